@@ -1,0 +1,1 @@
+//! Starts a program, bounds it, captures it, and ends all it started.

@@ -1,0 +1,1 @@
+//! Disk-image formats as data: decode, inspect, change, encode.

@@ -1,0 +1,1 @@
+//! A library loaded into stock programs: fork server and coverage.

@@ -1,0 +1,233 @@
+//! What a numbered test says of itself in its header.
+//!
+//! A test file starts with a comment. Its first paragraph says in a sentence
+//! what is tested; after it come `key: value` lines. The same header is read by
+//! the runner (groups, `-n`, time-outs) and by the test program (what is
+//! supported here), so that there is one declaration and no second place to
+//! forget:
+//!
+//! ```text
+//! //! Data written across a cluster boundary is read back.
+//! //!
+//! //! group: rw auto quick
+//! //! supported_fmt: generic
+//! //! unsupported_fmt: luks
+//! //! timeout: 120
+//! ```
+//!
+//! Scripts use `#` where Rust files use `//!`.
+
+use std::time::Duration;
+
+/// The comment marks a header line may start with, longest first.
+const MARKS: [&str; 3] = ["//!", "//", "#"];
+
+/// A declaration: the summary and the `key: value` lines of a test's header.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decl {
+    /// The sentence that says what the test asks; empty where there is none.
+    pub summary: String,
+    /// Every `key: value` line in order, values split at white space.
+    pub entries: Vec<(String, Vec<String>)>,
+}
+
+/// The keys a header may use, each with what it means. An unknown key in one of
+/// our own tests is an error ([`Decl::unknown_keys`]).
+pub const KEYS: &[(&str, &str)] = &[
+    ("group", "groups the test is in"),
+    (
+        "supported_fmt",
+        "image formats it runs with; generic: every format that can be created",
+    ),
+    ("unsupported_fmt", "image formats it does not run with"),
+    (
+        "supported_proto",
+        "protocols it runs with; generic: every one",
+    ),
+    ("unsupported_proto", "protocols it does not run with"),
+    ("supported_cache", "cache modes it runs with"),
+    ("supported_aio", "aio modes it runs with"),
+    (
+        "unsupported_imgopts",
+        "creation options (IMGOPTS) it cannot take",
+    ),
+    (
+        "needs",
+        "programs and features it needs: qemu-storage-daemon, qemu-system, fuse, extended_l2, zstd, ...",
+    ),
+    ("space", "free space it needs, such as 512M or 2G"),
+    ("privileges", "root, where it cannot run without"),
+    ("timeout", "seconds it may take in place of the default"),
+];
+
+impl Decl {
+    /// Reads the header of `source`: comment lines from the top (a `#!` line and
+    /// blank lines are passed over) up to the first line that is no comment.
+    #[must_use]
+    pub fn parse(source: &str) -> Self {
+        let mut decl = Self::default();
+        let mut summary_done = false;
+        for (n, line) in source.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || (n == 0 && line.starts_with("#!")) {
+                continue;
+            }
+            let Some(text) = MARKS.iter().find_map(|m| line.strip_prefix(m)) else {
+                break;
+            };
+            let text = text.trim();
+            if let Some((key, value)) = text.split_once(':')
+                && !key.is_empty()
+                && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                && (value.is_empty() || value.starts_with([' ', '\t']))
+            {
+                summary_done = true;
+                let words = value.split_whitespace().map(str::to_owned).collect();
+                decl.entries.push((key.to_owned(), words));
+            } else if text.is_empty() {
+                summary_done |= !decl.summary.is_empty();
+            } else if !summary_done {
+                if !decl.summary.is_empty() {
+                    decl.summary.push(' ');
+                }
+                decl.summary.push_str(text);
+            }
+        }
+        decl
+    }
+
+    /// The words of the first line with this key; `None` where there is none.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&[String]> {
+        self.entries
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_slice())
+    }
+
+    /// The words of all lines with this key, in order.
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.entries
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .flat_map(|(_, v)| v.iter().map(String::as_str))
+    }
+
+    /// The groups the test is in.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        self.get("group").unwrap_or(&[])
+    }
+
+    /// The test's own time-out (`timeout: SECONDS`), where it declares one that
+    /// is a whole number of seconds above 0.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        let secs: u64 = self.get("timeout")?.first()?.parse().ok()?;
+        (secs > 0).then(|| Duration::from_secs(secs))
+    }
+
+    /// Keys that [`KEYS`] does not know.
+    pub fn unknown_keys(&self) -> impl Iterator<Item = &str> {
+        self.entries
+            .iter()
+            .map(|(k, _)| k.as_str())
+            .filter(|k| KEYS.iter().all(|(known, _)| known != k))
+    }
+}
+
+/// Whether a test with this source can support `format`, read line by line from
+/// its `supported_fmt` and `unsupported_fmt` lines, whatever language it is in.
+///
+/// A line with `unsupported_fmt` that names the format as a word means no. Else
+/// a line with `supported_fmt` decides, unless it names `generic`. A Python list
+/// (`supported_fmts=[`) may go on over lines until `]`. Without any such line
+/// the answer is yes.
+#[must_use]
+pub fn may_support(source: &str, format: &str) -> bool {
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        if line.contains("unsupported_fmt") {
+            if names(line, format) {
+                return false;
+            }
+        } else if line.contains("supported_fmt") {
+            let mut text = line.to_owned();
+            if line.contains("supported_fmts=[") {
+                while !text.contains(']') {
+                    let Some(more) = lines.next() else { break };
+                    text.push('\n');
+                    text.push_str(more);
+                }
+            }
+            if names(&text, "generic") {
+                continue;
+            }
+            if !names(&text, format) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Whether `text` has `word` between blanks, tabs or quotes, or at a line's end.
+fn names(text: &str, word: &str) -> bool {
+    let edge = |c: char| matches!(c, ' ' | '\t' | '\'' | '"');
+    text.lines().any(|line| {
+        line.match_indices(word).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + word.len()..].chars().next();
+            before.is_some_and(edge) && after.is_none_or(edge)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "//! Data is read back\n//! as written.\n//!\n//! More words: not a key.\n//!\n//! group: rw auto quick\n//! unsupported_fmt: luks vpc\n//! timeout: 120\n\nuse x;\n//! group: late\n";
+
+    #[test]
+    fn a_header_gives_summary_groups_and_timeout() {
+        let d = Decl::parse(HEADER);
+        assert_eq!(d.summary, "Data is read back as written.");
+        assert_eq!(d.groups(), ["rw", "auto", "quick"]);
+        assert_eq!(d.timeout(), Some(Duration::from_secs(120)));
+        assert_eq!(d.all("group").count(), 3);
+    }
+
+    #[test]
+    fn a_script_header_is_read_behind_its_interpreter_line() {
+        let d = Decl::parse("#!/bin/sh\n#\n# Shows info.\n#\n# group: quick\n# tmeout: 3\necho\n");
+        assert_eq!(d.summary, "Shows info.");
+        assert_eq!(d.groups(), ["quick"]);
+        assert_eq!(d.unknown_keys().collect::<Vec<_>>(), ["tmeout"]);
+    }
+
+    #[test]
+    fn formats_are_read_as_words() {
+        assert!(!may_support(HEADER, "luks"));
+        assert!(!may_support(HEADER, "vpc"));
+        assert!(may_support(HEADER, "qcow2"));
+        assert!(!may_support("_supported_fmt qcow2\n", "qcow"));
+        assert!(may_support("_supported_fmt qcow qcow2\n", "qcow"));
+        assert!(may_support(
+            "_supported_fmt generic\n_unsupported_fmt vdi\n",
+            "qcow"
+        ));
+        assert!(!may_support(
+            "_supported_fmt generic\n_unsupported_fmt vdi\n",
+            "vdi"
+        ));
+        assert!(may_support(
+            "    supported_fmts=['raw',\n  'qcow2'])\n",
+            "qcow2"
+        ));
+        assert!(!may_support(
+            "    supported_fmts=['raw',\n  'qed'])\n",
+            "qcow2"
+        ));
+    }
+}

@@ -1,0 +1,1 @@
+//! Makes disk images that are valid but for a few chosen lies, and judges what programs do with them.

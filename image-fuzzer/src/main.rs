@@ -1,0 +1,2 @@
+//! The `image-fuzzer` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The library numbered image tests are written with, and the tests themselves.

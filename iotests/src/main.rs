@@ -1,0 +1,2 @@
+//! The numbered tests as one program: `iotest NNN`.
+fn main() {}
