@@ -2,5 +2,14 @@
 //! outputs: the library behind the `check` program.
 
 pub mod args;
+pub mod exclude;
 pub mod exit;
+pub mod glob;
+pub mod golden;
+pub mod groups;
+pub mod history;
 pub mod model;
+pub mod report;
+pub mod select;
+pub mod tree;
+pub mod verdict;
