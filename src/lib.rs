@@ -1,4 +1,8 @@
 //! Runs numbered disk-image tests and compares what they print with golden
 //! outputs: the library behind the `check` program.
 
+pub mod golden;
+pub mod history;
 pub mod model;
+pub mod report;
+pub mod verdict;
