@@ -5,4 +5,5 @@ pub mod golden;
 pub mod history;
 pub mod model;
 pub mod report;
+pub mod run;
 pub mod verdict;
