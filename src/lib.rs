@@ -10,6 +10,7 @@ pub mod groups;
 pub mod history;
 pub mod model;
 pub mod report;
+pub mod run;
 pub mod select;
 pub mod tree;
 pub mod verdict;
