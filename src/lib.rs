@@ -2,6 +2,7 @@
 //! outputs: the library behind the `check` program.
 
 pub mod args;
+pub mod environment;
 pub mod exclude;
 pub mod exit;
 pub mod glob;
@@ -9,6 +10,8 @@ pub mod golden;
 pub mod groups;
 pub mod history;
 pub mod model;
+pub mod plan;
+pub mod programs;
 pub mod report;
 pub mod run;
 pub mod select;

@@ -348,7 +348,7 @@ pub static FLAGS: &[Flag] = &[
         Ok(())
     })
     .long("They are ended and named either way. Default: fail; in a QEMU tree warn, so that verdicts are those of QEMU's runner."),
-    Flag::value(&["--debugger"], "gdb", Run, "run one test with the program it tests under 'gdb --args'", |a, v| {
+    Flag::value(&["--debugger"], "gdb", Run, "run one test under 'gdb --args'", |a, v| {
         let v = v.unwrap_or_default();
         one_of(v, &["gdb"])?;
         a.debugger = Some(v.into());
