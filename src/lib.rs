@@ -1,7 +1,9 @@
 //! Runs numbered disk-image tests and compares what they print with golden
 //! outputs: the library behind the `check` program.
 
+pub mod app;
 pub mod args;
+pub mod dry_run;
 pub mod environment;
 pub mod exclude;
 pub mod exit;
@@ -9,7 +11,9 @@ pub mod glob;
 pub mod golden;
 pub mod groups;
 pub mod history;
+pub mod install;
 pub mod model;
+pub mod new_test;
 pub mod plan;
 pub mod programs;
 pub mod report;
