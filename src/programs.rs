@@ -48,32 +48,38 @@ pub struct Programs {
     pub qsd: Program,
 }
 
-/// A tool: its variable, its file in a build tree, its installed name.
+/// A tool: its variable, its file in a build tree, its installed name and the
+/// packages of Debian it may be in.
 struct Tool {
     variable: &'static str,
     built: &'static str,
     name: &'static str,
+    packages: &'static str,
 }
 
 const IMG: Tool = Tool {
     variable: "QEMU_IMG_PROG",
     built: "qemu-img",
     name: "qemu-img",
+    packages: "qemu-utils",
 };
 const IO: Tool = Tool {
     variable: "QEMU_IO_PROG",
     built: "qemu-io",
     name: "qemu-io",
+    packages: "qemu-utils",
 };
 const NBD: Tool = Tool {
     variable: "QEMU_NBD_PROG",
     built: "qemu-nbd",
     name: "qemu-nbd",
+    packages: "qemu-utils",
 };
 const QSD: Tool = Tool {
     variable: "QSD_PROG",
     built: "storage-daemon/qemu-storage-daemon",
     name: "qemu-storage-daemon",
+    packages: "qemu-utils, or qemu-system-common in Debian 12",
 };
 
 /// The variable that names the emulator.
@@ -188,9 +194,8 @@ impl<'a> Finder<'a> {
         }
         let path = which(OsStr::new(tool.name), &self.path).with_context(|| {
             format!(
-                "{} is not installed; install it (Debian: apt-get install qemu-utils) \
-                 or name one in {}",
-                tool.name, tool.variable
+                "{} is not installed: install it (Debian: {}) or name one in {}",
+                tool.name, tool.packages, tool.variable
             )
         })?;
         Ok(Program {
