@@ -100,6 +100,7 @@ install_emulator() {
     fi
     offered() { apt-cache madison "$package" 2>/dev/null | grep -qF " $version "; }
     offered || fetch_lists
+    # shellcheck source=/dev/null
     codename=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME-}")
     case $version in
         *bpo*) suite=(-t "$codename-backports") ;;

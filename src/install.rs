@@ -166,7 +166,8 @@ PROGRAM = {program}
 
 os.environ.setdefault("PYTHON", sys.executable)
 try:
-    os.execv(PROGRAM, sys.argv)
+    # Where this file stands says which tree and which build are meant.
+    os.execv(PROGRAM, [os.path.join(".", sys.argv[0])] + sys.argv[1:])
 except OSError as error:
     sys.exit(f"check: cannot start {{PROGRAM}}: {{error.strerror}}; build it again, "
              "or rename check.orig to check")
