@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod args;
+pub mod diff;
 pub mod dry_run;
 pub mod environment;
 pub mod exclude;
