@@ -50,6 +50,9 @@ pub(super) enum Record {
         /// Why it is not a pass, in a line.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         why: String,
+        /// Where the output of a failure is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<PathBuf>,
     },
     /// A run ended by itself (one that was killed has no such record).
     End {
@@ -227,6 +230,7 @@ mod tests {
             secs: 0.5,
             at: n,
             why: String::new(),
+            output: None,
         }
     }
 

@@ -9,7 +9,7 @@ mod journal;
 mod view;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -90,6 +90,7 @@ struct LastRun {
     combos: Vec<String>,
     tests: Vec<String>,
     results: HashMap<Key, (Kind, f64)>,
+    outputs: Vec<(Key, PathBuf)>,
     ended: Option<Vec<Key>>,
 }
 
@@ -125,10 +126,14 @@ impl Memory {
                 combo,
                 verdict,
                 secs,
+                output,
                 ..
             } => {
                 let key = (test, combo);
                 if run == self.last_run.id {
+                    if let Some(output) = output {
+                        self.last_run.outputs.push((key.clone(), output));
+                    }
                     // Of several repetitions the worst one counts.
                     let old = self.last_run.results.get(&key);
                     if old.is_none_or(|(kind, _)| *kind != Kind::Fail) {
@@ -179,6 +184,17 @@ impl Memory {
         let results = self.last_run.results.iter();
         let failed = results.filter(|(_, (kind, _))| *kind == Kind::Fail);
         sorted(failed.map(|(key, _)| key.clone()))
+    }
+
+    /// Where the outputs of the last run's failures are, in the order in which
+    /// they failed.
+    #[must_use]
+    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
+        let outputs = self.last_run.outputs.iter();
+        let parsed = outputs.filter_map(|((test, combo), path)| {
+            Some((test.clone(), parse_combo(combo)?, path.clone()))
+        });
+        parsed.collect()
     }
 
     /// What the last run did not get to, or was interrupted in; for a run that was
@@ -315,6 +331,12 @@ impl History {
         self.memory.failed_last()
     }
 
+    /// [`Memory::failed_outputs`].
+    #[must_use]
+    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
+        self.memory.failed_outputs()
+    }
+
     /// [`Memory::not_reached_last`].
     #[must_use]
     pub fn not_reached_last(&self) -> Vec<(String, Combo)> {
@@ -359,6 +381,11 @@ impl History {
                 Kind::Pass => String::new(),
                 _ => words::short(finished),
             },
+            output: finished
+                .outcome
+                .as_ref()
+                .filter(|_| kind == Kind::Fail)
+                .map(|o| o.output.clone()),
         };
         self.append(&record);
     }
@@ -490,6 +517,9 @@ mod tests {
         );
         assert_eq!(history.failed_last(), [("002".to_owned(), combo.clone())]);
         assert_eq!(names(&history.not_reached_last()), ["003", "004"]);
+        let outputs = history.failed_outputs();
+        assert_eq!(outputs.len(), 1);
+        assert!(outputs[0].2.ends_with("002.out.bad"));
         assert_eq!(
             history.previous().get("001", &combo),
             Some((Kind::Pass, 1.5))

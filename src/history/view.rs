@@ -79,6 +79,7 @@ fn take(record: Record, only: Option<&str>, results: &mut Results, runs: &mut Ve
             secs,
             at,
             why,
+            ..
         } => {
             if let Some(run) = runs.iter_mut().rev().find(|r| r.id == run) {
                 *run.counts.entry(verdict).or_default() += 1;
@@ -353,6 +354,7 @@ mod tests {
                     } else {
                         String::new()
                     },
+                    output: None,
                 })
                 .unwrap();
             journal

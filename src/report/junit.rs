@@ -73,7 +73,9 @@ impl Junit {
     fn save(&mut self, now: bool) -> io::Result<()> {
         let (path, report) = (&self.path, &self.report);
         self.pace.write(now, || {
-            super::write_whole(path, |out| report.serialize(out).map_err(io::Error::other))
+            crate::whole_file::write_whole(path, |out| {
+                report.serialize(out).map_err(io::Error::other)
+            })
         })
     }
 

@@ -18,10 +18,8 @@ mod same_verdicts;
 #[cfg(test)]
 pub(crate) mod sample;
 
-use std::fs::{OpenOptions, Permissions};
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use crate::diff::Paint;
 use crate::history::Previous;
@@ -140,41 +138,4 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         }
     }
     Ok(vec![Box::new(All { sinks })])
-}
-
-/// Writes `path` in one piece: it is there as it was, or as `write` makes it,
-/// never half. A link keeps pointing where it does; what is no regular file (a
-/// pipe, a terminal) is written to as it is.
-///
-/// # Errors
-/// Those of the file system and of `write`.
-pub(crate) fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if target.exists() && !target.is_file() {
-        let mut out = BufWriter::new(OpenOptions::new().write(true).open(&target)?);
-        write(&mut out)?;
-        return out.flush();
-    }
-    let dir = match target.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    // Temporary files are private by default; this one is for others to read, as
-    // far as the umask lets them.
-    let file = tempfile::Builder::new()
-        .prefix(".check-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)?;
-    if let Ok(old) = target.metadata() {
-        file.as_file().set_permissions(old.permissions())?;
-    }
-    let mut out = BufWriter::new(file.as_file());
-    write(&mut out)?;
-    out.flush()?;
-    drop(out);
-    file.persist(&target).map_err(|e| e.error)?;
-    Ok(())
 }

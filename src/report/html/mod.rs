@@ -92,8 +92,9 @@ impl Html {
 
     fn save(&mut self, now: bool) -> io::Result<()> {
         let (path, page) = (&self.path, &self.page);
-        self.pace
-            .write(now, || super::write_whole(path, |out| page.write(out)))
+        self.pace.write(now, || {
+            crate::whole_file::write_whole(path, |out| page.write(out))
+        })
     }
 }
 

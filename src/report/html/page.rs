@@ -35,10 +35,10 @@ impl Page {
         self.results(out)?;
         let chart = chart::svg(self);
         if !chart.is_empty() {
-            write!(
+            writeln!(
                 out,
                 "<h2>Times</h2><p class=\"dim\">The slowest; the dark part is processor time, \
-                 the upright line the time of the run before.</p>{chart}\n"
+                 the upright line the time of the run before.</p>{chart}"
             )?;
         }
         write!(
