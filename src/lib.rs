@@ -1,6 +1,7 @@
 //! Runs numbered disk-image tests and compares what they print with golden
 //! outputs: the library behind the `check` program.
 
+mod whole_file;
 pub mod app;
 pub mod args;
 pub mod diff;
@@ -22,4 +23,3 @@ pub mod run;
 pub mod select;
 pub mod tree;
 pub mod verdict;
-mod whole_file;
