@@ -1,7 +1,6 @@
 //! Runs numbered disk-image tests and compares what they print with golden
 //! outputs: the library behind the `check` program.
 
-mod whole_file;
 pub mod app;
 pub mod args;
 pub mod diff;
@@ -23,3 +22,4 @@ pub mod run;
 pub mod select;
 pub mod tree;
 pub mod verdict;
+mod whole_file;

@@ -1,6 +1,8 @@
 //! The program: from the words of the command line to an exit status.
 
 mod command;
+mod goldens;
+mod run_tests;
 mod say;
 
 use std::ffi::OsString;
@@ -12,7 +14,7 @@ use crate::args::{self, Action, LowArgs};
 use crate::dry_run::dry_run;
 use crate::select::select;
 use crate::tree::{Tree, locate};
-use crate::{exit, install, new_test};
+use crate::{exit, history, install, new_test};
 
 pub use say::say;
 
@@ -38,14 +40,14 @@ pub fn main() -> u8 {
     }
 }
 
-/// What every action may need of the world.
-struct World {
+/// What every action may need of the call.
+struct Invocation {
     argv0: PathBuf,
     args: LowArgs,
     cwd: PathBuf,
 }
 
-impl World {
+impl Invocation {
     fn tree(&self) -> Result<Tree> {
         let places = locate(
             &self.argv0,
@@ -64,37 +66,53 @@ fn var(name: &str) -> Option<OsString> {
 
 fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
     let cwd = std::env::current_dir().context("cannot tell the current directory")?;
-    let world = World {
+    let call = Invocation {
         argv0: argv0.into(),
         args,
         cwd,
     };
-    let args = &world.args;
+    let args = &call.args;
     match &args.action {
         Action::Help { long } => say(&args::help(*long)),
         Action::Version => say(concat!("check ", env!("CARGO_PKG_VERSION"), "\n")),
-        Action::ListGroups => say(&list_groups(&world.tree()?)),
-        Action::New(what) => say(&new_test::new_test(&world.tree()?, args, what)?),
+        Action::ListGroups => say(&list_groups(&call.tree()?)),
+        Action::New(what) => say(&new_test::new_test(&call.tree()?, args, what)?),
         Action::InstallInto(tree) => say(&install::install(tree, &own_program()?)?),
         Action::RemoveFrom(tree) => say(&install::remove(tree)?),
-        Action::Run => return run(&world),
-        _ => {}
+        Action::Run => return run(&call),
+        Action::History => say(&show_history(&call)?),
+        Action::Review => say(&goldens::review(&call, &call.tree()?)?),
+        Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?),
     }
     Ok(exit::OK)
 }
 
-fn run(world: &World) -> Result<u8> {
-    let args = &world.args;
+fn run(call: &Invocation) -> Result<u8> {
+    let args = &call.args;
     if let Some(words) = &args.command {
-        return command::run(&world.tree()?, args, &world.cwd, words);
+        return command::run(&call.tree()?, args, &call.cwd, words);
     }
-    let tree = world.tree()?;
+    let tree = call.tree()?;
     let tests = select(&tree, args)?;
     if args.dry_run {
         say(&dry_run(&tests, args)?);
         return Ok(exit::OK);
     }
-    Ok(exit::OK)
+    run_tests::run_tests(call, &tree, &tests)
+}
+
+/// How tests did in the past: an overview, or all about those named.
+fn show_history(call: &Invocation) -> Result<String> {
+    let dir = call.history_dir();
+    if call.args.tests.is_empty() {
+        return history::render(&dir, None);
+    }
+    let tree = call.tree()?;
+    let mut text = String::new();
+    for name in &call.args.tests {
+        text.push_str(&history::render(&dir, Some(&tree.find(name)?.name))?);
+    }
+    Ok(text)
 }
 
 /// This program's own file.

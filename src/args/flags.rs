@@ -356,10 +356,13 @@ pub static FLAGS: &[Flag] = &[
     })
     .long("Exactly one test, with the terminal handed through and no time-out."),
     Flag::maybe(&["--bless"], "VARIANT", Goldens, "write what the tests print as their references", |a, v| {
+        if let Some(variant) = v {
+            one_of(variant, &[&["plain", "nocache", "machine"], &FORMATS[..]].concat())?;
+        }
         a.bless = Some(v.map(str::to_owned));
         Ok(())
     })
-    .long("Also for a test that has none. Into the variant that applies, or into VARIANT: plain, nocache, or a format. Not where CI is set."),
+    .long("Also for a test that has none. Into the variant that applies, or into VARIANT: plain, nocache, machine, or a format. Not where CI is set."),
     Flag::switch(&["--review"], Goldens, "go through the differences of the last run: accept, reject, skip, show", acts!(_v => Action::Review)),
     Flag::switch(&["--unused-goldens"], Goldens, "list references that no test can reach, or that equal the plain one", acts!(_v => Action::UnusedGoldens)),
     Flag::value(&["--junit"], "FILE", Results, "write the results as JUnit XML", reads!(junit, v => Some(PathBuf::from(v)))),

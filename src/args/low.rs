@@ -138,3 +138,13 @@ pub enum Color {
     /// Never.
     Off,
 }
+
+impl From<Color> for crate::report::Color {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::On => Self::On,
+            Color::Off => Self::Off,
+        }
+    }
+}

@@ -8,3 +8,4 @@ mod fixture;
 mod install;
 mod launcher;
 mod ours;
+mod running;
