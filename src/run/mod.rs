@@ -12,7 +12,17 @@
 //! stacks, judging. What a job touches outside its own directories goes through
 //! [`World`].
 
+mod attempt;
+mod bounds;
+mod cores;
 mod dirs;
+mod dispatcher;
+mod job;
+mod load;
+mod order;
+mod sanitizers;
+mod scratch;
+mod stop;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,6 +33,7 @@ use crate::model::{Finished, HeaderLine, Job};
 use crate::verdict::Policy;
 
 pub use dirs::{SOCKET_PATH_MAX, SockRoot, sock_root};
+pub use dispatcher::run;
 
 /// How many jobs run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -356,3 +356,26 @@ fn pids_in(file: &Path) -> Vec<i32> {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn stacks_name_each_process() {
+    let bench = Bench::new();
+    let child = bench.shell("sleep 1000 & echo up; wait");
+    bench.wait_for("up");
+    let path = bench.dir.path().join("stacks");
+    let mut out = File::create(&path).unwrap();
+    // The shell has started by now, or its output would not be there.
+    let mut pids = Vec::new();
+    let mut child = child;
+    while pids.len() < 2 {
+        child
+            .wait_event(Some(Instant::now() + Duration::from_millis(1)))
+            .unwrap();
+        pids = child.pids();
+    }
+    childproc::stacks(&bench.keeper, &pids, &mut out, AGES).unwrap();
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(text.matches("== process ").count(), 2, "{text}");
+    assert!(text.contains("sleep 1000"), "{text}");
+    assert!(text.contains("#0") || text.contains("thread "), "{text}");
+}
