@@ -207,7 +207,7 @@ impl Env {
     pub fn imgopt(&self, key: &str) -> Option<&str> {
         self.imgopts
             .split(',')
-            .filter_map(|o| Some(o.split_once('=').unwrap_or((o, ""))))
+            .map(|o| o.split_once('=').unwrap_or((o, "")))
             .filter(|(k, _)| *k == key)
             .map(|(_, v)| v)
             .next_back()

@@ -76,7 +76,7 @@ impl Daemon {
         let mut conclusion = Conclusion::default();
         loop {
             let state = self.next_state(id).await?;
-            let known = conclusion.states.iter().any(|s| *s == state);
+            let known = conclusion.states.contains(&state);
             if matches!(state.as_str(), "paused" | "standby") || known {
                 continue;
             }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::image::Image;
 use crate::test::Test;
@@ -66,12 +66,6 @@ fn locate(file: &File, path: &str) -> Result<(u64, usize)> {
         let (offset, width) = locate(file, &format!("header.{name}"))?;
         read_be(file, offset, width)
     };
-    let numbers: Vec<u64> = path
-        .split(['[', ']'])
-        .filter(|p| p.starts_with(|c: char| c.is_ascii_digit()))
-        .map(|p| p.parse().with_context(|| format!("no number in {path}")))
-        .collect::<Result<_>>()?;
-    let shape: String = path.chars().filter(|c| !c.is_ascii_digit()).collect();
     let table = |offset: u64, n: u64| -> Result<u64> {
         let entry = read_be(file, offset + 8 * n, 8)? & OFFSET_MASK;
         if entry == 0 {
@@ -79,17 +73,29 @@ fn locate(file: &File, path: &str) -> Result<(u64, usize)> {
         }
         Ok(entry)
     };
-    match (shape.as_str(), numbers.as_slice()) {
-        ("l[]", [1, n]) => Ok((header("l1_table_offset")? + 8 * n, 8)),
-        ("l[].entry[]", [2, table_no, n]) => {
-            Ok((table(header("l1_table_offset")?, *table_no)? + 8 * n, 8))
+    let nowhere = || anyhow!("{path} is no path of a qcow2 field");
+    let (name, first, second) = parts(path).ok_or_else(nowhere)?;
+    match (name, first, second) {
+        ("l1", n, None) => Ok((header("l1_table_offset")? + 8 * n, 8)),
+        ("l2", at, Some(n)) => Ok((table(header("l1_table_offset")?, at)? + 8 * n, 8)),
+        ("refcount_table", n, None) => Ok((header("refcount_table_offset")? + 8 * n, 8)),
+        ("refcount_block", at, Some(n)) => {
+            Ok((table(header("refcount_table_offset")?, at)? + 2 * n, 2))
         }
-        ("refcount_table[]", [n]) => Ok((header("refcount_table_offset")? + 8 * n, 8)),
-        ("refcount_block[].entry[]", [block, n]) => {
-            Ok((table(header("refcount_table_offset")?, *block)? + 2 * n, 2))
-        }
-        _ => bail!("{path} is no path of a qcow2 field"),
+        _ => Err(nowhere()),
     }
+}
+
+/// Takes `name[1]` or `name[1].entry[2]` apart. Indices are below 2^32.
+fn parts(path: &str) -> Option<(&str, u64, Option<u64>)> {
+    let index = |text: &str| text.parse::<u32>().ok().map(u64::from);
+    let (name, rest) = path.split_once('[')?;
+    let (first, rest) = rest.split_once(']')?;
+    let second = match rest {
+        "" => None,
+        rest => Some(index(rest.strip_prefix(".entry[")?.strip_suffix(']')?)?),
+    };
+    Some((name, index(first)?, second))
 }
 
 impl Test {
