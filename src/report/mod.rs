@@ -8,6 +8,7 @@ mod html;
 mod json;
 mod junit;
 mod live;
+mod rewritten;
 mod shown;
 mod summary;
 mod tap;
