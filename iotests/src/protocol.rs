@@ -87,7 +87,7 @@ impl Test {
 
 impl Servers {
     /// Ends all servers; each has to end well.
-    pub(crate) async fn stop(self, ctx: &Ctx) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         let mut result = Ok(());
         for server in self.nbd {
             result = result.and(server.end().await);
