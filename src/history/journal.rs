@@ -27,7 +27,7 @@ const SMALL: u64 = 1 << 20;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Record {
     /// A run began.
     Run {
@@ -255,7 +255,7 @@ mod tests {
             .append(&done("001", 1))
             .unwrap();
         let mut raw = OpenOptions::new().append(true).open(&file).unwrap();
-        raw.write_all(b"{\"is\":\"done\",\"run").unwrap();
+        raw.write_all(b"{\"done\":{\"run").unwrap();
         Journal::open(dir.path())
             .unwrap()
             .append(&done("002", 2))
