@@ -58,6 +58,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let keeper = Keeper::start().context("cannot start the process that keeps the tests")?;
     let mut reporters = report::build(&report::Options {
         color: args.color.into(),
+        plain: args.debugger.is_some(),
         tap: args.tap,
         junit: args.junit.clone(),
         json: args.json.clone(),

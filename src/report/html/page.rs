@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use crate::history::Kind;
 
+use super::super::rewritten::Document;
 use super::super::words;
 use super::{Entry, Page, chart, class, escape};
 
@@ -18,9 +19,8 @@ const KINDS: [Kind; 5] = [
     Kind::Pass,
 ];
 
-impl Page {
-    /// Writes the page.
-    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+impl Document for Page {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         write!(
             out,
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -47,7 +47,9 @@ impl Page {
             include_str!("filter.js")
         )
     }
+}
 
+impl Page {
     fn count(&self, kind: Kind) -> usize {
         self.entries.iter().filter(|e| e.kind == kind).count()
     }
