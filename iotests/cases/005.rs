@@ -2,8 +2,7 @@
 //!
 //! group: rw auto quick backing rebase
 //! supported_fmt: generic
-//! needs: backing
-//! unsupported_fmt: vmdk
+//! needs: rebase
 
 use iotests::prelude::*;
 

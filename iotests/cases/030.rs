@@ -3,8 +3,7 @@
 //!
 //! group: rw auto quick stream jobs backing
 //! supported_fmt: generic
-//! needs: backing qemu-storage-daemon
-//! unsupported_fmt: vmdk
+//! needs: rebase qemu-storage-daemon
 
 use iotests::prelude::*;
 

@@ -101,8 +101,13 @@ impl Daemon {
             }
             None => bail!("no greeting after {} s from: {line}", DEADLINE.as_secs()),
         };
-        ctx.daemons.set(ctx.daemons.get() + 1);
-        let name = format!("{}-{}", kind.name(), ctx.daemons.get());
+        // The library's own daemons do not count in names that are logged.
+        let name = if logged {
+            ctx.daemons.set(ctx.daemons.get() + 1);
+            format!("{}-{}", kind.name(), ctx.daemons.get())
+        } else {
+            "images".to_owned()
+        };
         if logged {
             ctx.running.borrow_mut().push(name.clone());
         }
@@ -418,6 +423,9 @@ impl Daemon {
         let Some(status) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
             bail!("{} did not end", self.name);
         };
+        if let Some(socket) = &self.nbd {
+            let _ = std::fs::remove_file(self.ctx.expand(socket));
+        }
         let status = status.with_context(|| format!("failed to wait for {}", self.name))?;
         if status.success() {
             wrap::valgrind_log(&self.ctx.env, self.kind, pid, status.code());

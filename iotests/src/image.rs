@@ -515,6 +515,10 @@ impl Ctx {
                 if self.images.borrow().iter().any(Entry::needs_node) {
                     args.extend(self.secret());
                 }
+                // Bytes behind an export are bytes: probing would only warn.
+                if shown.starts_with("nbd+unix:") || shown.starts_with("nbd:") {
+                    args.extend(["-f", "raw"].map(str::to_owned));
+                }
                 args.push(self.expand(shown));
             }
         }

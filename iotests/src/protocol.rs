@@ -29,7 +29,7 @@ use crate::tool::{DEADLINE, framed};
 use crate::wrap::{self, Kind};
 
 /// Formats that use what room their file has and need it not grow.
-pub(crate) const FIXED_FILE_FORMATS: [&str; 4] = ["raw", "luks", "qcow2", "vdi"];
+pub(crate) const FIXED_FILE_FORMATS: [&str; 3] = ["raw", "luks", "qcow2"];
 
 /// The servers behind the images of a test.
 #[derive(Default)]

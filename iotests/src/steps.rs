@@ -97,6 +97,18 @@ impl Test {
         self.patterns("read", image, patches).await
     }
 
+    /// As [`Test::verify`], and logs nothing.
+    ///
+    /// # Errors
+    /// Where a read fails or finds other bytes.
+    pub async fn verify_quietly(&self, image: &Image, patches: &[Patch]) -> Result<()> {
+        let reads = patches
+            .iter()
+            .map(|(p, at, len)| format!("read -P {p} {at} {len}"));
+        self.io(image, reads).quiet().await?;
+        Ok(())
+    }
+
     async fn patterns(&self, verb: &str, image: &Image, patches: &[Patch]) -> Result<()> {
         let commands: Vec<String> = patches
             .iter()

@@ -82,6 +82,11 @@ const NEEDS: &[Need] = &[
     ),
     ("growing", has_growing, "an NBD export does not grow"),
     (
+        "rebase",
+        |e, _| has_rebase(&e.format),
+        "the format cannot change its backing file",
+    ),
+    (
         "discard",
         |e, _| has_discard(&e.format),
         "the format cannot discard",
@@ -250,6 +255,11 @@ fn has_backing(format: &str) -> bool {
     matches!(format, "qcow2" | "qcow" | "qed" | "vmdk")
 }
 
+/// Formats that can name another backing file: for rebase and stream.
+fn has_rebase(format: &str) -> bool {
+    matches!(format, "qcow2" | "qed")
+}
+
 fn has_check(format: &str) -> bool {
     matches!(
         format,
@@ -262,10 +272,7 @@ fn has_discard(format: &str) -> bool {
 }
 
 fn has_resize(env: &Env, probes: &Probes) -> bool {
-    matches!(
-        env.format.as_str(),
-        "raw" | "qcow2" | "qed" | "luks" | "parallels"
-    ) && has_growing(env, probes)
+    matches!(env.format.as_str(), "raw" | "qcow2" | "qed" | "luks") && has_growing(env, probes)
 }
 
 /// Raw bytes behind an NBD export stay as many as they are.

@@ -73,6 +73,10 @@ pub const NEEDS: &[(&str, &str)] = &[
         "FUSE exports: storage daemon, /dev/fuse, fusermount3",
     ),
     ("backing", "a format with backing files"),
+    (
+        "rebase",
+        "a format that can change its backing file (rebase, stream)",
+    ),
     ("snapshots", "a format with internal snapshots"),
     ("check", "a format that `qemu-img check` checks"),
     (

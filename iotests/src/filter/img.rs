@@ -6,11 +6,19 @@ use bstr::ByteSlice;
 use regex::bytes::Regex;
 
 /// What of `qemu-img info` is the same for every format, option and version:
-/// name, format, virtual size, backing file, encryption, snapshots. What one
+/// name, format, virtual size, backing file, snapshots. What one
 /// format says of itself, the size on disk and the child nodes that newer
 /// versions list go.
 #[must_use]
 pub fn info(text: &[u8]) -> Vec<u8> {
+    // Not every format has a cluster size, says that it is encrypted, or keeps
+    // the format of its backing file.
+    const OWN: [&[u8]; 4] = [
+        b"disk size: ",
+        b"cluster_size: ",
+        b"encrypted: ",
+        b"backing file format: ",
+    ];
     let mut dropping = false;
     super::keep_lines(text, |line| {
         let nested = line.starts_with(b" ") || line.is_empty();
@@ -19,7 +27,7 @@ pub fn info(text: &[u8]) -> Vec<u8> {
         }
         dropping =
             line.starts_with(b"Format specific information") || line.starts_with(b"Child node ");
-        !dropping && !line.starts_with(b"disk size: ") && !line.starts_with(b"cluster_size: ")
+        !dropping && !OWN.iter().any(|own| line.starts_with(own))
     })
 }
 
