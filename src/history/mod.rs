@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Combo, Event, Finished, Job, Reporter, Test, Verdict};
+use crate::model::{Combo, Event, Failure, Finished, Job, Reporter, Test, Verdict};
 use crate::report::words;
 
 use elapsed::Elapsed;
@@ -186,8 +186,8 @@ impl Memory {
         sorted(failed.map(|(key, _)| key.clone()))
     }
 
-    /// Where the outputs of the last run's failures are, in the order in which
-    /// they failed.
+    /// Where the outputs are that were all that was wrong in the last run, in the
+    /// order in which they came.
     #[must_use]
     pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
         let outputs = self.last_run.outputs.iter();
@@ -381,14 +381,22 @@ impl History {
                 Kind::Pass => String::new(),
                 _ => words::short(finished),
             },
-            output: finished
-                .outcome
-                .as_ref()
-                .filter(|_| kind == Kind::Fail)
-                .map(|o| o.output.clone()),
+            output: reviewable(finished),
         };
         self.append(&record);
     }
+}
+
+/// The output, where it is the only thing wrong with the job: what may become its
+/// reference.
+fn reviewable(finished: &Finished) -> Option<PathBuf> {
+    let Verdict::Fail(failures) = &finished.verdict else {
+        return None;
+    };
+    let harmless = |f: &Failure| matches!(f, Failure::Output | Failure::LeftBehind);
+    let only = failures.contains(&Failure::Output) && failures.iter().all(harmless);
+    let outcome = finished.outcome.as_ref().filter(|_| only)?;
+    Some(outcome.output.clone())
 }
 
 fn seconds(at: SystemTime) -> u64 {
@@ -452,7 +460,6 @@ impl Reporter for History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Failure;
     use crate::report::sample;
     use std::time::Duration;
 
@@ -503,6 +510,10 @@ mod tests {
                 done("002", fail()),
                 done("001", Verdict::Pass),
                 done("003", Verdict::Interrupted),
+                done(
+                    "005",
+                    Verdict::Fail(vec![Failure::ExitStatus(1), Failure::Output]),
+                ),
                 ended(vec![sample::job(3, "004", "qcow2")]),
             ],
         );
@@ -515,7 +526,7 @@ mod tests {
                 last_verdict: Some(Kind::Pass)
             })
         );
-        assert_eq!(history.failed_last(), [("002".to_owned(), combo.clone())]);
+        assert_eq!(names(&history.failed_last()), ["002", "005"]);
         assert_eq!(names(&history.not_reached_last()), ["003", "004"]);
         let outputs = history.failed_outputs();
         assert_eq!(outputs.len(), 1);

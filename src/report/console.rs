@@ -105,9 +105,17 @@ impl<S: Screen> Console<S> {
         let widest = tests.iter().map(String::len).max().unwrap_or(6);
         self.name_width = widest + 2;
         if let Event::RunStarted {
-            combos, shuffle, ..
+            combos,
+            shuffle,
+            jobs,
+            ..
         } = event
         {
+            let once = (tests.len() * combos.len()).max(1);
+            if *jobs > once {
+                // Repetitions stand behind the name: `030#12`.
+                self.name_width += (jobs / once).to_string().len();
+            }
             if combos.len() > 1 {
                 let widths = combos.iter().map(|c| words::combo(c).len());
                 self.combo_width = widths.max().unwrap_or(0);

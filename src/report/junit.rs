@@ -73,6 +73,12 @@ fn skipped(kind: &str, why: &str) -> TestCaseStatus {
     status
 }
 
+/// `text` with its tabs as blanks: the writer of JUnit files drops tabs together
+/// with the characters that XML cannot hold.
+fn blanks(text: &str) -> String {
+    text.replace('\t', "    ")
+}
+
 fn result(shown: &Shown<'_>) -> TestCase {
     let finished = shown.finished;
     let said = shown.description.as_str();
@@ -84,7 +90,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
             status
                 .set_type(kinds.join(" "))
                 .set_message(said)
-                .set_description(failure(shown, Paint::Plain));
+                .set_description(blanks(&failure(shown, Paint::Plain)));
             status
         }
         Verdict::NotRun(_) => skipped("not run", said),
@@ -94,7 +100,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
             first
                 .set_type("flaky")
                 .set_message(said)
-                .set_description(failure(shown, Paint::Plain));
+                .set_description(blanks(&failure(shown, Paint::Plain)));
             let mut status = TestCaseStatus::success();
             status.add_rerun(first);
             status
@@ -105,7 +111,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
         case.set_time(outcome.wall);
     }
     let output = shown.logs.iter().find(|log| log.title == "output");
-    let mut text = output.map(|log| log.text.clone()).unwrap_or_default();
+    let mut text = output.map(|log| blanks(&log.text)).unwrap_or_default();
     for line in finished.cases_not_run.iter().chain(&finished.notes) {
         text.push_str(&words::one_line(line));
         text.push('\n');

@@ -57,6 +57,8 @@ impl Color {
 pub struct Options {
     /// When the console is coloured.
     pub color: Color,
+    /// No live view, also on a terminal: the terminal belongs to the test.
+    pub plain: bool,
     /// TAP version 13 on stdout in place of the console's lines.
     pub tap: bool,
     /// Where a JUnit file is written.
@@ -128,7 +130,7 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     } else {
         let paint = options.color.paint();
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        if smart && io::stdout().is_terminal() {
+        if smart && !options.plain && io::stdout().is_terminal() {
             let screen = live::Live::new(previous);
             sinks.push(Box::new(console::Console::new(screen, paint)));
         } else {
