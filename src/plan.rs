@@ -1,14 +1,17 @@
 //! The plan of a run: what the command line asks for, held against the tree.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::args::LowArgs;
 use crate::exclude::Excludes;
-use crate::model::{Combo, Job, JobId, Test};
+use crate::model::{Combo, Job, JobId, Start, Test};
+use crate::programs::executable;
 use crate::run::{Parallel, Settings};
 use crate::tree::Layout;
 use crate::verdict::Policy;
@@ -181,6 +184,55 @@ pub fn validate(args: &LowArgs, jobs: &[Job]) -> Result<()> {
     }
     if args.debugger.is_some() && (args.bless.is_some() || args.tap) {
         bail!("argument --debugger: a test that has the terminal gives no output to compare");
+    }
+    Ok(())
+}
+
+/// Makes a test one that a debugger can start: a script is run by the
+/// interpreter that its first line names, since a debugger takes no scripts.
+///
+/// # Errors
+///
+/// The test cannot be read.
+pub fn debuggable(test: &mut Test) -> Result<()> {
+    let Start::Exec(file) = &test.start else {
+        return Ok(());
+    };
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let Some(line) = text.strip_prefix(b"#!") else {
+        return Ok(());
+    };
+    let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
+    let line = line.trim_ascii();
+    let blank = line.iter().position(u8::is_ascii_whitespace);
+    // As the kernel has it: all that follows the interpreter is one argument.
+    let (interpreter, argument) = line.split_at(blank.unwrap_or(line.len()));
+    let argument = argument.trim_ascii();
+    let mut words: Vec<OsString> = Vec::new();
+    if !argument.is_empty() {
+        words.push(OsStr::from_bytes(argument).to_owned());
+    }
+    words.push(file.clone().into());
+    test.start = Start::Call(OsStr::from_bytes(interpreter).into(), words);
+    Ok(())
+}
+
+/// That the programs which hold the tests of `jobs` have been built.
+///
+/// # Errors
+///
+/// One has not; how it is built.
+pub fn require_programs(jobs: &[Job]) -> Result<()> {
+    for job in jobs {
+        if let Start::Call(program, _) = &job.test.start
+            && !executable(program)
+        {
+            bail!(
+                "test {} cannot be run: {} is missing; build it (cargo build -p iotests)",
+                job.test.name,
+                program.display()
+            );
+        }
     }
     Ok(())
 }
@@ -372,6 +424,29 @@ mod tests {
             rerun_of("-c unsafe -o a=$b --build-dir /x"),
             "./check -raw -c unsafe -o 'a=$b' --build-dir /x 030"
         );
+    }
+
+    #[test]
+    fn a_debugger_is_given_the_interpreter_of_a_script() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("001");
+        let start = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let mut test = sample::test("001");
+            test.start = Start::Exec(file.clone());
+            debuggable(&mut test).unwrap();
+            test.start
+        };
+        let script: OsString = file.clone().into();
+        assert_eq!(
+            start("#! /usr/bin/env  bash \nx"),
+            Start::Call("/usr/bin/env".into(), vec!["bash".into(), script.clone()])
+        );
+        assert_eq!(
+            start("#!/bin/sh\n"),
+            Start::Call("/bin/sh".into(), vec![script])
+        );
+        assert_eq!(start("\x7fELF"), Start::Exec(file.clone()));
     }
 
     #[test]

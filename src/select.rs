@@ -28,6 +28,12 @@ pub fn select(tree: &Tree, args: &LowArgs) -> Result<Vec<Arc<Test>>> {
             }
         }
     }
+    if tree.tests().next().is_none() {
+        bail!(
+            "No tests selected: there are none in {} (--source-dir says where they are)",
+            tree.source.display()
+        );
+    }
     let in_any = |test: &Test, groups: &[String]| groups.iter().any(|g| test.groups.contains(g));
     let excluded = |test: &Test| {
         in_any(test, &args.exclude_groups)

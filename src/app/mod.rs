@@ -95,6 +95,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let tree = call.tree()?;
     let tests = select(&tree, args)?;
     if args.dry_run {
+        let tests = run_tests::left_to_run(call, tests)?;
         say(&dry_run(&tests, args)?);
         return Ok(exit::OK);
     }

@@ -36,8 +36,14 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let history =
         open_history(&call.history_dir()).with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE));
     let memory = history.memory();
-    let (combos, jobs) = plan_jobs(args, tests, &memory)?;
+    let (combos, mut jobs) = plan_jobs(args, tests, &memory)?;
     plan::validate(args, &jobs)?;
+    if args.debugger.is_some() {
+        for job in &mut jobs {
+            plan::debuggable(Arc::make_mut(&mut job.test))?;
+        }
+    }
+    plan::require_programs(&jobs)?;
 
     let env = Environment::new(tree, args, &call.cwd, &var)?;
     let asked = var("SOCK_DIR").map(|dir| call.cwd.join(dir));
@@ -63,6 +69,19 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let ran = run::run(&keeper, &settings, jobs, &world, &mut reporters);
     tell_troubles(&mut reporters);
     Ok(status(&ran?))
+}
+
+/// Of `tests` those that would be run: what earlier runs and shards leave.
+pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
+    let args = &call.args;
+    if !args.failed && !args.resume && args.shard.is_none() {
+        return Ok(tests);
+    }
+    let memory = open_history(&call.history_dir()).memory();
+    let (_, jobs) = plan_jobs(args, &tests, &memory)?;
+    plan::validate(args, &jobs)?;
+    let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
+    Ok(tests.into_iter().filter(planned).collect())
 }
 
 fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) {

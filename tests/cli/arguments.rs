@@ -66,6 +66,12 @@ fn mistakes_found_later_end_with_status_one_and_a_line() {
         assert!(err.starts_with(&format!("check: {want}")), "{line}: {err}");
         assert_eq!(err.lines().count(), 1, "{err}");
     }
+    let empty = Suite::new();
+    let err = said(&mut empty.check("-qcow2")).failed(1);
+    assert!(
+        err.starts_with("check: No tests selected: there are none in /"),
+        "{err}"
+    );
     suite.file("group.local", "002 mine\n");
     let err = said(&mut suite.check("-n")).failed(1);
     assert!(

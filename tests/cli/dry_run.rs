@@ -53,6 +53,8 @@ fn selection_follows_the_old_runner() {
         ("4 1", "001 004"),
         ("-g quick 4", "001 004"),
         ("--start-from 3", "003 named"),
+        ("--shard 1/2", "001 003"),
+        ("--shard 2/2", "002 named"),
         ("--shuffle --start-from=2 -j4 -tap", "002 003 named"),
     ] {
         assert_eq!(names(&suite, line), want, "{line}");

@@ -1,6 +1,5 @@
 //! Small suites to run `check` on.
 
-use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -163,11 +162,4 @@ impl Said {
         assert_eq!(self.status, Some(status), "{}{}", self.out, self.err);
         self.err
     }
-}
-
-/// `PATH` with `dir` in front.
-pub(crate) fn path_with(dir: &Path) -> impl AsRef<OsStr> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::iter::once(dir.to_owned()).chain(std::env::split_paths(&path));
-    std::env::join_paths(dirs).expect("a path")
 }

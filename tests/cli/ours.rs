@@ -63,6 +63,37 @@ fn groups_must_be_declared() {
 }
 
 #[test]
+fn scripts_are_tests_with_references_in_goldens() {
+    let dir = suite();
+    let dir = dir.path();
+    let body = "# Shows the format.\n#\n# group: rw\n\necho $IMGFMT; pwd\n";
+    script(&dir.join("iotests/cases/029"), body);
+    let cases = dir
+        .join("iotests/cases")
+        .canonicalize()
+        .expect("a directory");
+    let golden = format!("qcow2\n{}\n", cases.display());
+    std::fs::write(dir.join("goldens/029.out"), golden).expect("written");
+    let tools = dir.join("tools");
+    for tool in ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"] {
+        script(&tools.join(tool), "");
+    }
+    let bin = ["/usr/bin", "/bin"].map(Path::new);
+    let path = std::env::join_paths([tools.as_path()].into_iter().chain(bin)).expect("a path");
+    // An emulator that happens to be installed is not this test's business.
+    let ran = said(check(dir, &["-qcow2"]).env("PATH", &path));
+    assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("Passed all 1 iotests"), "{}", ran.out);
+    assert!(ran.out.contains("PATH: qemu-img"), "{}", ran.out);
+
+    std::fs::remove_file(tools.join("qemu-img")).expect("removed");
+    let tools_only = said(check(dir, &["-qcow2"]).env("PATH", &tools)).failed(1);
+    let want = "check: qemu-img is not installed: install it (Debian: qemu-utils) \
+                or name one in QEMU_IMG_PROG\n";
+    assert_eq!(tools_only, want);
+}
+
+#[test]
 fn a_new_test_gets_the_next_free_number() {
     let dir = suite();
     let dir = dir.path();
