@@ -2,6 +2,7 @@
 
 mod build;
 mod compress;
+mod data;
 pub mod entries;
 mod head;
 pub mod header;
@@ -18,6 +19,7 @@ mod walk;
 
 pub use build::{Built, SpecError, build};
 pub use compress::{InflateError, compress, expand};
+pub use data::{Extent, Guest, ReadError, Source};
 pub use image::{FieldError, Image};
 pub use layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
 pub use refcounts::{Recomputed, Reference, References, TooManyReferences, Use};
