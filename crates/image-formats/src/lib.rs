@@ -7,6 +7,7 @@
 //! The crate does no I/O (bytes come through [`ReadAt`] and go through [`WriteAt`]),
 //! draws no random numbers, and allocates nothing whose size an image chooses freely.
 
+mod boundary;
 mod defect;
 mod field;
 mod io;

@@ -258,6 +258,17 @@ pub(crate) fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
     }
 }
 
+/// Where the extension area starts, and how many bytes it and a backing file name
+/// behind it may take.
+pub(crate) fn extension_area(header: &Header) -> (u64, u64) {
+    let cluster = header
+        .geometry()
+        .map_or(512, Geometry::cluster_size)
+        .min(MAX_EXTENSION_AREA);
+    let start = u64::from(header.header_length);
+    (start, cluster.saturating_sub(start))
+}
+
 fn extensions(source: &(impl ReadAt + ?Sized), header: &Header, unit: u64) -> Vec<ExtensionAt> {
     let end = extension_area_end(header, unit).min(source.len());
     let mut found = Vec::new();
