@@ -1,1 +1,3 @@
 //! Makes disk images that are valid but for a few chosen lies, and judges what programs do with them.
+
+pub mod exec;
