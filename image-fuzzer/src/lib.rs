@@ -1,3 +1,4 @@
 //! Makes disk images that are valid but for a few chosen lies, and judges what programs do with them.
 
 pub mod exec;
+pub mod sandbox;

@@ -149,8 +149,7 @@ impl Drop for Coop {
 }
 
 fn accept_and_close(listener: &OwnedFd) -> bool {
-    nix::sys::socket::accept(listener.as_raw_fd())
-        .is_ok_and(|fd| nix::unistd::close(fd).is_ok())
+    nix::sys::socket::accept(listener.as_raw_fd()).is_ok_and(|fd| nix::unistd::close(fd).is_ok())
 }
 
 fn filled(len: usize) -> Vec<u8> {

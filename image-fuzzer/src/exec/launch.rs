@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // The child of a process with threads, before an exec; each block says why it is sound.
 
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -63,9 +64,8 @@ pub(super) struct Launch<'a> {
     pub(super) ruleset: Option<&'a OwnedFd>,
     /// The server's end of the control socket.
     pub(super) control: &'a UnixStream,
-    pub(super) input: &'a OwnedFd,
-    pub(super) output: &'a OwnedFd,
-    pub(super) error: &'a OwnedFd,
+    /// Standard input, output and error.
+    pub(super) files: [&'a File; 3],
     pub(super) null: &'a OwnedFd,
 }
 
@@ -169,9 +169,9 @@ impl<'a> Child<'a> {
             envp,
             descriptors: [
                 launch.control.as_raw_fd(),
-                launch.input.as_raw_fd(),
-                launch.output.as_raw_fd(),
-                launch.error.as_raw_fd(),
+                launch.files[0].as_raw_fd(),
+                launch.files[1].as_raw_fd(),
+                launch.files[2].as_raw_fd(),
                 launch.null.as_raw_fd(),
                 launch.ruleset.map_or(-1, AsRawFd::as_raw_fd),
             ],
@@ -321,7 +321,9 @@ fn send_listener(control: RawFd) -> bool {
         (*rights).cmsg_level = libc::SOL_SOCKET;
         (*rights).cmsg_type = libc::SCM_RIGHTS;
         (*rights).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as _;
-        libc::CMSG_DATA(rights).cast::<c_int>().write_unaligned(listener);
+        libc::CMSG_DATA(rights)
+            .cast::<c_int>()
+            .write_unaligned(listener);
         libc::sendmsg(control, &raw const message, libc::MSG_NOSIGNAL) == 1
     }
 }

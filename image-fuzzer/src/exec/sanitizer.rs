@@ -9,7 +9,11 @@ use bstr::ByteSlice;
 
 /// Symbols that a program built with a sanitizer has, and the variables that set it up.
 const KINDS: [(&str, &str, &str); 4] = [
-    ("__asan_init", "ASAN_OPTIONS", "detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1"),
+    (
+        "__asan_init",
+        "ASAN_OPTIONS",
+        "detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1",
+    ),
     ("__ubsan_handle", "UBSAN_OPTIONS", "print_stacktrace=1"),
     ("__tsan_init", "TSAN_OPTIONS", ""),
     ("__msan_init", "MSAN_OPTIONS", ""),
