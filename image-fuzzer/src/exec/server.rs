@@ -27,11 +27,13 @@ pub(super) struct Server {
     pid: i32,
     control: UnixStream,
     sandbox: String,
+    /// The TCP canary in the server's network.
+    tcp: Option<OwnedFd>,
 }
 
 impl Server {
     /// Starts a server with the strongest name spaces that can be had.
-    pub(super) fn start(program: &mut Program, how: &How, files: [&File; 3]) -> io::Result<Self> {
+    pub(super) fn start(program: &Program, how: &How, files: [&File; 3]) -> io::Result<Self> {
         let mut last = None;
         for &namespaces in choices(program.sandboxed()) {
             match Self::start_in(program, how, files, namespaces) {
@@ -43,7 +45,7 @@ impl Server {
     }
 
     fn start_in(
-        program: &mut Program,
+        program: &Program,
         how: &How,
         [input, output, error]: [&File; 3],
         namespaces: Namespaces,
@@ -86,16 +88,16 @@ impl Server {
             pid,
             control: ours,
             sandbox: describe(program.sandboxed(), ruleset.is_some(), namespaces),
+            tcp: None,
         };
         server.control.set_read_timeout(Some(UP_WITHIN))?;
-        let listener = match namespaces {
+        server.tcp = match namespaces {
             Namespaces::None => None,
             Namespaces::Own | Namespaces::OwnUser => {
                 Some(launch::receive_listener(&server.control)?)
             }
         };
         server.reply(Kind::Ready)?;
-        program.coop_mut().set_tcp(listener);
         Ok(server)
     }
 
@@ -109,6 +111,10 @@ impl Server {
 
     pub(super) fn control_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    pub(super) fn tcp(&self) -> Option<&OwnedFd> {
+        self.tcp.as_ref()
     }
 
     pub(super) fn sandbox(&self) -> &str {
