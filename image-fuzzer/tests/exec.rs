@@ -9,6 +9,7 @@ use std::time::Duration;
 use image_fuzzer::exec::{
     End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, for_program,
 };
+use image_fuzzer::stacks::Debugger;
 
 /// A folder with a scratch folder in it, and executors over that.
 struct Bench {
@@ -493,4 +494,16 @@ fn an_executor_leaves_nothing() {
         let cwd = fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
         assert_ne!(cwd.to_str(), Some(scratch), "{process:?}");
     }
+}
+
+#[test]
+fn gdb_shows_the_stack_of_a_crash() {
+    let bench = Bench::new();
+    let mut debugger = match Debugger::new(Path::new("/bin/sh"), &bench.options()) {
+        Ok(debugger) => debugger,
+        Err(error) => return eprintln!("not here: {error}"),
+    };
+    let stack = debugger.stack(&bench.sh("kill -SEGV $$")).unwrap();
+    assert!(!stack.frames.is_empty(), "{stack}");
+    assert_eq!(debugger.stack(&bench.sh("exit 0")), None);
 }
