@@ -507,3 +507,22 @@ fn gdb_shows_the_stack_of_a_crash() {
     assert!(!stack.frames.is_empty(), "{stack}");
     assert_eq!(debugger.stack(&bench.sh("exit 0")), None);
 }
+
+#[test]
+fn folders_that_are_not_ours_stay_as_they_are() {
+    let bench = Bench::new();
+    let folder = bench.folder.path().join("scratch.canary");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("thesis.txt"), "years of work").unwrap();
+    let error = for_program(Path::new("/bin/sh"), &bench.options())
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .ends_with("scratch.canary: it holds thesis.txt; remove the folder"),
+        "{error}"
+    );
+    assert!(folder.join("thesis.txt").exists());
+    assert!(!folder.join("secret.raw").exists());
+}

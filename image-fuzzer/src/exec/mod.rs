@@ -23,6 +23,7 @@ use std::time::Duration;
 pub use canary::SECRET;
 pub(crate) use launch::landlock_version;
 use program::Program;
+pub use program::find as find_program;
 use served::{How, Served};
 
 /// One run of the executor's program.

@@ -134,7 +134,11 @@ fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
 }
 
 /// The file of a program: a name without a slash is looked for in `PATH`.
-fn find(program: &Path) -> io::Result<PathBuf> {
+///
+/// # Errors
+///
+/// There is none, or it is not executable.
+pub fn find(program: &Path) -> io::Result<PathBuf> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
         return executable(program);
     }

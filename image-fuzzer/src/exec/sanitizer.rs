@@ -19,6 +19,9 @@ const KINDS: [(&str, &str, &str); 4] = [
     ("__msan_init", "MSAN_OPTIONS", ""),
 ];
 
+/// How the names of report files begin; the sanitizer adds a process id.
+const REPORT: &str = "report";
+
 /// How reports begin, where a program sends them to its standard error all the same.
 const MARKS: [&str; 6] = [
     "ERROR: AddressSanitizer",
@@ -55,7 +58,7 @@ impl Reports {
         let mut env = Vec::new();
         for (_, variable, settings) in kinds {
             let mut value = OsString::from("log_path=");
-            value.push(folder.join("report"));
+            value.push(folder.join(REPORT));
             if !settings.is_empty() {
                 value.push(":");
                 value.push(settings);
@@ -91,7 +94,14 @@ impl Reports {
         let Some(entries) = self.folder.as_ref().and_then(|f| fs::read_dir(f).ok()) else {
             return Vec::new();
         };
-        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        let ours = |entry: &fs::DirEntry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(REPORT.as_bytes())
+        };
+        let entries = entries.flatten().filter(ours);
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
         paths.sort();
         let mut report = Vec::new();
         for path in paths {
@@ -105,9 +115,10 @@ impl Reports {
 
 impl Drop for Reports {
     fn drop(&mut self) {
+        self.take_files();
         if let Some(folder) = &self.folder {
             // A folder that stays is seen and harmless.
-            let _ = fs::remove_dir_all(folder);
+            let _ = fs::remove_dir(folder);
         }
     }
 }

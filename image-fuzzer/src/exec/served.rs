@@ -19,8 +19,11 @@ use super::program::Program;
 use super::server::Server;
 use super::{Canaries, End, ExecError, Executor, Limit, Limits, Observation, Request, watch};
 
-/// How often a run that takes long is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How often a run that takes long is looked at. Most have ended before the first time.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How soon it is looked for processes that were started while others were ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// How long processes that were sent SIGKILL may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -321,7 +324,7 @@ impl Watched<'_> {
                 names = killed;
             }
             // What forked while it was looked for is found the next time round.
-            if self.wait(Instant::now() + LOOK_EVERY)? {
+            if self.wait(Instant::now() + LOOK_AGAIN)? {
                 self.server.reply(Kind::Swept)?;
                 // A run that we ended had no chance to end its own.
                 let ours = self.ended_by_us.is_some();
