@@ -15,6 +15,9 @@ use image_fuzzer::exec::{End, ExecOptions, Request, for_program};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
+/// Runs a command over and over for some time, with a folder to work in, and says how often.
+type Way = fn(&Path, &[OsString], Duration) -> anyhow::Result<u32>;
+
 const USAGE: &str = "usage: JOBS SECONDS PROGRAM [ARG...]";
 
 fn main() -> anyhow::Result<()> {
@@ -26,10 +29,7 @@ fn main() -> anyhow::Result<()> {
     let (jobs, seconds) = (number()?, number()?);
     let argv: Vec<OsString> = args.collect();
     anyhow::ensure!(!argv.is_empty(), USAGE);
-    let ways: [(
-        &str,
-        fn(&Path, &[OsString], Duration) -> anyhow::Result<u32>,
-    ); 4] = [
+    let ways: [(&str, Way); 4] = [
         ("fork server", |f, a, t| contained(f, a, t, true, true)),
         ("fork server, no sandbox", |f, a, t| {
             contained(f, a, t, true, false)

@@ -333,6 +333,18 @@ fn growth_and_memory_of_a_run_are_measured() {
     assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
     let seen = executor.run(&bench.sh("rm file"));
     assert!(seen.disk_growth <= -(1 << 20), "{seen:?}");
+    let elsewhere = bench.folder.path().canonicalize().unwrap().join("other");
+    fs::create_dir(&elsewhere).unwrap();
+    let options = ExecOptions {
+        writable: vec![elsewhere.clone()],
+        ..bench.options()
+    };
+    let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
+    let seen = executor.run(&Request {
+        cwd: elsewhere,
+        ..bench.sh("head -c 1048576 /dev/urandom > file")
+    });
+    assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
     let seen = executor.run(&bench.sh("dd if=/dev/zero of=/dev/null bs=64M count=1"));
     assert!(seen.max_rss >= 64 << 20, "{seen:?}");
 }

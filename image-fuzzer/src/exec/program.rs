@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::canary::Coop;
 use super::sanitizer::Reports;
 use super::served::How;
-use super::{ExecError, ExecOptions, Request};
+use super::{ExecError, ExecOptions, Request, watch};
 use crate::sandbox::Reach;
 
 /// Where programs find other programs, the same everywhere.
@@ -80,6 +80,18 @@ impl Program {
 
     pub(super) fn scratch(&self) -> &Path {
         &self.options.scratch
+    }
+
+    /// Bytes allocated in the scratch folder, and in `cwd` where that is another that the
+    /// program may write in.
+    pub(super) fn allocated(&self, cwd: &Path) -> u64 {
+        let ExecOptions {
+            scratch, writable, ..
+        } = &self.options;
+        let elsewhere =
+            !cwd.starts_with(scratch) && writable.iter().any(|folder| cwd.starts_with(folder));
+        let other = if elsewhere { watch::allocated(cwd) } else { 0 };
+        watch::allocated(scratch) + other
     }
 
     pub(super) fn sandboxed(&self) -> bool {

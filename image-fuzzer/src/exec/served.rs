@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -117,7 +117,7 @@ impl Served {
         self.prepare_files(request)?;
         // Whoever looked at a canary between the runs is not the program.
         self.program.coop().touched();
-        let before = watch::allocated(self.program.scratch());
+        let before = self.program.allocated(&request.cwd);
         self.send(&message)?;
         let Some(server) = &mut self.server else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -127,6 +127,7 @@ impl Served {
             program: &self.program,
             files: [&self.output, &self.error],
             limits: &request.limits,
+            cwd: &request.cwd,
             before,
             touched: BTreeSet::new(),
             ended_by_us: None,
@@ -143,7 +144,7 @@ impl Served {
         let bound = request.limits.output;
         let (stdout, too_much_out) = take(&mut self.output, bound)?;
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
-        let after = watch::allocated(self.program.scratch());
+        let after = self.program.allocated(&request.cwd);
         let mut seen = Observation {
             end: ended_by_us.unwrap_or_else(|| end_of(&reply, request)),
             sanitizer: self.program.reports().take(&stderr, bound),
@@ -231,6 +232,8 @@ struct Watched<'a> {
     program: &'a Program,
     files: [&'a File; 2],
     limits: &'a Limits,
+    cwd: &'a Path,
+    /// Bytes allocated before it began.
     before: u64,
     touched: BTreeSet<PathBuf>,
     /// Why we ended it.
@@ -302,7 +305,7 @@ impl Watched<'_> {
             }
         }
         let usage = watch::usage(self.server.pid())?;
-        let growth = watch::allocated(self.program.scratch()).saturating_sub(self.before);
+        let growth = self.program.allocated(self.cwd).saturating_sub(self.before);
         Ok(if usage.memory > self.limits.memory {
             Some(Limit::Memory)
         } else if usage.processes > self.limits.processes {
