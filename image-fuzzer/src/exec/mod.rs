@@ -278,8 +278,8 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
 
 /// Tries a fork server in a program, and compares what it says with a plain start.
 fn fork_server(program: Program) -> Result<Served, String> {
-    if !program::is_elf(program.path()) {
-        return Err("it is a script".into());
+    if let Some(why) = program::not_preloadable(program.path()) {
+        return Err(why.into());
     }
     let library = program::library().map_err(|e| e.to_string())?;
     let name = program::usual_name(program.path()).to_owned();

@@ -244,30 +244,28 @@ impl Watched<'_> {
     /// Waits for the end of the program, and sees to it that it comes.
     fn until_ended(&mut self) -> io::Result<Reply> {
         let deadline = Instant::now() + self.limits.wall;
+        let mut gone_by = None;
         loop {
-            let until = match self.ended_by_us {
-                None => deadline.min(Instant::now() + LOOK_EVERY),
-                Some(_) => deadline + GONE_WITHIN,
-            };
-            if self.wait(until)? {
+            let look = Instant::now() + LOOK_EVERY;
+            if self.wait(gone_by.map_or(deadline.min(look), |_| look))? {
                 return self.server.reply(Kind::Ended);
             }
             let now = Instant::now();
-            if self.ended_by_us.is_some() {
-                if now < deadline + GONE_WITHIN {
+            if gone_by.is_none() {
+                self.ended_by_us = if now >= deadline {
+                    Some(End::TimedOut)
+                } else {
+                    self.over_limit()?.map(End::OverLimit)
+                };
+                if self.ended_by_us.is_none() {
                     continue;
                 }
+            }
+            if now > *gone_by.get_or_insert(now + GONE_WITHIN) {
                 return Err(io::Error::other("a killed program does not end"));
             }
-            let reason = if now >= deadline {
-                Some(End::TimedOut)
-            } else {
-                self.over_limit()?.map(End::OverLimit)
-            };
-            if reason.is_some() {
-                self.ended_by_us = reason;
-                watch::kill_below(self.server.pid())?;
-            }
+            // Again each time: what was just being started may have been missed.
+            watch::kill_below(self.server.pid())?;
         }
     }
 
