@@ -121,9 +121,7 @@ impl Program {
     /// What the program may reach beyond the system's own.
     pub(super) fn reach(&self, how: &How) -> Reach {
         let mut read = self.options.readable.clone();
-        // Programs that are not installed have their libraries and data beside them.
-        read.push(self.path.clone());
-        read.extend(self.path.parent().map(Path::to_owned));
+        read.extend(surroundings(&self.path));
         if let How::Fork { library } = how {
             read.push(library.clone());
         }
@@ -133,6 +131,22 @@ impl Program {
         write.extend(self.reports.folder().map(Path::to_owned));
         Reach { read, write }
     }
+}
+
+/// Where a program's own libraries and data are: beside it in a build tree, and beside its
+/// `bin` where it is installed below a prefix of its own.
+fn surroundings(program: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![program.to_owned()];
+    let Some(folder) = program.parent() else {
+        return folders;
+    };
+    folders.push(folder.to_owned());
+    if let (Some("bin" | "sbin"), Some(prefix)) =
+        (folder.file_name().and_then(OsStr::to_str), folder.parent())
+    {
+        folders.extend(["lib", "lib64", "libexec", "share"].map(|name| prefix.join(name)));
+    }
+    folders
 }
 
 /// Puts variables into an environment, in place of those of the same name.
@@ -255,6 +269,18 @@ mod tests {
         fs::write(&path, &head).unwrap();
         assert_eq!(not_preloadable(&path), None);
         assert_eq!(is_dynamic(b"\x7fELF\x02\x01"), None);
+    }
+
+    #[test]
+    fn a_prefix_has_its_libraries_beside_bin() {
+        let tree = surroundings(Path::new("/src/build/qemu-img"));
+        assert_eq!(
+            tree,
+            ["/src/build/qemu-img", "/src/build"].map(PathBuf::from)
+        );
+        let installed = surroundings(Path::new("/opt/q/bin/qemu-img"));
+        assert!(installed.contains(&PathBuf::from("/opt/q/lib64")));
+        assert!(!installed.contains(&PathBuf::from("/opt/q")));
     }
 
     #[test]

@@ -92,6 +92,10 @@ impl Served {
             &self.how,
             [&self.input, &self.output, &self.error],
         )?;
+        if server.is_open() && self.sandbox.is_empty() {
+            let sandbox = server.sandbox();
+            self.notes.push(format!("the sandbox has a gap: {sandbox}"));
+        }
         self.sandbox = server.sandbox().to_owned();
         self.canaries = self.program.coop().names(server.tcp().is_some());
         self.server = Some(server);

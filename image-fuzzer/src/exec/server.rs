@@ -27,6 +27,8 @@ pub(super) struct Server {
     pid: i32,
     control: UnixStream,
     sandbox: String,
+    /// Whether files or the network are not bounded though they should be.
+    open: bool,
     /// The TCP canary in the server's network.
     tcp: Option<OwnedFd>,
     /// Whether it was ended and waited for.
@@ -100,6 +102,7 @@ impl Server {
             pid,
             control: ours,
             sandbox: describe(program.sandboxed(), ruleset.is_some(), namespaces),
+            open: program.sandboxed() && !(ruleset.is_some() && namespaces.network),
             tcp: None,
             ended: false,
         })
@@ -155,6 +158,11 @@ impl Server {
 
     pub(super) fn control_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    /// Whether a part of the sandbox that was asked for could not be had.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
     }
 
     pub(super) fn tcp(&self) -> Option<&OwnedFd> {
