@@ -3,3 +3,6 @@
 pub mod image_file;
 pub mod set;
 pub mod show;
+pub mod exec;
+pub mod sandbox;
+pub mod stacks;
