@@ -1,3 +1,14 @@
 //! Makes disk images that are valid but for a few chosen lies, and judges what programs do with them.
 
+pub mod base;
+pub mod case;
+pub mod commands;
 pub mod exec;
+pub mod map;
+pub mod messages;
+pub mod mutate;
+pub mod oracle;
+pub mod recipe;
+pub mod rng;
+pub mod scratch;
+pub mod trial;
