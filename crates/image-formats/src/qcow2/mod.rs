@@ -1,18 +1,26 @@
 //! qcow2, as `docs/interop/qcow2` of QEMU specifies it.
 
+mod build;
+mod compress;
 pub mod entries;
+mod head;
 pub mod header;
 mod image;
 mod layout;
+mod plan;
 pub mod records;
+mod refcounts;
 mod rules;
 mod spec;
 mod tree;
 mod types;
 mod walk;
 
+pub use build::{Built, SpecError, build};
+pub use compress::{InflateError, compress, expand};
 pub use image::{FieldError, Image};
 pub use layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
+pub use refcounts::{Recomputed, Reference, References, TooManyReferences, Use};
 pub use spec::{
     Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Extension, Pattern,
     Placement, Snapshot, Spec,

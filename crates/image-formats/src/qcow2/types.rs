@@ -72,9 +72,9 @@ pub struct Geometry {
 impl Geometry {
     /// The smallest cluster the format allows: 512 bytes.
     pub const MIN_CLUSTER_BITS: u32 = 9;
-    /// The largest cluster that is followed, 1 GiB. The format names no limit; QEMU
-    /// reads up to 2 MiB.
-    pub const MAX_CLUSTER_BITS: u32 = 30;
+    /// The largest cluster that is followed, 16 MiB. The format names no limit; QEMU
+    /// reads up to 2 MiB. Buffers of one cluster are what bounds this.
+    pub const MAX_CLUSTER_BITS: u32 = 24;
 
     /// The geometry of an image, unless `cluster_bits` is out of range. A refcount
     /// order above 6, which the format forbids, is taken as 6.
@@ -228,6 +228,6 @@ mod tests {
         assert_eq!(extended.subcluster_size(), 2048);
         assert_eq!(extended.max_refcount(), u64::MAX);
         assert_eq!(Geometry::new(8, 4, false), None);
-        assert_eq!(Geometry::new(31, 4, false), None);
+        assert_eq!(Geometry::new(25, 4, false), None);
     }
 }
