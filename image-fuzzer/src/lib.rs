@@ -3,12 +3,17 @@
 pub mod base;
 pub mod case;
 pub mod commands;
+pub mod engine;
 pub mod exec;
+pub mod finding;
 pub mod map;
 pub mod messages;
 pub mod mutate;
 pub mod oracle;
 pub mod recipe;
 pub mod rng;
+pub mod sandbox;
 pub mod scratch;
+pub mod store;
+pub mod triage;
 pub mod trial;

@@ -146,7 +146,10 @@ impl Server {
         sys::become_server();
         let shared = map(size_of::<Failure>(), libc::MAP_SHARED)?;
         let text = map(MAX_TEXT, libc::MAP_PRIVATE)?;
-        let pointers = map((MAX_STRINGS + 2) * size_of::<*mut c_char>(), libc::MAP_PRIVATE)?;
+        let pointers = map(
+            (MAX_STRINGS + 2) * size_of::<*mut c_char>(),
+            libc::MAP_PRIVATE,
+        )?;
         let stack = map(STACK, libc::MAP_PRIVATE)?;
         // SAFETY: each mapping is fresh, zeroed (which is valid for all three types), of the
         // size used here, aligned to a page, never unmapped, and referred to once.

@@ -8,9 +8,22 @@
 //! An executor judges nothing. A signal, a time-out or a touched canary is written down;
 //! whether it is a finding is for the oracles to say.
 
+mod canary;
+mod launch;
+mod program;
+mod sanitizer;
+mod served;
+mod server;
+mod watch;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use canary::SECRET;
+pub(crate) use launch::landlock_version;
+use program::Program;
+use served::{How, Served};
 
 /// One run of the executor's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,4 +235,58 @@ pub enum ExecError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl ExecError {
+    fn setup(what: &str, source: std::io::Error) -> Self {
+        Self::Setup {
+            what: what.to_owned(),
+            source,
+        }
+    }
+
+    fn setup_at(what: &str, path: &Path, source: std::io::Error) -> Self {
+        Self::setup(&format!("{what} {}", path.display()), source)
+    }
+}
+
+/// Makes an executor for a program: with a fork server inside it where that works and gives
+/// what a plain start gives, else one that starts it anew each time, which says so in its
+/// [notes](Executor::notes).
+///
+/// `program` is a path, or a name to look for in `PATH`.
+///
+/// # Errors
+///
+/// The program is not there, or the scratch folder and the canaries beside it cannot be made.
+pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Executor>, ExecError> {
+    let mut notes = Vec::new();
+    if options.fork_server {
+        match fork_server(Program::new(program, options)?) {
+            Ok(forked) => return Ok(Box::new(forked)),
+            Err(why) => notes.push(format!("no fork server in {}: {why}", program.display())),
+        }
+    }
+    let program = Program::new(program, options)?;
+    Ok(Box::new(Served::start(program, How::Spawn, notes)?))
+}
+
+/// Tries a fork server in a program, and compares what it says with a plain start.
+fn fork_server(program: Program) -> Result<Served, String> {
+    if !program::is_elf(program.path()) {
+        return Err("it is a script".into());
+    }
+    let library = program::library().map_err(|e| e.to_string())?;
+    let name = program::usual_name(program.path()).to_owned();
+    let asked = Request::new(vec![name, "--version".into()], program.scratch());
+    let mut forked = Served::start(program, How::Fork { library }, Vec::new())
+        .map_err(|e| format!("it cannot be stopped before its start ({e})"))?;
+    let fork = forked.run(&asked);
+    let plain = forked.beside().map_err(|e| e.to_string())?.run(&asked);
+    let [fork, plain] = [&fork, &plain].map(|o| (&o.end, &o.stdout, &o.stderr));
+    if fork == plain {
+        Ok(forked)
+    } else {
+        Err("with --version it does not do what it does when started plainly".into())
+    }
 }
