@@ -7,12 +7,8 @@ use anyhow::{Context, Result, bail};
 use image_formats::Value;
 use image_formats::qcow2::Image;
 
-use crate::base::{Base, NamedFile, Prepared, file_of, prepare};
+use crate::base::{Base, MOST_BYTES, NamedFile, Prepared, file_of, prepare};
 use crate::recipe::{Edit, Extension, Recipe};
-
-/// The most bytes of an image that are written out; the rest of a longer one is
-/// a hole.
-const MOST_BYTES: u64 = 64 << 20;
 
 /// Makes the files of recipes, and remembers the last base images it made.
 #[derive(Debug, Default)]
@@ -49,7 +45,7 @@ impl Maker {
             apply(&mut image, &lie.edit)
                 .with_context(|| format!("edit {number} of the recipe cannot be applied"))?;
         }
-        let mut files = vec![file_of(&image, MOST_BYTES)?];
+        let mut files = vec![file_of(&image)?];
         files.extend(prepared.beside.iter().cloned());
         Ok(files)
     }

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod case;
+pub mod cli;
 pub mod commands;
 pub mod engine;
 pub mod exec;

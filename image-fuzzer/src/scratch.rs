@@ -43,6 +43,13 @@ impl Scratch {
         self.folder.path().join("w")
     }
 
+    /// A folder beside it, for the needs of executor `number`.
+    pub fn beside(&self, number: usize) -> Result<PathBuf> {
+        let path = self.folder.path().join(format!("x{number}"));
+        fs::create_dir_all(&path).context("cannot make a scratch folder")?;
+        Ok(path)
+    }
+
     /// Leaves exactly `files` in the work folder, each as it was made.
     pub fn fill(&self, files: &[NamedFile]) -> io::Result<()> {
         let work = self.work();

@@ -232,10 +232,19 @@ impl Bench {
         request.limits = limits;
         self.runs += 1;
         if !self.executors.contains_key(&program) {
-            let mut options = ExecOptions::new(self.scratch.work());
+            // An executor needs a folder of its own; the first one's is the folder
+            // that all work in, whose growth it sees.
+            let mut options = if self.executors.is_empty() {
+                ExecOptions::new(self.scratch.work())
+            } else {
+                let own = self.scratch.beside(self.executors.len())?;
+                let mut options = ExecOptions::new(own);
+                options.writable.push(self.scratch.work());
+                options
+            };
             options.fork_server = self.settings.fork_server;
             options.sandbox = self.settings.sandbox;
-            let executor = for_program(&program, options)?;
+            let executor = for_program(&program, &options)?;
             self.notes.extend_from_slice(executor.notes());
             self.executors.insert(program.clone(), executor);
         }

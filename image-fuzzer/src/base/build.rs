@@ -1,8 +1,7 @@
 //! From the description of a base image to its files and fields.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
+use image_formats::ReadAt as _;
 use image_formats::qcow2::{Cluster, Content, Image, Pattern, Spec, build};
 
 use super::{BACKING_FILE, Base, DATA_FILE};
@@ -50,15 +49,15 @@ const MOST_FIELDS: usize = 6000;
 /// Fails where the description contradicts itself, as an edited one may.
 pub fn prepare(base: &Base) -> Result<Prepared> {
     let built = build(&base.image).context("the base image cannot be made")?;
-    let image = Image::open(Arc::new(built.image));
+    let image = built.image;
     let file_len = image.bytes().len();
     let fields = image.used_fields().take(MOST_FIELDS).collect();
     let mut beside = Vec::new();
     if let Some(backing) = &base.backing {
         beside.push(NamedFile::new(BACKING_FILE, backing_bytes(backing)?));
     }
-    if base.image.data_file.is_some() {
-        let bytes = built.data_file.unwrap_or_default();
+    if let Some(store) = &built.data_file {
+        let bytes = store.to_vec(MOST_BYTES)?;
         beside.push(NamedFile::new(DATA_FILE, bytes));
     }
     Ok(Prepared {
@@ -96,14 +95,20 @@ fn backing_bytes(backing: &super::BackingFile) -> Result<Vec<u8>> {
             .collect(),
         ..Spec::default()
     };
-    Ok(build(&spec).context("the backing file cannot be made")?.image)
+    let built = build(&spec).context("the backing file cannot be made")?;
+    Ok(built.image.bytes().to_vec(MOST_BYTES)?)
 }
+
+/// The most bytes of an image that are written out; the rest of a longer one is
+/// a hole.
+pub const MOST_BYTES: u64 = 64 << 20;
 
 /// The image under test as a file: its bytes as they are now.
 ///
-/// Fails where an edit wrote further into the file than `limit` bytes.
-pub fn file_of(image: &Image, limit: u64) -> Result<NamedFile> {
+/// Fails where memory is short.
+pub fn file_of(image: &Image) -> Result<NamedFile> {
     let len = image.bytes().len();
+    let limit = MOST_BYTES;
     let mut bytes = image.clone();
     // A length far beyond the data is a hole, and needs no memory.
     if len > limit {

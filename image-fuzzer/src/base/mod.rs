@@ -4,7 +4,7 @@ mod build;
 mod draw;
 mod sparse;
 
-pub use build::{NamedFile, Prepared, file_of, prepare};
+pub use build::{MOST_BYTES, NamedFile, Prepared, file_of, prepare};
 pub use draw::draw;
 
 use image_formats::qcow2::Spec;

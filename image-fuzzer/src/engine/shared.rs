@@ -1,6 +1,6 @@
 //! What the workers of a campaign share: numbers, feedback, queue, groups.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -26,6 +26,7 @@ pub(super) struct Shared {
     next_queue: usize,
     credit: BTreeMap<&'static str, (u64, u64)>,
     weights: Vec<u64>,
+    pub(super) notes: BTreeSet<String>,
 }
 
 /// A recipe worth varying.
@@ -83,6 +84,7 @@ impl Shared {
             next_queue,
             credit: BTreeMap::new(),
             weights: crate::mutate::first_weights(),
+            notes: BTreeSet::new(),
         }
     }
 
@@ -171,6 +173,14 @@ impl Shared {
         });
         self.stats.queue = self.queue.len();
         name
+    }
+
+    /// Says once what the executors had to say: it is the same for every worker.
+    pub(super) fn note(&mut self, note: &str) -> Result<()> {
+        if self.notes.insert(note.to_owned()) {
+            self.store.log("run.log", &format!("note: {note}"))?;
+        }
+        Ok(())
     }
 
     /// Appends the numbers to the log of statistics.

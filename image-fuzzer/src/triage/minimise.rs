@@ -32,6 +32,13 @@ pub struct Judging<'a> {
     pub name: &'a mut dyn FnMut(&mut Bench, &Recipe, &Outcome) -> Result<Vec<Key>>,
 }
 
+impl Judging<'_> {
+    /// Whether `recipe` shows the group once more.
+    pub fn confirm(&mut self, recipe: &Recipe, key: &Key) -> bool {
+        self.groups(recipe).contains(key)
+    }
+}
+
 impl Judge for Judging<'_> {
     fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
         let Ok(files) = self.maker.files(recipe) else {

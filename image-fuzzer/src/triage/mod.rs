@@ -1,6 +1,9 @@
 //! What becomes of a suspicion: grouped, made small, written down.
 
+mod group;
 pub mod minimise;
+
+pub use group::name;
 
 use std::fmt;
 
