@@ -138,28 +138,28 @@ pub(super) fn variation(
     let mut recipe = parent.clone();
     recipe.seed = seed.into();
     let drawn = plan.commands.is_none();
+    let most = plan.intensity.most(prepared.map.fields().len());
     match rng.below(6) {
-        0 | 1 => recipe.edits.extend(mutate::one(ground, weights, &mut rng)),
-        2 if !recipe.edits.is_empty() => {
-            let at = rng.index(recipe.edits.len());
-            recipe.edits.remove(at);
-            recipe.edits.extend(mutate::one(ground, weights, &mut rng));
+        0 | 1 if drawn => recipe.commands.push(drawn::one(&parent.base, &mut rng)),
+        2 if drawn => recipe.commands = drawn::sequence(&parent.base, &mut rng),
+        _ => {
+            while !recipe.edits.is_empty() && recipe.edits.len() >= most {
+                let at = rng.index(recipe.edits.len());
+                recipe.edits.remove(at);
+            }
+            if most > 0 {
+                recipe.edits.extend(mutate::one(ground, weights, &mut rng));
+            }
         }
-        3 if drawn => recipe.commands.push(drawn::one(&parent.base, &mut rng)),
-        4 if drawn => recipe.commands = drawn::sequence(&parent.base, &mut rng),
-        _ => recipe.edits.extend(mutate::one(ground, weights, &mut rng)),
     }
     if !drawn {
         recipe.commands = commands(plan, &parent.base, &mut rng);
     }
-    recipe.edits.truncate(MOST_LIES);
     recipe.commands.truncate(MOST_COMMANDS);
     make_possible(&mut recipe, maker);
     Ok(recipe)
 }
 
-/// The most edits that variations may pile up.
-const MOST_LIES: usize = 8;
 /// The most commands that variations may pile up.
 const MOST_COMMANDS: usize = 5;
 

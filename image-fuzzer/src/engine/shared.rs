@@ -1,6 +1,6 @@
 //! What the workers of a campaign share: numbers, feedback, queue, groups.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -12,6 +12,7 @@ use crate::mutate::FAMILIES;
 use crate::recipe::Recipe;
 use crate::rng::Rng;
 use crate::store::{Finished, Store};
+use crate::trial::Outcome;
 
 /// The state of a campaign, behind one lock.
 pub(super) struct Shared {
@@ -24,7 +25,6 @@ pub(super) struct Shared {
     marks: HashSet<u64>,
     queue: Vec<Entry>,
     next_queue: usize,
-    credit: BTreeMap<&'static str, (u64, u64)>,
     weights: Vec<u64>,
     pub(super) notes: BTreeSet<String>,
 }
@@ -82,7 +82,6 @@ impl Shared {
             marks: HashSet::new(),
             queue,
             next_queue,
-            credit: BTreeMap::new(),
             weights: crate::mutate::first_weights(),
             notes: BTreeSet::new(),
         }
@@ -123,20 +122,13 @@ impl Shared {
         Some(std::sync::Arc::clone(&entry.recipe))
     }
 
-    /// Takes in the marks of a test; how many were new.
-    pub(super) fn learn(&mut self, recipe: &Recipe, marks: &[u64]) -> u64 {
+    /// Takes in what a test showed; how many of its marks were new.
+    pub(super) fn learn(&mut self, recipe: &Recipe, outcome: &Outcome) -> u64 {
         let before = self.marks.len();
-        self.marks.extend(marks);
+        self.marks.extend(&outcome.marks);
         let news = (self.marks.len() - before) as u64;
         self.stats.messages = self.marks.len();
-        for lie in &recipe.edits {
-            *self.stats.used.entry(lie.family.clone()).or_default() += 1;
-            if let Some(family) = FAMILIES.iter().find(|family| family.name == lie.family) {
-                let (uses, credit) = self.credit.entry(family.name).or_default();
-                *uses += 1;
-                *credit += news;
-            }
-        }
+        self.stats.add(recipe, outcome, news);
         if news > 0 {
             self.reweigh();
         }
@@ -146,15 +138,14 @@ impl Shared {
     /// Families that show new things become more likely, up to fourfold, those
     /// that do not less, down to a half.
     fn reweigh(&mut self) {
-        let total: (u64, u64) = self
-            .credit
-            .values()
-            .fold((0, 0), |sum, (uses, credit)| (sum.0 + uses, sum.1 + credit));
-        let mean = (total.1 as f64 + 1.0) / (total.0 as f64 + 1.0);
+        let families = &self.stats.families;
+        let uses: u64 = families.values().map(|used| used.images).sum();
+        let news: u64 = families.values().map(|used| used.news).sum();
+        let mean = (news as f64 + 1.0) / (uses as f64 + 1.0);
         for (family, weight) in FAMILIES.iter().zip(&mut self.weights) {
-            let (uses, credit) = self.credit.get(family.name).copied().unwrap_or_default();
+            let used = families.get(family.name).copied().unwrap_or_default();
             // A family of which little is known counts as an average one.
-            let own = (credit as f64 + 20.0 * mean) / (uses as f64 + 20.0);
+            let own = (used.news as f64 + 20.0 * mean) / (used.images as f64 + 20.0);
             *weight = (family.weight as f64 * 16.0 * (own / mean).clamp(0.5, 4.0)) as u64;
         }
     }

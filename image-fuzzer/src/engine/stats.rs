@@ -1,10 +1,11 @@
 //! The numbers of a campaign.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::oracle::Class;
+use crate::recipe::Recipe;
 use crate::trial::Outcome;
 
 /// What has been done since the fuzzer was started.
@@ -24,13 +25,32 @@ pub struct Stats {
     pub groups: usize,
     /// Tests that hit a group, by class.
     pub hits: BTreeMap<Class, u64>,
-    /// How often each family was used.
-    pub used: BTreeMap<String, u64>,
+    /// How often each family was used, and how many of those images opened.
+    pub families: BTreeMap<String, Used>,
+}
+
+/// The use of a family.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Used {
+    /// Images it had a part in.
+    pub images: u64,
+    /// Those that got past being opened.
+    pub opened: u64,
+    /// New messages they showed.
+    pub news: u64,
 }
 
 impl Stats {
     /// Counts a test in.
-    pub fn add(&mut self, outcome: &Outcome) {
+    pub fn add(&mut self, recipe: &Recipe, outcome: &Outcome, news: u64) {
+        let families: BTreeSet<&str> =
+            recipe.edits.iter().map(|lie| lie.family.as_str()).collect();
+        for family in families {
+            let used = self.families.entry(family.to_owned()).or_default();
+            used.images += 1;
+            used.opened += u64::from(outcome.opened);
+            used.news += news;
+        }
         self.images += 1;
         self.commands += outcome.runs;
         self.opened += u64::from(outcome.opened);

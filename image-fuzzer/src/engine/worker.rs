@@ -100,8 +100,7 @@ impl Worker<'_> {
         for note in notes {
             shared.note(&note)?;
         }
-        shared.stats.add(outcome);
-        let news = shared.learn(recipe, &outcome.marks);
+        let news = shared.learn(recipe, outcome);
         if news > 0
             && let Some(image) = files.first()
         {

@@ -143,6 +143,14 @@ impl Scope {
 }
 
 impl Intensity {
+    /// The most edits that an image of so many fields gets.
+    pub fn most(self, there: usize) -> usize {
+        match self {
+            Self::Lies(_, high) => high as usize,
+            Self::Share(_, percent) => there * percent as usize / 100,
+        }
+    }
+
     /// How many of `there` fields are changed.
     pub fn count(self, there: usize, rng: &mut Rng) -> usize {
         match self {
