@@ -104,7 +104,7 @@ fn parse_number(text: &str) -> Option<u64> {
 fn from_hex(digits: &str) -> Result<Vec<u8>, ValueSyntax> {
     let nibble = |digit: &u8| char::from(*digit).to_digit(16).ok_or(ValueSyntax);
     let digits = digits.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(ValueSyntax);
     }
     let pairs = digits.chunks_exact(2);

@@ -93,7 +93,7 @@ fn validate(spec: &Spec) -> Result<Geometry, SpecError> {
     if v3 {
         let length = spec.header_length;
         ensure!(
-            length >= 104 && length % 8 == 0,
+            length >= 104 && length.is_multiple_of(8),
             "header_length {length} is not 104, 112, 120, ..."
         );
         let zstd = spec.compression.number() != 0;

@@ -93,6 +93,11 @@ impl Image {
         Self::decode(Arc::new(self.bytes.clone()))
     }
 
+    /// Finds the structure anew, in place.
+    pub(crate) fn relocate(&mut self) {
+        *self = Self::open(Arc::new(self.bytes.clone()));
+    }
+
     /// What is wrong with the bytes as they are now.
     #[must_use]
     pub fn defects(&self) -> Vec<Defect> {

@@ -9,6 +9,7 @@ use crate::qcow2::header::Header;
 use crate::qcow2::records::{
     BITMAP_FIXED, BITMAPS_EXT_LENGTH, EXT_BITMAPS, EXT_ENCRYPTION, EXT_END, SNAPSHOT_FIXED,
 };
+use crate::qcow2::scan::be;
 use crate::qcow2::types::{Geometry, HostOffset};
 
 /// Most extensions that are looked at.
@@ -19,6 +20,12 @@ const MAX_EXTENSION_AREA: u64 = 2 << 20;
 const MAX_RECORDS: usize = 65536;
 /// Longest table that is looked at, in entries (QEMU's limits lie below).
 const MAX_TABLE_ENTRIES: u64 = 8 << 20;
+
+/// Most entries of the tables of all snapshots, and of all bitmaps, together.
+const MAX_ENTRIES_TOGETHER: u64 = 16 << 20;
+
+/// Longest file that is looked at, in bytes.
+const MAX_FILE: u64 = 1 << 62;
 
 /// A run of bytes in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,10 +167,9 @@ impl Layout {
         let header = Header::read(source);
         let geometry = header.geometry();
         let unit = geometry.map_or(512, Geometry::cluster_size);
-        let end = source
-            .len()
-            .checked_next_multiple_of(unit)
-            .unwrap_or(u64::MAX);
+        // No file is longer than 2^62 bytes here; sums of offsets and lengths within this
+        // stay below 2^64.
+        let end = source.len().min(MAX_FILE).next_multiple_of(unit);
         let extensions = extensions(source, &header, unit);
         let known = geometry.is_some();
         let table = |offset, entries| table(offset, if known { entries } else { 0 }, end);
@@ -241,6 +247,12 @@ fn table(offset: u64, declared: u64, end: u64) -> TableAt {
     }
 }
 
+/// Many records may claim one long table; together they get so many entries.
+fn limit_together(table: &mut TableAt, left: &mut u64) {
+    table.present = table.present.min(*left);
+    *left -= table.present;
+}
+
 fn region(offset: u64, len: u64, end: u64, limit: u64) -> Option<Region> {
     let len = len.min(end.saturating_sub(offset)).min(limit);
     (len > 0).then_some(Region { offset, len })
@@ -256,6 +268,17 @@ pub(crate) fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
     } else {
         first_cluster
     }
+}
+
+/// Where the extension area starts, and how many bytes it and a backing file name
+/// behind it may take.
+pub(crate) fn extension_area(header: &Header) -> (u64, u64) {
+    let cluster = header
+        .geometry()
+        .map_or(512, Geometry::cluster_size)
+        .min(MAX_EXTENSION_AREA);
+    let start = u64::from(header.header_length);
+    (start, cluster.saturating_sub(start))
 }
 
 fn extensions(source: &(impl ReadAt + ?Sized), header: &Header, unit: u64) -> Vec<ExtensionAt> {
@@ -282,20 +305,22 @@ fn extensions(source: &(impl ReadAt + ?Sized), header: &Header, unit: u64) -> Ve
 
 fn snapshots(source: &(impl ReadAt + ?Sized), header: &Header, end: u64) -> Vec<SnapshotAt> {
     let mut found = Vec::new();
+    let mut entries_left = MAX_ENTRIES_TOGETHER;
     let mut offset = header.snapshots_offset;
     let wanted = usize::try_from(header.nb_snapshots)
         .unwrap_or(MAX_RECORDS)
         .min(MAX_RECORDS);
-    while found.len() < wanted && offset != 0 && offset < source.len() {
+    while found.len() < wanted && offset != 0 && offset < end {
         let fixed = read_vec(source, offset, SNAPSHOT_FIXED as usize);
         let number = |at: usize, len: usize| be(&fixed[at..at + len]);
-        let snapshot = SnapshotAt {
+        let mut snapshot = SnapshotAt {
             offset,
             extra: number(36, 4),
             id: number(12, 2),
             name: number(14, 2),
             l1: table(number(0, 8), number(8, 4), end),
         };
+        limit_together(&mut snapshot.l1, &mut entries_left);
         found.push(snapshot);
         let Some(next) = offset.checked_add(snapshot.len()) else {
             break;
@@ -319,17 +344,19 @@ fn bitmaps(
     let wanted = usize::try_from(be(&data[..4]))
         .unwrap_or(MAX_RECORDS)
         .min(MAX_RECORDS);
+    let mut entries_left = MAX_ENTRIES_TOGETHER;
     let mut offset = be(&data[16..24]);
     let mut found = Vec::new();
-    while found.len() < wanted && offset != 0 && offset < source.len() {
+    while found.len() < wanted && offset != 0 && offset < end {
         let fixed = read_vec(source, offset, BITMAP_FIXED as usize);
         let number = |at: usize, len: usize| be(&fixed[at..at + len]);
-        let bitmap = BitmapAt {
+        let mut bitmap = BitmapAt {
             offset,
             extra: number(20, 4),
             name: number(18, 2),
             table: table(number(0, 8), number(8, 4), end),
         };
+        limit_together(&mut bitmap.table, &mut entries_left);
         found.push(bitmap);
         let Some(next) = offset.checked_add(bitmap.len()) else {
             break;
@@ -351,11 +378,4 @@ fn encryption(
         read_u64(source, ext.offset + 16),
     );
     region(offset, len, end, 16 << 20)
-}
-
-/// A big-endian number of up to 8 bytes.
-fn be(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

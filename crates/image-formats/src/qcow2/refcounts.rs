@@ -6,6 +6,7 @@ use crate::qcow2::entries::{COPIED, L2Entry, OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
 use crate::qcow2::image::Image;
 use crate::qcow2::layout::{Disk, Layout, TableAt};
+use crate::qcow2::scan::{Budget, l2_entries, used_entries};
 use crate::qcow2::tree::refcount_place;
 use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
 use crate::value::Value;
@@ -60,7 +61,6 @@ pub struct References {
     /// Whether that is all. An image with more references than
     /// [`References::LIMIT`] is counted up to there.
     pub complete: bool,
-    left: u64,
 }
 
 impl References {
@@ -72,7 +72,6 @@ impl References {
     pub fn count(source: &(impl ReadAt + ?Sized), layout: &Layout) -> Self {
         let mut found = Self {
             complete: true,
-            left: Self::LIMIT,
             ..Self::default()
         };
         if let Some(geometry) = layout.geometry {
@@ -81,6 +80,7 @@ impl References {
                 layout,
                 geometry,
                 found: &mut found,
+                taken: 0,
             };
             counter.everything();
         }
@@ -93,6 +93,8 @@ struct Counter<'a, S: ?Sized> {
     layout: &'a Layout,
     geometry: Geometry,
     found: &'a mut References,
+    /// References counted so far, and tables looked at.
+    taken: u64,
 }
 
 impl<S: ReadAt + ?Sized> Counter<'_, S> {
@@ -141,57 +143,25 @@ impl<S: ReadAt + ?Sized> Counter<'_, S> {
         };
         self.table(l1, l1_use);
         self.pointers(l1, OFFSET_MASK, Use::L2);
-        let external = self
-            .layout
-            .header
-            .incompatible
-            .contains(Incompatible::DATA_FILE);
-        for index in used_entries(self.source, l1) {
-            if self.found.left == 0 {
-                return;
-            }
-            if let Some(table) = self.layout.l2_table(self.source, disk, index) {
-                self.l2(table, external);
-            }
-        }
-    }
-
-    fn l2(&mut self, table: HostOffset, external: bool) {
-        let size = self.geometry.cluster_size();
-        let step = usize::try_from(self.geometry.l2_entry_size()).unwrap_or(8);
-        // Many L1 entries may point to one table; looking at it again costs its share.
-        const PIECE: u64 = 4096;
-        for start in (0..size).step_by(PIECE as usize) {
-            let at = table.0.saturating_add(start);
-            let len = PIECE.min(size - start);
-            self.found.left = self.found.left.saturating_sub(1);
-            if self.found.left == 0 {
-                self.found.complete = false;
-                return;
-            }
-            if self
-                .source
-                .next_data(at)
-                .is_none_or(|data| data.start >= at.saturating_add(len))
-            {
-                continue;
-            }
-            let words = read_vec(self.source, at, len as usize);
-            for entry in words.chunks_exact(step) {
-                let word = entry[..8]
-                    .iter()
-                    .fold(0, |n, byte| n << 8 | u64::from(*byte));
-                if word == 0 {
-                    continue;
+        let (source, layout, geometry) = (self.source, self.layout, self.geometry);
+        let external = layout.header.incompatible.contains(Incompatible::DATA_FILE);
+        let mut budget = Budget::new(References::LIMIT.saturating_sub(self.taken));
+        l2_entries(
+            source,
+            layout,
+            disk,
+            &mut budget,
+            &mut |entry| match L2Entry::from_word(entry.word, geometry) {
+                L2Entry::Compressed(at) => self.bytes(at.host.0, at.len(), Use::DATA),
+                L2Entry::Standard { host, .. } if host.0 != 0 && !external => {
+                    self.bytes(host.0, 1, Use::DATA);
                 }
-                match L2Entry::from_word(word, self.geometry) {
-                    L2Entry::Compressed(at) => self.bytes(at.host.0, at.len(), Use::DATA),
-                    L2Entry::Standard { host, .. } if host.0 != 0 && !external => {
-                        self.bytes(host.0, 1, Use::DATA);
-                    }
-                    L2Entry::Standard { .. } => {}
-                }
-            }
+                L2Entry::Standard { .. } => {}
+            },
+        );
+        if budget.spent() {
+            self.found.complete = false;
+            self.taken = References::LIMIT;
         }
     }
 
@@ -223,11 +193,11 @@ impl<S: ReadAt + ?Sized> Counter<'_, S> {
             .geometry
             .cluster_of(HostOffset(offset.saturating_add(len - 1)));
         for cluster in first.0..=last.0 {
-            if self.found.left == 0 {
+            if self.taken >= References::LIMIT {
                 self.found.complete = false;
                 return;
             }
-            self.found.left -= 1;
+            self.taken += 1;
             let entry = self
                 .found
                 .clusters
@@ -237,34 +207,6 @@ impl<S: ReadAt + ?Sized> Counter<'_, S> {
             entry.uses |= used_as;
         }
     }
-}
-
-/// Indexes of the entries of a table that are not zero.
-pub(crate) fn used_entries<'a>(
-    source: &'a (impl ReadAt + ?Sized),
-    table: TableAt,
-) -> impl Iterator<Item = u64> + 'a {
-    const PIECE: u64 = 4096;
-    let pieces = (0..table.present).step_by(PIECE as usize);
-    pieces.flat_map(move |start| {
-        let count = PIECE.min(table.present - start);
-        let at = table.offset.saturating_add(start * 8);
-        // Holes of sparse images need no look.
-        let hole = source
-            .next_data(at)
-            .is_none_or(|data| data.start >= at.saturating_add(count * 8));
-        let words = if hole {
-            Vec::new()
-        } else {
-            read_vec(source, at, (count * 8) as usize)
-        };
-        let used: Vec<u64> = words
-            .chunks_exact(8)
-            .zip(start..)
-            .filter_map(|(word, index)| word.iter().any(|byte| *byte != 0).then_some(index))
-            .collect();
-        used
-    })
 }
 
 /// The place of the reference count of a cluster, when there is a block for it.
@@ -309,6 +251,9 @@ impl Image {
         References::count(self.bytes(), &Layout::read(self.bytes()))
     }
 
+    /// Most bytes of refcount blocks that are written anew.
+    const MAX_REFCOUNT_BYTES: u64 = 1 << 30;
+
     /// Makes every reference count in the refcount blocks that are there what it
     /// should be. Blocks are neither added nor moved; counts too large for their
     /// width become the largest that fits.
@@ -327,6 +272,10 @@ impl Image {
         };
         let per_block = geometry.refcount_block_entries();
         let tables: Vec<u64> = used_entries(self.bytes(), layout.refcount_table).collect();
+        let bytes = (tables.len() as u64).saturating_mul(geometry.cluster_size());
+        if bytes > Self::MAX_REFCOUNT_BYTES {
+            return Err(TooManyReferences);
+        }
         for index in tables {
             let Some(block) = layout.refcount_block(self.bytes(), index) else {
                 continue;
