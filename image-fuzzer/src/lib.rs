@@ -15,6 +15,7 @@ pub mod recipe;
 pub mod rng;
 pub mod sandbox;
 pub mod scratch;
+pub mod stacks;
 pub mod store;
 pub mod triage;
 pub mod trial;

@@ -1,13 +1,16 @@
 //! Files and sockets that no command names, and that tell when they are touched.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::socket::accept;
 
 use super::Canaries;
 use super::launch::CANARY_PORT;
@@ -19,19 +22,37 @@ const SOCKET: &str = "secret.sock";
 /// The text that fills the canaries, so that it is known where it turns up.
 pub const SECRET: &[u8] = b"canary: no command named this file\n";
 
-/// The canaries of one executor: a folder with two files and a socket, and a TCP port.
+thread_local! {
+    /// The canaries that executors of this thread have, by folder.
+    static COOPS: RefCell<HashMap<PathBuf, Weak<Coop>>> = RefCell::default();
+}
+
+/// A folder of canaries: two files and a socket. Executors over the same scratch folder
+/// share it.
 #[derive(Debug)]
 pub(super) struct Coop {
     folder: PathBuf,
     watch: Inotify,
     unix: Option<UnixListener>,
-    tcp: Option<OwnedFd>,
-    names: Canaries,
+    files: [PathBuf; 2],
+    socket: PathBuf,
 }
 
 impl Coop {
+    /// The canaries in `folder`, made if need be.
+    pub(super) fn shared(folder: PathBuf) -> io::Result<Rc<Self>> {
+        COOPS.with_borrow_mut(|coops| {
+            if let Some(coop) = coops.get(&folder).and_then(Weak::upgrade) {
+                return Ok(coop);
+            }
+            let coop = Rc::new(Self::new(folder.clone())?);
+            coops.insert(folder, Rc::downgrade(&coop));
+            Ok(coop)
+        })
+    }
+
     /// Makes the folder with its files and starts to watch it.
-    pub(super) fn new(folder: PathBuf) -> io::Result<Self> {
+    fn new(folder: PathBuf) -> io::Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
@@ -43,15 +64,11 @@ impl Coop {
             unix.set_nonblocking(true)?;
         }
         let coop = Self {
-            names: Canaries {
-                files: vec![folder.join(RAW), folder.join(QCOW2)],
-                socket: unix.is_some().then_some(socket),
-                port: None,
-            },
+            files: [folder.join(RAW), folder.join(QCOW2)],
+            socket,
             watch: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             folder,
             unix,
-            tcp: None,
         };
         coop.fill()?;
         coop.watch.add_watch(
@@ -76,38 +93,31 @@ impl Coop {
         &self.folder
     }
 
-    pub(super) fn names(&self) -> &Canaries {
-        &self.names
+    /// What images may name. `tcp` says whether the port is open too.
+    pub(super) fn names(&self, tcp: bool) -> Canaries {
+        Canaries {
+            files: self.files.to_vec(),
+            socket: self.unix.is_some().then(|| self.socket.clone()),
+            port: tcp.then_some(CANARY_PORT),
+        }
     }
 
-    /// Takes the TCP canary that a server opened in its network.
-    pub(super) fn set_tcp(&mut self, listener: Option<OwnedFd>) {
-        self.names.port = listener.is_some().then_some(CANARY_PORT);
-        self.tcp = listener;
-    }
-
-    /// The sockets to wait for while a run goes on.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let unix = self.unix.iter().map(AsFd::as_fd);
-        unix.chain(self.tcp.iter().map(AsFd::as_fd))
+    /// The socket to wait for while a run goes on.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.unix.as_ref().map(AsFd::as_fd)
     }
 
     /// Hangs up on whoever has connected, so that it does not wait for an answer, and notes it.
     pub(super) fn hang_up(&self, touched: &mut BTreeSet<PathBuf>) {
-        if let (Some(unix), Some(path)) = (&self.unix, &self.names.socket) {
+        if let Some(unix) = &self.unix {
             while unix.accept().is_ok() {
-                touched.insert(path.clone());
-            }
-        }
-        if let Some(tcp) = &self.tcp {
-            while accept_and_close(tcp) {
-                touched.insert(format!("tcp:127.0.0.1:{CANARY_PORT}").into());
+                touched.insert(self.socket.clone());
             }
         }
     }
 
     /// What was touched since the last time. Puts right what was changed.
-    pub(super) fn touched(&self) -> io::Result<BTreeSet<PathBuf>> {
+    pub(super) fn touched(&self) -> BTreeSet<PathBuf> {
         let mut touched = BTreeSet::new();
         self.hang_up(&mut touched);
         let mut changed = false;
@@ -121,10 +131,11 @@ impl Coop {
             }
         }
         if changed {
-            self.restore()?;
+            // Where that fails there is a canary less, which takes nothing from the others.
+            let _ = self.restore();
             while self.watch.read_events().is_ok() {}
         }
-        Ok(touched)
+        touched
     }
 
     /// Removes what is no canary and writes the files anew.
@@ -148,8 +159,12 @@ impl Drop for Coop {
     }
 }
 
-fn accept_and_close(listener: &OwnedFd) -> bool {
-    nix::sys::socket::accept(listener.as_raw_fd()).is_ok_and(|fd| nix::unistd::close(fd).is_ok())
+/// Hangs up on whoever has connected to the TCP canary, and notes it.
+pub(super) fn hang_up_tcp(listener: &OwnedFd, touched: &mut BTreeSet<PathBuf>) {
+    while let Ok(fd) = accept(listener.as_raw_fd()) {
+        let _ = nix::unistd::close(fd);
+        touched.insert(format!("tcp:127.0.0.1:{CANARY_PORT}").into());
+    }
 }
 
 fn filled(len: usize) -> Vec<u8> {

@@ -36,23 +36,21 @@ pub(super) enum Serve<'a> {
 
 /// Which name spaces the server gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Namespaces {
-    /// None.
-    None,
-    /// Network, processes and System V IPC.
-    Own,
-    /// The same, inside a user name space, without which they need root.
-    OwnUser,
+pub(super) struct Namespaces {
+    /// A network with nothing but the canary in it.
+    pub(super) network: bool,
+    /// Processes of its own, which end with the server, and a `/proc` that shows them.
+    pub(super) processes: bool,
+    /// A user name space around these, without which they need root.
+    pub(super) user: bool,
 }
 
 impl Namespaces {
     fn flags(self) -> c_int {
-        let own = libc::CLONE_NEWNET | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
-        match self {
-            Self::None => 0,
-            Self::Own => own,
-            Self::OwnUser => own | libc::CLONE_NEWUSER,
-        }
+        let flag = |on, flags| if on { flags } else { 0 };
+        flag(self.network, libc::CLONE_NEWNET | libc::CLONE_NEWIPC)
+            | flag(self.processes, libc::CLONE_NEWPID | libc::CLONE_NEWNS)
+            | flag(self.user, libc::CLONE_NEWUSER)
     }
 }
 
@@ -148,6 +146,7 @@ mod status {
     pub(super) const DESCRIPTORS: i32 = 112;
     pub(super) const LANDLOCK: i32 = 113;
     pub(super) const EXEC: i32 = 114;
+    pub(super) const PROC: i32 = 115;
 }
 
 impl<'a> Child<'a> {
@@ -183,12 +182,15 @@ impl<'a> Child<'a> {
         // SAFETY: the call takes integers.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         let namespaces = self.launch.namespaces;
-        if namespaces == Namespaces::OwnUser && !self.map_user() {
+        if namespaces.user && !self.map_user() {
             sys::exit_now(status::USER);
         }
         let control = self.descriptors[0];
-        if namespaces != Namespaces::None && !(loopback_up() && send_listener(control)) {
+        if namespaces.network && !(loopback_up() && send_listener(control)) {
             sys::exit_now(status::NETWORK);
+        }
+        if namespaces.processes && !self.own_proc() {
+            sys::exit_now(status::PROC);
         }
         if !self.place_descriptors() {
             sys::exit_now(status::DESCRIPTORS);
@@ -213,6 +215,22 @@ impl<'a> Child<'a> {
         write_file(c"/proc/self/setgroups", c"deny")
             && write_file(c"/proc/self/uid_map", &self.uid_map)
             && write_file(c"/proc/self/gid_map", &self.gid_map)
+    }
+
+    /// Mounts a `/proc` that shows the processes of the new name space, out of sight of all
+    /// others, and lets the ruleset allow reading it: the rule for the old one is not for
+    /// this one.
+    fn own_proc(&self) -> bool {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        // SAFETY: strings ended by zero, and null where the call takes it.
+        let mounted = unsafe {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            let (none, proc) = (ptr::null(), c"proc".as_ptr());
+            libc::mount(none, c"/".as_ptr(), none, private, ptr::null()) == 0
+                && libc::mount(proc, c"/proc".as_ptr(), proc, flags, ptr::null()) == 0
+        };
+        let [.., ruleset] = self.descriptors;
+        mounted && (ruleset < 0 || allow_reading(ruleset, c"/proc"))
     }
 
     /// Puts the descriptors where the server looks for them, the ruleset behind them, and
@@ -241,6 +259,30 @@ impl<'a> Child<'a> {
             let first = fd::FIRST_FREE + c_int::from(self.launch.ruleset.is_some());
             libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) == 0
         }
+    }
+}
+
+/// Adds a rule to a Landlock ruleset: files below `path` may be read.
+fn allow_reading(ruleset: RawFd, path: &CStr) -> bool {
+    // The structure of landlock_add_rule(2) is packed: eight bytes of rights, then four of
+    // the descriptor.
+    const PATH_BENEATH: c_int = 1;
+    const READ_FILE: u64 = 1 << 2;
+    const READ_DIR: u64 = 1 << 3;
+    // SAFETY: a path ended by zero; the rule is a live array of the size the kernel reads.
+    unsafe {
+        let folder = libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+        if folder < 0 {
+            return false;
+        }
+        let mut rule = [0_u8; 12];
+        let (rights, parent) = rule.split_at_mut(8);
+        rights.copy_from_slice(&(READ_FILE | READ_DIR).to_ne_bytes());
+        parent.copy_from_slice(&folder.to_ne_bytes());
+        let rule = rule.as_ptr();
+        let added = libc::syscall(libc::SYS_landlock_add_rule, ruleset, PATH_BENEATH, rule, 0);
+        libc::close(folder);
+        added == 0
     }
 }
 

@@ -187,7 +187,8 @@ pub struct Canaries {
 /// How an executor is to be set up.
 #[derive(Debug, Clone)]
 pub struct ExecOptions {
-    /// The folder the program may write in; its growth is measured. Each executor needs its own.
+    /// The folder the program may write in; its growth is measured. Executors of one thread
+    /// may share it, and then have the same canaries; those of different threads may not.
     pub scratch: PathBuf,
     /// More files and folders that the program may read.
     pub readable: Vec<PathBuf>,

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::canary::Coop;
 use super::sanitizer::Reports;
@@ -21,22 +22,13 @@ pub(super) struct Program {
     path: PathBuf,
     options: ExecOptions,
     env: Vec<(OsString, OsString)>,
-    coop: Coop,
+    coop: Rc<Coop>,
     reports: Reports,
 }
 
 impl Program {
     /// Finds the program and makes its surroundings.
     pub(super) fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
-        Self::beside(program, options, "")
-    }
-
-    /// Another with the same scratch folder and canaries of its own.
-    pub(super) fn sibling(&self) -> Result<Self, ExecError> {
-        Self::beside(&self.path, &self.options, "-plain")
-    }
-
-    fn beside(program: &Path, options: &ExecOptions, suffix: &str) -> Result<Self, ExecError> {
         let path = find(program).map_err(|source| ExecError::Program {
             program: program.to_owned(),
             source,
@@ -48,11 +40,11 @@ impl Program {
             .map_err(|e| ExecError::setup_at("find", scratch, e))?;
         let next_to = |what: &str| {
             let mut name = scratch.clone().into_os_string();
-            name.push(format!(".{what}{suffix}"));
+            name.push(what);
             PathBuf::from(name)
         };
-        let (canary, san) = (next_to("canary"), next_to("sanitizer"));
-        let coop = Coop::new(canary.clone())
+        let (canary, san) = (next_to(".canary"), next_to(".sanitizer"));
+        let coop = Coop::shared(canary.clone())
             .map_err(|e| ExecError::setup_at("make canaries in", &canary, e))?;
         let reports =
             Reports::new(&path, san).map_err(|e| ExecError::setup_at("look into", &path, e))?;
@@ -77,6 +69,11 @@ impl Program {
         })
     }
 
+    /// The same once more, for another executor.
+    pub(super) fn sibling(&self) -> Result<Self, ExecError> {
+        Self::new(&self.path, &self.options)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -91,10 +88,6 @@ impl Program {
 
     pub(super) fn coop(&self) -> &Coop {
         &self.coop
-    }
-
-    pub(super) fn coop_mut(&mut self) -> &mut Coop {
-        &mut self.coop
     }
 
     pub(super) fn reports(&self) -> &Reports {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED};
 
+use super::canary::hang_up_tcp;
 use super::program::Program;
 use super::server::Server;
 use super::{Canaries, End, ExecError, Executor, Limit, Limits, Observation, Request, watch};
@@ -33,6 +35,7 @@ pub(super) struct Served {
     error: File,
     notes: Vec<String>,
     sandbox: String,
+    canaries: Canaries,
     /// Runs what the fork server cannot: see [`read_at_start`].
     beside: Option<Box<Served>>,
 }
@@ -70,6 +73,7 @@ impl Served {
             error: file("stderr")?,
             notes,
             sandbox: String::new(),
+            canaries: Canaries::default(),
             beside: None,
         };
         served
@@ -81,26 +85,40 @@ impl Served {
     fn start_server(&mut self) -> io::Result<()> {
         self.server = None;
         let server = Server::start(
-            &mut self.program,
+            &self.program,
             &self.how,
             [&self.input, &self.output, &self.error],
         )?;
         self.sandbox = server.sandbox().to_owned();
+        self.canaries = self.program.coop().names(server.tcp().is_some());
         self.server = Some(server);
         Ok(())
     }
 
-    fn try_run(&mut self, request: &Request) -> io::Result<Observation> {
-        if self.server.is_none() {
-            self.start_server()?;
+    /// Sends a request to the server. One that has ended since the last run is started again.
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        if let Some(server) = &mut self.server
+            && server.control().write_all(message).is_ok()
+        {
+            return Ok(());
         }
-        self.prepare_files(request)?;
+        self.start_server()?;
+        match &mut self.server {
+            Some(server) => server.control().write_all(message),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn try_run(&mut self, request: &Request) -> io::Result<Observation> {
         let message = encode(request, &self.program.environment(request))?;
+        self.prepare_files(request)?;
+        // Whoever looked at a canary between the runs is not the program.
+        self.program.coop().touched();
         let before = watch::allocated(self.program.scratch());
+        self.send(&message)?;
         let Some(server) = &mut self.server else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        server.control().write_all(&message)?;
         let mut run = Watched {
             server,
             program: &self.program,
@@ -111,13 +129,14 @@ impl Served {
             ended_by_us: None,
         };
         let reply = run.until_ended()?;
+        run.hang_up();
         let left_behind = if reply.left { run.sweep()? } else { Vec::new() };
         let Watched {
             mut touched,
             ended_by_us,
             ..
         } = run;
-        touched.append(&mut self.program.coop().touched()?);
+        touched.append(&mut self.program.coop().touched());
         let bound = request.limits.output;
         let (stdout, too_much_out) = take(&mut self.output, bound)?;
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
@@ -143,6 +162,9 @@ impl Served {
     }
 
     fn prepare_files(&mut self, request: &Request) -> io::Result<()> {
+        // Only a run whose server failed leaves something here.
+        take(&mut self.output, 0)?;
+        take(&mut self.error, 0)?;
         if let Some(text) = &request.stdin {
             self.input.set_len(0)?;
             self.input.write_all_at(text, 0)?;
@@ -173,14 +195,8 @@ impl Executor for Served {
                 Err(error) => not_started(error.to_string()),
             };
         }
-        // A server that a run took down with it is started again, and the run with it: the
-        // second time its end is the run's.
-        let first = self.try_run(request);
-        let again = first.or_else(|_| {
-            self.server = None;
-            self.try_run(request)
-        });
-        again.unwrap_or_else(|error| {
+        self.try_run(request).unwrap_or_else(|error| {
+            // The next run gets a new one.
             self.server = None;
             not_started(format!("the run server failed: {error}"))
         })
@@ -202,7 +218,7 @@ impl Executor for Served {
     }
 
     fn canaries(&self) -> &Canaries {
-        self.program.coop().names()
+        &self.canaries
     }
 }
 
@@ -253,8 +269,9 @@ impl Watched<'_> {
     fn wait(&mut self, until: Instant) -> io::Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let mut fds = vec![PollFd::new(self.server.control_fd(), PollFlags::POLLIN)];
-        let sockets = self.program.coop().sockets();
-        fds.extend(sockets.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let canaries = self.program.coop().socket().into_iter();
+        let canaries = canaries.chain(self.server.tcp().map(AsFd::as_fd));
+        fds.extend(canaries.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, timeout(left)) {
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => return Ok(false),
@@ -262,9 +279,16 @@ impl Watched<'_> {
         }
         let ready = fds.first().and_then(PollFd::any) == Some(true);
         if fds.iter().skip(1).any(|fd| fd.any() == Some(true)) {
-            self.program.coop().hang_up(&mut self.touched);
+            self.hang_up();
         }
         Ok(ready)
+    }
+
+    fn hang_up(&mut self) {
+        self.program.coop().hang_up(&mut self.touched);
+        if let Some(tcp) = self.server.tcp() {
+            hang_up_tcp(tcp, &mut self.touched);
+        }
     }
 
     /// The limit that the run is over at this moment.

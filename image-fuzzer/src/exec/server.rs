@@ -27,13 +27,15 @@ pub(super) struct Server {
     pid: i32,
     control: UnixStream,
     sandbox: String,
+    /// The TCP canary in the server's network.
+    tcp: Option<OwnedFd>,
 }
 
 impl Server {
     /// Starts a server with the strongest name spaces that can be had.
-    pub(super) fn start(program: &mut Program, how: &How, files: [&File; 3]) -> io::Result<Self> {
+    pub(super) fn start(program: &Program, how: &How, files: [&File; 3]) -> io::Result<Self> {
         let mut last = None;
-        for &namespaces in choices(program.sandboxed()) {
+        for namespaces in choices(program.sandboxed()) {
             match Self::start_in(program, how, files, namespaces) {
                 Ok(server) => return Ok(server),
                 Err(error) => last = Some(error),
@@ -43,15 +45,16 @@ impl Server {
     }
 
     fn start_in(
-        program: &mut Program,
+        program: &Program,
         how: &How,
         [input, output, error]: [&File; 3],
         namespaces: Namespaces,
     ) -> io::Result<Self> {
         let ruleset = if program.sandboxed() {
-            let network = match namespaces {
-                Namespaces::None => Network::NoTcp,
-                Namespaces::Own | Namespaces::OwnUser => Network::Kept,
+            let network = if namespaces.network {
+                Network::Kept
+            } else {
+                Network::NoTcp
             };
             sandbox::ruleset(&program.reach(how), network).map_err(io::Error::other)?
         } else {
@@ -86,16 +89,13 @@ impl Server {
             pid,
             control: ours,
             sandbox: describe(program.sandboxed(), ruleset.is_some(), namespaces),
+            tcp: None,
         };
         server.control.set_read_timeout(Some(UP_WITHIN))?;
-        let listener = match namespaces {
-            Namespaces::None => None,
-            Namespaces::Own | Namespaces::OwnUser => {
-                Some(launch::receive_listener(&server.control)?)
-            }
-        };
+        if namespaces.network {
+            server.tcp = Some(launch::receive_listener(&server.control)?);
+        }
         server.reply(Kind::Ready)?;
-        program.coop_mut().set_tcp(listener);
         Ok(server)
     }
 
@@ -109,6 +109,10 @@ impl Server {
 
     pub(super) fn control_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    pub(super) fn tcp(&self) -> Option<&OwnedFd> {
+        self.tcp.as_ref()
     }
 
     pub(super) fn sandbox(&self) -> &str {
@@ -138,14 +142,37 @@ impl Drop for Server {
     }
 }
 
-/// Name spaces to try, best first. Without a user name space they are root's alone.
-fn choices(sandboxed: bool) -> &'static [Namespaces] {
-    use Namespaces::{None, Own, OwnUser};
-    match (sandboxed, nix::unistd::geteuid().is_root()) {
-        (false, _) => &[None],
-        (true, true) => &[Own, OwnUser, None],
-        (true, false) => &[OwnUser, None],
+/// Name spaces to try, best first. Without a user name space they are root's alone; inside a
+/// container there is often no mounting a `/proc`.
+fn choices(sandboxed: bool) -> Vec<Namespaces> {
+    let none = Namespaces {
+        network: false,
+        processes: false,
+        user: false,
+    };
+    let network = Namespaces {
+        network: true,
+        ..none
+    };
+    let both = Namespaces {
+        processes: true,
+        ..network
+    };
+    let user = |namespaces| Namespaces {
+        user: true,
+        ..namespaces
+    };
+    let mut choices = Vec::new();
+    if sandboxed {
+        for choice in [both, network] {
+            if nix::unistd::geteuid().is_root() {
+                choices.push(choice);
+            }
+            choices.push(user(choice));
+        }
     }
+    choices.push(none);
+    choices
 }
 
 /// The environment a fork server starts in: the program's, with the library and, so that
@@ -177,11 +204,17 @@ fn describe(sandboxed: bool, landlock: bool, namespaces: Namespaces) -> String {
     } else {
         "files not bounded (no landlock here)".into()
     };
-    let network = match namespaces {
-        Namespaces::Own => "own network and processes",
-        Namespaces::OwnUser => "own network, processes and user",
-        Namespaces::None if landlock && version >= 4 => "no TCP (no name spaces here)",
-        Namespaces::None => "network not bounded (no name spaces here)",
+    let network = if namespaces.network {
+        "own network"
+    } else if landlock && version >= 4 {
+        "no TCP (no name spaces here)"
+    } else {
+        "network not bounded (no name spaces here)"
     };
-    format!("{files}, {network}")
+    let processes = if namespaces.processes {
+        ", own processes"
+    } else {
+        ""
+    };
+    format!("{files}, {network}{processes}")
 }
