@@ -43,9 +43,9 @@ impl Scratch {
         self.folder.path().join("w")
     }
 
-    /// A folder beside it, for the needs of executor `number`.
-    pub fn beside(&self, number: usize) -> Result<PathBuf> {
-        let path = self.folder.path().join(format!("x{number}"));
+    /// A folder beside it, for the needs of one executor.
+    pub fn beside(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
         fs::create_dir_all(&path).context("cannot make a scratch folder")?;
         Ok(path)
     }

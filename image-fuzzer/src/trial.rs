@@ -15,6 +15,7 @@ use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
 use crate::recipe::Recipe;
 use crate::scratch::Scratch;
+use crate::stacks::{Debugger, Stack};
 
 /// How tests are carried out.
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ pub struct Settings {
     /// Where scratch folders go when the machine has no place in memory.
     pub fallback: PathBuf,
 }
+
+/// What a command may take when variations of a known fault are tried.
+const HASTE: Duration = Duration::from_secs(2);
 
 /// One command of a test and what was seen of it.
 #[derive(Clone, Debug)]
@@ -64,8 +68,10 @@ pub struct Bench {
     settings: Settings,
     scratch: Scratch,
     executors: BTreeMap<PathBuf, Box<dyn Executor>>,
+    debuggers: BTreeMap<PathBuf, Option<Debugger>>,
     notes: Vec<String>,
     runs: u64,
+    hasty: bool,
 }
 
 impl Bench {
@@ -76,8 +82,10 @@ impl Bench {
             settings,
             scratch,
             executors: BTreeMap::new(),
+            debuggers: BTreeMap::new(),
             notes: Vec::new(),
             runs: 0,
+            hasty: false,
         })
     }
 
@@ -89,6 +97,54 @@ impl Bench {
     /// What the executors had to say since the last call: no fork server, no sandbox.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
+    }
+
+    /// Gives commands a short time, and takes for a hang what does not end in it:
+    /// for trying many variations of a known fault.
+    pub fn set_hasty(&mut self, hasty: bool) {
+        self.hasty = hasty;
+    }
+
+    /// The stack at the signal that ends command `index` of the recipe; `None`
+    /// without a debugger, or when no signal comes this time.
+    ///
+    /// Fails where the commands before it cannot be run.
+    pub fn stack(
+        &mut self,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        index: usize,
+    ) -> Result<Option<Stack>> {
+        let Some(command) = recipe.commands.get(index) else {
+            return Ok(None);
+        };
+        self.fill(files)?;
+        if !recipe.fresh_copies {
+            for before in &recipe.commands[..index] {
+                self.start(before, self.settings.limits.clone())?;
+            }
+        }
+        let programs = &self.settings.programs;
+        let program = programs.find(command.program())?;
+        let request = Request::new(programs.argv(command, TEST_IMG), self.scratch.work());
+        if !self.debuggers.contains_key(&program) {
+            let options = self.options(&format!("g{}", self.debuggers.len()))?;
+            // Without gdb, crashes are grouped by their signal.
+            let debugger = Debugger::new(&program, &options).ok();
+            self.debuggers.insert(program.clone(), debugger);
+        }
+        let debugger = self.debuggers.get_mut(&program).and_then(Option::as_mut);
+        Ok(debugger.and_then(|debugger| debugger.stack(&request)))
+    }
+
+    /// How an executor is set up that has a folder of its own called `name`, and
+    /// shares the one that all work in.
+    fn options(&self, name: &str) -> Result<ExecOptions> {
+        let mut options = ExecOptions::new(self.scratch.beside(name)?);
+        options.writable.push(self.scratch.work());
+        options.fork_server = self.settings.fork_server;
+        options.sandbox = self.settings.sandbox;
+        Ok(options)
     }
 
     /// The folder that commands work in, as the last test left it.
@@ -142,12 +198,16 @@ impl Bench {
         let valid = clean == Some(true);
         let remembered = valid && data::keeps_data(command) && data::remember(self);
         let compared = self.compare(command)?;
-        let seen = self.start(command, self.settings.limits.clone())?;
+        let mut limits = self.settings.limits.clone();
+        if self.hasty {
+            limits.wall = limits.wall.min(HASTE);
+        }
+        let seen = self.start(command, limits)?;
         let mut suspicion = oracle::judge(command, index, &seen);
-        if let Some(found) = &mut suspicion
-            && found.class == Class::Hang
+        if !self.hasty
+            && let Some(found) = suspicion.take_if(|found| found.class == Class::Hang)
         {
-            self.confirm_hang(command, found)?;
+            suspicion = self.confirm_hang(command, found)?;
         }
         let mut verdict = None;
         if suspicion.is_none() {
@@ -194,18 +254,23 @@ impl Bench {
         self.start_with(&programs, command, limits).map(Some)
     }
 
-    /// Finds out whether what did not end in time hangs or is slow.
-    fn confirm_hang(&mut self, command: &Command, found: &mut Suspicion) -> Result<()> {
+    /// Finds out whether what did not end in time hangs or is slow; `None` when it
+    /// was the machine that was slow.
+    fn confirm_hang(&mut self, command: &Command, found: Suspicion) -> Result<Option<Suspicion>> {
+        let first = self.settings.limits.wall;
         let mut limits = self.settings.limits.clone();
         limits.wall *= hang::PATIENCE;
         limits.cpu *= hang::PATIENCE;
         let second = self.start(command, limits)?;
-        found.class = hang::confirm(&second);
-        found.summary = match found.class {
-            Class::Slow => format!("ended after {:.0} s", second.wall.as_secs_f64()),
-            _ => format!("still running after {:.0} s", second.wall.as_secs_f64()),
-        };
-        Ok(())
+        let seconds = second.wall.as_secs_f64();
+        Ok(hang::confirm(&second, first).map(|class| Suspicion {
+            class,
+            summary: match class {
+                Class::Slow => format!("ended after {seconds:.0} s"),
+                _ => format!("still running after {seconds:.0} s"),
+            },
+            ..found
+        }))
     }
 
     /// Puts the test's files into the scratch folder.
@@ -234,16 +299,11 @@ impl Bench {
         if !self.executors.contains_key(&program) {
             // An executor needs a folder of its own; the first one's is the folder
             // that all work in, whose growth it sees.
-            let mut options = if self.executors.is_empty() {
-                ExecOptions::new(self.scratch.work())
-            } else {
-                let own = self.scratch.beside(self.executors.len())?;
-                let mut options = ExecOptions::new(own);
-                options.writable.push(self.scratch.work());
-                options
-            };
-            options.fork_server = self.settings.fork_server;
-            options.sandbox = self.settings.sandbox;
+            let mut options = self.options(&format!("x{}", self.executors.len()))?;
+            if self.executors.is_empty() {
+                options.scratch = self.scratch.work();
+                options.writable.clear();
+            }
             let executor = for_program(&program, &options)?;
             self.notes.extend_from_slice(executor.notes());
             self.executors.insert(program.clone(), executor);

@@ -13,7 +13,7 @@ use crate::case::Maker;
 use crate::finding::{self, Example};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::triage::minimise::{Budget, Judging, minimise};
+use crate::triage::minimise::{Budget, Judging};
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome};
 
@@ -57,7 +57,7 @@ impl Worker<'_> {
         }
         self.learn(number, &recipe, &files, &outcome)?;
         if !outcome.suspicions.is_empty() {
-            self.found(number, &recipe, &outcome)?;
+            self.found(number, &recipe, &files, &outcome)?;
         }
         finding::log_test(self.campaign, number, &recipe, &files, &outcome)?;
         let mut shared = self.lock()?;
@@ -111,8 +111,14 @@ impl Worker<'_> {
     }
 
     /// Groups what the oracles found, and makes a finding of a new group.
-    fn found(&mut self, number: u64, recipe: &Recipe, outcome: &Outcome) -> Result<()> {
-        for key in name(&mut self.bench, recipe, outcome)? {
+    fn found(
+        &mut self,
+        number: u64,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        outcome: &Outcome,
+    ) -> Result<()> {
+        for key in name(&mut self.bench, recipe, files, outcome)? {
             let fresh = {
                 let mut shared = self.lock()?;
                 let fresh = shared.findings.hit(&key, number, recipe)?;
@@ -131,14 +137,8 @@ impl Worker<'_> {
         let mut judging = Judging {
             bench: &mut self.bench,
             maker: &mut self.maker,
-            name: &mut name,
         };
-        let confirmed = judging.confirm(recipe, key);
-        let smallest = if confirmed {
-            minimise(recipe, key, &mut judging, Budget::default())
-        } else {
-            recipe.clone()
-        };
+        let (smallest, confirmed) = judging.minimise(recipe, key, Budget::default());
         let files = self.maker.files(&smallest)?;
         let prepared = self.maker.prepared(&smallest.base)?;
         let outcome = self.bench.run(&smallest, &files)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::{Example, Record, write_folder};
 use crate::case::Maker;
 use crate::recipe::Recipe;
-use crate::triage::minimise::{Budget, Judging, minimise};
+use crate::triage::minimise::{Budget, Judging};
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome, Settings};
 
@@ -42,7 +42,7 @@ pub fn reproduce_folder(folder: &Path, settings: Settings) -> Result<Again> {
     let mut bench = Bench::new(settings)?;
     let files = Maker::default().files(&recipe)?;
     let outcome = bench.run(&recipe, &files)?;
-    let seen = name(&mut bench, &recipe, &outcome)?;
+    let seen = name(&mut bench, &recipe, &files, &outcome)?;
     Ok(Again {
         wanted: record(folder)?.map(|record| record.key),
         recipe,
@@ -61,7 +61,7 @@ pub fn minimise_folder(folder: &Path, settings: Settings, budget: Budget) -> Res
     let mut maker = Maker::default();
     let files = maker.files(&recipe)?;
     let outcome = bench.run(&recipe, &files)?;
-    let seen = name(&mut bench, &recipe, &outcome)?;
+    let seen = name(&mut bench, &recipe, &files, &outcome)?;
     let wanted = record(folder)?.map(|record| record.key);
     let key = match wanted {
         Some(key) if seen.contains(&key) => key,
@@ -71,9 +71,8 @@ pub fn minimise_folder(folder: &Path, settings: Settings, budget: Budget) -> Res
     let mut judging = Judging {
         bench: &mut bench,
         maker: &mut maker,
-        name: &mut name,
     };
-    let smallest = minimise(&recipe, &key, &mut judging, budget);
+    let (smallest, confirmed) = judging.minimise(&recipe, &key, budget);
     let files = maker.files(&smallest)?;
     let prepared = maker.prepared(&smallest.base)?;
     let outcome = bench.run(&smallest, &files)?;
@@ -83,7 +82,7 @@ pub fn minimise_folder(folder: &Path, settings: Settings, budget: Budget) -> Res
         files: &files,
         prepared: &prepared,
         outcome: &outcome,
-        confirmed: true,
+        confirmed,
         settings: &settings,
     };
     let folder = std::path::absolute(folder)?;

@@ -1,6 +1,8 @@
 //! The program did not end in time. Whether it hangs or is only slow is found
 //! out by running it again with a longer limit.
 
+use std::time::Duration;
+
 use super::{Class, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Limit, Observation};
@@ -21,11 +23,13 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     })
 }
 
-/// The class after a second run with [`PATIENCE`] times the limits: a run that
-/// then ends by itself was slow.
-pub fn confirm(second: &Observation) -> Class {
+/// The class after a second run with [`PATIENCE`] times the limits. A run that
+/// then ends by itself was slow if it took more than `limit` of the processor;
+/// else the machine was busy with something else.
+pub fn confirm(second: &Observation, limit: Duration) -> Option<Class> {
     match second.end {
-        End::TimedOut | End::OverLimit(Limit::Cpu) => Class::Hang,
-        _ => Class::Slow,
+        End::TimedOut | End::OverLimit(Limit::Cpu) => Some(Class::Hang),
+        _ if second.cpu >= limit => Some(Class::Slow),
+        _ => None,
     }
 }

@@ -125,8 +125,8 @@ pub fn end_word(end: &End) -> String {
 
 /// Judges one run by itself, whatever came before.
 pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Suspicion> {
-    let (class, site, summary) = crash::judge(seen)
-        .or_else(|| sanitizer::judge(seen))
+    let (class, site, summary) = sanitizer::judge(seen)
+        .or_else(|| crash::judge(seen))
         .or_else(|| hang::judge(command, seen))
         .or_else(|| growth::judge(command, seen))
         .or_else(|| outside::judge(command, seen))?;

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use image_formats::qcow2::{Compression, Image, Placement, Spec};
 
 use super::Key;
@@ -11,7 +10,7 @@ use crate::base::Base;
 use crate::case::Maker;
 use crate::commands::Command;
 use crate::recipe::{Edit, Number, Recipe};
-use crate::trial::{Bench, Outcome};
+use crate::trial::Bench;
 
 /// Carries out a recipe and says which groups it falls into.
 pub trait Judge {
@@ -28,14 +27,37 @@ pub struct Judging<'a> {
     pub bench: &'a mut Bench,
     /// Where images are made.
     pub maker: &'a mut Maker,
-    /// What names the group of a suspicion.
-    pub name: &'a mut dyn FnMut(&mut Bench, &Recipe, &Outcome) -> Result<Vec<Key>>,
 }
 
 impl Judging<'_> {
-    /// Whether `recipe` shows the group once more.
-    pub fn confirm(&mut self, recipe: &Recipe, key: &Key) -> bool {
-        self.groups(recipe).contains(key)
+    /// The groups that `recipe` shows, named in full; none where it cannot be made.
+    pub fn full(&mut self, recipe: &Recipe) -> Vec<Key> {
+        let Ok(files) = self.maker.files(recipe) else {
+            return Vec::new();
+        };
+        let Ok(outcome) = self.bench.run(recipe, &files) else {
+            return Vec::new();
+        };
+        super::name(self.bench, recipe, &files, &outcome).unwrap_or_default()
+    }
+
+    /// The smallest recipe of the group that can be found within `budget`, and
+    /// whether the fault showed a second time at all.
+    ///
+    /// The many variations are told apart roughly and in a short time; the result
+    /// is judged in full once more, and given up where it is of another group.
+    pub fn minimise(&mut self, recipe: &Recipe, key: &Key, budget: Budget) -> (Recipe, bool) {
+        if !self.full(recipe).contains(key) {
+            return (recipe.clone(), false);
+        }
+        self.bench.set_hasty(true);
+        let smallest = minimise(recipe, &super::coarse_of(key), self, budget);
+        self.bench.set_hasty(false);
+        if smallest == *recipe || self.full(&smallest).contains(key) {
+            (smallest, true)
+        } else {
+            (recipe.clone(), true)
+        }
     }
 }
 
@@ -44,10 +66,8 @@ impl Judge for Judging<'_> {
         let Ok(files) = self.maker.files(recipe) else {
             return Vec::new();
         };
-        let Ok(outcome) = self.bench.run(recipe, &files) else {
-            return Vec::new();
-        };
-        (self.name)(self.bench, recipe, &outcome).unwrap_or_default()
+        let outcome = self.bench.run(recipe, &files);
+        outcome.map_or_else(|_| Vec::new(), |outcome| super::coarse(&outcome))
     }
 
     fn base(&mut self, recipe: &Recipe) -> Option<Image> {

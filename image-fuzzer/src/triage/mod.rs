@@ -3,7 +3,7 @@
 mod group;
 pub mod minimise;
 
-pub use group::name;
+pub use group::{coarse, coarse_of, name};
 
 use std::fmt;
 
