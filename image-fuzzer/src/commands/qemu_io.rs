@@ -15,9 +15,22 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
     if rng.chance(85) {
         words.extend(["-f", "qcow2"].map(String::from));
     }
+    let mut in_flight = false;
     for _ in 0..rng.between(1, 6) {
+        let next = operation(size, cluster, rng);
+        // The tool itself does not wait for what is in flight when it reopens an
+        // image, changes its size or ends, and no image is to blame for that.
+        let waits = ["reopen", "truncate"].iter().any(|verb| next.starts_with(verb));
+        if in_flight && waits {
+            words.extend(["-c", "aio_flush"].map(String::from));
+            in_flight = false;
+        }
+        in_flight |= next.starts_with("aio_") && next != "aio_flush";
         words.push("-c".into());
-        words.push(operation(size, cluster, rng));
+        words.push(next);
+    }
+    if in_flight {
+        words.extend(["-c", "aio_flush"].map(String::from));
     }
     words.push("$test_img".into());
     Command(words)

@@ -54,21 +54,21 @@ pub struct Family {
 
 /// Every family.
 pub const FAMILIES: [Family; 16] = [
-    family("boundary", 10, boundary::draw),
+    family("boundary", 8, boundary::draw),
     family("pointer", 16, pointers::draw),
-    family("alias", 8, alias::draw),
-    family("flag", 9, flags::draw),
-    family("refcount", 10, refcounts::draw),
-    family("table", 8, tables::draw),
-    family("length", 6, lengths::draw),
-    family("extension", 6, extensions::draw),
-    family("name", 4, names::draw),
+    family("alias", 10, alias::draw),
+    family("flag", 12, flags::draw),
+    family("refcount", 12, refcounts::draw),
+    family("table", 7, tables::draw),
+    family("length", 3, lengths::draw),
+    family("extension", 3, extensions::draw),
+    family("name", 3, names::draw),
     family("snapshot", 9, snapshots::draw),
-    family("bitmap", 9, bitmaps::draw),
+    family("bitmap", 6, bitmaps::draw),
     family("compressed", 8, compressed::draw),
-    family("subcluster", 5, subclusters::draw),
-    family("feature", 5, features::draw),
-    family("file", 4, file::draw),
+    family("subcluster", 6, subclusters::draw),
+    family("feature", 3, features::draw),
+    family("file", 3, file::draw),
     family("havoc", 2, havoc::draw),
 ];
 

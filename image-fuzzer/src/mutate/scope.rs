@@ -154,7 +154,8 @@ impl Intensity {
     /// How many of `there` fields are changed.
     pub fn count(self, there: usize, rng: &mut Rng) -> usize {
         match self {
-            Self::Lies(low, high) => rng.between(low, high) as usize,
+            // The smaller of two draws: few lies more often than many.
+            Self::Lies(low, high) => rng.between(low, high).min(rng.between(low, high)) as usize,
             Self::Share(low, high) => {
                 let percent = rng.between(low, high) as usize;
                 (there * percent).div_ceil(100)
