@@ -13,7 +13,7 @@ use crate::commands::{Command, Programs, TEST_IMG};
 use crate::exec::{End, ExecOptions, Executor, Limits, Observation, Request, for_program};
 use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
-use crate::recipe::Recipe;
+use crate::recipe::{Edit, Recipe};
 use crate::scratch::Scratch;
 use crate::stacks::{Debugger, Stack};
 
@@ -160,6 +160,7 @@ impl Bench {
         self.runs = 0;
         let mut outcome = Outcome::default();
         self.fill(files)?;
+        let counts_lie = recipe.edits.iter().any(|lie| changes_counts(&lie.edit));
         let mut fresh = true;
         let mut clean = None;
         for (index, command) in recipe.commands.iter().enumerate() {
@@ -168,7 +169,7 @@ impl Bench {
                 clean = None;
             }
             fresh = false;
-            let step = self.step(command, index, clean)?;
+            let step = self.step(command, index, clean, counts_lie)?;
             clean = step.clean;
             let seen = step.seen;
             outcome.opened |= opened(&seen);
@@ -189,7 +190,13 @@ impl Bench {
 
     /// Carries out one command with all oracles around it. `clean` is what is
     /// known of the image's health: nothing, clean or not clean.
-    fn step(&mut self, command: &Command, index: usize, clean: Option<bool>) -> Result<Step> {
+    fn step(
+        &mut self,
+        command: &Command,
+        index: usize,
+        clean: Option<bool>,
+        counts_lie: bool,
+    ) -> Result<Step> {
         let watched = metadata::concerns(command);
         let mut clean = clean;
         if watched && clean.is_none() {
@@ -214,7 +221,7 @@ impl Bench {
             verdict = repair::judge(command, &seen, self);
             if verdict.is_none() && valid && watched {
                 let after = metadata::health(self);
-                verdict = metadata::judge(command, &seen, &after);
+                verdict = metadata::judge(command, &seen, &after, counts_lie);
                 clean = Some(after == metadata::Health::Clean);
             } else if watched {
                 clean = None;
@@ -333,6 +340,15 @@ struct Step {
     seen: Observation,
     suspicion: Option<Suspicion>,
     clean: Option<bool>,
+}
+
+/// Whether an edit may change refcounts.
+fn changes_counts(edit: &Edit) -> bool {
+    match edit {
+        Edit::Set { path, .. } => path.contains("refcount"),
+        Edit::Bytes { .. } => true,
+        Edit::Text { .. } | Edit::Extensions { .. } | Edit::Length { .. } => false,
+    }
 }
 
 /// What is seen of a program that could not be started.

@@ -7,6 +7,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{Command, given};
 use crate::mutate::{Intensity, Scope};
+use crate::set::SetArgs;
+use crate::show::ShowArgs;
 
 /// Makes disk images that are valid but for a few chosen lies, hands them to
 /// programs, and judges what those do.
@@ -110,31 +112,6 @@ pub(super) struct RunArgs {
     /// Let programs reach all files and the network; run in a machine of its own
     #[arg(long)]
     pub(super) no_sandbox: bool,
-}
-
-/// `show`
-#[derive(Debug, ClapArgs)]
-pub(super) struct ShowArgs {
-    /// The image
-    pub(super) image: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show this field or structure alone, such as header.l1_size or l2[0]
-    #[arg(long)]
-    pub(super) path: Option<String>,
-}
-
-/// `set`
-#[derive(Debug, ClapArgs)]
-pub(super) struct SetArgs {
-    /// The image, changed in place
-    pub(super) image: PathBuf,
-    /// The field, such as header.l1_size
-    pub(super) path: String,
-    /// Its value: decimal, hexadecimal (0x…), or text
-    #[arg(allow_hyphen_values = true)]
-    pub(super) value: String,
 }
 
 /// `reproduce` and `minimise`

@@ -1,22 +1,12 @@
-//! `show`, `set`, `reproduce` and `minimise`.
+//! `reproduce` and `minimise`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::args::{AgainArgs, SetArgs, ShowArgs};
+use super::args::AgainArgs;
 use super::fuzz::{settings, tell};
 use super::{FAULTS, OK};
 use crate::finding::{minimise_folder, reproduce_folder};
 use crate::triage::minimise::Budget;
-
-/// Shows the structure of an image.
-pub(super) fn show(args: &ShowArgs) -> Result<u8> {
-    bail!("show {} {} {:?}", args.image.display(), args.json, args.path)
-}
-
-/// Changes one field of an image.
-pub(super) fn set(args: &SetArgs) -> Result<u8> {
-    bail!("set {} {} {}", args.image.display(), args.path, args.value)
-}
 
 /// Carries out a recipe again.
 pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {

@@ -13,7 +13,7 @@ use crate::case::Maker;
 use crate::finding::{self, Example};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::triage::minimise::{Budget, Judging};
+use crate::triage::minimise::Budget;
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome};
 
@@ -121,7 +121,7 @@ impl Worker<'_> {
         for key in name(&mut self.bench, recipe, files, outcome)? {
             let fresh = {
                 let mut shared = self.lock()?;
-                let fresh = shared.findings.hit(&key, number, recipe)?;
+                let fresh = shared.findings.hit(&key, number)?;
                 shared.stats.groups = shared.findings.len();
                 fresh
             };
@@ -134,23 +134,9 @@ impl Worker<'_> {
 
     /// Confirms and minimises the first example of a group and writes its folder.
     fn write_down(&mut self, key: &Key, recipe: &Recipe) -> Result<()> {
-        let mut judging = Judging {
-            bench: &mut self.bench,
-            maker: &mut self.maker,
-        };
-        let (smallest, confirmed) = judging.minimise(recipe, key, Budget::default());
-        let files = self.maker.files(&smallest)?;
-        let prepared = self.maker.prepared(&smallest.base)?;
-        let outcome = self.bench.run(&smallest, &files)?;
-        let example = Example {
-            key,
-            recipe: &smallest,
-            files: &files,
-            prepared: &prepared,
-            outcome: &outcome,
-            confirmed,
-            settings: &self.campaign.settings,
-        };
+        let budget = Budget::default();
+        let (bench, maker) = (&mut self.bench, &mut self.maker);
+        let example = Example::smallest(recipe, key, bench, maker, budget)?;
         let mut shared = self.lock()?;
         shared.findings.write(&example)?;
         shared.stats.groups = shared.findings.len();

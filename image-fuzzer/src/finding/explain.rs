@@ -10,7 +10,7 @@ use crate::oracle::end_word;
 use crate::recipe::Edit;
 
 /// The explanation of an example in plain words.
-pub(super) fn readme(example: &Example<'_>, record: &Record) -> String {
+pub(super) fn readme(example: &Example, record: &Record) -> String {
     let mut text = String::new();
     let program = example
         .recipe
@@ -70,7 +70,7 @@ pub(super) fn readme(example: &Example<'_>, record: &Record) -> String {
 }
 
 /// One edit in words: the field, its value before and after, the rule.
-fn describe(edit: &Edit, example: &Example<'_>) -> String {
+fn describe(edit: &Edit, example: &Example) -> String {
     let field = |path: &str| example.prepared.image.field(path).ok();
     match edit {
         Edit::Set { path, value } => field(path).map_or_else(
@@ -133,7 +133,7 @@ fn set_field(field: &Field, value: &str) -> String {
 }
 
 /// The field that byte `at` belongs to.
-fn owner(example: &Example<'_>, at: u64) -> String {
+fn owner(example: &Example, at: u64) -> String {
     let fields = example.prepared.map.fields();
     let inside = |field: &&Field| {
         let width = field.width_bits.div_ceil(8);
@@ -174,8 +174,11 @@ fn printable(line: &str) -> String {
     clean
 }
 
-/// The sanitizer's report, where there is one.
-fn stack(example: &Example<'_>) -> Option<String> {
+/// The stack or the sanitizer's report, where there is one.
+fn stack(example: &Example) -> Option<String> {
+    if let Some(stack) = &example.stack {
+        return Some(stack.to_string());
+    }
     let ran = example.outcome.ran.last()?;
     let report = String::from_utf8_lossy(ran.seen.sanitizer.as_deref()?).into_owned();
     let lines: Vec<String> = report.lines().take(40).map(printable).collect();

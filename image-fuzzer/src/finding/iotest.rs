@@ -13,15 +13,15 @@ use crate::oracle::Class;
 use crate::store::write_whole;
 
 /// Writes `iotest` and `iotest.out` into a finding's folder.
-pub(super) fn write(folder: &Path, example: &Example<'_>) -> Result<()> {
+pub(super) fn write(folder: &Path, example: &Example) -> Result<()> {
     super::script::write(&folder.join("iotest"), &test(example)?)?;
     write_whole(&folder.join("iotest.out"), golden(example).as_bytes())
 }
 
 /// The test: makes the image from its own text, runs the commands, and says of
 /// each whether it ended as a program may.
-fn test(example: &Example<'_>) -> Result<String> {
-    let seconds = example.settings.limits.wall.as_secs().max(1) * 6;
+fn test(example: &Example) -> Result<String> {
+    let seconds = example.limits.wall.as_secs().max(1) * 6;
     let mut text = format!(
         "#!/usr/bin/env bash\n\
          # An image that once led to: {}\n\
@@ -55,7 +55,7 @@ fn test(example: &Example<'_>) -> Result<String> {
          fresh() {{\n",
         comment(&example.key.to_string())
     );
-    for file in example.files {
+    for file in &example.files {
         text.push_str(&unpack(file)?);
     }
     text.push_str("}\n\nfresh\n");
@@ -103,7 +103,7 @@ fn after(class: Class) -> &'static str {
 }
 
 /// What the test prints when nothing is wrong.
-fn golden(example: &Example<'_>) -> String {
+fn golden(example: &Example) -> String {
     let mut text = "QA output created by iotest\n".to_owned();
     for index in 0..=example.command() {
         let _ = write!(text, "\n=== {} ===\nended by itself\n", index + 1);

@@ -13,18 +13,23 @@ pub use tests_log::log_test;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{NamedFile, Prepared};
+use crate::case::Maker;
 use crate::commands::TEST_IMG;
+use crate::exec::Limits;
 use crate::oracle::{Class, Suspicion};
 use crate::recipe::Recipe;
 use crate::scratch::write_sparse;
+use crate::stacks::Stack;
 use crate::store::write_whole;
 use crate::triage::Key;
-use crate::trial::{Outcome, Settings};
+use crate::triage::minimise::{Budget, Judging};
+use crate::trial::{Bench, Outcome};
 
 /// The groups of a work folder.
 #[derive(Debug)]
@@ -61,24 +66,56 @@ pub struct Record {
 }
 
 /// An example of a group, about to be written down.
-pub struct Example<'a> {
+#[derive(Clone, Debug)]
+pub struct Example {
     /// The group.
-    pub key: &'a Key,
+    pub key: Key,
     /// How it is made.
-    pub recipe: &'a Recipe,
+    pub recipe: Recipe,
     /// Its files.
-    pub files: &'a [NamedFile],
+    pub files: Vec<NamedFile>,
     /// Its base image.
-    pub prepared: &'a Prepared,
+    pub prepared: Arc<Prepared>,
     /// What the programs did with it.
-    pub outcome: &'a Outcome,
+    pub outcome: Outcome,
+    /// The stack at the signal that ended the program.
+    pub stack: Option<Stack>,
     /// Whether a second run showed the fault too.
     pub confirmed: bool,
-    /// How the programs were run.
-    pub settings: &'a Settings,
+    /// What the programs could use.
+    pub limits: Limits,
 }
 
-impl Example<'_> {
+impl Example {
+    /// The smallest example that can be made of `recipe`, which showed the fault.
+    ///
+    /// Fails where the machine does.
+    pub fn smallest(
+        recipe: &Recipe,
+        key: &Key,
+        bench: &mut Bench,
+        maker: &mut Maker,
+        budget: Budget,
+    ) -> Result<Self> {
+        let (recipe, confirmed) = Judging { bench, maker }.minimise(recipe, key, budget);
+        let files = maker.files(&recipe)?;
+        let prepared = maker.prepared(&recipe.base)?;
+        let outcome = bench.run(&recipe, &files)?;
+        let mut example = Self {
+            key: key.clone(),
+            recipe,
+            files,
+            prepared,
+            outcome,
+            stack: None,
+            confirmed,
+            limits: bench.settings().limits.clone(),
+        };
+        if key.class == Class::Crash {
+            example.stack = bench.stack(&example.recipe, &example.files, example.command())?;
+        }
+        Ok(example)
+    }
     /// What the oracle said, where this run showed it.
     pub fn suspicion(&self) -> Option<&Suspicion> {
         let class = |suspicion: &&Suspicion| suspicion.class == self.key.class;
@@ -142,7 +179,7 @@ impl Findings {
     /// first example is to be written by the caller.
     ///
     /// Fails where the log cannot be written.
-    pub fn hit(&mut self, key: &Key, number: u64, recipe: &Recipe) -> Result<bool> {
+    pub fn hit(&mut self, key: &Key, number: u64) -> Result<bool> {
         let hits = self.groups.entry(key.clone()).or_default();
         if hits.insert(number) {
             let hit = Hit {
@@ -159,14 +196,13 @@ impl Findings {
             };
             append().with_context(|| format!("cannot write to '{}'", path.display()))?;
         }
-        let _ = recipe;
         Ok(self.written.insert(key.clone()))
     }
 
     /// Writes the folder of a group, and its image where AFL's tools look for it.
     ///
     /// Fails where the work folder cannot be written.
-    pub fn write(&mut self, example: &Example<'_>) -> Result<()> {
+    pub fn write(&mut self, example: &Example) -> Result<()> {
         let folder = self.root.join("findings").join(example.key.folder());
         write_folder(&folder, example)?;
         if let Some(image) = example.files.first() {
@@ -190,14 +226,14 @@ impl Findings {
 
 /// Writes everything about an example into `folder`: made beside it and renamed,
 /// so that it is there whole or not at all.
-pub fn write_folder(folder: &Path, example: &Example<'_>) -> Result<()> {
+pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
     let parent = folder.parent().unwrap_or(Path::new("."));
     let made = tempfile::Builder::new()
         .prefix(".new-")
         .tempdir_in(parent)
         .with_context(|| format!("cannot write to '{}'", parent.display()))?;
     let path = made.path();
-    for file in example.files {
+    for file in &example.files {
         write_sparse(path, file).context("cannot write the image of a finding")?;
     }
     let suspicion = example.suspicion();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::{Example, Record, write_folder};
 use crate::case::Maker;
 use crate::recipe::Recipe;
-use crate::triage::minimise::{Budget, Judging};
+use crate::triage::minimise::Budget;
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome, Settings};
 
@@ -57,7 +57,7 @@ pub fn reproduce_folder(folder: &Path, settings: Settings) -> Result<Again> {
 /// Fails where the fault does not show any more.
 pub fn minimise_folder(folder: &Path, settings: Settings, budget: Budget) -> Result<(usize, usize)> {
     let recipe = Recipe::read(&folder.join("recipe.json"))?;
-    let mut bench = Bench::new(settings.clone())?;
+    let mut bench = Bench::new(settings)?;
     let mut maker = Maker::default();
     let files = maker.files(&recipe)?;
     let outcome = bench.run(&recipe, &files)?;
@@ -68,26 +68,10 @@ pub fn minimise_folder(folder: &Path, settings: Settings, budget: Budget) -> Res
         None if !seen.is_empty() => seen[0].clone(),
         _ => bail!("the fault of '{}' does not show any more", folder.display()),
     };
-    let mut judging = Judging {
-        bench: &mut bench,
-        maker: &mut maker,
-    };
-    let (smallest, confirmed) = judging.minimise(&recipe, &key, budget);
-    let files = maker.files(&smallest)?;
-    let prepared = maker.prepared(&smallest.base)?;
-    let outcome = bench.run(&smallest, &files)?;
-    let example = Example {
-        key: &key,
-        recipe: &smallest,
-        files: &files,
-        prepared: &prepared,
-        outcome: &outcome,
-        confirmed,
-        settings: &settings,
-    };
+    let example = Example::smallest(&recipe, &key, &mut bench, &mut maker, budget)?;
     let folder = std::path::absolute(folder)?;
     write_folder(&folder, &example)?;
-    Ok((recipe.edits.len(), smallest.edits.len()))
+    Ok((recipe.edits.len(), example.recipe.edits.len()))
 }
 
 /// What `finding.json` in `folder` says, where there is one.

@@ -18,7 +18,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
 
 /// The script for an example. It exits with 0 when the fault shows, with 1 when
 /// it does not.
-pub(super) fn reproduce(example: &Example<'_>) -> String {
+pub(super) fn reproduce(example: &Example) -> String {
     let files: Vec<String> = example.files.iter().map(|file| quote(&file.name)).collect();
     let mut text = format!(
         "#!/bin/sh\n\
@@ -73,9 +73,9 @@ pub(super) fn line(command: &Command) -> String {
 }
 
 /// Shell functions that the verdict needs.
-fn helpers(example: &Example<'_>) -> String {
-    let seconds = example.settings.limits.wall.as_secs().max(1) * 6;
-    let memory = example.settings.limits.memory >> 10;
+fn helpers(example: &Example) -> String {
+    let seconds = example.limits.wall.as_secs().max(1) * 6;
+    let memory = example.limits.memory >> 10;
     match example.key.class {
         Class::Hang | Class::Slow => format!("limit={seconds}\n"),
         Class::Growth => format!("most_kib={memory}\n"),
@@ -84,7 +84,7 @@ fn helpers(example: &Example<'_>) -> String {
 }
 
 /// The command that shows the fault, and how to tell that it did.
-fn verdict(example: &Example<'_>, command: &Command) -> String {
+fn verdict(example: &Example, command: &Command) -> String {
     let line = line(command);
     let check = "${QEMU_IMG:-qemu-img} check -f qcow2 \"$test_img\"";
     match example.key.class {
@@ -111,7 +111,7 @@ fn verdict(example: &Example<'_>, command: &Command) -> String {
              seconds=$(($(date +%s) - start))\n\
              echo \"$seconds s\"\n\
              [ \"$seconds\" -ge {} ]\n",
-            example.settings.limits.wall.as_secs()
+            example.limits.wall.as_secs()
         ),
         Class::Growth => format!(
             "{line} &\n\

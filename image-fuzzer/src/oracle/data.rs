@@ -42,7 +42,7 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
     let said = String::from_utf8_lossy(&compared.stdout).trim().to_owned();
     Some((
         Class::DataChange,
-        command.verb(),
+        command.group_verb(),
         format!("the guest reads other data than before: {said}"),
     ))
 }

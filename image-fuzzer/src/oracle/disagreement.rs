@@ -14,7 +14,7 @@ pub fn judge(command: &Command, one: &Observation, other: &Observation) -> Verdi
     if failed(one) != failed(other) {
         return Some((
             Class::Disagreement,
-            format!("status {}", command.verb()),
+            format!("status {}", command.group_verb()),
             format!(
                 "one ends with {}, the other with {}",
                 end_word(&one.end),
@@ -34,7 +34,7 @@ pub fn judge(command: &Command, one: &Observation, other: &Observation) -> Verdi
     );
     Some((
         Class::Disagreement,
-        format!("output {}", command.verb()),
+        format!("output {}", command.group_verb()),
         shown,
     ))
 }

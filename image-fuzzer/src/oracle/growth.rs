@@ -19,7 +19,7 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     };
     Some((
         Class::Growth,
-        format!("{word} {}", command.verb()),
+        format!("{word} {}", command.group_verb()),
         format!("went over the {word} limit{amount}"),
     ))
 }

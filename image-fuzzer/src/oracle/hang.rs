@@ -17,7 +17,7 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
         let seconds = seen.wall.as_secs_f64();
         (
             Class::Hang,
-            command.verb(),
+            command.group_verb(),
             format!("still running after {seconds:.0} s"),
         )
     })

@@ -20,7 +20,7 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     };
     Some((
         Class::Outside,
-        format!("{kind} {}", command.verb()),
+        format!("{kind} {}", command.group_verb()),
         format!("reached the {kind} '{}'", first.display()),
     ))
 }

@@ -54,10 +54,26 @@ impl Judging<'_> {
         let smallest = minimise(recipe, &super::coarse_of(key), self, budget);
         self.bench.set_hasty(false);
         if smallest == *recipe || self.full(&smallest).contains(key) {
-            (smallest, true)
-        } else {
-            (recipe.clone(), true)
+            return (smallest, true);
         }
+        let fewer = Budget {
+            tests: budget.tests / 8,
+            ..budget
+        };
+        (minimise(recipe, key, &mut Thorough(self), fewer), true)
+    }
+}
+
+/// Judges in full, which takes a debugger's time for each crash.
+struct Thorough<'a, 'b>(&'a mut Judging<'b>);
+
+impl Judge for Thorough<'_, '_> {
+    fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
+        self.0.full(recipe)
+    }
+
+    fn base(&mut self, recipe: &Recipe) -> Option<Image> {
+        self.0.base(recipe)
     }
 }
 
