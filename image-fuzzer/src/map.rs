@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 
 use image_formats::{Field, Kind};
 
+use crate::rng::Rng;
+
 /// The fields of one image, in the order of its structures.
 #[derive(Clone, Debug, Default)]
 pub struct Map {
     fields: Vec<Field>,
     by_path: BTreeMap<String, usize>,
+    by_kind: BTreeMap<Kind, Vec<usize>>,
+    by_structure: Vec<Vec<usize>>,
+    places: Vec<u64>,
     /// Length of the image file in bytes.
     pub file_len: u64,
     /// Bytes in a cluster.
@@ -18,14 +23,26 @@ pub struct Map {
 impl Map {
     /// A map of `fields`, of an image of `file_len` bytes with clusters of `cluster`.
     pub fn new(fields: Vec<Field>, file_len: u64, cluster: u64) -> Self {
-        let by_path = fields
-            .iter()
-            .enumerate()
-            .map(|(index, field)| (field.path.clone(), index))
-            .collect();
+        let mut by_path = BTreeMap::new();
+        let mut by_kind: BTreeMap<Kind, Vec<usize>> = BTreeMap::new();
+        let mut by_structure: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut places = vec![0];
+        for (index, field) in fields.iter().enumerate() {
+            by_path.insert(field.path.clone(), index);
+            by_kind.entry(field.kind).or_default().push(index);
+            let structure = structure(&field.path).to_owned();
+            by_structure.entry(structure).or_default().push(index);
+            let offset = field.value.as_uint().filter(|_| field.kind == Kind::Offset);
+            places.extend(offset.filter(|offset| *offset < file_len));
+        }
+        places.sort_unstable();
+        places.dedup();
         Self {
             fields,
             by_path,
+            by_kind,
+            by_structure: by_structure.into_values().collect(),
+            places,
             file_len,
             cluster,
         }
@@ -53,7 +70,8 @@ impl Map {
 
     /// The fields of that kind.
     pub fn of_kind(&self, kind: Kind) -> Vec<&Field> {
-        self.filter(move |field| field.kind == kind)
+        let indexes = self.by_kind.get(&kind).map_or(&[][..], Vec::as_slice);
+        indexes.iter().map(|index| &self.fields[*index]).collect()
     }
 
     /// The fields whose path begins so.
@@ -61,33 +79,18 @@ impl Map {
         self.filter(move |field| field.path.starts_with(prefix))
     }
 
-    /// The structures the fields belong to (`header`, `l2`, `snapshot`, …), each
-    /// with its fields, so that a large table is not drawn more often than a
-    /// small header.
-    pub fn structures(&self) -> Vec<(String, Vec<&Field>)> {
-        let mut structures: BTreeMap<String, Vec<&Field>> = BTreeMap::new();
-        for field in &self.fields {
-            structures
-                .entry(structure(&field.path).to_owned())
-                .or_default()
-                .push(field);
-        }
-        structures.into_iter().collect()
+    /// The fields of one structure (`header`, `l2`, `snapshot`, …), each as likely
+    /// as the others, so that a large table is not drawn more often than a small
+    /// header.
+    pub fn draw_structure(&self, rng: &mut Rng) -> Vec<&Field> {
+        let indexes = rng.pick(&self.by_structure).map_or(&[][..], Vec::as_slice);
+        indexes.iter().map(|index| &self.fields[*index]).collect()
     }
 
     /// Offsets of everything that something points to: the tables, the clusters
-    /// and the start of the file.
-    pub fn places(&self) -> Vec<u64> {
-        let mut places: Vec<u64> = self
-            .of_kind(Kind::Offset)
-            .iter()
-            .filter_map(|field| field.value.as_uint())
-            .filter(|offset| *offset < self.file_len)
-            .collect();
-        places.push(0);
-        places.sort_unstable();
-        places.dedup();
-        places
+    /// and the start of the file. By rising offset.
+    pub fn places(&self) -> &[u64] {
+        &self.places
     }
 }
 

@@ -76,6 +76,12 @@ pub fn draw(rng: &mut Rng) -> Base {
     clusters(&mut image, rng);
     snapshots(&mut image, rng);
     bitmaps(&mut image, rng);
+    // The smallest clusters have no room for the feature names beside much else.
+    let crowded = backing.is_some()
+        || image.data_file.is_some()
+        || !image.bitmaps.is_empty()
+        || !image.extensions.is_empty();
+    image.feature_names &= image.cluster_bits > 9 || !crowded;
     Base { image, backing }
 }
 
@@ -233,5 +239,21 @@ fn bitmaps(image: &mut Spec, rng: &mut Rng) {
             in_use: rng.chance(10),
             clusters,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drawn_base_can_be_made() {
+        let mut rng = Rng::from_text("bases");
+        for _ in 0..600 {
+            let base = draw(&mut rng);
+            if let Err(why) = crate::base::prepare(&base) {
+                panic!("{why:#}\n{}", serde_json::to_string(&base).unwrap());
+            }
+        }
     }
 }

@@ -98,7 +98,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PROGRAM", value_parser = words)]
     pub(super) compare_with: Option<Words>,
     /// Seconds a command may take; six times as long before it counts as hanging
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(super) timeout: Duration,
     /// Memory a command may use, in MiB
     #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]

@@ -37,6 +37,7 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         changed.len(),
         places(&changed)
     );
+    text.push_str(&defects(example));
     text.push_str("## What was run\n\n");
     let image = if example.recipe.fresh_copies {
         "each on a fresh copy of the image"
@@ -68,6 +69,32 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     );
     text
 }
+
+/// The rules of the format that the image breaks, which follow from the edits.
+fn defects(example: &Example) -> String {
+    let Some(file) = example.files.first() else {
+        return String::new();
+    };
+    let mut store = image_formats::Store::new();
+    store.write(0, &file.bytes);
+    store.resize(file.len);
+    let (_, defects) = image_formats::qcow2::Image::decode(std::sync::Arc::new(store));
+    if defects.is_empty() {
+        return String::new();
+    }
+    let mut text = "The rules it breaks, as `image-fuzzer show` tells them:\n\n".to_owned();
+    for defect in defects.iter().take(MOST_DEFECTS) {
+        let _ = writeln!(text, "* {defect}");
+    }
+    if defects.len() > MOST_DEFECTS {
+        let _ = writeln!(text, "* and {} more", defects.len() - MOST_DEFECTS);
+    }
+    text.push('\n');
+    text
+}
+
+/// The most broken rules that are listed: one lie can break many.
+const MOST_DEFECTS: usize = 8;
 
 /// One edit in words: the field, its value before and after, the rule.
 fn describe(edit: &Edit, example: &Example) -> String {

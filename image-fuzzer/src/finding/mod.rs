@@ -28,7 +28,7 @@ use crate::scratch::write_sparse;
 use crate::stacks::Stack;
 use crate::store::write_whole;
 use crate::triage::Key;
-use crate::triage::minimise::{Budget, Judging};
+use crate::triage::minimise::{Budget, Judging, Smallest};
 use crate::trial::{Bench, Outcome};
 
 /// The groups of a work folder.
@@ -97,10 +97,16 @@ impl Example {
         maker: &mut Maker,
         budget: Budget,
     ) -> Result<Self> {
-        let (recipe, confirmed) = Judging { bench, maker }.minimise(recipe, key, budget);
+        let smallest = Judging { bench, maker }.minimise(recipe, key, budget);
+        let Smallest {
+            recipe, confirmed, ..
+        } = smallest;
         let files = maker.files(&recipe)?;
         let prepared = maker.prepared(&recipe.base)?;
-        let outcome = bench.run(&recipe, &files)?;
+        let outcome = match smallest.outcome {
+            Some(outcome) => outcome,
+            None => bench.run(&recipe, &files)?,
+        };
         let mut example = Self {
             key: key.clone(),
             recipe,

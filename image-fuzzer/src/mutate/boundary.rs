@@ -9,15 +9,11 @@ use crate::rng::Rng;
 
 /// Any numeric field; each structure is as likely as the others.
 pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let structures: Vec<Vec<&Field>> = ground
-        .map
-        .structures()
-        .into_iter()
-        .map(|(_, fields)| fields.into_iter().filter(|field| numeric(field)).collect())
-        .filter(|fields: &Vec<&Field>| !fields.is_empty())
-        .collect();
-    let fields = rng.pick(&structures)?;
-    disturb(ground, fields, rng)
+    (0..4).find_map(|_| {
+        let mut fields = ground.map.draw_structure(rng);
+        fields.retain(|field| numeric(field));
+        disturb(ground, &fields, rng)
+    })
 }
 
 /// Limits that readers are known to have: tables, names, counts, bits.

@@ -8,9 +8,8 @@ use crate::rng::Rng;
 
 /// One to four random bytes inside a random field that is not guest data.
 pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let structures = ground.map.structures();
-    let (_, fields) = rng.pick(&structures)?;
-    let field = rng.pick(fields)?;
+    let fields = ground.map.draw_structure(rng);
+    let field = rng.pick(&fields)?;
     let width = field.width_bits.div_ceil(8).clamp(1, 64);
     if field.kind == Kind::Bytes && field.path.ends_with(".data") && rng.chance(80) {
         return None;

@@ -33,7 +33,7 @@ fn target(ground: Ground<'_>, field: &Field, rng: &mut Rng) -> Option<u64> {
     let end = map.file_len;
     Some(match rng.below(14) {
         0 => 0,
-        1..=4 => *rng.pick(&places)?,
+        1..=4 => *rng.pick(places)?,
         5 => field.offset - field.offset % map.cluster,
         6 => end.next_multiple_of(map.cluster),
         7 => end.next_multiple_of(map.cluster) + map.cluster * rng.between(1, 64),

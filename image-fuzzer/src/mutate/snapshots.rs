@@ -46,7 +46,7 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
 
 /// Claims snapshots in an image that has none, in a place that is something else.
 fn invented(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let place = *rng.pick(&ground.map.places())?;
+    let place = *rng.pick(ground.map.places())?;
     Some(vec![
         Edit::Set {
             path: "header.nb_snapshots".into(),

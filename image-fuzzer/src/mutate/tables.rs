@@ -23,7 +23,7 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         }
         1 => {
             let field = rng.pick(&offsets)?;
-            let place = *rng.pick(&ground.map.places())?;
+            let place = *rng.pick(ground.map.places())?;
             Some(vec![set(field, place + ground.map.cluster)?])
         }
         2 => {

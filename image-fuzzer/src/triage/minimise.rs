@@ -10,7 +10,8 @@ use crate::base::Base;
 use crate::case::Maker;
 use crate::commands::Command;
 use crate::recipe::{Edit, Number, Recipe};
-use crate::trial::Bench;
+use crate::oracle::Class;
+use crate::trial::{Bench, Outcome};
 
 /// Carries out a recipe and says which groups it falls into.
 pub trait Judge {
@@ -30,38 +31,83 @@ pub struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    /// The groups that `recipe` shows, named in full; none where it cannot be made.
-    pub fn full(&mut self, recipe: &Recipe) -> Vec<Key> {
+    /// What comes of `recipe`, and its groups, named in full; none where it cannot
+    /// be made.
+    fn full(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
         let Ok(files) = self.maker.files(recipe) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let Ok(outcome) = self.bench.run(recipe, &files) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
-        super::name(self.bench, recipe, &files, &outcome).unwrap_or_default()
+        let keys = super::name(self.bench, recipe, &files, &outcome);
+        (keys.unwrap_or_default(), Some(outcome))
     }
 
-    /// The smallest recipe of the group that can be found within `budget`, and
-    /// whether the fault showed a second time at all.
+    /// The smallest recipe of the group that can be found within `budget`.
     ///
     /// The many variations are told apart roughly and in a short time; the result
     /// is judged in full once more, and given up where it is of another group.
-    pub fn minimise(&mut self, recipe: &Recipe, key: &Key, budget: Budget) -> (Recipe, bool) {
-        if !self.full(recipe).contains(key) {
-            return (recipe.clone(), false);
+    pub fn minimise(&mut self, recipe: &Recipe, key: &Key, budget: Budget) -> Smallest {
+        let first = Smallest {
+            recipe: recipe.clone(),
+            outcome: None,
+            confirmed: matches!(key.class, Class::Hang | Class::Slow),
+        };
+        let first = if first.confirmed {
+            // To be called a hang it has run twice already, the second time for long.
+            first
+        } else {
+            let (keys, outcome) = self.full(recipe);
+            Smallest {
+                confirmed: keys.contains(key),
+                outcome,
+                ..first
+            }
+        };
+        if !first.confirmed {
+            return first;
         }
         self.bench.set_hasty(true);
         let smallest = minimise(recipe, &super::coarse_of(key), self, budget);
         self.bench.set_hasty(false);
-        if smallest == *recipe || self.full(&smallest).contains(key) {
-            return (smallest, true);
+        if smallest == *recipe {
+            return first;
+        }
+        let (keys, outcome) = self.full(&smallest);
+        if keys.contains(key) {
+            return Smallest {
+                recipe: smallest,
+                outcome,
+                confirmed: true,
+            };
+        }
+        if first.outcome.is_none() {
+            return first;
         }
         let fewer = Budget {
             tests: budget.tests / 8,
             ..budget
         };
-        (minimise(recipe, key, &mut Thorough(self), fewer), true)
+        let recipe = minimise(recipe, key, &mut Thorough(self), fewer);
+        let (_, outcome) = self.full(&recipe);
+        Smallest {
+            recipe,
+            outcome,
+            confirmed: true,
+        }
     }
+}
+
+/// What minimising came to.
+#[derive(Debug)]
+pub struct Smallest {
+    /// The smallest recipe.
+    pub recipe: Recipe,
+    /// What came of it when it was last carried out in full.
+    pub outcome: Option<Outcome>,
+    /// Whether the fault showed a second time.
+    pub confirmed: bool,
 }
 
 /// Judges in full, which takes a debugger's time for each crash.
@@ -69,7 +115,7 @@ struct Thorough<'a, 'b>(&'a mut Judging<'b>);
 
 impl Judge for Thorough<'_, '_> {
     fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
-        self.0.full(recipe)
+        self.0.full(recipe).0
     }
 
     fn base(&mut self, recipe: &Recipe) -> Option<Image> {
@@ -104,8 +150,8 @@ pub struct Budget {
 impl Default for Budget {
     fn default() -> Self {
         Self {
-            tests: 600,
-            time: Duration::from_secs(60),
+            tests: 400,
+            time: Duration::from_secs(40),
         }
     }
 }
