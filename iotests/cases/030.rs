@@ -34,7 +34,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("then all the rest");
     qsd.job("block-stream", json!({"device": "top"})).await?;
-    t.io(&export, ["read -P 4 6M 64k", "read -P 1 2M 2M", "read -P 0 4M 2M"]).await?;
+    t.io(&export, ["read -P 4 6M 64k", "read -P 1 2M 2M", "read -P 0 4M 1M", "read -P 5 5M 64k"]).await?;
 
     t.section("a job on what is not there");
     qsd.qmp_fails("block-stream", json!({"device": "missing", "job-id": "job1"})).await?;

@@ -185,7 +185,7 @@ fn lost_data_is_noticed() {
     // Every write of one pattern is of another one.
     let io = place.wrapper(
         "qemu-io",
-        "sed 's/^write -P 17 /write -P 18 /' | exec qemu-io \"$@\"",
+        "sed 's/^write -P 64 /write -P 65 /' | exec qemu-io \"$@\"",
     );
     let vars = [("IMGFMT", "qcow2"), ("QEMU_IO_PROG", io.as_str())];
     let out = place.iotest(&["002"], &vars);
