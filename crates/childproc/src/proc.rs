@@ -1,0 +1,174 @@
+//! Processes as `/proc` shows them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use crate::sys;
+
+/// A process as seen at one moment; it may have ended since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its process id.
+    pub pid: i32,
+    /// The process id of its parent.
+    pub parent: i32,
+    /// Its name (`comm`): at most 15 bytes, whatever bytes are no UTF-8 replaced.
+    pub name: String,
+    /// Its state as proc(5) has it: `R`, `S`, `D`, `Z`, ...
+    pub state: char,
+    /// Processor time it has used, in user and system mode together, without
+    /// its children's.
+    pub cpu: Duration,
+}
+
+impl Process {
+    /// Whether it has ended and only waits for its parent to take notice.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Reads a line of `/proc/PID/stat`. The name stands in parentheses and may
+    /// itself hold blanks and parentheses, so the last `)` ends it.
+    fn parse(stat: &[u8], tick: Duration) -> Option<Self> {
+        let open = stat.iter().position(|&b| b == b'(')?;
+        let close = stat.iter().rposition(|&b| b == b')')?;
+        let pid = str::from_utf8(stat.get(..open)?)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        let name = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
+        let mut rest = str::from_utf8(stat.get(close + 1..)?)
+            .ok()?
+            .split_ascii_whitespace();
+        let state = rest.next()?.chars().next()?;
+        let parent = rest.next()?.parse().ok()?;
+        // Fields 14 and 15 (utime, stime), counted from 1; the parent is field 4.
+        let user: u32 = rest.nth(9)?.parse().ok()?;
+        let system: u32 = rest.next()?.parse().ok()?;
+        Some(Self {
+            pid,
+            parent,
+            name,
+            state,
+            cpu: tick.saturating_mul(user.saturating_add(system)),
+        })
+    }
+}
+
+/// Every process there is.
+///
+/// # Errors
+///
+/// `/proc` cannot be read. Processes that end while it is read are left out.
+pub(crate) fn all() -> io::Result<Vec<Process>> {
+    let tick = Duration::from_secs(1) / sys::ticks_per_second();
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(entry) = entry else { continue };
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        if let Ok(stat) = fs::read(entry.path().join("stat")) {
+            processes.extend(Process::parse(&stat, tick));
+        }
+    }
+    Ok(processes)
+}
+
+/// Every process below `pid`, children before their own children, those that
+/// have ended but were not waited for included; not `pid` itself.
+///
+/// It is a picture taken while things move: a process that forks in that moment
+/// may have a child that is missing here. Who must have them all asks again.
+///
+/// # Errors
+///
+/// `/proc` cannot be read.
+pub fn descendants(pid: i32) -> io::Result<Vec<Process>> {
+    Ok(below(pid, all()?, &[]))
+}
+
+/// Those of `processes` that are below `pid`, less the trees that start at
+/// `spare`.
+pub(crate) fn below(pid: i32, processes: Vec<Process>, spare: &[i32]) -> Vec<Process> {
+    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+    for process in processes {
+        if !spare.contains(&process.pid) {
+            children.entry(process.parent).or_default().push(process);
+        }
+    }
+    let mut found = children.remove(&pid).unwrap_or_default();
+    let mut next = 0;
+    while let Some(process) = found.get(next) {
+        // Taking each parent's children out once also ends on a loop, which a
+        // reused process id could make in a picture that is not of one moment.
+        if let Some(more) = children.remove(&process.pid) {
+            found.extend(more);
+        }
+        next += 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32) -> Process {
+        Process {
+            pid,
+            parent,
+            name: String::new(),
+            state: 'S',
+            cpu: Duration::ZERO,
+        }
+    }
+
+    fn pids(processes: &[Process]) -> Vec<i32> {
+        processes.iter().map(|p| p.pid).collect()
+    }
+
+    #[test]
+    fn a_name_with_parentheses_and_bad_bytes_is_read() {
+        let stat = b"42 (a) (b \xff) S 7 42 42 0 -1 4194560 1 2 3 4 250 50 1 1 20 0 1 0 99 1 1\n";
+        let p = Process::parse(stat, Duration::from_millis(10)).unwrap();
+        assert_eq!((p.pid, p.parent, p.state), (42, 7, 'S'));
+        assert_eq!(p.name, "a) (b \u{fffd}");
+        assert_eq!(p.cpu, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_cut_off_line_is_no_process() {
+        let stat = b"42 (a) S 7 42 42";
+        for end in 0..stat.len() {
+            assert_eq!(Process::parse(&stat[..end], Duration::ZERO), None);
+        }
+    }
+
+    #[test]
+    fn descendants_come_parents_first_and_without_the_spared() {
+        let all = vec![
+            process(5, 4),
+            process(2, 1),
+            process(4, 2),
+            process(3, 1),
+            process(6, 3),
+            process(9, 8),
+        ];
+        assert_eq!(pids(&below(1, all.clone(), &[])), [2, 3, 4, 6, 5]);
+        assert_eq!(pids(&below(1, all, &[4])), [2, 3, 6]);
+    }
+
+    #[test]
+    fn a_loop_of_parents_ends() {
+        assert_eq!(
+            pids(&below(1, vec![process(2, 1), process(1, 2)], &[])),
+            [2, 1]
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! The system calls that have no safe wrapper with what is needed here.
+#![allow(unsafe_code)] // Raw system calls; each block says why it is sound.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It exited with this status (0..=255).
+    Exited(i32),
+    /// This signal ended it.
+    Signaled {
+        /// The signal's number, real-time signals included.
+        signal: i32,
+        /// Whether the kernel says that it wrote a core file.
+        core: bool,
+    },
+}
+
+/// What [`try_wait`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// This child has ended and is gone now.
+    Ended(i32, Status),
+    /// There are children, none of which has ended.
+    NoneYet,
+    /// There is no such child.
+    NoChild,
+}
+
+/// Takes notice of the end of `pid`, or of any child where it is -1, and does
+/// not block.
+///
+/// nix's `waitpid` fails on a child that a real-time signal ended, after having
+/// taken it from the kernel; so this asks itself.
+pub(crate) fn try_wait(pid: i32) -> Waited {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a live integer the call writes to.
+        let found = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        return match found {
+            0 => Waited::NoneYet,
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => continue,
+            -1 => Waited::NoChild,
+            found => Waited::Ended(found, status_of(status)),
+        };
+    }
+}
+
+/// The status that wait(2) gave as a number. Stopped and continued children are
+/// never asked for.
+fn status_of(raw: i32) -> Status {
+    if libc::WIFSIGNALED(raw) {
+        Status::Signaled {
+            signal: libc::WTERMSIG(raw),
+            core: libc::WCOREDUMP(raw),
+        }
+    } else {
+        Status::Exited(libc::WEXITSTATUS(raw))
+    }
+}
+
+/// A descriptor that becomes readable when process `pid` ends (Linux 5.3).
+///
+/// # Errors
+///
+/// There is no such process any more, or no descriptor is left.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Clock ticks a second: the unit of times in `/proc/PID/stat`.
+pub(crate) fn ticks_per_second() -> u32 {
+    // SAFETY: the call takes an integer and touches no memory of ours.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u32::try_from(ticks).ok().filter(|&t| t > 0).unwrap_or(100)
+}
+
+/// Waits for the end of the child `pid`, which is about to come.
+pub(crate) fn wait_for(pid: i32) {
+    let mut status = 0;
+    // SAFETY: `status` is a live integer the call writes to.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
