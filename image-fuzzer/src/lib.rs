@@ -1,5 +1,8 @@
 //! Makes disk images that are valid but for a few chosen lies, and judges what programs do with them.
 
 pub mod exec;
+pub mod image_file;
 pub mod sandbox;
+pub mod set;
+pub mod show;
 pub mod stacks;
