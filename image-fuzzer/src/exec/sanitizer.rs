@@ -1,9 +1,11 @@
 //! Reports of sanitizers: told to go into a folder, and picked up from there.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bstr::ByteSlice;
 
@@ -43,11 +45,9 @@ pub(super) struct Reports {
 impl Reports {
     /// Looks whether the program has a sanitizer, and makes a folder for its reports if so.
     pub(super) fn new(program: &Path, folder: PathBuf) -> io::Result<Self> {
-        let file = fs::read(program)?;
-        let kinds: Vec<_> = KINDS
-            .iter()
-            .filter(|(symbol, ..)| file.contains_str(symbol))
-            .collect();
+        let found = built_with(program)?;
+        let kinds = KINDS.iter().zip(found).filter(|(_, found)| *found);
+        let kinds: Vec<_> = kinds.map(|(kind, _)| kind).collect();
         if kinds.is_empty() {
             return Ok(Self {
                 folder: None,
@@ -121,6 +121,20 @@ impl Drop for Reports {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// Which of [`KINDS`] a program was built with. Each program is searched once, however many
+/// executors there are.
+fn built_with(program: &Path) -> io::Result<[bool; KINDS.len()]> {
+    static KNOWN: Mutex<BTreeMap<PathBuf, [bool; KINDS.len()]>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(program) {
+        return Ok(*found);
+    }
+    let file = fs::read(program)?;
+    let found = KINDS.map(|(symbol, ..)| file.contains_str(symbol));
+    known.insert(program.to_owned(), found);
+    Ok(found)
 }
 
 /// The part of `stderr` from the line on where a report begins.
