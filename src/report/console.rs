@@ -9,7 +9,7 @@ use anstyle::Style;
 
 use crate::diff::Paint;
 use crate::history::Kind;
-use crate::model::{Event, Exit, HeaderLine, Job, Verdict};
+use crate::model::{Event, Exit, Job, Verdict};
 
 use super::Sink;
 use super::shown::{Log, Shown};
@@ -101,35 +101,33 @@ impl<S: Screen> Console<S> {
         text
     }
 
-    fn started(&mut self, header: &[HeaderLine], tests: &[String], event: &Event) {
-        let widest = tests.iter().map(String::len).max().unwrap_or(6);
-        self.name_width = widest + 2;
-        if let Event::RunStarted {
-            combos,
-            shuffle,
+    /// Fits the columns to what is to come, and writes the header.
+    fn started(&mut self, event: &Event) {
+        let Event::RunStarted {
+            header,
             jobs,
+            combos,
+            tests,
+            shuffle,
             ..
         } = event
-        {
-            let once = (tests.len() * combos.len()).max(1);
-            if *jobs > once {
-                // Repetitions stand behind the name: `030#12`.
-                self.name_width += (jobs / once).to_string().len();
-            }
-            if combos.len() > 1 {
-                let widths = combos.iter().map(|c| words::combo(c).len());
-                self.combo_width = widths.max().unwrap_or(0);
-            }
-            let mut text = String::new();
-            for (name, value) in header {
-                let _ = writeln!(text, "{}", format!("{name:13} -- {value}").trim_end());
-            }
-            if let Some(seed) = shuffle {
-                let _ = writeln!(text, "{:13} -- --shuffle={seed}", "ORDER");
-            }
-            text.push('\n');
-            self.write(&text);
+        else {
+            return;
+        };
+        let widest = tests.iter().map(String::len).max().unwrap_or(6);
+        self.name_width = widest + 2;
+        let once = (tests.len() * combos.len()).max(1);
+        if *jobs > once {
+            // Repetitions stand behind the name: `030#12`.
+            self.name_width += (jobs / once).to_string().len();
         }
+        if combos.len() > 1 {
+            let widths = combos.iter().map(|c| words::combo(c).len());
+            self.combo_width = widths.max().unwrap_or(0);
+        }
+        let mut text = words::header(header, *shuffle, "");
+        text.push('\n');
+        self.write(&text);
     }
 
     fn finished(&mut self, shown: &Shown<'_>) {
@@ -253,7 +251,7 @@ impl<S: Screen> Sink for Console<S> {
         self.tally.event(event);
         self.screen.note(event, &self.tally);
         match event {
-            Event::RunStarted { header, tests, .. } => self.started(header, tests, event),
+            Event::RunStarted { .. } => self.started(event),
             Event::Started { .. } => {}
             Event::Slow { job, running } => self.slow(job, *running),
             Event::Finished(_) => {
