@@ -1,6 +1,6 @@
 //! Reporters: what people, harnesses and later tools are told of a run.
 //!
-//! Each result is prepared once ([`Shown`]) and handed to every report that was
+//! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
 
 mod console;
