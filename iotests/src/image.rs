@@ -43,7 +43,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Whether tools need more than a file name and `-f` to open it.
-    fn needs_node(&self) -> bool {
+    pub(crate) fn needs_node(&self) -> bool {
         self.node.as_object().is_some_and(|o| !o.is_empty())
     }
 
@@ -63,6 +63,13 @@ impl Entry {
         node
     }
 
+    /// The node as the options of `--image-opts`, where no `json:` name is taken.
+    pub(crate) fn image_opts(&self) -> String {
+        let mut options = Vec::new();
+        flatten("", &self.node(), &mut options);
+        options.join(",")
+    }
+
     /// What stands for it on a command line.
     fn word(&self) -> String {
         if self.needs_node() {
@@ -70,6 +77,20 @@ impl Entry {
         } else {
             self.real.clone()
         }
+    }
+}
+
+/// A JSON object as dotted keys; commas in values are doubled.
+fn flatten(prefix: &str, value: &Value, options: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                flatten(&format!("{prefix}{dot}{key}"), value, options);
+            }
+        }
+        Value::String(text) => options.push(format!("{prefix}={}", text.replace(',', ",,"))),
+        other => options.push(format!("{prefix}={other}")),
     }
 }
 
@@ -552,6 +573,18 @@ impl Ctx {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_become_dotted_options() {
+        let mut options = Vec::new();
+        let node = json!({"driver": "luks", "file": {"filename": "a,b", "x": true}});
+        flatten("", &node, &mut options);
+        options.sort();
+        assert_eq!(
+            options,
+            ["driver=luks", "file.filename=a,,b", "file.x=true"]
+        );
+    }
 
     #[test]
     fn later_options_replace_earlier_ones() {

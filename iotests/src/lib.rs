@@ -44,6 +44,7 @@ pub mod prelude {
     pub use crate::image::{Builder, Image};
     pub use crate::io::Session;
     pub use crate::job::{AtReady, Conclusion};
+    pub use crate::protocol::Server;
     pub use crate::qmp::QmpError;
     pub use crate::shadow::{Op, Plan, Shadow};
     pub use crate::test::Test;

@@ -23,9 +23,9 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 
 use crate::daemon::Daemon;
-use crate::image::Entry;
-use crate::test::Ctx;
-use crate::tool::{DEADLINE, framed};
+use crate::image::{Entry, Image};
+use crate::test::{Ctx, Test};
+use crate::tool::{DEADLINE, Words, framed};
 use crate::wrap::{self, Kind};
 
 /// Formats that use what room their file has and need it not grow.
@@ -40,18 +40,57 @@ pub(crate) struct Servers {
 
 /// A `qemu-nbd` and what it serves.
 pub struct Server {
+    ctx: Rc<Ctx>,
     shown: String,
     child: Child,
     errors: File,
     socket: PathBuf,
 }
 
+impl Test {
+    /// Starts a `qemu-nbd` of the test's own with these options, such as
+    /// `-x name -r`, on a unix socket. Whoever connects is served as soon as it
+    /// is up. It ends when its last client has gone, unless `--persistent` is
+    /// among the options; ask it to by [`Server::end`].
+    ///
+    /// # Errors
+    /// Where it cannot be started. Options that it does not like show at its end.
+    pub async fn nbd_server(&self, image: &Image, options: impl Words) -> Result<Server> {
+        let ctx = &self.ctx;
+        let asked = options.words()?;
+        let mut shown = vec!["qemu-nbd".to_owned()];
+        shown.extend(asked.iter().cloned());
+        shown.push(image.to_string());
+        ctx.log(format!("$ {}", crate::words::join(&shown)));
+        let number = ctx.daemons.get() + 1;
+        ctx.daemons.set(number);
+        let socket = ctx.env.sock_dir.join(format!("nbd-{number}"));
+        let mut words = asked;
+        let named = words
+            .iter()
+            .any(|w| matches!(w.as_str(), "-f" | "--image-opts") || w.starts_with("--format"));
+        if image.entry.needs_node() {
+            words.push("--image-opts".to_owned());
+            words.push(image.entry.image_opts());
+            words.extend(ctx.secret());
+        } else {
+            if !named {
+                words.extend(["-f".to_owned(), image.format().to_owned()]);
+            }
+            words.push(image.to_string());
+        }
+        let mut args = ctx.env.nbd_options.clone();
+        args.extend(words.iter().map(|w| ctx.expand(w)));
+        Server::start(ctx, &image.to_string(), socket, &args)
+    }
+}
+
 impl Servers {
     /// Ends all servers; each has to end well.
-    pub(crate) async fn stop(self, ctx: &Ctx) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         let mut result = Ok(());
         for server in self.nbd {
-            result = result.and(server.end(ctx).await);
+            result = result.and(server.end().await);
         }
         if let Some(daemon) = self.fuse {
             result = result.and(daemon.quit_quietly().await);
@@ -63,7 +102,12 @@ impl Servers {
 impl Server {
     /// Starts `qemu-nbd` with these arguments on a socket that listens already,
     /// so that whoever connects now is served as soon as it is up.
-    pub(crate) fn start(ctx: &Ctx, shown: &str, socket: PathBuf, args: &[String]) -> Result<Self> {
+    pub(crate) fn start(
+        ctx: &Rc<Ctx>,
+        shown: &str,
+        socket: PathBuf,
+        args: &[String],
+    ) -> Result<Self> {
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("failed to listen on {}", socket.display()))?;
@@ -95,6 +139,7 @@ impl Server {
             .spawn()
             .with_context(|| format!("failed to start {line}"))?;
         Ok(Self {
+            ctx: Rc::clone(ctx),
             shown: shown.to_owned(),
             child,
             errors,
@@ -102,11 +147,24 @@ impl Server {
         })
     }
 
+    /// The name by which `t.io` and `t.img` reach its export `name`; the empty
+    /// name is the default one.
+    #[must_use]
+    pub fn url(&self, name: &str) -> String {
+        let file = self
+            .socket
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        format!("nbd+unix:///{name}?socket=SOCK_DIR/{file}")
+    }
+
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
     /// Where it does not end, or not well.
-    pub(crate) async fn end(mut self, ctx: &Ctx) -> Result<()> {
+    pub async fn end(mut self) -> Result<()> {
+        let ctx = Rc::clone(&self.ctx);
         let pid = self.child.id();
         if let Some(pid) = pid.and_then(|p| i32::try_from(p).ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -223,7 +281,7 @@ impl Ctx {
             gone
         };
         for server in gone {
-            server.end(self).await?;
+            server.end().await?;
         }
         if self.env.protocol == "fuse" && entry.files.len() > 1 {
             let daemon = self.servers.borrow_mut().fuse.take();

@@ -231,7 +231,7 @@ impl Test {
     pub async fn finish(self, passed: bool) -> Result<()> {
         let running = self.ctx.running.take();
         let servers = self.ctx.servers.take();
-        let stopped = servers.stop(&self.ctx).await;
+        let stopped = servers.stop().await;
         if passed {
             self.remove_images();
         }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -269,7 +270,10 @@ impl<'a> Watch<'a> {
     fn event(&mut self, event: Event) {
         match event {
             Event::Started { .. } => {}
-            Event::NotStarted(why) => self.outcome.exit = Exit::NotStarted(why),
+            Event::NotStarted(why) => {
+                let why = format!("{why}{}", advice(&self.job.test.start));
+                self.outcome.exit = Exit::NotStarted(why);
+            }
             Event::Exited { status, wall } => {
                 self.exited = true;
                 self.outcome.wall = wall;
@@ -348,6 +352,25 @@ impl<'a> Watch<'a> {
             Ok(()) => self.outcome.stacks = Some(path),
             Err(e) => self.notes.push(format!("failed to take stacks: {e}")),
         }
+    }
+}
+
+/// What to do about a file that cannot be started, where that can be seen.
+fn advice(start: &Start) -> String {
+    let Start::Exec(file) = start else {
+        return String::new();
+    };
+    let Ok(meta) = fs::metadata(file) else {
+        return String::new();
+    };
+    let mut head = [0; 2];
+    let known = File::open(file).and_then(|mut f| f.read_exact(&mut head));
+    if meta.permissions().mode() & 0o111 == 0 {
+        format!("; make it executable: chmod +x {}", file.display())
+    } else if known.is_err() || (&head != b"#!" && &head != b"\x7fE") {
+        "; its first line must name its interpreter, such as #!/bin/sh".to_owned()
+    } else {
+        String::new()
     }
 }
 

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use childproc::Keeper;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::SIGUSR1;
 
 use super::attempt::Shared;
 use super::cores::Cores;
 use super::dirs::{Names, check_sock_dir};
 use super::load::{Governor, LOOK_EVERY};
 use super::order::{Queued, order};
+use super::signals::Signals;
 use super::stop::{Stop, Urgency};
 use super::{Parallel, Settings, Summary, World, job};
 use crate::golden;
@@ -67,7 +67,9 @@ pub fn run(
         cores: &cores,
     };
     let (sender, receiver) = channel();
-    let signals = forward_signals(sender.clone()).context("failed to watch for signals")?;
+    let to_signals = sender.clone();
+    let signals = Signals::forward(move |signal| to_signals.send(Message::Signal(signal)).is_ok())
+        .context("failed to watch for signals")?;
     let summary = thread::scope(|scope| {
         let mut dispatcher = Dispatcher {
             shared: &shared,
@@ -85,24 +87,8 @@ pub fn run(
         };
         dispatcher.run(&jobs)
     });
-    signals.close();
+    drop(signals);
     Ok(summary)
-}
-
-/// Passes signals on as messages until the handle it gives is closed.
-fn forward_signals(sender: Sender<Message>) -> std::io::Result<signal_hook::iterator::Handle> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
-    let handle = signals.handle();
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for signal in signals.forever() {
-                if sender.send(Message::Signal(signal)).is_err() {
-                    break;
-                }
-            }
-        })?;
-    Ok(handle)
 }
 
 struct Dispatcher<'s, 'env: 's, 'r> {

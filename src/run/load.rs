@@ -103,9 +103,18 @@ impl Governor {
     fn decide(&mut self, seen: Seen, running: usize) {
         self.runnable = 0.7 * self.runnable + 0.3 * seen.runnable;
         let short_of_memory = seen.memory_free < 0.05 || seen.memory_stall > 0.1;
-        if short_of_memory || self.runnable > 2.0 * self.processors + 1.0 {
-            // No more than run now, less one: what is started stays.
-            self.limit = self.limit.min(running.max(1)).saturating_sub(1).max(1);
+        let crowded = self.runnable > 2.0 * self.processors + 1.0;
+        if short_of_memory || crowded {
+            // What is started stays; the limit sinks with what ends. Jobs of ours
+            // that are busy all at once are worth no less than one a processor;
+            // where others want the machine too, or memory is short, one is left.
+            let ours_alone = self.runnable - running as f64 <= self.processors;
+            let least = if ours_alone && !short_of_memory {
+                self.processors as usize
+            } else {
+                1
+            };
+            self.limit = self.limit.min(running.saturating_sub(1)).max(least);
             return;
         }
         let room = seen.idle > 0.1 * self.processors
@@ -203,6 +212,24 @@ mod tests {
     fn nothing_is_let_in_for_jobs_that_do_not_wait_to_start() {
         let mut governor = Governor::for_processors(2);
         governor.decide(Seen { idle: 2.0, ..CALM }, 1);
+        assert_eq!(governor.limit(), 2);
+    }
+
+    #[test]
+    fn jobs_that_turn_busy_are_no_fewer_than_processors() {
+        let mut governor = Governor::for_processors(2);
+        governor.limit = 8;
+        let busy = Seen {
+            runnable: 8.0,
+            ..CALM
+        };
+        for _ in 0..20 {
+            governor.decide(busy, 8);
+        }
+        assert_eq!(governor.limit(), 7);
+        for running in (2..8).rev() {
+            governor.decide(busy, running);
+        }
         assert_eq!(governor.limit(), 2);
     }
 

@@ -22,6 +22,7 @@ mod load;
 mod order;
 mod sanitizers;
 mod scratch;
+mod signals;
 mod stop;
 
 use std::ffi::OsString;

@@ -80,6 +80,8 @@ fn own_suite(argv0: &Path, cwd: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
+/// Whether `dir` looks like a place of tests in either layout, be it an empty
+/// one.
 fn holds_tests(dir: &Path) -> bool {
     dir.join(CASES).is_dir()
         || std::fs::read_dir(dir).is_ok_and(|entries| {
@@ -87,7 +89,7 @@ fn holds_tests(dir: &Path) -> bool {
                 .flatten()
                 .any(|e| e.file_name().to_str().is_some_and(is_number))
         })
-        || dir.join("tests").is_dir() && dir.join("common.rc").is_file()
+        || dir.join("tests").is_dir()
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! What a test may do, and what is said of it.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use check::model::{Ended, Exit, Failure, Limit, Verdict};
@@ -230,12 +232,19 @@ fn what_cannot_be_started_says_why() {
     )
     .unwrap();
     suite.test("002", "echo fine", "fine\n");
+    suite.test("003", "", "");
+    fs::write(suite.dir.path().join("003"), "no interpreter\n").unwrap();
     let report = suite.run();
-    let verdict = report.verdict("001");
-    let Verdict::Fail(failures) = verdict else {
-        panic!("{verdict:?}");
-    };
-    assert!(matches!(&failures[0], Failure::NotStarted(why) if why.contains("Permission denied")));
+    for (name, advice) in [("001", "chmod +x"), ("003", "#!/bin/sh")] {
+        let verdict = report.verdict(name);
+        let Verdict::Fail(failures) = verdict else {
+            panic!("{verdict:?}");
+        };
+        let Failure::NotStarted(why) = &failures[0] else {
+            panic!("{verdict:?}");
+        };
+        assert!(why.contains(advice), "{why}");
+    }
     assert_eq!(*report.verdict("002"), Verdict::Pass);
 }
 
@@ -286,4 +295,43 @@ fn a_fuse_mount_is_unmounted() {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(outcome.scratch.to_str().unwrap()));
     assert_eq!(outcome.ended, None::<Ended>);
+}
+
+#[test]
+fn a_debugger_gets_the_terminal_and_gives_it_back() {
+    const VICTIM: &str = "CHECK_TEST_TERMINAL";
+    let name = "contained::a_debugger_gets_the_terminal_and_gives_it_back";
+    if std::env::var_os(VICTIM).is_none() {
+        let Ok(mut script) = Command::new("script")
+            .args([
+                "-qec",
+                &format!("exec \"${VICTIM}\" --exact {name} --nocapture"),
+                "/dev/null",
+            ])
+            .env("SHELL", "/bin/sh")
+            .env(VICTIM, std::env::current_exe().unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+        else {
+            eprintln!("skipped: no script(1) to make a terminal");
+            return;
+        };
+        let mut stdin = script.stdin.take().unwrap();
+        stdin.write_all(b"typed\n").unwrap();
+        let output = script.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("got typed, here"), "{text}");
+        return;
+    }
+    let mut suite = Suite::new();
+    suite.settings.debugger = Some(vec!["/usr/bin/env".into(), "WRAPPED=here".into()]);
+    suite.settings.timeout = Some(Duration::from_millis(1));
+    let script = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] || exit 5; read x; echo got $x, $WRAPPED";
+    suite.test("001", script, "nothing of this is compared\n");
+    assert_eq!(*suite.run().verdict("001"), Verdict::Pass);
+    // The terminal's foreground is ours again.
+    let foreground = nix::unistd::tcgetpgrp(std::io::stdin()).unwrap();
+    assert_eq!(foreground, nix::unistd::getpgrp());
 }
