@@ -65,7 +65,8 @@ pub(crate) fn description(finished: &Finished) -> String {
         said.push(format!("passed {passed} of {tries} retries"));
     }
     let told = matches!(&finished.verdict, Verdict::Fail(f) if f.contains(&Failure::LeftBehind));
-    if let Some(outcome) = &finished.outcome
+    // What we ended ourselves had no chance to tidy up.
+    if let Some(outcome) = finished.outcome.as_ref().filter(|o| o.ended.is_none())
         && !told
         && let Some(left) = left_behind(outcome)
     {
