@@ -59,4 +59,4 @@ fuzz: deps-there
 	cargo run --release --quiet -p image-fuzzer -- -d $(DURATION) $(ARGS)
 
 bench:
-	cargo bench -p check
+	cargo bench -p check --bench own_cost --bench dry_run

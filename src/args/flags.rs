@@ -339,7 +339,7 @@ pub static FLAGS: &[Flag] = &[
         .long("A test may declare its own. The stacks of all its processes are written to its log first, where gdb or eu-stack is installed. Lifted under gdb, longer under valgrind."),
     Flag::switch(&["--keep"], Run, "keep the scratch files of tests that pass", sets!(keep)),
     Flag::value(&["--output-limit"], "SIZE", Run, "end a test that writes more; default 64M, 0 for no limit", reads!(output_limit, v => Some(size(v)?))),
-    Flag::value(&["--scratch-limit"], "SIZE", Run, "end a test whose scratch files take more; default 32G, 0 for no limit", reads!(scratch_limit, v => Some(size(v)?)))
+    Flag::value(&["--scratch-limit"], "SIZE", Run, "end a test whose scratch files take more; default 16G, 0 for no limit", reads!(scratch_limit, v => Some(size(v)?)))
         .long("Counted is the space taken on disk, not the length of the files."),
     Flag::value(&["--left-behind"], "fail|warn", Run, "what processes or mounts that a test leaves behind do to it", |a, v| {
         let v = v.unwrap_or_default();
@@ -399,6 +399,27 @@ mod tests {
         };
         assert!(FORMATS.iter().all(|f| has(f, Section::Format)));
         assert!(PROTOCOLS.iter().all(|p| has(p, Section::Protocol)));
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_run() {
+        let settings = crate::run::Settings::new("t".into(), "s".into());
+        let timeout = settings.timeout.map_or(0, |t| t.as_secs());
+        for (option, default) in [
+            ("--timeout", format!("default {timeout},")),
+            (
+                "--output-limit",
+                format!("default {}M,", settings.output_limit >> 20),
+            ),
+            (
+                "--scratch-limit",
+                format!("default {}G,", settings.scratch_limit >> 30),
+            ),
+        ] {
+            let flag = FLAGS.iter().find(|f| f.words.contains(&option));
+            let said = flag.is_some_and(|f| f.short.contains(&default));
+            assert!(said, "{option}: {default}");
+        }
     }
 
     #[test]

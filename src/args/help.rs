@@ -47,6 +47,7 @@ files:
   groups/groups           the groups of this suite: 'NAME  meaning' lines
   group.local             adds tests to groups: 'TEST GROUP...' lines; lies in
                           groups/ or, in a QEMU tree, beside the tests
+  TEST_DIR-history/       how tests did in earlier runs, beside TEST_DIR
   .last-elapsed-cache     how long tests took, in the current directory
 ";
 

@@ -7,5 +7,6 @@ mod dry_run;
 mod fixture;
 mod install;
 mod launcher;
+mod options;
 mod ours;
 mod running;
