@@ -21,6 +21,7 @@ use nix::unistd::{Pid, getpgid, setsid, tcsetpgrp};
 use crate::end::{Ender, How, LeftBehind, Woken, become_subreaper};
 use crate::exec::{self, Stdio};
 use crate::mounts::{fuse_below, unmount};
+use crate::proc::Process;
 use crate::spec::{Done, Event, Order, read_end};
 use crate::sys::Status;
 
@@ -190,11 +191,17 @@ impl Supervision<'_> {
             ));
             self.notice();
         }
-        let alive = self.ender.alive().into_iter().map(|p| LeftBehind {
-            name: p.name,
-            pid: p.pid,
-        });
-        let alive = alive.collect();
+        // Looking through /proc costs more than all the rest; as a rule there is
+        // no child left, and the kernel says so at once.
+        let alive = if self.ender.all_gone() {
+            Vec::new()
+        } else {
+            let left = |p: Process| LeftBehind {
+                name: p.name,
+                pid: p.pid,
+            };
+            self.ender.alive().into_iter().map(left).collect()
+        };
         let mut left_behind = self.ender.ended;
         left_behind.retain(|left| left.pid != self.program);
         Done {
