@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::flag::{Flag, Section};
-use super::low::{Action, Color, LowArgs};
+use super::low::{Action, Color};
 use super::values::{list, list_of, number, one_of, shard, size};
 
 /// Formats with a single-dash word, in the order of the help.
