@@ -5,6 +5,7 @@ mod text;
 mod visible;
 mod words;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use similar::{Algorithm, DiffOp, capture_diff_slices_deadline, group_diff_ops};
@@ -91,32 +92,22 @@ impl Diff {
     #[must_use]
     pub fn new(expected: &[u8], actual: &[u8], limits: &Limits) -> Self {
         let deadline = Instant::now() + limits.time;
-        let old: Vec<&[u8]> = lines(expected).collect();
-        let new: Vec<&[u8]> = lines(actual).collect();
-        let same = old
-            .iter()
-            .zip(&new)
-            .take_while(|(a, b)| trim_line_end(a) == trim_line_end(b))
-            .count();
-        let from = same.saturating_sub(CONTEXT);
-        let window = |all: &[&[u8]]| all.len().min(same.saturating_add(limits.lines));
-        let (old_end, new_end) = (window(&old), window(&new));
-        let keys = |all: &[&'_ [u8]]| -> Vec<Vec<u8>> {
-            all.iter().map(|l| trim_line_end(l).to_vec()).collect()
-        };
+        let start = Start::find(expected, actual);
+        let (old, old_left) = window(&expected[start.old..], start.context + limits.lines);
+        let (new, new_left) = window(&actual[start.new..], start.context + limits.lines);
         let ops = capture_diff_slices_deadline(
             Algorithm::Myers,
-            &keys(&old[from..old_end]),
-            &keys(&new[from..new_end]),
+            &keys(&old),
+            &keys(&new),
             Some(deadline),
         );
         let hunks = group_diff_ops(ops, CONTEXT)
             .iter()
-            .map(|group| hunk(group, &old[from..], &new[from..], from, deadline))
+            .map(|group| hunk(group, &old, &new, start.lines, deadline))
             .collect();
         Self {
             hunks,
-            not_compared: (old.len() - old_end) + (new.len() - new_end),
+            not_compared: old_left + new_left,
         }
     }
 
@@ -135,6 +126,61 @@ impl Diff {
         };
         (count(Side::Removed), count(Side::Added))
     }
+}
+
+/// Where a comparison starts: a little before the first line that differs. What
+/// lies before is passed over without being kept, since outputs can be long.
+#[derive(Debug, Default)]
+struct Start {
+    /// Lines before it, the same in both.
+    lines: usize,
+    /// Lines from it to the first that differs, at most [`CONTEXT`].
+    context: usize,
+    /// Its place in the reference (bytes).
+    old: usize,
+    /// Its place in the output (bytes).
+    new: usize,
+}
+
+impl Start {
+    fn find(expected: &[u8], actual: &[u8]) -> Self {
+        let (mut old, mut new) = (lines(expected), lines(actual));
+        // Places of the last lines that were the same, oldest first.
+        let mut recent = VecDeque::from([(0, 0)]);
+        let mut same = 0;
+        while let (Some(a), Some(b)) = (old.next(), new.next()) {
+            if trim_line_end(a) != trim_line_end(b) {
+                break;
+            }
+            let (at_old, at_new) = recent.back().copied().unwrap_or_default();
+            recent.push_back((at_old + a.len() + 1, at_new + b.len() + 1));
+            if recent.len() > CONTEXT + 1 {
+                recent.pop_front();
+            }
+            same += 1;
+        }
+        let context = recent.len() - 1;
+        let (old, new) = recent[0];
+        Self {
+            lines: same - context,
+            context,
+            // A last line may lack its newline.
+            old: old.min(expected.len()),
+            new: new.min(actual.len()),
+        }
+    }
+}
+
+/// The first `most` lines of `text`, and how many more there are.
+fn window(text: &[u8], most: usize) -> (Vec<&[u8]>, usize) {
+    let mut all = lines(text);
+    let first = all.by_ref().take(most).collect();
+    (first, all.count())
+}
+
+/// The lines as they are compared.
+fn keys<'a>(lines: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    lines.iter().map(|line| trim_line_end(line)).collect()
 }
 
 fn hunk(ops: &[DiffOp], old: &[&[u8]], new: &[&[u8]], from: usize, deadline: Instant) -> Hunk {
@@ -222,6 +268,17 @@ mod tests {
         assert_eq!(d.counts(), (10, 10));
         assert_eq!(d.not_compared, 180);
         assert!(!d.is_empty());
+    }
+
+    #[test]
+    fn a_difference_far_in_is_placed_right() {
+        let old: String = (1..=1000).map(|n| format!("line {n} \n")).collect();
+        let new = old.replace("line 999 \n", "line x\n").replace(' ', "");
+        let old = old.replace(' ', "");
+        let d = diff(old.as_bytes(), new.as_bytes());
+        assert_eq!((d.hunks[0].old, d.hunks[0].new), ((995, 5), (995, 5)));
+        let d = diff(b"a\nb", b"a\nb\nc");
+        assert_eq!((d.hunks[0].old, d.hunks[0].new), ((0, 2), (0, 3)));
     }
 
     #[test]

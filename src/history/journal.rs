@@ -21,12 +21,13 @@ use super::Kind;
 pub(super) const RING: usize = 50;
 /// Runs whose beginning and end are kept.
 const RUNS: usize = 50;
-/// Below this size (bytes) nothing is dropped.
+/// Below this size (bytes) nothing is dropped. Above it, old records are looked for
+/// whenever the journal has doubled since the last time.
 const SMALL: u64 = 1 << 20;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Record {
     /// A run began.
     Run {
@@ -50,6 +51,9 @@ pub(super) enum Record {
         /// Why it is not a pass, in a line.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         why: String,
+        /// Where the output of a failure is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<PathBuf>,
     },
     /// A run ended by itself (one that was killed has no such record).
     End {
@@ -115,10 +119,15 @@ fn lock(dir: &Path, journal: &Path) -> anyhow::Result<Flock<File>> {
             .open(&path)
             .with_context(what)
     };
-    let long = fs::metadata(journal).is_ok_and(|m| m.len() > SMALL);
-    if long && let Ok(alone) = Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+    let len = || fs::metadata(journal).map_or(0, |m| m.len());
+    // The lock file holds the journal's length (bytes) when it was last looked at.
+    let looked_at = fs::read_to_string(&path).ok();
+    let looked_at = looked_at.and_then(|text| text.trim().parse().ok());
+    let long = len() > SMALL.max(looked_at.unwrap_or(0u64).saturating_mul(2));
+    if long && let Ok(mut alone) = Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
         compact(journal).with_context(|| format!("cannot shorten {}", journal.display()))?;
-        drop(alone);
+        alone.set_len(0).with_context(what)?;
+        writeln!(alone, "{}", len()).with_context(what)?;
     }
     Flock::lock(open()?, FlockArg::LockShared)
         .map_err(|(_, errno): (File, Errno)| io::Error::from(errno))
@@ -227,6 +236,7 @@ mod tests {
             secs: 0.5,
             at: n,
             why: String::new(),
+            output: None,
         }
     }
 
@@ -245,7 +255,7 @@ mod tests {
             .append(&done("001", 1))
             .unwrap();
         let mut raw = OpenOptions::new().append(true).open(&file).unwrap();
-        raw.write_all(b"{\"is\":\"done\",\"run").unwrap();
+        raw.write_all(b"{\"done\":{\"run").unwrap();
         Journal::open(dir.path())
             .unwrap()
             .append(&done("002", 2))
@@ -286,5 +296,8 @@ mod tests {
         drop((journal, _second));
         let _third = Journal::open(dir.path()).unwrap();
         assert_eq!(all(&file).len(), RING + 1);
+        let looked_at = fs::read_to_string(dir.path().join("lock")).unwrap();
+        let len = fs::metadata(&file).unwrap().len();
+        assert_eq!(looked_at, format!("{len}\n"));
     }
 }

@@ -9,14 +9,14 @@ mod journal;
 mod view;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Combo, Event, Finished, Job, Reporter, Test, Verdict};
+use crate::model::{Combo, Event, Failure, Finished, Job, Reporter, Test, Verdict};
 use crate::report::words;
 
 use elapsed::Elapsed;
@@ -90,6 +90,7 @@ struct LastRun {
     combos: Vec<String>,
     tests: Vec<String>,
     results: HashMap<Key, (Kind, f64)>,
+    outputs: Vec<(Key, PathBuf)>,
     ended: Option<Vec<Key>>,
 }
 
@@ -125,10 +126,14 @@ impl Memory {
                 combo,
                 verdict,
                 secs,
+                output,
                 ..
             } => {
                 let key = (test, combo);
                 if run == self.last_run.id {
+                    if let Some(output) = output {
+                        self.last_run.outputs.push((key.clone(), output));
+                    }
                     // Of several repetitions the worst one counts.
                     let old = self.last_run.results.get(&key);
                     if old.is_none_or(|(kind, _)| *kind != Kind::Fail) {
@@ -179,6 +184,17 @@ impl Memory {
         let results = self.last_run.results.iter();
         let failed = results.filter(|(_, (kind, _))| *kind == Kind::Fail);
         sorted(failed.map(|(key, _)| key.clone()))
+    }
+
+    /// Where the outputs are that were all that was wrong in the last run, in the
+    /// order in which they came.
+    #[must_use]
+    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
+        let outputs = self.last_run.outputs.iter();
+        let parsed = outputs.filter_map(|((test, combo), path)| {
+            Some((test.clone(), parse_combo(combo)?, path.clone()))
+        });
+        parsed.collect()
     }
 
     /// What the last run did not get to, or was interrupted in; for a run that was
@@ -315,6 +331,12 @@ impl History {
         self.memory.failed_last()
     }
 
+    /// [`Memory::failed_outputs`].
+    #[must_use]
+    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
+        self.memory.failed_outputs()
+    }
+
     /// [`Memory::not_reached_last`].
     #[must_use]
     pub fn not_reached_last(&self) -> Vec<(String, Combo)> {
@@ -359,9 +381,22 @@ impl History {
                 Kind::Pass => String::new(),
                 _ => words::short(finished),
             },
+            output: reviewable(finished),
         };
         self.append(&record);
     }
+}
+
+/// The output, where it is the only thing wrong with the job: what may become its
+/// reference.
+fn reviewable(finished: &Finished) -> Option<PathBuf> {
+    let Verdict::Fail(failures) = &finished.verdict else {
+        return None;
+    };
+    let harmless = |f: &Failure| matches!(f, Failure::Output | Failure::LeftBehind);
+    let only = failures.contains(&Failure::Output) && failures.iter().all(harmless);
+    let outcome = finished.outcome.as_ref().filter(|_| only)?;
+    Some(outcome.output.clone())
 }
 
 fn seconds(at: SystemTime) -> u64 {
@@ -425,7 +460,6 @@ impl Reporter for History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Failure;
     use crate::report::sample;
     use std::time::Duration;
 
@@ -476,6 +510,10 @@ mod tests {
                 done("002", fail()),
                 done("001", Verdict::Pass),
                 done("003", Verdict::Interrupted),
+                done(
+                    "005",
+                    Verdict::Fail(vec![Failure::ExitStatus(1), Failure::Output]),
+                ),
                 ended(vec![sample::job(3, "004", "qcow2")]),
             ],
         );
@@ -488,8 +526,11 @@ mod tests {
                 last_verdict: Some(Kind::Pass)
             })
         );
-        assert_eq!(history.failed_last(), [("002".to_owned(), combo.clone())]);
+        assert_eq!(names(&history.failed_last()), ["002", "005"]);
         assert_eq!(names(&history.not_reached_last()), ["003", "004"]);
+        let outputs = history.failed_outputs();
+        assert_eq!(outputs.len(), 1);
+        assert!(outputs[0].2.ends_with("002.out.bad"));
         assert_eq!(
             history.previous().get("001", &combo),
             Some((Kind::Pass, 1.5))

@@ -79,6 +79,7 @@ fn take(record: Record, only: Option<&str>, results: &mut Results, runs: &mut Ve
             secs,
             at,
             why,
+            ..
         } => {
             if let Some(run) = runs.iter_mut().rev().find(|r| r.id == run) {
                 *run.counts.entry(verdict).or_default() += 1;
@@ -234,7 +235,12 @@ fn slowest(results: &Results) -> Vec<String> {
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
     all.truncate(LISTED);
     let line = |(secs, key, ring): &(f64, &(String, String), &VecDeque<Result1>)| {
-        format!("{} {secs:7.1} s  {}", title(key), spark(&passes(ring)))
+        format!(
+            "{} {:>8}  {}",
+            title(key),
+            secs_text(*secs),
+            spark(&passes(ring))
+        )
     };
     all.iter().map(line).collect()
 }
@@ -277,16 +283,19 @@ fn one_test(results: &Results) -> String {
             let most = times.iter().copied().fold(0.0, f64::max);
             let _ = writeln!(
                 out,
-                "  times     {}   {least:.1} to {most:.1} s, median {median:.1} s",
-                spark(&times)
+                "  times     {}   {} to {}, median {}",
+                spark(&times),
+                secs_text(least),
+                secs_text(most),
+                secs_text(median)
             );
         }
         for r in ring.iter().rev().take(LISTED) {
             let word = words::kind(r.kind);
             let line = format!(
-                "  {}  {word:11} {:7.1} s  {}",
+                "  {}  {word:11} {:>8}  {}",
                 words::date_time(r.at),
-                r.secs,
+                secs_text(r.secs),
                 r.why
             );
             let _ = writeln!(out, "{}", line.trim_end());
@@ -296,6 +305,15 @@ fn one_test(results: &Results) -> String {
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
+}
+
+/// Seconds with as many digits as tell something.
+fn secs_text(secs: f64) -> String {
+    if secs < 1.0 {
+        format!("{:.0} ms", secs * 1000.0)
+    } else {
+        format!("{secs:.1} s")
+    }
 }
 
 fn marks(ring: &VecDeque<Result1>) -> String {
@@ -353,6 +371,7 @@ mod tests {
                     } else {
                         String::new()
                     },
+                    output: None,
                 })
                 .unwrap();
             journal

@@ -1,9 +1,8 @@
 //! A JUnit file, rewritten in one piece while the run goes on, so that it is valid
 //! at any time. One suite for each combination.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::Context;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
@@ -13,87 +12,52 @@ use crate::model::{Combo, Event, Job, Verdict};
 
 use super::Sink;
 use super::console::failure;
+use super::rewritten::{Document, Rewritten};
 use super::shown::Shown;
 use super::words;
 
-/// When a file that is rewritten as a whole is next due: at most every second, and
-/// at most a twentieth of the time is spent on it.
-#[derive(Debug)]
-pub(super) struct Pace {
-    due: Instant,
+/// The report so far.
+struct Suites(Report);
+
+impl Document for Suites {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.serialize(out).map_err(io::Error::other)
+    }
 }
 
-impl Pace {
-    pub(super) fn new() -> Self {
-        Self {
-            due: Instant::now(),
+impl Suites {
+    /// Adds a case to the suite of its combination, and to the counts.
+    fn add(&mut self, combo: &Combo, case: TestCase) {
+        let name = words::combo(combo);
+        let report = &mut self.0;
+        report.tests += 1;
+        match &case.status {
+            TestCaseStatus::Success { .. } => {}
+            TestCaseStatus::NonSuccess { .. } => report.failures += 1,
+            TestCaseStatus::Skipped { .. } => report.skipped += 1,
         }
-    }
-
-    /// Writes where it is due, or `now`.
-    pub(super) fn write(
-        &mut self,
-        now: bool,
-        write: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let start = Instant::now();
-        if !now && start < self.due {
-            return Ok(());
+        let suites = &mut report.test_suites;
+        if let Some(suite) = suites.iter_mut().find(|s| s.name.as_str() == name) {
+            suite.add_test_case(case);
+        } else {
+            let mut suite = TestSuite::new(name);
+            suite.add_test_case(case);
+            suites.push(suite);
         }
-        let result = write();
-        let end = Instant::now();
-        self.due = end + (20 * (end - start)).max(Duration::from_secs(1));
-        result
     }
 }
 
 /// The JUnit reporter.
 pub(super) struct Junit {
-    path: PathBuf,
-    report: Report,
-    pace: Pace,
-    trouble: Option<io::Error>,
+    file: Rewritten<Suites>,
 }
 
 impl Junit {
     /// Makes the file, with no results yet.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let mut junit = Self {
-            path: path.to_owned(),
-            report: Report::new("iotests"),
-            pace: Pace::new(),
-            trouble: None,
-        };
-        junit
-            .save(true)
+        let file = Rewritten::create(path, Suites(Report::new("iotests")))
             .with_context(|| format!("cannot write the JUnit file {}", path.display()))?;
-        Ok(junit)
-    }
-
-    fn save(&mut self, now: bool) -> io::Result<()> {
-        let (path, report) = (&self.path, &self.report);
-        self.pace.write(now, || {
-            super::write_whole(path, |out| report.serialize(out).map_err(io::Error::other))
-        })
-    }
-
-    fn add(&mut self, combo: &Combo, case: TestCase) {
-        let name = words::combo(combo);
-        let suites = &mut self.report.test_suites;
-        if !suites.iter().any(|s| s.name.as_str() == name) {
-            self.report.add_test_suite(TestSuite::new(name.clone()));
-        }
-        let tests = &mut self.report.tests;
-        let suites = &mut self.report.test_suites;
-        if let Some(suite) = suites.iter_mut().find(|s| s.name.as_str() == name) {
-            *tests += 1;
-            match &case.status {
-                TestCaseStatus::Success { .. } => {}
-                TestCaseStatus::NonSuccess { .. } => self.report.failures += 1,
-                TestCaseStatus::Skipped { .. } => self.report.skipped += 1,
-            }
-            suite.add_test_case(case);
-        }
+        Ok(Self { file })
     }
 }
 
@@ -109,6 +73,12 @@ fn skipped(kind: &str, why: &str) -> TestCaseStatus {
     status
 }
 
+/// `text` with its tabs as blanks: the writer of JUnit files drops tabs together
+/// with the characters that XML cannot hold.
+fn blanks(text: &str) -> String {
+    text.replace('\t', "    ")
+}
+
 fn result(shown: &Shown<'_>) -> TestCase {
     let finished = shown.finished;
     let said = shown.description.as_str();
@@ -120,7 +90,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
             status
                 .set_type(kinds.join(" "))
                 .set_message(said)
-                .set_description(failure(shown, Paint::Plain));
+                .set_description(blanks(&failure(shown, Paint::Plain)));
             status
         }
         Verdict::NotRun(_) => skipped("not run", said),
@@ -130,7 +100,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
             first
                 .set_type("flaky")
                 .set_message(said)
-                .set_description(failure(shown, Paint::Plain));
+                .set_description(blanks(&failure(shown, Paint::Plain)));
             let mut status = TestCaseStatus::success();
             status.add_rerun(first);
             status
@@ -141,7 +111,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
         case.set_time(outcome.wall);
     }
     let output = shown.logs.iter().find(|log| log.title == "output");
-    let mut text = output.map(|log| log.text.clone()).unwrap_or_default();
+    let mut text = output.map(|log| blanks(&log.text)).unwrap_or_default();
     for line in finished.cases_not_run.iter().chain(&finished.notes) {
         text.push_str(&words::one_line(line));
         text.push('\n');
@@ -154,34 +124,30 @@ fn result(shown: &Shown<'_>) -> TestCase {
 
 impl Sink for Junit {
     fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
-        let mut last = false;
         match event {
             Event::Finished(finished) => {
                 if let Some(shown) = shown {
-                    self.add(&finished.job.combo, result(shown));
+                    let case = result(shown);
+                    self.file.change(|s| s.add(&finished.job.combo, case));
                 }
             }
             Event::RunFinished {
                 not_reached, wall, ..
             } => {
-                for job in not_reached {
-                    let status = skipped("not reached", "the run ended before it");
-                    self.add(&job.combo, case(job, status));
-                }
-                self.report.set_time(*wall);
-                last = true;
+                self.file.change(|suites| {
+                    for job in not_reached {
+                        let status = skipped("not reached", "the run ended before it");
+                        suites.add(&job.combo, case(job, status));
+                    }
+                    suites.0.set_time(*wall);
+                });
+                self.file.close();
             }
-            _ => return,
-        }
-        if let Err(e) = self.save(last) {
-            self.trouble.get_or_insert(e);
+            _ => {}
         }
     }
 
     fn finish(&mut self) -> Vec<String> {
-        let trouble = self.trouble.take();
-        let path = self.path.display();
-        let said = trouble.map(|e| format!("cannot write the JUnit file {path}: {e}"));
-        said.into_iter().collect()
+        self.file.trouble("JUnit file").into_iter().collect()
     }
 }

@@ -89,7 +89,11 @@ impl Estimate {
 impl Live {
     /// A view on standard output; `previous` gives the times for the estimate.
     pub(super) fn new(previous: Previous) -> Self {
-        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        Self::on(ProgressDrawTarget::stdout(), previous)
+    }
+
+    fn on(target: ProgressDrawTarget, previous: Previous) -> Self {
+        let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(0));
         total.set_style(style("{bar:30} {pos}/{len}  {wide_msg}"));
         Self {
@@ -178,6 +182,42 @@ mod tests {
     use super::*;
     use crate::model::Verdict;
     use crate::report::sample;
+
+    #[test]
+    fn what_runs_is_listed_up_to_a_bound_and_leaves_when_it_ends() {
+        let mut live = Live::on(ProgressDrawTarget::hidden(), Previous::default());
+        let mut tally = Tally::default();
+        let mut tell = |live: &mut Live, event: Event| {
+            tally.event(&event);
+            live.note(&event, &tally);
+        };
+        let job = |id| sample::job(id, "001", "qcow2");
+        for id in 0..LISTED as u32 + 2 {
+            let started = Event::Started {
+                job: job(id),
+                last: None,
+                at: sample::at(0),
+            };
+            tell(&mut live, started);
+        }
+        assert_eq!(live.running.len(), LISTED);
+        assert!(live.total.message().contains("and 2 more running"));
+        for id in 0..3 {
+            let finished = sample::finished(job(id), Verdict::Pass);
+            tell(&mut live, Event::Finished(Box::new(finished)));
+        }
+        assert_eq!(live.running.len(), LISTED - 3);
+        assert!(live.total.message().starts_with("3 passed"));
+        tell(
+            &mut live,
+            Event::RunFinished {
+                not_reached: Vec::new(),
+                interrupted: false,
+                wall: Duration::ZERO,
+            },
+        );
+        assert!(live.running.is_empty() && live.total.is_finished());
+    }
 
     #[test]
     fn the_time_left_follows_what_tests_took_and_how_many_run_at_once() {

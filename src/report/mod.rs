@@ -1,6 +1,6 @@
 //! Reporters: what people, harnesses and later tools are told of a run.
 //!
-//! Each result is prepared once ([`Shown`]) and handed to every report that was
+//! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
 
 mod console;
@@ -8,6 +8,7 @@ mod html;
 mod json;
 mod junit;
 mod live;
+mod rewritten;
 mod shown;
 mod summary;
 mod tap;
@@ -18,10 +19,8 @@ mod same_verdicts;
 #[cfg(test)]
 pub(crate) mod sample;
 
-use std::fs::{OpenOptions, Permissions};
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use crate::diff::Paint;
 use crate::history::Previous;
@@ -58,6 +57,8 @@ impl Color {
 pub struct Options {
     /// When the console is coloured.
     pub color: Color,
+    /// No live view, also on a terminal: the terminal belongs to the test.
+    pub plain: bool,
     /// TAP version 13 on stdout in place of the console's lines.
     pub tap: bool,
     /// Where a JUnit file is written.
@@ -129,7 +130,7 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     } else {
         let paint = options.color.paint();
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        if smart && io::stdout().is_terminal() {
+        if smart && !options.plain && io::stdout().is_terminal() {
             let screen = live::Live::new(previous);
             sinks.push(Box::new(console::Console::new(screen, paint)));
         } else {
@@ -140,41 +141,4 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         }
     }
     Ok(vec![Box::new(All { sinks })])
-}
-
-/// Writes `path` in one piece: it is there as it was, or as `write` makes it,
-/// never half. A link keeps pointing where it does; what is no regular file (a
-/// pipe, a terminal) is written to as it is.
-///
-/// # Errors
-/// Those of the file system and of `write`.
-pub(crate) fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if target.exists() && !target.is_file() {
-        let mut out = BufWriter::new(OpenOptions::new().write(true).open(&target)?);
-        write(&mut out)?;
-        return out.flush();
-    }
-    let dir = match target.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    // Temporary files are private by default; this one is for others to read, as
-    // far as the umask lets them.
-    let file = tempfile::Builder::new()
-        .prefix(".check-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)?;
-    if let Ok(old) = target.metadata() {
-        file.as_file().set_permissions(old.permissions())?;
-    }
-    let mut out = BufWriter::new(file.as_file());
-    write(&mut out)?;
-    out.flush()?;
-    drop(out);
-    file.persist(&target).map_err(|e| e.error)?;
-    Ok(())
 }

@@ -109,7 +109,7 @@ impl<'a> Shown<'a> {
         }
         let file = outcome.output.with_extension("diff");
         let (old, new) = self.diff_names();
-        let written = super::write_whole(&file, |out| patch(diff, &old, &new, out));
+        let written = crate::whole_file::write_whole(&file, |out| patch(diff, &old, &new, out));
         self.diff_file = written.is_ok().then_some(file);
     }
 }

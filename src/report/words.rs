@@ -182,7 +182,9 @@ pub(crate) fn clock_span(time: Duration) -> String {
 /// A size in the largest unit that leaves a whole number.
 pub(crate) fn bytes(n: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = units.iter().find(|(size, _)| n >= *size && n % size == 0);
+    let unit = units
+        .iter()
+        .find(|(size, _)| n >= *size && n.is_multiple_of(*size));
     unit.map_or_else(
         || format!("{n} bytes"),
         |(size, unit)| format!("{} {unit}", n / size),

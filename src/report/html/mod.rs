@@ -7,8 +7,7 @@ mod details;
 mod page;
 
 use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +17,7 @@ use crate::history::{Kind, Previous};
 use crate::model::{Combo, Event, HeaderLine};
 
 use super::Sink;
-use super::junit::Pace;
+use super::rewritten::Rewritten;
 use super::shown::Shown;
 use super::words;
 
@@ -64,10 +63,7 @@ struct Page {
 
 /// The HTML reporter.
 pub(super) struct Html {
-    path: PathBuf,
-    page: Page,
-    pace: Pace,
-    trouble: Option<io::Error>,
+    file: Rewritten<Page>,
 }
 
 impl Html {
@@ -76,24 +72,13 @@ impl Html {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
         let path = dir.join("index.html");
-        let mut html = Self {
-            path,
-            page: Page {
-                previous,
-                ..Page::default()
-            },
-            pace: Pace::new(),
-            trouble: None,
+        let page = Page {
+            previous,
+            ..Page::default()
         };
-        html.save(true)
-            .with_context(|| format!("cannot write {}", html.path.display()))?;
-        Ok(html)
-    }
-
-    fn save(&mut self, now: bool) -> io::Result<()> {
-        let (path, page) = (&self.path, &self.page);
-        self.pace
-            .write(now, || super::write_whole(path, |out| page.write(out)))
+        let file = Rewritten::create(&path, page)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { file })
     }
 }
 
@@ -204,22 +189,20 @@ fn class(kind: Kind) -> &'static str {
 
 impl Sink for Html {
     fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
-        self.page.event(event, shown);
-        let now = match event {
-            Event::RunFinished { .. } | Event::RunStarted { .. } => true,
-            Event::Finished(_) => false,
-            _ => return,
-        };
-        if let Err(e) = self.save(now) {
-            self.trouble.get_or_insert(e);
+        match event {
+            Event::RunStarted { .. } | Event::Finished(_) => {
+                self.file.change(|page| page.event(event, shown));
+            }
+            Event::RunFinished { .. } => {
+                self.file.change(|page| page.event(event, shown));
+                self.file.close();
+            }
+            _ => {}
         }
     }
 
     fn finish(&mut self) -> Vec<String> {
-        let trouble = self.trouble.take();
-        let path = self.path.display();
-        let said = trouble.map(|e| format!("cannot write {path}: {e}"));
-        said.into_iter().collect()
+        self.file.trouble("page").into_iter().collect()
     }
 }
 
@@ -249,9 +232,12 @@ mod tests {
             },
             None,
         );
+        while !page(dir.path()).contains("0 of 2 done") {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let text = page(dir.path());
+        assert!(text.ends_with("</html>\n"));
         assert!(text.contains("&lt;qcow2&gt;"));
-        assert!(text.contains("0 of 2"), "{text}");
 
         let mut f = sample::finished(
             sample::job(0, "001", "qcow2"),

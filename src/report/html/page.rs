@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use crate::history::Kind;
 
+use super::super::rewritten::Document;
 use super::super::words;
 use super::{Entry, Page, chart, class, escape};
 
@@ -18,9 +19,8 @@ const KINDS: [Kind; 5] = [
     Kind::Pass,
 ];
 
-impl Page {
-    /// Writes the page.
-    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+impl Document for Page {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         write!(
             out,
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -35,10 +35,10 @@ impl Page {
         self.results(out)?;
         let chart = chart::svg(self);
         if !chart.is_empty() {
-            write!(
+            writeln!(
                 out,
                 "<h2>Times</h2><p class=\"dim\">The slowest; the dark part is processor time, \
-                 the upright line the time of the run before.</p>{chart}\n"
+                 the upright line the time of the run before.</p>{chart}"
             )?;
         }
         write!(
@@ -47,7 +47,9 @@ impl Page {
             include_str!("filter.js")
         )
     }
+}
 
+impl Page {
     fn count(&self, kind: Kind) -> usize {
         self.entries.iter().filter(|e| e.kind == kind).count()
     }
