@@ -3,6 +3,9 @@
 # are missing, then asks apt-get for them (through sudo where not root). What
 # cannot be installed gets one line, and whatever can run without it, runs.
 #
+# Arguments are more programs to install, each from the package of its name:
+# gdb, gdbserver, valgrind.
+#
 # Exits with 0 when the image tools and a linker are there in the end.
 
 set -u
@@ -29,6 +32,8 @@ emulator_package() {
 
 emulator_program() {
     case $(uname -m) in
+        i?86) echo qemu-system-i386 ;;
+        arm*) echo qemu-system-arm ;;
         ppc64*) echo qemu-system-ppc64 ;;
         *) echo "qemu-system-$(uname -m)" ;;
     esac
@@ -130,6 +135,9 @@ main() {
         need "${entry%%:*}" "${entry#*:}"
     done
     need fusermount3 fuse3
+    for entry; do
+        need "$entry" "$entry"
+    done
 
     if ! have apt-get; then
         for entry in "${missing[@]}"; do
@@ -159,4 +167,4 @@ main() {
     fi
 }
 
-main
+main "$@"

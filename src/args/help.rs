@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::flags::{FLAGS, Flag, SECTIONS, Section, Takes};
+use super::flag::{Flag, SECTIONS, Section, Takes};
+use super::flags::FLAGS;
 
 /// How wide the pages are, in columns.
 const WIDTH: usize = 80;

@@ -208,8 +208,8 @@ impl<'a> Watch<'a> {
         loop {
             self.heed_stop(&child);
             if wait(&child, self.next_deadline(), self.stop_fd())? {
-                // There is one, so this does not wait.
-                if let Some(event) = child.wait_event(None)? {
+                // What is there need not be an event.
+                if let Some(event) = child.wait_event(Some(Instant::now()))? {
                     let last = event.is_last();
                     self.event(event);
                     if last {

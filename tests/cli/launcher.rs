@@ -135,10 +135,11 @@ fn packages_are_named_first_and_what_cannot_be_had_is_a_line() {
     script(&bin.join("dpkg-query"), "printf 1:9.9+ds-1~bpo12+1\n");
     let calls = dir.path().join("calls");
     let mut deps = run(&top.join("scripts/deps.sh"), &bin);
-    deps.env("CALLS", &calls).env("BIN", &bin);
+    deps.arg("valgrind").env("CALLS", &calls).env("BIN", &bin);
     let ended = said(&mut deps);
     assert_eq!(ended.status, Some(0), "{}", ended.err);
-    let missing = "deps: missing: gcc libc6-dev qemu-utils fuse3; installing with apt-get\n";
+    let missing =
+        "deps: missing: gcc libc6-dev qemu-utils fuse3 valgrind; installing with apt-get\n";
     assert!(ended.err.starts_with(missing), "{}", ended.err);
     for want in [
         "deps: cannot install fuse3;",

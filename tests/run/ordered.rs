@@ -203,3 +203,14 @@ fn combinations_of_a_test_run_side_by_side() {
     assert_eq!(suite.run().summary.passed, 3);
     assert_eq!(fs::read_dir(&suite.settings.test_dir).unwrap().count(), 3);
 }
+
+#[test]
+fn a_fault_of_the_runner_costs_one_job_only() {
+    let mut suite = Suite::new();
+    suite.test("panics", "", "");
+    suite.test("001", "", "");
+    let report = suite.run();
+    let verdict = format!("{:?}", report.verdict("panics"));
+    assert!(verdict.contains("on purpose"), "{verdict}");
+    assert_eq!(*report.verdict("001"), Verdict::Pass);
+}
