@@ -101,6 +101,24 @@ fn it_builds_once_and_then_starts_what_was_built() {
 }
 
 #[test]
+fn what_cannot_be_installed_is_tried_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    script(&bin.join("cc"), "");
+    script(&bin.join("cargo"), CARGO);
+    let start = |line: &str| {
+        let mut check = run(&top.join("check"), &bin);
+        said(check.args(line.split_whitespace()))
+    };
+    assert!(!start("-n").err.contains("deps:"), "nothing is run");
+    let first = start("-qcow2");
+    assert!(first.err.contains("deps: still missing"), "{}", first.err);
+    assert!(first.out.ends_with("check -qcow2\n"), "{}", first.out);
+    assert_eq!(start("-qcow2").fine(), first.out);
+}
+
+#[test]
 fn without_cargo_and_without_a_build_it_says_what_to_install() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
