@@ -21,7 +21,12 @@ use crate::show::ShowArgs;
 /// Exit status: 0 no fault was found, 1 the work could not be done, 2 the command
 /// line is wrong, 3 faults were found.
 #[derive(Debug, Parser)]
-#[command(name = "image-fuzzer", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(
+    name = "image-fuzzer",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) ask: Option<Ask>,
@@ -147,7 +152,9 @@ pub(super) struct Given(pub(super) Vec<Command>);
 pub(super) struct Words(pub(super) Vec<String>);
 
 fn commands(text: &str) -> Result<Given, String> {
-    given::parse(text).map(Given).map_err(|why| format!("{why:#}"))
+    given::parse(text)
+        .map(Given)
+        .map_err(|why| format!("{why:#}"))
 }
 
 fn words(text: &str) -> Result<Words, String> {

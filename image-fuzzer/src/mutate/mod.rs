@@ -24,8 +24,8 @@ mod tables;
 pub use boundary::interesting;
 pub use scope::{Intensity, Scope};
 
-use image_formats::{Field, Kind};
 use image_formats::Value;
+use image_formats::{Field, Kind};
 
 use crate::base::Base;
 use crate::map::Map;
