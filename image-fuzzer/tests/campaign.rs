@@ -36,6 +36,7 @@ fn hash_of_seeds() -> u64 {
         commands: None,
         scope: None,
         intensity: Intensity::default(),
+        families: Vec::new(),
     };
     let mut maker = Maker::default();
     (0..20).fold(FNV_START, |hash, number| {
@@ -64,6 +65,7 @@ fn a_recipe_gives_the_same_image_again() {
         commands: None,
         scope: None,
         intensity: Intensity::default(),
+        families: Vec::new(),
     };
     for number in 0..50 {
         let recipe = fresh(&format!("again {number}"), &plan, &mut Maker::default()).unwrap();
@@ -82,10 +84,19 @@ fn one_seed_is_one_test_and_twice_the_same() {
     for name in ["a", "b"] {
         let work = dir.path().join(name);
         let done = run(fuzzer().args(["-s", "seed 1", "-c", &reader()]).arg(&work));
-        assert!(done.status.code().is_some_and(|code| code == 0 || code == 3), "{done:?}");
+        assert!(
+            done.status
+                .code()
+                .is_some_and(|code| code == 0 || code == 3),
+            "{done:?}"
+        );
         let test = work.join("test-0");
         images.push(fs::read(test.join("test.qcow2")).unwrap());
-        assert!(fs::read_to_string(work.join("run.log")).unwrap().contains("seed 1"));
+        assert!(
+            fs::read_to_string(work.join("run.log"))
+                .unwrap()
+                .contains("seed 1")
+        );
         assert!(test.join("test.log").exists() && test.join("recipe.json").exists());
     }
     assert_eq!(images[0], images[1]);
@@ -109,7 +120,10 @@ fn scratch_of(owner: u32) -> Vec<PathBuf> {
 fn finished(work: &Path) -> BTreeSet<u64> {
     let text = fs::read_to_string(work.join("done")).unwrap_or_default();
     let mut numbers = BTreeSet::new();
-    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+    for line in text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
         match line.trim().strip_prefix("below ") {
             Some(count) => numbers.extend(0..count.parse::<u64>().unwrap()),
             None => drop(numbers.insert(line.trim().parse().unwrap())),
@@ -133,7 +147,10 @@ fn a_killed_campaign_goes_on_and_loses_nothing() {
             .unwrap();
         // At a moment nobody chose: when some more tests are finished.
         while finished(&work).len() < before.len() + 7 * round {
-            assert!(child.try_wait().unwrap().is_none(), "the fuzzer ended by itself");
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "the fuzzer ended by itself"
+            );
             std::thread::yield_now();
         }
         child.kill().unwrap();
@@ -147,9 +164,17 @@ fn a_killed_campaign_goes_on_and_loses_nothing() {
     let done = run(fuzzer()
         .args(["-j", "2", "--tests", &most.to_string(), "-c", &reader()])
         .arg(&work));
-    assert!(done.status.code().is_some_and(|code| code == 0 || code == 3), "{done:?}");
+    assert!(
+        done.status
+            .code()
+            .is_some_and(|code| code == 0 || code == 3),
+        "{done:?}"
+    );
     // Every number was done, none is missing.
-    assert_eq!(finished(&work), (0..most.max(before.len() as u64)).collect());
+    assert_eq!(
+        finished(&work),
+        (0..most.max(before.len() as u64)).collect()
+    );
     for owner in killed {
         assert_eq!(scratch_of(owner), Vec::<PathBuf>::new());
     }
@@ -157,7 +182,13 @@ fn a_killed_campaign_goes_on_and_loses_nothing() {
     let names = |folder: &str| -> BTreeSet<String> {
         fs::read_dir(work.join(folder))
             .unwrap()
-            .map(|entry| entry.unwrap().file_name().to_string_lossy().replace(".json", ""))
+            .map(|entry| {
+                entry
+                    .unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .replace(".json", "")
+            })
             .collect()
     };
     assert!(names("queue").is_superset(&names("recipes")));
@@ -169,14 +200,19 @@ fn a_campaign_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");
     let child = fuzzer()
-        .args(["-j", "2", "--tests", "300", "-c", &reader()])
+        .args(["-j", "2", "--tests", "120", "-c", &reader()])
         .arg(&work)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let owner = child.id();
     let done = child.wait_with_output().unwrap();
-    assert!(done.status.code().is_some_and(|code| code == 0 || code == 3), "{done:?}");
+    assert!(
+        done.status
+            .code()
+            .is_some_and(|code| code == 0 || code == 3),
+        "{done:?}"
+    );
     assert_eq!(scratch_of(owner), Vec::<PathBuf>::new());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains("image-fuzzer."), "{mounts}");
@@ -185,7 +221,11 @@ fn a_campaign_leaves_nothing_behind() {
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let cwd = fs::read_link(process.path().join("cwd")).unwrap_or_default();
         let parent = format!("image-fuzzer.{owner}.");
-        assert!(!cwd.to_string_lossy().contains(&parent), "{:?}", process.path());
+        assert!(
+            !cwd.to_string_lossy().contains(&parent),
+            "{:?}",
+            process.path()
+        );
     }
 }
 
@@ -197,8 +237,14 @@ fn what_is_wrong_is_said_in_a_line() {
     fs::create_dir(&damaged).unwrap();
     fs::write(damaged.join("recipe.json"), "{").unwrap();
     let cases: [(&[&str], &str); 6] = [
-        (&["-c", "nosuchprogram", absent.to_str().unwrap()], "nosuchprogram"),
-        (&["reproduce", absent.to_str().unwrap()], "cannot read the recipe"),
+        (
+            &["-c", "nosuchprogram", absent.to_str().unwrap()],
+            "nosuchprogram",
+        ),
+        (
+            &["reproduce", absent.to_str().unwrap()],
+            "cannot read the recipe",
+        ),
         (&["minimise", damaged.to_str().unwrap()], "is not a recipe"),
         (&["report", absent.to_str().unwrap()], "cannot read"),
         (&["show", absent.to_str().unwrap()], "absent"),
@@ -219,7 +265,16 @@ fn a_report_lists_what_was_found() {
     let work = dir.path().join("work");
     let config = r#"[["header", "nb_snapshots"]]"#;
     let done = run(fuzzer()
-        .args(["-j", "1", "--tests", "40", "--config", config, "-c", &reader()])
+        .args([
+            "-j",
+            "1",
+            "--tests",
+            "40",
+            "--config",
+            config,
+            "-c",
+            &reader(),
+        ])
         .arg(&work));
     assert_eq!(done.status.code(), Some(3), "{done:?}");
     let table = text(&run(fuzzer().arg("report").arg(&work)).stdout);
@@ -229,11 +284,17 @@ fn a_report_lists_what_was_found() {
     assert_eq!(json["groups"][0]["class"], "crash");
     let page = dir.path().join("page.html");
     run(fuzzer().args(["report", "--html"]).arg(&page).arg(&work));
-    assert!(fs::read_to_string(&page).unwrap().contains("read_snapshots"));
+    assert!(
+        fs::read_to_string(&page)
+            .unwrap()
+            .contains("read_snapshots")
+    );
     let folder = json["groups"][0]["folder"].as_str().unwrap();
     let again = run(fuzzer().arg("reproduce").arg(folder));
     assert_eq!(again.status.code(), Some(0), "{again:?}");
-    let again = Command::new(Path::new(folder).join("reproduce.sh")).output().unwrap();
+    let again = Command::new(Path::new(folder).join("reproduce.sh"))
+        .output()
+        .unwrap();
     assert_eq!(again.status.code(), Some(0), "{again:?}");
     let smaller = run(fuzzer().arg("minimise").arg(folder));
     assert_eq!(smaller.status.code(), Some(0), "{smaller:?}");

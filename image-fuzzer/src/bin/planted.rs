@@ -48,10 +48,14 @@ fn read(image: &str) -> std::io::Result<ExitCode> {
     let header = Header::read(image)?;
     let cluster_bits = header.number(20, 4);
     if header.number(60, 4) > 65_536 {
-        eprintln!("planted: ../planted.c:12: read_snapshots: Assertion `nb_snapshots <= MAX' failed.");
+        eprintln!(
+            "planted: ../planted.c:12: read_snapshots: Assertion `nb_snapshots <= MAX' failed."
+        );
         let _ = raise(Signal::SIGABRT);
     }
     if header.number(36, 4) > 4_194_304 {
+        // The first one only takes away the handler that Rust has set.
+        let _ = raise(Signal::SIGSEGV);
         let _ = raise(Signal::SIGSEGV);
     }
     if header.number(4, 4) == 3 && header.number(100, 4) > 4096 {
@@ -101,12 +105,12 @@ fn read(image: &str) -> std::io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The byte in the header's padding that stands for damage.
-const DAMAGE: usize = 105;
-
 /// Stands in for `qemu-img`.
 fn tool(who: &str, verb: &str, rest: &[&str]) -> std::io::Result<ExitCode> {
-    let image = rest.iter().rfind(|word| word.ends_with(".qcow2")).unwrap_or(&"");
+    let image = rest
+        .iter()
+        .rfind(|word| word.ends_with(".qcow2"))
+        .unwrap_or(&"");
     let header = Header::read(image)?;
     let lazy = header.number(80, 8) & 1 == 1;
     let corrupt = header.number(72, 8) & 2 == 2;
@@ -117,7 +121,7 @@ fn tool(who: &str, verb: &str, rest: &[&str]) -> std::io::Result<ExitCode> {
             if who == "other" && header.number(96, 4) == 5 {
                 println!("Image end offset: 1");
             }
-            if corrupt || header.0[DAMAGE] != 0 {
+            if corrupt || fs::metadata(image)?.len() % 2 == 1 {
                 eprintln!("ERROR the image is damaged");
                 return Ok(ExitCode::from(2));
             }
@@ -128,16 +132,17 @@ fn tool(who: &str, verb: &str, rest: &[&str]) -> std::io::Result<ExitCode> {
             let same = fs::read("before.raw")? == header.0;
             Ok(ExitCode::from(u8::from(!same)))
         }
-        "resize" if lazy => poke(image, DAMAGE, 1),
-        "bitmap" if lazy => poke(image, 111, 7),
+        // An odd length stands for damaged metadata, the header for the data.
+        "resize" if lazy => poke(image, SeekFrom::End(0)),
+        "bitmap" if lazy => poke(image, SeekFrom::Start(0)),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// Changes a byte of the image.
-fn poke(image: &str, at: usize, value: u8) -> std::io::Result<ExitCode> {
+/// Writes a byte into the image.
+fn poke(image: &str, at: SeekFrom) -> std::io::Result<ExitCode> {
     let mut file = File::options().write(true).open(image)?;
-    file.seek(SeekFrom::Start(at as u64))?;
-    file.write_all(&[value])?;
+    file.seek(at)?;
+    file.write_all(&[7])?;
     Ok(ExitCode::SUCCESS)
 }
