@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{Command, given};
-use crate::mutate::{Intensity, Scope};
+use crate::mutate::{FAMILIES, Intensity, Scope};
 use crate::set::SetArgs;
 use crate::show::ShowArgs;
 
@@ -92,6 +92,9 @@ pub(super) struct Fuzz {
     /// share of the fields (20%-50%, as the old fuzzer did)
     #[arg(long, value_name = "AMOUNT", default_value = "1-3")]
     pub(super) intensity: Intensity,
+    /// Draw edits from this family alone; can be repeated
+    #[arg(long, value_name = "NAME", value_parser = FAMILIES.map(|family| family.name))]
+    pub(super) family: Vec<String>,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }

@@ -16,6 +16,7 @@ use crate::exec::Limits;
 use crate::finding::log_test;
 use crate::oracle::end_word;
 use crate::recipe::Recipe;
+use crate::triage::minimise::Budget;
 use crate::trial::{Bench, Outcome, Settings};
 
 /// Runs what was asked for.
@@ -28,6 +29,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
             commands: commands(args, &settings.programs)?,
             scope: args.config.clone(),
             intensity: args.intensity,
+            families: args.family.clone(),
         },
         settings,
         duration: args.duration,
@@ -35,6 +37,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         workers: workers(args.jobs),
         keep_passed: args.keep_passed,
         verbose: args.verbose,
+        budget: Budget::default(),
         status: true,
     };
     match &args.seed {

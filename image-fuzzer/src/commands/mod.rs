@@ -122,6 +122,11 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// Programs with their first arguments.
+    pub fn new(qemu_img: Vec<OsString>, qemu_io: Vec<OsString>) -> Self {
+        Self { qemu_img, qemu_io }
+    }
+
     /// The programs that `QEMU_IMG` and `QEMU_IO` name, else those in PATH.
     ///
     /// Fails where a value has an unclosed quotation mark.
