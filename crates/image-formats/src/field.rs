@@ -1,0 +1,541 @@
+//! Fields: where they lie, what they may hold, and the rule they should obey.
+
+use crate::io::{ReadAt, read_padded, read_vec};
+use crate::store::Store;
+use crate::value::Value;
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing a field says; it decides which values are worth trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Marks the format.
+    Magic,
+    /// Version of the format.
+    Version,
+    /// Byte offset into the image file.
+    Offset,
+    /// Length in bytes of something stored in the image file.
+    Length,
+    /// How many entries, clusters or sectors there are.
+    Count,
+    /// Size in bytes of what the guest sees.
+    Size,
+    /// A binary logarithm.
+    Log2,
+    /// A set of bits.
+    Flags,
+    /// One bit.
+    Flag,
+    /// One of a few known numbers.
+    Choice,
+    /// A reference count.
+    Refcount,
+    /// A table entry made of several fields.
+    Entry,
+    /// One bit for each subcluster or block.
+    Bitmap,
+    /// A time or a number without consequences for the format.
+    Number,
+    /// A checksum over other fields.
+    Checksum,
+    /// Must be zero.
+    Reserved,
+    /// A name, or other text.
+    Text,
+    /// Bytes the format says nothing about, or contents.
+    Bytes,
+}
+
+/// Order of the bytes of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endian {
+    /// Most significant byte first.
+    Big,
+    /// Least significant byte first.
+    Little,
+}
+
+/// Where a field lies in the image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Some or all bits of a word.
+    Bits {
+        /// Byte offset of the word.
+        offset: u64,
+        /// Bytes in the word, 1 to 8.
+        bytes: u8,
+        /// Order of those bytes.
+        endian: Endian,
+        /// Lowest bit of the field within the word.
+        low: u8,
+        /// Number of bits, at least 1.
+        bits: u8,
+        /// Whether the value keeps its position in the word, as offsets do, instead
+        /// of being shifted down to bit 0.
+        in_position: bool,
+    },
+    /// A run of bytes.
+    Bytes {
+        /// Byte offset of the first one.
+        offset: u64,
+        /// Number of bytes.
+        len: u64,
+    },
+}
+
+/// Why a value cannot be put into a field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// The number has bits that the field does not have.
+    #[error("{value:#x} does not fit: the field has the bits {mask:#x}")]
+    DoesNotFit {
+        /// The value that was to be set.
+        value: u64,
+        /// The bits that the field can hold.
+        mask: u64,
+    },
+    /// More bytes than there is room for.
+    #[error("{len} bytes do not fit into the {room} bytes of the field")]
+    TooLong {
+        /// Length of the value in bytes.
+        len: u64,
+        /// Length of the field in bytes.
+        room: u64,
+    },
+    /// Text for a number, or a number for text.
+    #[error("the field holds {0}")]
+    WrongType(&'static str),
+}
+
+/// Longest run of bytes that is read as one value.
+pub(crate) const LONGEST_VALUE: u64 = 2 << 20;
+
+impl Place {
+    /// A whole big-endian number of `bytes` bytes.
+    #[must_use]
+    pub const fn number(offset: u64, bytes: u8) -> Self {
+        Self::Bits {
+            offset,
+            bytes,
+            endian: Endian::Big,
+            low: 0,
+            bits: bytes * 8,
+            in_position: false,
+        }
+    }
+
+    /// Byte offset of the word or the first byte.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        match self {
+            Self::Bits { offset, .. } | Self::Bytes { offset, .. } => *offset,
+        }
+    }
+
+    /// Width in bits.
+    #[must_use]
+    pub const fn width_bits(&self) -> u64 {
+        match self {
+            Self::Bits { bits, .. } => *bits as u64,
+            Self::Bytes { len, .. } => len.saturating_mul(8),
+        }
+    }
+
+    /// The bits that a value of this field may have set; 0 for runs of bytes.
+    #[must_use]
+    pub const fn mask(&self) -> u64 {
+        match *self {
+            Self::Bits {
+                low,
+                bits,
+                in_position,
+                ..
+            } => {
+                let mask = ones(bits);
+                if in_position { mask << low } else { mask }
+            }
+            Self::Bytes { .. } => 0,
+        }
+    }
+
+    /// What the field holds; bytes past the end of the image read as zeros, and runs
+    /// of more than 2 MiB are cut there.
+    #[must_use]
+    pub fn get(&self, source: &(impl ReadAt + ?Sized)) -> Value {
+        match *self {
+            Self::Bits {
+                low,
+                bits,
+                in_position,
+                ..
+            } => {
+                let value = (self.word(source) >> low) & ones(bits);
+                Value::Uint(if in_position { value << low } else { value })
+            }
+            Self::Bytes { offset, len } => {
+                let len = usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0);
+                Value::Bytes(read_vec(source, offset, len))
+            }
+        }
+    }
+
+    /// Puts `value` into the field and touches nothing else. Bytes shorter than the
+    /// field are padded with zeros.
+    ///
+    /// # Errors
+    /// When the field cannot hold the value.
+    pub fn set(&self, store: &mut Store, value: &Value) -> Result<(), PlaceError> {
+        match (*self, value) {
+            (
+                Self::Bits {
+                    offset,
+                    bytes,
+                    endian,
+                    low,
+                    bits,
+                    in_position,
+                },
+                Value::Uint(value),
+            ) => {
+                let mask = self.mask();
+                if value & !mask != 0 {
+                    return Err(PlaceError::DoesNotFit {
+                        value: *value,
+                        mask,
+                    });
+                }
+                let shifted = if in_position { *value } else { value << low };
+                let kept = self.word(store) & !(ones(bits) << low);
+                let word = (kept | shifted).to_be_bytes();
+                let mut word = word[word.len() - usize::from(bytes)..].to_vec();
+                if endian == Endian::Little {
+                    word.reverse();
+                }
+                store.write(offset, &word);
+                Ok(())
+            }
+            (Self::Bytes { offset, len }, Value::Bytes(value)) => {
+                let (given, room) = (value.len() as u64, len);
+                if given > room {
+                    return Err(PlaceError::TooLong { len: given, room });
+                }
+                let pad = usize::try_from((room - given).min(LONGEST_VALUE)).unwrap_or(0);
+                store.write(offset, value);
+                store.write(offset.saturating_add(given), &vec![0; pad]);
+                Ok(())
+            }
+            (Self::Bits { .. }, Value::Bytes(_)) => Err(PlaceError::WrongType("a number")),
+            (Self::Bytes { .. }, Value::Uint(_)) => Err(PlaceError::WrongType("text or bytes")),
+        }
+    }
+
+    /// The whole word that the field is part of.
+    fn word(&self, source: &(impl ReadAt + ?Sized)) -> u64 {
+        let Self::Bits {
+            offset,
+            bytes,
+            endian,
+            ..
+        } = *self
+        else {
+            return 0;
+        };
+        let mut buf = [0; 8];
+        let used = &mut buf[..usize::from(bytes.min(8))];
+        read_padded(source, offset, used);
+        if endian == Endian::Big {
+            used.reverse();
+        }
+        u64::from_le_bytes(buf)
+    }
+}
+
+/// The lowest `bits` bits set.
+pub(crate) const fn ones(bits: u8) -> u64 {
+    if bits >= 64 {
+        u64::MAX
+    } else {
+        (1 << bits) - 1
+    }
+}
+
+/// A field of an image, with the value it holds at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Field {
+    /// Its name in the structure, see [`crate::Path`].
+    pub path: String,
+    /// What it says.
+    pub kind: Kind,
+    /// Where it lies.
+    pub place: Place,
+    /// Width in bits.
+    pub width_bits: u64,
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// What it holds.
+    pub value: Value,
+    /// The rule it should obey; empty where any value will do.
+    pub rule: &'static str,
+    /// Section of the format's specification that defines it.
+    pub section: &'static str,
+}
+
+/// A row of a table of fields: a structure of fixed layout is a list of these.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// Name of the field within its structure.
+    pub name: &'static str,
+    /// Byte offset within the structure.
+    pub at: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// What it says.
+    pub kind: Kind,
+    /// The rule it should obey.
+    pub rule: &'static str,
+    /// Named bits within it.
+    pub bits: &'static [BitRow],
+}
+
+/// A named group of bits within a [`Row`] or a table entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BitRow {
+    /// Name of the bits within their word.
+    pub name: &'static str,
+    /// Lowest bit.
+    pub low: u8,
+    /// Number of bits.
+    pub bits: u8,
+    /// What they say.
+    pub kind: Kind,
+    /// The rule they should obey.
+    pub rule: &'static str,
+}
+
+/// A row without named bits.
+pub(crate) const fn row(
+    name: &'static str,
+    at: u64,
+    bytes: u64,
+    kind: Kind,
+    rule: &'static str,
+) -> Row {
+    Row {
+        name,
+        at,
+        bytes,
+        kind,
+        rule,
+        bits: &[],
+    }
+}
+
+/// Bits with a name.
+pub(crate) const fn bits(
+    name: &'static str,
+    low: u8,
+    bits: u8,
+    kind: Kind,
+    rule: &'static str,
+) -> BitRow {
+    BitRow {
+        name,
+        low,
+        bits,
+        kind,
+        rule,
+    }
+}
+
+/// A field within a structure, before its value is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaf {
+    /// Name within the structure; empty for the structure itself.
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) place: Place,
+    pub(crate) rule: &'static str,
+    pub(crate) section: &'static str,
+}
+
+impl Leaf {
+    /// The field at `prefix`, with its value.
+    pub(crate) fn field(&self, prefix: &str, source: &(impl ReadAt + ?Sized)) -> Field {
+        Field {
+            path: join(prefix, &self.name),
+            kind: self.kind,
+            place: self.place,
+            width_bits: self.place.width_bits(),
+            offset: self.place.offset(),
+            value: self.place.get(source),
+            rule: self.rule,
+            section: self.section,
+        }
+    }
+}
+
+/// `prefix.name`, or the one that is not empty.
+pub(crate) fn join(prefix: &str, name: &str) -> String {
+    match (prefix.is_empty(), name.is_empty()) {
+        (true, _) => name.to_owned(),
+        (_, true) => prefix.to_owned(),
+        _ => format!("{prefix}.{name}"),
+    }
+}
+
+/// The leaves of a structure of fixed layout that starts at byte `base`.
+pub(crate) fn table_leaves(
+    rows: &'static [Row],
+    base: u64,
+    endian: Endian,
+    section: &'static str,
+    leaves: &mut Vec<Leaf>,
+) {
+    for row in rows {
+        let Some(offset) = base.checked_add(row.at) else {
+            continue;
+        };
+        let textual = matches!(row.kind, Kind::Text | Kind::Bytes) || row.bytes > 8;
+        let place = if textual {
+            Place::Bytes {
+                offset,
+                len: row.bytes,
+            }
+        } else {
+            word(
+                offset,
+                row.bytes as u8,
+                endian,
+                0,
+                row.bytes as u8 * 8,
+                false,
+            )
+        };
+        leaves.push(Leaf {
+            name: row.name.to_owned(),
+            kind: row.kind,
+            place,
+            rule: row.rule,
+            section,
+        });
+        bit_leaves(
+            row.name,
+            row.bits,
+            offset,
+            row.bytes as u8,
+            endian,
+            section,
+            leaves,
+        );
+    }
+}
+
+/// The leaves of the named bits of the word at byte `offset`.
+pub(crate) fn bit_leaves(
+    prefix: &str,
+    rows: &'static [BitRow],
+    offset: u64,
+    bytes: u8,
+    endian: Endian,
+    section: &'static str,
+    leaves: &mut Vec<Leaf>,
+) {
+    leaves.extend(rows.iter().map(|row| Leaf {
+        name: join(prefix, row.name),
+        kind: row.kind,
+        place: word(
+            offset,
+            bytes,
+            endian,
+            row.low,
+            row.bits,
+            row.kind == Kind::Offset,
+        ),
+        rule: row.rule,
+        section,
+    }));
+}
+
+const fn word(
+    offset: u64,
+    bytes: u8,
+    endian: Endian,
+    low: u8,
+    bits: u8,
+    in_position: bool,
+) -> Place {
+    Place::Bits {
+        offset,
+        bytes,
+        endian,
+        low,
+        bits,
+        in_position,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn any_bits() -> impl Strategy<Value = Place> {
+        (
+            0..40u64,
+            1..=8u8,
+            any::<bool>(),
+            any::<bool>(),
+            0..64u8,
+            1..=64u8,
+        )
+            .prop_map(|(offset, bytes, little, in_position, low, bits)| {
+                let low = low % (bytes * 8);
+                let endian = if little { Endian::Little } else { Endian::Big };
+                word(
+                    offset,
+                    bytes,
+                    endian,
+                    low,
+                    bits.min(bytes * 8 - low),
+                    in_position,
+                )
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn sets_its_own_bits_and_no_others(
+            place in any_bits(), value: u64, before in prop::collection::vec(any::<u8>(), 48),
+        ) {
+            let mut store = Store::over(Arc::new(before.clone()));
+            let value = value & place.mask();
+            place.set(&mut store, &Value::Uint(value)).unwrap();
+            prop_assert_eq!(place.get(&store), Value::Uint(value));
+            // Setting the old value back restores every byte.
+            place.set(&mut store, &place.get(&before)).unwrap();
+            prop_assert_eq!(store.to_vec(100).unwrap(), before);
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let mut store = Store::new();
+        let place = word(0, 8, Endian::Big, 9, 47, true);
+        let set = place.set(&mut store, &Value::Uint(0x101));
+        assert!(matches!(set, Err(PlaceError::DoesNotFit { .. })));
+        let name = Place::Bytes { offset: 0, len: 2 };
+        assert!(matches!(
+            name.set(&mut store, &"abc".into()),
+            Err(PlaceError::TooLong { .. })
+        ));
+        assert!(matches!(
+            name.set(&mut store, &1.into()),
+            Err(PlaceError::WrongType(_))
+        ));
+        assert_eq!(store.len(), 0);
+    }
+}

@@ -1,0 +1,56 @@
+//! The LUKS 1 partition header, by itself or inside a qcow2 image.
+
+use crate::field::{Kind, Row, row};
+
+/// Bytes in the partition header.
+pub const HEADER_LENGTH: u64 = 592;
+/// Where the key slots start.
+pub const SLOTS_AT: u64 = 208;
+/// Key slots in a header.
+pub const SLOTS: u64 = 8;
+/// Bytes in a key slot.
+pub const SLOT_LENGTH: u64 = 48;
+/// `"LUKS\xba\xbe"`.
+pub const MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
+
+/// The fields before the key slots.
+pub(crate) const ROWS: &[Row] = &[
+    row("magic", 0, 6, Kind::Bytes, "must be LUKS, 0xba, 0xbe"),
+    row("version", 6, 2, Kind::Version, "must be 1"),
+    row("cipher_name", 8, 32, Kind::Text, "ends in a zero byte"),
+    row("cipher_mode", 40, 32, Kind::Text, "ends in a zero byte"),
+    row("hash_spec", 72, 32, Kind::Text, "ends in a zero byte"),
+    row(
+        "payload_offset",
+        104,
+        4,
+        Kind::Count,
+        "in sectors of 512 bytes",
+    ),
+    row("key_bytes", 108, 4, Kind::Length, "as the cipher demands"),
+    row("mk_digest", 112, 20, Kind::Bytes, ""),
+    row("mk_digest_salt", 132, 32, Kind::Bytes, ""),
+    row("mk_digest_iterations", 164, 4, Kind::Count, "not 0"),
+    row("uuid", 168, 40, Kind::Text, "ends in a zero byte"),
+];
+
+/// The fields of a key slot.
+pub(crate) const SLOT_ROWS: &[Row] = &[
+    row(
+        "active",
+        0,
+        4,
+        Kind::Choice,
+        "0x00ac71f3 in use, 0x0000dead not",
+    ),
+    row("iterations", 4, 4, Kind::Count, "not 0 when in use"),
+    row("salt", 8, 32, Kind::Bytes, ""),
+    row(
+        "key_material_offset",
+        40,
+        4,
+        Kind::Count,
+        "in sectors of 512 bytes, within the header area",
+    ),
+    row("stripes", 44, 4, Kind::Count, "must be 4000"),
+];

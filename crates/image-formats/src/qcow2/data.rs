@@ -1,0 +1,310 @@
+//! The guest's view: what a read of the disk gives.
+
+use crate::io::{ReadAt, read_padded, read_u64, read_vec};
+use crate::qcow2::compress::{InflateError, expand};
+use crate::qcow2::entries::{CompressedDescriptor, L2Entry, OFFSET_MASK, Subclusters};
+use crate::qcow2::header::{Header, Incompatible};
+use crate::qcow2::image::Image;
+use crate::qcow2::layout::{Disk, Layout};
+use crate::qcow2::spec::Compression;
+use crate::qcow2::types::{Geometry, GuestOffset, HostOffset};
+
+/// Where a run of guest data comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Not in this image: the backing file has it, or it reads as zeros.
+    Unallocated,
+    /// Reads as zeros, whatever the backing file has.
+    Zero {
+        /// The cluster of the image that is reserved for it, if there is one.
+        reserved: Option<HostOffset>,
+    },
+    /// Stored in the image file at this offset.
+    Host(HostOffset),
+    /// Stored in the external data file at this offset.
+    External(HostOffset),
+    /// Compressed; the run starts so many bytes into the expanded cluster.
+    Compressed {
+        /// Where the compressed data lies.
+        descriptor: CompressedDescriptor,
+        /// Byte offset within the cluster.
+        within: u64,
+    },
+}
+
+/// A run of guest data with one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it starts on the guest's disk.
+    pub start: GuestOffset,
+    /// Length in bytes; extents end with subclusters or earlier.
+    pub len: u64,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Why guest data cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The header does not say how large clusters are.
+    #[error("the cluster size is out of range")]
+    NoGeometry,
+    /// The compression type is unknown.
+    #[error("compression type {0} is unknown")]
+    UnknownCompression(u8),
+    /// A compressed cluster does not expand.
+    #[error("the cluster at {at} does not expand: {problem}")]
+    Compressed {
+        /// The cluster that was read.
+        at: GuestOffset,
+        /// What is wrong with its data.
+        problem: InflateError,
+    },
+    /// An L2 table lies where none can be.
+    #[error("the L2 table for {at} is at {table:#x}, unaligned or outside the file")]
+    BadTable {
+        /// What was read.
+        at: GuestOffset,
+        /// Where its table is said to be.
+        table: u64,
+    },
+    /// A cluster lies at an unaligned offset.
+    #[error("the cluster at {at} is stored at {host}, which is not a cluster's start")]
+    Unaligned {
+        /// What was read.
+        at: GuestOffset,
+        /// Where it is said to be.
+        host: HostOffset,
+    },
+    /// A subcluster is both allocated and zero.
+    #[error("the subcluster at {0} is both allocated and zero")]
+    Contradiction(GuestOffset),
+    /// A subcluster is allocated in a cluster without host offset.
+    #[error("the subcluster at {0} is allocated nowhere")]
+    Nowhere(GuestOffset),
+}
+
+/// Reads guest data of one disk in an image. Reads what the bytes say now; the
+/// encryption of an encrypted image is not undone.
+pub struct Guest<'a> {
+    source: &'a dyn ReadAt,
+    data_file: Option<&'a dyn ReadAt>,
+    backing: Option<&'a dyn ReadAt>,
+    layout: Layout,
+    disk: Disk,
+    geometry: Geometry,
+    /// The compressed cluster that was expanded last.
+    expanded: Option<(CompressedDescriptor, Vec<u8>)>,
+}
+
+impl Image {
+    /// The guest's view of a disk in the image. `data_file` and `backing` are the
+    /// contents of the files with these roles; the backing file is raw here, that is,
+    /// what its own guest would see.
+    ///
+    /// # Errors
+    /// When the cluster size is out of range.
+    pub fn guest<'a>(
+        &'a self,
+        disk: Disk,
+        data_file: Option<&'a dyn ReadAt>,
+        backing: Option<&'a dyn ReadAt>,
+    ) -> Result<Guest<'a>, ReadError> {
+        let layout = Layout::read(self.bytes());
+        let geometry = layout.geometry.ok_or(ReadError::NoGeometry)?;
+        Ok(Guest {
+            source: self.bytes(),
+            data_file,
+            backing,
+            layout,
+            disk,
+            geometry,
+            expanded: None,
+        })
+    }
+
+    /// Reads from the active disk of an image without data file; unallocated clusters
+    /// read as zeros.
+    ///
+    /// # Errors
+    /// When the tables or the compressed data are damaged there.
+    pub fn read_guest(&self, offset: GuestOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.guest(Disk::Active, None, None)?.read(offset, buf)
+    }
+}
+
+impl Guest<'_> {
+    /// Bytes on the disk. A snapshot's own size is in its extra data; without, it is
+    /// that of the image.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let Disk::Snapshot(index) = self.disk else {
+            return self.layout.header.size;
+        };
+        match self.layout.snapshots.get(index) {
+            Some(snapshot) if snapshot.extra >= 16 => {
+                read_u64(self.source, snapshot.offset.saturating_add(48))
+            }
+            _ => self.layout.header.size,
+        }
+    }
+
+    /// Reads from byte `offset` of the disk on.
+    ///
+    /// # Errors
+    /// When the tables or the compressed data are damaged there.
+    pub fn read(&mut self, offset: GuestOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+        let mut done = 0;
+        while done < buf.len() {
+            let Some(at) = offset.0.checked_add(done as u64).map(GuestOffset) else {
+                buf[done..].fill(0);
+                return Ok(());
+            };
+            let extent = self.extent(at)?;
+            let count = extent.len.min((buf.len() - done) as u64) as usize;
+            let part = &mut buf[done..done + count.max(1)];
+            match extent.source {
+                Source::Unallocated => match self.backing {
+                    Some(backing) => read_padded(backing, at.0, part),
+                    None => part.fill(0),
+                },
+                Source::Zero { .. } => part.fill(0),
+                Source::Host(host) => read_padded(self.source, host.0, part),
+                Source::External(host) => match self.data_file {
+                    Some(file) => read_padded(file, host.0, part),
+                    None => part.fill(0),
+                },
+                Source::Compressed { descriptor, within } => {
+                    self.read_compressed(at, descriptor, within, part)?;
+                }
+            }
+            done += part.len();
+        }
+        Ok(())
+    }
+
+    /// Where the data at byte `offset` of the disk comes from, and how far that goes.
+    ///
+    /// # Errors
+    /// When the tables are damaged there.
+    pub fn extent(&self, offset: GuestOffset) -> Result<Extent, ReadError> {
+        let geometry = self.geometry;
+        let within = offset.0 % geometry.cluster_size();
+        let whole = |source| Extent {
+            start: offset,
+            len: geometry.cluster_size() - within,
+            source,
+        };
+        let Some(entry_at) = self.entry_of(offset)? else {
+            return Ok(whole(Source::Unallocated));
+        };
+        let external = self
+            .layout
+            .header
+            .incompatible
+            .contains(Incompatible::DATA_FILE);
+        let word = read_u64(self.source, entry_at);
+        match L2Entry::from_word(word, geometry) {
+            L2Entry::Compressed(descriptor) => Ok(whole(Source::Compressed { descriptor, within })),
+            L2Entry::Standard { host, zero, copied } => {
+                let stored = host.0 != 0 || (external && copied);
+                if stored && !geometry.is_aligned(host.0) {
+                    return Err(ReadError::Unaligned { at: offset, host });
+                }
+                let data = HostOffset(host.0.saturating_add(within));
+                let data = if external {
+                    Source::External(data)
+                } else {
+                    Source::Host(data)
+                };
+                if geometry.extended_l2() {
+                    let bits =
+                        Subclusters::from_word(read_u64(self.source, entry_at.saturating_add(8)));
+                    return self.subcluster(offset, bits, stored.then_some((host, data)));
+                }
+                let reserved = stored.then_some(host);
+                Ok(whole(match (zero, stored) {
+                    (true, _) => Source::Zero { reserved },
+                    (false, true) => data,
+                    (false, false) => Source::Unallocated,
+                }))
+            }
+        }
+    }
+
+    fn subcluster(
+        &self,
+        offset: GuestOffset,
+        bits: Subclusters,
+        stored: Option<(HostOffset, Source)>,
+    ) -> Result<Extent, ReadError> {
+        let size = self.geometry.subcluster_size();
+        let index = offset.0 % self.geometry.cluster_size() / size;
+        let allocated = bits.allocated >> index & 1 == 1;
+        let zero = bits.zero >> index & 1 == 1;
+        let source = match (allocated, zero, stored) {
+            (true, true, _) => return Err(ReadError::Contradiction(offset)),
+            (true, false, None) => return Err(ReadError::Nowhere(offset)),
+            (true, false, Some((_, data))) => data,
+            (false, true, stored) => Source::Zero {
+                reserved: stored.map(|(host, _)| host),
+            },
+            (false, false, _) => Source::Unallocated,
+        };
+        Ok(Extent {
+            start: offset,
+            len: size - offset.0 % size,
+            source,
+        })
+    }
+
+    /// Where the L2 entry for byte `offset` of the disk lies, unless there is no table.
+    fn entry_of(&self, offset: GuestOffset) -> Result<Option<u64>, ReadError> {
+        let (l1, l2) = self
+            .geometry
+            .indices(self.geometry.guest_cluster_of(offset));
+        let Some(table) = self.layout.l1_of(self.disk) else {
+            return Ok(None);
+        };
+        let Some(l1_at) = table.entry(l1.0) else {
+            return Ok(None);
+        };
+        let table = read_u64(self.source, l1_at) & OFFSET_MASK;
+        if table == 0 {
+            return Ok(None);
+        }
+        match self.layout.cluster_at(table) {
+            Some(base) => Ok(base.0.checked_add(l2.0 * self.geometry.l2_entry_size())),
+            None => Err(ReadError::BadTable { at: offset, table }),
+        }
+    }
+
+    fn read_compressed(
+        &mut self,
+        at: GuestOffset,
+        descriptor: CompressedDescriptor,
+        within: u64,
+        buf: &mut [u8],
+    ) -> Result<(), ReadError> {
+        let known = self
+            .expanded
+            .as_ref()
+            .is_some_and(|(last, _)| *last == descriptor);
+        if !known {
+            let number = Header::read(self.source).compression_type;
+            let compression =
+                Compression::from_number(number).ok_or(ReadError::UnknownCompression(number))?;
+            let size = self.geometry.cluster_size();
+            // The descriptor can say twice the cluster size; no stream needs more.
+            let len = descriptor.len().min(size * 2) as usize;
+            let packed = read_vec(self.source, descriptor.host.0, len);
+            let data = expand(&packed, size as usize, compression);
+            let data = data.map_err(|problem| ReadError::Compressed { at, problem })?;
+            self.expanded = Some((descriptor, data));
+        }
+        if let Some((_, data)) = &self.expanded {
+            read_padded(data, within, buf);
+        }
+        Ok(())
+    }
+}

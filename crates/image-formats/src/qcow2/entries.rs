@@ -1,0 +1,240 @@
+//! The entries of the tables.
+
+use crate::field::{BitRow, Kind, bits, ones};
+use crate::qcow2::types::{Geometry, HostOffset};
+
+/// Bits 9 to 55, which hold the offset in most entries.
+pub const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bit 63: the reference count is exactly one.
+pub const COPIED: u64 = 1 << 63;
+/// Bit 62 of an L2 entry: the cluster is compressed.
+pub const COMPRESSED: u64 = 1 << 62;
+/// Bit 0 of an L2 entry: the cluster reads as zeros.
+pub const ZERO: u64 = 1;
+/// Bits 9 to 63 of an entry of the refcount table.
+pub const REFCOUNT_OFFSET_MASK: u64 = !0x1ff;
+
+/// What a word of an L2 table says, with nothing checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum L2Entry {
+    /// A standard cluster descriptor.
+    Standard {
+        /// Where the data is; 0 when nowhere.
+        host: HostOffset,
+        /// Whether it reads as zeros (never set with extended entries).
+        zero: bool,
+        /// Whether its reference count is said to be exactly one.
+        copied: bool,
+    },
+    /// A compressed cluster descriptor.
+    Compressed(CompressedDescriptor),
+}
+
+/// Where a compressed cluster lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompressedDescriptor {
+    /// Byte offset of the first compressed byte, of any alignment.
+    pub host: HostOffset,
+    /// Sectors of 512 bytes used beyond the one that the offset lies in.
+    pub additional_sectors: u64,
+}
+
+impl CompressedDescriptor {
+    /// Bytes from the offset to the end of the last sector.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        (self.additional_sectors + 1) * 512 - self.host.0 % 512
+    }
+
+    /// Never: there is at least one byte in the first sector.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        false
+    }
+}
+
+impl L2Entry {
+    /// Reads the first (or only) word of an L2 entry.
+    #[must_use]
+    pub fn from_word(word: u64, geometry: Geometry) -> Self {
+        if word & COMPRESSED == 0 {
+            return Self::Standard {
+                host: HostOffset(word & OFFSET_MASK),
+                zero: word & ZERO != 0 && !geometry.extended_l2(),
+                copied: word & COPIED != 0,
+            };
+        }
+        let x = geometry.compressed_offset_bits();
+        Self::Compressed(CompressedDescriptor {
+            host: HostOffset(word & ones(x as u8)),
+            additional_sectors: (word & ones(62)) >> x,
+        })
+    }
+
+    /// The word that says this, or nothing when a part does not fit into its bits.
+    #[must_use]
+    pub fn to_word(self, geometry: Geometry) -> Option<u64> {
+        match self {
+            Self::Standard { host, zero, copied } => (host.0 & !OFFSET_MASK == 0)
+                .then_some(host.0 | if zero { ZERO } else { 0 } | if copied { COPIED } else { 0 }),
+            Self::Compressed(CompressedDescriptor {
+                host,
+                additional_sectors,
+            }) => {
+                let x = geometry.compressed_offset_bits();
+                let fits = host.0 <= ones(x as u8) && additional_sectors <= ones((62 - x) as u8);
+                fits.then_some(COMPRESSED | host.0 | additional_sectors << x)
+            }
+        }
+    }
+}
+
+/// The subcluster allocation bitmap of an extended L2 entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subclusters {
+    /// Bit x: subcluster x is allocated.
+    pub allocated: u32,
+    /// Bit x: subcluster x reads as zeros.
+    pub zero: u32,
+}
+
+impl Subclusters {
+    /// Splits the second word of an extended L2 entry.
+    #[must_use]
+    pub fn from_word(word: u64) -> Self {
+        Self {
+            allocated: (word & u64::from(u32::MAX)) as u32,
+            zero: (word >> 32) as u32,
+        }
+    }
+
+    /// The second word of an extended L2 entry.
+    #[must_use]
+    pub fn to_word(self) -> u64 {
+        u64::from(self.zero) << 32 | u64::from(self.allocated)
+    }
+}
+
+/// Named bits of an L1 entry.
+pub(crate) const L1_BITS: &[BitRow] = &[
+    bits(
+        "offset",
+        9,
+        47,
+        Kind::Offset,
+        "cluster aligned, within the file; 0 when there is no L2 table",
+    ),
+    bits(
+        "copied",
+        63,
+        1,
+        Kind::Flag,
+        "set exactly when the refcount of the L2 table is 1",
+    ),
+    bits("reserved_low", 0, 9, Kind::Reserved, "must be 0"),
+    bits("reserved_high", 56, 7, Kind::Reserved, "must be 0"),
+];
+
+/// Named bits of an L2 entry for a standard cluster.
+pub(crate) const STANDARD_BITS: &[BitRow] = &[
+    bits(
+        "offset",
+        9,
+        47,
+        Kind::Offset,
+        "cluster aligned, within the file; 0 when unallocated",
+    ),
+    bits(
+        "copied",
+        63,
+        1,
+        Kind::Flag,
+        "set exactly when the refcount of the cluster is 1",
+    ),
+    bits(
+        "compressed",
+        62,
+        1,
+        Kind::Flag,
+        "set for compressed clusters",
+    ),
+    bits(
+        "zero",
+        0,
+        1,
+        Kind::Flag,
+        "reads as zeros; 0 in version 2 and with extended entries",
+    ),
+    bits("reserved_low", 1, 8, Kind::Reserved, "must be 0"),
+    bits("reserved_high", 56, 6, Kind::Reserved, "must be 0"),
+];
+
+/// Named bits of the second word of an extended L2 entry.
+pub(crate) const SUBCLUSTER_BITS: &[BitRow] = &[
+    bits(
+        "subclusters_allocated",
+        0,
+        32,
+        Kind::Bitmap,
+        "a bit here needs a host cluster and no zero bit",
+    ),
+    bits(
+        "subclusters_zero",
+        32,
+        32,
+        Kind::Bitmap,
+        "a bit here excludes the allocated bit",
+    ),
+];
+
+/// Named bits of an entry of the refcount table.
+pub(crate) const REFCOUNT_TABLE_BITS: &[BitRow] = &[
+    bits(
+        "offset",
+        9,
+        55,
+        Kind::Offset,
+        "cluster aligned, within the file; 0 when there is no block",
+    ),
+    bits("reserved", 0, 9, Kind::Reserved, "must be 0"),
+];
+
+/// Named bits of an entry of a bitmap table.
+pub(crate) const BITMAP_TABLE_BITS: &[BitRow] = &[
+    bits(
+        "offset",
+        9,
+        47,
+        Kind::Offset,
+        "cluster aligned, within the file; 0 when not stored",
+    ),
+    bits(
+        "all_ones",
+        0,
+        1,
+        Kind::Flag,
+        "how a cluster without offset reads; 0 with an offset",
+    ),
+    bits("reserved_low", 1, 8, Kind::Reserved, "must be 0"),
+    bits("reserved_high", 56, 8, Kind::Reserved, "must be 0"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn words_survive(word: u64, cluster_bits in 9..=21u32) {
+            let geometry = Geometry::new(cluster_bits, 4, false).unwrap();
+            let entry = L2Entry::from_word(word, geometry);
+            let back = entry.to_word(geometry).unwrap();
+            prop_assert_eq!(L2Entry::from_word(back, geometry), entry);
+            if let L2Entry::Compressed(_) = entry {
+                prop_assert_eq!(back, word & !COPIED);
+            }
+            prop_assert_eq!(Subclusters::from_word(word).to_word(), word);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Records of variable length: header extensions, snapshots, bitmaps.
+
+use crate::field::{BitRow, Kind, Row, bits, row};
+
+/// Type of the extension that ends the extension area.
+pub const EXT_END: u32 = 0;
+/// Type of the extension with the backing file's format.
+pub const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
+/// Type of the feature name table.
+pub const EXT_FEATURE_NAMES: u32 = 0x6803_f857;
+/// Type of the bitmaps extension.
+pub const EXT_BITMAPS: u32 = 0x2385_2875;
+/// Type of the pointer to the encryption header.
+pub const EXT_ENCRYPTION: u32 = 0x0537_be77;
+/// Type of the extension with the external data file's name.
+pub const EXT_DATA_FILE: u32 = 0x4441_5441;
+
+/// Bytes in an entry of the feature name table.
+pub const FEATURE_ENTRY: u64 = 48;
+/// Bytes in the bitmaps extension.
+pub const BITMAPS_EXT_LENGTH: u64 = 24;
+/// Bytes in the fixed part of a snapshot table entry.
+pub const SNAPSHOT_FIXED: u64 = 40;
+/// Bytes in the fixed part of a bitmap directory entry.
+pub const BITMAP_FIXED: u64 = 24;
+/// QEMU's limit for a snapshot's extra data, in bytes.
+pub const QEMU_MAX_SNAPSHOT_EXTRA: u64 = 1024;
+/// QEMU's limit for the number of bitmaps.
+pub const QEMU_MAX_BITMAPS: u64 = 65535;
+
+/// What an extension type is called, if it is known.
+#[must_use]
+pub fn extension_name(kind: u32) -> &'static str {
+    match kind {
+        EXT_END => "end of the header extension area",
+        EXT_BACKING_FORMAT => "backing file format",
+        EXT_FEATURE_NAMES => "feature name table",
+        EXT_BITMAPS => "bitmaps",
+        EXT_ENCRYPTION => "full disk encryption header pointer",
+        EXT_DATA_FILE => "external data file name",
+        _ => "unknown",
+    }
+}
+
+/// The head of every extension.
+pub(crate) const EXT_ROWS: &[Row] = &[
+    row(
+        "type",
+        0,
+        4,
+        Kind::Choice,
+        "each known type at most once; 0 ends the area",
+    ),
+    row(
+        "length",
+        4,
+        4,
+        Kind::Length,
+        "the data end before the backing file name and the first cluster do",
+    ),
+];
+
+/// An entry of the feature name table.
+pub(crate) const FEATURE_ROWS: &[Row] = &[
+    row(
+        "type",
+        0,
+        1,
+        Kind::Choice,
+        "0 incompatible, 1 compatible, 2 autoclear",
+    ),
+    row("bit", 1, 1, Kind::Number, "0 to 63"),
+    row("name", 2, 46, Kind::Text, "padded with zeros"),
+];
+
+/// The data of the bitmaps extension.
+pub(crate) const BITMAPS_EXT_ROWS: &[Row] = &[
+    row(
+        "nb_bitmaps",
+        8,
+        4,
+        Kind::Count,
+        "at least 1; QEMU reads up to 65535",
+    ),
+    row("reserved", 12, 4, Kind::Reserved, "must be 0"),
+    row(
+        "bitmap_directory_size",
+        16,
+        8,
+        Kind::Length,
+        "the sum of all directory entries",
+    ),
+    row(
+        "bitmap_directory_offset",
+        24,
+        8,
+        Kind::Offset,
+        "cluster aligned, within the file",
+    ),
+];
+
+/// The data of the pointer to the encryption header.
+pub(crate) const ENCRYPTION_EXT_ROWS: &[Row] = &[
+    row(
+        "encryption_offset",
+        8,
+        8,
+        Kind::Offset,
+        "cluster aligned, within the file",
+    ),
+    row(
+        "encryption_length",
+        16,
+        8,
+        Kind::Length,
+        "the encryption header lies within the file",
+    ),
+];
+
+/// The fixed part of a snapshot table entry.
+pub(crate) const SNAPSHOT_ROWS: &[Row] = &[
+    row(
+        "l1_table_offset",
+        0,
+        8,
+        Kind::Offset,
+        "cluster aligned, within the file",
+    ),
+    row(
+        "l1_size",
+        8,
+        4,
+        Kind::Count,
+        "enough for the snapshot's disk",
+    ),
+    row("id_size", 12, 2, Kind::Length, "bytes in the unique ID"),
+    row("name_size", 14, 2, Kind::Length, "bytes in the name"),
+    row("date_sec", 16, 4, Kind::Number, ""),
+    row("date_nsec", 20, 4, Kind::Number, "less than 1000000000"),
+    row("vm_clock_nsec", 24, 8, Kind::Number, ""),
+    row(
+        "vm_state_size",
+        32,
+        4,
+        Kind::Size,
+        "ignored when the large size is there",
+    ),
+    row(
+        "extra_data_size",
+        36,
+        4,
+        Kind::Length,
+        "at least 16 in version 3; QEMU reads up to 1024",
+    ),
+];
+
+/// The known parts of a snapshot's extra data, each there when it is long enough.
+pub(crate) const SNAPSHOT_EXTRA_ROWS: &[Row] = &[
+    row(
+        "vm_state_size_large",
+        40,
+        8,
+        Kind::Size,
+        "within what the L1 table covers behind the disk",
+    ),
+    row(
+        "disk_size",
+        48,
+        8,
+        Kind::Size,
+        "covered by the snapshot's L1 table",
+    ),
+    row("icount", 56, 8, Kind::Number, "all ones when disabled"),
+];
+
+const BITMAP_FLAGS: &[BitRow] = &[
+    bits(
+        "in_use",
+        0,
+        1,
+        Kind::Flag,
+        "set while the stored bitmap may be inconsistent",
+    ),
+    bits(
+        "auto",
+        1,
+        1,
+        Kind::Flag,
+        "set when the bitmap tracks every change",
+    ),
+    bits(
+        "extra_data_compatible",
+        2,
+        1,
+        Kind::Flag,
+        "the bitmap may be used in spite of unknown extra data",
+    ),
+    bits("reserved", 3, 29, Kind::Reserved, "must be 0"),
+];
+
+/// The fixed part of a bitmap directory entry.
+pub(crate) const BITMAP_ROWS: &[Row] = &[
+    row(
+        "table_offset",
+        0,
+        8,
+        Kind::Offset,
+        "cluster aligned, within the file",
+    ),
+    row(
+        "table_size",
+        8,
+        4,
+        Kind::Count,
+        "enough for the virtual disk at this granularity",
+    ),
+    Row {
+        name: "flags",
+        at: 12,
+        bytes: 4,
+        kind: Kind::Flags,
+        rule: "no reserved bits",
+        bits: BITMAP_FLAGS,
+    },
+    row("type", 16, 1, Kind::Choice, "1: dirty tracking bitmap"),
+    row(
+        "granularity_bits",
+        17,
+        1,
+        Kind::Log2,
+        "0 to 63; QEMU reads 9 to 31",
+    ),
+    row(
+        "name_size",
+        18,
+        2,
+        Kind::Length,
+        "not 0; QEMU reads up to 1023",
+    ),
+    row(
+        "extra_data_size",
+        20,
+        4,
+        Kind::Length,
+        "0, as no extra data is defined",
+    ),
+];

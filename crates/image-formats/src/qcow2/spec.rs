@@ -1,0 +1,337 @@
+//! What an image is to be, for the planner in [`crate::qcow2::build`].
+
+use serde::{Deserialize, Serialize};
+
+/// A valid image, described. [`crate::qcow2::build`] turns it into bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// 2 or 3.
+    pub version: u32,
+    /// Binary logarithm of the cluster size, 9 to 21.
+    pub cluster_bits: u32,
+    /// Binary logarithm of the bits in a reference count, 0 to 6; 4 in version 2.
+    pub refcount_order: u32,
+    /// Bytes the guest sees, a multiple of 512.
+    pub virtual_size: u64,
+    /// Bytes in the header, for version 3: 104 or more, a multiple of 8. What lies
+    /// behind the known fields is filled with `header_tail`, repeated.
+    pub header_length: u32,
+    /// Bytes of the unknown fields at the end of a long header.
+    pub header_tail: Vec<u8>,
+    /// How compressed clusters are compressed.
+    pub compression: Compression,
+    /// Whether L2 entries have subclusters; needs version 3 and clusters of 16 KiB.
+    pub extended_l2: bool,
+    /// Whether the compatible feature bit for lazy refcounts is set.
+    pub lazy_refcounts: bool,
+    /// Whether the dirty bit is set. The refcounts are right all the same.
+    pub dirty: bool,
+    /// More bits of the compatible features; readers ignore them.
+    pub unknown_compatible: u64,
+    /// The external data file, if guest data lies in one.
+    pub data_file: Option<DataFile>,
+    /// The backing file.
+    pub backing: Option<Backing>,
+    /// Whether there is a feature name table.
+    pub feature_names: bool,
+    /// Unknown header extensions; their place is behind the known ones.
+    pub extensions: Vec<Extension>,
+    /// Entries in the L1 table beyond those that the virtual size needs.
+    pub extra_l1_entries: u32,
+    /// What the guest's clusters hold; those not named are unallocated. No cluster is
+    /// named twice.
+    pub clusters: Vec<Cluster>,
+    /// Internal snapshots.
+    pub snapshots: Vec<Snapshot>,
+    /// Persistent bitmaps.
+    pub bitmaps: Vec<Bitmap>,
+    /// A LUKS encryption header, whole. The contents of clusters are written as they
+    /// are given, so they are what is stored, not what the guest reads.
+    pub luks_header: Option<Vec<u8>>,
+    /// Where everything goes.
+    pub placement: Placement,
+}
+
+impl Default for Spec {
+    /// What `qemu-img create` makes of 1 MiB, without a feature name table.
+    fn default() -> Self {
+        Self {
+            version: 3,
+            cluster_bits: 16,
+            refcount_order: 4,
+            virtual_size: 1 << 20,
+            header_length: 112,
+            header_tail: Vec::new(),
+            compression: Compression::Deflate,
+            extended_l2: false,
+            lazy_refcounts: false,
+            dirty: false,
+            unknown_compatible: 0,
+            data_file: None,
+            backing: None,
+            feature_names: false,
+            extensions: Vec::new(),
+            extra_l1_entries: 0,
+            clusters: Vec::new(),
+            snapshots: Vec::new(),
+            bitmaps: Vec::new(),
+            luks_header: None,
+            placement: Placement::default(),
+        }
+    }
+}
+
+/// How compressed clusters are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Raw deflate streams, type 0 (QEMU's `zlib`).
+    Deflate,
+    /// Zstandard, type 1; needs version 3.
+    Zstd,
+}
+
+impl Compression {
+    /// The number in the header.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Deflate => 0,
+            Self::Zstd => 1,
+        }
+    }
+
+    /// The compression that a number in the header stands for.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Deflate),
+            1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// An external data file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// The name in the header extension; without, whoever opens the image says it.
+    pub name: Option<String>,
+    /// Whether it is a raw image by itself.
+    pub raw: bool,
+}
+
+/// A backing file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backing {
+    /// Its name, at most 1023 bytes.
+    pub name: String,
+    /// Its format; without, readers probe.
+    pub format: Option<String>,
+}
+
+/// A header extension.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Its type.
+    pub kind: u32,
+    /// Its data.
+    pub data: Vec<u8>,
+}
+
+/// A guest cluster and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Which one, counted from 0.
+    pub index: u64,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// How a guest cluster is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A normal data cluster.
+    Data(Pattern),
+    /// Reads as zeros without a host cluster; needs version 3.
+    Zero,
+    /// Reads as zeros, with a host cluster full of this; needs version 3.
+    ZeroAllocated(Pattern),
+    /// A compressed cluster. What does not become smaller is stored as data.
+    Compressed(Pattern),
+    /// Subclusters by bit; needs extended L2 entries. The host cluster is left out
+    /// when neither bits nor `pattern` ask for one.
+    Subclusters {
+        /// Bit x: subcluster x is allocated.
+        allocated: u32,
+        /// Bit x: subcluster x reads as zeros; not together with `allocated`.
+        zero: u32,
+        /// Contents of the host cluster; without, `allocated` must be 0.
+        pattern: Option<Pattern>,
+    },
+    /// In a snapshot: the very host cluster that the active disk has here.
+    Shared,
+}
+
+/// Contents of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pattern {
+    /// One byte, again and again. Compresses well.
+    Fill(u8),
+    /// 8-byte numbers that count up from this one. Compresses somewhat.
+    Count(u64),
+    /// Bytes of a generator with this seed. Does not compress.
+    Noise(u64),
+    /// Bytes, repeated to the length that is needed; none stand for zeros.
+    Bytes(Vec<u8>),
+}
+
+impl Pattern {
+    /// The first `len` bytes.
+    #[must_use]
+    pub fn bytes(&self, len: usize) -> Vec<u8> {
+        let words = |word: &mut dyn FnMut() -> u64| {
+            let mut bytes = Vec::with_capacity(len + 8);
+            while bytes.len() < len {
+                bytes.extend_from_slice(&word().to_le_bytes());
+            }
+            bytes.truncate(len);
+            bytes
+        };
+        match self {
+            Self::Fill(byte) => vec![*byte; len],
+            Self::Count(first) => {
+                let mut next = *first;
+                words(&mut || {
+                    next = next.wrapping_add(1);
+                    next.wrapping_sub(1)
+                })
+            }
+            Self::Noise(seed) => {
+                let mut state = *seed;
+                words(&mut || split_mix(&mut state))
+            }
+            Self::Bytes(bytes) if bytes.is_empty() => vec![0; len],
+            Self::Bytes(bytes) => bytes.iter().copied().cycle().take(len).collect(),
+        }
+    }
+}
+
+/// The next number of the SplitMix64 generator (Steele, Lea, Flood 2014).
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// An internal snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    /// Unique ID.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// When it was taken, in seconds since the Epoch.
+    pub date_sec: u32,
+    /// The part of a second of that, in nanoseconds.
+    pub date_nsec: u32,
+    /// How long the guest had run, in nanoseconds.
+    pub vm_clock_nsec: u64,
+    /// Size of its disk; without, that of the image.
+    pub disk_size: Option<u64>,
+    /// Instruction count; without, the field is left out.
+    pub icount: Option<u64>,
+    /// Unknown extra data behind the known; needs `icount`.
+    pub extra: Vec<u8>,
+    /// Saved state of a machine, stored behind its disk; empty for none.
+    pub vm_state: Vec<u8>,
+    /// What is on its disk; without, all tables and clusters are those of the active
+    /// disk.
+    pub clusters: Option<Vec<Cluster>>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            id: "1".to_owned(),
+            name: "snapshot".to_owned(),
+            date_sec: 0,
+            date_nsec: 0,
+            vm_clock_nsec: 0,
+            disk_size: None,
+            icount: None,
+            extra: Vec::new(),
+            vm_state: Vec::new(),
+            clusters: None,
+        }
+    }
+}
+
+/// A persistent bitmap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bitmap {
+    /// Its name, not empty and unlike all others.
+    pub name: String,
+    /// Binary logarithm of its granularity in bytes, 9 to 31.
+    pub granularity_bits: u8,
+    /// Whether it tracks every change (flag `auto`).
+    pub enabled: bool,
+    /// Whether it was not saved properly (flag `in_use`).
+    pub in_use: bool,
+    /// Its data, a cluster each; those not named are zeros.
+    pub clusters: Vec<BitmapCluster>,
+}
+
+/// A cluster of a bitmap's data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BitmapCluster {
+    /// All bits clear, not stored.
+    Zeros,
+    /// All bits set, not stored.
+    Ones,
+    /// Stored. Bits behind the end of the bitmap are cleared.
+    Data(Pattern),
+}
+
+/// Where the parts of an image go.
+///
+/// The parts, in their natural order: refcount table, refcount blocks, L1 table, L2
+/// tables, data, snapshot tables, bitmaps, encryption header. Part i is sorted by
+/// `order[i % order.len()]` and preceded by `gaps[i % gaps.len()]` free clusters. The
+/// header always comes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Placement {
+    /// Sort keys, used in turn; none keep the natural order.
+    pub order: Vec<u32>,
+    /// Free clusters, used in turn; none leave no gaps.
+    pub gaps: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_have_known_bytes() {
+        assert_eq!(Pattern::Fill(7).bytes(3), [7; 3]);
+        assert_eq!(
+            Pattern::Count(258).bytes(10),
+            [2, 1, 0, 0, 0, 0, 0, 0, 3, 1]
+        );
+        assert_eq!(Pattern::Bytes(vec![1, 2]).bytes(5), [1, 2, 1, 2, 1]);
+        assert_eq!(Pattern::Bytes(Vec::new()).bytes(2), [0, 0]);
+        // First output of SplitMix64 for seed 0.
+        assert_eq!(
+            Pattern::Noise(0).bytes(8),
+            0xe220_a839_7b1d_cdaf_u64.to_le_bytes()
+        );
+    }
+}

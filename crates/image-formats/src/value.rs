@@ -1,0 +1,171 @@
+//! The values of fields.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// What a field holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A number of up to 64 bits.
+    Uint(u64),
+    /// Text or raw bytes.
+    Bytes(Vec<u8>),
+}
+
+impl Value {
+    /// The number, unless the field holds bytes.
+    #[must_use]
+    pub fn as_uint(&self) -> Option<u64> {
+        match self {
+            Self::Uint(number) => Some(*number),
+            Self::Bytes(_) => None,
+        }
+    }
+
+    /// The bytes, unless the field holds a number.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Uint(_) => None,
+            Self::Bytes(bytes) => Some(bytes),
+        }
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Uint(number)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Bytes(text.as_bytes().to_vec())
+    }
+}
+
+/// Numbers in decimal; bytes as quoted text where they are text, else in hex.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uint(number) => write!(f, "{number}"),
+            Self::Bytes(bytes) => escape(bytes, f),
+        }
+    }
+}
+
+/// A decimal or `0x` number is a number (`-1` is all ones), anything else is text;
+/// `hex:` before pairs of digits gives raw bytes, `text:` keeps digits as text.
+impl FromStr for Value {
+    type Err = ValueSyntax;
+
+    fn from_str(text: &str) -> Result<Self, ValueSyntax> {
+        if let Some(digits) = text.strip_prefix("hex:") {
+            return from_hex(digits).map(Self::Bytes);
+        }
+        if let Some(text) = text.strip_prefix("text:") {
+            return Ok(text.into());
+        }
+        Ok(match parse_number(text) {
+            Some(number) => Self::Uint(number),
+            None => text.into(),
+        })
+    }
+}
+
+/// Why a text is not a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'hex:' must be followed by pairs of hexadecimal digits")]
+pub struct ValueSyntax;
+
+fn parse_number(text: &str) -> Option<u64> {
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        let all_digits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return all_digits
+            .then(|| u64::from_str_radix(digits, 16).ok())
+            .flatten();
+    }
+    if let Some(digits) = text.strip_prefix('-') {
+        let magnitude: u64 = digits.parse().ok()?;
+        return Some(magnitude.wrapping_neg());
+    }
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+fn from_hex(digits: &str) -> Result<Vec<u8>, ValueSyntax> {
+    let nibble = |digit: &u8| char::from(*digit).to_digit(16).ok_or(ValueSyntax);
+    let digits = digits.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return Err(ValueSyntax);
+    }
+    let pairs = digits.chunks_exact(2);
+    pairs
+        .map(|pair| Ok((nibble(&pair[0])? << 4 | nibble(&pair[1])?) as u8))
+        .collect()
+}
+
+/// Shows bytes as quoted text when most are printable, else as `hex:…`; long ones cut.
+fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const SHOWN: usize = 96;
+    let trimmed = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    if trimmed == 0 && !bytes.is_empty() {
+        return write!(f, "{} zero bytes", bytes.len());
+    }
+    let printable =
+        |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+    let text = &bytes[..trimmed];
+    let shown = &text[..text.len().min(SHOWN)];
+    if shown.iter().all(printable) {
+        write!(f, "\"{}\"", shown.escape_ascii())?;
+    } else {
+        f.write_str("hex:")?;
+        for byte in shown {
+            write!(f, "{byte:02x}")?;
+        }
+    }
+    if text.len() > SHOWN {
+        write!(f, "… ({} bytes)", bytes.len())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_numbers_text_and_hex() {
+        let read = |text: &str| text.parse::<Value>();
+        assert_eq!(read("12"), Ok(Value::Uint(12)));
+        assert_eq!(read("0x1F"), Ok(Value::Uint(31)));
+        assert_eq!(read("-1"), Ok(Value::Uint(u64::MAX)));
+        assert_eq!(read("raw"), Ok("raw".into()));
+        assert_eq!(read("text:12"), Ok("12".into()));
+        assert_eq!(read("hex:00fF"), Ok(Value::Bytes(vec![0, 255])));
+        assert_eq!(read("hex:0"), Err(ValueSyntax));
+        assert_eq!(read("hex:+1"), Err(ValueSyntax));
+        assert_eq!(
+            read("18446744073709551616"),
+            Ok("18446744073709551616".into())
+        );
+    }
+
+    #[test]
+    fn shows_bytes_readably() {
+        let show = |bytes: &[u8]| Value::from(bytes).to_string();
+        assert_eq!(show(b"qcow2"), "\"qcow2\"");
+        assert_eq!(show(b"dirty\0\0"), "\"dirty\"");
+        assert_eq!(show(&[0, 255]), "hex:00ff");
+        assert_eq!(show(&[0; 5]), "5 zero bytes");
+        assert_eq!(show(b""), "\"\"");
+    }
+}

@@ -1,0 +1,106 @@
+//! Image files, opened for looking into.
+
+use anyhow::{Context, Result};
+use image_formats::{AnyImage, Format, ReadAt};
+use nix::unistd::{Whence, lseek};
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file as a source of bytes. Its length is the one it had when it was opened.
+#[derive(Debug)]
+pub struct FileSource {
+    file: File,
+    len: u64,
+}
+
+impl FileSource {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is a directory.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = || format!("failed to open '{}'", path.display());
+        let file = File::open(path).with_context(failed)?;
+        let metadata = file.metadata().with_context(failed)?;
+        anyhow::ensure!(
+            !metadata.is_dir(),
+            "'{}' is a directory, not an image",
+            path.display()
+        );
+        // Block devices have no length of their own; their end can be sought.
+        let end = lseek(&file, 0, Whence::SeekEnd).ok();
+        let len = end
+            .and_then(|end| u64::try_from(end).ok())
+            .unwrap_or(metadata.len());
+        Ok(Self { file, len })
+    }
+}
+
+impl ReadAt for FileSource {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset.saturating_add(done as u64)) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        done
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn next_data(&self, offset: u64) -> Option<Range<u64>> {
+        if offset >= self.len {
+            return None;
+        }
+        let whole = Some(offset..self.len);
+        let Ok(from) = i64::try_from(offset) else {
+            return whole;
+        };
+        match lseek(&self.file, from, Whence::SeekData) {
+            Ok(start) => {
+                let end = lseek(&self.file, start, Whence::SeekHole).ok();
+                let end = end
+                    .and_then(|end| u64::try_from(end).ok())
+                    .unwrap_or(self.len);
+                Some(start.unsigned_abs()..end)
+            }
+            // No data is left.
+            Err(nix::errno::Errno::ENXIO) => None,
+            // The file system does not know.
+            Err(_) => whole,
+        }
+    }
+}
+
+/// Opens an image; without `format` the bytes say which it is.
+///
+/// # Errors
+/// When the file cannot be opened, the format is not known, or nothing marks one.
+pub fn open(path: &Path, format: Option<&str>) -> Result<AnyImage> {
+    let source = Arc::new(FileSource::open(path)?);
+    let format = match format {
+        Some(name) => Format::from_name(name).with_context(|| {
+            let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+            format!(
+                "'{name}' is not a known format; these are: {}",
+                known.join(", ")
+            )
+        })?,
+        None => Format::probe(&*source).with_context(|| {
+            format!(
+                "'{}' has the marks of no known format; name one with --format",
+                path.display()
+            )
+        })?,
+    };
+    Ok(AnyImage::open(source, format))
+}
