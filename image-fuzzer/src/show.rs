@@ -3,6 +3,7 @@
 use crate::image_file;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
+use image_formats::qcow2::records::extension_name;
 use image_formats::{AnyImage, Defect, Field, Kind, ReadAt, Value};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -35,13 +36,21 @@ const DEFECT: Style = AnsiColor::Red.on_default().bold();
 /// # Errors
 /// When the image cannot be read, has no such path, or the output cannot be written.
 pub fn run(args: &ShowArgs) -> Result<()> {
-    let image = image_file::open(&args.image, args.format.as_deref())?;
     let mut out = BufWriter::new(anstream::stdout());
-    let written = write(&image, args, &mut out).and_then(|()| Ok(out.flush()?));
+    let written = render(args, &mut out).and_then(|()| Ok(out.flush()?));
     match written {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         other => other,
     }
+}
+
+/// Shows an image on `out`, with colours.
+///
+/// # Errors
+/// When the image cannot be read, has no such path, or `out` cannot be written.
+pub fn render(args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
+    let image = image_file::open(&args.image, args.format.as_deref())?;
+    write(&image, args, out)
 }
 
 /// Whoever read the output has seen enough.
@@ -182,8 +191,9 @@ impl<'a> Tree<'a> {
             structure.clone_into(&mut self.heading);
         }
         let indent = if structure.is_empty() { "" } else { "  " };
-        if field.kind == Kind::Entry {
-            let line = format!("{indent}{name} {VALUE}{}{VALUE:#}", text(field));
+        if matches!(field.kind, Kind::Entry | Kind::Flags) {
+            let width = if field.kind == Kind::Flags { 26 } else { 0 };
+            let line = format!("{indent}{name:<width$} {VALUE}{}{VALUE:#}", text(field));
             self.entry = Some((field.path.clone(), line));
             return Ok(());
         }
@@ -232,12 +242,16 @@ impl<'a> Tree<'a> {
                 }
                 _ => String::new(),
             };
+            let (block, first) = counts.first.rsplit_once('.').unwrap_or(("", &counts.first));
+            if block != self.heading {
+                writeln!(self.out, "{HEADING}{block}{HEADING:#}")?;
+                block.clone_into(&mut self.heading);
+            }
             writeln!(
                 self.out,
-                "{}{range} {VALUE}{}{VALUE:#}",
-                counts.first, counts.value
+                "  {first}{range} {VALUE}{}{VALUE:#}",
+                counts.value
             )?;
-            self.heading.clear();
         }
         Ok(())
     }
@@ -277,6 +291,11 @@ fn text(field: &Field) -> String {
             | Kind::Checksum
             | Kind::Reserved,
         ) => format!("{number:#x}"),
+        (Value::Uint(number), Kind::Choice) if *number > 0xffff => {
+            // The types of header extensions are the only choices this large.
+            let name = u32::try_from(*number).map_or("unknown", extension_name);
+            format!("{number:#010x} ({name})")
+        }
         (value, _) => value.to_string(),
     }
 }
@@ -322,4 +341,143 @@ fn write_json(
 fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
     digits.fold("hex:".to_owned(), |all, digits| all + &digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::set::{self, SetArgs};
+    use clap::Parser;
+    use image_formats::qcow2::{Cluster, Content, Pattern, Spec, build};
+    use std::path::Path;
+
+    #[derive(clap::Parser)]
+    enum Command {
+        Show(ShowArgs),
+        Set(SetArgs),
+    }
+
+    fn image(folder: &Path) -> String {
+        let content = Content::Data(Pattern::Fill(1));
+        let clusters = vec![Cluster { index: 3, content }];
+        let spec = Spec {
+            clusters,
+            feature_names: true,
+            ..Spec::default()
+        };
+        let path = folder.join("image");
+        std::fs::write(
+            &path,
+            build(&spec).unwrap().image.bytes().to_vec(1 << 24).unwrap(),
+        )
+        .unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn run(words: &[&str]) -> Result<String> {
+        match Command::parse_from(std::iter::once("x").chain(words.iter().copied())) {
+            Command::Show(args) => {
+                let mut out = anstream::StripStream::new(Vec::new());
+                render(&args, &mut out)?;
+                Ok(String::from_utf8(out.into_inner()).unwrap())
+            }
+            Command::Set(args) => set::run(&args).map(|()| String::new()),
+        }
+    }
+
+    #[test]
+    fn shows_a_tree_and_marks_defects() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let tree = run(&["show", &image]).unwrap();
+        assert!(
+            tree.starts_with(&format!("{image}: qcow2, 393216 bytes, no defects\n")),
+            "{tree}"
+        );
+        assert!(
+            tree.contains("\n  l1_size                    1                    at 0x24\n"),
+            "{tree}"
+        );
+        assert!(
+            tree.contains("  entry[3] 0x8000000000050000  offset 0x50000  copied 1\n"),
+            "{tree}"
+        );
+        assert!(tree.contains("  entry[0] to 5 1\n"), "{tree}");
+        assert!(tree.contains("0x6803f857 (feature name table)"), "{tree}");
+
+        run(&["set", &image, "l2[0].entry[3].offset", "0x60000"]).unwrap();
+        let tree = run(&["show", &image, "--path", "l2[0].entry[3]"]).unwrap();
+        assert!(
+            tree.contains("! the cluster at 0x60000 lies behind the end of the file"),
+            "{tree}"
+        );
+        assert!(!tree.contains("header"), "{tree}");
+    }
+
+    #[test]
+    fn shows_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let out = run(&["show", &image, "--json", "--path", "header.version"]).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value["format"], "qcow2");
+        assert_eq!(value["fields"][0]["value"], 3);
+        let out = run(&["show", &image, "--json"]).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(value["fields"].as_array().unwrap().len() > 50);
+        // Contents are not listed, but can be asked for.
+        let out = run(&["show", &image, "--json", "--path", "l2[0].entry[3].data"]).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(
+            value["fields"][0]["value"]
+                .as_str()
+                .unwrap()
+                .starts_with("hex:0101")
+        );
+    }
+
+    #[test]
+    fn sets_one_field_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let mut wanted = std::fs::read(&image).unwrap();
+        for (path, value, at, bytes) in [
+            ("header.l1_size", "-1", 36, &[255; 4][..]),
+            ("header.incompatible_features.dirty", "1", 79, &[1]),
+            ("ext[0].feature[0].name", "12", 122, b"12\0\0\0\0\0\0\0"),
+        ] {
+            run(&["set", &image, path, value]).unwrap();
+            wanted[at..at + bytes.len()].copy_from_slice(bytes);
+            assert!(std::fs::read(&image).unwrap() == wanted, "{path}");
+        }
+        for (path, value, problem) in [
+            ("header.l1size", "1", "did you mean 'header.l1_size'?"),
+            ("header.l1_size", "0x100000000", "does not fit"),
+            ("header.l1_size", "many", "the field holds a number"),
+            ("header[", "1", "is not a path"),
+            ("refcount_table[0].offset", "1", "does not fit"),
+            ("ext[0].feature[0].name", "hex:0", "pairs"),
+        ] {
+            let error = run(&["set", &image, path, value]).unwrap_err().to_string();
+            assert!(error.contains(problem), "{path}: {error}");
+        }
+        assert!(std::fs::read(&image).unwrap() == wanted);
+    }
+
+    #[test]
+    fn says_what_it_cannot_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        std::fs::write(&path, "no image").unwrap();
+        let text = path.to_str().unwrap();
+        let error = |words: &[&str]| run(words).unwrap_err().to_string();
+        assert!(error(&["show", text]).contains("the marks of no known format"));
+        assert!(error(&["show", text, "-f", "qcow3"]).contains("'qcow3' is not a known format"));
+        assert!(error(&["show", "/does/not/exist"]).contains("failed to open"));
+        assert!(error(&["show", folder.path().to_str().unwrap()]).contains("directory"));
+        // Whatever the bytes, a named format shows them.
+        for format in image_formats::Format::ALL {
+            run(&["show", text, "-f", format.name()]).unwrap();
+        }
+    }
 }

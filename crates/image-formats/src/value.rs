@@ -120,7 +120,8 @@ fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if trimmed == 0 && !bytes.is_empty() {
         return write!(f, "{} zero bytes", bytes.len());
     }
-    let printable = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    let printable =
+        |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
     let text = &bytes[..trimmed];
     let shown = &text[..text.len().min(SHOWN)];
     if shown.iter().all(printable) {

@@ -21,14 +21,3 @@ pub(crate) fn qemu_img(words: &[&str], paths: &[&Path]) -> Output {
         .output()
         .unwrap()
 }
-
-/// `qemu-img check` must find neither errors nor leaks.
-pub(crate) fn check(path: &Path, what: &str) {
-    let out = qemu_img(&["check", "-f", "qcow2"], &[path]);
-    let text =
-        String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    assert!(
-        out.status.success() && text.contains("No errors were found"),
-        "{what}: {text}"
-    );
-}
