@@ -1,4 +1,25 @@
 //! Runs numbered disk-image tests and compares what they print with golden
 //! outputs: the library behind the `check` program.
 
+pub mod app;
+pub mod args;
+pub mod diff;
+pub mod dry_run;
+pub mod environment;
+pub mod exclude;
+pub mod exit;
+pub mod glob;
+pub mod golden;
+pub mod groups;
+pub mod history;
+pub mod install;
 pub mod model;
+pub mod new_test;
+pub mod plan;
+pub mod programs;
+pub mod report;
+pub mod run;
+pub mod select;
+pub mod tree;
+pub mod verdict;
+mod whole_file;

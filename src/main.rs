@@ -1,2 +1,7 @@
 //! The `check` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(check::app::main())
+}

@@ -19,12 +19,14 @@ const NEWEST: ABI = ABI::V6;
 
 /// Folders and files that programs read: themselves, their libraries, their settings.
 /// Not the whole of `/etc`, where `passwd` is.
-const READABLE: [&str; 15] = [
+const READABLE: [&str; 20] = [
     "/usr",
     "/lib",
     "/lib64",
     "/bin",
     "/sbin",
+    "/nix/store",
+    "/gnu/store",
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
     "/etc/localtime",
@@ -33,6 +35,9 @@ const READABLE: [&str; 15] = [
     "/etc/crypto-policies",
     "/etc/qemu",
     "/etc/gdb",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/services",
     "/proc",
     "/sys/devices/system",
 ];

@@ -135,7 +135,8 @@ fn a_fork_server_gives_what_plain_starts_give() {
         "{:?}",
         fork_server.notes()
     );
-    assert_eq!(fork_server.notes(), [] as [String; 0]);
+    let notes = fork_server.notes();
+    assert!(!notes.iter().any(|note| note.contains("no fork server")));
     let mut spawner = plain.plain("qemu-img");
     assert_eq!(spawner.name(), "spawn");
     let fork_seen = run_all(&mut *fork_server, &forked, QEMU_IMG);
@@ -333,6 +334,18 @@ fn growth_and_memory_of_a_run_are_measured() {
     assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
     let seen = executor.run(&bench.sh("rm file"));
     assert!(seen.disk_growth <= -(1 << 20), "{seen:?}");
+    let elsewhere = bench.folder.path().canonicalize().unwrap().join("other");
+    fs::create_dir(&elsewhere).unwrap();
+    let options = ExecOptions {
+        writable: vec![elsewhere.clone()],
+        ..bench.options()
+    };
+    let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
+    let seen = executor.run(&Request {
+        cwd: elsewhere,
+        ..bench.sh("head -c 1048576 /dev/urandom > file")
+    });
+    assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
     let seen = executor.run(&bench.sh("dd if=/dev/zero of=/dev/null bs=64M count=1"));
     assert!(seen.max_rss >= 64 << 20, "{seen:?}");
 }
@@ -362,6 +375,8 @@ fn an_image_that_names_a_canary_is_seen_to_use_it() {
     let mut executor = bench.executor("qemu-img");
     let canaries = executor.canaries().clone();
     let qcow2 = canaries.files[1].to_str().unwrap();
+    let check = executor.run(&bench.request(&["qemu-img", "check", qcow2]));
+    assert_eq!(check.end, End::Exit(0), "{check:?}");
     let create = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F"];
     let mut make = |format: &str, backing: &str, name: &str| {
         let mut words = create.to_vec();
@@ -506,4 +521,23 @@ fn gdb_shows_the_stack_of_a_crash() {
     let stack = debugger.stack(&bench.sh("kill -SEGV $$")).unwrap();
     assert!(!stack.frames.is_empty(), "{stack}");
     assert_eq!(debugger.stack(&bench.sh("exit 0")), None);
+}
+
+#[test]
+fn folders_that_are_not_ours_stay_as_they_are() {
+    let bench = Bench::new();
+    let folder = bench.folder.path().join("scratch.canary");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("thesis.txt"), "years of work").unwrap();
+    let error = for_program(Path::new("/bin/sh"), &bench.options())
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .ends_with("scratch.canary: it holds thesis.txt; remove the folder"),
+        "{error}"
+    );
+    assert!(folder.join("thesis.txt").exists());
+    assert!(!folder.join("secret.raw").exists());
 }

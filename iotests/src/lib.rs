@@ -1,1 +1,66 @@
-//! The library numbered image tests are written with, and the tests themselves.
+//! The library numbered image tests are written with.
+//!
+//! A test is a file `cases/NNN.rs`: a header (see the `testdecl` crate) and
+//!
+//! ```ignore
+//! use iotests::prelude::*;
+//!
+//! pub(crate) async fn run(t: &Test) -> Result<()> {
+//!     let img = t.create("64M").await?;
+//!     t.io(&img, ["write -P 1 0 64k", "read -P 1 0 64k"]).await?;
+//!     t.check(&img).await
+//! }
+//! ```
+//!
+//! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` says how
+//! to write one.
+
+pub mod daemon;
+pub mod env;
+pub mod filter;
+pub mod image;
+pub mod io;
+pub mod job;
+pub mod probe;
+pub mod protocol;
+pub mod qmp;
+pub mod shadow;
+pub mod steps;
+pub mod support;
+pub mod surgery;
+pub mod test;
+pub mod tool;
+pub mod words;
+pub mod wrap;
+
+pub use env::Env;
+pub use probe::Probes;
+pub use support::not_run;
+pub use test::Test;
+
+/// Everything a test usually needs.
+pub mod prelude {
+    pub use crate::daemon::{Daemon, transaction};
+    pub use crate::image::{Builder, Image};
+    pub use crate::io::Session;
+    pub use crate::job::{AtReady, Conclusion};
+    pub use crate::protocol::Server;
+    pub use crate::qmp::QmpError;
+    pub use crate::shadow::{Op, Plan, Shadow};
+    pub use crate::test::Test;
+    pub use crate::tool::{Expect, Output};
+    pub use crate::wrap::Kind;
+    pub use crate::{GIB, KIB, MIB, TIB};
+    pub use anyhow::{Context as _, Result, anyhow, bail, ensure};
+    pub use qapi::qmp;
+    pub use serde_json::{Value, json};
+}
+
+/// Bytes in a kibibyte.
+pub const KIB: u64 = 1 << 10;
+/// Bytes in a mebibyte.
+pub const MIB: u64 = 1 << 20;
+/// Bytes in a gibibyte.
+pub const GIB: u64 = 1 << 30;
+/// Bytes in a tebibyte.
+pub const TIB: u64 = 1 << 40;

@@ -66,7 +66,7 @@ pub fn become_subreaper() -> io::Result<()> {
 /// its own would find them gone.
 pub fn end_all_children(how: How, spare: &[i32]) -> Vec<LeftBehind> {
     let mut ender = Ender::new(spare);
-    ender.end(how);
+    ender.end(how, None);
     ender.ended
 }
 
@@ -102,8 +102,9 @@ impl<'a> Ender<'a> {
         }
     }
 
-    /// Ends all children, as `how` says.
-    pub(crate) fn end(&mut self, how: How) {
+    /// Ends all children, as `how` says; at once as soon as `asked` has something
+    /// to say.
+    pub(crate) fn end(&mut self, how: How, asked: Option<BorrowedFd<'_>>) {
         if self.all_gone() {
             return;
         }
@@ -114,7 +115,7 @@ impl<'a> Ender<'a> {
                 // One that is stopped would never see the signal.
                 send(process.pid, Signal::SIGCONT);
             }
-            if self.wait_all(Instant::now() + grace, None) == Woken::AllGone {
+            if self.wait_all(Instant::now() + grace, asked) == Woken::AllGone {
                 return;
             }
         }

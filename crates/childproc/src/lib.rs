@@ -9,16 +9,30 @@
 //!
 //! * [`become_subreaper`], [`descendants`] and [`end_all_children`] alone, for a
 //!   worker process that starts programs in its own way;
-//! * the whole: a keeper process that starts and supervises programs for a
+//! * the whole, [`Keeper`]: a process that starts and supervises programs for a
 //!   caller with many threads, and outlives it for as long as it takes to clean
 //!   up after it.
 //!
 //! Only Linux has subreapers, and so this is for Linux.
 
+mod child;
 mod end;
+mod exec;
+mod keeper;
+mod mounts;
 mod proc;
+mod spec;
+mod stacks;
+mod supervisor;
 mod sys;
+mod wire;
 
+pub use child::Child;
 pub use end::{How, LeftBehind, become_subreaper, end_all_children};
+pub use keeper::{Keeper, Streams};
+pub use mounts::{Mount, mounts_below, unmount};
+pub use nix::sys::resource::Resource;
 pub use proc::{Process, descendants};
+pub use spec::{Done, Event, Limit, Spec};
+pub use stacks::stacks;
 pub use sys::Status;

@@ -83,3 +83,12 @@ pub(crate) fn ticks_per_second() -> u32 {
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u32::try_from(ticks).ok().filter(|&t| t > 0).unwrap_or(100)
 }
+
+/// Waits for the end of the child `pid`, which is about to come.
+pub(crate) fn wait_for(pid: i32) {
+    let mut status = 0;
+    // SAFETY: `status` is a live integer the call writes to.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}

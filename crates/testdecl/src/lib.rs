@@ -60,6 +60,66 @@ pub const KEYS: &[(&str, &str)] = &[
     ("timeout", "seconds it may take in place of the default"),
 ];
 
+/// The words `needs:` may have, each with what it asks for. A word that ends in
+/// `:` or `=` goes on with a name or version.
+pub const NEEDS: &[(&str, &str)] = &[
+    ("qemu-img", "the program"),
+    ("qemu-io", "the program"),
+    ("qemu-nbd", "the program"),
+    ("qemu-storage-daemon", "the program"),
+    ("qemu-system", "an emulator"),
+    (
+        "fuse",
+        "FUSE exports: storage daemon, /dev/fuse, fusermount3",
+    ),
+    ("backing", "a format with backing files"),
+    (
+        "rebase",
+        "a format that can change its backing file (rebase, stream)",
+    ),
+    ("snapshots", "a format with internal snapshots"),
+    ("check", "a format that `qemu-img check` checks"),
+    (
+        "resize",
+        "images that can be resized, over this protocol too",
+    ),
+    ("growing", "files that grow, over this protocol too"),
+    ("discard", "a format that gives clusters back"),
+    ("compress", "a format with compressed clusters anywhere"),
+    ("bitmaps", "a format that keeps dirty bitmaps"),
+    ("zstd", "qcow2 with zstd"),
+    ("extended_l2", "qcow2 with subclusters"),
+    ("data_file", "qcow2 with external data files"),
+    ("luks", "the luks driver"),
+    ("tls", "certtool, to make certificates"),
+    ("gdb", "gdb"),
+    ("sparse", "a file system with holes"),
+    ("not-wrapped", "no gdb or valgrind around the programs"),
+    ("driver:", "a block driver, such as driver:quorum"),
+    (
+        "option:",
+        "a creation option of the format, such as option:subformat",
+    ),
+    ("qemu-img:", "a subcommand, such as qemu-img:bitmap"),
+    (
+        "device:",
+        "a device of the emulator, such as device:virtio-blk-pci",
+    ),
+    ("qemu>=", "a version, such as qemu>=8.1"),
+];
+
+/// Whether `word` may stand in `needs:`.
+#[must_use]
+pub fn is_need(word: &str) -> bool {
+    NEEDS.iter().any(|(name, _)| {
+        if name.ends_with([':', '=']) {
+            word.len() > name.len() && word.starts_with(name)
+        } else {
+            word == *name
+        }
+    })
+}
+
 impl Decl {
     /// Reads the header of `source`: comment lines from the top (a `#!` line and
     /// blank lines are passed over) up to the first line that is no comment.
@@ -125,6 +185,37 @@ impl Decl {
     pub fn timeout(&self) -> Option<Duration> {
         let secs: u64 = self.get("timeout")?.first()?.parse().ok()?;
         (secs > 0).then(|| Duration::from_secs(secs))
+    }
+
+    /// Everything wrong with this header as that of one of our own tests, a line
+    /// each: no sentence, no groups, unknown keys or needs, a bad time-out.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.summary.is_empty() {
+            problems.push("its header does not say what it tests".to_owned());
+        }
+        if self.groups().is_empty() {
+            problems.push("its header has no `group:` line".to_owned());
+        }
+        problems.extend(self.unknown_keys().map(|key| {
+            let known: Vec<&str> = KEYS.iter().map(|(k, _)| *k).collect();
+            format!(
+                "its header has an unknown key '{key}' (known: {})",
+                known.join(", ")
+            )
+        }));
+        problems.extend(self.all("needs").filter(|w| !is_need(w)).map(|word| {
+            let known: Vec<&str> = NEEDS.iter().map(|(k, _)| *k).collect();
+            format!(
+                "its header needs an unknown '{word}' (known: {})",
+                known.join(", ")
+            )
+        }));
+        if self.get("timeout").is_some() && self.timeout().is_none() {
+            problems.push("its `timeout:` is no whole number of seconds above 0".to_owned());
+        }
+        problems
     }
 
     /// Keys that [`KEYS`] does not know.
@@ -204,6 +295,21 @@ mod tests {
         assert_eq!(d.summary, "Shows info.");
         assert_eq!(d.groups(), ["quick"]);
         assert_eq!(d.unknown_keys().collect::<Vec<_>>(), ["tmeout"]);
+    }
+
+    #[test]
+    fn problems_name_what_is_wrong() {
+        assert_eq!(Decl::parse(HEADER).problems(), Vec::<String>::new());
+        let bad = "# Asks.\n#\n# grop: a\n# needs: zstd driver: qemu>=8 foo\n# timeout: 0\n";
+        let problems = Decl::parse(bad).problems();
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        for (problem, word) in
+            problems
+                .iter()
+                .zip(["group", "'grop'", "'driver:'", "'foo'", "timeout"])
+        {
+            assert!(problem.contains(word), "{problem}");
+        }
     }
 
     #[test]

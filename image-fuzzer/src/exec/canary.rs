@@ -53,11 +53,20 @@ impl Coop {
 
     /// Makes the folder with its files and starts to watch it.
     fn new(folder: PathBuf) -> io::Result<Self> {
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
         fs::create_dir_all(&folder)?;
+        // What a fuzzer that was killed has left is ours; anything else is not.
+        for entry in fs::read_dir(&folder)? {
+            let name = entry?.file_name();
+            if ![RAW, QCOW2, SOCKET].iter().any(|ours| name == *ours) {
+                let text = format!("it holds {}; remove the folder", name.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
+        }
         let socket = folder.join(SOCKET);
+        // A socket that nobody listens to any more still takes up its name.
+        if socket.exists() {
+            fs::remove_file(&socket)?;
+        }
         // A path can be too long for the address of a socket: then there is none.
         let unix = UnixListener::bind(&socket).ok();
         if let Some(unix) = &unix {
@@ -155,7 +164,10 @@ impl Coop {
 impl Drop for Coop {
     fn drop(&mut self) {
         // Nobody is left to tell; a folder that stays is seen and harmless.
-        let _ = fs::remove_dir_all(&self.folder);
+        for file in self.files.iter().chain([&self.socket]) {
+            let _ = fs::remove_file(file);
+        }
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 

@@ -139,14 +139,20 @@ struct Child<'a> {
     descriptors: [RawFd; 6],
 }
 
-/// Exit statuses of a child that did not become a server; only ever seen in notes.
+/// Exit statuses of a child that did not become a server: numbers that programs do not use
+/// for anything.
 mod status {
     pub(super) const USER: i32 = 110;
     pub(super) const NETWORK: i32 = 111;
-    pub(super) const DESCRIPTORS: i32 = 112;
+    pub(super) const PROC: i32 = 112;
     pub(super) const LANDLOCK: i32 = 113;
-    pub(super) const EXEC: i32 = 114;
-    pub(super) const PROC: i32 = 115;
+    pub(super) const DESCRIPTORS: i32 = 114;
+    pub(super) const EXEC: i32 = 115;
+}
+
+/// Whether a server that exited with this status could not enter its sandbox.
+pub(super) fn is_of_sandbox(status: i32) -> bool {
+    (status::USER..=status::LANDLOCK).contains(&status)
 }
 
 impl<'a> Child<'a> {

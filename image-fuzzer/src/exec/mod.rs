@@ -23,6 +23,7 @@ use std::time::Duration;
 pub use canary::SECRET;
 pub(crate) use launch::landlock_version;
 use program::Program;
+pub use program::find as find_program;
 use served::{How, Served};
 
 /// One run of the executor's program.
@@ -73,7 +74,8 @@ pub struct Limits {
     pub processes: usize,
     /// Bytes of standard output and of standard error, each. What is captured is cut off there.
     pub output: usize,
-    /// Bytes of disk the run may add to the scratch folder, counted in allocated blocks.
+    /// Bytes of disk the run may add to the scratch folder, and to its working directory where
+    /// that is another writable one, counted in allocated blocks.
     pub disk_growth: u64,
 }
 
@@ -136,10 +138,12 @@ pub struct Observation {
     /// Processor time, user and system, of the program and of those of its children that it
     /// waited for.
     pub cpu: Duration,
-    /// The largest resident set of any process of the run, in bytes.
+    /// The largest resident set of any process of the run, in bytes. A program that is
+    /// started anew begins with what this process had when the executor was made, as the
+    /// kernel counts.
     pub max_rss: u64,
-    /// Bytes allocated in the scratch folder after the run less those before; negative when
-    /// the run freed some.
+    /// Bytes allocated after the run less those before, in the folders that
+    /// [`Limits::disk_growth`] is about; negative when the run freed some.
     pub disk_growth: i64,
     /// The sanitizer's report, where the program was built with one and it had something to say.
     pub sanitizer: Option<Vec<u8>>,
@@ -274,8 +278,8 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
 
 /// Tries a fork server in a program, and compares what it says with a plain start.
 fn fork_server(program: Program) -> Result<Served, String> {
-    if !program::is_elf(program.path()) {
-        return Err("it is a script".into());
+    if let Some(why) = program::not_preloadable(program.path()) {
+        return Err(why.into());
     }
     let library = program::library().map_err(|e| e.to_string())?;
     let name = program::usual_name(program.path()).to_owned();

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::canary::Coop;
 use super::sanitizer::Reports;
 use super::served::How;
-use super::{ExecError, ExecOptions, Request};
+use super::{ExecError, ExecOptions, Request, watch};
 use crate::sandbox::Reach;
 
 /// Where programs find other programs, the same everywhere.
@@ -82,6 +82,18 @@ impl Program {
         &self.options.scratch
     }
 
+    /// Bytes allocated in the scratch folder, and in `cwd` where that is another that the
+    /// program may write in.
+    pub(super) fn allocated(&self, cwd: &Path) -> u64 {
+        let ExecOptions {
+            scratch, writable, ..
+        } = &self.options;
+        let elsewhere =
+            !cwd.starts_with(scratch) && writable.iter().any(|folder| cwd.starts_with(folder));
+        let other = if elsewhere { watch::allocated(cwd) } else { 0 };
+        watch::allocated(scratch) + other
+    }
+
     pub(super) fn sandboxed(&self) -> bool {
         self.options.sandbox
     }
@@ -109,9 +121,7 @@ impl Program {
     /// What the program may reach beyond the system's own.
     pub(super) fn reach(&self, how: &How) -> Reach {
         let mut read = self.options.readable.clone();
-        // Programs that are not installed have their libraries and data beside them.
-        read.push(self.path.clone());
-        read.extend(self.path.parent().map(Path::to_owned));
+        read.extend(surroundings(&self.path));
         if let How::Fork { library } = how {
             read.push(library.clone());
         }
@@ -121,6 +131,22 @@ impl Program {
         write.extend(self.reports.folder().map(Path::to_owned));
         Reach { read, write }
     }
+}
+
+/// Where a program's own libraries and data are: beside it in a build tree, and beside its
+/// `bin` where it is installed below a prefix of its own.
+fn surroundings(program: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![program.to_owned()];
+    let Some(folder) = program.parent() else {
+        return folders;
+    };
+    folders.push(folder.to_owned());
+    if let (Some("bin" | "sbin"), Some(prefix)) =
+        (folder.file_name().and_then(OsStr::to_str), folder.parent())
+    {
+        folders.extend(["lib", "lib64", "libexec", "share"].map(|name| prefix.join(name)));
+    }
+    folders
 }
 
 /// Puts variables into an environment, in place of those of the same name.
@@ -134,7 +160,11 @@ fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
 }
 
 /// The file of a program: a name without a slash is looked for in `PATH`.
-fn find(program: &Path) -> io::Result<PathBuf> {
+///
+/// # Errors
+///
+/// There is none, or it is not executable.
+pub fn find(program: &Path) -> io::Result<PathBuf> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
         return executable(program);
     }
@@ -174,15 +204,90 @@ pub(super) fn library() -> io::Result<PathBuf> {
         })
 }
 
-/// Whether a file is a program in itself, not a script for another.
-pub(super) fn is_elf(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    fs::File::open(path)
-        .and_then(|mut file| io::Read::read_exact(&mut file, &mut magic))
-        .is_ok_and(|()| &magic == b"\x7fELF")
+/// Why nothing can be loaded into a program before it starts: it is a script for another, or
+/// it has all its libraries in itself and no loader. `None` where it can, or the file is of
+/// a kind that is not looked into.
+pub(super) fn not_preloadable(path: &Path) -> Option<&'static str> {
+    const HEADERS: u64 = 64 << 10;
+    let mut head = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    io::Read::read_to_end(&mut io::Read::take(file, HEADERS), &mut head).ok()?;
+    if !head.starts_with(b"\x7fELF") {
+        return Some("it is a script");
+    }
+    (is_dynamic(&head) == Some(false)).then_some("it is statically linked")
+}
+
+/// Whether a 64-bit little-endian ELF file names a loader (`PT_INTERP`); `None` for other
+/// files. See elf(5).
+fn is_dynamic(head: &[u8]) -> Option<bool> {
+    const PT_INTERP: u32 = 3;
+    if head.get(4..6)? != [2, 1] {
+        return None;
+    }
+    let half = |at: usize| {
+        Some(usize::from(u16::from_le_bytes(
+            *head.get(at..)?.first_chunk()?,
+        )))
+    };
+    let table = u64::from_le_bytes(*head.get(32..)?.first_chunk()?);
+    let (size, count) = (half(54)?, half(56)?);
+    for number in 0..count {
+        let at = usize::try_from(table).ok()?.checked_add(number * size)?;
+        if u32::from_le_bytes(*head.get(at..)?.first_chunk()?) == PT_INTERP {
+            return Some(true);
+        }
+    }
+    Some(false)
 }
 
 /// The name that a program is usually called by.
 pub(super) fn usual_name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or(path.as_os_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_cannot_be_preloaded_are_told() {
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(not_preloadable(&own), None);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        assert_eq!(not_preloadable(&path), Some("it is a script"));
+        // An ELF file without program headers has none that names a loader.
+        let mut head = vec![0; 64];
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        fs::write(&path, &head).unwrap();
+        assert_eq!(not_preloadable(&path), Some("it is statically linked"));
+        // One that is cut off, or whose table lies outside, is left to be tried.
+        head[56] = 1;
+        head[39] = 0xff;
+        fs::write(&path, &head).unwrap();
+        assert_eq!(not_preloadable(&path), None);
+        assert_eq!(is_dynamic(b"\x7fELF\x02\x01"), None);
+    }
+
+    #[test]
+    fn a_prefix_has_its_libraries_beside_bin() {
+        let tree = surroundings(Path::new("/src/build/qemu-img"));
+        assert_eq!(
+            tree,
+            ["/src/build/qemu-img", "/src/build"].map(PathBuf::from)
+        );
+        let installed = surroundings(Path::new("/opt/q/bin/qemu-img"));
+        assert!(installed.contains(&PathBuf::from("/opt/q/lib64")));
+        assert!(!installed.contains(&PathBuf::from("/opt/q")));
+    }
+
+    #[test]
+    fn later_variables_take_the_place_of_earlier_ones() {
+        let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let mut env = vec![pair("A", "1"), pair("B", "2")];
+        add(&mut env, &[pair("B", "3"), pair("C", "4")]);
+        assert_eq!(env, [pair("A", "1"), pair("B", "3"), pair("C", "4")]);
+    }
 }

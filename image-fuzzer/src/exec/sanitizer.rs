@@ -1,9 +1,11 @@
 //! Reports of sanitizers: told to go into a folder, and picked up from there.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bstr::ByteSlice;
 
@@ -18,6 +20,9 @@ const KINDS: [(&str, &str, &str); 4] = [
     ("__tsan_init", "TSAN_OPTIONS", ""),
     ("__msan_init", "MSAN_OPTIONS", ""),
 ];
+
+/// How the names of report files begin; the sanitizer adds a process id.
+const REPORT: &str = "report";
 
 /// How reports begin, where a program sends them to its standard error all the same.
 const MARKS: [&str; 6] = [
@@ -40,11 +45,9 @@ pub(super) struct Reports {
 impl Reports {
     /// Looks whether the program has a sanitizer, and makes a folder for its reports if so.
     pub(super) fn new(program: &Path, folder: PathBuf) -> io::Result<Self> {
-        let file = fs::read(program)?;
-        let kinds: Vec<_> = KINDS
-            .iter()
-            .filter(|(symbol, ..)| file.contains_str(symbol))
-            .collect();
+        let found = built_with(program)?;
+        let kinds = KINDS.iter().zip(found).filter(|(_, found)| *found);
+        let kinds: Vec<_> = kinds.map(|(kind, _)| kind).collect();
         if kinds.is_empty() {
             return Ok(Self {
                 folder: None,
@@ -55,7 +58,7 @@ impl Reports {
         let mut env = Vec::new();
         for (_, variable, settings) in kinds {
             let mut value = OsString::from("log_path=");
-            value.push(folder.join("report"));
+            value.push(folder.join(REPORT));
             if !settings.is_empty() {
                 value.push(":");
                 value.push(settings);
@@ -91,7 +94,14 @@ impl Reports {
         let Some(entries) = self.folder.as_ref().and_then(|f| fs::read_dir(f).ok()) else {
             return Vec::new();
         };
-        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        let ours = |entry: &fs::DirEntry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(REPORT.as_bytes())
+        };
+        let entries = entries.flatten().filter(ours);
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
         paths.sort();
         let mut report = Vec::new();
         for path in paths {
@@ -105,11 +115,26 @@ impl Reports {
 
 impl Drop for Reports {
     fn drop(&mut self) {
+        self.take_files();
         if let Some(folder) = &self.folder {
             // A folder that stays is seen and harmless.
-            let _ = fs::remove_dir_all(folder);
+            let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// Which of [`KINDS`] a program was built with. Each program is searched once, however many
+/// executors there are.
+fn built_with(program: &Path) -> io::Result<[bool; KINDS.len()]> {
+    static KNOWN: Mutex<BTreeMap<PathBuf, [bool; KINDS.len()]>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(program) {
+        return Ok(*found);
+    }
+    let file = fs::read(program)?;
+    let found = KINDS.map(|(symbol, ..)| file.contains_str(symbol));
+    known.insert(program.to_owned(), found);
+    Ok(found)
 }
 
 /// The part of `stderr` from the line on where a report begins.

@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,8 +19,11 @@ use super::program::Program;
 use super::server::Server;
 use super::{Canaries, End, ExecError, Executor, Limit, Limits, Observation, Request, watch};
 
-/// How often a run that takes long is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How often a run that takes long is looked at. Most have ended before the first time.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How soon it is looked for processes that were started while others were ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// How long processes that were sent SIGKILL may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -89,6 +92,10 @@ impl Served {
             &self.how,
             [&self.input, &self.output, &self.error],
         )?;
+        if server.is_open() && self.sandbox.is_empty() {
+            let sandbox = server.sandbox();
+            self.notes.push(format!("the sandbox has a gap: {sandbox}"));
+        }
         self.sandbox = server.sandbox().to_owned();
         self.canaries = self.program.coop().names(server.tcp().is_some());
         self.server = Some(server);
@@ -114,7 +121,7 @@ impl Served {
         self.prepare_files(request)?;
         // Whoever looked at a canary between the runs is not the program.
         self.program.coop().touched();
-        let before = watch::allocated(self.program.scratch());
+        let before = self.program.allocated(&request.cwd);
         self.send(&message)?;
         let Some(server) = &mut self.server else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -124,6 +131,7 @@ impl Served {
             program: &self.program,
             files: [&self.output, &self.error],
             limits: &request.limits,
+            cwd: &request.cwd,
             before,
             touched: BTreeSet::new(),
             ended_by_us: None,
@@ -140,7 +148,7 @@ impl Served {
         let bound = request.limits.output;
         let (stdout, too_much_out) = take(&mut self.output, bound)?;
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
-        let after = watch::allocated(self.program.scratch());
+        let after = self.program.allocated(&request.cwd);
         let mut seen = Observation {
             end: ended_by_us.unwrap_or_else(|| end_of(&reply, request)),
             sanitizer: self.program.reports().take(&stderr, bound),
@@ -228,6 +236,8 @@ struct Watched<'a> {
     program: &'a Program,
     files: [&'a File; 2],
     limits: &'a Limits,
+    cwd: &'a Path,
+    /// Bytes allocated before it began.
     before: u64,
     touched: BTreeSet<PathBuf>,
     /// Why we ended it.
@@ -238,30 +248,28 @@ impl Watched<'_> {
     /// Waits for the end of the program, and sees to it that it comes.
     fn until_ended(&mut self) -> io::Result<Reply> {
         let deadline = Instant::now() + self.limits.wall;
+        let mut gone_by = None;
         loop {
-            let until = match self.ended_by_us {
-                None => deadline.min(Instant::now() + LOOK_EVERY),
-                Some(_) => deadline + GONE_WITHIN,
-            };
-            if self.wait(until)? {
+            let look = Instant::now() + LOOK_EVERY;
+            if self.wait(gone_by.map_or(deadline.min(look), |_| look))? {
                 return self.server.reply(Kind::Ended);
             }
             let now = Instant::now();
-            if self.ended_by_us.is_some() {
-                if now < deadline + GONE_WITHIN {
+            if gone_by.is_none() {
+                self.ended_by_us = if now >= deadline {
+                    Some(End::TimedOut)
+                } else {
+                    self.over_limit()?.map(End::OverLimit)
+                };
+                if self.ended_by_us.is_none() {
                     continue;
                 }
+            }
+            if now > *gone_by.get_or_insert(now + GONE_WITHIN) {
                 return Err(io::Error::other("a killed program does not end"));
             }
-            let reason = if now >= deadline {
-                Some(End::TimedOut)
-            } else {
-                self.over_limit()?.map(End::OverLimit)
-            };
-            if reason.is_some() {
-                self.ended_by_us = reason;
-                watch::kill_below(self.server.pid())?;
-            }
+            // Again each time: what was just being started may have been missed.
+            watch::kill_below(self.server.pid())?;
         }
     }
 
@@ -299,7 +307,7 @@ impl Watched<'_> {
             }
         }
         let usage = watch::usage(self.server.pid())?;
-        let growth = watch::allocated(self.program.scratch()).saturating_sub(self.before);
+        let growth = self.program.allocated(self.cwd).saturating_sub(self.before);
         Ok(if usage.memory > self.limits.memory {
             Some(Limit::Memory)
         } else if usage.processes > self.limits.processes {
@@ -321,7 +329,7 @@ impl Watched<'_> {
                 names = killed;
             }
             // What forked while it was looked for is found the next time round.
-            if self.wait(Instant::now() + LOOK_EVERY)? {
+            if self.wait(Instant::now() + LOOK_AGAIN)? {
                 self.server.reply(Kind::Swept)?;
                 // A run that we ended had no chance to end its own.
                 let ours = self.ended_by_us.is_some();

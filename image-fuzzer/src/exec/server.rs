@@ -27,24 +27,37 @@ pub(super) struct Server {
     pid: i32,
     control: UnixStream,
     sandbox: String,
+    /// Whether files or the network are not bounded though they should be.
+    open: bool,
     /// The TCP canary in the server's network.
     tcp: Option<OwnedFd>,
+    /// Whether it was ended and waited for.
+    ended: bool,
 }
 
 impl Server {
     /// Starts a server with the strongest name spaces that can be had.
     pub(super) fn start(program: &Program, how: &How, files: [&File; 3]) -> io::Result<Self> {
-        let mut last = None;
+        let mut last = io::ErrorKind::Unsupported.into();
         for namespaces in choices(program.sandboxed()) {
-            match Self::start_in(program, how, files, namespaces) {
+            let server = match Self::launch(program, how, files, namespaces) {
+                Ok(server) => server,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            match server.come_up(namespaces) {
                 Ok(server) => return Ok(server),
-                Err(error) => last = Some(error),
+                Err(Failure::Sandbox(error)) => last = error,
+                // Name spaces are not to blame, and each try starts the program.
+                Err(Failure::Program(error)) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
+        Err(last)
     }
 
-    fn start_in(
+    fn launch(
         program: &Program,
         how: &How,
         [input, output, error]: [&File; 3],
@@ -85,18 +98,54 @@ impl Server {
         })?;
         // With our copy closed, the end of the server shows as the end of the stream.
         drop(theirs);
-        let mut server = Self {
+        Ok(Self {
             pid,
             control: ours,
             sandbox: describe(program.sandboxed(), ruleset.is_some(), namespaces),
+            open: program.sandboxed() && !(ruleset.is_some() && namespaces.network),
             tcp: None,
+            ended: false,
+        })
+    }
+
+    /// Waits until the server is up.
+    fn come_up(mut self, namespaces: Namespaces) -> Result<Self, Failure> {
+        let mut up = || -> io::Result<()> {
+            self.control.set_read_timeout(Some(UP_WITHIN))?;
+            if namespaces.network {
+                self.tcp = Some(launch::receive_listener(&self.control)?);
+            }
+            self.reply(Kind::Ready).map(drop)
         };
-        server.control.set_read_timeout(Some(UP_WITHIN))?;
-        if namespaces.network {
-            server.tcp = Some(launch::receive_listener(&server.control)?);
+        match up() {
+            Ok(()) => Ok(self),
+            Err(error) => Err(match self.end() {
+                Ok(WaitStatus::Exited(_, status)) if launch::is_of_sandbox(status) => {
+                    Failure::Sandbox(error)
+                }
+                _ => Failure::Program(error),
+            }),
         }
-        server.reply(Kind::Ready)?;
-        Ok(server)
+    }
+
+    /// Ends the server with all below it, and says how it ended. One that was about to end
+    /// by itself still says so.
+    fn end(&mut self) -> nix::Result<WaitStatus> {
+        if self.ended {
+            // Its number may be another's by now.
+            return Err(nix::Error::ECHILD);
+        }
+        self.ended = true;
+        // What is below it first: without a name space of their own they would live on.
+        let _ = watch::kill_below(self.pid);
+        let pid = Pid::from_raw(self.pid);
+        let _ = kill(pid, Signal::SIGKILL);
+        loop {
+            match waitpid(pid, None) {
+                Ok(WaitStatus::Stopped(..)) | Err(nix::Error::EINTR) => {}
+                ended => return ended,
+            }
+        }
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -109,6 +158,11 @@ impl Server {
 
     pub(super) fn control_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    /// Whether a part of the sandbox that was asked for could not be had.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
     }
 
     pub(super) fn tcp(&self) -> Option<&OwnedFd> {
@@ -131,15 +185,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What is below it first: without a name space of their own they would live on.
-        let _ = watch::kill_below(self.pid);
-        let pid = Pid::from_raw(self.pid);
-        let _ = kill(pid, Signal::SIGKILL);
-        while matches!(
-            waitpid(pid, None),
-            Ok(WaitStatus::Stopped(..)) | Err(nix::Error::EINTR)
-        ) {}
+        // How it ended tells nothing any more.
+        let _ = self.end();
     }
+}
+
+/// Why a server did not come up.
+enum Failure {
+    /// It could not enter its sandbox.
+    Sandbox(io::Error),
+    /// The program does not become a server.
+    Program(io::Error),
 }
 
 /// Name spaces to try, best first. Without a user name space they are root's alone; inside a

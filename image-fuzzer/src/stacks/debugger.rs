@@ -7,7 +7,7 @@ use std::time::Duration;
 use bstr::ByteSlice;
 
 use super::frame::{Frame, Stack, file, function};
-use crate::exec::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
+use crate::exec::{ExecError, ExecOptions, Executor, Limits, Request, find_program, for_program};
 
 /// What gdb is told: be quiet, ask nothing, fetch nothing, and show the stack of the thread
 /// that got the signal and where the program's files are mapped.
@@ -44,6 +44,10 @@ impl Debugger {
     ///
     /// gdb is not installed, or no executor can be made for it.
     pub fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
+        let program = find_program(program).map_err(|source| ExecError::Program {
+            program: program.to_owned(),
+            source,
+        })?;
         let mut options = options.clone();
         // gdb reads the program from outside the sandbox's usual places.
         options
@@ -52,7 +56,7 @@ impl Debugger {
         options.fork_server = false;
         Ok(Self {
             gdb: for_program(Path::new("gdb"), &options)?,
-            program: program.to_owned(),
+            program,
         })
     }
 

@@ -1,0 +1,62 @@
+# What can be made; 'make help' says it.
+
+# How much 'make check-block' runs: quick, slow or thorough.
+SPEED ?= quick
+# More options for ./check, such as ARGS='-j 4 --html report'.
+ARGS ?=
+# How long 'make fuzz' runs, in seconds.
+DURATION ?= 60
+
+.PHONY: help deps check-block check fuzz bench
+
+help:
+	@echo 'make deps                      install the packages the tests need'
+	@echo 'make check-block               qcow2 tests of group auto'
+	@echo 'make check-block SPEED=slow      and all other qcow2 tests, and raw'
+	@echo 'make check-block SPEED=thorough  and luks, nbd, parallels, qed, vdi, vhdx, vmdk, vpc'
+	@echo 'make check-block-DRIVER        every test for one format or protocol'
+	@echo "                               (ARGS='...' adds options of ./check)"
+	@echo 'make check                     the tests of this project itself'
+	@echo 'make fuzz [DURATION=SECONDS]   look for images that break the image tools'
+	@echo 'make bench                     measure what the runner itself costs'
+
+deps:
+	@scripts/deps.sh
+
+ifeq ($(SPEED),quick)
+check-block: runs = '-qcow2 -g auto'
+else ifeq ($(SPEED),slow)
+check-block: runs = '--formats qcow2,raw'
+else ifeq ($(SPEED),thorough)
+check-block: runs = '--formats qcow2,raw,luks,parallels,qed,vdi,vhdx,vmdk,vpc' '-raw -nbd'
+else
+check-block: runs = $(error SPEED is '$(SPEED)', not quick, slow or thorough)
+endif
+
+# Every run is made, also after one has failed.
+check-block: deps-there
+	@status=0; \
+	for run in $(runs); do ./check $$run $(ARGS) || status=$$?; done; \
+	exit $$status
+
+check-block-%: deps-there
+	@./check -$* $(ARGS)
+
+# Packages are looked for where a program is missing; what cannot be had is not
+# asked for again until 'make deps'.
+.PHONY: deps-there
+deps-there:
+	@mkdir -p target
+	@for tool in cc qemu-img qemu-io qemu-nbd qemu-storage-daemon; do \
+	    command -v $$tool >/dev/null || rm -f target/.deps; \
+	done
+	@[ -e target/.deps ] || { scripts/deps.sh; touch target/.deps; }
+
+check: deps-there
+	cargo test --workspace
+
+fuzz: deps-there
+	cargo run --release --quiet -p image-fuzzer -- -d $(DURATION) $(ARGS)
+
+bench:
+	cargo bench -p check

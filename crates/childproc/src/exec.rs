@@ -1,0 +1,321 @@
+//! Forking, and becoming another program.
+#![allow(unsafe_code)] // fork and what a child does before exec; reasons below.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use nix::fcntl::OFlag;
+use nix::unistd::{ForkResult, fork, pipe2};
+
+use crate::spec::Order;
+
+/// The status of a process of ours that panicked; 0 and signals mean otherwise.
+const PANICKED: i32 = 70;
+
+/// Signals whose treatment a program should find as a shell gives it, however
+/// ours was started.
+const RESET: [i32; 12] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGCHLD,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// Runs `body` in a forked process, which ends with it: with status 0, without
+/// running destructors or handlers of the caller. Gives its process id.
+///
+/// The caller may have threads. They do not exist in the child, and a lock that
+/// one of them holds there stays held: `body` uses memory (glibc makes its
+/// allocator usable in the child) and system calls, but no stdio, no
+/// environment and no locks from before.
+///
+/// # Errors
+///
+/// The system has no room for another process.
+pub(crate) fn fork_into(body: impl FnOnce()) -> io::Result<i32> {
+    // SAFETY: the child runs `body` alone, which keeps to the rules above, and
+    // leaves by `_exit`, so nothing of the caller's is run or dropped twice.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child.as_raw()),
+        ForkResult::Child => {
+            let ended = catch_unwind(AssertUnwindSafe(body));
+            let status = if ended.is_ok() { 0 } else { PANICKED };
+            // SAFETY: `_exit` takes an integer and does not come back.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Closes every descriptor but 0, 1, 2 and `keep`.
+pub(crate) fn close_all_but(keep: RawFd) {
+    let close = |first: RawFd, last: libc::c_uint| {
+        if let Ok(first) = libc::c_uint::try_from(first)
+            && first <= last
+        {
+            // SAFETY: only called in a child that was forked for it and uses no
+            // descriptor from before but `keep`; their owners are not run there.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    };
+    if let Ok(keep_unsigned) = libc::c_uint::try_from(keep) {
+        close(3, keep_unsigned.saturating_sub(1));
+    }
+    close(keep + 1, libc::c_uint::MAX);
+}
+
+/// Closes a descriptor in a process that was just forked and never drops its
+/// owner.
+pub(crate) fn close_in_child(fd: RawFd) {
+    // SAFETY: the process ends by `_exit`, so that the owner is not dropped, and
+    // does not use it.
+    unsafe { libc::close(fd) };
+}
+
+/// What the program finds as stdin, stdout and stderr.
+#[derive(Debug)]
+pub(crate) struct Stdio {
+    /// `None`: what the supervisor has, `/dev/null`.
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+/// Which step on the way to the program failed.
+const STEPS: [&str; 4] = [
+    "failed to set its limits",
+    "failed to enter its directory",
+    "failed to take the terminal",
+    "failed to start",
+];
+
+/// Starts the program that `order` asks for, as a child. Gives its process id
+/// once it really runs, else what failed.
+///
+/// # Errors
+///
+/// Words for a person: the step, the path and the system's reason.
+pub(crate) fn start(order: &Order, stdio: &Stdio) -> Result<i32, String> {
+    let program = order.program.to_string_lossy();
+    let prepared = Prepared::new(order)
+        .ok_or_else(|| format!("failed to start {program}: a NUL byte in its arguments"))?;
+    let (read, write) =
+        pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("failed to make a pipe: {e}"))?;
+    let pid = fork_into(|| {
+        let (step, error) = prepared.become_program(stdio);
+        let mut report = [0; 5];
+        report[0] = step;
+        report[1..].copy_from_slice(&error.to_ne_bytes());
+        // The parent always reads; where it is gone, nobody wants to know.
+        let _ = nix::unistd::write(&write, &report);
+    })
+    .map_err(|e| format!("failed to make a process: {e}"))?;
+    drop(write);
+    let mut report = Vec::new();
+    // A successful exec closes the other end without a word.
+    match File::from(read).read_to_end(&mut report) {
+        Ok(5) => {
+            crate::sys::wait_for(pid);
+            let step = STEPS.get(usize::from(report[0])).unwrap_or(&STEPS[3]);
+            let errno = [report[1], report[2], report[3], report[4]];
+            let error = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+            let at = match report[0] {
+                1 => order.cwd.display().to_string(),
+                _ => program.into_owned(),
+            };
+            Err(format!("{step} {at}: {error}"))
+        }
+        _ => Ok(pid),
+    }
+}
+
+/// Everything exec needs, allocated before the fork.
+struct Prepared<'a> {
+    order: &'a Order,
+    program: CString,
+    cwd: CString,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    /// What `argv` and `envp` point into.
+    _strings: Vec<CString>,
+}
+
+impl<'a> Prepared<'a> {
+    /// `None` where a string holds a NUL byte, which exec cannot pass on.
+    fn new(order: &'a Order) -> Option<Self> {
+        let c = |s: &OsString| CString::new(s.clone().into_vec()).ok();
+        let program = c(&order.program)?;
+        let args: Vec<CString> = order.args.iter().map(c).collect::<Option<_>>()?;
+        let env: Vec<CString> = order.env.iter().map(c).collect::<Option<_>>()?;
+        let argv = [program.as_ptr()]
+            .into_iter()
+            .chain(args.iter().map(|s| s.as_ptr()))
+            .chain([ptr::null()])
+            .collect();
+        let envp = env
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([ptr::null()])
+            .collect();
+        let mut strings = args;
+        // The strings are moved, not what they point to.
+        strings.extend(env);
+        Some(Self {
+            order,
+            program,
+            cwd: CString::new(order.cwd.clone().into_os_string().into_vec()).ok()?,
+            argv,
+            envp,
+            _strings: strings,
+        })
+    }
+
+    /// Becomes the program. Comes back only where that failed: at which of
+    /// [`STEPS`] and with which error number.
+    fn become_program(&self, stdio: &Stdio) -> (u8, i32) {
+        let errno = || io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        if let Some(stdin) = &stdio.stdin {
+            put(stdin.as_raw_fd(), 0);
+        }
+        put(stdio.stdout.as_raw_fd(), 1);
+        put(stdio.stderr.as_raw_fd(), 2);
+        for &(resource, bound, hard) in &self.order.limits {
+            if set_limit(resource, bound, hard).is_err() {
+                return (0, errno());
+            }
+        }
+        // SAFETY: the string is NUL-terminated and lives as long as we do.
+        if unsafe { libc::chdir(self.cwd.as_ptr()) } < 0 {
+            return (1, errno());
+        }
+        if self.order.terminal {
+            if take_terminal().is_err() {
+                return (2, errno());
+            }
+        } else {
+            // SAFETY: no arguments. Fails only for a group leader, which a
+            // process that was just forked is not.
+            unsafe { libc::setsid() };
+        }
+        reset_signals();
+        // SAFETY: `argv` and `envp` end in a null pointer, and every other
+        // pointer is to a NUL-terminated string that `self` keeps.
+        unsafe {
+            libc::execve(
+                self.program.as_ptr(),
+                self.argv.as_ptr(),
+                self.envp.as_ptr(),
+            )
+        };
+        (3, errno())
+    }
+}
+
+/// Makes descriptor `to` a copy of `from`, which a later exec leaves open.
+fn put(from: RawFd, to: RawFd) {
+    // SAFETY: this process is about to become another program and owns 0, 1, 2
+    // for that; `from` is above them, as every descriptor received here is.
+    unsafe { libc::dup2(from, to) };
+}
+
+/// Sets a resource limit; a `bound` of all ones is what the hard limit allows,
+/// and more where this user may raise it.
+fn set_limit(resource: i32, bound: u64, hard: bool) -> io::Result<()> {
+    let Ok(resource) = libc::__rlimit_resource_t::try_from(resource) else {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a live structure that the call fills.
+    if unsafe { libc::getrlimit(resource, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if bound == u64::MAX {
+        let most = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: `most` is a live structure that the call reads.
+        if unsafe { libc::setrlimit(resource, &raw const most) } == 0 {
+            return Ok(());
+        }
+        limit.rlim_cur = limit.rlim_max;
+    } else {
+        limit.rlim_cur = bound.min(limit.rlim_max);
+        if hard {
+            limit.rlim_max = limit.rlim_cur;
+        }
+    }
+    // SAFETY: `limit` is a live structure that the call reads.
+    if unsafe { libc::setrlimit(resource, &raw const limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Makes this process a group of its own, in the foreground of the terminal that
+/// stdin is. Without a terminal there is none to take, which is fine.
+fn take_terminal() -> io::Result<()> {
+    // SAFETY: integers only. SIGTTOU is blocked at this point, so that a process
+    // in the background may give the terminal to itself.
+    unsafe {
+        if libc::setpgid(0, 0) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::isatty(0) == 1 && libc::tcsetpgrp(0, libc::getpid()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Unblocks every signal and gives those that programs meet their default
+/// treatment: what we block and ignore is not the program's business.
+fn reset_signals() {
+    // SAFETY: the set is live and initialised by sigemptyset before it is read;
+    // SIG_DFL needs no handler to live on. No thread but this one exists.
+    unsafe {
+        for signal in RESET {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Turns stdin, stdout and stderr of this process into `/dev/null`.
+pub(crate) fn null_stdio() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        for fd in 0..=2 {
+            put(null.as_raw_fd(), fd);
+        }
+        // A caller without stdin would have it opened as one of the three.
+        if null.as_raw_fd() <= 2 {
+            std::mem::forget(null);
+        }
+    }
+}
+
+/// Takes ownership of descriptors that arrived in a message.
+pub(crate) fn own(fds: &[RawFd]) -> Vec<OwnedFd> {
+    fds.iter()
+        // SAFETY: the kernel made these for us when the message was received,
+        // and this is the only place they are looked at.
+        .map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) })
+        .collect()
+}

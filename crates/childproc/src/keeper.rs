@@ -1,0 +1,347 @@
+//! The keeper: a process that starts a supervisor for each program, and ends
+//! everything when its caller is gone.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SigSet, SignalFd};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use nix::unistd::{AccessFlags, Pid, access, setpgid};
+
+use crate::child::Child;
+use crate::end::{Ender, How, Woken, become_subreaper};
+use crate::exec::{Stdio, close_all_but, close_in_child, fork_into, null_stdio, own};
+use crate::mounts::{fuse_below, unmount};
+use crate::spec::{Done, Event, Order, Spec, read_order, write_order};
+use crate::supervisor::{supervise, tell};
+use crate::sys::{self, Status, Waited};
+
+/// How long supervisors have to clean up by themselves when the caller is gone.
+const SUPERVISORS_GO_IN: Duration = Duration::from_secs(2);
+
+/// Starts and supervises programs from a process of its own.
+///
+/// Start it first thing in `main`: it is a copy of the process as it is then, so
+/// the smaller that is, the cheaper every start of a program is. Dropping it
+/// ends everything that was started through it.
+#[derive(Debug)]
+pub struct Keeper {
+    /// Requests go out over it; its end of file ends the keeper.
+    socket: Option<Mutex<UnixStream>>,
+    pid: i32,
+}
+
+/// What a program finds as its standard streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams<'a> {
+    /// `None` is `/dev/null`.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Where its output goes.
+    pub stdout: BorrowedFd<'a>,
+    /// Where its messages go; the same as `stdout` for both together.
+    pub stderr: BorrowedFd<'a>,
+}
+
+impl Keeper {
+    /// Starts the keeper.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for a process or a socket.
+    pub fn start() -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let caller = Pid::this().as_raw();
+        let pid = fork_into(|| {
+            let theirs = OwnedFd::from(theirs);
+            close_all_but(theirs.as_raw_fd());
+            if let Ok(mut keeping) = Keeping::new(theirs.into(), caller) {
+                keeping.serve();
+            }
+        })?;
+        Ok(Self {
+            socket: Some(Mutex::new(ours)),
+            pid,
+        })
+    }
+
+    /// Starts a program. Whether it could be started is told by the child's
+    /// first event.
+    ///
+    /// # Errors
+    ///
+    /// The program is not found in `PATH`, the keeper is gone, or the system has
+    /// no socket left.
+    pub fn spawn(&self, spec: &Spec, streams: Streams<'_>) -> io::Result<Child> {
+        let program = find_program(spec)?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        let order = write_order(spec, &program, streams.stdin.is_some());
+        let mut fds = vec![
+            theirs.as_raw_fd(),
+            streams.stdout.as_raw_fd(),
+            streams.stderr.as_raw_fd(),
+        ];
+        fds.extend(streams.stdin.map(|fd| fd.as_raw_fd()));
+        self.request(&order, &fds).map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("the process that starts programs is gone: {e}"),
+            )
+        })?;
+        Ok(Child::new(ours))
+    }
+
+    /// Sends an order, with the descriptors that belong to it on the first bytes.
+    fn request(&self, order: &[u8], fds: &[RawFd]) -> io::Result<()> {
+        let Some(socket) = &self.socket else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let header = (order.len() as u64).to_ne_bytes();
+        // The header is far smaller than any socket's buffer: it goes whole.
+        sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(&header)],
+            &[ControlMessage::ScmRights(fds)],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
+        socket.write_all(order)
+    }
+}
+
+impl Drop for Keeper {
+    /// Ends everything that was started, and the keeper.
+    fn drop(&mut self) {
+        self.socket = None;
+        sys::wait_for(self.pid);
+    }
+}
+
+/// Where the program lies: as it is with a `/` in it, else the first executable
+/// file of that name in `PATH`.
+fn find_program(spec: &Spec) -> io::Result<OsString> {
+    let name = Path::new(&spec.program);
+    if spec.program.as_encoded_bytes().contains(&b'/') {
+        return Ok(spec.program.clone());
+    }
+    let path = spec.env.iter().find(|(k, _)| k == "PATH").map(|(_, v)| v);
+    std::env::split_paths(path.map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+        .map(PathBuf::into_os_string)
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no program {} in PATH", name.display()),
+            )
+        })
+}
+
+/// A program under supervision, as the keeper knows it.
+struct Running {
+    /// The supervisor's end of the control socket, for when it cannot speak for
+    /// itself any more.
+    control: OwnedFd,
+    mounts_below: Vec<PathBuf>,
+}
+
+/// The keeper's own process.
+struct Keeping {
+    socket: UnixStream,
+    children: SignalFd,
+    caller: i32,
+    /// By the supervisor's process id.
+    running: HashMap<i32, Running>,
+}
+
+impl Keeping {
+    fn new(socket: UnixStream, caller: i32) -> io::Result<Self> {
+        null_stdio();
+        let _ = prctl::set_name(c"keeper");
+        // Out of reach of the terminal's signals, yet in its session, so that a
+        // debugger can be given the terminal.
+        let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+        become_subreaper()?;
+        let children = SignalFd::with_flags(
+            &SigSet::from(Signal::SIGCHLD),
+            SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+        )?;
+        Ok(Self {
+            socket,
+            children,
+            caller,
+            running: HashMap::new(),
+        })
+    }
+
+    /// Serves until the caller is gone, then ends everything.
+    fn serve(&mut self) {
+        loop {
+            let mut fds = [
+                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(_) => break,
+            }
+            let asked = fds[0].any() == Some(true);
+            if fds[1].any() == Some(true) {
+                while let Ok(Some(_)) = self.children.read_signal() {}
+                self.reap();
+            }
+            if asked && !self.serve_one() {
+                break;
+            }
+        }
+        self.end_all();
+    }
+
+    /// Takes one order; `false` at the end of file.
+    fn serve_one(&mut self) -> bool {
+        let Some((order, fds)) = self.receive() else {
+            return false;
+        };
+        let mut fds = fds.into_iter();
+        let (Some(control), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next())
+        else {
+            return true;
+        };
+        let stdin = if order.stdin { fds.next() } else { None };
+        let stdio = Stdio {
+            stdin,
+            stdout,
+            stderr,
+        };
+        let caller = self.caller;
+        let others = &mut self.running;
+        let socket = self.socket.as_raw_fd();
+        let supervisor = {
+            let (control, order) = (&control, &order);
+            fork_into(move || {
+                // No end of file must hang on us: not the one that tells the
+                // callers of other programs, nor the one that tells ours.
+                others.clear();
+                close_in_child(socket);
+                supervise(order, stdio, control, caller);
+            })
+        };
+        match supervisor {
+            Ok(pid) => {
+                let mounts_below = order.mounts_below;
+                let running = Running {
+                    control,
+                    mounts_below,
+                };
+                self.running.insert(pid, running);
+            }
+            Err(e) => tell(
+                &control,
+                &Event::NotStarted(format!("failed to make a process: {e}")),
+            ),
+        }
+        true
+    }
+
+    /// Receives an order and its descriptors; `None` at the end of file.
+    fn receive(&mut self) -> Option<(Order, Vec<OwnedFd>)> {
+        let mut header = [0; 8];
+        let mut space = nix::cmsg_space!([RawFd; 4]);
+        let mut fds = Vec::new();
+        let len = {
+            let mut buffers = [IoSliceMut::new(&mut header)];
+            let message = recvmsg::<()>(
+                self.socket.as_raw_fd(),
+                &mut buffers,
+                Some(&mut space),
+                MsgFlags::MSG_CMSG_CLOEXEC,
+            )
+            .ok()?;
+            for control in message.cmsgs().ok()? {
+                if let ControlMessageOwned::ScmRights(received) = control {
+                    fds.extend(own(&received));
+                }
+            }
+            message.bytes
+        };
+        if len == 0 {
+            return None;
+        }
+        self.socket.read_exact(&mut header[len..]).ok()?;
+        let len = usize::try_from(u64::from_ne_bytes(header)).ok()?;
+        let mut order = vec![0; len];
+        self.socket.read_exact(&mut order).ok()?;
+        Some((read_order(&order)?, fds))
+    }
+
+    /// Takes notice of supervisors that have ended. One that was killed has left
+    /// us its orphans.
+    fn reap(&mut self) {
+        while let Waited::Ended(pid, status) = sys::try_wait(-1) {
+            let Some(lost) = self.running.remove(&pid) else {
+                continue;
+            };
+            let signal = match status {
+                Status::Exited(0) => continue,
+                Status::Exited(_) => libc::SIGABRT,
+                Status::Signaled { signal, .. } => signal,
+            };
+            self.clean_up_after(&lost, signal);
+        }
+    }
+
+    /// Does what a supervisor that was killed cannot do any more.
+    fn clean_up_after(&self, lost: &Running, signal: i32) {
+        tell(&lost.control, &Event::Lost { signal });
+        let supervisors: Vec<i32> = self.running.keys().copied().collect();
+        let mut ender = Ender::new(&supervisors);
+        ender.end(How::Kill, None);
+        let mounts = fuse_below(&lost.mounts_below);
+        for path in &mounts {
+            let _ = unmount(path);
+        }
+        let done = Done {
+            cpu: Duration::ZERO,
+            left_count: ender.ended.len(),
+            left_behind: ender.ended,
+            mounts,
+            alive: Vec::new(),
+        };
+        tell(&lost.control, &Event::Done(done));
+    }
+
+    /// The caller is gone, and every supervisor sees that for itself. What is
+    /// still there after a while is ended from here.
+    fn end_all(&mut self) {
+        let mut ender = Ender::new(&[]);
+        let deadline = Instant::now() + SUPERVISORS_GO_IN;
+        if ender.wait_all(deadline, None) != Woken::AllGone {
+            ender.end(How::Kill, None);
+        }
+        for running in self.running.values() {
+            for path in fuse_below(&running.mounts_below) {
+                let _ = unmount(&path);
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The process above one program: starts it, adopts its orphans, and ends what
+//! is left of it.
+//!
+//! It talks to the caller over its control socket: events out, the command to
+//! end everything in. The end of file there means that the caller is gone, and
+//! with it the reason to go on.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signalfd::{SfdFlags, SigSet, SignalFd};
+use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::time::TimeVal;
+use nix::unistd::{Pid, getpgid, setsid, tcsetpgrp};
+
+use crate::end::{Ender, How, LeftBehind, Woken, become_subreaper};
+use crate::exec::{self, Stdio};
+use crate::mounts::{fuse_below, unmount};
+use crate::spec::{Done, Event, Order, read_end};
+use crate::sys::Status;
+
+/// Runs one program from start to end. `caller` is the caller's process id.
+/// Every signal is blocked already.
+pub(crate) fn supervise(order: &Order, stdio: Stdio, control: &OwnedFd, caller: i32) {
+    let _ = prctl::set_name(c"supervisor");
+    if !order.terminal {
+        // Nothing depends on it but the signals of a terminal staying away.
+        let _ = setsid();
+    }
+    let started = Instant::now();
+    let running = become_subreaper()
+        .map_err(|e| format!("failed to adopt orphans: {e}"))
+        .and_then(|()| {
+            let signals = SigSet::from(nix::sys::signal::Signal::SIGCHLD);
+            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+                .map_err(|e| format!("failed to watch for children: {e}"))
+        })
+        .and_then(|children| Ok((exec::start(order, &stdio)?, children)));
+    // From here on the program alone holds its output open.
+    let terminal = order.terminal.then_some(stdio.stdin).flatten();
+    drop((stdio.stdout, stdio.stderr));
+    match running {
+        Ok((program, children)) => {
+            tell(
+                control,
+                &Event::Started {
+                    pid: program,
+                    supervisor: Pid::this().as_raw(),
+                },
+            );
+            let supervision = Supervision {
+                order,
+                control,
+                program,
+                started,
+                exited: false,
+                ender: Ender::new(&[]),
+            };
+            let done = supervision.run(&children, || give_back(terminal, caller));
+            tell(control, &Event::Done(done));
+        }
+        Err(why) => tell(control, &Event::NotStarted(why)),
+    }
+}
+
+/// Makes the caller's process group the terminal's foreground again.
+fn give_back(terminal: Option<OwnedFd>, caller: i32) {
+    if let Some(terminal) = terminal
+        && let Ok(group) = getpgid(Some(Pid::from_raw(caller)))
+    {
+        let _ = tcsetpgrp(&terminal, group);
+    }
+}
+
+/// Sends an event. Nobody is there to tell where that fails.
+pub(crate) fn tell(control: &OwnedFd, event: &Event) {
+    let _ = send(
+        control.as_raw_fd(),
+        &event.write(),
+        MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
+    );
+}
+
+/// A program while it runs.
+struct Supervision<'a> {
+    order: &'a Order,
+    control: &'a OwnedFd,
+    program: i32,
+    started: Instant,
+    /// Whether the end of the program itself has been told.
+    exited: bool,
+    ender: Ender<'a>,
+}
+
+impl Supervision<'_> {
+    /// Waits for the program and ends what is left of it.
+    fn run(mut self, children: &SignalFd, after_exit: impl FnOnce()) -> Done {
+        let asked = self.wait_for_program(children);
+        after_exit();
+        let mut mounts = fuse_below(&self.order.mounts_below);
+        if let Some(how) = asked {
+            self.end(how);
+        } else if !self.ender.all_gone() {
+            let settled = Instant::now() + self.order.settle;
+            let how = match self.ender.wait_all(settled, Some(self.control.as_fd())) {
+                Woken::AllGone => None,
+                Woken::TimeOut => Some(self.order.ending),
+                Woken::Asked => Some(receive(self.control.as_fd())),
+            };
+            if let Some(how) = how {
+                self.end(how);
+            }
+        }
+        self.notice();
+        for mount in self.unmount() {
+            if !mounts.contains(&mount) {
+                mounts.push(mount);
+            }
+        }
+        // A process may have waited for the file system that is gone now.
+        if !self.ender.all_gone() {
+            self.end(How::Kill);
+        }
+        self.done(mounts)
+    }
+
+    /// Waits until the program has ended; before that only where it is to be
+    /// ended, and then how.
+    fn wait_for_program(&mut self, children: &SignalFd) -> Option<How> {
+        loop {
+            // Orphans are taken notice of as they end: a test may well wait for
+            // its daemon to be gone.
+            self.ender.all_gone();
+            self.notice();
+            if self.exited {
+                return None;
+            }
+            let mut fds = [
+                PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
+                PollFd::new(children.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) if fds[0].any() == Some(true) => return Some(receive(self.control.as_fd())),
+                Ok(_) => while let Ok(Some(_)) = children.read_signal() {},
+                Err(Errno::EINTR) => {}
+                Err(_) => return Some(How::Kill),
+            }
+        }
+    }
+
+    fn end(&mut self, how: How) {
+        self.ender.end(how, Some(self.control.as_fd()));
+        self.notice();
+    }
+
+    /// Tells of the program's end where that is news; forgets how others ended.
+    fn notice(&mut self) {
+        for (pid, status) in self.ender.statuses.drain(..) {
+            if pid == self.program && !self.exited {
+                self.exited = true;
+                let wall = self.started.elapsed();
+                tell(self.control, &Event::Exited { status, wall });
+            }
+        }
+    }
+
+    /// Unmounts what is mounted, and again what was below; gives what it found.
+    fn unmount(&self) -> Vec<PathBuf> {
+        let found = fuse_below(&self.order.mounts_below);
+        for path in &found {
+            let _ = unmount(path);
+        }
+        found
+    }
+
+    fn done(mut self, mounts: Vec<PathBuf>) -> Done {
+        // Only a program that hangs in the kernel has not been told of yet.
+        if !self.exited {
+            self.ender.statuses.push((
+                self.program,
+                Status::Signaled {
+                    signal: libc::SIGKILL,
+                    core: false,
+                },
+            ));
+            self.notice();
+        }
+        let alive = self.ender.alive().into_iter().map(|p| LeftBehind {
+            name: p.name,
+            pid: p.pid,
+        });
+        let alive = alive.collect();
+        let mut left_behind = self.ender.ended;
+        left_behind.retain(|left| left.pid != self.program);
+        Done {
+            cpu: children_cpu(),
+            left_count: left_behind.len(),
+            left_behind,
+            mounts,
+            alive,
+        }
+    }
+}
+
+/// Reads the command on the control socket.
+fn receive(control: BorrowedFd<'_>) -> How {
+    let mut message = [0; 64];
+    let len = recv(control.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT);
+    read_end(len.ok().and_then(|len| message.get(..len)).unwrap_or(&[]))
+}
+
+/// Processor time of every child that was waited for, and of theirs.
+fn children_cpu() -> Duration {
+    let time = |t: TimeVal| {
+        let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(t.tv_usec().try_into().unwrap_or(0))
+    };
+    getrusage(UsageWho::RUSAGE_CHILDREN)
+        .map(|usage| time(usage.user_time()) + time(usage.system_time()))
+        .unwrap_or_default()
+}

@@ -1,0 +1,490 @@
+//! A process with a monitor: `qemu-storage-daemon`, or the emulator.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+
+use crate::filter::json as filter_json;
+use crate::image::Image;
+use crate::protocol::read_back;
+use crate::qmp::{Qmp, QmpError};
+use crate::test::{Ctx, Test};
+use crate::tool::{DEADLINE, Words, framed};
+use crate::wrap::{self, Kind};
+
+/// A running process with a monitor.
+///
+/// Its monitor is a socket that it inherits, so it can be asked things as soon
+/// as it runs. It has to be ended by [`Daemon::quit`]; its exit status counts.
+pub struct Daemon {
+    pub(crate) ctx: Rc<Ctx>,
+    name: String,
+    kind: Kind,
+    child: Child,
+    qmp: Qmp,
+    errors: File,
+    /// Whether what is asked and answered is logged.
+    logged: bool,
+    /// The socket of its NBD server, once there is one.
+    nbd: Option<String>,
+}
+
+impl Test {
+    /// Starts `qemu-storage-daemon` with these options beside the monitor.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub async fn qsd(&self, options: impl Words) -> Result<Daemon> {
+        Daemon::storage(&self.ctx, &options.words()?, true).await
+    }
+
+    /// Starts the emulator with `QEMU_OPTIONS` and these beside the monitor.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub async fn vm(&self, options: impl Words) -> Result<Daemon> {
+        let mut args = self.ctx.env.qemu_options.clone();
+        args.extend(["-object".to_owned(), self.ctx.secret()[1].clone()]);
+        args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
+        args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
+        args.extend(options.words()?.iter().map(|w| self.ctx.expand(w)));
+        Daemon::start(&self.ctx, Kind::Vm, args, true).await
+    }
+}
+
+impl Daemon {
+    pub(crate) async fn storage(ctx: &Rc<Ctx>, options: &[String], logged: bool) -> Result<Self> {
+        let mut args = ctx.secret().to_vec();
+        args.extend(options.iter().map(|w| ctx.expand(w)));
+        args.extend(["--chardev".into(), "socket,id=mon,fd=0".into()]);
+        args.extend(["--monitor".into(), "chardev=mon".into()]);
+        Self::start(ctx, Kind::Qsd, args, logged).await
+    }
+
+    async fn start(ctx: &Rc<Ctx>, kind: Kind, args: Vec<String>, logged: bool) -> Result<Self> {
+        let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
+        let mut command = wrap::command(&ctx.env, kind, &args)?;
+        let line = wrap::shown(&command);
+        if ctx.env.debug {
+            eprintln!("+ {line}");
+        }
+        let (ours, theirs) = UnixStream::pair().context("failed to make a socket")?;
+        let theirs = OwnedFd::from(theirs.into_std().context("failed to hand on a socket")?);
+        let errors = tempfile::tempfile_in(&ctx.env.test_dir).context("failed to make a file")?;
+        command.stdin(Stdio::from(theirs));
+        if ctx.env.print_qemu {
+            command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        } else {
+            let share = || errors.try_clone().context("failed to share a file");
+            command.stdout(share()?).stderr(share()?);
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("failed to start {line}"))?;
+        // The command holds our copy of the other end of the socket.
+        drop(command);
+        let mut errors = errors;
+        let qmp = match ctx.bounded(DEADLINE, Qmp::new(ours)).await {
+            Some(Ok(qmp)) => qmp,
+            Some(Err(error)) => {
+                let status = child.wait().await;
+                let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+                let said = framed(&read_back(&mut errors));
+                return Err(error.context(format!("{line}\n{status}, and it said:\n{said}")));
+            }
+            None => bail!("no greeting after {} s from: {line}", DEADLINE.as_secs()),
+        };
+        // The library's own daemons do not count in names that are logged.
+        let name = if logged {
+            ctx.daemons.set(ctx.daemons.get() + 1);
+            format!("{}-{}", kind.name(), ctx.daemons.get())
+        } else {
+            "images".to_owned()
+        };
+        if logged {
+            ctx.running.borrow_mut().push(name.clone());
+        }
+        Ok(Self {
+            ctx: Rc::clone(ctx),
+            name,
+            kind,
+            child,
+            qmp,
+            errors,
+            logged,
+            nbd: None,
+        })
+    }
+
+    /// QEMU's version: major and minor.
+    #[must_use]
+    pub fn version(&self) -> (u64, u64) {
+        self.qmp.version()
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// What it wrote to its standard error so far (nothing under `-p`).
+    #[must_use]
+    pub fn said(&mut self) -> String {
+        String::from_utf8_lossy(&read_back(&mut self.errors)).into_owned()
+    }
+
+    /// Runs a command, answer or error, and logs nothing.
+    ///
+    /// # Errors
+    /// Outside: the process ended. Inside: QEMU's error.
+    pub async fn ask(
+        &mut self,
+        name: &str,
+        arguments: Value,
+    ) -> Result<std::result::Result<Value, QmpError>> {
+        let ask = self.qmp.execute(name, arguments);
+        match self.ctx.bounded(DEADLINE, ask).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(self.explain(error).await),
+            None => bail!("no answer to {name} after {} s", DEADLINE.as_secs()),
+        }
+    }
+
+    /// Runs a command that has to succeed, and logs nothing.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub async fn run(&mut self, name: &str, arguments: Value) -> Result<Value> {
+        let shown = filter_json::line(&arguments);
+        self.ask(name, arguments)
+            .await?
+            .map_err(|e| anyhow!("{name} {shown} failed with {e}"))
+    }
+
+    /// Runs a typed command of the `qapi` crate that has to succeed, and logs
+    /// nothing.
+    ///
+    /// # Errors
+    /// Where it fails, or its answer is not what the schema says.
+    pub async fn call<C: qapi::Command>(&mut self, command: C) -> Result<C::Ok> {
+        let arguments = serde_json::to_value(&command).context("arguments are no JSON")?;
+        let answer = self.run(C::NAME, arguments).await?;
+        serde_json::from_value(answer)
+            .with_context(|| format!("the answer to {} is not as its schema says", C::NAME))
+    }
+
+    /// Runs a command that has to succeed; logs it and its answer.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub async fn qmp(&mut self, name: &str, arguments: Value) -> Result<Value> {
+        let shown = self.log_command(name, &arguments);
+        match self.ask(name, arguments).await? {
+            Ok(answer) => {
+                self.log_line(&json!({"return": answer}));
+                Ok(answer)
+            }
+            Err(error) => bail!("{shown} failed with {error}"),
+        }
+    }
+
+    /// Runs a command that has to fail; logs it and its error.
+    ///
+    /// # Errors
+    /// Where it succeeds.
+    pub async fn qmp_fails(&mut self, name: &str, arguments: Value) -> Result<QmpError> {
+        let shown = self.log_command(name, &arguments);
+        match self.ask(name, arguments).await? {
+            Ok(answer) => bail!("{shown} was to fail and answered {answer}"),
+            Err(error) => {
+                self.log_line(&json!({"error": {"class": error.class, "desc": error.desc}}));
+                Ok(error)
+            }
+        }
+    }
+
+    fn log_command(&self, name: &str, arguments: &Value) -> String {
+        let arguments = filter_json::line(&filter_json::scrub(arguments));
+        let shown = if arguments == "{}" {
+            name.to_owned()
+        } else {
+            format!("{name} {arguments}")
+        };
+        if self.logged {
+            self.ctx.log(format!("-> {shown}"));
+        }
+        shown
+    }
+
+    fn log_line(&self, value: &Value) {
+        if self.logged {
+            self.ctx.log(format!(
+                "<- {}",
+                filter_json::line(&filter_json::scrub(value))
+            ));
+        }
+    }
+
+    /// Several actions as one transaction that has to succeed: names with their
+    /// arguments; logged.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub async fn transaction<'a>(
+        &mut self,
+        actions: impl IntoIterator<Item = (&'a str, Value)>,
+        properties: Value,
+    ) -> Result<Value> {
+        self.qmp("transaction", transaction(actions, properties))
+            .await
+    }
+
+    /// The next event of this name, kept or yet to come.
+    ///
+    /// # Errors
+    /// Where it does not come.
+    pub async fn event(&mut self, name: &str) -> Result<Value> {
+        self.event_where(name, |_| true).await
+    }
+
+    /// The next event of this name whose data fit.
+    ///
+    /// # Errors
+    /// Where it does not come.
+    pub async fn event_where(
+        &mut self,
+        name: &str,
+        mut fits: impl FnMut(&Value) -> bool,
+    ) -> Result<Value> {
+        self.any_event(|event, data| event == name && fits(data))
+            .await
+            .map_err(|e| e.context(format!("awaiting {name}")))
+    }
+
+    /// The next event, of any name, for which `fits` (given name and data) holds.
+    ///
+    /// # Errors
+    /// Where it does not come.
+    pub async fn any_event(&mut self, mut fits: impl FnMut(&str, &Value) -> bool) -> Result<Value> {
+        let wanted = |e: &Value| e["event"].as_str().is_some_and(|n| fits(n, &e["data"]));
+        let next = self.qmp.event(wanted);
+        match self.ctx.bounded(DEADLINE, next).await {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(self.explain(error).await),
+            None => bail!("no such event within {} s", DEADLINE.as_secs()),
+        }
+    }
+
+    /// An event as the type the schema gives it.
+    ///
+    /// # Errors
+    /// Where it does not come, or is not as the schema says.
+    pub async fn typed_event<E: qapi::Event>(&mut self) -> Result<E> {
+        let mut event = self.event(E::NAME).await?;
+        serde_json::from_value(event["data"].take())
+            .with_context(|| format!("{} is not as its schema says", E::NAME))
+    }
+
+    /// Logs an event, times hidden.
+    pub fn log_event(&self, event: &Value) {
+        let mut event = event.clone();
+        if let Some(map) = event.as_object_mut() {
+            map.remove("timestamp");
+        }
+        self.ctx.log(filter_json::line(&filter_json::scrub(&event)));
+    }
+
+    /// Forgets the events that nobody asked for.
+    pub fn drop_events(&mut self) {
+        self.qmp.take_events();
+    }
+
+    /// Adds an image as a node of this name; logged by its name, so that the log
+    /// is the same for every format and protocol.
+    ///
+    /// # Errors
+    /// Where QEMU does not take it.
+    pub async fn add(&mut self, image: &Image, node: &str) -> Result<()> {
+        self.add_with(image, node, json!({})).await
+    }
+
+    /// Adds an image as a node with more options, such as `{"backing": "base"}`.
+    ///
+    /// # Errors
+    /// Where QEMU does not take it.
+    pub async fn add_with(&mut self, image: &Image, node: &str, options: Value) -> Result<()> {
+        let full = self.node_with(image, node, &options);
+        if self.logged {
+            let more = if options == json!({}) {
+                String::new()
+            } else {
+                format!(" {}", filter_json::line(&filter_json::scrub(&options)))
+            };
+            self.ctx
+                .log(format!("-> blockdev-add {node}: {image}{more}"));
+        }
+        self.run("blockdev-add", full).await?;
+        Ok(())
+    }
+
+    /// The node that [`Daemon::add_with`] adds: with cache and aio mode.
+    #[must_use]
+    pub fn node_with(&self, image: &Image, node: &str, options: &Value) -> Value {
+        let mut full = image.node(node);
+        let env = &self.ctx.env;
+        match env.cache.as_str() {
+            "none" | "directsync" => full["cache"] = json!({"direct": true}),
+            "unsafe" => full["cache"] = json!({"no-flush": true}),
+            _ => {}
+        }
+        if env.aio != "threads" && full["file"]["driver"] == "file" {
+            full["file"]["aio"] = env.aio.as_str().into();
+        }
+        if let (Some(full), Some(options)) = (full.as_object_mut(), options.as_object()) {
+            full.extend(options.clone());
+        }
+        full
+    }
+
+    /// Exports a node over NBD, writable, and gives the name by which `t.io` and
+    /// `t.img` reach it. Not logged.
+    ///
+    /// # Errors
+    /// Where QEMU does not export it.
+    pub async fn export_nbd(&mut self, node: &str) -> Result<String> {
+        self.export_nbd_with(node, json!({"writable": true})).await
+    }
+
+    /// Exports a node over NBD with these options, such as `bitmaps`.
+    ///
+    /// # Errors
+    /// Where QEMU does not export it.
+    pub async fn export_nbd_with(&mut self, node: &str, options: Value) -> Result<String> {
+        let socket = match &self.nbd {
+            Some(socket) => socket.clone(),
+            None => {
+                let file = format!("{}.nbd", self.name);
+                let path = self.ctx.env.sock_dir.join(&file);
+                let addr = json!({"type": "unix", "data": {"path": path}});
+                self.run("nbd-server-start", json!({"addr": addr})).await?;
+                let socket = format!("SOCK_DIR/{file}");
+                self.nbd = Some(socket.clone());
+                socket
+            }
+        };
+        let mut export = json!({"type": "nbd", "id": format!("nbd-{node}"), "node-name": node});
+        if let (Some(export), Some(options)) = (export.as_object_mut(), options.as_object()) {
+            export.extend(options.clone());
+        }
+        self.run("block-export-add", export).await?;
+        Ok(format!("nbd+unix:///{node}?socket={socket}"))
+    }
+
+    /// Asks it to quit and waits until it has; it has to end well, without a job
+    /// left.
+    ///
+    /// # Errors
+    /// Where a job is left, it does not end, or its exit status is not 0.
+    pub async fn quit(mut self) -> Result<()> {
+        let jobs = self.run("query-jobs", json!({})).await?;
+        if jobs.as_array().is_some_and(|j| !j.is_empty()) {
+            bail!("jobs are left at the end: {}", filter_json::line(&jobs));
+        }
+        self.quit_quietly().await
+    }
+
+    /// As [`Daemon::quit`], whatever its jobs do.
+    ///
+    /// # Errors
+    /// Where it does not end, or its exit status is not 0.
+    pub async fn quit_quietly(mut self) -> Result<()> {
+        self.run("quit", json!({})).await?;
+        self.wait().await
+    }
+
+    /// Waits until it has ended of itself, with status 0.
+    ///
+    /// # Errors
+    /// Where it does not end, or its exit status is not 0.
+    pub async fn wait(mut self) -> Result<()> {
+        let pid = self.child.id();
+        self.ctx
+            .running
+            .borrow_mut()
+            .retain(|name| *name != self.name);
+        let Some(status) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
+            bail!("{} did not end", self.name);
+        };
+        if let Some(socket) = &self.nbd {
+            let _ = std::fs::remove_file(self.ctx.expand(socket));
+        }
+        let status = status.with_context(|| format!("failed to wait for {}", self.name))?;
+        if status.success() {
+            wrap::valgrind_log(&self.ctx.env, self.kind, pid, status.code());
+            return Ok(());
+        }
+        let said = self.ending(pid, status.code());
+        bail!("{} ended with {status}:\n{said}", self.name)
+    }
+
+    /// Ends it by SIGKILL, as a crash would.
+    ///
+    /// # Errors
+    /// Where it cannot be waited for.
+    pub async fn kill(mut self) -> Result<()> {
+        self.ctx
+            .running
+            .borrow_mut()
+            .retain(|name| *name != self.name);
+        self.child
+            .kill()
+            .await
+            .with_context(|| format!("failed to end {}", self.name))
+    }
+
+    fn ending(&mut self, pid: Option<u32>, status: Option<i32>) -> String {
+        let log = wrap::valgrind_log(&self.ctx.env, self.kind, pid, status).unwrap_or_default();
+        framed(&[read_back(&mut self.errors), log].concat())
+    }
+
+    /// An error of the connection with how the process ended, where it has.
+    async fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let pid = self.child.id();
+        let Some(Ok(status)) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
+            return error;
+        };
+        self.ctx
+            .running
+            .borrow_mut()
+            .retain(|name| *name != self.name);
+        let said = self.ending(pid, status.code());
+        error.context(format!(
+            "{} ended with {status}, and it said:\n{said}",
+            self.name
+        ))
+    }
+}
+
+/// The arguments of `transaction`.
+pub fn transaction<'a>(
+    actions: impl IntoIterator<Item = (&'a str, Value)>,
+    properties: Value,
+) -> Value {
+    let actions: Vec<Value> = actions
+        .into_iter()
+        .map(|(kind, data)| json!({"type": kind, "data": data}))
+        .collect();
+    let mut arguments = json!({"actions": actions});
+    if properties.as_object().is_some_and(|p| !p.is_empty()) {
+        arguments["properties"] = properties;
+    }
+    arguments
+}

@@ -1,0 +1,294 @@
+//! What a test is told by its environment: format, protocol, folders, programs.
+//!
+//! Everything a runner says comes in environment variables. Whoever starts a
+//! test by hand gets defaults: raw images in `./scratch`, the programs in PATH.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The programs under test. Those that are not there are `None`.
+#[derive(Debug, Clone, Default)]
+pub struct Programs {
+    /// `qemu-img` (`QEMU_IMG_PROG`).
+    pub img: Option<PathBuf>,
+    /// `qemu-io` (`QEMU_IO_PROG`).
+    pub io: Option<PathBuf>,
+    /// `qemu-nbd` (`QEMU_NBD_PROG`).
+    pub nbd: Option<PathBuf>,
+    /// `qemu-storage-daemon` (`QSD_PROG`).
+    pub qsd: Option<PathBuf>,
+    /// The emulator (`QEMU_PROG`).
+    pub qemu: Option<PathBuf>,
+}
+
+/// Which kinds of programs run under valgrind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Valgrind {
+    /// The emulator.
+    pub vm: bool,
+    /// `qemu-img`.
+    pub img: bool,
+    /// `qemu-io`.
+    pub io: bool,
+    /// `qemu-nbd`.
+    pub nbd: bool,
+    /// `qemu-storage-daemon`.
+    pub qsd: bool,
+}
+
+impl Valgrind {
+    /// Whether anything runs under valgrind, so that time-outs are lifted.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.vm || self.img || self.io || self.nbd || self.qsd
+    }
+}
+
+/// The environment of one run of one test.
+#[derive(Debug, Clone)]
+pub struct Env {
+    /// Image format (`IMGFMT`), such as `qcow2`.
+    pub format: String,
+    /// Protocol (`IMGPROTO`): `file`, `nbd`, `fuse`, `ssh`.
+    pub protocol: String,
+    /// Creation options every image of the format gets (`IMGOPTS`).
+    pub imgopts: String,
+    /// Cache mode (`CACHEMODE`).
+    pub cache: String,
+    /// Whether the cache mode is the default one (`CACHEMODE_IS_DEFAULT`).
+    pub cache_is_default: bool,
+    /// Aio mode (`AIOMODE`).
+    pub aio: String,
+    /// Where the test's files lie (`TEST_DIR`), absolute.
+    pub test_dir: PathBuf,
+    /// Where its sockets lie (`SOCK_DIR`), absolute.
+    pub sock_dir: PathBuf,
+    /// Sample images (`SAMPLE_IMG_DIR`), where there are any.
+    pub sample_dir: Option<PathBuf>,
+    /// The programs.
+    pub programs: Programs,
+    /// Options for `qemu-img` (`QEMU_IMG_OPTIONS`).
+    pub img_options: Vec<String>,
+    /// Options for `qemu-nbd` (`QEMU_NBD_OPTIONS`).
+    pub nbd_options: Vec<String>,
+    /// Options for the emulator (`QEMU_OPTIONS`).
+    pub qemu_options: Vec<String>,
+    /// Options for `qemu-io` that name no format (`QEMU_IO_OPTIONS_NO_FMT`).
+    pub io_options: Vec<String>,
+    /// The pass phrase of encrypted images (`IMGKEYSECRET`).
+    pub key_secret: String,
+    /// What runs under valgrind (`VALGRIND_QEMU` and its relatives).
+    pub valgrind: Valgrind,
+    /// Options for gdbserver (`GDB_OPTIONS`), where the emulator and the storage
+    /// daemon run under it.
+    pub gdb: Option<Vec<String>>,
+    /// Whether the programs' own output is shown (`PRINT_QEMU`).
+    pub print_qemu: bool,
+    /// Where an ssh server listens (`IOTEST_SSH`, `[user@]host[:port]`).
+    pub ssh: Option<String>,
+    /// Whether to tell every command line in full on stderr (`-d`).
+    pub debug: bool,
+}
+
+impl Env {
+    /// Reads the process's own environment.
+    ///
+    /// # Errors
+    /// Where the current directory is needed and not there, or a value is not
+    /// UTF-8.
+    pub fn from_process(debug: bool) -> Result<Self> {
+        Self::from_lookup(|name| std::env::var_os(name), debug)
+    }
+
+    /// Reads an environment given as a function from name to value.
+    ///
+    /// # Errors
+    /// As [`Env::from_process`].
+    pub fn from_lookup(get: impl Fn(&str) -> Option<OsString>, debug: bool) -> Result<Self> {
+        let text = |name: &str| -> Result<Option<String>> {
+            match get(name) {
+                None => Ok(None),
+                Some(v) => match v.into_string() {
+                    Ok(s) => Ok(Some(s)),
+                    Err(_) => bail!("environment variable {name} is not UTF-8"),
+                },
+            }
+        };
+        let or = |name: &str, default: &str| -> Result<String> {
+            Ok(text(name)?
+                .filter(|v| !v.is_empty())
+                .unwrap_or_else(|| default.to_owned()))
+        };
+        let words = |name: &str| -> Result<Vec<String>> {
+            Ok(text(name)?
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect())
+        };
+        let format = or("IMGFMT", "raw")?;
+        let cache = or("CACHEMODE", "writeback")?;
+        let aio = or("AIOMODE", "threads")?;
+        let io_options = match text("QEMU_IO_OPTIONS_NO_FMT")? {
+            Some(v) => v.split_whitespace().map(str::to_owned).collect(),
+            None => ["--cache", &cache, "--aio", &aio]
+                .map(str::to_owned)
+                .to_vec(),
+        };
+        let path = get("PATH").unwrap_or_default();
+        let program = |var: &str, name: &str| match get(var).filter(|v| !v.is_empty()) {
+            Some(v) => find_program(Path::new(&v), &path),
+            None => find_program(Path::new(name), &path),
+        };
+        let machine = format!("qemu-system-{}", std::env::consts::ARCH);
+        let all = text("VALGRIND_QEMU")?.unwrap_or_default();
+        let under =
+            |name: &str| -> Result<bool> { Ok(text(name)?.as_deref().unwrap_or(&all) == "y") };
+        let test_dir = absolute(&get("TEST_DIR").unwrap_or_else(|| "scratch".into()))?;
+        let sock_dir = match get("SOCK_DIR") {
+            Some(dir) => absolute(&dir)?,
+            None => test_dir.clone(),
+        };
+        Ok(Self {
+            imgopts: match text("IMGOPTS")? {
+                Some(v) => v,
+                None => default_options(&format).to_owned(),
+            },
+            protocol: or("IMGPROTO", "file")?,
+            cache_is_default: match text("CACHEMODE_IS_DEFAULT")? {
+                Some(v) => v == "true",
+                None => cache == "writeback",
+            },
+            sample_dir: get("SAMPLE_IMG_DIR").map(PathBuf::from),
+            programs: Programs {
+                img: program("QEMU_IMG_PROG", "qemu-img"),
+                io: program("QEMU_IO_PROG", "qemu-io"),
+                nbd: program("QEMU_NBD_PROG", "qemu-nbd"),
+                qsd: program("QSD_PROG", "qemu-storage-daemon"),
+                qemu: program("QEMU_PROG", &machine),
+            },
+            img_options: words("QEMU_IMG_OPTIONS")?,
+            nbd_options: words("QEMU_NBD_OPTIONS")?,
+            qemu_options: words("QEMU_OPTIONS")?,
+            key_secret: or("IMGKEYSECRET", "123456")?,
+            valgrind: Valgrind {
+                vm: under("VALGRIND_QEMU_VM")?,
+                img: under("VALGRIND_QEMU_IMG")?,
+                io: under("VALGRIND_QEMU_IO")?,
+                nbd: under("VALGRIND_QEMU_NBD")?,
+                qsd: under("VALGRIND_QSD")?,
+            },
+            gdb: text("GDB_OPTIONS")?
+                .filter(|v| !v.trim().is_empty())
+                .map(|v| v.split_whitespace().map(str::to_owned).collect()),
+            print_qemu: text("PRINT_QEMU")?.is_some_and(|v| !v.is_empty()),
+            ssh: text("IOTEST_SSH")?.filter(|v| !v.is_empty()),
+            format,
+            cache,
+            aio,
+            test_dir,
+            sock_dir,
+            io_options,
+            debug,
+        })
+    }
+
+    /// Whether time-outs inside the test are lifted: a person at a debugger, or
+    /// valgrind's slowness, is no hang.
+    #[must_use]
+    pub fn patient(&self) -> bool {
+        self.gdb.is_some() || self.valgrind.any()
+    }
+
+    /// The value of `key` in `IMGOPTS`; an empty string for a key without one.
+    #[must_use]
+    pub fn imgopt(&self, key: &str) -> Option<&str> {
+        self.imgopts
+            .split(',')
+            .map(|o| o.split_once('=').unwrap_or((o, "")))
+            .filter(|(k, _)| *k == key)
+            .map(|(_, v)| v)
+            .next_back()
+    }
+}
+
+/// The creation options a runner would add for this format.
+fn default_options(format: &str) -> &'static str {
+    match format {
+        "luks" => "iter-time=10",
+        "vmdk" => "zeroed_grain=on",
+        _ => "",
+    }
+}
+
+fn absolute(dir: &std::ffi::OsStr) -> Result<PathBuf> {
+    std::path::absolute(dir).with_context(|| format!("no absolute path for {}", dir.display()))
+}
+
+/// Finds an executable file: as it is where the name has a slash, else in `path`.
+#[must_use]
+pub fn find_program(name: &Path, path: &std::ffi::OsStr) -> Option<PathBuf> {
+    let is_program =
+        |p: &Path| p.is_file() && nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok();
+    if name.components().count() > 1 {
+        return is_program(name)
+            .then(|| std::path::absolute(name).ok())
+            .flatten();
+    }
+    std::env::split_paths(path)
+        .map(|dir| dir.join(name))
+        .find(|p| is_program(p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(vars: &[(&str, &str)]) -> Env {
+        let get = |name: &str| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| OsString::from(v))
+        };
+        Env::from_lookup(get, false).expect("a good environment")
+    }
+
+    #[test]
+    fn defaults_are_raw_files_without_wrappers() {
+        let e = env(&[]);
+        assert_eq!((e.format.as_str(), e.protocol.as_str()), ("raw", "file"));
+        assert_eq!(e.io_options, ["--cache", "writeback", "--aio", "threads"]);
+        assert!(!e.patient() && e.gdb.is_none());
+        assert!(e.test_dir.is_absolute());
+    }
+
+    #[test]
+    fn formats_bring_their_own_options_unless_told() {
+        assert_eq!(env(&[("IMGFMT", "luks")]).imgopts, "iter-time=10");
+        assert_eq!(env(&[("IMGFMT", "vmdk"), ("IMGOPTS", "")]).imgopts, "");
+        let e = env(&[("IMGOPTS", "compat=0.10,cluster_size=4k,compat=1.1")]);
+        assert_eq!(e.imgopt("compat"), Some("1.1"));
+        assert_eq!(e.imgopt("size"), None);
+    }
+
+    #[test]
+    fn an_empty_switch_leaves_one_kind_out_of_valgrind() {
+        let e = env(&[("VALGRIND_QEMU", "y"), ("VALGRIND_QEMU_IO", "")]);
+        assert!(e.valgrind.img && e.valgrind.qsd && !e.valgrind.io);
+        assert!(e.patient());
+        assert!(!env(&[("VALGRIND_QEMU_IMG", "n")]).valgrind.any());
+    }
+
+    #[test]
+    fn gdb_options_count_only_when_not_empty() {
+        assert!(env(&[("GDB_OPTIONS", "")]).gdb.is_none());
+        assert_eq!(
+            env(&[("GDB_OPTIONS", "localhost:1 -x")])
+                .gdb
+                .map(|g| g.len()),
+            Some(2)
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Block jobs: from their start to their conclusion.
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use crate::daemon::Daemon;
+
+/// What happens when a job can be completed or finalized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtReady {
+    /// `job-complete`.
+    Complete,
+    /// `job-cancel`: a mirror keeps what it has copied so far.
+    Cancel,
+    /// Nothing: the caller gets the job back.
+    Return,
+}
+
+/// How a job went.
+#[derive(Debug, Clone, Default)]
+pub struct Conclusion {
+    /// The states it went through, each once, in order. Pauses are left out:
+    /// QEMU pauses jobs for reasons of its own.
+    pub states: Vec<String>,
+    /// Its error, where it failed.
+    pub error: Option<String>,
+}
+
+impl Daemon {
+    /// Starts a job and follows it to its conclusion: completes it when it is
+    /// ready, finalizes it when it is pending, dismisses it when it is concluded.
+    /// `arguments` get `job-id` `job0` and `auto-dismiss` false where they say
+    /// nothing else. Logs the command, the states and the error.
+    ///
+    /// # Errors
+    /// Where the command fails, or the job does not end. A job that fails is no
+    /// error: look at the conclusion.
+    pub async fn job(&mut self, command: &str, arguments: Value) -> Result<Conclusion> {
+        let id = self.start_job(command, arguments).await?;
+        self.conclude(&id, AtReady::Complete).await
+    }
+
+    /// Starts a job, logged, and gives its id.
+    ///
+    /// # Errors
+    /// Where the command fails.
+    pub async fn start_job(&mut self, command: &str, mut arguments: Value) -> Result<String> {
+        if arguments.get("job-id").is_none() {
+            arguments["job-id"] = "job0".into();
+        }
+        if arguments.get("auto-dismiss").is_none() && !command.starts_with("blockdev-create") {
+            arguments["auto-dismiss"] = false.into();
+        }
+        let id = arguments["job-id"].as_str().unwrap_or_default().to_owned();
+        self.qmp(command, arguments).await?;
+        Ok(id)
+    }
+
+    /// Follows a job to its conclusion and logs the states it went through.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub async fn conclude(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
+        let conclusion = self.follow(id, at_ready).await?;
+        let error = conclusion
+            .error
+            .as_ref()
+            .map(|e| format!(" ({e})"))
+            .unwrap_or_default();
+        self.ctx
+            .log(format!("{id}: {}{error}", conclusion.states.join(" -> ")));
+        Ok(conclusion)
+    }
+
+    async fn follow(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
+        let mut conclusion = Conclusion::default();
+        loop {
+            let state = self.next_state(id).await?;
+            let known = conclusion.states.contains(&state);
+            if matches!(state.as_str(), "paused" | "standby") || known {
+                continue;
+            }
+            conclusion.states.push(state.clone());
+            match state.as_str() {
+                "ready" => match at_ready {
+                    AtReady::Complete => self
+                        .run("job-complete", json!({"id": id}))
+                        .await
+                        .map(drop)?,
+                    AtReady::Cancel => self.run("job-cancel", json!({"id": id})).await.map(drop)?,
+                    AtReady::Return => return Ok(conclusion),
+                },
+                "pending" => self.finalize(id).await?,
+                "concluded" => {
+                    conclusion.error = self.job_error(id).await?;
+                    self.ask("job-dismiss", json!({"id": id})).await?.ok();
+                }
+                "null" => return Ok(conclusion),
+                _ => {}
+            }
+        }
+    }
+
+    /// Finalizes a job that waits for it; one that finalizes itself is left.
+    async fn finalize(&mut self, id: &str) -> Result<()> {
+        let jobs = self.run("query-jobs", json!({})).await?;
+        let waits = find(&jobs, id).is_some_and(|j| j["status"] == "pending");
+        if waits {
+            // It may go on by itself between the question and this.
+            self.ask("job-finalize", json!({"id": id})).await?.ok();
+        }
+        Ok(())
+    }
+
+    async fn job_error(&mut self, id: &str) -> Result<Option<String>> {
+        let jobs = self.run("query-jobs", json!({})).await?;
+        let error = find(&jobs, id).and_then(|j| j["error"].as_str().map(str::to_owned));
+        Ok(error)
+    }
+
+    /// The next state a job goes into.
+    ///
+    /// # Errors
+    /// Where none comes.
+    pub async fn next_state(&mut self, id: &str) -> Result<String> {
+        let event = self
+            .event_where("JOB_STATUS_CHANGE", |d| d["id"] == id)
+            .await?;
+        Ok(event["data"]["status"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
+    }
+
+    /// Waits until a job has gone into this state.
+    ///
+    /// # Errors
+    /// Where it ends without it.
+    pub async fn await_state(&mut self, id: &str, state: &str) -> Result<()> {
+        loop {
+            let next = self.next_state(id).await?;
+            if next == state {
+                return Ok(());
+            }
+            if next == "null" {
+                bail!("{id} ended and never was {state}");
+            }
+        }
+    }
+
+    /// What `query-jobs` says of a job; `None` where it has gone.
+    ///
+    /// # Errors
+    /// Where the process ended.
+    pub async fn query_job(&mut self, id: &str) -> Result<Option<Value>> {
+        let jobs = self.run("query-jobs", json!({})).await?;
+        Ok(find(&jobs, id).cloned())
+    }
+
+    /// Pauses a job and waits until it is paused. Logged.
+    ///
+    /// # Errors
+    /// Where it cannot be paused.
+    pub async fn pause_job(&mut self, id: &str) -> Result<()> {
+        self.qmp("job-pause", json!({"id": id})).await?;
+        loop {
+            let Some(job) = self.query_job(id).await? else {
+                bail!("{id} has gone")
+            };
+            if matches!(job["status"].as_str(), Some("paused" | "standby")) {
+                return Ok(());
+            }
+            self.next_state(id).await?;
+        }
+    }
+}
+
+fn find<'a>(jobs: &'a Value, id: &str) -> Option<&'a Value> {
+    jobs.as_array()?.iter().find(|j| j["id"] == id)
+}

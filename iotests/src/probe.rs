@@ -1,0 +1,145 @@
+//! What the installed tools can do, asked once.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::env::Env;
+
+/// Answers of the tools to questions about themselves.
+#[derive(Debug, Default)]
+pub struct Probes {
+    said: RefCell<HashMap<String, String>>,
+}
+
+impl Probes {
+    /// What a program prints for these arguments; an empty text where it is not
+    /// there.
+    fn ask(&self, program: Option<&Path>, args: &[&str]) -> String {
+        let Some(program) = program else {
+            return String::new();
+        };
+        let key = format!("{} {}", program.display(), args.join(" "));
+        if let Some(said) = self.said.borrow().get(&key) {
+            return said.clone();
+        }
+        let output = Command::new(program)
+            .args(args)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .output();
+        let said = output.map_or_else(
+            |_| String::new(),
+            |o| String::from_utf8_lossy(&[o.stdout, o.stderr].concat()).into_owned(),
+        );
+        self.said.borrow_mut().insert(key, said.clone());
+        said
+    }
+
+    /// The version of `qemu-img`: major and minor; (0, 0) where it says none.
+    #[must_use]
+    pub fn version(&self, env: &Env) -> (u64, u64) {
+        let said = self.ask(env.programs.img.as_deref(), &["--version"]);
+        let number = said
+            .split_whitespace()
+            .find(|w| w.starts_with(|c: char| c.is_ascii_digit()));
+        let mut parts = number
+            .unwrap_or_default()
+            .split('.')
+            .map(|p| p.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+
+    /// Whether `qemu-img` has a block driver of this name.
+    #[must_use]
+    pub fn has_driver(&self, env: &Env, name: &str) -> bool {
+        let said = self.ask(env.programs.img.as_deref(), &["--help"]);
+        drivers(&said).any(|d| d == name)
+    }
+
+    /// Whether `qemu-img` has a subcommand of this name.
+    #[must_use]
+    pub fn has_subcommand(&self, env: &Env, name: &str) -> bool {
+        let said = self.ask(env.programs.img.as_deref(), &["--help"]);
+        said.lines()
+            .any(|l| l.starts_with(' ') && l.split_whitespace().next() == Some(name))
+    }
+
+    /// Whether images of `format` have a creation option of this name.
+    #[must_use]
+    pub fn has_option(&self, env: &Env, format: &str, name: &str) -> bool {
+        let args = ["create", "-f", format, "-o", "help", "x"];
+        let said = self.ask(env.programs.img.as_deref(), &args);
+        said.lines().any(|l| {
+            l.trim_start()
+                .strip_prefix(name)
+                .is_some_and(|r| r.starts_with('='))
+        })
+    }
+
+    /// Whether a new qcow2 image can be compressed by `kind` (`zstd`).
+    #[must_use]
+    pub fn has_compression(&self, env: &Env, kind: &str) -> bool {
+        let Ok(dir) = tempfile::tempdir() else {
+            return false;
+        };
+        let file = dir.path().join("probe").to_string_lossy().into_owned();
+        let option = format!("compression_type={kind}");
+        let args = ["create", "-q", "-f", "qcow2", "-o", &option, &file, "1M"];
+        self.ask(env.programs.img.as_deref(), &args)
+            .trim()
+            .is_empty()
+            && env.programs.img.is_some()
+    }
+
+    /// Whether the storage daemon can export nodes of this type.
+    #[must_use]
+    pub fn has_export(&self, env: &Env, kind: &str) -> bool {
+        self.ask(env.programs.qsd.as_deref(), &["--help"])
+            .contains(&format!("[type=]{kind},"))
+    }
+
+    /// Whether the emulator knows this device.
+    #[must_use]
+    pub fn has_device(&self, env: &Env, name: &str) -> bool {
+        let said = self.ask(env.programs.qemu.as_deref(), &["-device", "help"]);
+        said.contains(&format!("\"{name}\""))
+    }
+
+    /// Whether the emulator has this accelerator.
+    #[must_use]
+    pub fn has_accel(&self, env: &Env, name: &str) -> bool {
+        let said = self.ask(env.programs.qemu.as_deref(), &["-accel", "help"]);
+        said.lines().any(|l| l.trim() == name)
+    }
+}
+
+/// The drivers that `qemu-img --help` lists: on one line up to QEMU 9, in a
+/// paragraph of their own since.
+fn drivers(help: &str) -> impl Iterator<Item = &str> {
+    let list = ["Supported formats:", "Supported image formats:"]
+        .iter()
+        .find_map(|heading| help.split_once(heading))
+        .map_or("", |(_, list)| list.trim_start());
+    list.split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_help_list_the_drivers() {
+        for help in [
+            "a\nSupported formats: file qcow2 raw\n\nSee more\n",
+            "a\nSupported image formats:\n\n  file qcow2\n  raw\n\nSee more\n",
+        ] {
+            assert_eq!(drivers(help).collect::<Vec<_>>(), ["file", "qcow2", "raw"]);
+        }
+        assert_eq!(drivers("nothing").count(), 0);
+    }
+}

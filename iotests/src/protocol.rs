@@ -1,0 +1,339 @@
+//! How images are reached: as files, over NBD, through a FUSE export, over ssh.
+//!
+//! * `file`: the tools open the file.
+//! * `nbd`: `qemu-nbd` exports the file's bytes over a unix socket and the tools
+//!   read the format through it. An export does not grow, so the file is made
+//!   longer first, as a logical volume would be.
+//! * `fuse`: `qemu-storage-daemon` shows the file's bytes as another file that
+//!   the tools open. It grows.
+//! * `ssh`: the tools open the file through the server that `IOTEST_SSH` names.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+use crate::daemon::Daemon;
+use crate::image::{Entry, Image};
+use crate::test::{Ctx, Test};
+use crate::tool::{DEADLINE, Words, framed};
+use crate::wrap::{self, Kind};
+
+/// Formats that use what room their file has and need it not grow.
+pub(crate) const FIXED_FILE_FORMATS: [&str; 3] = ["raw", "luks", "qcow2"];
+
+/// The servers behind the images of a test.
+#[derive(Default)]
+pub(crate) struct Servers {
+    nbd: Vec<Server>,
+    fuse: Option<Daemon>,
+}
+
+/// A `qemu-nbd` and what it serves.
+pub struct Server {
+    ctx: Rc<Ctx>,
+    shown: String,
+    child: Child,
+    errors: File,
+    socket: PathBuf,
+}
+
+impl Test {
+    /// Starts a `qemu-nbd` of the test's own with these options, such as
+    /// `-x name -r`, on a unix socket. Whoever connects is served as soon as it
+    /// is up. It ends when its last client has gone, unless `--persistent` is
+    /// among the options; ask it to by [`Server::end`].
+    ///
+    /// # Errors
+    /// Where it cannot be started. Options that it does not like show at its end.
+    pub async fn nbd_server(&self, image: &Image, options: impl Words) -> Result<Server> {
+        let ctx = &self.ctx;
+        let asked = options.words()?;
+        let mut shown = vec!["qemu-nbd".to_owned()];
+        shown.extend(asked.iter().cloned());
+        shown.push(image.to_string());
+        ctx.log(format!("$ {}", crate::words::join(&shown)));
+        let number = ctx.daemons.get() + 1;
+        ctx.daemons.set(number);
+        let socket = ctx.env.sock_dir.join(format!("nbd-{number}"));
+        let mut words = asked;
+        let named = words
+            .iter()
+            .any(|w| matches!(w.as_str(), "-f" | "--image-opts") || w.starts_with("--format"));
+        if image.entry.needs_node() {
+            words.push("--image-opts".to_owned());
+            words.push(image.entry.image_opts());
+            words.extend(ctx.secret());
+        } else {
+            if !named {
+                words.extend(["-f".to_owned(), image.format().to_owned()]);
+            }
+            words.push(image.to_string());
+        }
+        let mut args = ctx.env.nbd_options.clone();
+        args.extend(words.iter().map(|w| ctx.expand(w)));
+        Server::start(ctx, &image.to_string(), socket, &args)
+    }
+}
+
+impl Servers {
+    /// Ends all servers; each has to end well.
+    pub(crate) async fn stop(self) -> Result<()> {
+        let mut result = Ok(());
+        for server in self.nbd {
+            result = result.and(server.end().await);
+        }
+        if let Some(daemon) = self.fuse {
+            result = result.and(daemon.quit_quietly().await);
+        }
+        result
+    }
+}
+
+impl Server {
+    /// Starts `qemu-nbd` with these arguments on a socket that listens already,
+    /// so that whoever connects now is served as soon as it is up.
+    pub(crate) fn start(
+        ctx: &Rc<Ctx>,
+        shown: &str,
+        socket: PathBuf,
+        args: &[String],
+    ) -> Result<Self> {
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket)
+            .with_context(|| format!("failed to listen on {}", socket.display()))?;
+        let args: Vec<_> = args.iter().map(Into::into).collect();
+        let words = wrap::line(&ctx.env, Kind::Nbd, &args)?;
+        // qemu-nbd takes a listening socket as descriptor 3 of the process that
+        // LISTEN_PID names; a shell knows its own id and then becomes qemu-nbd.
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", r#"LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null"#, "sh"])
+            .args(words);
+        wrap::settle(&mut command);
+        let errors = tempfile::tempfile_in(&ctx.env.test_dir).context("failed to make a file")?;
+        let share = |file: &File| file.try_clone().context("failed to share a file");
+        command
+            .env("LISTEN_FDS", "1")
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stdout(share(&errors)?);
+        if ctx.env.print_qemu {
+            command.stderr(Stdio::inherit());
+        } else {
+            command.stderr(share(&errors)?);
+        }
+        let line = wrap::shown(&command);
+        if ctx.env.debug {
+            eprintln!("+ {line}");
+        }
+        let child = command
+            .spawn()
+            .with_context(|| format!("failed to start {line}"))?;
+        Ok(Self {
+            ctx: Rc::clone(ctx),
+            shown: shown.to_owned(),
+            child,
+            errors,
+            socket,
+        })
+    }
+
+    /// The name by which `t.io` and `t.img` reach its export `name`; the empty
+    /// name is the default one.
+    #[must_use]
+    pub fn url(&self, name: &str) -> String {
+        let file = self
+            .socket
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        format!("nbd+unix:///{name}?socket=SOCK_DIR/{file}")
+    }
+
+    /// Asks it to end and waits until it has.
+    ///
+    /// # Errors
+    /// Where it does not end, or not well.
+    pub async fn end(mut self) -> Result<()> {
+        let ctx = Rc::clone(&self.ctx);
+        let pid = self.child.id();
+        if let Some(pid) = pid.and_then(|p| i32::try_from(p).ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let ended = ctx.bounded(DEADLINE, self.child.wait()).await;
+        let _ = std::fs::remove_file(&self.socket);
+        let Some(status) = ended else {
+            bail!("qemu-nbd for {} did not end when asked", self.shown);
+        };
+        let status = status.context("failed to wait for qemu-nbd")?;
+        let log = wrap::valgrind_log(&ctx.env, Kind::Nbd, pid, status.code()).unwrap_or_default();
+        if !status.success() {
+            let said = read_back(&mut self.errors);
+            bail!(
+                "qemu-nbd for {} ended with {status}:\n{}",
+                self.shown,
+                framed(&[said, log].concat())
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What a program wrote into a file that is ours.
+pub(crate) fn read_back(file: &mut File) -> Vec<u8> {
+    let mut said = Vec::new();
+    let _ = file.rewind();
+    let _ = file.read_to_end(&mut said);
+    said
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+impl Ctx {
+    /// What has to be there before the image is made.
+    pub(crate) async fn prepare(self: &Rc<Self>, entry: &mut Entry) -> Result<()> {
+        match self.env.protocol.as_str() {
+            "file" => Ok(()),
+            "nbd" => {
+                let file = entry.local.file_name().unwrap_or_default();
+                let socket = with_suffix(&self.env.sock_dir.join(file), ".nbd");
+                self.name(socket.as_os_str().as_encoded_bytes(), &entry.shown);
+                entry.socket = Some(socket);
+                Ok(())
+            }
+            "fuse" => self.mount(entry).await,
+            "ssh" => {
+                let host = self.env.ssh.as_deref().unwrap_or("127.0.0.1");
+                entry.real = format!("ssh://{host}{}", entry.local.display());
+                self.name(&entry.real, &entry.shown);
+                Ok(())
+            }
+            other => bail!("protocol {other} is not known to these tests"),
+        }
+    }
+
+    /// Shows an empty file through a FUSE export, under the image's name.
+    async fn mount(self: &Rc<Self>, entry: &mut Entry) -> Result<()> {
+        let under = with_suffix(&entry.local, ".under");
+        for file in [&under, &entry.local] {
+            File::create(file).with_context(|| format!("failed to make {}", file.display()))?;
+        }
+        entry.files.push(under.clone());
+        let running = self.servers.borrow_mut().fuse.take();
+        let mut daemon = match running {
+            Some(daemon) => daemon,
+            None => Daemon::storage(self, &[], false).await?,
+        };
+        let node = node_name(&entry.shown);
+        let add = json!({"driver": "file", "filename": under, "node-name": node});
+        daemon.run("blockdev-add", add).await?;
+        let export = json!({
+            "type": "fuse", "id": node, "node-name": node, "mountpoint": entry.local,
+            "writable": true, "growable": true,
+        });
+        daemon.run("block-export-add", export).await?;
+        self.servers.borrow_mut().fuse = Some(daemon);
+        Ok(())
+    }
+
+    /// What has to be there before the image is used.
+    pub(crate) async fn serve(self: &Rc<Self>, entry: &mut Entry) -> Result<()> {
+        let Some(socket) = entry.socket.clone() else {
+            return Ok(());
+        };
+        give_room(entry)?;
+        let bytes = entry.local.to_string_lossy().into_owned();
+        let mut args: Vec<String> = ["-f", "raw", "--persistent", "--shared=0", "--discard=unmap"]
+            .map(str::to_owned)
+            .to_vec();
+        args.push(format!("--cache={}", self.env.cache));
+        args.push(format!("--aio={}", self.env.aio));
+        args.extend(self.env.nbd_options.iter().cloned());
+        args.push(bytes);
+        let server = Server::start(self, &entry.shown, socket.clone(), &args)?;
+        self.servers.borrow_mut().nbd.push(server);
+        let path = socket.display();
+        entry.real = format!("nbd+unix:///?socket={path}");
+        self.name(&entry.real, &entry.shown);
+        self.name(format!("nbd+unix://?socket={path}"), &entry.shown);
+        Ok(())
+    }
+
+    /// Ends what serves one image.
+    pub(crate) async fn unserve(&self, entry: &Entry) -> Result<()> {
+        let gone: Vec<Server> = {
+            let mut servers = self.servers.borrow_mut();
+            let (gone, stay) = servers.nbd.drain(..).partition(|s| s.shown == entry.shown);
+            servers.nbd = stay;
+            gone
+        };
+        for server in gone {
+            server.end().await?;
+        }
+        if self.env.protocol == "fuse" && entry.files.len() > 1 {
+            let daemon = self.servers.borrow_mut().fuse.take();
+            if let Some(mut daemon) = daemon {
+                let node = node_name(&entry.shown);
+                daemon
+                    .run("block-export-del", json!({"id": node, "mode": "hard"}))
+                    .await?;
+                daemon
+                    .event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == node.as_str())
+                    .await?;
+                daemon
+                    .run("blockdev-del", json!({"node-name": node}))
+                    .await?;
+                self.servers.borrow_mut().fuse = Some(daemon);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A node name made of an image's name: letters and digits.
+fn node_name(shown: &str) -> String {
+    let name = shown
+        .trim_start_matches("TEST_DIR/")
+        .trim_end_matches(".IMGFMT");
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    format!("i-{}", name.chars().map(plain).collect::<String>())
+}
+
+/// Makes the file of a growing format as long as it can become: its length now,
+/// and once more the virtual size with metadata.
+fn give_room(entry: &Entry) -> Result<()> {
+    const SPARE: u64 = 64 << 20;
+    const MOST: u64 = 1 << 40;
+    if matches!(entry.format.as_str(), "raw" | "luks") {
+        return Ok(());
+    }
+    let file = File::options()
+        .write(true)
+        .read(true)
+        .open(&entry.local)
+        .with_context(|| format!("failed to open {}", entry.local.display()))?;
+    let length = file
+        .metadata()
+        .context("failed to read a file's length")?
+        .len();
+    let size = match entry.format.as_str() {
+        "qcow2" => crate::surgery::read_be(&file, 24, 8)?,
+        _ => 0,
+    };
+    let room = length + SPARE + size.min(MOST) / 8 * 9;
+    file.set_len(room)
+        .with_context(|| format!("failed to lengthen {}", entry.local.display()))
+}

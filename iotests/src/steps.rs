@@ -1,0 +1,168 @@
+//! Steps that many tests take: look at an image, check it, write and verify.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::filter;
+use crate::image::Image;
+use crate::test::Test;
+use crate::tool::{Output, framed};
+
+/// The exit status of `qemu-img check` for formats without a check.
+const CHECK_NOT_SUPPORTED: i32 = 63;
+
+/// A pattern in a range: byte value, offset and length in bytes.
+pub type Patch = (u8, u64, u64);
+
+impl Test {
+    /// Logs what `qemu-img info` says that is the same for every format: name,
+    /// format, virtual size, backing file, snapshots.
+    ///
+    /// # Errors
+    /// Where `info` fails.
+    pub async fn info(&self, image: &Image) -> Result<()> {
+        let rule = |text: &[u8]| filter::img::snapshots(&filter::img::info(text));
+        self.img(["info", &image.to_string()]).filter(rule).await?;
+        Ok(())
+    }
+
+    /// What `qemu-img info --output=json` says, not logged.
+    ///
+    /// # Errors
+    /// Where `info` fails.
+    pub async fn info_json(&self, image: &Image) -> Result<Value> {
+        self.img(["info", "--output=json", &image.to_string()])
+            .quiet()
+            .await?
+            .json()
+    }
+
+    /// `qemu-img check` finds nothing wrong. Formats without a check have to say
+    /// that they have none; the log is the same.
+    ///
+    /// # Errors
+    /// Where it finds anything, leaks included.
+    pub async fn check(&self, image: &Image) -> Result<()> {
+        let line = format!("qemu-img check {image}");
+        let output = self
+            .img(["check", &image.to_string()])
+            .quiet()
+            .any_status()
+            .await?;
+        match output.status {
+            Some(0) => {}
+            Some(CHECK_NOT_SUPPORTED) if output.text().contains("does not support checks") => {}
+            status => bail!(
+                "exit status {}: {line}\nit said:\n{}",
+                status.unwrap_or(-1),
+                framed(&output.all())
+            ),
+        }
+        self.log(format!("check {image}: no errors"));
+        Ok(())
+    }
+
+    /// Logs what `qemu-img check` (with these options, such as `-r all`) says,
+    /// whatever its status, without what depends on the layout.
+    ///
+    /// # Errors
+    /// Where it is ended by a signal.
+    pub async fn check_report(&self, image: &Image, options: &[&str]) -> Result<Output> {
+        let mut words = vec!["check".to_owned()];
+        words.extend(options.iter().map(|o| (*o).to_owned()));
+        words.push(image.to_string());
+        let output = self
+            .img(words)
+            .any_status()
+            .filter(filter::img::check)
+            .await?;
+        self.log(format!("exit status {}", output.status.unwrap_or(-1)));
+        Ok(output)
+    }
+
+    /// Writes patterns in one `qemu-io`, logged as one line each.
+    ///
+    /// # Errors
+    /// Where a write fails.
+    pub async fn write(&self, image: &Image, patches: &[Patch]) -> Result<()> {
+        self.patterns("write", image, patches).await
+    }
+
+    /// Reads in one `qemu-io` and expects these patterns, logged as one line
+    /// each.
+    ///
+    /// # Errors
+    /// Where a read fails or finds other bytes.
+    pub async fn verify(&self, image: &Image, patches: &[Patch]) -> Result<()> {
+        self.patterns("read", image, patches).await
+    }
+
+    /// As [`Test::verify`], and logs nothing.
+    ///
+    /// # Errors
+    /// Where a read fails or finds other bytes.
+    pub async fn verify_quietly(&self, image: &Image, patches: &[Patch]) -> Result<()> {
+        let reads = patches
+            .iter()
+            .map(|(p, at, len)| format!("read -P {p} {at} {len}"));
+        self.io(image, reads).quiet().await?;
+        Ok(())
+    }
+
+    async fn patterns(&self, verb: &str, image: &Image, patches: &[Patch]) -> Result<()> {
+        let commands: Vec<String> = patches
+            .iter()
+            .map(|(p, at, len)| format!("{verb} -P {p} {at} {len}"))
+            .collect();
+        self.io(image, &commands).quiet().await?;
+        let done = if verb == "write" { "wrote" } else { "found" };
+        for (p, at, len) in patches {
+            self.log(format!("{image}: {done} {p:#04x} at {at}, {len} bytes"));
+        }
+        Ok(())
+    }
+
+    /// Two images hold the same data; logged.
+    ///
+    /// # Errors
+    /// Where they do not.
+    pub async fn same(&self, a: &Image, b: &Image) -> Result<()> {
+        let output = self
+            .img(["compare", &a.to_string(), &b.to_string()])
+            .quiet()
+            .await?;
+        ensure!(
+            output.text().contains("Images are identical"),
+            "compare said: {}",
+            output.text()
+        );
+        self.log(format!("{a} and {b}: identical"));
+        Ok(())
+    }
+
+    /// The runs of `qemu-img map --output=json`, not logged.
+    ///
+    /// # Errors
+    /// Where `map` fails.
+    pub async fn map(&self, image: &Image) -> Result<Vec<Value>> {
+        let output = self
+            .img(["map", "--output=json", &image.to_string()])
+            .quiet()
+            .await?
+            .json()?;
+        let Value::Array(runs) = output else {
+            bail!("map is no list")
+        };
+        Ok(runs)
+    }
+
+    /// The virtual size in bytes, not logged.
+    ///
+    /// # Errors
+    /// Where `info` fails.
+    pub async fn virtual_size(&self, image: &Image) -> Result<u64> {
+        self.info_json(image).await?["virtual-size"]
+            .as_u64()
+            .context("info has no virtual-size")
+    }
+}

@@ -1,0 +1,402 @@
+//! Whether a test can run here, decided before anything is made.
+
+use std::path::Path;
+
+use testdecl::Decl;
+
+use crate::env::Env;
+use crate::probe::Probes;
+use crate::protocol::FIXED_FILE_FORMATS;
+
+/// Formats that images can be made of.
+pub const GENERIC_FORMATS: [&str; 10] = [
+    "raw",
+    "qcow2",
+    "qcow",
+    "qed",
+    "vdi",
+    "vpc",
+    "vhdx",
+    "vmdk",
+    "parallels",
+    "luks",
+];
+
+/// Protocols this library reaches images by.
+pub const PROTOCOLS: [&str; 4] = ["file", "nbd", "fuse", "ssh"];
+
+/// A word of `needs:`, whether it is there, and what is said where it is not.
+type Need = (&'static str, fn(&Env, &Probes) -> bool, &'static str);
+
+/// Every plain word that `needs:` may have; `crates/testdecl` lists the same.
+const NEEDS: &[Need] = &[
+    (
+        "qemu-img",
+        |e, _| e.programs.img.is_some(),
+        "qemu-img is not installed",
+    ),
+    (
+        "qemu-io",
+        |e, _| e.programs.io.is_some(),
+        "qemu-io is not installed",
+    ),
+    (
+        "qemu-nbd",
+        |e, _| e.programs.nbd.is_some(),
+        "qemu-nbd is not installed",
+    ),
+    (
+        "qemu-storage-daemon",
+        |e, _| e.programs.qsd.is_some(),
+        "qemu-storage-daemon is not installed",
+    ),
+    (
+        "qemu-system",
+        |e, _| e.programs.qemu.is_some(),
+        "no qemu-system program is installed",
+    ),
+    (
+        "fuse",
+        has_fuse,
+        "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)",
+    ),
+    (
+        "backing",
+        |e, _| has_backing(&e.format),
+        "the format has no backing files",
+    ),
+    (
+        "snapshots",
+        |e, _| e.format == "qcow2",
+        "the format has no internal snapshots",
+    ),
+    (
+        "check",
+        |e, _| has_check(&e.format),
+        "the format has no check",
+    ),
+    (
+        "resize",
+        has_resize,
+        "images of the format cannot be resized here",
+    ),
+    ("growing", has_growing, "an NBD export does not grow"),
+    (
+        "rebase",
+        |e, _| has_rebase(&e.format),
+        "the format cannot change its backing file",
+    ),
+    (
+        "discard",
+        |e, _| has_discard(&e.format),
+        "the format cannot discard",
+    ),
+    (
+        "compress",
+        |e, _| matches!(e.format.as_str(), "qcow2" | "qcow"),
+        "the format does not compress",
+    ),
+    ("bitmaps", has_bitmaps, "the format keeps no bitmaps here"),
+    (
+        "zstd",
+        |e, p| p.has_compression(e, "zstd"),
+        "qcow2 has no zstd here",
+    ),
+    (
+        "extended_l2",
+        |e, p| p.has_option(e, "qcow2", "extended_l2"),
+        "qcow2 has no extended_l2 here",
+    ),
+    (
+        "data_file",
+        |e, p| p.has_option(e, "qcow2", "data_file"),
+        "qcow2 has no data_file here",
+    ),
+    (
+        "luks",
+        |e, p| p.has_driver(e, "luks"),
+        "there is no luks driver here",
+    ),
+    (
+        "tls",
+        |e, _| on_path(e, "certtool"),
+        "certtool (gnutls-bin) is not installed",
+    ),
+    ("gdb", |e, _| on_path(e, "gdb"), "gdb is not installed"),
+    (
+        "sparse",
+        |e, _| sparse_files(&e.test_dir),
+        "TEST_DIR has no sparse files",
+    ),
+    (
+        "not-wrapped",
+        |e, _| !e.patient(),
+        "not under gdb or valgrind",
+    ),
+];
+
+/// The reason why the test cannot run in this environment; `None` where it can.
+#[must_use]
+pub fn not_run(decl: &Decl, env: &Env, probes: &Probes) -> Option<String> {
+    declared(decl, env)
+        .or_else(|| protocol(env, probes))
+        .or_else(|| {
+            if env.programs.img.is_none() {
+                return Some("qemu-img is not installed".to_owned());
+            }
+            (!probes.has_driver(env, &env.format))
+                .then(|| format!("qemu-img has no driver for {}", env.format))
+        })
+        .or_else(|| decl.all("needs").find_map(|word| need(word, env, probes)))
+        .or_else(|| room(decl, env))
+        .or_else(|| {
+            let root = decl.all("privileges").any(|p| p == "root");
+            (root && !nix::unistd::geteuid().is_root()).then(|| "it needs root".to_owned())
+        })
+}
+
+/// What the header alone decides.
+fn declared(decl: &Decl, env: &Env) -> Option<String> {
+    let listed = |key: &str, value: &str| decl.all(key).any(|w| w == value);
+    let lists = |key: &str| decl.get(key).is_some();
+    let refuses =
+        |what: &str, supported: &str, unsupported: Option<&str>, value: &str, generic: bool| {
+            let no = unsupported.is_some_and(|key| listed(key, value))
+                || (lists(supported)
+                    && !listed(supported, value)
+                    && !(generic && listed(supported, "generic")));
+            no.then(|| format!("not for {what} {value}"))
+        };
+    let generic = GENERIC_FORMATS.contains(&env.format.as_str());
+    refuses(
+        "image format",
+        "supported_fmt",
+        Some("unsupported_fmt"),
+        &env.format,
+        generic,
+    )
+    .or_else(|| {
+        let list = ("supported_proto", Some("unsupported_proto"));
+        refuses("protocol", list.0, list.1, &env.protocol, true)
+    })
+    .or_else(|| refuses("cache mode", "supported_cache", None, &env.cache, true))
+    .or_else(|| refuses("aio mode", "supported_aio", None, &env.aio, true))
+    .or_else(|| {
+        let option = decl
+            .all("unsupported_imgopts")
+            .find(|o| has_imgopt(env, o))?;
+        Some(format!("not with image option {option}"))
+    })
+}
+
+/// Whether `IMGOPTS` has this option: a key, or a key with this value.
+fn has_imgopt(env: &Env, option: &str) -> bool {
+    match option.split_once('=') {
+        Some((key, value)) => env.imgopt(key) == Some(value),
+        None => env.imgopt(option).is_some_and(|v| v != "off"),
+    }
+}
+
+/// What the protocol needs.
+fn protocol(env: &Env, probes: &Probes) -> Option<String> {
+    let format = env.format.as_str();
+    match env.protocol.as_str() {
+        "nbd" if env.programs.nbd.is_none() => Some("qemu-nbd is not installed".to_owned()),
+        "nbd" if !FIXED_FILE_FORMATS.contains(&format) => Some(format!(
+            "{format} needs a file that grows, and an NBD export does not"
+        )),
+        "fuse" if !has_fuse(env, probes) => Some(
+            "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)".to_owned(),
+        ),
+        "ssh" if env.ssh.is_none() => {
+            Some("no ssh server is named in IOTEST_SSH ([user@]host[:port])".to_owned())
+        }
+        "ssh" if !probes.has_driver(env, "ssh") => Some("there is no ssh driver here".to_owned()),
+        known if PROTOCOLS.contains(&known) => None,
+        other => Some(format!("these tests do not know protocol {other}")),
+    }
+}
+
+/// Why a word of `needs:` is not met.
+fn need(word: &str, env: &Env, probes: &Probes) -> Option<String> {
+    if let Some((_, there, reason)) = NEEDS.iter().find(|(name, _, _)| *name == word) {
+        return (!there(env, probes)).then(|| (*reason).to_owned());
+    }
+    if let Some(name) = word.strip_prefix("driver:") {
+        return (!probes.has_driver(env, name)).then(|| format!("there is no {name} driver here"));
+    }
+    if let Some(name) = word.strip_prefix("option:") {
+        return (!probes.has_option(env, &env.format, name))
+            .then(|| format!("{} has no creation option {name} here", env.format));
+    }
+    if let Some(name) = word.strip_prefix("qemu-img:") {
+        return (!probes.has_subcommand(env, name)).then(|| format!("qemu-img has no {name} here"));
+    }
+    if let Some(name) = word.strip_prefix("device:") {
+        return (!probes.has_device(env, name)).then(|| format!("the emulator has no {name}"));
+    }
+    if let Some(wanted) = word.strip_prefix("qemu>=") {
+        let mut parts = wanted
+            .split('.')
+            .map(|p| p.parse::<u64>().unwrap_or(u64::MAX));
+        let wanted = (parts.next().unwrap_or(u64::MAX), parts.next().unwrap_or(0));
+        let have = probes.version(env);
+        return (have < wanted).then(|| {
+            format!(
+                "it needs QEMU {}.{} and this is {}.{}",
+                wanted.0, wanted.1, have.0, have.1
+            )
+        });
+    }
+    Some(format!("it needs '{word}', which is not a known word"))
+}
+
+fn has_backing(format: &str) -> bool {
+    matches!(format, "qcow2" | "qcow" | "qed" | "vmdk")
+}
+
+/// Formats that can name another backing file: for rebase and stream.
+fn has_rebase(format: &str) -> bool {
+    matches!(format, "qcow2" | "qed")
+}
+
+fn has_check(format: &str) -> bool {
+    matches!(
+        format,
+        "qcow2" | "qed" | "vdi" | "vhdx" | "vmdk" | "parallels"
+    )
+}
+
+fn has_discard(format: &str) -> bool {
+    matches!(format, "raw" | "qcow2" | "luks" | "parallels")
+}
+
+fn has_resize(env: &Env, probes: &Probes) -> bool {
+    matches!(env.format.as_str(), "raw" | "qcow2" | "qed" | "luks") && has_growing(env, probes)
+}
+
+/// Raw bytes behind an NBD export stay as many as they are.
+fn has_growing(env: &Env, _: &Probes) -> bool {
+    env.protocol != "nbd" || env.format == "qcow2"
+}
+
+fn has_bitmaps(env: &Env, probes: &Probes) -> bool {
+    env.format == "qcow2"
+        && !matches!(env.imgopt("compat"), Some("0.10" | "v2"))
+        && probes.has_subcommand(env, "bitmap")
+}
+
+fn has_fuse(env: &Env, probes: &Probes) -> bool {
+    let device = nix::unistd::access(
+        "/dev/fuse",
+        nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK,
+    );
+    probes.has_export(env, "fuse")
+        && device.is_ok()
+        && (on_path(env, "fusermount3") || nix::unistd::geteuid().is_root())
+}
+
+fn on_path(_: &Env, program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    crate::env::find_program(Path::new(program), &path).is_some()
+}
+
+/// Whether a file with a hole takes less room than it is long.
+fn sparse_files(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(file) = tempfile::tempfile_in(dir).or_else(|_| tempfile::tempfile()) else {
+        return false;
+    };
+    const LENGTH: u64 = 64 << 20;
+    file.set_len(LENGTH).is_ok() && file.metadata().is_ok_and(|m| m.blocks() * 512 < LENGTH / 2)
+}
+
+/// Whether the file system of `TEST_DIR` has the room that `space:` asks for.
+fn room(decl: &Decl, env: &Env) -> Option<String> {
+    let text = decl.get("space")?.first()?;
+    let Some(wanted) = bytes(text) else {
+        return Some(format!(
+            "its header asks for space: {text}, which is no size"
+        ));
+    };
+    let dir = env.test_dir.ancestors().find(|d| d.is_dir())?;
+    let stat = nix::sys::statvfs::statvfs(dir).ok()?;
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    (free < wanted).then(|| format!("it needs {text} of free space in TEST_DIR"))
+}
+
+/// A size such as `512M` in bytes.
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "k" | "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn env(vars: &[(&str, &str)]) -> Env {
+        let get = |name: &str| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| OsString::from(v))
+        };
+        Env::from_lookup(get, false).expect("a good environment")
+    }
+
+    fn declared_for(header: &str, vars: &[(&str, &str)]) -> Option<String> {
+        declared(&Decl::parse(header), &env(vars))
+    }
+
+    #[test]
+    fn formats_are_generic_listed_or_refused() {
+        let generic = "//! supported_fmt: generic\n//! unsupported_fmt: luks\n";
+        assert_eq!(declared_for(generic, &[("IMGFMT", "vdi")]), None);
+        assert_eq!(
+            declared_for(generic, &[("IMGFMT", "luks")]).as_deref(),
+            Some("not for image format luks")
+        );
+        assert!(declared_for(generic, &[("IMGFMT", "dmg")]).is_some());
+        assert!(declared_for("//! supported_fmt: qcow2\n", &[("IMGFMT", "raw")]).is_some());
+        assert_eq!(declared_for("//! group: x\n", &[("IMGFMT", "dmg")]), None);
+    }
+
+    #[test]
+    fn image_options_are_keys_or_values() {
+        let header = "//! unsupported_imgopts: compat=0.10 data_file\n";
+        assert_eq!(declared_for(header, &[("IMGOPTS", "compat=1.1")]), None);
+        assert!(declared_for(header, &[("IMGOPTS", "compat=0.10")]).is_some());
+        assert!(declared_for(header, &[("IMGOPTS", "data_file=x")]).is_some());
+    }
+
+    #[test]
+    fn every_need_is_declared() {
+        for (word, _, _) in NEEDS {
+            assert!(testdecl::is_need(word), "{word} is missing in testdecl");
+        }
+        for (word, _) in testdecl::NEEDS {
+            let here = NEEDS.iter().any(|(name, _, _)| name == word);
+            assert!(
+                here || word.ends_with([':', '=']),
+                "{word} is not known here"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_have_suffixes() {
+        assert_eq!(bytes("512M"), Some(512 << 20));
+        assert_eq!(bytes("7"), Some(7));
+        assert_eq!(bytes("7X"), None);
+    }
+}

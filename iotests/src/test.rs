@@ -1,0 +1,252 @@
+//! A test at work: its log, its names, its tools, its end.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+use rand::SeedableRng as _;
+
+use crate::env::Env;
+use crate::filter::{self, Filter};
+use crate::image::{Builder, Entry};
+use crate::io::{IoRun, Session};
+use crate::probe::Probes;
+use crate::protocol::Servers;
+use crate::tool::{Run, Words};
+use crate::wrap::Kind;
+
+/// What everything a test makes has in common.
+pub(crate) struct Ctx {
+    pub(crate) env: Env,
+    pub(crate) name: String,
+    pub(crate) filter: RefCell<Filter>,
+    pub(crate) probes: Probes,
+    pub(crate) images: RefCell<Vec<Entry>>,
+    pub(crate) servers: RefCell<Servers>,
+    /// How many processes with a monitor there were.
+    pub(crate) daemons: Cell<usize>,
+    /// The daemons that have not been waited for, by name.
+    pub(crate) running: RefCell<Vec<String>>,
+}
+
+impl Ctx {
+    /// Logs text and an end of line, filtered.
+    pub(crate) fn log(&self, text: impl AsRef<[u8]>) {
+        let mut text = self.filter.borrow().text(text.as_ref());
+        text.push(b'\n');
+        write_out(&text);
+    }
+
+    /// Logs a program's output, filtered; a missing last end of line is added.
+    pub(crate) fn log_output(&self, text: &[u8]) {
+        let mut text = self.filter.borrow().text(text);
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        write_out(&text);
+    }
+
+    /// From now on `real` is logged as `shown`.
+    pub(crate) fn name(&self, real: impl AsRef<[u8]>, shown: impl AsRef<[u8]>) {
+        self.filter.borrow_mut().name(real, shown);
+    }
+}
+
+/// Standard output is the golden. Where it is closed there is nobody to tell.
+fn write_out(text: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text);
+    let _ = out.flush();
+}
+
+/// What a test's `run` is given: everything it can do.
+///
+/// All methods take `&self`, so that several things can go on at once. Names in
+/// command lines and in the log are the same: `TEST_DIR`, `SOCK_DIR`, `IMGFMT`
+/// and images by their [`Display`](crate::image::Image) text, such as
+/// `TEST_DIR/t.IMGFMT`; the library puts the real ones in.
+pub struct Test {
+    pub(crate) ctx: Rc<Ctx>,
+}
+
+impl Test {
+    /// A test of this name in this environment; makes `TEST_DIR` and `SOCK_DIR`
+    /// where they are not there.
+    ///
+    /// # Errors
+    /// Where they cannot be made.
+    pub fn new(name: &str, env: Env) -> Result<Self> {
+        for dir in [&env.test_dir, &env.sock_dir] {
+            std::fs::create_dir_all(dir)
+                .with_context(|| format!("failed to make {}", dir.display()))?;
+        }
+        let mut filter = Filter::new(&env.format);
+        filter.name(env.test_dir.as_os_str().as_encoded_bytes(), "TEST_DIR");
+        if env.sock_dir != env.test_dir {
+            filter.name(env.sock_dir.as_os_str().as_encoded_bytes(), "SOCK_DIR");
+        }
+        for kind in [Kind::Img, Kind::Io, Kind::Nbd, Kind::Qsd, Kind::Vm] {
+            if let Ok(program) = crate::wrap::program(&env, kind) {
+                filter.name(program.as_os_str().as_encoded_bytes(), kind.name());
+                // The start of an error message: the program's own name.
+                if let Some(file) = program.file_name().and_then(|f| f.to_str())
+                    && file != kind.name()
+                {
+                    filter.name(file, kind.name());
+                }
+            }
+        }
+        Ok(Self {
+            ctx: Rc::new(Ctx {
+                env,
+                name: name.to_owned(),
+                filter: RefCell::new(filter),
+                probes: Probes::default(),
+                images: RefCell::default(),
+                servers: RefCell::default(),
+                daemons: Cell::new(0),
+                running: RefCell::default(),
+            }),
+        })
+    }
+
+    /// The environment.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        &self.ctx.env
+    }
+
+    /// The image format under test, such as `qcow2`.
+    #[must_use]
+    pub fn format(&self) -> &str {
+        &self.ctx.env.format
+    }
+
+    /// What the installed tools can do.
+    #[must_use]
+    pub fn probes(&self) -> &Probes {
+        &self.ctx.probes
+    }
+
+    /// A file in `TEST_DIR` that is no image: `t.path("out.bin")`. In a command
+    /// line it is `TEST_DIR/out.bin`.
+    #[must_use]
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.ctx.env.test_dir.join(name)
+    }
+
+    /// Logs a line.
+    pub fn log(&self, line: impl AsRef<[u8]>) {
+        self.ctx.log(line);
+    }
+
+    /// Logs a heading: an empty line and `=== text ===`.
+    pub fn section(&self, text: impl Display) {
+        self.ctx.log(format!("\n=== {text} ==="));
+    }
+
+    /// Logs a value as one line of JSON, keys in order, times hidden.
+    pub fn log_json(&self, value: &serde_json::Value) {
+        self.ctx
+            .log(filter::json::line(&filter::json::scrub(value)));
+    }
+
+    /// From now on `real` is logged as `shown`.
+    pub fn name(&self, real: impl AsRef<[u8]>, shown: impl AsRef<[u8]>) {
+        self.ctx.name(real, shown);
+    }
+
+    /// Tells the runner, not the golden, that one case cannot run here.
+    ///
+    /// # Errors
+    /// Where the note cannot be written.
+    pub fn case_not_run(&self, reason: impl Display) -> Result<()> {
+        let path = self.path(format!("{}.casenotrun", self.ctx.name));
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("failed to write {}", path.display()))?;
+        writeln!(file, "    [case not run] {reason}")
+            .with_context(|| format!("failed to write {}", path.display()))
+    }
+
+    /// Random numbers that are the same in every run of this test, unless
+    /// `IOTEST_SEED` says otherwise.
+    #[must_use]
+    pub fn rng(&self) -> rand::rngs::StdRng {
+        let seed = std::env::var("IOTEST_SEED").unwrap_or_else(|_| self.ctx.name.clone());
+        let seed = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+        });
+        rand::rngs::StdRng::seed_from_u64(seed)
+    }
+
+    /// Makes the test's main image, `TEST_DIR/t.IMGFMT`, of this size.
+    pub fn create(&self, size: impl Display) -> Builder {
+        self.image("t").size(size)
+    }
+
+    /// An image of this name, made when it is awaited.
+    pub fn image(&self, name: &str) -> Builder {
+        Builder::new(&self.ctx, name)
+    }
+
+    /// `qemu-img`, with what format and protocol need put in.
+    pub fn img(&self, line: impl Words) -> Run {
+        Run::new(&self.ctx, Kind::Img, line)
+    }
+
+    /// Any of the programs, with names put in and nothing else.
+    pub fn tool(&self, kind: Kind, line: impl Words) -> Run {
+        Run::new(&self.ctx, kind, line)
+    }
+
+    /// `qemu-io` on an image: one process, these commands, each logged with what
+    /// it said.
+    pub fn io<S: AsRef<str>>(
+        &self,
+        image: impl Display,
+        commands: impl IntoIterator<Item = S>,
+    ) -> IoRun {
+        IoRun::new(&self.ctx, image.to_string(), commands)
+    }
+
+    /// `qemu-io` on an image, kept open for command after command.
+    ///
+    /// # Errors
+    /// Where it cannot be started or does not open the image.
+    pub async fn session(&self, image: impl Display) -> Result<Session> {
+        Session::open(&self.ctx, &image.to_string(), &[]).await
+    }
+
+    /// Ends everything the test started and takes away the images it made. Where
+    /// the test failed, the images stay for whoever looks into it.
+    ///
+    /// # Errors
+    /// Where a server did not end well, or a daemon was not waited for.
+    pub async fn finish(self, passed: bool) -> Result<()> {
+        let running = self.ctx.running.take();
+        let servers = self.ctx.servers.take();
+        let stopped = servers.stop().await;
+        if passed {
+            self.remove_images();
+        }
+        stopped?;
+        if let Some(name) = running.first() {
+            anyhow::bail!("{name} was never waited for: end it with `quit().await?`");
+        }
+        Ok(())
+    }
+
+    fn remove_images(&self) {
+        for entry in self.ctx.images.take() {
+            for file in entry.files {
+                let _ = std::fs::remove_file(file);
+            }
+        }
+    }
+}

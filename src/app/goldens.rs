@@ -1,0 +1,94 @@
+//! `--review` and `--unused-goldens`.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+
+use super::run_tests::open_history;
+use super::{Invocation, var};
+use crate::environment::test_dir;
+use crate::golden::{self, Pending};
+use crate::model::Combo;
+use crate::programs::{Programs, default_machine};
+use crate::report::Color;
+use crate::tree::Tree;
+
+/// Goes through what differed in the last run, and says what came of it.
+pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
+    golden::refuse_in_ci("--review")?;
+    let memory = open_history(&call.history_dir()).memory();
+    let scratch = test_dir(&call.cwd, &var);
+    let named = |name: &str| {
+        let tests = &call.args.tests;
+        tests.is_empty()
+            || tests
+                .iter()
+                .any(|t| tree.find(t).is_ok_and(|t| t.name == name))
+    };
+    for name in &call.args.tests {
+        tree.find(name)?;
+    }
+    let machine = machine(tree);
+    let mut pending = Vec::new();
+    for (name, combo) in memory.failed_last() {
+        // A test that has gone since has nothing to be compared with.
+        let Ok(test) = tree.find(&name) else { continue };
+        if let Some(output) = output_of(&scratch, &name, &combo)
+            && named(&name)
+        {
+            pending.push(Pending::new(test, &combo, &machine, &output));
+        }
+    }
+    if pending.is_empty() {
+        return Ok("nothing to review: no output of the last run differs\n".to_owned());
+    }
+    let mut input = std::io::stdin().lock();
+    let mut out = std::io::stdout().lock();
+    let paint = Color::from(call.args.color).paint();
+    let done = golden::review(&pending, &mut input, &mut out, paint)
+        .context("the review has ended early")?;
+    Ok(format!(
+        "{} accepted, {} rejected, {} left\n",
+        done.accepted, done.rejected, done.skipped
+    ))
+}
+
+/// The default machine of the emulator, which may have references of its own;
+/// empty where there is none to ask.
+fn machine(tree: &Tree) -> String {
+    let programs = Programs::find(tree.layout, &tree.build, &var).ok();
+    let qemu = programs.and_then(|p| p.qemu);
+    qemu.and_then(|q| default_machine(&q.path).ok())
+        .unwrap_or_default()
+}
+
+/// The newest output that a test has left under `combo`. Runs over several cache
+/// modes put more behind the names of their directories.
+fn output_of(scratch: &Path, name: &str, combo: &Combo) -> Option<PathBuf> {
+    let plain = format!("{}-{}-{name}", combo.format, combo.protocol);
+    let entries = std::fs::read_dir(scratch).ok()?.flatten();
+    let found = entries.filter_map(|entry| {
+        let dir = entry.file_name().into_string().ok()?;
+        let suffix = dir.strip_prefix(&plain)?;
+        let output = entry.path().join(format!("{name}.out.bad"));
+        let written = output.metadata().and_then(|m| m.modified()).ok()?;
+        let rank: Option<(bool, SystemTime)> = match suffix {
+            "" => Some((false, written)),
+            s if s.starts_with('-') => Some((s.contains(&combo.cache), written)),
+            _ => None,
+        };
+        Some((rank?, output))
+    });
+    found.max().map(|(_, output)| output)
+}
+
+/// The references of `tree` that nobody needs, a line each.
+pub(super) fn unused(call: &Invocation, tree: &Tree) -> Result<String> {
+    let unused = golden::unused(tree.tests().map(|t| &**t))?;
+    let lines = unused.iter().map(|u| {
+        let file = u.file.strip_prefix(&call.cwd).unwrap_or(&u.file);
+        format!("{}: {}\n", file.display(), u.why)
+    });
+    Ok(lines.collect())
+}

@@ -1,0 +1,144 @@
+//! The program: from the words of the command line to an exit status.
+
+mod command;
+mod goldens;
+mod run_tests;
+mod say;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::args::{self, Action, LowArgs};
+use crate::dry_run::dry_run;
+use crate::select::select;
+use crate::tree::{Tree, locate};
+use crate::{exit, history, install, new_test};
+
+pub use say::say;
+
+/// Runs the program and gives its exit status.
+#[must_use]
+pub fn main() -> u8 {
+    let mut words = std::env::args_os();
+    let argv0 = words.next().unwrap_or_else(|| "check".into());
+    let args = match args::parse(words) {
+        Ok(args) => args,
+        Err(error) => {
+            say::error(&format!("error: {error}"));
+            say::error("see --help for all options");
+            return exit::USAGE;
+        }
+    };
+    match dispatch(argv0, args) {
+        Ok(status) => status,
+        Err(error) => {
+            say::error(&format!("{error:#}"));
+            exit::FAILED
+        }
+    }
+}
+
+/// What every action may need of the call.
+struct Invocation {
+    argv0: PathBuf,
+    args: LowArgs,
+    cwd: PathBuf,
+}
+
+impl Invocation {
+    fn tree(&self) -> Result<Tree> {
+        let places = locate(
+            &self.argv0,
+            self.args.source_dir.as_deref(),
+            self.args.build_dir.as_deref(),
+            &self.cwd,
+        )?;
+        Tree::load(&places)
+    }
+}
+
+/// A variable of the caller's environment.
+fn var(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
+    let cwd = std::env::current_dir().context("cannot tell the current directory")?;
+    let call = Invocation {
+        argv0: argv0.into(),
+        args,
+        cwd,
+    };
+    let args = &call.args;
+    match &args.action {
+        Action::Help { long } => say(&args::help(*long)),
+        Action::Version => say(concat!("check ", env!("CARGO_PKG_VERSION"), "\n")),
+        Action::ListGroups => say(&list_groups(&call.tree()?)),
+        Action::New(what) => say(&new_test::new_test(&call.tree()?, args, what)?),
+        Action::InstallInto(tree) => say(&install::install(tree, &own_program()?)?),
+        Action::RemoveFrom(tree) => say(&install::remove(tree)?),
+        Action::Run => return run(&call),
+        Action::History => say(&show_history(&call)?),
+        Action::Review => say(&goldens::review(&call, &call.tree()?)?),
+        Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?),
+    }
+    Ok(exit::OK)
+}
+
+fn run(call: &Invocation) -> Result<u8> {
+    let args = &call.args;
+    if let Some(words) = &args.command {
+        return command::run(&call.tree()?, args, &call.cwd, words);
+    }
+    let tree = call.tree()?;
+    let tests = select(&tree, args)?;
+    if args.dry_run {
+        let tests = run_tests::left_to_run(call, tests)?;
+        say(&dry_run(&tests, args)?);
+        return Ok(exit::OK);
+    }
+    run_tests::run_tests(call, &tree, &tests)
+}
+
+/// How tests did in the past: an overview, or all about those named.
+fn show_history(call: &Invocation) -> Result<String> {
+    let dir = call.history_dir();
+    if call.args.tests.is_empty() {
+        return history::render(&dir, None);
+    }
+    let tree = call.tree()?;
+    let mut text = String::new();
+    for name in &call.args.tests {
+        text.push_str(&history::render(&dir, Some(&tree.find(name)?.name))?);
+    }
+    Ok(text)
+}
+
+/// This program's own file.
+fn own_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    Ok(own.canonicalize().unwrap_or(own))
+}
+
+/// Every group, what it means, and how many tests are in it.
+fn list_groups(tree: &Tree) -> String {
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    for test in tree.tests() {
+        for group in &test.groups {
+            *counts.entry(group).or_default() += 1;
+        }
+    }
+    let meanings: Vec<(&str, &str)> = match &tree.declared {
+        Some(declared) => declared.iter().collect(),
+        None => counts.keys().map(|&group| (group, "")).collect(),
+    };
+    let width = meanings.iter().map(|(g, _)| g.len()).max().unwrap_or(0);
+    let lines = meanings.iter().map(|(group, meaning)| {
+        let count = counts.get(group).copied().unwrap_or(0);
+        let line = format!("{group:width$}  {count:4}  {meaning}");
+        format!("{}\n", line.trim_end())
+    });
+    lines.collect()
+}

@@ -1,0 +1,209 @@
+//! From the selected tests to an exit status: plan, run, reports, history.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use childproc::Keeper;
+
+use super::{Invocation, say, var};
+use crate::args::LowArgs;
+use crate::environment::{Environment, host, test_dir};
+use crate::exclude::{Excludes, SKIP_VARIABLE};
+use crate::exit;
+use crate::golden::{self, Bless, Variant};
+use crate::history::{History, Memory, Past};
+use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
+use crate::plan::{self, Wanted};
+use crate::report;
+use crate::run::{self, Settings, Summary, World, sock_root};
+use crate::tree::Tree;
+
+/// The variable that has mismatching references overwritten.
+const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
+
+/// Where the old runner keeps times, in the current directory.
+const ELAPSED_CACHE: &str = ".last-elapsed-cache";
+
+/// Runs `tests` and gives the exit status.
+pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> Result<u8> {
+    let args = &call.args;
+    if args.bless.is_some() {
+        golden::refuse_in_ci("--bless")?;
+    }
+    let history =
+        open_history(&call.history_dir()).with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE));
+    let memory = history.memory();
+    let (combos, mut jobs) = plan_jobs(args, tests, &memory)?;
+    plan::validate(args, &jobs)?;
+    if args.debugger.is_some() {
+        for job in &mut jobs {
+            plan::debuggable(Arc::make_mut(&mut job.test))?;
+        }
+    }
+    plan::require_programs(&jobs)?;
+
+    let env = Environment::new(tree, args, &call.cwd, &var)?;
+    let asked = var("SOCK_DIR").map(|dir| call.cwd.join(dir));
+    let sockets = sock_root(asked.as_deref(), &jobs)?;
+    let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
+    plan::apply(&mut settings, args, tree.layout);
+    settings.header = env.header(&combos, sockets.path());
+    settings.python = env.python.clone();
+    let world = Here::new(call, env, &memory, &jobs)?;
+
+    // Its process must be forked while this one has a single thread.
+    let keeper = Keeper::start().context("cannot start the process that keeps the tests")?;
+    let mut reporters = report::build(&report::Options {
+        color: args.color.into(),
+        plain: args.debugger.is_some(),
+        tap: args.tap,
+        junit: args.junit.clone(),
+        json: args.json.clone(),
+        html: args.html.clone(),
+        previous: Some(memory.previous()),
+    })?;
+    reporters.push(Box::new(history));
+    let ran = run::run(&keeper, &settings, jobs, &world, &mut reporters);
+    tell_troubles(&mut reporters);
+    Ok(status(&ran?))
+}
+
+/// Of `tests` those that would be run: what earlier runs and shards leave.
+pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
+    let args = &call.args;
+    if !args.failed && !args.resume && args.shard.is_none() {
+        return Ok(tests);
+    }
+    let memory = open_history(&call.history_dir()).memory();
+    let (_, jobs) = plan_jobs(args, &tests, &memory)?;
+    plan::validate(args, &jobs)?;
+    let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
+    Ok(tests.into_iter().filter(planned).collect())
+}
+
+fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) {
+    for reporter in reporters {
+        for trouble in reporter.finish() {
+            say::error(&trouble);
+        }
+    }
+}
+
+/// A run does not depend on its history: where it cannot be kept, that is said.
+pub(super) fn open_history(dir: &Path) -> History {
+    History::open(dir).unwrap_or_else(|error| {
+        say::error(&format!("no history is kept: {error:#}"));
+        History::unrecorded()
+    })
+}
+
+fn plan_jobs(
+    args: &LowArgs,
+    tests: &[Arc<Test>],
+    memory: &Memory,
+) -> Result<(Vec<Arc<Combo>>, Vec<Job>)> {
+    let skip = var(SKIP_VARIABLE).unwrap_or_default();
+    let mut excludes = Excludes::new(&skip.to_string_lossy(), &host());
+    for file in &args.exclude_files {
+        excludes.read(file)?;
+    }
+    let wanted = if args.failed {
+        let mut jobs = memory.failed_last();
+        jobs.extend(memory.not_reached_last());
+        Wanted::only(jobs)
+    } else if args.resume {
+        Wanted::only(memory.not_reached_last())
+    } else {
+        Wanted::all()
+    };
+    // Without a word on what to run on, it is what the last run ran on.
+    let combos = wanted
+        .combos()
+        .filter(|_| !plan::names_combination(args))
+        .unwrap_or_else(|| plan::combos(args));
+    let jobs = plan::jobs(tests, &combos, &excludes, &wanted, args);
+    Ok((combos, jobs))
+}
+
+/// What the run asks of the rest of the program.
+struct Here<'a> {
+    args: &'a LowArgs,
+    /// How the program was started, for commands to run again.
+    program: String,
+    env: Environment,
+    pasts: HashMap<JobId, Past>,
+    bless: Option<Bless>,
+}
+
+impl<'a> Here<'a> {
+    fn new(call: &'a Invocation, env: Environment, memory: &Memory, jobs: &[Job]) -> Result<Self> {
+        let args = &call.args;
+        let bless = match &args.bless {
+            Some(variant) => {
+                let variant = Variant::parse(variant.as_deref())?;
+                Some(Bless::new(variant, &env.machine))
+            }
+            None => var(REGEN_VARIABLE).map(|_| Bless::regenerate(&env.machine)),
+        };
+        let past = |job: &Job| Some((job.id, memory.last(&job.test, &job.combo)?));
+        Ok(Self {
+            args,
+            program: call.argv0.display().to_string(),
+            pasts: jobs.iter().filter_map(past).collect(),
+            env,
+            bless,
+        })
+    }
+}
+
+impl World for Here<'_> {
+    fn environment(
+        &self,
+        job: &Job,
+        test_dir: &Path,
+        sock_dir: &Path,
+    ) -> Vec<(OsString, OsString)> {
+        self.env.of(&job.combo, test_dir, sock_dir)
+    }
+
+    fn reference(&self, job: &Job) -> Option<PathBuf> {
+        golden::find(&job.test, &job.combo, &self.env.machine)
+    }
+
+    fn past(&self, job: &Job) -> Option<Past> {
+        self.pasts.get(&job.id).copied()
+    }
+
+    fn rerun(&self, job: &Job) -> String {
+        plan::rerun(&self.program, self.args, job)
+    }
+
+    fn finished(&self, finished: &mut Finished) {
+        if let Some(bless) = &self.bless {
+            bless.finished(finished);
+        }
+    }
+}
+
+/// The exit status of a run.
+fn status(summary: &Summary) -> u8 {
+    if summary.interrupted {
+        exit::INTERRUPTED
+    } else if summary.failed > 0 || summary.flaky > 0 {
+        exit::FAILED
+    } else {
+        exit::OK
+    }
+}
+
+impl Invocation {
+    /// Where the history is kept: beside the scratch directory.
+    pub(super) fn history_dir(&self) -> PathBuf {
+        let mut dir = test_dir(&self.cwd, &var).into_os_string();
+        dir.push("-history");
+        dir.into()
+    }
+}

@@ -1,0 +1,147 @@
+//! The help, made from the options themselves.
+
+use std::fmt::Write as _;
+
+use super::flags::{FLAGS, Flag, SECTIONS, Section, Takes};
+
+/// How wide the pages are, in columns.
+const WIDTH: usize = 80;
+/// Where the texts of options begin.
+const INDENT: usize = 26;
+
+const USAGE: &str = "\
+usage: check [options] [TEST ...]
+       check [options] -- COMMAND [ARG ...]
+";
+
+const ABOUT: &str = "\
+Runs numbered disk-image tests and compares what they print with golden outputs.
+A test is a number (1 is 001) or, in a QEMU tree, the name of a test in tests/.
+Options and tests may stand in any order; long options may be abbreviated.
+
+examples:
+  check -qcow2                     every test, on qcow2 images
+  check -qcow2 -g quick            those of group quick
+  check -raw 001 030               these two, on raw images
+  check --formats qcow2,raw -nbd   every test on both formats, over nbd
+  check -qcow2 -n                  names of the tests that support qcow2
+  check -qcow2 --bless 042         write what 042 prints as its reference
+  check -qcow2 -- qemu-img info x  run a program as a test would
+";
+
+const MORE: &str = "\
+environment:
+  QEMU_PROG QEMU_IMG_PROG QEMU_IO_PROG QEMU_NBD_PROG QSD_PROG
+                          the programs to test
+  TEST_DIR                scratch directory; default ./scratch
+  SOCK_DIR                directory for sockets; default a temporary one
+  SAMPLE_IMG_DIR PYTHON PYTHONPATH MALLOC_PERTURB_
+  QEMU_IMG_OPTIONS QEMU_NBD_OPTIONS GDB_OPTIONS VALGRIND_OPTS
+  ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
+                          handed on to the tests
+  QEMU_TEST_IO_SKIP       tests not to run: DRIVER:TEST or TEST, between blanks
+  QEMU_IOTESTS_REGEN      if set, a test that differs overwrites its reference
+  CI                      if set, --bless and --review write nothing
+
+files:
+  groups/groups           the groups of this suite: 'NAME  meaning' lines
+  group.local             adds tests to groups: 'TEST GROUP...' lines; lies in
+                          groups/ or, in a QEMU tree, beside the tests
+  .last-elapsed-cache     how long tests took, in the current directory
+";
+
+/// The help: a line an option, or with `long` all there is to say.
+#[must_use]
+pub fn help(long: bool) -> String {
+    let mut page = format!("{USAGE}\n{ABOUT}");
+    for (section, heading) in SECTIONS {
+        let _ = write!(page, "\n{heading}:\n");
+        if matches!(section, Section::Format | Section::Protocol) {
+            words_only(&mut page, section);
+            continue;
+        }
+        for flag in FLAGS.iter().filter(|f| f.section == section) {
+            option(&mut page, flag, long);
+        }
+    }
+    page.push('\n');
+    if long {
+        page.push_str(MORE);
+        page.push_str("\nexit status:\n");
+        for (status, meaning) in crate::exit::MEANINGS {
+            let _ = writeln!(page, "  {status:<5}{meaning}");
+        }
+    } else {
+        page.push_str("--help says more.\n");
+    }
+    page
+}
+
+/// Formats and protocols need no text: their words, filled into lines.
+fn words_only(page: &mut String, section: Section) {
+    let flags = FLAGS.iter().filter(|f| f.section == section);
+    let words: Vec<_> = flags.map(|f| f.words[0]).collect();
+    for line in wrap(&words.join(" "), WIDTH - 2) {
+        let _ = writeln!(page, "  {line}");
+    }
+}
+
+fn option(page: &mut String, flag: &Flag, long: bool) {
+    let mut title = flag.words.join(", ");
+    match flag.takes {
+        Takes::Nothing => {}
+        Takes::Value(metavar) => {
+            let _ = write!(title, " {metavar}");
+        }
+        Takes::Maybe(metavar) => {
+            let _ = write!(title, "[={metavar}]");
+        }
+    }
+    let mut lines = wrap(flag.short, WIDTH - INDENT);
+    if long {
+        lines.extend(wrap(flag.long, WIDTH - INDENT));
+    }
+    let mut lines = lines.iter();
+    if title.len() + 4 > INDENT {
+        let _ = writeln!(page, "  {title}");
+    } else if let Some(first) = lines.next() {
+        let _ = writeln!(page, "  {title:<width$}{first}", width = INDENT - 2);
+    }
+    for line in lines {
+        let _ = writeln!(page, "{:INDENT$}{line}", "");
+    }
+}
+
+/// Fills `text` into lines of at most `width` columns.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_fit_and_name_every_option() {
+        for page in [help(false), help(true)] {
+            for line in page.lines() {
+                assert!(line.chars().count() <= WIDTH, "{line}");
+            }
+            for flag in FLAGS {
+                for word in flag.words {
+                    assert!(page.contains(word), "{word}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the words of the command line say, before anything of the world is
+//! looked at.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The command line as said: only words have been understood, nothing checked
+/// against a tree or a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LowArgs {
+    /// What to do in place of running tests; the last one said wins.
+    pub action: Action,
+    /// `-n`.
+    pub dry_run: bool,
+    /// `-j N`.
+    pub jobs: Option<usize>,
+    /// `-d`.
+    pub debug: bool,
+    /// `-p`.
+    pub print: bool,
+    /// `-gdb`.
+    pub gdb: bool,
+    /// `-valgrind`.
+    pub valgrind: bool,
+    /// `-misalign`.
+    pub misalign: bool,
+    /// `--color`.
+    pub color: Color,
+    /// `-tap`.
+    pub tap: bool,
+    /// The format of a single-dash word.
+    pub format: Option<String>,
+    /// The protocol of a single-dash word.
+    pub protocol: Option<String>,
+    /// `-nocache`, `-c MODE`.
+    pub cache: Option<String>,
+    /// `-i MODE`.
+    pub aio: Option<String>,
+    /// `-o OPTS`.
+    pub options: Option<String>,
+    /// `--formats`.
+    pub formats: Vec<String>,
+    /// `--protocols`.
+    pub protocols: Vec<String>,
+    /// `--caches`.
+    pub caches: Vec<String>,
+    /// `-g`.
+    pub groups: Vec<String>,
+    /// `-x`.
+    pub exclude_groups: Vec<String>,
+    /// `-X`, each file named.
+    pub exclude_files: Vec<PathBuf>,
+    /// `--start-from`.
+    pub start_from: Option<String>,
+    /// `--failed`.
+    pub failed: bool,
+    /// `--resume`.
+    pub resume: bool,
+    /// `--shard I/N`, I from 1.
+    pub shard: Option<(usize, usize)>,
+    /// `--shuffle[=SEED]`: the seed, where one is given.
+    pub shuffle: Option<Option<u64>>,
+    /// `--repeat N`.
+    pub repeat: Option<u32>,
+    /// `--until-fail`.
+    pub until_fail: bool,
+    /// `--fail-fast`.
+    pub fail_fast: bool,
+    /// `--rerun-failed N`.
+    pub rerun_failed: u32,
+    /// `--timeout SECONDS`; 0 is none.
+    pub timeout: Option<u64>,
+    /// `--keep`.
+    pub keep: bool,
+    /// `--output-limit SIZE`, bytes; 0 is none.
+    pub output_limit: Option<u64>,
+    /// `--scratch-limit SIZE`, bytes; 0 is none.
+    pub scratch_limit: Option<u64>,
+    /// `--left-behind`: whether that fails a test.
+    pub left_behind_fails: Option<bool>,
+    /// `--debugger gdb`.
+    pub debugger: Option<String>,
+    /// `--bless[=VARIANT]`: the variant, where one is given.
+    pub bless: Option<Option<String>>,
+    /// `--junit FILE`.
+    pub junit: Option<PathBuf>,
+    /// `--json FILE`.
+    pub json: Option<PathBuf>,
+    /// `--html DIR`.
+    pub html: Option<PathBuf>,
+    /// `--source-dir`.
+    pub source_dir: Option<PathBuf>,
+    /// `--build-dir`.
+    pub build_dir: Option<PathBuf>,
+    /// Test names, as typed.
+    pub tests: Vec<String>,
+    /// What follows `--`; `Some` and empty where nothing does.
+    pub command: Option<Vec<OsString>>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Action {
+    /// Run tests (or list them, or run a command).
+    #[default]
+    Run,
+    /// Print a page of help: the short one for `-h`.
+    Help {
+        /// All there is to say (`--help`).
+        long: bool,
+    },
+    /// Print the version.
+    Version,
+    /// Print the groups and what they mean.
+    ListGroups,
+    /// Print how tests did in the past.
+    History,
+    /// Go through the differences of the last run.
+    Review,
+    /// List references that no test can reach.
+    UnusedGoldens,
+    /// Write the skeleton of a new test that tests this.
+    New(String),
+    /// Put a stub in the place of QEMU's runner.
+    InstallInto(PathBuf),
+    /// Put QEMU's runner back.
+    RemoveFrom(PathBuf),
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Color {
+    /// When stdout is a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl From<Color> for crate::report::Color {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::On => Self::On,
+            Color::Off => Self::Off,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The command line: every option as one item, and what the words say.
+//!
+//! [`parse`] is pure: it knows words only. [`crate::plan`] holds what they say
+//! against the tree and the machine.
+
+mod flags;
+mod help;
+mod low;
+mod nearest;
+mod parse;
+mod values;
+
+pub use flags::{CACHES, FLAGS, FORMATS, Flag, PROTOCOLS, SECTIONS, Section, Takes};
+pub use help::help;
+pub use low::{Action, Color, LowArgs};
+pub use nearest::nearest;
+pub use parse::parse;

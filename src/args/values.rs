@@ -1,0 +1,111 @@
+//! Values of options: what a number, a size or a list looks like.
+
+/// A whole number of at least `least`.
+pub(super) fn number<N>(text: &str, least: N) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let number: N = text
+        .parse()
+        .map_err(|_| format!("invalid int value: '{text}'"))?;
+    if number < least {
+        return Err(format!("must be at least {least}, not {number}"));
+    }
+    Ok(number)
+}
+
+/// A size in bytes: digits with an optional `k`, `M`, `G` or `T` (powers of
+/// 1024, either case).
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("invalid size: '{text}' (digits, then k, M, G or T)");
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((at, unit)) if !unit.is_ascii_digit() => {
+            let shift = match unit.to_ascii_lowercase() {
+                'k' => 10,
+                'm' => 20,
+                'g' => 30,
+                't' => 40,
+                _ => return Err(wrong()),
+            };
+            (&text[..at], shift)
+        }
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// `I/N` with I from 1 to N.
+pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
+    let wrong = || format!("invalid shard: '{text}' (I/N, I from 1 to N, such as 2/3)");
+    let (i, n) = text.split_once('/').ok_or_else(wrong)?;
+    let (i, n): (usize, usize) = (
+        i.parse().map_err(|_| wrong())?,
+        n.parse().map_err(|_| wrong())?,
+    );
+    if i == 0 || i > n {
+        return Err(wrong());
+    }
+    Ok((i, n))
+}
+
+/// Words between commas; empty ones are dropped.
+pub(super) fn list(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+    words.map(str::to_owned).collect()
+}
+
+/// Words between commas, each one of `known`.
+pub(super) fn list_of(text: &str, known: &[&str]) -> Result<Vec<String>, String> {
+    let words = list(text);
+    if words.is_empty() {
+        return Err("expected one argument".into());
+    }
+    for word in &words {
+        one_of(word, known)?;
+    }
+    Ok(words)
+}
+
+/// That `text` is one of `known`.
+pub(super) fn one_of(text: &str, known: &[&str]) -> Result<(), String> {
+    if known.contains(&text) {
+        return Ok(());
+    }
+    let known: Vec<_> = known.iter().map(|k| format!("'{k}'")).collect();
+    Err(format!(
+        "invalid choice: '{text}' (choose from {})",
+        known.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("64k"), Ok(65536));
+        assert_eq!(size("2G"), Ok(2 << 30));
+        for wrong in ["", "k", "1x", "-1", "99999999999T", "1 k", "é"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_shard_lies_within_its_count() {
+        assert_eq!(shard("2/3"), Ok((2, 3)));
+        for wrong in ["0/3", "4/3", "1", "/", "a/b", "1/0"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lists_name_what_they_do_not_know() {
+        assert_eq!(list("a,,b, c"), ["a", "b", "c"]);
+        let err = list_of("raw,qow2", &["raw", "qcow2"]).unwrap_err();
+        assert_eq!(err, "invalid choice: 'qow2' (choose from 'raw', 'qcow2')");
+    }
+}

@@ -1,0 +1,309 @@
+//! What a test finds in its environment, and the header that shows it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rand::RngExt as _;
+
+use crate::args::LowArgs;
+use crate::model::{Combo, HeaderLine};
+use crate::programs::{Programs, Vars, default_machine, which};
+use crate::tree::{Layout, Tree};
+
+/// Where gdbserver listens unless `GDB_OPTIONS` says otherwise.
+const GDB_OPTIONS: &str = "localhost:12345";
+
+/// Formats that images cannot be created in by every test.
+const NOT_GENERIC: [&str; 4] = ["bochs", "cloop", "dmg", "vvfat"];
+
+/// Machines of emulators without a usable default, by what their names end in.
+const MACHINES: [(&str, &str); 11] = [
+    ("arm", "virt"),
+    ("aarch64", "virt"),
+    ("avr", "mega2560"),
+    ("m68k", "virt"),
+    ("or1k", "virt"),
+    ("riscv32", "virt"),
+    ("riscv64", "virt"),
+    ("rx", "gdbsim-r5f562n8"),
+    ("sh4", "r2d"),
+    ("sh4eb", "r2d"),
+    ("tricore", "tricore_testboard"),
+];
+
+/// The environment of the tests of one run.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The programs under test.
+    pub programs: Programs,
+    /// The emulator's default machine; empty where there is none.
+    pub machine: String,
+    /// What Python tests are run by.
+    pub python: PathBuf,
+    /// `TEST_DIR`, absolute.
+    pub test_dir: PathBuf,
+    layout: Layout,
+    misalign: bool,
+    /// Whether no cache mode was asked for.
+    default_cache: bool,
+    /// The caller's variables with those of the run put in.
+    common: BTreeMap<OsString, OsString>,
+}
+
+impl Environment {
+    /// Makes the environment that the arguments and the caller's variables ask
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// A program is missing, or the emulator does not list its machines.
+    pub fn new(tree: &Tree, args: &LowArgs, cwd: &Path, vars: Vars<'_>) -> Result<Self> {
+        let programs = Programs::find(tree.layout, &tree.build, vars)?;
+        let machine = match &programs.qemu {
+            Some(qemu) => default_machine(&qemu.path)?,
+            None => String::new(),
+        };
+        let mut env = Self {
+            python: python(vars),
+            test_dir: test_dir(cwd, vars),
+            layout: tree.layout,
+            misalign: args.misalign,
+            default_cache: args.cache.is_none() && args.caches.is_empty(),
+            common: std::env::vars_os().collect(),
+            programs,
+            machine,
+        };
+        env.put_directories(tree, vars)?;
+        env.put_programs();
+        env.put_switches(args, vars);
+        Ok(env)
+    }
+
+    fn put(&mut self, name: &str, value: impl Into<OsString>) {
+        self.common.insert(name.into(), value.into());
+    }
+
+    fn get(&self, name: &str) -> Option<&OsStr> {
+        self.common.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    fn put_directories(&mut self, tree: &Tree, vars: Vars<'_>) -> Result<()> {
+        let mut python_path = vec![tree.source.clone()];
+        if self.layout == Layout::Qemu {
+            let top = tree.source.join("../..");
+            let top = top.canonicalize().unwrap_or(top);
+            python_path.push(top.join("python"));
+            // What QEMU's runner sets: Python tests show their warnings.
+            self.put("PYTHONWARNINGS", "default");
+        }
+        let callers = vars("PYTHONPATH").unwrap_or_default();
+        python_path.extend(std::env::split_paths(&callers).filter(|p| !p.as_os_str().is_empty()));
+        let python_path = std::env::join_paths(python_path)
+            .with_context(|| format!("PYTHONPATH: {}", tree.source.display()))?;
+        self.put("PYTHONPATH", python_path);
+        let samples = vars("SAMPLE_IMG_DIR")
+            .unwrap_or_else(|| tree.source.join("sample_images").into_os_string());
+        self.put("SAMPLE_IMG_DIR", samples);
+        self.put("PYTHON", self.python.clone());
+        Ok(())
+    }
+
+    fn put_programs(&mut self) {
+        let programs = self.programs.clone();
+        self.put("QEMU_IMG_PROG", programs.img.path);
+        self.put("QEMU_IO_PROG", programs.io.path);
+        self.put("QEMU_NBD_PROG", programs.nbd.path);
+        self.put("QSD_PROG", programs.qsd.path);
+        let mut options = "-nodefaults -display none -accel qtest".to_owned();
+        if let Some(qemu) = programs.qemu {
+            if let Some(machine) = needed_machine(&qemu.path) {
+                options = format!("{options} -machine {machine}");
+            }
+            self.put("QEMU_PROG", qemu.path);
+        }
+        self.put("QEMU_OPTIONS", options);
+        self.put("QEMU_DEFAULT_MACHINE", self.machine.clone());
+    }
+
+    fn put_switches(&mut self, args: &LowArgs, vars: Vars<'_>) {
+        if args.gdb {
+            let options = vars("GDB_OPTIONS").filter(|o| !o.is_empty());
+            self.put("GDB_OPTIONS", options.unwrap_or(GDB_OPTIONS.into()));
+        } else {
+            self.common.remove(OsStr::new("GDB_OPTIONS"));
+        }
+        if args.valgrind {
+            self.put("VALGRIND_QEMU", "y");
+        }
+        if args.print {
+            self.put("PRINT_QEMU", "y");
+        }
+        let is_default = if self.default_cache { "true" } else { "false" };
+        self.put("CACHEMODE_IS_DEFAULT", is_default);
+        let perturb = vars("MALLOC_PERTURB_").unwrap_or_else(|| {
+            let byte: u8 = rand::rng().random_range(1..=254);
+            byte.to_string().into()
+        });
+        self.put("MALLOC_PERTURB_", perturb);
+    }
+
+    /// Every variable of a test that runs under `combo`, with its own
+    /// directories; nothing else is inherited.
+    #[must_use]
+    pub fn of(&self, combo: &Combo, test_dir: &Path, sock_dir: &Path) -> Vec<(OsString, OsString)> {
+        let mut vars = self.common.clone();
+        let mut put = |name: &str, value: &dyn AsRef<OsStr>| {
+            vars.insert(name.into(), value.as_ref().to_owned());
+        };
+        put("TEST_DIR", &test_dir);
+        put("SOCK_DIR", &sock_dir);
+        put("IMGFMT", &combo.format);
+        put("IMGPROTO", &combo.protocol);
+        put("CACHEMODE", &combo.cache);
+        put("AIOMODE", &combo.aio);
+        put("QEMU_IO_OPTIONS", &self.io_options(combo, true));
+        put("QEMU_IO_OPTIONS_NO_FMT", &self.io_options(combo, false));
+        let generic = !NOT_GENERIC.contains(&combo.format.as_str());
+        put("IMGFMT_GENERIC", &if generic { "true" } else { "false" });
+        let luks = combo.format == "luks";
+        put("IMGOPTSSYNTAX", &if luks { "true" } else { "false" });
+        if luks {
+            put("IMGKEYSECRET", &"123456");
+        }
+        if !combo.options.is_empty() {
+            put("IMGOPTS", &combo.options);
+        }
+        vars.into_iter().collect()
+    }
+
+    /// The options of `qemu-io` under `combo`; `-f FMT` where a format can be
+    /// given so.
+    fn io_options(&self, combo: &Combo, with_format: bool) -> String {
+        let mut options = format!("--cache {} --aio {}", combo.cache, combo.aio);
+        if self.misalign {
+            options.push_str(" --misalign");
+        }
+        if with_format && combo.format != "luks" {
+            options = format!("{options} -f {}", combo.format);
+        }
+        options
+    }
+
+    /// The header of a run over `combos`.
+    #[must_use]
+    pub fn header(&self, combos: &[Arc<Combo>], sock_dir: &Path) -> Vec<HeaderLine> {
+        let var = |name: &str| {
+            let value = self.get(name).unwrap_or_default();
+            value.to_string_lossy().into_owned()
+        };
+        let program = |path: &str, options: &str| {
+            format!("\"{}\" {}", var(path), options)
+                .trim_end()
+                .to_owned()
+        };
+        // One value where all combinations agree, else each.
+        let each = |of: &dyn Fn(&Combo) -> String| {
+            let mut values: Vec<String> = Vec::new();
+            for combo in combos {
+                let value = of(combo);
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+            values.join(", ")
+        };
+        let format = |c: &Combo| match c.options.as_str() {
+            "" => c.format.clone(),
+            options => format!("{} ({options})", c.format),
+        };
+        let mut lines = vec![
+            ("QEMU", program("QEMU_PROG", &var("QEMU_OPTIONS"))),
+            (
+                "QEMU_IMG",
+                program("QEMU_IMG_PROG", &var("QEMU_IMG_OPTIONS")),
+            ),
+            (
+                "QEMU_IO",
+                program("QEMU_IO_PROG", &each(&|c| self.io_options(c, true))),
+            ),
+            (
+                "QEMU_NBD",
+                program("QEMU_NBD_PROG", &var("QEMU_NBD_OPTIONS")),
+            ),
+            ("IMGFMT", each(&format)),
+            ("IMGPROTO", each(&|c| c.protocol.clone())),
+            ("PLATFORM", platform()),
+            ("TEST_DIR", self.test_dir.display().to_string()),
+            ("SOCK_DIR", sock_dir.display().to_string()),
+            ("GDB_OPTIONS", var("GDB_OPTIONS")),
+            ("VALGRIND_QEMU", var("VALGRIND_QEMU")),
+            ("PRINT_QEMU_OUTPUT", var("PRINT_QEMU")),
+        ];
+        if self.programs.qemu.is_none() {
+            lines[0].1 = "none: tests that need a machine are not run".to_owned();
+        }
+        let lines = lines.into_iter();
+        let mut lines: Vec<_> = lines
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        // QEMU's own build is the rule in its tree, and goes without saying.
+        if self.layout == Layout::Ours || self.programs.any_installed() {
+            lines.push(("PROGRAMS".to_owned(), self.programs.origins()));
+        }
+        lines
+    }
+}
+
+/// The caller's `TEST_DIR`, else `scratch` in the current directory.
+#[must_use]
+pub fn test_dir(cwd: &Path, vars: Vars<'_>) -> PathBuf {
+    match vars("TEST_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => cwd.join(dir),
+        None => cwd.join("scratch"),
+    }
+}
+
+/// What Python tests are run by: the caller's `PYTHON`, else the one in `PATH`.
+fn python(vars: Vars<'_>) -> PathBuf {
+    if let Some(python) = vars("PYTHON").filter(|p| !p.is_empty()) {
+        return python.into();
+    }
+    let path = vars("PATH").unwrap_or_default();
+    which(OsStr::new("python3"), &path).unwrap_or_else(|| "python3".into())
+}
+
+/// The machine that an emulator without a usable default is given.
+fn needed_machine(qemu: &Path) -> Option<&'static str> {
+    let name = qemu.file_name()?.to_str()?;
+    let target = name.rsplit_once("qemu-system-")?.1;
+    let (_, machine) = MACHINES.iter().find(|(t, _)| *t == target)?;
+    Some(machine)
+}
+
+/// `Linux/x86_64 HOST RELEASE`.
+fn platform() -> String {
+    let Ok(uname) = nix::sys::utsname::uname() else {
+        return std::env::consts::OS.to_owned();
+    };
+    let [system, machine, node, release] = [
+        uname.sysname(),
+        uname.machine(),
+        uname.nodename(),
+        uname.release(),
+    ]
+    .map(OsStr::to_string_lossy);
+    format!("{system}/{machine} {node} {release}")
+}
+
+/// This host's name; empty where it has none.
+#[must_use]
+pub fn host() -> String {
+    let uname = nix::sys::utsname::uname();
+    uname.map_or_else(
+        |_| String::new(),
+        |u| u.nodename().to_string_lossy().into_owned(),
+    )
+}

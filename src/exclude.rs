@@ -1,0 +1,192 @@
+//! Exclude files (`-X FILE`) and `QEMU_TEST_IO_SKIP`: tests that are not run,
+//! and why.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::glob;
+use crate::model::{Combo, Test};
+
+/// The variable that lists tests not to run.
+pub const SKIP_VARIABLE: &str = "QEMU_TEST_IO_SKIP";
+
+/// Tests that are not run.
+#[derive(Debug, Clone, Default)]
+pub struct Excludes {
+    rules: Vec<Rule>,
+    /// Pairs of a driver (empty for any) and a test.
+    skipped: Vec<(String, String)>,
+    host: String,
+}
+
+/// A line of an exclude file.
+#[derive(Debug, Clone)]
+struct Rule {
+    pattern: String,
+    conditions: Vec<(Key, Vec<String>)>,
+    reason: String,
+}
+
+/// What a condition is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Format,
+    Protocol,
+    Cache,
+    Host,
+}
+
+impl Excludes {
+    /// Takes the value of `QEMU_TEST_IO_SKIP` (words `DRIVER:NAME` or `NAME`)
+    /// and the name of this host.
+    #[must_use]
+    pub fn new(skip: &str, host: &str) -> Self {
+        let skipped = skip.split_whitespace().map(|word| {
+            let (driver, name) = word.split_once(':').unwrap_or(("", word));
+            (driver.to_owned(), name.to_owned())
+        });
+        Self {
+            rules: Vec::new(),
+            skipped: skipped.collect(),
+            host: host.to_owned(),
+        }
+    }
+
+    /// Adds the rules of an exclude file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or a line is wrong: which one, and how.
+    pub fn read(&mut self, file: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("argument -X: cannot read {}", file.display()))?;
+        for (n, line) in text.lines().enumerate() {
+            let rule = Rule::parse(line, file)
+                .with_context(|| format!("argument -X: {}:{}", file.display(), n + 1))?;
+            self.rules.extend(rule);
+        }
+        Ok(())
+    }
+
+    /// Why `test` is not run under `combo`; `None` where nothing excludes it.
+    #[must_use]
+    pub fn reason(&self, test: &Test, combo: &Combo) -> Option<String> {
+        let skipped = self.skipped.iter().any(|(driver, name)| {
+            *name == test.name
+                && (driver.is_empty() || *driver == combo.format || *driver == combo.protocol)
+        });
+        if skipped {
+            return Some(format!("listed in {SKIP_VARIABLE}"));
+        }
+        let rule = self.rules.iter().find(|rule| {
+            glob::matches(&rule.pattern, &test.name)
+                && rule.conditions.iter().all(|(key, values)| {
+                    let value = match key {
+                        Key::Format => &combo.format,
+                        Key::Protocol => &combo.protocol,
+                        Key::Cache => &combo.cache,
+                        Key::Host => &self.host,
+                    };
+                    values.iter().any(|v| glob::matches(v, value))
+                })
+        })?;
+        Some(rule.reason.clone())
+    }
+}
+
+impl Rule {
+    /// The rule of a line; `None` where it is blank or a comment.
+    fn parse(line: &str, file: &Path) -> Result<Option<Self>> {
+        let (rule, reason) = line.split_once('#').unwrap_or((line, ""));
+        let mut words = rule.split_whitespace();
+        let Some(pattern) = words.next() else {
+            return Ok(None);
+        };
+        let mut conditions = Vec::new();
+        for word in words {
+            let Some((key, values)) = word.split_once('=') else {
+                bail!(
+                    "'{word}' is no condition (fmt=, proto=, cache=, host=; reasons stand behind '#')"
+                );
+            };
+            let key = match key {
+                "fmt" => Key::Format,
+                "proto" => Key::Protocol,
+                "cache" => Key::Cache,
+                "host" => Key::Host,
+                _ => bail!("unknown condition '{key}=' (known are fmt=, proto=, cache=, host=)"),
+            };
+            conditions.push((key, values.split(',').map(str::to_owned).collect()));
+        }
+        let reason = match reason.trim() {
+            "" => format!("listed in {}", file.display()),
+            reason => reason.to_owned(),
+        };
+        let pattern = if pattern.len() < 3 && pattern.bytes().all(|b| b.is_ascii_digit()) {
+            format!("{pattern:0>3}")
+        } else {
+            pattern.to_owned()
+        };
+        Ok(Some(Self {
+            pattern,
+            conditions,
+            reason,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn the_variable_lists_tests_for_drivers() {
+        let e = Excludes::new("qcow2:030 nbd:031 :032 033", "host");
+        let why = |name: &str| e.reason(&sample::test(name), &sample::combo("qcow2"));
+        assert_eq!(why("030").as_deref(), Some("listed in QEMU_TEST_IO_SKIP"));
+        assert_eq!(why("031"), None);
+        assert!(why("032").is_some() && why("033").is_some());
+        assert!(
+            e.reason(&sample::test("030"), &sample::combo("raw"))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn rules_match_by_pattern_and_conditions() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        std::fs::write(
+            &file,
+            "# comment\n\n7 # broken\n2?? fmt=luks,v* proto=file # too slow\n9* host=ci-*\n",
+        )
+        .unwrap();
+        let mut e = Excludes::new("", "ci-3");
+        e.read(&file).unwrap();
+        let why = |name: &str, format: &str| e.reason(&sample::test(name), &sample::combo(format));
+        assert_eq!(why("007", "raw").as_deref(), Some("broken"));
+        assert_eq!(why("210", "luks").as_deref(), Some("too slow"));
+        assert_eq!(why("210", "vmdk").as_deref(), Some("too slow"));
+        assert_eq!(why("210", "raw"), None);
+        assert_eq!(
+            why("900", "raw"),
+            Some(format!("listed in {}", file.display()))
+        );
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        for (text, want) in [
+            ("001 too slow\n", "x:1: 'too' is no condition"),
+            ("\n001 arch=x\n", "x:2: unknown condition 'arch='"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let err = format!("{:#}", Excludes::new("", "").read(&file).unwrap_err());
+            assert!(err.contains(want), "{err}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Comparison of an output with its reference: bytes, but for white space at
+//! line ends.
+
+/// Whether `actual` is what `expected` says: line by line the same bytes, white
+/// space at the end of a line ignored, and with it whether the last line ends in
+/// a newline.
+#[must_use]
+pub fn equal(expected: &[u8], actual: &[u8]) -> bool {
+    let (mut a, mut b) = (lines(expected), lines(actual));
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(x), Some(y)) if trim_line_end(x) == trim_line_end(y) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The lines of `text` without their newlines; a newline at the very end opens
+/// no further line.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let body = text.strip_suffix(b"\n").unwrap_or(text);
+    let none = text.is_empty();
+    body.split(|&b| b == b'\n').filter(move |_| !none)
+}
+
+/// `line` without the white space at its end: blanks, tabs, carriage returns,
+/// vertical tabs and form feeds.
+#[must_use]
+pub fn trim_line_end(line: &[u8]) -> &[u8] {
+    let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
+    let end = line.iter().rposition(|b| !blank(b)).map_or(0, |at| at + 1);
+    &line[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_white_space_at_line_ends_is_ignored() {
+        for (a, b, same) in [
+            ("", "", true),
+            ("a\n", "a", true),
+            ("a \t\r\nb\n", "a\nb\n", true),
+            ("a\n", "a\n\n", false),
+            ("", "\n", false),
+            (" a\n", "a\n", false),
+            ("a  b\n", "a b\n", false),
+            ("a\nb\n", "a\n", false),
+            ("a\rb\n", "a\nb\n", false),
+        ] {
+            assert_eq!(equal(a.as_bytes(), b.as_bytes()), same, "{a:?} {b:?}");
+        }
+        assert!(equal(b"\xff\xfe \n", b"\xff\xfe\n"));
+        assert!(!equal(b"\xff\n", b"\xfe\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn trailing_blanks_never_matter(
+            text in proptest::collection::vec("[a-z ]{0,6}", 0..8),
+            blanks in "[ \t\r]{0,3}",
+        ) {
+            let plain: String = text.iter().map(|l| format!("{l}\n")).collect();
+            let padded: String = text.iter().map(|l| format!("{l}{blanks}\n")).collect();
+            prop_assert!(equal(plain.as_bytes(), padded.as_bytes()));
+            prop_assert!(equal(padded.as_bytes(), plain.as_bytes()));
+        }
+
+        #[test]
+        fn another_byte_always_matters(text in "[a-z\n]{1,40}", at in any::<prop::sample::Index>()) {
+            let mut other = text.clone().into_bytes();
+            let at = at.index(other.len());
+            other[at] = b'#';
+            prop_assert!(!equal(text.as_bytes(), &other));
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! References: which one applies, whether an output equals it, and how a new one
+//! is written.
+
+mod bless;
+mod equal;
+mod find;
+mod review;
+mod unused;
+
+pub use bless::{Bless, Variant, refuse_in_ci};
+pub use equal::{equal, lines, trim_line_end};
+pub use find::{NO_REFERENCE, find, no_reference};
+pub use review::{Pending, Reviewed, review};
+pub use unused::{Unused, unused};

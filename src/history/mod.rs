@@ -1,0 +1,618 @@
+//! What is remembered of earlier runs: verdicts and times by test and
+//! combination.
+//!
+//! A [`History`] is a reporter that keeps what it is told; what was known when it
+//! was opened is in its [`Memory`], which the planning of a run reads.
+
+mod elapsed;
+mod journal;
+mod view;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Combo, Event, Failure, Finished, Job, Reporter, Test, Verdict};
+use crate::report::words;
+
+use elapsed::Elapsed;
+use journal::{Journal, Record};
+
+pub use view::render;
+
+/// A verdict's kind, as the history keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It passed.
+    Pass,
+    /// It failed.
+    Fail,
+    /// It was not run.
+    NotRun,
+    /// It failed, then passed.
+    Flaky,
+    /// The run ended before it did.
+    Interrupted,
+}
+
+impl From<&Verdict> for Kind {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Fail(_) => Self::Fail,
+            Verdict::NotRun(_) => Self::NotRun,
+            Verdict::Flaky { .. } => Self::Flaky,
+            Verdict::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+/// What is remembered of a test under a combination.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Past {
+    /// How long it took when it last passed (seconds).
+    pub last_passed_secs: Option<f64>,
+    /// The last verdict; absent where only the old runner's times are known.
+    pub last_verdict: Option<Kind>,
+}
+
+/// Test and combination, as the journal writes them.
+type Key = (String, String);
+
+/// The results of the last run, for comparison with the next.
+#[derive(Debug, Clone, Default)]
+pub struct Previous {
+    results: HashMap<Key, (Kind, f64)>,
+    /// When it began; absent where there was no run.
+    pub at: Option<SystemTime>,
+}
+
+impl Previous {
+    /// Verdict and seconds of `test` under `combo`, where it was part of that run.
+    #[must_use]
+    pub fn get(&self, test: &str, combo: &Combo) -> Option<(Kind, f64)> {
+        self.results
+            .get(&(test.to_owned(), combo_key(combo)))
+            .copied()
+    }
+}
+
+/// The last run, as it is read from the journal.
+#[derive(Debug, Default)]
+struct LastRun {
+    id: String,
+    at: u64,
+    combos: Vec<String>,
+    tests: Vec<String>,
+    results: HashMap<Key, (Kind, f64)>,
+    outputs: Vec<(Key, PathBuf)>,
+    ended: Option<Vec<Key>>,
+}
+
+/// What was known when the history was opened. Cheap to share.
+#[derive(Debug, Default)]
+pub struct Memory {
+    past: HashMap<Key, Past>,
+    last_run: LastRun,
+    elapsed: Option<Elapsed>,
+}
+
+impl Memory {
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Run {
+                run,
+                at,
+                combos,
+                tests,
+                ..
+            } => {
+                self.last_run = LastRun {
+                    id: run,
+                    at,
+                    combos,
+                    tests,
+                    ..LastRun::default()
+                };
+            }
+            Record::Done {
+                run,
+                test,
+                combo,
+                verdict,
+                secs,
+                output,
+                ..
+            } => {
+                let key = (test, combo);
+                if run == self.last_run.id {
+                    if let Some(output) = output {
+                        self.last_run.outputs.push((key.clone(), output));
+                    }
+                    // Of several repetitions the worst one counts.
+                    let old = self.last_run.results.get(&key);
+                    if old.is_none_or(|(kind, _)| *kind != Kind::Fail) {
+                        let result = (verdict, secs);
+                        self.last_run.results.insert(key.clone(), result);
+                    }
+                }
+                let past = self.past.entry(key).or_insert(Past {
+                    last_passed_secs: None,
+                    last_verdict: None,
+                });
+                past.last_verdict = Some(verdict);
+                if verdict == Kind::Pass {
+                    past.last_passed_secs = Some(secs);
+                }
+            }
+            Record::End {
+                run, not_reached, ..
+            } => {
+                if run == self.last_run.id {
+                    self.last_run.ended = Some(not_reached);
+                }
+            }
+        }
+    }
+
+    /// What is remembered of `test` under `combo`.
+    #[must_use]
+    pub fn last(&self, test: &Test, combo: &Combo) -> Option<Past> {
+        let past = self.past.get(&(test.name.clone(), combo_key(combo)));
+        let old_runner = || self.elapsed.as_ref()?.get(test, combo);
+        match past {
+            Some(past) if past.last_passed_secs.is_some() => Some(*past),
+            past => {
+                let secs = old_runner();
+                (past.is_some() || secs.is_some()).then(|| Past {
+                    last_passed_secs: secs,
+                    last_verdict: past.and_then(|p| p.last_verdict),
+                })
+            }
+        }
+    }
+
+    /// What failed in the last run: names of tests with their combinations, in
+    /// order of the names.
+    #[must_use]
+    pub fn failed_last(&self) -> Vec<(String, Combo)> {
+        let results = self.last_run.results.iter();
+        let failed = results.filter(|(_, (kind, _))| *kind == Kind::Fail);
+        sorted(failed.map(|(key, _)| key.clone()))
+    }
+
+    /// Where the outputs are that were all that was wrong in the last run, in the
+    /// order in which they came.
+    #[must_use]
+    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
+        let outputs = self.last_run.outputs.iter();
+        let parsed = outputs.filter_map(|((test, combo), path)| {
+            Some((test.clone(), parse_combo(combo)?, path.clone()))
+        });
+        parsed.collect()
+    }
+
+    /// What the last run did not get to, or was interrupted in; for a run that was
+    /// killed, all it had not finished.
+    #[must_use]
+    pub fn not_reached_last(&self) -> Vec<(String, Combo)> {
+        let run = &self.last_run;
+        let mut keys: HashSet<Key> = match &run.ended {
+            Some(not_reached) => not_reached.iter().cloned().collect(),
+            None => {
+                let tests = run.tests.iter();
+                let all = tests.flat_map(|t| run.combos.iter().map(|c| (t.clone(), c.clone())));
+                all.filter(|key| !run.results.contains_key(key)).collect()
+            }
+        };
+        let results = run.results.iter();
+        let cut_off = results.filter(|(_, (kind, _))| *kind == Kind::Interrupted);
+        keys.extend(cut_off.map(|(key, _)| key.clone()));
+        sorted(keys.into_iter())
+    }
+
+    /// The last run's results.
+    #[must_use]
+    pub fn previous(&self) -> Previous {
+        let run = &self.last_run;
+        Previous {
+            results: run.results.clone(),
+            at: (!run.id.is_empty()).then(|| UNIX_EPOCH + std::time::Duration::from_secs(run.at)),
+        }
+    }
+}
+
+fn sorted(keys: impl Iterator<Item = Key>) -> Vec<(String, Combo)> {
+    let mut keys: Vec<Key> = keys.collect();
+    keys.sort();
+    let parsed = keys
+        .into_iter()
+        .filter_map(|(test, combo)| Some((test, parse_combo(&combo)?)));
+    parsed.collect()
+}
+
+/// The combination in a line; the options, which may hold anything, come last.
+fn combo_key(combo: &Combo) -> String {
+    let Combo {
+        format,
+        protocol,
+        cache,
+        aio,
+        options,
+    } = combo;
+    format!("{format}/{protocol}/{cache}/{aio}/{options}")
+}
+
+fn parse_combo(key: &str) -> Option<Combo> {
+    let mut parts = key.splitn(5, '/').map(str::to_owned);
+    Some(Combo {
+        format: parts.next()?,
+        protocol: parts.next()?,
+        cache: parts.next()?,
+        aio: parts.next()?,
+        options: parts.next()?,
+    })
+}
+
+/// The history, open for reading and for the run's own results.
+#[derive(Debug)]
+pub struct History {
+    memory: Arc<Memory>,
+    elapsed: Option<Elapsed>,
+    journal: Option<Journal>,
+    run: String,
+    trouble: Option<String>,
+}
+
+impl History {
+    /// Opens the history in `dir`, which is made where it does not exist. Several
+    /// runs may have it open at the same time.
+    ///
+    /// # Errors
+    /// The directory or its files cannot be made, locked or read.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        let journal = Journal::open(dir)?;
+        let path = journal::path(dir);
+        let mut memory = Memory::default();
+        journal::read(&path, |record| memory.take(record))
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self {
+            journal: Some(journal),
+            memory: Arc::new(memory),
+            ..Self::unrecorded()
+        })
+    }
+
+    /// A history that knows nothing and keeps nothing.
+    #[must_use]
+    pub fn unrecorded() -> Self {
+        Self {
+            memory: Arc::default(),
+            elapsed: None,
+            journal: None,
+            run: String::new(),
+            trouble: None,
+        }
+    }
+
+    /// Reads times from the old runner's `.last-elapsed-cache` at `path` too, and
+    /// keeps it up to date.
+    #[must_use]
+    pub fn with_elapsed_cache(mut self, path: &Path) -> Self {
+        let elapsed = Elapsed::read(path);
+        if let Some(memory) = Arc::get_mut(&mut self.memory) {
+            memory.elapsed = Some(elapsed.clone());
+        }
+        self.elapsed = Some(elapsed);
+        self
+    }
+
+    /// What was known when the history was opened, to be shared with whoever
+    /// plans the run.
+    #[must_use]
+    pub fn memory(&self) -> Arc<Memory> {
+        Arc::clone(&self.memory)
+    }
+
+    /// [`Memory::last`].
+    #[must_use]
+    pub fn last(&self, test: &Test, combo: &Combo) -> Option<Past> {
+        self.memory.last(test, combo)
+    }
+
+    /// [`Memory::failed_last`].
+    #[must_use]
+    pub fn failed_last(&self) -> Vec<(String, Combo)> {
+        self.memory.failed_last()
+    }
+
+    /// [`Memory::failed_outputs`].
+    #[must_use]
+    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
+        self.memory.failed_outputs()
+    }
+
+    /// [`Memory::not_reached_last`].
+    #[must_use]
+    pub fn not_reached_last(&self) -> Vec<(String, Combo)> {
+        self.memory.not_reached_last()
+    }
+
+    /// [`Memory::previous`].
+    #[must_use]
+    pub fn previous(&self) -> Previous {
+        self.memory.previous()
+    }
+
+    fn append(&mut self, record: &Record) {
+        if let Some(journal) = &mut self.journal
+            && let Err(e) = journal.append(record)
+        {
+            self.trouble
+                .get_or_insert_with(|| format!("cannot write the history: {e}"));
+        }
+    }
+
+    fn finished(&mut self, finished: &Finished) {
+        let kind = Kind::from(&finished.verdict);
+        let secs = finished
+            .outcome
+            .as_ref()
+            .map_or(0.0, |o| o.wall.as_secs_f64());
+        let Job { test, combo, .. } = &finished.job;
+        if kind == Kind::Pass
+            && let Some(elapsed) = &mut self.elapsed
+        {
+            elapsed.passed(test, combo, secs);
+        }
+        let record = Record::Done {
+            run: self.run.clone(),
+            test: test.name.clone(),
+            combo: combo_key(combo),
+            verdict: kind,
+            secs: (secs * 1000.0).round() / 1000.0,
+            at: seconds(SystemTime::now()),
+            why: match kind {
+                Kind::Pass => String::new(),
+                _ => words::short(finished),
+            },
+            output: reviewable(finished),
+        };
+        self.append(&record);
+    }
+}
+
+/// The output, where it is the only thing wrong with the job: what may become its
+/// reference.
+fn reviewable(finished: &Finished) -> Option<PathBuf> {
+    let Verdict::Fail(failures) = &finished.verdict else {
+        return None;
+    };
+    let harmless = |f: &Failure| matches!(f, Failure::Output | Failure::LeftBehind);
+    let only = failures.contains(&Failure::Output) && failures.iter().all(harmless);
+    let outcome = finished.outcome.as_ref().filter(|_| only)?;
+    Some(outcome.output.clone())
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Reporter for History {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted {
+                jobs,
+                combos,
+                tests,
+                at,
+                ..
+            } => {
+                let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.run = format!("{}-{}", since.as_millis(), std::process::id());
+                let record = Record::Run {
+                    run: self.run.clone(),
+                    at: since.as_secs(),
+                    jobs: *jobs,
+                    combos: combos.iter().map(|c| combo_key(c)).collect(),
+                    tests: tests.clone(),
+                };
+                self.append(&record);
+            }
+            Event::Finished(finished) => self.finished(finished),
+            Event::RunFinished {
+                not_reached,
+                interrupted,
+                wall,
+            } => {
+                let key = |job: &Job| (job.test.name.clone(), combo_key(&job.combo));
+                let record = Record::End {
+                    run: self.run.clone(),
+                    wall: wall.as_secs_f64(),
+                    interrupted: *interrupted,
+                    not_reached: not_reached.iter().map(key).collect(),
+                };
+                self.append(&record);
+                if let Some(elapsed) = &mut self.elapsed
+                    && let Err(e) = elapsed.save()
+                {
+                    let said = format!("cannot keep the times of passed tests: {e}");
+                    self.trouble.get_or_insert(said);
+                }
+            }
+            Event::Started { .. }
+            | Event::Slow { .. }
+            | Event::StatusAsked
+            | Event::Interrupting { .. } => {}
+        }
+    }
+
+    fn finish(&mut self) -> Vec<String> {
+        self.trouble.take().into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+    use std::time::Duration;
+
+    fn started(tests: &[&str], at: u64) -> Event {
+        Event::RunStarted {
+            header: Vec::new(),
+            jobs: tests.len(),
+            combos: vec![Arc::new(sample::combo("qcow2"))],
+            tests: tests.iter().map(|t| (*t).to_owned()).collect(),
+            shuffle: None,
+            at: sample::at(at),
+        }
+    }
+
+    fn done(name: &str, verdict: Verdict) -> Event {
+        let job = sample::job(0, name, "qcow2");
+        Event::Finished(Box::new(sample::finished(job, verdict)))
+    }
+
+    fn ended(not_reached: Vec<Job>) -> Event {
+        Event::RunFinished {
+            interrupted: !not_reached.is_empty(),
+            not_reached,
+            wall: Duration::from_secs(3),
+        }
+    }
+
+    fn run(dir: &Path, events: &[Event]) {
+        let mut history = History::open(dir).unwrap();
+        for event in events {
+            history.event(event);
+        }
+        assert_eq!(history.finish(), Vec::<String>::new());
+    }
+
+    fn names(list: &[(String, Combo)]) -> Vec<&str> {
+        list.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_last_run_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let fail = || Verdict::Fail(vec![Failure::Output]);
+        run(
+            dir.path(),
+            &[
+                started(&["001", "002", "003", "004"], 0),
+                done("002", fail()),
+                done("001", Verdict::Pass),
+                done("003", Verdict::Interrupted),
+                done(
+                    "005",
+                    Verdict::Fail(vec![Failure::ExitStatus(1), Failure::Output]),
+                ),
+                ended(vec![sample::job(3, "004", "qcow2")]),
+            ],
+        );
+        let history = History::open(dir.path()).unwrap();
+        let combo = sample::combo("qcow2");
+        assert_eq!(
+            history.last(&sample::test("001"), &combo),
+            Some(Past {
+                last_passed_secs: Some(1.5),
+                last_verdict: Some(Kind::Pass)
+            })
+        );
+        assert_eq!(names(&history.failed_last()), ["002", "005"]);
+        assert_eq!(names(&history.not_reached_last()), ["003", "004"]);
+        let outputs = history.failed_outputs();
+        assert_eq!(outputs.len(), 1);
+        assert!(outputs[0].2.ends_with("002.out.bad"));
+        assert_eq!(
+            history.previous().get("001", &combo),
+            Some((Kind::Pass, 1.5))
+        );
+        assert_eq!(history.previous().at, Some(sample::at(0)));
+        assert_eq!(
+            history.last(&sample::test("001"), &sample::combo("raw")),
+            None
+        );
+
+        run(
+            dir.path(),
+            &[
+                started(&["002"], 9),
+                done("002", Verdict::Pass),
+                ended(vec![]),
+            ],
+        );
+        let history = History::open(dir.path()).unwrap();
+        assert!(history.failed_last().is_empty());
+        assert!(history.not_reached_last().is_empty());
+        assert_eq!(history.previous().get("001", &combo), None);
+        let past = history.last(&sample::test("001"), &combo).unwrap();
+        assert_eq!(past.last_passed_secs, Some(1.5));
+    }
+
+    #[test]
+    fn a_killed_run_did_not_reach_what_it_had_not_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        run(
+            dir.path(),
+            &[started(&["001", "002"], 0), done("001", Verdict::Pass)],
+        );
+        let history = History::open(dir.path()).unwrap();
+        assert_eq!(names(&history.not_reached_last()), ["002"]);
+    }
+
+    #[test]
+    fn runs_at_the_same_time_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let dir = dir.path();
+                scope.spawn(move || {
+                    let mut history = History::open(dir).unwrap();
+                    history.event(&started(&[], n));
+                    for t in 0..100 {
+                        history.event(&done(&format!("{n}{t:02}"), Verdict::Pass));
+                    }
+                });
+            }
+        });
+        let history = History::open(dir.path()).unwrap();
+        assert_eq!(history.memory.past.len(), 400);
+    }
+
+    #[test]
+    fn the_old_runners_times_fill_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        std::fs::write(&cache, r#"{"/src/001": {"file": {"qcow2": 4.0}}}"#).unwrap();
+        let mut history = History::open(dir.path())
+            .unwrap()
+            .with_elapsed_cache(&cache);
+        let (test, combo) = (sample::test("001"), sample::combo("qcow2"));
+        let past = history.last(&test, &combo).unwrap();
+        assert_eq!(
+            (past.last_passed_secs, past.last_verdict),
+            (Some(4.0), None)
+        );
+        history.event(&started(&["001"], 0));
+        history.event(&done("001", Verdict::Pass));
+        history.event(&ended(vec![]));
+        let text = std::fs::read_to_string(&cache).unwrap();
+        assert_eq!(text, r#"{"/src/001":{"file":{"qcow2":1.5}}}"#);
+    }
+
+    #[test]
+    fn combinations_survive_being_written() {
+        let mut combo = sample::combo("luks");
+        combo.options = "iter-time=10,key=a/b".into();
+        assert_eq!(parse_combo(&combo_key(&combo)), Some(combo));
+        assert_eq!(parse_combo("qcow2/file"), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! `--new`: the skeleton of the next test.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::LowArgs;
+use crate::tree::{CASES, GOLDENS, Layout, Tree, is_number};
+
+/// Groups a new test is in where none are named.
+const GROUPS: &str = "rw quick";
+
+/// Writes the skeleton of a test that tests `what`, and an empty reference.
+/// Its number is the first free one, from `--start-from` on where that is given.
+///
+/// # Errors
+///
+/// The tree is not ours, no number is free, a file cannot be written.
+pub fn new_test(tree: &Tree, args: &LowArgs, what: &str) -> Result<String> {
+    if tree.layout != Layout::Ours {
+        bail!(
+            "argument --new: {} is not laid out as our suite is",
+            tree.source.display()
+        );
+    }
+    let summary = sentence(what)?;
+    for group in &args.groups {
+        if let Some(declared) = &tree.declared {
+            declared.require(group, "-g")?;
+        }
+    }
+    let groups = match args.groups.as_slice() {
+        [] => GROUPS.to_owned(),
+        groups => groups.join(" "),
+    };
+    let from = match args.start_from.as_deref() {
+        None => 1,
+        Some(text) => match text.parse() {
+            Ok(number @ 0..=999) => number,
+            _ => bail!("argument --start-from: '{text}' is no number of a test (000 to 999)"),
+        },
+    };
+    let taken = |number: &str| tree.tests().any(|t| t.name == number);
+    let number = (from..1000)
+        .map(|n| format!("{n:03}"))
+        .find(|n| is_number(n) && !taken(n));
+    let Some(number) = number else {
+        bail!("no number from {from:03} on is free");
+    };
+    let case = tree.source.join(CASES).join(format!("{number}.rs"));
+    let golden = tree.source.join(GOLDENS).join(format!("{number}.out"));
+    write_new(&case, &skeleton(&summary, &groups))?;
+    write_new(&golden, "")?;
+    Ok(format!(
+        "{}\n{}\n",
+        relative(&case, tree),
+        relative(&golden, tree)
+    ))
+}
+
+/// `what` as one sentence with a full stop.
+fn sentence(what: &str) -> Result<String> {
+    let words: Vec<_> = what.split_whitespace().collect();
+    let mut text = words.join(" ");
+    let Some(first) = text.chars().next() else {
+        bail!("argument --new: say in a sentence what the test tests");
+    };
+    let capital: String = first.to_uppercase().collect();
+    text.replace_range(..first.len_utf8(), &capital);
+    if !text.ends_with(['.', '?', '!']) {
+        text.push('.');
+    }
+    Ok(text)
+}
+
+/// The text of a new test.
+fn skeleton(summary: &str, groups: &str) -> String {
+    include_str!("new_test.txt")
+        .replace("@SUMMARY@", summary)
+        .replace("@GROUPS@", groups)
+}
+
+fn write_new(file: &Path, text: &str) -> Result<()> {
+    let mut open = OpenOptions::new();
+    let written = open.write(true).create_new(true).open(file);
+    written
+        .and_then(|mut f| f.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// `file` as seen from the top of the tree.
+fn relative(file: &Path, tree: &Tree) -> String {
+    let inside: Option<PathBuf> = file.strip_prefix(&tree.source).ok().map(Into::into);
+    inside.unwrap_or(file.to_owned()).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_tests_becomes_a_sentence() {
+        let said = sentence(" data  is kept ").unwrap();
+        assert_eq!(said, "Data is kept.");
+        assert_eq!(sentence("Is it?").unwrap(), "Is it?");
+        assert_eq!(sentence("über alles").unwrap(), "Über alles.");
+        assert!(sentence(" ").is_err());
+    }
+
+    #[test]
+    fn the_skeleton_declares_itself() {
+        let decl = testdecl::Decl::parse(&skeleton("Data is kept.", "rw quick"));
+        assert_eq!(decl.summary, "Data is kept.");
+        assert_eq!(decl.groups(), ["rw", "quick"]);
+        assert_eq!(decl.unknown_keys().next(), None);
+    }
+}

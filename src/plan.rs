@@ -1,0 +1,464 @@
+//! The plan of a run: what the command line asks for, held against the tree.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::LowArgs;
+use crate::exclude::Excludes;
+use crate::model::{Combo, Job, JobId, Start, Test};
+use crate::programs::executable;
+use crate::run::{Parallel, Settings};
+use crate::tree::Layout;
+use crate::verdict::Policy;
+
+/// Tests may take so many times longer under valgrind.
+const VALGRIND_FACTOR: u32 = 20;
+
+/// Whether the arguments say anything about what to run on.
+#[must_use]
+pub fn names_combination(args: &LowArgs) -> bool {
+    let words = [
+        &args.format,
+        &args.protocol,
+        &args.cache,
+        &args.aio,
+        &args.options,
+    ];
+    let lists = [&args.formats, &args.protocols, &args.caches];
+    words.iter().any(|w| w.is_some()) || lists.iter().any(|l| !l.is_empty())
+}
+
+/// Every combination that the arguments ask for, in order.
+#[must_use]
+pub fn combos(args: &LowArgs) -> Vec<Arc<Combo>> {
+    let either = |list: &[String], one: &Option<String>, default: &str| {
+        if list.is_empty() {
+            vec![one.clone().unwrap_or_else(|| default.to_owned())]
+        } else {
+            without_doubles(list)
+        }
+    };
+    let formats = either(&args.formats, &args.format, "raw");
+    let protocols = either(&args.protocols, &args.protocol, "file");
+    let caches = either(&args.caches, &args.cache, "writeback");
+    let mut combos = Vec::new();
+    for format in &formats {
+        for protocol in &protocols {
+            for cache in &caches {
+                combos.push(Arc::new(Combo {
+                    format: format.clone(),
+                    protocol: protocol.clone(),
+                    cache: cache.clone(),
+                    aio: args.aio.clone().unwrap_or_else(|| "threads".to_owned()),
+                    options: options(format, args.options.as_deref().unwrap_or_default()),
+                }));
+            }
+        }
+    }
+    combos
+}
+
+fn without_doubles(list: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    list.iter().filter(|w| seen.insert(*w)).cloned().collect()
+}
+
+/// The creation options of a format: those asked for, and those that every
+/// image of the format gets unless asked for otherwise.
+fn options(format: &str, asked: &str) -> String {
+    let (name, added) = match format {
+        "luks" => ("iter-time=", "iter-time=10"),
+        "vmdk" => ("zeroed_grain=", "zeroed_grain=on"),
+        _ => return asked.to_owned(),
+    };
+    match asked {
+        "" => added.to_owned(),
+        asked if asked.contains(name) => asked.to_owned(),
+        asked => format!("{asked},{added}"),
+    }
+}
+
+/// What earlier runs leave to do: tests by name with their combination.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted(Option<Vec<(String, Combo)>>);
+
+impl Wanted {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(None)
+    }
+
+    /// Only these.
+    #[must_use]
+    pub fn only(jobs: Vec<(String, Combo)>) -> Self {
+        Self(Some(jobs))
+    }
+
+    /// Every combination among them, in order; `None` where everything is
+    /// wanted.
+    #[must_use]
+    pub fn combos(&self) -> Option<Vec<Arc<Combo>>> {
+        let mut combos: Vec<Arc<Combo>> = Vec::new();
+        for (_, combo) in self.0.as_ref()? {
+            if combos.iter().all(|c| **c != *combo) {
+                combos.push(Arc::new(combo.clone()));
+            }
+        }
+        Some(combos)
+    }
+}
+
+/// The jobs of a run: every test under every combination, as often as asked,
+/// less those that another shard runs or that earlier runs have done.
+#[must_use]
+pub fn jobs(
+    tests: &[Arc<Test>],
+    combos: &[Arc<Combo>],
+    excludes: &Excludes,
+    wanted: &Wanted,
+    args: &LowArgs,
+) -> Vec<Job> {
+    let wanted: Option<HashSet<(&str, &Combo)>> = wanted.0.as_ref().map(|jobs| {
+        jobs.iter()
+            .map(|(name, combo)| (name.as_str(), combo))
+            .collect()
+    });
+    let wanted = |test: &Test, combo: &Combo| {
+        wanted
+            .as_ref()
+            .is_none_or(|w| w.contains(&(test.name.as_str(), combo)))
+    };
+    let pairs = combos
+        .iter()
+        .flat_map(|combo| tests.iter().map(move |test| (test, combo)))
+        .filter(|(test, combo)| wanted(test, combo))
+        .enumerate();
+    let share = |n: usize| args.shard.is_none_or(|(i, of)| n % of == i - 1);
+    let pairs: Vec<_> = pairs
+        .filter(|(n, _)| share(*n))
+        .map(|(_, pair)| pair)
+        .collect();
+    let mut jobs = Vec::new();
+    for repetition in 0..args.repeat.unwrap_or(1) {
+        for &(test, combo) in &pairs {
+            jobs.push(Job {
+                id: JobId(u32::try_from(jobs.len()).unwrap_or(u32::MAX)),
+                test: Arc::clone(test),
+                combo: Arc::clone(combo),
+                repetition,
+                skip: excludes.reason(test, combo),
+            });
+        }
+    }
+    jobs
+}
+
+/// Holds what the arguments say against each other and against `jobs`.
+///
+/// # Errors
+///
+/// What they ask for makes no sense together.
+pub fn validate(args: &LowArgs, jobs: &[Job]) -> Result<()> {
+    if jobs.is_empty() {
+        bail!(
+            "No tests selected{}",
+            match (args.failed, args.resume, args.shard) {
+                (true, _, _) => ": of these none failed in the last run",
+                (_, true, _) => ": of these the last run reached every one",
+                (_, _, Some(_)) => " for this shard",
+                _ => "",
+            }
+        );
+    }
+    if args.debugger.is_some() && jobs.len() != 1 {
+        bail!(
+            "argument --debugger: exactly one test can be debugged, not {}",
+            jobs.len()
+        );
+    }
+    if args.debugger.is_some() && (args.bless.is_some() || args.tap) {
+        bail!("argument --debugger: a test that has the terminal gives no output to compare");
+    }
+    Ok(())
+}
+
+/// Makes a test one that a debugger can start: a script is run by the
+/// interpreter that its first line names, since a debugger takes no scripts.
+///
+/// # Errors
+///
+/// The test cannot be read.
+pub fn debuggable(test: &mut Test) -> Result<()> {
+    let Start::Exec(file) = &test.start else {
+        return Ok(());
+    };
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let Some(line) = text.strip_prefix(b"#!") else {
+        return Ok(());
+    };
+    let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
+    let line = line.trim_ascii();
+    let blank = line.iter().position(u8::is_ascii_whitespace);
+    // As the kernel has it: all that follows the interpreter is one argument.
+    let (interpreter, argument) = line.split_at(blank.unwrap_or(line.len()));
+    let argument = argument.trim_ascii();
+    let mut words: Vec<OsString> = Vec::new();
+    if !argument.is_empty() {
+        words.push(OsStr::from_bytes(argument).to_owned());
+    }
+    words.push(file.clone().into());
+    test.start = Start::Call(OsStr::from_bytes(interpreter).into(), words);
+    Ok(())
+}
+
+/// That the programs which hold the tests of `jobs` have been built.
+///
+/// # Errors
+///
+/// One has not; how it is built.
+pub fn require_programs(jobs: &[Job]) -> Result<()> {
+    for job in jobs {
+        if let Start::Call(program, _) = &job.test.start
+            && !executable(program)
+        {
+            bail!(
+                "test {} cannot be run: {} is missing; build it (cargo build -p iotests)",
+                job.test.name,
+                program.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Puts what the arguments say into `settings`.
+pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
+    if args.debug {
+        settings.test_args.push("-d".into());
+    }
+    if let Some(jobs) = args.jobs {
+        settings.parallel = Parallel::Exactly(jobs);
+    }
+    settings.alone = args.gdb || args.debugger.is_some();
+    settings.shuffle = args
+        .shuffle
+        .map(|seed| seed.unwrap_or_else(|| u64::from(rand::random::<u32>())));
+    // Bounded by --repeat, the repetitions are jobs of their own.
+    settings.until_fail = args.until_fail && args.repeat.is_none();
+    settings.fail_fast = args.fail_fast || args.until_fail;
+    settings.rerun_failed = args.rerun_failed;
+    settings.keep = args.keep;
+    if let Some(seconds) = args.timeout {
+        settings.timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
+    }
+    if args.gdb || args.debugger.is_some() {
+        settings.timeout = None;
+    }
+    if args.valgrind {
+        settings.timeout_factor = VALGRIND_FACTOR;
+    }
+    let bound = |limit: u64| if limit == 0 { u64::MAX } else { limit };
+    if let Some(limit) = args.output_limit {
+        settings.output_limit = bound(limit);
+    }
+    if let Some(limit) = args.scratch_limit {
+        settings.scratch_limit = bound(limit);
+    }
+    settings.run_without_reference = args.bless.is_some() || args.debugger.is_some();
+    if let Some(debugger) = &args.debugger {
+        settings.debugger = Some(vec![debugger.into(), "--args".into()]);
+    }
+    settings.policy = Policy {
+        left_behind_fails: args.left_behind_fails.unwrap_or(layout == Layout::Ours),
+    };
+}
+
+/// The command that runs just `job` again.
+#[must_use]
+pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
+    let combo = &job.combo;
+    let mut words = vec![program.to_owned(), format!("-{}", combo.format)];
+    if combo.protocol != "file" {
+        words.push(format!("-{}", combo.protocol));
+    }
+    match combo.cache.as_str() {
+        "none" => words.push("-nocache".into()),
+        "writeback" if args.cache.is_none() => {}
+        cache => words.extend(["-c".into(), cache.into()]),
+    }
+    if combo.aio != "threads" {
+        words.extend(["-i".into(), combo.aio.clone()]);
+    }
+    if let Some(options) = &args.options {
+        words.extend(["-o".into(), options.clone()]);
+    }
+    for (given, word) in [
+        (args.misalign, "-misalign"),
+        (args.valgrind, "-valgrind"),
+        (args.gdb, "-gdb"),
+        (args.print, "-p"),
+        (args.debug, "-d"),
+    ] {
+        if given {
+            words.push(word.into());
+        }
+    }
+    for (option, dir) in [
+        ("--source-dir", &args.source_dir),
+        ("--build-dir", &args.build_dir),
+    ] {
+        if let Some(dir) = dir {
+            words.extend([option.into(), dir.display().to_string()]);
+        }
+    }
+    words.push(job.test.name.clone());
+    let words: Vec<_> = words.iter().map(|w| quoted(w)).collect();
+    words.join(" ")
+}
+
+/// `word` as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./,=+:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::parse;
+    use crate::report::sample;
+    use std::ffi::OsString;
+
+    fn args(line: &str) -> LowArgs {
+        parse(line.split_whitespace().map(OsString::from)).unwrap()
+    }
+
+    fn planned(line: &str, names: &[&str]) -> Vec<(String, String, u32)> {
+        let args = args(line);
+        let tests: Vec<_> = names.iter().map(|n| Arc::new(sample::test(n))).collect();
+        let jobs = jobs(
+            &tests,
+            &combos(&args),
+            &Excludes::default(),
+            &Wanted::all(),
+            &args,
+        );
+        let described = jobs.into_iter().map(|j| {
+            let c = &j.combo;
+            (
+                j.test.name.clone(),
+                format!("{} {} {}", c.format, c.protocol, c.cache),
+                j.repetition,
+            )
+        });
+        described.collect()
+    }
+
+    #[test]
+    fn combinations_are_the_product() {
+        let all = combos(&args(
+            "--formats qcow2,raw,qcow2 --protocols file,nbd --caches none,unsafe",
+        ));
+        assert_eq!(all.len(), 8);
+        let one = &combos(&args("-qcow2 -nbd -nocache -i native -o compat=0.10"))[0];
+        assert_eq!(one.format, "qcow2");
+        assert_eq!((one.protocol.as_str(), one.cache.as_str()), ("nbd", "none"));
+        assert_eq!(
+            (one.aio.as_str(), one.options.as_str()),
+            ("native", "compat=0.10")
+        );
+        assert_eq!(combos(&args(""))[0].format, "raw");
+    }
+
+    #[test]
+    fn luks_and_vmdk_get_options_of_their_own() {
+        for (line, want) in [
+            ("-luks", "iter-time=10"),
+            ("-luks -o key=1", "key=1,iter-time=10"),
+            ("-luks -o iter-time=7", "iter-time=7"),
+            ("-vmdk", "zeroed_grain=on"),
+            ("-vmdk -o zeroed_grain=off", "zeroed_grain=off"),
+            ("-raw", ""),
+        ] {
+            assert_eq!(combos(&args(line))[0].options, want, "{line}");
+        }
+    }
+
+    #[test]
+    fn shards_share_out_every_job_once() {
+        let names = ["001", "002", "003", "004", "005"];
+        let whole = planned("--formats raw,qcow2", &names);
+        let mut shared: Vec<_> = (1..=3)
+            .flat_map(|i| planned(&format!("--formats raw,qcow2 --shard {i}/3"), &names))
+            .collect();
+        shared.sort();
+        let mut sorted = whole.clone();
+        sorted.sort();
+        assert_eq!(shared, sorted);
+        assert_eq!(planned("--repeat 3", &names).len(), 15);
+    }
+
+    #[test]
+    fn the_rerun_command_says_all_that_matters() {
+        let rerun_of = |line: &str| {
+            let args = args(line);
+            let mut job = sample::job(0, "030", "raw");
+            job.combo = Arc::clone(&combos(&args)[0]);
+            rerun("./check", &args, &job)
+        };
+        assert_eq!(rerun_of("-qcow2 1 2 3"), "./check -qcow2 030");
+        assert_eq!(
+            rerun_of("-luks -nbd -nocache -misalign"),
+            "./check -luks -nbd -nocache -misalign 030"
+        );
+        assert_eq!(
+            rerun_of("-c unsafe -o a=$b --build-dir /x"),
+            "./check -raw -c unsafe -o 'a=$b' --build-dir /x 030"
+        );
+    }
+
+    #[test]
+    fn a_debugger_is_given_the_interpreter_of_a_script() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("001");
+        let start = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let mut test = sample::test("001");
+            test.start = Start::Exec(file.clone());
+            debuggable(&mut test).unwrap();
+            test.start
+        };
+        let script: OsString = file.clone().into();
+        assert_eq!(
+            start("#! /usr/bin/env  bash \nx"),
+            Start::Call("/usr/bin/env".into(), vec!["bash".into(), script.clone()])
+        );
+        assert_eq!(
+            start("#!/bin/sh\n"),
+            Start::Call("/bin/sh".into(), vec![script])
+        );
+        assert_eq!(start("\x7fELF"), Start::Exec(file.clone()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        let jobs = [sample::job(0, "001", "raw"), sample::job(1, "002", "raw")];
+        let said = |line: &str, jobs: &[Job]| match validate(&args(line), jobs) {
+            Ok(()) => String::new(),
+            Err(e) => e.to_string(),
+        };
+        assert!(said("--debugger gdb", &jobs).contains("exactly one test"));
+        assert_eq!(said("--debugger gdb", &jobs[..1]), "");
+        assert!(said("--failed", &[]).contains("none failed"));
+        assert_eq!(said("-qcow2", &jobs), "");
+    }
+}

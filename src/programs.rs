@@ -1,0 +1,459 @@
+//! The programs under test: which ones, and where they come from.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::{AccessFlags, access};
+
+use crate::tree::Layout;
+
+/// Looks up a variable of the caller's environment.
+pub type Vars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Where a program was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Its variable names it.
+    Variable(&'static str),
+    /// The build tree.
+    Build,
+    /// The directories of `PATH`.
+    Installed,
+}
+
+/// A program under test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its file.
+    pub path: PathBuf,
+    /// Where it was found.
+    pub origin: Origin,
+}
+
+/// The programs under test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs {
+    /// The emulator; a suite of ours does without.
+    pub qemu: Option<Program>,
+    /// `qemu-img`.
+    pub img: Program,
+    /// `qemu-io`.
+    pub io: Program,
+    /// `qemu-nbd`.
+    pub nbd: Program,
+    /// `qemu-storage-daemon`.
+    pub qsd: Program,
+}
+
+/// A tool: its variable, its file in a build tree, its installed name and the
+/// packages of Debian it may be in.
+struct Tool {
+    variable: &'static str,
+    built: &'static str,
+    name: &'static str,
+    packages: &'static str,
+}
+
+const IMG: Tool = Tool {
+    variable: "QEMU_IMG_PROG",
+    built: "qemu-img",
+    name: "qemu-img",
+    packages: "qemu-utils",
+};
+const IO: Tool = Tool {
+    variable: "QEMU_IO_PROG",
+    built: "qemu-io",
+    name: "qemu-io",
+    packages: "qemu-utils",
+};
+const NBD: Tool = Tool {
+    variable: "QEMU_NBD_PROG",
+    built: "qemu-nbd",
+    name: "qemu-nbd",
+    packages: "qemu-utils",
+};
+const QSD: Tool = Tool {
+    variable: "QSD_PROG",
+    built: "storage-daemon/qemu-storage-daemon",
+    name: "qemu-storage-daemon",
+    packages: "qemu-utils, or qemu-system-common in Debian 12",
+};
+
+/// The variable that names the emulator.
+const QEMU: &str = "QEMU_PROG";
+
+impl Programs {
+    /// Finds the programs: each from its variable, else from the build root (two
+    /// levels above `build`), or, where that is no build tree, from `PATH`.
+    ///
+    /// # Errors
+    ///
+    /// One is missing or not executable: which, and what to do. Only an emulator
+    /// may be missing, and only in a layout of ours.
+    pub fn find(layout: Layout, build: &Path, vars: Vars<'_>) -> Result<Self> {
+        let finder = Finder::new(build, vars);
+        let tool = |tool: &Tool| finder.tool(tool);
+        let qemu = finder.emulator()?;
+        if qemu.is_none() && layout == Layout::Qemu {
+            bail!("{}", finder.no_emulator());
+        }
+        Ok(Self {
+            img: tool(&IMG)?,
+            io: tool(&IO)?,
+            nbd: tool(&NBD)?,
+            qemu,
+            qsd: tool(&QSD)?,
+        })
+    }
+
+    /// Whether any program is an installed one, found in `PATH`.
+    #[must_use]
+    pub fn any_installed(&self) -> bool {
+        let all = [
+            Some(&self.img),
+            Some(&self.io),
+            Some(&self.nbd),
+            Some(&self.qsd),
+        ];
+        let mut all = all.into_iter().chain([self.qemu.as_ref()]).flatten();
+        all.any(|p| p.origin == Origin::Installed)
+    }
+
+    /// One line that says where the programs come from.
+    #[must_use]
+    pub fn origins(&self) -> String {
+        let all = [
+            ("emulator", self.qemu.as_ref()),
+            (IMG.name, Some(&self.img)),
+            (IO.name, Some(&self.io)),
+            (NBD.name, Some(&self.nbd)),
+            (QSD.name, Some(&self.qsd)),
+        ];
+        let mut places: Vec<(String, Vec<&str>)> = Vec::new();
+        for (name, program) in all {
+            let place = match program.map(|p| p.origin) {
+                None => "missing".to_owned(),
+                Some(Origin::Variable(variable)) => variable.to_owned(),
+                Some(Origin::Build) => "build tree".to_owned(),
+                Some(Origin::Installed) => "PATH".to_owned(),
+            };
+            match places.iter_mut().find(|(p, _)| *p == place) {
+                Some((_, names)) => names.push(name),
+                None => places.push((place, vec![name])),
+            }
+        }
+        let places = places.into_iter();
+        let places: Vec<_> = places
+            .map(|(place, names)| format!("{place}: {}", names.join(" ")))
+            .collect();
+        places.join("; ")
+    }
+}
+
+/// Where programs are looked for.
+struct Finder<'a> {
+    vars: Vars<'a>,
+    /// The build root.
+    root: PathBuf,
+    /// Whether the build root holds no programs, so that those installed are
+    /// meant.
+    installed: bool,
+    path: OsString,
+}
+
+impl<'a> Finder<'a> {
+    fn new(build: &Path, vars: Vars<'a>) -> Self {
+        let root = build.parent().and_then(Path::parent);
+        let root = root.unwrap_or(Path::new("/")).to_owned();
+        let built = [&IMG, &IO, &NBD, &QSD].map(|t| root.join(t.built));
+        let installed = built.iter().all(|p| !p.exists())
+            && !root.join("config-host.mak").exists()
+            && emulators_in(&root).is_empty();
+        Self {
+            vars,
+            root,
+            installed,
+            path: vars("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+        }
+    }
+
+    fn tool(&self, tool: &Tool) -> Result<Program> {
+        if let Some(program) = self.named_by(tool.variable)? {
+            return Ok(program);
+        }
+        if !self.installed {
+            let path = self.root.join(tool.built);
+            require(&path, tool.variable)?;
+            return Ok(Program {
+                path,
+                origin: Origin::Build,
+            });
+        }
+        let path = which(OsStr::new(tool.name), &self.path).with_context(|| {
+            format!(
+                "{} is not installed: install it (Debian: {}) or name one in {}",
+                tool.name, tool.packages, tool.variable
+            )
+        })?;
+        Ok(Program {
+            path,
+            origin: Origin::Installed,
+        })
+    }
+
+    fn emulator(&self) -> Result<Option<Program>> {
+        if let Some(program) = self.named_by(QEMU)? {
+            return Ok(Some(program));
+        }
+        let name = format!("qemu-system-{}", machine());
+        let found = |path, origin| Ok(Some(Program { path, origin }));
+        if !self.installed {
+            let path = self.root.join(&name);
+            if path.exists() {
+                require(&path, QEMU)?;
+                return found(path, Origin::Build);
+            }
+            let first = emulators_in(&self.root).into_iter().next();
+            return first.map_or(Ok(None), |path| found(path, Origin::Build));
+        }
+        if let Some(path) = which(OsStr::new(&name), &self.path) {
+            return found(path, Origin::Installed);
+        }
+        let dirs = std::env::split_paths(&self.path);
+        let first = dirs.flat_map(|dir| emulators_in(&dir)).next();
+        first.map_or(Ok(None), |path| found(path, Origin::Installed))
+    }
+
+    fn no_emulator(&self) -> String {
+        if self.installed {
+            return format!(
+                "no emulator is installed (qemu-system-{}; Debian: apt-get install \
+                 qemu-system-x86, or that of your machine), and {QEMU} names none",
+                machine()
+            );
+        }
+        format!(
+            "Not found any Qemu executable binary by pattern '{}'",
+            self.root.join("qemu-system-*").display()
+        )
+    }
+
+    /// The program that `variable` names, where it is set.
+    fn named_by(&self, variable: &'static str) -> Result<Option<Program>> {
+        let Some(named) = (self.vars)(variable).filter(|v| !v.is_empty()) else {
+            return Ok(None);
+        };
+        let bare = !named.as_bytes().contains(&b'/') && !Path::new(&named).exists();
+        let path = match which(&named, &self.path) {
+            Some(path) if bare => path,
+            // Tests run elsewhere: a relative path would not hold there.
+            _ => std::path::absolute(&named)
+                .with_context(|| format!("{variable}: {}", named.to_string_lossy()))?,
+        };
+        require(&path, variable)?;
+        Ok(Some(Program {
+            path,
+            origin: Origin::Variable(variable),
+        }))
+    }
+}
+
+/// That `path` is a file that can be executed.
+fn require(path: &Path, variable: &str) -> Result<()> {
+    if !path.exists() {
+        bail!("No such file: {} ({variable})", path.display());
+    }
+    if !executable(path) {
+        bail!("Not executable: {} ({variable})", path.display());
+    }
+    Ok(())
+}
+
+/// Whether `path` is a file that may be executed.
+#[must_use]
+pub fn executable(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+}
+
+/// The executable `name` in the directories of `path` (a value of `PATH`); a
+/// name with a slash is looked for where it says.
+#[must_use]
+pub fn which(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return executable(Path::new(name)).then(|| name.into());
+    }
+    std::env::split_paths(path)
+        .map(|dir| dir.join(name))
+        .find(|file| executable(file))
+}
+
+/// Executable files `qemu-system-*` in `dir`, sorted.
+fn emulators_in(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let emulator = |name: &OsStr| name.as_bytes().starts_with(b"qemu-system-");
+    let mut found: Vec<_> = entries
+        .filter(|e| emulator(&e.file_name()))
+        .map(|e| e.path())
+        .filter(|path| executable(path))
+        .collect();
+    found.sort();
+    found
+}
+
+/// This machine, as emulators are named after it.
+fn machine() -> String {
+    let machine = nix::sys::utsname::uname()
+        .ok()
+        .map(|u| u.machine().to_string_lossy().into_owned());
+    match machine {
+        Some(m) if m.contains("ppc64") => "ppc64".to_owned(),
+        Some(m) => m,
+        None => std::env::consts::ARCH.to_owned(),
+    }
+}
+
+/// The emulator's default machine as `-machine help` lists it: the line marked
+/// `(default)`, by its alias where another line says `(alias of NAME)`. Empty
+/// where there is none.
+///
+/// # Errors
+///
+/// The emulator cannot be run, or fails.
+pub fn default_machine(qemu: &Path) -> Result<String> {
+    let shown = format!("{} -machine help", qemu.display());
+    let output = Command::new(qemu)
+        .args(["-machine", "help"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {shown}"))?;
+    if !output.status.success() {
+        bail!(
+            "{shown}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(parse_machines(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn parse_machines(list: &str) -> String {
+    let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let Some(default) = list.lines().find(|line| line.contains(" (default)")) else {
+        return String::new();
+    };
+    let default = first(default);
+    let alias_of = format!(" (alias of {default})");
+    list.lines()
+        .find(|line| line.ends_with(&alias_of))
+        .map_or(default, first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn program(path: &Path) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    fn find(layout: Layout, build: &Path, vars: &[(&str, &Path)]) -> Result<Programs> {
+        let vars: HashMap<_, _> = vars.iter().copied().collect();
+        let get = |name: &str| vars.get(name).map(|p| p.as_os_str().to_owned());
+        Programs::find(layout, build, &get)
+    }
+
+    const TOOLS: [&str; 4] = [
+        "qemu-img",
+        "qemu-io",
+        "qemu-nbd",
+        "storage-daemon/qemu-storage-daemon",
+    ];
+
+    #[test]
+    fn programs_come_from_the_build_root() {
+        let root = tempfile::tempdir().unwrap();
+        let build = root.path().join("tests/qemu-iotests");
+        for tool in TOOLS {
+            program(&root.path().join(tool));
+        }
+        let vars = [("PATH", Path::new("/nowhere"))];
+        let err = find(Layout::Qemu, &build, &vars).unwrap_err().to_string();
+        assert!(err.starts_with("Not found any Qemu executable"), "{err}");
+        program(&root.path().join("qemu-system-zzz"));
+        program(&root.path().join("qemu-system-aaa"));
+        let found = find(Layout::Qemu, &build, &vars).unwrap();
+        let qemu = found.qemu.unwrap();
+        assert_eq!(qemu.path, root.path().join("qemu-system-aaa"));
+        assert_eq!(qemu.origin, Origin::Build);
+        let own = root.path().join(format!("qemu-system-{}", machine()));
+        program(&own);
+        let found = find(Layout::Qemu, &build, &vars).unwrap();
+        assert_eq!(found.qemu.unwrap().path, own);
+        let img = root.path().join("qemu-img");
+        std::fs::set_permissions(&img, PermissionsExt::from_mode(0o644)).unwrap();
+        let err = find(Layout::Qemu, &build, &vars).unwrap_err().to_string();
+        assert_eq!(
+            err,
+            format!("Not executable: {} (QEMU_IMG_PROG)", img.display())
+        );
+        std::fs::remove_file(&img).unwrap();
+        let err = find(Layout::Ours, &build, &vars).unwrap_err().to_string();
+        assert_eq!(
+            err,
+            format!("No such file: {} (QEMU_IMG_PROG)", img.display())
+        );
+    }
+
+    #[test]
+    fn without_a_build_tree_they_are_installed_or_named() {
+        let root = tempfile::tempdir().unwrap();
+        let bin = root.path().join("bin");
+        let build = root.path().join("a/b/c");
+        for tool in ["qemu-io", "qemu-nbd", "qemu-storage-daemon"] {
+            program(&bin.join(tool));
+        }
+        let vars = [("PATH", bin.as_path())];
+        let err = find(Layout::Ours, &build, &vars).unwrap_err().to_string();
+        assert!(err.starts_with("qemu-img is not installed"), "{err}");
+        let img = root.path().join("my-img");
+        program(&img);
+        let vars = [vars[0], ("QEMU_IMG_PROG", img.as_path())];
+        let found = find(Layout::Ours, &build, &vars).unwrap();
+        assert_eq!(found.qemu, None);
+        assert_eq!(
+            found.origins(),
+            "missing: emulator; QEMU_IMG_PROG: qemu-img; \
+             PATH: qemu-io qemu-nbd qemu-storage-daemon"
+        );
+        let err = find(Layout::Qemu, &build, &vars).unwrap_err().to_string();
+        assert!(err.starts_with("no emulator is installed"), "{err}");
+        let vars = [vars[0], ("QSD_PROG", Path::new("/no/qsd"))];
+        let err = find(
+            Layout::Ours,
+            &build,
+            &[vars[1], vars[0], ("QEMU_IMG_PROG", &img)],
+        );
+        assert_eq!(
+            err.unwrap_err().to_string(),
+            "No such file: /no/qsd (QSD_PROG)"
+        );
+    }
+
+    #[test]
+    fn the_default_machine_goes_by_its_alias() {
+        let list = "Supported machines are:\n\
+            pc                   Standard PC (alias of pc-i440fx-10.0)\n\
+            pc-i440fx-10.0       Standard PC (default)\n\
+            none                 empty machine\n";
+        assert_eq!(parse_machines(list), "pc");
+        assert_eq!(parse_machines("virt  x (default)\n"), "virt");
+        assert_eq!(parse_machines("virt  x\n"), "");
+    }
+}

@@ -1,0 +1,289 @@
+//! The console: the old runner's header, a line a test, each failure whole as soon
+//! as it has happened, and the summary.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+use anstyle::Style;
+
+use crate::diff::Paint;
+use crate::history::Kind;
+use crate::model::{Event, Exit, HeaderLine, Job, Verdict};
+
+use super::Sink;
+use super::shown::{Log, Shown};
+use super::summary::{self, Tally};
+use super::words;
+
+/// Lines of a sanitizer's report or of stacks that are shown.
+const LOG_LINES: usize = 60;
+/// Lines of a failed test's output that are shown where there is no difference to
+/// show.
+const OUTPUT_LINES: usize = 20;
+
+/// Where the console's text goes.
+pub(super) trait Screen {
+    /// Writes whole lines.
+    fn write(&mut self, text: &str) -> io::Result<()>;
+    /// Is told of every event before anything is written for it.
+    fn note(&mut self, _event: &Event, _tally: &Tally) {}
+}
+
+/// Text written as it comes: not a terminal.
+pub(super) struct Plain(pub(super) Box<dyn Write>);
+
+impl Screen for Plain {
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.0.write_all(text.as_bytes())?;
+        self.0.flush()
+    }
+}
+
+/// The console reporter.
+pub(super) struct Console<S> {
+    screen: S,
+    paint: Paint,
+    tally: Tally,
+    name_width: usize,
+    /// Width of the column of combinations; 0 where there is only one.
+    combo_width: usize,
+    trouble: Option<io::Error>,
+}
+
+impl<S: Screen> Console<S> {
+    pub(super) fn new(screen: S, paint: Paint) -> Self {
+        Self {
+            screen,
+            paint,
+            tally: Tally::default(),
+            name_width: 8,
+            combo_width: 0,
+            trouble: None,
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        if let Err(e) = self.screen.write(text) {
+            self.trouble.get_or_insert(e);
+        }
+    }
+
+    fn line(&self, job: &Job, line: &TestLine<'_>) -> String {
+        let name = words::name(job);
+        let mut text = format!("{name:width$} ", width = self.name_width);
+        if self.combo_width > 0 {
+            let combo = words::combo(&job.combo);
+            let _ = write!(text, "{combo:width$} ", width = self.combo_width);
+        }
+        text.push_str(&self.paint.apply(line.style, line.word));
+        let pad = 10usize.saturating_sub(line.word.len());
+        let end = line
+            .end
+            .map(|at| format!("[{}]", words::time_of_day(at)))
+            .unwrap_or_default();
+        let took = line
+            .took
+            .map_or_else(|| "...".to_owned(), |t| format!("{:.1}s", t.as_secs_f64()));
+        let last = line
+            .last
+            .map(|secs| format!(" (last: {secs:.1}s)"))
+            .unwrap_or_default();
+        let _ = write!(
+            text,
+            "{:pad$} [{}] {end:13}{took:5} {last:14} {}",
+            "",
+            words::time_of_day(line.start),
+            line.description
+        );
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        text
+    }
+
+    fn started(&mut self, header: &[HeaderLine], tests: &[String], event: &Event) {
+        let widest = tests.iter().map(String::len).max().unwrap_or(6);
+        self.name_width = widest + 2;
+        if let Event::RunStarted {
+            combos,
+            shuffle,
+            jobs,
+            ..
+        } = event
+        {
+            let once = (tests.len() * combos.len()).max(1);
+            if *jobs > once {
+                // Repetitions stand behind the name: `030#12`.
+                self.name_width += (jobs / once).to_string().len();
+            }
+            if combos.len() > 1 {
+                let widths = combos.iter().map(|c| words::combo(c).len());
+                self.combo_width = widths.max().unwrap_or(0);
+            }
+            let mut text = String::new();
+            for (name, value) in header {
+                let _ = writeln!(text, "{}", format!("{name:13} -- {value}").trim_end());
+            }
+            if let Some(seed) = shuffle {
+                let _ = writeln!(text, "{:13} -- --shuffle={seed}", "ORDER");
+            }
+            text.push('\n');
+            self.write(&text);
+        }
+    }
+
+    fn finished(&mut self, shown: &Shown<'_>) {
+        let finished = shown.finished;
+        let kind = Kind::from(&finished.verdict);
+        let now = SystemTime::now();
+        let outcome = finished.outcome.as_ref();
+        let mut text = self.line(
+            &finished.job,
+            &TestLine {
+                word: words::kind(kind),
+                style: summary::style(kind),
+                start: outcome.map_or(now, |o| o.start),
+                end: Some(outcome.map_or(now, |o| o.start + o.wall)),
+                took: match kind {
+                    Kind::NotRun | Kind::Interrupted => None,
+                    _ => outcome.map(|o| o.wall),
+                },
+                last: finished.last,
+                description: &shown.description,
+            },
+        );
+        for case in &finished.cases_not_run {
+            let _ = writeln!(text, "    {}", words::one_line(case));
+        }
+        if matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. }) {
+            text.push_str(&failure(shown, self.paint));
+        }
+        for note in &finished.notes {
+            let _ = writeln!(text, "    {}", words::one_line(note));
+        }
+        self.write(&text);
+    }
+
+    fn slow(&mut self, job: &Job, running: Duration) {
+        let now = SystemTime::now();
+        let description = format!("still running after {}", words::seconds(running));
+        let text = self.line(
+            job,
+            &TestLine {
+                word: "slow",
+                style: summary::NOT_RUN,
+                start: now.checked_sub(running).unwrap_or(now),
+                end: None,
+                took: None,
+                last: None,
+                description: &description,
+            },
+        );
+        self.write(&text);
+    }
+}
+
+/// What stands in a test's line behind its name.
+struct TestLine<'a> {
+    word: &'a str,
+    style: Style,
+    start: SystemTime,
+    end: Option<SystemTime>,
+    took: Option<Duration>,
+    last: Option<f64>,
+    description: &'a str,
+}
+
+/// All there is to see of a failure: the difference, sanitizer reports and stacks,
+/// where the rest is, and how to run it again. Also used for TAP.
+pub(super) fn failure(shown: &Shown<'_>, paint: Paint) -> String {
+    let mut text = shown.diff_text(paint).unwrap_or_default();
+    let finished = shown.finished;
+    for log in &shown.logs {
+        let silent = shown.diff.is_none();
+        match (log.title, &finished.verdict) {
+            ("output", Verdict::Fail(_)) if silent => tail(&mut text, log),
+            ("output", _) => {}
+            _ => head(&mut text, log),
+        }
+    }
+    if let Some(outcome) = &finished.outcome {
+        for core in &outcome.cores {
+            let _ = writeln!(text, "core file:   {}", words::path(core));
+        }
+        if !matches!(outcome.exit, Exit::NotStarted(_)) && outcome.output.exists() {
+            let _ = writeln!(text, "full output: {}", words::path(&outcome.output));
+        }
+    }
+    if !finished.rerun.is_empty() {
+        let _ = writeln!(text, "run again:   {}", finished.rerun);
+    }
+    text
+}
+
+/// The beginning of a log, between lines that say what it is.
+fn head(text: &mut String, log: &Log) {
+    let _ = writeln!(text, "{}: {}", log.title, words::path(&log.path));
+    let mut lines = log.text.lines();
+    for line in lines.by_ref().take(LOG_LINES) {
+        let _ = writeln!(text, "    {line}");
+    }
+    let left = lines.count();
+    if left > 0 || log.left_out > 0 {
+        let _ = writeln!(text, "    ... more in the file");
+    }
+}
+
+/// The last lines of a log.
+fn tail(text: &mut String, log: &Log) {
+    let lines: Vec<&str> = log.text.lines().collect();
+    let from = lines.len().saturating_sub(OUTPUT_LINES);
+    if from > 0 || log.left_out > 0 {
+        let _ = writeln!(text, "the output's last lines:");
+    } else {
+        let _ = writeln!(text, "the output:");
+    }
+    for line in &lines[from..] {
+        let _ = writeln!(text, "    {line}");
+    }
+}
+
+impl<S: Screen> Sink for Console<S> {
+    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+        self.tally.event(event);
+        self.screen.note(event, &self.tally);
+        match event {
+            Event::RunStarted { header, tests, .. } => self.started(header, tests, event),
+            Event::Started { .. } => {}
+            Event::Slow { job, running } => self.slow(job, *running),
+            Event::Finished(_) => {
+                if let Some(shown) = shown {
+                    self.finished(shown);
+                }
+            }
+            Event::StatusAsked => {
+                let text = self.tally.status(SystemTime::now());
+                self.write(&format!("{text}\n"));
+            }
+            Event::Interrupting { running } => self.write(&format!(
+                "Interrupted: no new tests, ending {running} running ones (once more: at once)\n"
+            )),
+            Event::RunFinished {
+                not_reached,
+                interrupted,
+                wall,
+            } => {
+                let text = self
+                    .tally
+                    .summary(not_reached, *interrupted, *wall, self.paint);
+                self.write(&text);
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Vec<String> {
+        let trouble = self.trouble.take();
+        let said = trouble.map(|e| format!("cannot write to standard output: {e}"));
+        said.into_iter().collect()
+    }
+}

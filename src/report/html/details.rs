@@ -1,0 +1,97 @@
+//! What the page shows of one result when it is opened.
+
+use std::fmt::Write as _;
+
+use crate::diff::{Bounds, Diff, Side, pieces};
+use crate::history::Kind;
+
+use super::super::shown::Shown;
+use super::super::words;
+use super::escape;
+
+/// The details of a result as HTML; empty where its line says all.
+pub(super) fn html(shown: &Shown<'_>) -> String {
+    let finished = shown.finished;
+    let mut out = String::new();
+    if let Some(diff) = &shown.diff {
+        out.push_str("<p>Difference between reference (red) and output (green):</p>");
+        difference(&mut out, diff);
+    }
+    for log in &shown.logs {
+        // The output of a failure can be long and says little beside its
+        // difference, so it is folded in.
+        let _ = write!(
+            out,
+            "<details><summary>{} <span class=\"dim\">{}</span></summary><pre>{}</pre>",
+            log.title,
+            escape(&words::path(&log.path)),
+            escape(&log.text)
+        );
+        if log.left_out > 0 {
+            let _ = write!(out, "<p>{} bytes more in the file.</p>", log.left_out);
+        }
+        out.push_str("</details>");
+    }
+    let lines = finished.cases_not_run.iter().chain(&finished.notes);
+    for line in lines {
+        let _ = write!(out, "<p>{}</p>", escape(&words::one_line(line)));
+    }
+    let bad = !matches!(Kind::from(&finished.verdict), Kind::Pass | Kind::NotRun);
+    if let Some(outcome) = finished.outcome.as_ref().filter(|_| bad) {
+        for core in &outcome.cores {
+            let _ = write!(out, "<p>Core file: {}</p>", escape(&words::path(core)));
+        }
+        let path = escape(&words::path(&outcome.output));
+        let _ = write!(out, "<p>Full output: <code>{path}</code></p>");
+    }
+    if bad && !finished.rerun.is_empty() {
+        let _ = write!(
+            out,
+            "<p>Run again: <code>{}</code></p>",
+            escape(&finished.rerun)
+        );
+    }
+    out
+}
+
+/// A difference, its changed words marked.
+fn difference(out: &mut String, diff: &Diff) {
+    let bounds = Bounds {
+        lines: 1000,
+        ..Bounds::default()
+    };
+    let (mut shown, mut left) = (0, diff.not_compared);
+    out.push_str("<pre class=\"diff\">");
+    for hunk in &diff.hunks {
+        if shown < bounds.lines {
+            let (old, new) = (hunk.old.0 + 1, hunk.new.0 + 1);
+            let _ = write!(out, "<span class=\"p\">line {old} / {new}</span>");
+        }
+        for line in &hunk.lines {
+            if shown >= bounds.lines {
+                left += 1;
+                continue;
+            }
+            shown += 1;
+            let (class, mark) = match line.side {
+                Side::Same => ("s", ' '),
+                Side::Removed => ("r", '-'),
+                Side::Added => ("a", '+'),
+            };
+            let _ = write!(out, "<span class=\"{class}\">{mark}");
+            for (piece, changed) in pieces(line, bounds.line_bytes) {
+                let piece = escape(&piece);
+                if changed {
+                    let _ = write!(out, "<mark>{piece}</mark>");
+                } else {
+                    out.push_str(&piece);
+                }
+            }
+            out.push_str("</span>");
+        }
+    }
+    out.push_str("</pre>");
+    if left > 0 {
+        let _ = write!(out, "<p>{left} more lines are left out.</p>");
+    }
+}

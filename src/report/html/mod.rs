@@ -1,0 +1,268 @@
+//! One self-contained page: tests by combination with filters, failures with their
+//! differences and logs, times, and a comparison with the run before. It is
+//! rewritten in one piece while the run goes on.
+
+mod chart;
+mod details;
+mod page;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+
+use crate::history::{Kind, Previous};
+use crate::model::{Combo, Event, HeaderLine};
+
+use super::Sink;
+use super::rewritten::Rewritten;
+use super::shown::Shown;
+use super::words;
+
+/// All details together may be so long (bytes); what comes after is told in its
+/// line alone, so that a run in which everything fails still makes a page that can
+/// be opened.
+const DETAILS: usize = 24 << 20;
+
+/// One result, as the page shows it.
+struct Entry {
+    test: usize,
+    combo: usize,
+    /// Name with repetition.
+    name: String,
+    kind: Kind,
+    /// Seconds; `None` where nothing was started.
+    secs: Option<f64>,
+    cpu: f64,
+    description: String,
+    /// What is shown when it is opened, as HTML; empty for nothing.
+    details: String,
+}
+
+/// What the page is made of.
+#[derive(Default)]
+struct Page {
+    header: Vec<HeaderLine>,
+    tests: Vec<String>,
+    summaries: HashMap<usize, String>,
+    combos: Vec<Arc<Combo>>,
+    /// Position of each test's name.
+    rows: HashMap<String, usize>,
+    jobs: usize,
+    at: Option<SystemTime>,
+    entries: Vec<Entry>,
+    /// Bytes of all details.
+    details: usize,
+    not_reached: Vec<String>,
+    /// How long the run took and whether it was interrupted, once it has ended.
+    ended: Option<(Duration, bool)>,
+    previous: Previous,
+}
+
+/// The HTML reporter.
+pub(super) struct Html {
+    file: Rewritten<Page>,
+}
+
+impl Html {
+    /// Makes `dir` and an empty page in it.
+    pub(super) fn create(dir: &Path, previous: Previous) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+        let path = dir.join("index.html");
+        let page = Page {
+            previous,
+            ..Page::default()
+        };
+        let file = Rewritten::create(&path, page)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { file })
+    }
+}
+
+impl Page {
+    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+        match event {
+            Event::RunStarted {
+                header,
+                jobs,
+                combos,
+                tests,
+                at,
+                ..
+            } => {
+                self.header.clone_from(header);
+                self.tests.clone_from(tests);
+                self.rows = tests.iter().cloned().zip(0..).collect();
+                self.combos.clone_from(combos);
+                self.jobs = *jobs;
+                self.at = Some(*at);
+            }
+            Event::Finished(_) => {
+                if let Some(shown) = shown {
+                    self.add(shown);
+                }
+            }
+            Event::RunFinished {
+                not_reached,
+                interrupted,
+                wall,
+            } => {
+                let title = |job: &crate::model::Job| {
+                    format!("{} {}", words::combo(&job.combo), words::name(job))
+                };
+                self.not_reached = not_reached.iter().map(title).collect();
+                self.ended = Some((*wall, *interrupted));
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, shown: &Shown<'_>) {
+        let finished = shown.finished;
+        let job = &finished.job;
+        let test = *self.rows.entry(job.test.name.clone()).or_insert_with(|| {
+            self.tests.push(job.test.name.clone());
+            self.tests.len() - 1
+        });
+        let known = self.combos.iter().position(|c| *c == job.combo);
+        let combo = known.unwrap_or_else(|| {
+            self.combos.push(Arc::clone(&job.combo));
+            self.combos.len() - 1
+        });
+        self.summaries
+            .entry(test)
+            .or_insert_with(|| job.test.summary.clone());
+        let mut text = details::html(shown);
+        if self.details + text.len() > DETAILS && !text.is_empty() {
+            text = "<p class=\"dim\">Left out: this page is long enough.</p>".to_owned();
+        }
+        self.details += text.len();
+        let kind = Kind::from(&finished.verdict);
+        let outcome = finished.outcome.as_ref();
+        self.entries.push(Entry {
+            test,
+            combo,
+            name: words::name(job),
+            kind,
+            secs: outcome.map(|o| o.wall.as_secs_f64()),
+            cpu: outcome.map_or(0.0, |o| o.cpu.as_secs_f64()),
+            description: shown.description.clone(),
+            details: text,
+        });
+    }
+
+    fn before(&self, entry: &Entry) -> Option<(Kind, f64)> {
+        self.previous
+            .get(&self.tests[entry.test], &self.combos[entry.combo])
+    }
+}
+
+/// `text` as HTML shows it, in elements and in quoted attributes.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A verdict's name in the page's classes.
+fn class(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pass => "pass",
+        Kind::Fail => "fail",
+        Kind::NotRun => "not-run",
+        Kind::Flaky => "flaky",
+        Kind::Interrupted => "interrupted",
+    }
+}
+
+impl Sink for Html {
+    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+        match event {
+            Event::RunStarted { .. } | Event::Finished(_) => {
+                self.file.change(|page| page.event(event, shown));
+            }
+            Event::RunFinished { .. } => {
+                self.file.change(|page| page.event(event, shown));
+                self.file.close();
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) -> Vec<String> {
+        self.file.trouble("page").into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Failure, Mismatch, Verdict};
+    use crate::report::sample;
+
+    fn page(dir: &Path) -> String {
+        std::fs::read_to_string(dir.join("index.html")).unwrap()
+    }
+
+    #[test]
+    fn the_page_is_whole_at_any_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut html = Html::create(dir.path(), Previous::default()).unwrap();
+        assert!(page(dir.path()).ends_with("</html>\n"));
+        html.event(
+            &Event::RunStarted {
+                header: vec![("IMGFMT".into(), "<qcow2>".into())],
+                jobs: 2,
+                combos: vec![Arc::new(sample::combo("qcow2"))],
+                tests: vec!["001".into(), "002".into()],
+                shuffle: None,
+                at: sample::at(0),
+            },
+            None,
+        );
+        while !page(dir.path()).contains("0 of 2 done") {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let text = page(dir.path());
+        assert!(text.ends_with("</html>\n"));
+        assert!(text.contains("&lt;qcow2&gt;"));
+
+        let mut f = sample::finished(
+            sample::job(0, "001", "qcow2"),
+            Verdict::Fail(vec![Failure::Output]),
+        );
+        f.mismatch = Some(Mismatch {
+            expected: Arc::new(b"read 512 bytes\n".to_vec()),
+            actual: Arc::new(b"read <b>1024</b> bytes\n".to_vec()),
+        });
+        let shown = Shown::new(&f);
+        html.event(&Event::Finished(Box::new(f.clone())), Some(&shown));
+        html.event(
+            &Event::RunFinished {
+                not_reached: vec![sample::job(1, "002", "qcow2")],
+                interrupted: true,
+                wall: Duration::from_secs(2),
+            },
+            None,
+        );
+        assert!(html.finish().is_empty());
+        let text = page(dir.path());
+        assert!(text.ends_with("</html>\n"));
+        assert!(text.contains("<mark>512</mark>"), "{text}");
+        assert!(!text.contains("<b>1024"), "{text}");
+        assert!(text.contains("Not reached: qcow2-file 002"), "{text}");
+        assert!(text.contains("./check -qcow2 001"), "{text}");
+    }
+}

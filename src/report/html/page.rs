@@ -1,0 +1,287 @@
+//! The page as it is written.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use crate::history::Kind;
+
+use super::super::rewritten::Document;
+use super::super::words;
+use super::{Entry, Page, chart, class, escape};
+
+/// Verdicts in the order in which the page shows them.
+const KINDS: [Kind; 5] = [
+    Kind::Fail,
+    Kind::Flaky,
+    Kind::Interrupted,
+    Kind::NotRun,
+    Kind::Pass,
+];
+
+impl Document for Page {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(
+            out,
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n\
+             <title>{}</title>\n<style>\n{}</style></head><body>\n",
+            escape(&self.title()),
+            include_str!("style.css")
+        )?;
+        out.write_all(self.top().as_bytes())?;
+        out.write_all(self.comparison().as_bytes())?;
+        self.table(out)?;
+        self.results(out)?;
+        let chart = chart::svg(self);
+        if !chart.is_empty() {
+            writeln!(
+                out,
+                "<h2>Times</h2><p class=\"dim\">The slowest; the dark part is processor time, \
+                 the upright line the time of the run before.</p>{chart}"
+            )?;
+        }
+        write!(
+            out,
+            "<script>\n{}</script>\n</body></html>\n",
+            include_str!("filter.js")
+        )
+    }
+}
+
+impl Page {
+    fn count(&self, kind: Kind) -> usize {
+        self.entries.iter().filter(|e| e.kind == kind).count()
+    }
+
+    fn title(&self) -> String {
+        match self.count(Kind::Fail) {
+            0 => format!("iotests: {} passed", self.count(Kind::Pass)),
+            n => format!("iotests: {n} failed"),
+        }
+    }
+
+    /// Title, state of the run, header and counts.
+    fn top(&self) -> String {
+        let mut out = format!("<h1>{}</h1>\n", escape(&self.title()));
+        if let Some(at) = self.at {
+            let _ = write!(out, "<p class=\"dim\">{}", escape(&words::full_date(at)));
+            if let Some((wall, _)) = self.ended {
+                let _ = write!(out, ", {} in all", words::clock_span(wall));
+            }
+            out.push_str("</p>\n");
+        }
+        let done = self.entries.len();
+        match self.ended {
+            None => {
+                let _ = writeln!(
+                    out,
+                    "<p class=\"cut\">{done} of {} done. The run is going on, or was cut off.</p>",
+                    self.jobs
+                );
+            }
+            Some((_, true)) => {
+                let _ = writeln!(
+                    out,
+                    "<p class=\"cut\">Interrupted after {done} of {}.</p>",
+                    self.jobs
+                );
+            }
+            Some((_, false)) => {}
+        }
+        if !self.not_reached.is_empty() {
+            let _ = writeln!(
+                out,
+                "<p class=\"cut\">Not reached: {}</p>",
+                escape(&self.not_reached.join(", "))
+            );
+        }
+        out.push_str("<details><summary>Environment</summary><table>");
+        for (name, value) in &self.header {
+            let (name, value) = (escape(name), escape(value));
+            let _ = write!(out, "<tr><th>{name}</th><td><code>{value}</code></td></tr>");
+        }
+        out.push_str("</table></details>\n<div class=\"tiles\">");
+        for kind in KINDS {
+            let (class, word, count) = (class(kind), words::kind(kind), self.count(kind));
+            if count > 0 || matches!(kind, Kind::Pass | Kind::Fail) {
+                let _ = write!(
+                    out,
+                    "<button class=\"tile\" data-verdict=\"{class}\" aria-pressed=\"false\">\
+                     <b class=\"{class}\">{count}</b>{word}</button>"
+                );
+            }
+        }
+        out.push_str("</div>\n");
+        out
+    }
+
+    /// What changed since the run before.
+    fn comparison(&self) -> String {
+        let Some(at) = self.previous.at else {
+            return String::new();
+        };
+        let mut changed = Vec::new();
+        let mut slower = Vec::new();
+        let mut new = 0;
+        for entry in &self.entries {
+            let title = format!("{} {}", entry.name, words::combo(&self.combos[entry.combo]));
+            match self.before(entry) {
+                None => new += 1,
+                Some((kind, _)) if kind != entry.kind => {
+                    changed.push((entry, title, kind));
+                }
+                Some((Kind::Pass, before)) => {
+                    let now = entry.secs.unwrap_or(0.0);
+                    if (now - before).abs() > 0.5 && (now > before * 1.5 || before > now * 1.5) {
+                        slower.push(format!("{title}: {before:.1} s, now {now:.1} s"));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        let mut out = format!(
+            "<h2>Since the run before</h2><p class=\"dim\">That of {}.</p>\n",
+            escape(&words::full_date(at))
+        );
+        if changed.is_empty() {
+            out.push_str("<p>No verdict changed.</p>\n");
+        } else {
+            out.push_str("<table><thead><tr><th>Test</th><th>Before</th><th>Now</th></tr></thead>");
+            for (entry, title, before) in changed {
+                let _ = write!(
+                    out,
+                    "<tr><td>{}</td><td class=\"{}\">{}</td><td class=\"{}\">{}</td></tr>",
+                    escape(&title),
+                    class(before),
+                    words::kind(before),
+                    class(entry.kind),
+                    words::kind(entry.kind)
+                );
+            }
+            out.push_str("</table>\n");
+        }
+        if !slower.is_empty() {
+            let list = escape(&slower.join("; "));
+            let _ = writeln!(out, "<p>Times that changed: {list}.</p>");
+        }
+        if new > 0 {
+            let _ = writeln!(
+                out,
+                "<p>{new} results have nothing to be compared with.</p>"
+            );
+        }
+        out
+    }
+
+    /// Tests by combination, with the filters above.
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(
+            out,
+            "<h2>Tests</h2>\n<div class=\"filters\">\
+             <input type=\"search\" id=\"text\" placeholder=\"Name or words\" \
+             aria-label=\"Filter by name or words\">\
+             <select id=\"combo\" aria-label=\"Combination\">\
+             <option value=\"\">all combinations</option>"
+        )?;
+        for (n, combo) in self.combos.iter().enumerate() {
+            let name = escape(&words::combo(combo));
+            write!(out, "<option value=\"{n}\">{name}</option>")?;
+        }
+        write!(
+            out,
+            "</select> <span class=\"dim\" id=\"shown\"></span></div>\n\
+             <div class=\"wide\"><table><thead><tr><th>Test</th>"
+        )?;
+        for (n, combo) in self.combos.iter().enumerate() {
+            let name = escape(&words::combo(combo));
+            write!(out, "<th data-column=\"{n}\">{name}</th>")?;
+        }
+        writeln!(out, "<th>What it asks</th></tr></thead><tbody>")?;
+        let mut cells: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+        for (n, entry) in self.entries.iter().enumerate() {
+            cells.entry((entry.test, entry.combo)).or_default().push(n);
+        }
+        for (row, test) in self.tests.iter().enumerate() {
+            let summary = self.summaries.get(&row).map_or("", String::as_str);
+            let (name, summary) = (escape(test), escape(summary));
+            let text = format!("{name} {summary}").to_lowercase();
+            write!(out, "<tr data-text=\"{text}\"><th>{name}</th>")?;
+            for column in 0..self.combos.len() {
+                let entries = cells.get(&(row, column)).map_or(&[][..], Vec::as_slice);
+                out.write_all(self.cell(column, entries).as_bytes())?;
+            }
+            writeln!(out, "<td class=\"dim\">{summary}</td></tr>")?;
+        }
+        writeln!(out, "</tbody></table></div>")
+    }
+
+    /// The results of one test under one combination: of several repetitions the
+    /// worst one and how many there are.
+    fn cell(&self, column: usize, entries: &[usize]) -> String {
+        let badness = |n: &usize| KINDS.iter().position(|k| *k == self.entries[*n].kind);
+        let Some(&worst) = entries.iter().min_by_key(|n| badness(n)) else {
+            return format!(
+                "<td class=\"cell dim\" data-column=\"{column}\" data-combo=\"{column}\" data-kinds=\"\"></td>"
+            );
+        };
+        let entry = &self.entries[worst];
+        let mut kinds: Vec<&str> = entries
+            .iter()
+            .map(|n| class(self.entries[*n].kind))
+            .collect();
+        kinds.dedup();
+        let word = words::kind(entry.kind);
+        let word = if self.has_details(entry) {
+            format!("<a href=\"#r{worst}\">{word}</a>")
+        } else {
+            word.to_owned()
+        };
+        let times = match entries.len() {
+            1 => String::new(),
+            n => format!(" <span class=\"dim\">of {n}</span>"),
+        };
+        let secs = match (entry.kind, entry.secs) {
+            (Kind::NotRun, _) | (_, None) => String::new(),
+            (_, Some(secs)) => format!(" <span class=\"dim\">{secs:.1} s</span>"),
+        };
+        format!(
+            "<td class=\"cell {}\" data-column=\"{column}\" data-combo=\"{column}\" \
+             data-kinds=\"{}\" title=\"{}\">{word}{times}{secs}</td>",
+            class(entry.kind),
+            kinds.join(" "),
+            escape(&entry.description),
+        )
+    }
+
+    fn has_details(&self, entry: &Entry) -> bool {
+        !entry.details.is_empty() || !entry.description.is_empty()
+    }
+
+    /// Everything that is more than a pass.
+    fn results(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "<h2>Results that say more</h2>")?;
+        for kind in KINDS {
+            for (n, entry) in self.entries.iter().enumerate() {
+                if entry.kind != kind || !self.has_details(entry) {
+                    continue;
+                }
+                let combo = words::combo(&self.combos[entry.combo]);
+                let title = escape(&format!("{} {combo}", entry.name));
+                let description = escape(&entry.description);
+                writeln!(
+                    out,
+                    "<details id=\"r{n}\" data-kind=\"{0}\" data-combo=\"{1}\" data-text=\"{2}\">\
+                     <summary><b>{title}</b> <span class=\"{0}\">{3}</span> {description}</summary>\
+                     {4}</details>",
+                    class(kind),
+                    entry.combo,
+                    format!("{title} {description}").to_lowercase(),
+                    words::kind(kind),
+                    entry.details
+                )?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! A JUnit file, rewritten in one piece while the run goes on, so that it is valid
+//! at any time. One suite for each combination.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
+
+use crate::diff::Paint;
+use crate::model::{Combo, Event, Job, Verdict};
+
+use super::Sink;
+use super::console::failure;
+use super::rewritten::{Document, Rewritten};
+use super::shown::Shown;
+use super::words;
+
+/// The report so far.
+struct Suites(Report);
+
+impl Document for Suites {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.serialize(out).map_err(io::Error::other)
+    }
+}
+
+impl Suites {
+    /// Adds a case to the suite of its combination, and to the counts.
+    fn add(&mut self, combo: &Combo, case: TestCase) {
+        let name = words::combo(combo);
+        let report = &mut self.0;
+        report.tests += 1;
+        match &case.status {
+            TestCaseStatus::Success { .. } => {}
+            TestCaseStatus::NonSuccess { .. } => report.failures += 1,
+            TestCaseStatus::Skipped { .. } => report.skipped += 1,
+        }
+        let suites = &mut report.test_suites;
+        if let Some(suite) = suites.iter_mut().find(|s| s.name.as_str() == name) {
+            suite.add_test_case(case);
+        } else {
+            let mut suite = TestSuite::new(name);
+            suite.add_test_case(case);
+            suites.push(suite);
+        }
+    }
+}
+
+/// The JUnit reporter.
+pub(super) struct Junit {
+    file: Rewritten<Suites>,
+}
+
+impl Junit {
+    /// Makes the file, with no results yet.
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+        let file = Rewritten::create(path, Suites(Report::new("iotests")))
+            .with_context(|| format!("cannot write the JUnit file {}", path.display()))?;
+        Ok(Self { file })
+    }
+}
+
+fn case(job: &Job, status: TestCaseStatus) -> TestCase {
+    let mut case = TestCase::new(words::name(job), status);
+    case.set_classname(format!("iotests.{}", job.combo.format));
+    case
+}
+
+fn skipped(kind: &str, why: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_type(kind).set_message(why);
+    status
+}
+
+/// `text` with its tabs as blanks: the writer of JUnit files drops tabs together
+/// with the characters that XML cannot hold.
+fn blanks(text: &str) -> String {
+    text.replace('\t', "    ")
+}
+
+fn result(shown: &Shown<'_>) -> TestCase {
+    let finished = shown.finished;
+    let said = shown.description.as_str();
+    let status = match &finished.verdict {
+        Verdict::Pass => TestCaseStatus::success(),
+        Verdict::Fail(failures) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            let kinds: Vec<&str> = failures.iter().map(words::failure_kind).collect();
+            status
+                .set_type(kinds.join(" "))
+                .set_message(said)
+                .set_description(blanks(&failure(shown, Paint::Plain)));
+            status
+        }
+        Verdict::NotRun(_) => skipped("not run", said),
+        Verdict::Interrupted => skipped("interrupted", said),
+        Verdict::Flaky { .. } => {
+            let mut first = TestRerun::new(NonSuccessKind::Failure);
+            first
+                .set_type("flaky")
+                .set_message(said)
+                .set_description(blanks(&failure(shown, Paint::Plain)));
+            let mut status = TestCaseStatus::success();
+            status.add_rerun(first);
+            status
+        }
+    };
+    let mut case = case(&finished.job, status);
+    if let Some(outcome) = &finished.outcome {
+        case.set_time(outcome.wall);
+    }
+    let output = shown.logs.iter().find(|log| log.title == "output");
+    let mut text = output.map(|log| blanks(&log.text)).unwrap_or_default();
+    for line in finished.cases_not_run.iter().chain(&finished.notes) {
+        text.push_str(&words::one_line(line));
+        text.push('\n');
+    }
+    if !text.is_empty() {
+        case.set_system_out(text);
+    }
+    case
+}
+
+impl Sink for Junit {
+    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+        match event {
+            Event::Finished(finished) => {
+                if let Some(shown) = shown {
+                    let case = result(shown);
+                    self.file.change(|s| s.add(&finished.job.combo, case));
+                }
+            }
+            Event::RunFinished {
+                not_reached, wall, ..
+            } => {
+                self.file.change(|suites| {
+                    for job in not_reached {
+                        let status = skipped("not reached", "the run ended before it");
+                        suites.add(&job.combo, case(job, status));
+                    }
+                    suites.0.set_time(*wall);
+                });
+                self.file.close();
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) -> Vec<String> {
+        self.file.trouble("JUnit file").into_iter().collect()
+    }
+}

@@ -1,0 +1,144 @@
+//! Reporters: what people, harnesses and later tools are told of a run.
+//!
+//! Each result is prepared once and handed to every report that was
+//! asked for, so all say the same.
+
+mod console;
+mod html;
+mod json;
+mod junit;
+mod live;
+mod rewritten;
+mod shown;
+mod summary;
+mod tap;
+pub(crate) mod words;
+
+#[cfg(test)]
+mod same_verdicts;
+#[cfg(test)]
+pub(crate) mod sample;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use crate::diff::Paint;
+use crate::history::Previous;
+use crate::model::{Event, Reporter};
+
+use shown::Shown;
+
+/// When the console is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Color {
+    /// Always.
+    On,
+    /// Never.
+    Off,
+    /// When stdout is a terminal.
+    #[default]
+    Auto,
+}
+
+impl Color {
+    /// What it means for stdout as it is.
+    #[must_use]
+    pub fn paint(self) -> Paint {
+        match self {
+            Self::On => Paint::Ansi,
+            Self::Auto if io::stdout().is_terminal() => Paint::Ansi,
+            Self::Off | Self::Auto => Paint::Plain,
+        }
+    }
+}
+
+/// Which reports are made.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// When the console is coloured.
+    pub color: Color,
+    /// No live view, also on a terminal: the terminal belongs to the test.
+    pub plain: bool,
+    /// TAP version 13 on stdout in place of the console's lines.
+    pub tap: bool,
+    /// Where a JUnit file is written.
+    pub junit: Option<PathBuf>,
+    /// Where JSON events are written, one a line.
+    pub json: Option<PathBuf>,
+    /// The directory in which `index.html` is written.
+    pub html: Option<PathBuf>,
+    /// The run before this one, for comparison
+    /// ([`crate::history::History::previous`]).
+    pub previous: Option<Previous>,
+}
+
+/// One report. Like [`Reporter`], with each result prepared; results come in
+/// `shown` (and only there).
+trait Sink {
+    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>);
+    fn finish(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// All reports of a run.
+struct All {
+    sinks: Vec<Box<dyn Sink>>,
+}
+
+impl Reporter for All {
+    fn event(&mut self, event: &Event) {
+        let shown = match event {
+            Event::Finished(finished) => Some(Shown::new(finished)),
+            _ => None,
+        };
+        for sink in &mut self.sinks {
+            sink.event(event, shown.as_ref());
+        }
+    }
+
+    fn finish(&mut self) -> Vec<String> {
+        self.sinks.iter_mut().flat_map(|s| s.finish()).collect()
+    }
+}
+
+/// Makes the reporters that `options` ask for, the console (or TAP) among them.
+///
+/// # Errors
+/// A file or directory that cannot be made, with its path.
+pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
+    let previous = options.previous.clone().unwrap_or_default();
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    // Files first: the last results are in them when the console says the end.
+    if let Some(path) = &options.json {
+        sinks.push(Box::new(json::Json::create(path)?));
+    }
+    if let Some(path) = &options.junit {
+        sinks.push(Box::new(junit::Junit::create(path)?));
+    }
+    if let Some(dir) = &options.html {
+        sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
+    }
+    if options.tap {
+        let paint = match options.color {
+            Color::Auto if io::stderr().is_terminal() => Paint::Ansi,
+            Color::On => Paint::Ansi,
+            _ => Paint::Plain,
+        };
+        let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
+        sinks.push(Box::new(tap::Tap::new(out, diffs, paint)));
+    } else {
+        let paint = options.color.paint();
+        let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        if smart && !options.plain && io::stdout().is_terminal() {
+            let screen = live::Live::new(previous);
+            sinks.push(Box::new(console::Console::new(screen, paint)));
+        } else {
+            sinks.push(Box::new(console::Console::new(
+                console::Plain(Box::new(io::stdout())),
+                paint,
+            )));
+        }
+    }
+    Ok(vec![Box::new(All { sinks })])
+}

@@ -1,0 +1,468 @@
+//! What is counted while a run goes on, and what is said of it at the end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::diff::Paint;
+use crate::golden::NO_REFERENCE;
+use crate::history::Kind;
+use crate::model::{Event, Finished, Job, JobId, Verdict};
+
+use super::words;
+
+/// Names, each with how often it came.
+type Names = BTreeMap<String, usize>;
+
+/// More tests than this are not all listed in the table.
+const TABLE_ROWS: usize = 60;
+
+/// The state of a run, as far as people are told of it.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    jobs: usize,
+    counts: BTreeMap<Kind, usize>,
+    started: Option<SystemTime>,
+    running: BTreeMap<JobId, (String, SystemTime)>,
+    several_combos: bool,
+    not_run: Names,
+    no_reference: Names,
+    cases: Names,
+    flaky: Names,
+    failures: Names,
+    table: Table,
+}
+
+/// Verdicts by test and combination.
+#[derive(Debug, Default)]
+struct Table {
+    tests: Vec<String>,
+    combos: Vec<String>,
+    rows: HashMap<String, usize>,
+    /// Row by row; of several repetitions the worst.
+    cells: Vec<Option<Kind>>,
+}
+
+impl Tally {
+    /// Takes an event in.
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted {
+                jobs,
+                combos,
+                tests,
+                at,
+                ..
+            } => {
+                self.jobs = *jobs;
+                self.started = Some(*at);
+                self.several_combos = combos.len() > 1;
+                if self.several_combos {
+                    self.table = Table::new(tests, combos.iter().map(|c| words::combo(c)));
+                }
+            }
+            Event::Started { job, at, .. } => {
+                self.running.insert(job.id, (self.title(job), *at));
+            }
+            Event::Finished(finished) => self.finished(finished),
+            _ => {}
+        }
+    }
+
+    fn finished(&mut self, finished: &Finished) {
+        let job = &finished.job;
+        self.running.remove(&job.id);
+        let kind = Kind::from(&finished.verdict);
+        *self.counts.entry(kind).or_default() += 1;
+        self.table
+            .set(&job.test.name, &words::combo(&job.combo), kind);
+        let title = self.title(job);
+        let add = |names: &mut Names| *names.entry(title.clone()).or_default() += 1;
+        if !finished.cases_not_run.is_empty() {
+            add(&mut self.cases);
+        }
+        match &finished.verdict {
+            Verdict::Pass => {}
+            Verdict::Fail(_) => add(&mut self.failures),
+            Verdict::Flaky { .. } => add(&mut self.flaky),
+            Verdict::Interrupted => add(&mut self.not_run),
+            Verdict::NotRun(reason) => {
+                add(&mut self.not_run);
+                if reason.starts_with(NO_REFERENCE) {
+                    add(&mut self.no_reference);
+                }
+            }
+        }
+    }
+
+    /// A job's test, with its combination where there are several.
+    pub(super) fn title(&self, job: &Job) -> String {
+        if self.several_combos {
+            format!("{} ({})", job.test.name, words::combo(&job.combo))
+        } else {
+            job.test.name.clone()
+        }
+    }
+
+    /// How many jobs ended so.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.counts.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// How many jobs have ended.
+    pub(super) fn done(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    /// How many jobs are running.
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many jobs there are.
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs
+    }
+
+    /// How long the run has been going on.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started
+            .and_then(|at| at.elapsed().ok())
+            .unwrap_or_default()
+    }
+
+    /// `10 passed, 1 failed, 2 not run`; kinds that did not occur are left out,
+    /// but for passes.
+    pub(super) fn counts_text(&self) -> String {
+        let mut text = format!("{} passed", self.count(Kind::Pass));
+        for (kind, word) in [
+            (Kind::Fail, "failed"),
+            (Kind::Flaky, "flaky"),
+            (Kind::NotRun, "not run"),
+            (Kind::Interrupted, "interrupted"),
+        ] {
+            if self.count(kind) > 0 {
+                let _ = write!(text, ", {} {word}", self.count(kind));
+            }
+        }
+        text
+    }
+
+    /// How things stand, in a line: for SIGUSR1.
+    pub(super) fn status(&self, now: SystemTime) -> String {
+        let running: Vec<String> = self
+            .running
+            .values()
+            .map(|(title, at)| {
+                let since = now.duration_since(*at).unwrap_or_default();
+                format!("{title} ({})", words::clock_span(since))
+            })
+            .collect();
+        let mut text = format!(
+            "Status: {} of {} done ({}) after {}",
+            self.done(),
+            self.jobs,
+            self.counts_text(),
+            words::clock_span(
+                self.started
+                    .and_then(|at| now.duration_since(at).ok())
+                    .unwrap_or_default()
+            ),
+        );
+        if !running.is_empty() {
+            let _ = write!(text, "; running: {}", running.join(", "));
+        }
+        text
+    }
+
+    /// The end of a run: the table where there are several combinations, the lists,
+    /// and the sentence on it all.
+    pub(super) fn summary(
+        &self,
+        not_reached: &[Job],
+        interrupted: bool,
+        wall: Duration,
+        paint: Paint,
+    ) -> String {
+        let mut out = String::new();
+        if self.several_combos {
+            out.push_str(&self.table.text(paint));
+        }
+        let mut late = Names::new();
+        for job in not_reached {
+            *late.entry(self.title(job)).or_default() += 1;
+        }
+        for (title, names) in [
+            ("Not run", &self.not_run),
+            ("Some cases not run in", &self.cases),
+            ("No reference (--bless writes one)", &self.no_reference),
+            ("Flaky", &self.flaky),
+            ("Not reached", &late),
+            ("Failures", &self.failures),
+        ] {
+            if !names.is_empty() {
+                let _ = writeln!(out, "{title}: {}", list(names));
+            }
+        }
+        let sentence = self.sentence(interrupted || !not_reached.is_empty());
+        let style = match (self.count(Kind::Fail), sentence.starts_with("Passed all")) {
+            (0, true) => PASS,
+            (0, false) => NOT_RUN,
+            _ => FAIL,
+        };
+        out.push_str(&paint.apply(style, &sentence));
+        out.push('\n');
+        if paint == Paint::Ansi {
+            let _ = writeln!(out, "{} in {}", self.counts_text(), words::clock_span(wall));
+        }
+        out
+    }
+
+    fn sentence(&self, cut_off: bool) -> String {
+        let (passed, failed) = (self.count(Kind::Pass), self.count(Kind::Fail));
+        let flaky = self.count(Kind::Flaky);
+        let ran = passed + failed + flaky;
+        if failed > 0 {
+            format!("Failed {failed} of {ran} iotests")
+        } else if cut_off {
+            format!("Interrupted: passed {passed} of {} iotests", self.jobs)
+        } else if ran == 0 {
+            "No iotests were run".to_owned()
+        } else if flaky > 0 {
+            format!("Passed {passed} of {ran} iotests, {flaky} flaky")
+        } else {
+            format!("Passed all {ran} iotests")
+        }
+    }
+}
+
+/// Green: passed.
+pub(super) const PASS: Style = AnsiColor::Green.on_default();
+/// Bold red: failed.
+pub(super) const FAIL: Style = AnsiColor::Red.on_default().bold();
+/// Yellow: not run, flaky, interrupted.
+pub(super) const NOT_RUN: Style = AnsiColor::Yellow.on_default();
+
+/// The colour of a verdict.
+pub(super) fn style(kind: Kind) -> Style {
+    match kind {
+        Kind::Pass => PASS,
+        Kind::Fail => FAIL,
+        Kind::NotRun | Kind::Flaky | Kind::Interrupted => NOT_RUN,
+    }
+}
+
+fn list(names: &Names) -> String {
+    let one = |(name, times): (&String, &usize)| match times {
+        1 => name.clone(),
+        n => format!("{name} ({n} times)"),
+    };
+    names.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// How bad a verdict is, for what is shown of several repetitions.
+fn badness(kind: Kind) -> u8 {
+    match kind {
+        Kind::NotRun => 0,
+        Kind::Pass => 1,
+        Kind::Interrupted => 2,
+        Kind::Flaky => 3,
+        Kind::Fail => 4,
+    }
+}
+
+impl Table {
+    fn new(tests: &[String], combos: impl Iterator<Item = String>) -> Self {
+        let combos: Vec<String> = combos.collect();
+        Self {
+            rows: tests.iter().cloned().zip(0..).collect(),
+            cells: vec![None; tests.len() * combos.len()],
+            tests: tests.to_vec(),
+            combos,
+        }
+    }
+
+    fn set(&mut self, test: &str, combo: &str, kind: Kind) {
+        let row = self.rows.get(test).copied();
+        let column = self.combos.iter().position(|c| c == combo);
+        let (Some(row), Some(column)) = (row, column) else {
+            return;
+        };
+        let cell = &mut self.cells[row * self.combos.len() + column];
+        if cell.is_none_or(|old| badness(old) < badness(kind)) {
+            *cell = Some(kind);
+        }
+    }
+
+    fn text(&self, paint: Paint) -> String {
+        let rows = self.tests.iter().zip(self.cells.chunks(self.combos.len()));
+        let good = |cells: &[Option<Kind>]| {
+            cells
+                .iter()
+                .all(|c| matches!(c, Some(Kind::Pass | Kind::NotRun)))
+        };
+        let all = self.tests.len() <= TABLE_ROWS;
+        let (mut out, mut left_out) = (String::from("\n"), 0);
+        let width = self.tests.iter().map(String::len).max().unwrap_or(0).max(4);
+        let _ = write!(out, "{:width$}", "");
+        for combo in &self.combos {
+            let _ = write!(out, "  {combo:11}");
+        }
+        out.truncate(out.trim_end_matches(' ').len());
+        out.push('\n');
+        for (test, cells) in rows {
+            if !all && good(cells) {
+                left_out += 1;
+                continue;
+            }
+            let mut line = format!("{test:width$}");
+            for (cell, combo) in cells.iter().zip(&self.combos) {
+                let word = cell.map_or("-", words::kind);
+                let style = cell.map_or(Style::new(), style);
+                let pad = combo.len().max(11) - word.len();
+                let _ = write!(line, "  {}{:pad$}", paint.apply(style, word), "");
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        if left_out > 0 {
+            let _ = writeln!(
+                out,
+                "({left_out} tests that passed or were not run everywhere are left out)"
+            );
+        }
+        out.push('\n');
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Failure;
+    use crate::report::sample;
+    use std::sync::Arc;
+
+    fn tally(formats: &[&str], results: &[(&str, &str, Verdict)]) -> Tally {
+        let mut tests: Vec<String> = results.iter().map(|r| r.0.to_owned()).collect();
+        tests.dedup();
+        let mut tally = Tally::default();
+        tally.event(&Event::RunStarted {
+            header: Vec::new(),
+            jobs: results.len(),
+            combos: formats.iter().map(|f| Arc::new(sample::combo(f))).collect(),
+            tests,
+            shuffle: None,
+            at: sample::at(0),
+        });
+        for (name, format, verdict) in results {
+            let finished = sample::finished(sample::job(0, name, format), verdict.clone());
+            tally.event(&Event::Finished(Box::new(finished)));
+        }
+        tally
+    }
+
+    fn fail() -> Verdict {
+        Verdict::Fail(vec![Failure::Output])
+    }
+
+    fn end(tally: &Tally, interrupted: bool, not_reached: &[Job]) -> String {
+        tally.summary(not_reached, interrupted, Duration::ZERO, Paint::Plain)
+    }
+
+    #[test]
+    fn the_summary_is_the_old_runners() {
+        let skip = Verdict::NotRun("no KVM".into());
+        let t = tally(
+            &["qcow2"],
+            &[
+                ("003", "qcow2", fail()),
+                ("001", "qcow2", Verdict::Pass),
+                ("002", "qcow2", skip),
+            ],
+        );
+        assert_eq!(
+            end(&t, false, &[]),
+            "Not run: 002\nFailures: 003\nFailed 1 of 2 iotests\n"
+        );
+        let t = tally(&["qcow2"], &[("001", "qcow2", Verdict::Pass)]);
+        assert_eq!(end(&t, false, &[]), "Passed all 1 iotests\n");
+    }
+
+    #[test]
+    fn nothing_is_called_passed_that_is_not() {
+        let t = tally(&["qcow2"], &[("001", "qcow2", Verdict::Interrupted)]);
+        let late = [sample::job(1, "002", "qcow2")];
+        assert_eq!(
+            end(&t, true, &late),
+            "Not run: 001\nNot reached: 002\nInterrupted: passed 0 of 1 iotests\n"
+        );
+        let missing = Verdict::NotRun("no reference (expected 001.out)".into());
+        let t = tally(&["qcow2"], &[("001", "qcow2", missing)]);
+        assert_eq!(
+            end(&t, false, &[]),
+            "Not run: 001\nNo reference (--bless writes one): 001\nNo iotests were run\n"
+        );
+        let flaky = Verdict::Flaky {
+            passed: 1,
+            tries: 2,
+        };
+        let t = tally(
+            &["qcow2"],
+            &[("001", "qcow2", Verdict::Pass), ("002", "qcow2", flaky)],
+        );
+        assert_eq!(
+            end(&t, false, &[]),
+            "Flaky: 002\nPassed 1 of 2 iotests, 1 flaky\n"
+        );
+    }
+
+    #[test]
+    fn repetitions_are_counted() {
+        let t = tally(
+            &["qcow2"],
+            &[
+                ("001", "qcow2", fail()),
+                ("001", "qcow2", Verdict::Pass),
+                ("001", "qcow2", fail()),
+            ],
+        );
+        assert_eq!(
+            end(&t, false, &[]),
+            "Failures: 001 (2 times)\nFailed 2 of 3 iotests\n"
+        );
+    }
+
+    #[test]
+    fn several_combinations_make_a_table() {
+        let t = tally(
+            &["qcow2", "raw"],
+            &[
+                ("001", "qcow2", Verdict::Pass),
+                ("001", "raw", fail()),
+                ("002", "qcow2", Verdict::NotRun("x".into())),
+            ],
+        );
+        assert_eq!(
+            end(&t, false, &[]),
+            "\n      qcow2-file   raw-file\n001   pass         fail\n002   not run      -\n\n\
+             Not run: 002 (qcow2-file)\nFailures: 001 (raw-file)\nFailed 1 of 2 iotests\n"
+        );
+    }
+
+    #[test]
+    fn the_status_names_what_is_running() {
+        let mut t = tally(&["qcow2"], &[("001", "qcow2", Verdict::Pass)]);
+        t.event(&Event::Started {
+            job: sample::job(7, "030", "qcow2"),
+            last: None,
+            at: sample::at(60),
+        });
+        assert_eq!(
+            t.status(sample::at(65)),
+            "Status: 1 of 1 done (1 passed) after 1:05; running: 030 (0:05)"
+        );
+    }
+}

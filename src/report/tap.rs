@@ -1,0 +1,163 @@
+//! TAP version 13 on stdout, as the old runner writes it; differences go to
+//! stderr.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use crate::diff::Paint;
+use crate::history::Kind;
+use crate::model::{Event, Job, Verdict};
+
+use super::Sink;
+use super::console::failure;
+use super::shown::Shown;
+use super::summary::Tally;
+use super::words;
+
+/// The TAP reporter.
+pub(super) struct Tap {
+    out: Box<dyn Write>,
+    diffs: Box<dyn Write>,
+    paint: Paint,
+    tally: Tally,
+    several_combos: bool,
+    trouble: Option<io::Error>,
+}
+
+impl Tap {
+    pub(super) fn new(out: Box<dyn Write>, diffs: Box<dyn Write>, paint: Paint) -> Self {
+        Self {
+            out,
+            diffs,
+            paint,
+            tally: Tally::default(),
+            several_combos: false,
+            trouble: None,
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        let written = self.out.write_all(text.as_bytes());
+        if let Err(e) = written.and_then(|()| self.out.flush()) {
+            self.trouble.get_or_insert(e);
+        }
+    }
+
+    /// `qcow2 030`; with several combinations, which one.
+    fn title(&self, job: &Job) -> String {
+        let name = words::name(job);
+        if self.several_combos {
+            // A `#` would begin a directive.
+            format!("{} {name}", words::combo(&job.combo)).replace('#', ":")
+        } else {
+            format!("{} {name}", job.combo.format).replace('#', ":")
+        }
+    }
+
+    fn finished(&mut self, shown: &Shown<'_>) {
+        let finished = shown.finished;
+        let title = self.title(&finished.job);
+        let mut text = match &finished.verdict {
+            Verdict::Pass | Verdict::Flaky { .. } => format!("ok {title}\n"),
+            Verdict::Fail(_) => format!("not ok {title}\n"),
+            Verdict::NotRun(_) | Verdict::Interrupted => {
+                format!("ok {title} # SKIP {}\n", shown.description)
+            }
+        };
+        match Kind::from(&finished.verdict) {
+            Kind::NotRun | Kind::Interrupted => {}
+            Kind::Flaky => {
+                let _ = writeln!(text, "# flaky: {}", shown.description);
+            }
+            _ if shown.description.is_empty() => {}
+            _ => {
+                let _ = writeln!(text, "# {}", shown.description);
+            }
+        }
+        for line in finished.cases_not_run.iter().chain(&finished.notes) {
+            let _ = writeln!(text, "# {}", words::one_line(line));
+        }
+        self.write(&text);
+        if matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. }) {
+            let text = failure(shown, self.paint);
+            let written = self.diffs.write_all(text.as_bytes());
+            if let Err(e) = written.and_then(|()| self.diffs.flush()) {
+                self.trouble.get_or_insert(e);
+            }
+        }
+    }
+}
+
+impl Sink for Tap {
+    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+        self.tally.event(event);
+        match event {
+            Event::RunStarted {
+                header,
+                jobs,
+                combos,
+                shuffle,
+                ..
+            } => {
+                self.several_combos = combos.len() > 1;
+                let mut text = String::from("TAP version 13\n");
+                for (name, value) in header {
+                    let line = format!("# {name:13} -- {value}");
+                    let _ = writeln!(text, "{}", line.trim_end());
+                }
+                if let Some(seed) = shuffle {
+                    let _ = writeln!(text, "# {:13} -- --shuffle={seed}", "ORDER");
+                }
+                let _ = writeln!(text, "1..{jobs}");
+                self.write(&text);
+            }
+            Event::Started { job, .. } => {
+                let text = format!("# running {}\n", self.title(job));
+                self.write(&text);
+            }
+            Event::Slow { job, running } => {
+                let running = words::seconds(*running);
+                let text = format!(
+                    "# slow {}: still running after {running}\n",
+                    self.title(job)
+                );
+                self.write(&text);
+            }
+            Event::Finished(_) => {
+                if let Some(shown) = shown {
+                    self.finished(shown);
+                }
+            }
+            Event::StatusAsked => {
+                let text = format!("# {}\n", self.tally.status(SystemTime::now()));
+                self.write(&text);
+            }
+            Event::Interrupting { running } => {
+                let text = format!("# interrupted: ending {running} running tests\n");
+                self.write(&text);
+            }
+            Event::RunFinished {
+                not_reached,
+                interrupted,
+                ..
+            } => {
+                if *interrupted || !not_reached.is_empty() {
+                    let late = not_reached.len();
+                    let why = if *interrupted {
+                        "interrupted"
+                    } else {
+                        "ended early"
+                    };
+                    self.write(&format!("Bail out! {why}, {late} tests not reached\n"));
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Vec<String> {
+        let trouble = self.trouble.take();
+        let said = trouble.map(|e| format!("cannot write TAP: {e}"));
+        said.into_iter().collect()
+    }
+}

@@ -1,0 +1,130 @@
+//! The bounds of a running test: its time, its output, its disk space.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use super::scratch::disk_usage;
+use crate::model::{Ended, Limit};
+
+/// How often the output's size is looked at.
+const OUTPUT_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the disk space is measured, at most; measuring a large tree takes
+/// long, and no more than a twentieth of the time is spent on it.
+const SCRATCH_EVERY: Duration = Duration::from_millis(300);
+
+/// What has come up.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// It runs for long: this long.
+    Slow(Duration),
+    /// It is to be ended, and why.
+    Over(Ended),
+}
+
+/// Bounds and when to look at them next.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    time_out: Option<Duration>,
+    slow_after: Duration,
+    output: u64,
+    scratch: u64,
+    /// Whether nothing is bounded at all.
+    lifted: bool,
+    started: Instant,
+    next_slow: Instant,
+    next_output: Instant,
+    next_scratch: Instant,
+}
+
+impl Bounds {
+    /// The bounds of a test that declares the time-out `own`, where it does.
+    pub(super) fn new(settings: &Settings, own: Option<Duration>) -> Self {
+        let lifted = settings.debugger.is_some();
+        let time_out = settings
+            .timeout
+            .filter(|_| !lifted)
+            .map(|default| own.unwrap_or(default) * settings.timeout_factor.max(1));
+        let now = Instant::now();
+        Self {
+            time_out,
+            slow_after: settings.slow_after,
+            output: settings.output_limit,
+            scratch: settings.scratch_limit,
+            lifted,
+            started: now,
+            next_slow: now,
+            next_output: now,
+            next_scratch: now,
+        }
+    }
+
+    /// The test starts now.
+    pub(super) fn start(&mut self) {
+        self.started = Instant::now();
+        self.next_slow = self.started + self.slow_after;
+        self.next_output = self.started + OUTPUT_EVERY;
+        self.next_scratch = self.started + OUTPUT_EVERY;
+    }
+
+    /// For how long it runs.
+    pub(super) fn running(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether `len` bytes of output are too many.
+    pub(super) fn is_flood(&self, len: u64) -> bool {
+        !self.lifted && len > self.output
+    }
+
+    /// When to look next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        if self.lifted {
+            return None;
+        }
+        let time_out = self.time_out.map(|after| self.started + after);
+        let looks = self.next_slow.min(self.next_output).min(self.next_scratch);
+        Some(time_out.map_or(looks, |at| at.min(looks)))
+    }
+
+    /// Looks at whatever is due.
+    ///
+    /// # Errors
+    ///
+    /// The output's size cannot be had.
+    pub(super) fn due(&mut self, output: &File, scratch: &Path) -> io::Result<Option<Due>> {
+        if self.lifted {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        if let Some(after) = self.time_out
+            && now >= self.started + after
+        {
+            return Ok(Some(Due::Over(Ended::TimeOut(after))));
+        }
+        if now >= self.next_output {
+            self.next_output = now + OUTPUT_EVERY;
+            if self.is_flood(output.metadata()?.len()) {
+                let limit = Limit::Output(self.output);
+                return Ok(Some(Due::Over(Ended::Limit(limit))));
+            }
+        }
+        if now >= self.next_scratch {
+            let used = disk_usage(scratch);
+            let cost = now.elapsed();
+            self.next_scratch = now + SCRATCH_EVERY.max(cost * 20);
+            if used > self.scratch {
+                let limit = Limit::Scratch(self.scratch);
+                return Ok(Some(Due::Over(Ended::Limit(limit))));
+            }
+        }
+        if now >= self.next_slow {
+            self.next_slow = now + self.slow_after;
+            return Ok(Some(Due::Slow(self.running())));
+        }
+        Ok(None)
+    }
+}

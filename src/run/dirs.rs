@@ -1,0 +1,266 @@
+//! The directories of a run and of each of its jobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use crate::model::{Combo, Job};
+
+/// The longest path that a Unix socket address holds, in bytes
+/// (`sizeof(sun_path)` less the closing NUL).
+pub const SOCKET_PATH_MAX: usize = 107;
+
+/// What is left for the name a test gives its socket, in bytes.
+const SOCKET_NAME: usize = 40;
+
+/// Where short directories for sockets are tried, in order.
+const SHORT_ROOTS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// The directory that the sockets of a run lie below. One that was made for it
+/// goes when this is dropped.
+#[derive(Debug)]
+pub struct SockRoot {
+    path: PathBuf,
+    /// Removes the directory in the end.
+    made: Option<TempDir>,
+}
+
+impl SockRoot {
+    /// The directory: `SOCK_DIR` of the run.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was made for this run and goes with it.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.made.is_some()
+    }
+}
+
+/// Finds the directory for the sockets of `jobs`: the one `asked` for, where
+/// every job's socket paths fit in it; else a fresh short one.
+///
+/// # Errors
+///
+/// No directory can be made, or none is short enough for the longest name.
+pub fn sock_root(asked: Option<&Path>, jobs: &[Job]) -> anyhow::Result<SockRoot> {
+    let longest = Names::new(jobs).longest(jobs);
+    if let Some(dir) = asked
+        && fits(dir, longest)
+    {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("failed to make the socket directory {}", dir.display()))?;
+        let path = dir.canonicalize()?;
+        if fits(&path, longest) {
+            return Ok(SockRoot { path, made: None });
+        }
+    }
+    let temp = std::env::temp_dir();
+    let roots = [temp.as_path()]
+        .into_iter()
+        .chain(SHORT_ROOTS.iter().map(Path::new));
+    let mut last = None;
+    for root in roots {
+        match tempfile::Builder::new()
+            .prefix("ck")
+            .rand_bytes(5)
+            .tempdir_in(root)
+        {
+            Ok(made) if fits(made.path(), longest) => {
+                let path = made.path().to_owned();
+                return Ok(SockRoot {
+                    path,
+                    made: Some(made),
+                });
+            }
+            Ok(_) => {}
+            Err(e) => last = Some(e),
+        }
+    }
+    if longest + SOCKET_NAME + "/tmp/ckXXXXX//".len() <= SOCKET_PATH_MAX
+        && let Some(e) = last
+    {
+        return Err(e).context("failed to make a directory for sockets; set SOCK_DIR");
+    }
+    bail!(
+        "a test's name is too long for its sockets: with {longest} bytes of it, no directory \
+         leaves room for a socket path of at most {SOCKET_PATH_MAX} bytes; give the test a shorter name"
+    );
+}
+
+/// Whether sockets fit in a job's directory with a name of `name` bytes below
+/// `root`.
+fn fits(root: &Path, name: usize) -> bool {
+    root.as_os_str().as_bytes().len() + 1 + name + 1 + SOCKET_NAME <= SOCKET_PATH_MAX
+}
+
+/// Checks that the sockets of `jobs` fit below `root`.
+///
+/// # Errors
+///
+/// They do not.
+pub(super) fn check_sock_dir(root: &Path, names: &Names, jobs: &[Job]) -> anyhow::Result<()> {
+    let longest = names.longest(jobs);
+    if !fits(root, longest) {
+        bail!(
+            "the socket directory {} is too long: a socket path holds {SOCKET_PATH_MAX} bytes; \
+             set SOCK_DIR to a shorter one",
+            root.display()
+        );
+    }
+    Ok(())
+}
+
+/// Gives each job a directory name of its own: `FMT-PROTO-NAME`, and behind it
+/// what else tells two jobs of the run apart.
+#[derive(Debug)]
+pub(super) struct Names {
+    suffixes: BTreeMap<Arc<Combo>, String>,
+}
+
+impl Names {
+    /// Looks at the combinations of `jobs`: a combination's suffix names what it
+    /// does not share with the others of its format and protocol.
+    pub(super) fn new(jobs: &[Job]) -> Self {
+        let mut groups: BTreeMap<(&str, &str), BTreeSet<&Arc<Combo>>> = BTreeMap::new();
+        for job in jobs {
+            let key = (job.combo.format.as_str(), job.combo.protocol.as_str());
+            groups.entry(key).or_default().insert(&job.combo);
+        }
+        let mut suffixes = BTreeMap::new();
+        for combos in groups.values() {
+            let differ = |field: fn(&Combo) -> &str| {
+                let values: BTreeSet<&str> = combos.iter().map(|c| field(c)).collect();
+                values.len() > 1
+            };
+            let cache = differ(|c| &c.cache);
+            let aio = differ(|c| &c.aio);
+            let options: Vec<&str> = combos
+                .iter()
+                .map(|c| c.options.as_str())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect();
+            for &combo in combos {
+                let mut suffix = String::new();
+                if cache {
+                    suffix = format!("-{}", combo.cache);
+                }
+                if aio {
+                    suffix = format!("{suffix}-{}", combo.aio);
+                }
+                if options.len() > 1 {
+                    // Options can be long and hold any character.
+                    let n = options.iter().position(|o| *o == combo.options);
+                    suffix = format!("{suffix}-o{}", n.unwrap_or(0));
+                }
+                suffixes.insert(Arc::clone(combo), suffix);
+            }
+        }
+        Self { suffixes }
+    }
+
+    /// The directory name of a job's try; the first try is 0.
+    pub(super) fn of(&self, job: &Job, attempt: u32) -> String {
+        let combo = &job.combo;
+        let suffix = self.suffixes.get(combo).map_or("", String::as_str);
+        let mut name = format!(
+            "{}-{}-{}{suffix}",
+            combo.format, combo.protocol, job.test.name
+        );
+        if job.repetition > 0 {
+            name = format!("{name}-r{}", job.repetition);
+        }
+        if attempt > 0 {
+            name = format!("{name}-t{attempt}");
+        }
+        name
+    }
+
+    /// The length of the longest name, in bytes, some room for tries included.
+    fn longest(&self, jobs: &[Job]) -> usize {
+        jobs.iter()
+            .map(|job| self.of(job, 0).len() + "-t99".len())
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::JobId;
+    use crate::report::sample;
+
+    fn job(combo: Combo) -> Job {
+        Job {
+            id: JobId(0),
+            test: Arc::new(sample::test("030")),
+            combo: Arc::new(combo),
+            repetition: 0,
+            skip: None,
+        }
+    }
+
+    #[test]
+    fn a_single_combination_gives_the_plain_name() {
+        let jobs = [job(sample::combo("qcow2"))];
+        let names = Names::new(&jobs);
+        assert_eq!(names.of(&jobs[0], 0), "qcow2-file-030");
+        assert_eq!(names.of(&jobs[0], 2), "qcow2-file-030-t2");
+        let mut again = jobs[0].clone();
+        again.repetition = 3;
+        assert_eq!(names.of(&again, 0), "qcow2-file-030-r3");
+    }
+
+    #[test]
+    fn combinations_of_one_format_are_told_apart() {
+        let mut cached = sample::combo("qcow2");
+        cached.cache = "none".into();
+        let mut with_options = sample::combo("qcow2");
+        with_options.options = "compat=0.10".into();
+        let jobs = [
+            job(sample::combo("qcow2")),
+            job(cached),
+            job(with_options),
+            job(sample::combo("raw")),
+        ];
+        let names = Names::new(&jobs);
+        let all: BTreeSet<String> = jobs.iter().map(|j| names.of(j, 0)).collect();
+        assert_eq!(all.len(), 4, "{all:?}");
+        assert!(all.contains("raw-file-030"));
+        assert!(all.contains("qcow2-file-030-none-o0"), "{all:?}");
+    }
+
+    #[test]
+    fn a_long_socket_directory_gives_way_to_a_short_one() {
+        let jobs = [job(sample::combo("qcow2"))];
+        let temp = tempfile::tempdir().unwrap();
+        let long = temp.path().join("x".repeat(80));
+        let root = sock_root(Some(&long), &jobs).unwrap();
+        assert!(root.is_temporary());
+        assert!(!long.exists());
+        assert!(check_sock_dir(&long, &Names::new(&jobs), &jobs).is_err());
+        let path = root.path().to_owned();
+        drop(root);
+        assert!(!path.exists());
+        let root = sock_root(Some(temp.path()), &jobs).unwrap();
+        assert!(!root.is_temporary());
+    }
+
+    #[test]
+    fn a_name_no_directory_has_room_for_is_refused() {
+        let mut long = job(sample::combo("qcow2"));
+        let mut test = sample::test("030");
+        test.name = "n".repeat(100);
+        long.test = Arc::new(test);
+        let error = sock_root(None, &[long]).unwrap_err().to_string();
+        assert!(error.contains("shorter name"), "{error}");
+    }
+}

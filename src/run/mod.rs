@@ -1,0 +1,169 @@
+//! Runs jobs: so many at once, each contained, bounded and cleaned up after.
+//!
+//! ```text
+//! dispatcher (one thread, owns the reporters)
+//!    | starts            ^ done, slow, signals, ticks
+//!    v                   |
+//! a thread per running job -> keeper -> supervisor -> the test
+//! ```
+//!
+//! The dispatcher alone decides what starts when and alone talks to reporters;
+//! the threads of the jobs do what may block: directories, files, waiting,
+//! stacks, judging. What a job touches outside its own directories goes through
+//! [`World`].
+
+mod attempt;
+mod bounds;
+mod cores;
+mod dirs;
+mod dispatcher;
+mod job;
+mod load;
+mod order;
+mod sanitizers;
+mod scratch;
+mod signals;
+mod stop;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::history::Past;
+use crate::model::{Finished, HeaderLine, Job};
+use crate::verdict::Policy;
+
+pub use dirs::{SOCKET_PATH_MAX, SockRoot, sock_root};
+pub use dispatcher::run;
+
+/// How many jobs run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parallel {
+    /// As many as keep the processors busy: more than there are processors while
+    /// tests only wait, fewer when load or memory says so.
+    Auto,
+    /// Exactly this many (at least 1).
+    Exactly(usize),
+}
+
+/// What a run is to be like.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Lines of the header, told to reporters as they are.
+    pub header: Vec<HeaderLine>,
+    /// The caller's `TEST_DIR`; each job gets a directory below it.
+    pub test_dir: PathBuf,
+    /// The caller's `SOCK_DIR`, see [`sock_root`]; each job gets a directory
+    /// below it.
+    pub sock_dir: PathBuf,
+    /// What `Start::Python` tests are run by (`PYTHON`).
+    pub python: PathBuf,
+    /// Arguments every test gets behind its own (`-d`).
+    pub test_args: Vec<OsString>,
+    /// How many jobs run at once.
+    pub parallel: Parallel,
+    /// Every job runs alone (`-gdb`), whatever `parallel` says.
+    pub alone: bool,
+    /// Random order from this seed, in place of longest first.
+    pub shuffle: Option<u64>,
+    /// No new jobs after the first failure; running ones end by themselves.
+    pub fail_fast: bool,
+    /// Run all jobs again and again until one fails or the user interrupts.
+    pub until_fail: bool,
+    /// How often a failed job is tried again.
+    pub rerun_failed: u32,
+    /// Keep the scratch directories of passed jobs.
+    pub keep: bool,
+    /// How long a test may run that declares no time-out of its own; `None`
+    /// lifts every time-out.
+    pub timeout: Option<Duration>,
+    /// What time-outs are multiplied by (under valgrind).
+    pub timeout_factor: u32,
+    /// After how long a running test is announced as slow, and again after as
+    /// long.
+    pub slow_after: Duration,
+    /// The most a test may print, in bytes.
+    pub output_limit: u64,
+    /// The most disk space a test may fill, in bytes.
+    pub scratch_limit: u64,
+    /// Start tests that have no reference too (`--bless`); else they are not run.
+    pub run_without_reference: bool,
+    /// The test gets the terminal, its output is not captured, it runs alone and
+    /// without a time-out or bound: the program and first arguments it is run
+    /// under (`gdb --args`).
+    pub debugger: Option<Vec<OsString>>,
+    /// What counts as a failure.
+    pub policy: Policy,
+}
+
+impl Settings {
+    /// The defaults, with scratch below `test_dir` and sockets below `sock_dir`.
+    #[must_use]
+    pub fn new(test_dir: PathBuf, sock_dir: PathBuf) -> Self {
+        Self {
+            header: Vec::new(),
+            test_dir,
+            sock_dir,
+            python: PathBuf::from("python3"),
+            test_args: Vec::new(),
+            parallel: Parallel::Auto,
+            alone: false,
+            shuffle: None,
+            fail_fast: false,
+            until_fail: false,
+            rerun_failed: 0,
+            keep: false,
+            timeout: Some(Duration::from_secs(600)),
+            timeout_factor: 1,
+            slow_after: Duration::from_secs(60),
+            output_limit: 64 << 20,
+            scratch_limit: 16 << 30,
+            run_without_reference: false,
+            debugger: None,
+            policy: Policy {
+                left_behind_fails: true,
+            },
+        }
+    }
+}
+
+/// What a run asks of the rest of the program. Jobs ask from threads of their
+/// own, so it is shared.
+pub trait World: Sync {
+    /// The whole environment of a job's test (nothing else is inherited), given
+    /// its own `TEST_DIR` and `SOCK_DIR`. Sanitizer options in it are extended.
+    fn environment(&self, job: &Job, test_dir: &Path, sock_dir: &Path)
+    -> Vec<(OsString, OsString)>;
+
+    /// The reference that applies ([`crate::golden::find`]).
+    fn reference(&self, job: &Job) -> Option<PathBuf>;
+
+    /// What is remembered of the job; asked before anything runs.
+    fn past(&self, job: &Job) -> Option<Past>;
+
+    /// The command that runs just this job again.
+    fn rerun(&self, job: &Job) -> String;
+
+    /// A job has finished and reporters are about to be told: the place to write
+    /// references and add notes. Called by the dispatcher, one at a time.
+    fn finished(&self, finished: &mut Finished);
+}
+
+/// How a run went: counts of jobs by verdict.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Jobs that passed.
+    pub passed: usize,
+    /// Jobs that failed.
+    pub failed: usize,
+    /// Jobs that failed, and passed when tried again.
+    pub flaky: usize,
+    /// Jobs that cannot run here.
+    pub not_run: usize,
+    /// Jobs that the user's interrupt ended.
+    pub interrupted_jobs: usize,
+    /// Jobs that were never started.
+    pub not_reached: usize,
+    /// Whether the user interrupted the run.
+    pub interrupted: bool,
+}

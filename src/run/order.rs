@@ -1,0 +1,129 @@
+//! In which order jobs start.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use crate::history::{Kind, Past};
+use crate::model::Job;
+
+/// The group whose tests run alone.
+const SERIAL: &str = "serial";
+
+/// A job that waits for its turn.
+#[derive(Debug, Clone)]
+pub(super) struct Queued {
+    pub(super) job: Job,
+    /// What is remembered of it.
+    pub(super) past: Option<Past>,
+    /// Whether nothing else may run beside it.
+    pub(super) alone: bool,
+}
+
+impl Queued {
+    /// How long it took when it last passed (seconds).
+    pub(super) fn last(&self) -> Option<f64> {
+        self.past.and_then(|past| past.last_passed_secs)
+    }
+
+    fn failed_last(&self) -> bool {
+        let last = self.past.and_then(|past| past.last_verdict);
+        matches!(last, Some(Kind::Fail | Kind::Flaky))
+    }
+}
+
+/// Puts jobs in order: those that failed last time, then the longest first, so
+/// that no long one is left over at the end with idle processors beside it; one
+/// never seen may be the longest. Those that run alone come last. `shuffle` is
+/// the seed of a random order in place of all that but the last.
+pub(super) fn order(
+    jobs: impl IntoIterator<Item = Job>,
+    past: impl Fn(&Job) -> Option<Past>,
+    all_alone: bool,
+    shuffle: Option<u64>,
+) -> VecDeque<Queued> {
+    let mut queue: Vec<Queued> = jobs
+        .into_iter()
+        .map(|job| Queued {
+            past: past(&job),
+            alone: all_alone || job.test.groups.contains(SERIAL),
+            job,
+        })
+        .collect();
+    if let Some(seed) = shuffle {
+        queue.shuffle(&mut StdRng::seed_from_u64(seed));
+        queue.sort_by_key(|queued| queued.alone);
+    } else {
+        // Stable: what nothing tells apart stays in the plan's order.
+        queue.sort_by(|a, b| {
+            let key = |q: &Queued| (q.alone, !q.failed_last());
+            key(a).cmp(&key(b)).then_with(|| longer(a.last(), b.last()))
+        });
+    }
+    queue.into()
+}
+
+/// Orders times so that unknown ones come first, then longer ones.
+fn longer(a: Option<f64>, b: Option<f64>) -> Ordering {
+    let seconds = |time: Option<f64>| time.unwrap_or(f64::INFINITY);
+    seconds(b).total_cmp(&seconds(a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::JobId;
+    use crate::report::sample;
+    use std::sync::Arc;
+
+    fn job(name: &str) -> Job {
+        let mut test = sample::test(name);
+        if name.starts_with('s') {
+            test.groups.insert(SERIAL.into());
+        }
+        Job {
+            id: JobId(0),
+            test: Arc::new(test),
+            combo: Arc::new(sample::combo("raw")),
+            repetition: 0,
+            skip: None,
+        }
+    }
+
+    fn past(job: &Job) -> Option<Past> {
+        let (secs, verdict) = match job.test.name.as_str() {
+            "short" => (Some(0.1), Kind::Pass),
+            "long" => (Some(9.0), Kind::Pass),
+            "failed" => (Some(0.2), Kind::Fail),
+            "s" => (Some(99.0), Kind::Fail),
+            _ => return None,
+        };
+        Some(Past {
+            last_passed_secs: secs,
+            last_verdict: Some(verdict),
+        })
+    }
+
+    fn names(queue: &VecDeque<Queued>) -> Vec<&str> {
+        queue.iter().map(|q| q.job.test.name.as_str()).collect()
+    }
+
+    #[test]
+    fn failed_then_unknown_then_long_then_alone() {
+        let jobs = ["s", "short", "new", "long", "failed"].map(job);
+        let queue = order(jobs, past, false, None);
+        assert_eq!(names(&queue), ["failed", "new", "long", "short", "s"]);
+        assert!(queue[4].alone && !queue[0].alone);
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_order_again() {
+        let jobs: Vec<Job> = (0..20).map(|n| job(&format!("{n:03}"))).collect();
+        let shuffled = |seed| order(jobs.clone(), past, false, Some(seed));
+        assert_eq!(names(&shuffled(7)), names(&shuffled(7)));
+        assert_ne!(names(&shuffled(7)), names(&shuffled(8)));
+    }
+}

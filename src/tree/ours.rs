@@ -1,0 +1,96 @@
+//! Our layout: `iotests/cases/NNN.rs` (or an executable `NNN`), `goldens`,
+//! `groups`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use testdecl::Decl;
+
+use super::is_number;
+use super::qemu::script_start;
+use crate::groups::Declared;
+use crate::model::{Start, Test};
+
+/// Where the tests are, below the source directory.
+pub const CASES: &str = "iotests/cases";
+/// Where the references are, below the source directory.
+pub const GOLDENS: &str = "goldens";
+/// Where the groups are declared, below the source directory.
+pub const GROUPS: &str = "groups";
+
+/// The tests of the suite at `source`.
+pub(super) fn tests(source: &Path, declared: &Declared) -> Result<Vec<Arc<Test>>> {
+    let cases = source.join(CASES);
+    let iotest = iotest_program()?;
+    let entries =
+        std::fs::read_dir(&cases).with_context(|| format!("cannot list {}", cases.display()))?;
+    let mut tests = Vec::new();
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot list {}", cases.display()))?
+            .path();
+        let Some(file) = path.file_name().and_then(|f| f.to_str()) else {
+            continue;
+        };
+        let number = file.strip_suffix(".rs").unwrap_or(file);
+        if !is_number(number) {
+            continue;
+        }
+        let twin = cases.join(number);
+        if number != file && twin.exists() {
+            bail!(
+                "test {number} is there twice: {} and {}; give one another number",
+                path.display(),
+                twin.display()
+            );
+        }
+        tests.push(Arc::new(read(source, &iotest, number, &path, declared)?));
+    }
+    Ok(tests)
+}
+
+/// The multi-call program with our tests: built beside this one.
+fn iotest_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    Ok(own.with_file_name("iotest"))
+}
+
+fn read(
+    source: &Path,
+    iotest: &Path,
+    number: &str,
+    path: &Path,
+    declared: &Declared,
+) -> Result<Test> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let decl = Decl::parse(&text);
+    let shown = path.display().to_string();
+    if let Some(key) = decl.unknown_keys().next() {
+        let known: Vec<_> = testdecl::KEYS.iter().map(|(k, _)| *k).collect();
+        bail!(
+            "{shown}: unknown key '{key}:' in the header (known are {})",
+            known.join(", ")
+        );
+    }
+    for group in decl.all("group") {
+        declared.require(group, &shown)?;
+    }
+    let start = if path.extension().is_some() {
+        Start::Call(iotest.to_owned(), vec![OsString::from(number)])
+    } else {
+        script_start(path, &text)
+    };
+    Ok(Test {
+        name: number.to_owned(),
+        start,
+        cwd: source.join(CASES),
+        golden_dir: source.join(GOLDENS),
+        groups: decl.all("group").map(str::to_owned).collect(),
+        summary: decl.summary.clone(),
+        timeout: decl.timeout(),
+        source: path.to_owned(),
+    })
+}

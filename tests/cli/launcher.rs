@@ -1,0 +1,197 @@
+//! The launcher, and the script that installs what is missing: with programs of
+//! our own in the place of cargo and apt-get.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::fixture::{bare, said, script};
+
+/// A directory with links to the few programs the scripts use, so that nothing
+/// else is found.
+fn bin(dir: &Path, programs: &[&str]) -> PathBuf {
+    let bin = dir.join("bin");
+    std::fs::create_dir_all(&bin).expect("a directory");
+    for program in programs {
+        let found = ["/usr/bin", "/bin"].map(|d| Path::new(d).join(program));
+        let found = found.iter().find(|p| p.exists()).expect(program);
+        std::os::unix::fs::symlink(found, bin.join(program)).expect("a link");
+    }
+    bin
+}
+
+const BASICS: [&str; 15] = [
+    "bash", "sh", "env", "dirname", "readlink", "find", "mkdir", "touch", "mv", "rm", "grep",
+    "head", "mktemp", "uname", "id",
+];
+
+/// A copy of the launcher and the scripts in a directory of its own.
+fn copy(dir: &Path) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = dir.join("top");
+    for sub in ["scripts", "src", "crates", "iotests"] {
+        std::fs::create_dir_all(top.join(sub)).expect("a directory");
+    }
+    for file in ["check", "scripts/deps.sh"] {
+        std::fs::copy(here.join(file), top.join(file)).expect("a copy");
+    }
+    top
+}
+
+fn run(program: &Path, bin: &Path) -> Command {
+    let mut command = bare(program);
+    command.env("PATH", bin);
+    command
+}
+
+/// A cargo that writes down each call and makes the two programs.
+const CARGO: &str = r#"
+echo "cargo $*" >>calls
+mkdir -p target/release
+for program in check iotest; do
+    printf '#!/bin/sh\necho "$0 $*"\n' >target/release/$program
+    chmod +x target/release/$program
+done
+"#;
+
+#[test]
+fn it_builds_once_and_then_starts_what_was_built() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    for tool in [
+        "qemu-img",
+        "qemu-io",
+        "qemu-nbd",
+        "qemu-storage-daemon",
+        "cc",
+    ] {
+        script(&bin.join(tool), "");
+    }
+    script(&bin.join("cargo"), CARGO);
+    let link = dir.path().join("check");
+    std::os::unix::fs::symlink(top.join("check"), &link).expect("a link");
+
+    let first = said(run(&top.join("check"), &bin).args(["-qcow2", "001"]));
+    assert!(first.out.ends_with("check -qcow2 001\n"), "{}", first.out);
+    assert!(first.err.contains("check: building"), "{}", first.err);
+    for program in [&top.join("check"), &link] {
+        let again = said(run(program, &bin).arg("a b")).fine();
+        assert!(again.ends_with("check a b\n"), "{again}");
+    }
+    let calls = || std::fs::read_to_string(top.join("calls")).expect("calls");
+    assert_eq!(calls().lines().count(), 1);
+
+    // A source from the future is newer whatever the clock's grain.
+    let source = top.join("src/new.rs");
+    let file = std::fs::File::create(&source).expect("a file");
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    file.set_modified(later).expect("a time");
+    said(run(&top.join("check"), &bin).arg("-n"));
+    assert_eq!(calls().lines().count(), 2);
+
+    // Without cargo what was built is run, and that is said.
+    std::fs::remove_file(bin.join("cargo")).expect("removed");
+    let stale = said(run(&top.join("check"), &bin).arg("-n"));
+    assert_eq!(stale.status, Some(0));
+    assert!(
+        stale.err.contains("no cargo to build them"),
+        "{}",
+        stale.err
+    );
+}
+
+#[test]
+fn without_cargo_and_without_a_build_it_says_what_to_install() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &BASICS);
+    let err = said(&mut run(&top.join("check"), &bin)).failed(1);
+    assert!(err.contains("cargo is missing: install Rust 1.88"), "{err}");
+}
+
+/// An apt-get that writes down its calls and "installs" by making programs.
+const APT: &str = r#"
+echo "$*" >>"$CALLS"
+for word; do
+    case $word in
+        gcc) made=cc ;;
+        qemu-utils) made="qemu-img qemu-io qemu-nbd" ;;
+        qemu-system-common) made=qemu-storage-daemon ;;
+        fuse3) echo 'E: no such package' >&2; exit 100 ;;
+        *) made= ;;
+    esac
+    for program in $made; do printf '#!/bin/sh\n' >"$BIN/$program"; chmod +x "$BIN/$program"; done
+done
+"#;
+
+#[test]
+fn packages_are_named_first_and_what_cannot_be_had_is_a_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    script(&bin.join("sudo"), "exec \"$@\"\n");
+    script(&bin.join("apt-get"), APT);
+    script(&bin.join("apt-cache"), "");
+    script(&bin.join("dpkg-query"), "printf 1:9.9+ds-1~bpo12+1\n");
+    let calls = dir.path().join("calls");
+    let mut deps = run(&top.join("scripts/deps.sh"), &bin);
+    deps.env("CALLS", &calls).env("BIN", &bin);
+    let ended = said(&mut deps);
+    assert_eq!(ended.status, Some(0), "{}", ended.err);
+    let missing = "deps: missing: gcc libc6-dev qemu-utils fuse3; installing with apt-get\n";
+    assert!(ended.err.starts_with(missing), "{}", ended.err);
+    for want in [
+        "deps: cannot install fuse3;",
+        "deps: missing: qemu-system-common (for qemu-storage-daemon)",
+        "which is not enabled here; tests that need a machine are not run",
+    ] {
+        assert!(ended.err.contains(want), "{want}: {}", ended.err);
+    }
+    let calls = std::fs::read_to_string(&calls).expect("calls");
+    assert!(calls.contains("update"), "{calls}");
+}
+
+#[test]
+fn an_emulator_of_the_same_version_is_installed_from_its_suite() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    for tool in [
+        "qemu-img",
+        "qemu-io",
+        "qemu-nbd",
+        "qemu-storage-daemon",
+        "cc",
+        "fusermount3",
+    ] {
+        script(&bin.join(tool), "");
+    }
+    script(&bin.join("sudo"), "exec \"$@\"\n");
+    script(&bin.join("apt-get"), APT);
+    script(
+        &bin.join("apt-cache"),
+        "echo \"$2 | 1:9.9~bpo12+1 | there\"\n",
+    );
+    script(&bin.join("dpkg-query"), "printf 1:9.9~bpo12+1\n");
+    let calls = dir.path().join("calls");
+    let mut deps = run(&top.join("scripts/deps.sh"), &bin);
+    deps.env("CALLS", &calls).env("BIN", &bin);
+    assert_eq!(said(&mut deps).status, Some(0));
+    let calls = std::fs::read_to_string(&calls).expect("calls");
+    assert!(calls.contains("-backports qemu-system-"), "{calls}");
+    assert!(calls.contains("=1:9.9~bpo12+1"), "{calls}");
+}
+
+#[test]
+fn without_apt_every_missing_package_is_a_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &BASICS);
+    let err = said(&mut run(&top.join("scripts/deps.sh"), &bin)).failed(1);
+    for want in [
+        "deps: missing: qemu-utils (so named in Debian)",
+        "deps: still missing: cc qemu-img qemu-io qemu-nbd qemu-storage-daemon",
+    ] {
+        assert!(err.contains(want), "{want}: {err}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The `check` program as a user meets it: command lines on small suites, what
+//! they print and what they leave.
+
+mod arguments;
+mod command;
+mod dry_run;
+mod fixture;
+mod install;
+mod launcher;
+mod ours;
+mod running;

@@ -1,0 +1,119 @@
+//! Our own layout: declared groups, new tests.
+
+use std::path::Path;
+
+use crate::fixture::{CHECK, bare, said, script};
+
+/// An empty suite in our layout, with two groups.
+fn suite() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    for sub in ["iotests/cases", "goldens", "groups"] {
+        std::fs::create_dir_all(dir.path().join(sub)).expect("a directory");
+    }
+    let groups = "quick  takes a second\nrw     reads and writes\n";
+    std::fs::write(dir.path().join("groups/groups"), groups).expect("written");
+    dir
+}
+
+fn check(dir: &Path, args: &[&str]) -> std::process::Command {
+    let mut command = bare(CHECK.as_ref());
+    command.args(args).current_dir(dir);
+    command
+}
+
+fn case(dir: &Path, name: &str, text: &str) {
+    std::fs::write(dir.join("iotests/cases").join(name), text).expect("written");
+}
+
+#[test]
+fn groups_must_be_declared() {
+    let dir = suite();
+    let dir = dir.path();
+    case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
+    script(&dir.join("iotests/cases/002"), "# B.\n#\n# group: quick\n");
+    std::fs::write(dir.join("groups/group.local"), "1 quick\n").expect("written");
+    assert_eq!(
+        said(&mut check(dir, &["-n", "-g", "quick"])).fine(),
+        "001\n002\n"
+    );
+    let listed = said(&mut check(dir, &["--list-groups"])).fine();
+    assert_eq!(
+        listed,
+        "quick     2  takes a second\nrw        1  reads and writes\n"
+    );
+    let err = said(&mut check(dir, &["-n", "-g", "qick"])).failed(1);
+    assert!(
+        err.starts_with("check: -g: group 'qick' is not declared in "),
+        "{err}"
+    );
+    assert!(err.ends_with("did you mean 'quick'?\n"), "{err}");
+    case(dir, "003.rs", "//! C.\n//!\n//! group: rw slwo\n");
+    let err = said(&mut check(dir, &["-n"])).failed(1);
+    assert!(
+        err.contains("003.rs: group 'slwo' is not declared"),
+        "{err}"
+    );
+    case(
+        dir,
+        "003.rs",
+        "//! C.\n//!\n//! group: rw\n//! supportd_fmt: raw\n",
+    );
+    let err = said(&mut check(dir, &["-n"])).failed(1);
+    assert!(err.contains("003.rs: unknown key 'supportd_fmt:'"), "{err}");
+}
+
+#[test]
+fn scripts_are_tests_with_references_in_goldens() {
+    let dir = suite();
+    let dir = dir.path();
+    let body = "# Shows the format.\n#\n# group: rw\n\necho $IMGFMT; pwd\n";
+    script(&dir.join("iotests/cases/029"), body);
+    let cases = dir
+        .join("iotests/cases")
+        .canonicalize()
+        .expect("a directory");
+    let golden = format!("qcow2\n{}\n", cases.display());
+    std::fs::write(dir.join("goldens/029.out"), golden).expect("written");
+    let tools = dir.join("tools");
+    for tool in ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"] {
+        script(&tools.join(tool), "");
+    }
+    let bin = ["/usr/bin", "/bin"].map(Path::new);
+    let path = std::env::join_paths([tools.as_path()].into_iter().chain(bin)).expect("a path");
+    // An emulator that happens to be installed is not this test's business.
+    let ran = said(check(dir, &["-qcow2"]).env("PATH", &path));
+    assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("Passed all 1 iotests"), "{}", ran.out);
+    assert!(ran.out.contains("PATH: qemu-img"), "{}", ran.out);
+
+    std::fs::remove_file(tools.join("qemu-img")).expect("removed");
+    let tools_only = said(check(dir, &["-qcow2"]).env("PATH", &tools)).failed(1);
+    let want = "check: qemu-img is not installed: install it (Debian: qemu-utils) \
+                or name one in QEMU_IMG_PROG\n";
+    assert_eq!(tools_only, want);
+}
+
+#[test]
+fn a_new_test_gets_the_next_free_number() {
+    let dir = suite();
+    let dir = dir.path();
+    case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
+    let new = |args: &[&str]| said(&mut check(dir, args)).fine();
+    assert_eq!(
+        new(&["--new", "data is kept"]),
+        "iotests/cases/002.rs\ngoldens/002.out\n"
+    );
+    let text = std::fs::read_to_string(dir.join("iotests/cases/002.rs")).expect("a test");
+    assert!(
+        text.starts_with("//! Data is kept.\n//!\n//! group: rw quick\n"),
+        "{text}"
+    );
+    assert!(dir.join("goldens/002.out").is_file());
+    assert_eq!(
+        new(&["--new", "more", "-g", "quick", "--start-from", "100"]),
+        "iotests/cases/100.rs\ngoldens/100.out\n"
+    );
+    assert_eq!(new(&["-n", "-raw"]), "001\n002\n100\n");
+    let err = said(&mut check(dir, &["--new", "x", "-g", "rv"])).failed(1);
+    assert!(err.ends_with("did you mean 'rw'?\n"), "{err}");
+}

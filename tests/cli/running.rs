@@ -1,0 +1,315 @@
+//! Runs: verdicts, what is printed, what is selected, what stays.
+
+use std::path::Path;
+
+use crate::fixture::{Said, Suite, said};
+
+/// One test of each kind of verdict.
+fn kinds() -> Suite {
+    let suite = Suite::new();
+    suite
+        .pair("001", "echo fine\n", "fine  \n")
+        .pair("002", "echo other\n", "fine\n")
+        .pair("003", "echo fine; exit 3\n", "fine\n")
+        .pair("004", "echo no KVM >$TEST_DIR/004.notrun\n", "")
+        .pair(
+            "005",
+            "echo fine; echo part >$TEST_DIR/005.casenotrun\n",
+            "fine\n",
+        )
+        .test("006", "rw", "echo fine\n");
+    suite
+}
+
+/// The lines of the summary, the first word of each verdict line before it.
+fn summary(said: &Said) -> Vec<&str> {
+    let lines = said.out.lines();
+    let wanted = [
+        "Not run: ",
+        "Some cases not run in: ",
+        "Failures: ",
+        "Failed ",
+        "Passed ",
+    ];
+    lines
+        .filter(|l| wanted.iter().any(|w| l.starts_with(w)))
+        .collect()
+}
+
+#[test]
+fn every_verdict_is_shown_and_summed_up() {
+    let suite = kinds();
+    let ran = said(&mut suite.check("-qcow2 -j 1"));
+    assert_eq!(ran.status, Some(1), "{}", ran.err);
+    assert_eq!(
+        summary(&ran),
+        [
+            "Not run: 004 006",
+            "Some cases not run in: 005",
+            "Failures: 002 003",
+            "Failed 2 of 4 iotests"
+        ],
+        "{}",
+        ran.out
+    );
+    for want in ["-fine", "+other", "exit status 3", "no KVM", "006.out"] {
+        assert!(ran.out.contains(want), "{want}: {}", ran.out);
+    }
+    let bad = |n: &str| {
+        suite
+            .dir()
+            .join(format!("scratch/qcow2-file-{n}/{n}.out.bad"))
+    };
+    assert!(bad("002").is_file());
+    assert!(
+        !bad("001").exists(),
+        "the output of a test that passes goes"
+    );
+}
+
+#[test]
+fn all_that_pass_is_a_success() {
+    let suite = kinds();
+    let ran = said(&mut suite.check("-raw -nbd 1 4 5"));
+    assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
+    assert!(
+        summary(&ran).contains(&"Passed all 2 iotests"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn tap_is_tap() {
+    let suite = kinds();
+    let ran = said(&mut suite.check("-qcow2 -tap -j1"));
+    assert_eq!(ran.status, Some(1));
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert_eq!(lines[0], "TAP version 13");
+    for want in [
+        "1..6",
+        "# running qcow2 001",
+        "ok qcow2 001",
+        "not ok qcow2 002",
+    ] {
+        assert!(
+            lines.iter().any(|l| l.strip_prefix(want).is_some()),
+            "{want}: {}",
+            ran.out
+        );
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("ok qcow2 004 # SKIP no KVM")),
+        "{}",
+        ran.out
+    );
+    let known = ["TAP", "1..", "ok ", "not ok ", "#"];
+    assert!(
+        lines.iter().all(|l| known.iter().any(|k| l.starts_with(k))),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.err.contains("+other"),
+        "diffs go to stderr: {}",
+        ran.err
+    );
+}
+
+#[test]
+fn directories_and_working_directory_are_the_tests_own() {
+    let suite = Suite::new();
+    let body = "basename $TEST_DIR; basename $SOCK_DIR; test -d $SOCK_DIR && pwd; cat; echo $#$1\n";
+    let dir = suite.dir().canonicalize().expect("a directory");
+    let wd = dir.display();
+    suite.pair(
+        "001",
+        body,
+        &format!("vdi-nbd-001\nvdi-nbd-001\n{wd}\n1-d\n"),
+    );
+    suite.test("named", "rw", body);
+    suite.file(
+        "tests/named.out",
+        format!("vdi-nbd-named\nvdi-nbd-named\n{wd}/tests\n1-d\n"),
+    );
+    let ran = said(&mut suite.check("-vdi -nbd -d"));
+    assert_eq!(ran.status, Some(0), "{}", ran.out);
+}
+
+#[test]
+fn references_go_by_cache_format_and_machine() {
+    let suite = Suite::new();
+    suite.pair("001", "echo $CACHEMODE $IMGFMT\n", "plain\n");
+    suite
+        .file("001.out.nocache", "none qcow2\n")
+        .file("001.out.raw", "writeback raw\n");
+    suite.file("001.pc.out", "writeback vdi\n");
+    for line in ["-qcow2 -nocache", "-raw", "-vdi"] {
+        let ran = said(&mut suite.check(line));
+        assert_eq!(ran.status, Some(0), "{line}: {}", ran.out);
+    }
+    assert_eq!(said(&mut suite.check("-vpc")).status, Some(1));
+}
+
+#[test]
+fn tests_are_left_out_for_reasons() {
+    let suite = Suite::new();
+    for name in ["001", "002", "003"] {
+        suite.pair(name, "", "");
+    }
+    suite.file("skip", "2 fmt=raw # sluggish here\n*3 proto=nbd # never\n");
+    let mut check = suite.check("-raw -X skip");
+    let ran = said(check.env("QEMU_TEST_IO_SKIP", "raw:003 qcow2:001"));
+    assert_eq!(ran.status, Some(0), "{}", ran.out);
+    assert!(summary(&ran).contains(&"Not run: 002 003"), "{}", ran.out);
+    for want in ["sluggish here", "QEMU_TEST_IO_SKIP"] {
+        assert!(ran.out.contains(want), "{want}: {}", ran.out);
+    }
+}
+
+#[test]
+fn several_combinations_are_one_run() {
+    let suite = Suite::new();
+    let body = "[ $IMGFMT$IMGPROTO$CACHEMODE != rawnbdnone ] && echo fine\n";
+    suite
+        .pair("001", &format!("{body}true\n"), "fine\n")
+        .pair("002", "", "");
+    let line = "--formats qcow2,raw --protocols file,nbd --caches writeback,none --json events";
+    let ran = said(&mut suite.check(line));
+    assert_eq!(ran.status, Some(1), "{}", ran.err);
+    let failed = summary(&ran).into_iter().find(|l| l.starts_with("Failed"));
+    assert_eq!(failed, Some("Failed 1 of 16 iotests"), "{}", ran.out);
+    let events = std::fs::read_to_string(suite.dir().join("events")).expect("events");
+    assert!(
+        events
+            .lines()
+            .all(|l| l.starts_with('{') && l.ends_with('}'))
+    );
+}
+
+#[test]
+fn what_failed_can_be_run_again() {
+    let suite = kinds();
+    said(&mut suite.check("-qcow2"));
+    let again = said(&mut suite.check("--failed"));
+    assert!(
+        summary(&again).contains(&"Failed 2 of 2 iotests"),
+        "{}",
+        again.out
+    );
+    assert!(
+        again.out.contains("IMGFMT        -- qcow2"),
+        "{}",
+        again.out
+    );
+    suite.pair("002", "", "").pair("003", "", "");
+    assert_eq!(said(&mut suite.check("--failed")).status, Some(0));
+    let err = said(&mut suite.check("--failed")).failed(1);
+    assert!(err.contains("none failed"), "{err}");
+    let shown = said(&mut suite.check("--history 2")).fine();
+    assert!(shown.contains("002"), "{shown}");
+}
+
+#[test]
+fn references_are_written_when_asked() {
+    let suite = kinds();
+    let blessed = said(suite.check("-raw --bless 1 2 6").env("CI", "yes")).failed(1);
+    assert!(blessed.contains("CI"), "{blessed}");
+    let ran = said(&mut suite.check("-raw --bless 1 2 6"));
+    assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
+    let read = |name: &str| std::fs::read_to_string(suite.dir().join(name)).expect(name);
+    assert_eq!(
+        (read("002.out"), read("006.out")),
+        ("other\n".into(), "fine\n".into())
+    );
+    assert_eq!(said(&mut suite.check("-raw 1 2 6")).status, Some(0));
+    suite.pair("001", "echo new\n", "old\n");
+    let regen = said(suite.check("-raw 1").env("QEMU_IOTESTS_REGEN", ""));
+    assert_eq!(
+        regen.status,
+        Some(1),
+        "a mismatch is a failure all the same"
+    );
+    assert_eq!(read("001.out"), "new\n");
+    let unused = said(
+        suite
+            .file("777.out", "")
+            .check("--unused-goldens")
+            .arg("-raw"),
+    )
+    .fine();
+    assert!(unused.contains("777.out"), "{unused}");
+}
+
+#[test]
+fn a_flaky_test_is_neither_passed_nor_failed() {
+    let suite = Suite::new();
+    let once = "f=$TEST_DIR/../seen; [ -e $f ] && exit 0; touch $f; exit 1\n";
+    suite.pair("001", once, "");
+    let ran = said(&mut suite.check("-raw --rerun-failed 2"));
+    assert_eq!(ran.status, Some(1), "{}", ran.out);
+    assert!(ran.out.contains("flaky"), "{}", ran.out);
+    assert!(!ran.out.contains("Passed all"), "{}", ran.out);
+}
+
+#[test]
+fn times_are_remembered_where_the_old_runner_keeps_them() {
+    let suite = Suite::new();
+    suite.pair("001", "", "");
+    said(&mut suite.check("-raw"));
+    let cache = std::fs::read_to_string(suite.dir().join(".last-elapsed-cache")).expect("times");
+    assert!(
+        cache.contains("\"file\"") && cache.contains("\"raw\""),
+        "{cache}"
+    );
+}
+
+#[test]
+fn a_test_without_the_execute_bit_fails_alone() {
+    let suite = kinds();
+    let plain = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(suite.dir().join("001"), plain).expect("permissions");
+    let ran = said(&mut suite.check("-raw 1 5"));
+    assert!(summary(&ran).contains(&"Failures: 001"), "{}", ran.out);
+    assert!(
+        summary(&ran).contains(&"Failed 1 of 2 iotests"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn nothing_is_left_in_the_socket_directory() {
+    let suite = Suite::new();
+    suite.pair("001", "touch $SOCK_DIR/x; echo $SOCK_DIR >$OUT\n", "");
+    let out = suite.dir().join("where");
+    let ran = said(suite.check("-raw").env("OUT", &out));
+    assert_eq!(ran.status, Some(0), "{}", ran.out);
+    let dir = std::fs::read_to_string(&out).expect("a directory");
+    let parent = Path::new(dir.trim()).parent().expect("a directory above");
+    assert!(!parent.exists(), "{}", parent.display());
+}
+
+#[test]
+fn an_interrupted_run_can_be_resumed() {
+    let suite = Suite::new();
+    suite.pair("001", "", "");
+    // Interrupts the run that it is part of, then waits to be ended.
+    suite.pair("002", "kill -INT $CHECK_PID; sleep 1000\n", "");
+    suite.pair("003", "", "");
+    // The pid of the shell stays that of check.
+    let mut shell = crate::fixture::bare("/bin/sh".as_ref());
+    shell
+        .arg("-c")
+        .arg("CHECK_PID=$$ exec \"$0\" -raw -j 1 --shuffle=1 2 3");
+    shell.arg(crate::fixture::CHECK).current_dir(suite.dir());
+    let ran = said(&mut shell);
+    assert_eq!(ran.status, Some(130), "{}{}", ran.out, ran.err);
+    assert!(!ran.out.contains("Passed all"), "{}", ran.out);
+    suite.pair("002", "", "");
+    let again = said(&mut suite.check("--resume"));
+    assert_eq!(again.status, Some(0), "{}{}", again.out, again.err);
+    assert!(again.out.contains("002"), "{}", again.out);
+}
