@@ -13,7 +13,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(1, 0, 4 * MIB)]).await?;
     let mid = t.image("mid").backing(&base).await?;
-    t.write(&mid, &[(2, MIB, MIB)]).await?;
+    t.write(&mid, &[(2, MIB, MIB), (5, 5 * MIB, 64 * KIB)]).await?;
     let top = t.image("top").backing(&mid).await?;
     t.write(&top, &[(3, 0, 64 * KIB)]).await?;
 
@@ -24,7 +24,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("the middle image first");
     let export = qsd.export_nbd("top").await?;
-    let args = json!({"device": "top", "base-node": "base", "speed": 65536});
+    // At a byte a second it waits after the first of the two ranges.
+    let args = json!({"device": "top", "base-node": "base", "speed": 1});
     let job = qsd.start_job("block-stream", args).await?;
     qsd.await_state(&job, "running").await?;
     t.io(&export, ["write -P 4 6M 64k", "read -P 2 1M 1M"]).await?;
@@ -33,7 +34,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("then all the rest");
     qsd.job("block-stream", json!({"device": "top"})).await?;
-    t.io(&export, ["read -P 4 6M 64k", "read -P 1 2M 2M", "read -P 0 4M 2M"]).await?;
+    t.io(&export, ["read -P 4 6M 64k", "read -P 1 2M 2M", "read -P 0 4M 1M", "read -P 5 5M 64k"]).await?;
 
     t.section("a job on what is not there");
     qsd.qmp_fails("block-stream", json!({"device": "missing", "job-id": "job1"})).await?;
@@ -46,7 +47,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         (1, 64 * KIB, MIB - 64 * KIB),
         (2, MIB, MIB),
         (1, 2 * MIB, 2 * MIB),
-        (0, 4 * MIB, 2 * MIB),
+        (0, 4 * MIB, MIB),
+            (5, 5 * MIB, 64 * KIB),
+            (0, 5 * MIB + 64 * KIB, MIB - 64 * KIB),
         (4, 6 * MIB, 64 * KIB),
         (0, 6 * MIB + 64 * KIB, 2 * MIB - 64 * KIB),
     ])

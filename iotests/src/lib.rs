@@ -2,7 +2,7 @@
 //!
 //! A test is a file `cases/NNN.rs`: a header (see the `testdecl` crate) and
 //!
-//! ```ignore
+//! ```text
 //! use iotests::prelude::*;
 //!
 //! pub(crate) async fn run(t: &Test) -> Result<()> {
@@ -16,6 +16,7 @@
 //! to write one.
 
 pub mod daemon;
+pub mod damage;
 pub mod env;
 pub mod filter;
 pub mod image;
@@ -41,6 +42,7 @@ pub use test::Test;
 /// Everything a test usually needs.
 pub mod prelude {
     pub use crate::daemon::{Daemon, transaction};
+    pub use crate::damage::Counts;
     pub use crate::image::{Builder, Image};
     pub use crate::io::Session;
     pub use crate::job::{AtReady, Conclusion};

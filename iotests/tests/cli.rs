@@ -1,0 +1,227 @@
+//! `iotest` as a runner starts it: what it prints, writes, returns and leaves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder for one run, with what is needed to start tests in it.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn iotest(&self, args: &[&str], vars: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_iotest"));
+        for (name, _) in std::env::vars() {
+            if name.starts_with("IMG") || name.starts_with("Q") || name.ends_with("MODE") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(args)
+            .env("TEST_DIR", self.path("d"))
+            .env("SOCK_DIR", self.path("s"))
+            .envs(vars.iter().copied())
+            .output()
+            .expect("iotest starts")
+    }
+
+    /// What a run left in its folders.
+    fn left(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for dir in ["d", "s"] {
+            let Ok(list) = fs::read_dir(self.path(dir)) else {
+                continue;
+            };
+            names.extend(
+                list.flatten()
+                    .map(|e| e.file_name().to_string_lossy().into_owned()),
+            );
+        }
+        names
+    }
+
+    /// A program that does something to its arguments or output, then the real one.
+    fn wrapper(&self, name: &str, script: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a program");
+        path.to_string_lossy().into_owned()
+    }
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../goldens");
+    fs::read(root.join(format!("{name}.out"))).expect("a golden")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Whether the image tools are here; without them there is nothing to drive.
+fn has_tools() -> bool {
+    let there = Command::new("qemu-img").arg("--version").output().is_ok();
+    if !there {
+        eprintln!("qemu-img is not installed: nothing is tested here");
+    }
+    there
+}
+
+#[test]
+fn every_test_is_listed_with_its_sentence() {
+    let out = Place::new().iotest(&["--list"], &[]);
+    assert!(out.status.success());
+    let list = text(&out.stdout);
+    assert!(list.lines().count() >= 10);
+    for line in list.lines() {
+        let (number, rest) = line.split_once(' ').expect("a number and a sentence");
+        assert!(number.len() == 3 && rest.contains(". ["), "{line}");
+    }
+}
+
+#[test]
+fn wrong_words_are_answered_in_one_line() {
+    let place = Place::new();
+    let unknown = place.iotest(&["999"], &[]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(
+        text(&unknown.stderr),
+        "iotest 999: failed: there is no test 999; `iotest --list` lists them\n"
+    );
+    let usage = place.iotest(&["--what"], &[]);
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn what_cannot_run_says_why_and_makes_nothing() {
+    let place = Place::new();
+    let out = place.iotest(&["003"], &[("IMGFMT", "bochs")]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(out.stdout, b"");
+    assert_eq!(place.left(), ["003.notrun"]);
+    let reason = fs::read_to_string(place.path("d/003.notrun")).expect("a reason");
+    assert_eq!(reason, "not for image format bochs\n");
+}
+
+#[test]
+fn a_missing_program_is_a_reason_too() {
+    let place = Place::new();
+    let none = [("QEMU_IMG_PROG", "/nowhere/qemu-img"), ("IMGFMT", "qcow2")];
+    let out = place.iotest(&["001"], &none);
+    assert!(out.status.success());
+    let reason = fs::read_to_string(place.path("d/001.notrun")).expect("a reason");
+    assert_eq!(reason, "qemu-img is not installed\n");
+}
+
+#[test]
+fn a_test_prints_its_golden_and_leaves_nothing() {
+    if !has_tools() {
+        return;
+    }
+    for (format, protocol) in [("qcow2", "file"), ("qcow2", "nbd"), ("raw", "nbd")] {
+        let place = Place::new();
+        let out = place.iotest(&["7"], &[("IMGFMT", format), ("IMGPROTO", protocol)]);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        assert_eq!(text(&out.stdout), text(&golden("007")));
+        assert_eq!(place.left(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_stream_in_the_daemon_prints_its_golden() {
+    if !has_tools() {
+        return;
+    }
+    let place = Place::new();
+    let out = place.iotest(&["030"], &[("IMGFMT", "qcow2")]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    if place.left().is_empty() {
+        assert_eq!(text(&out.stdout), text(&golden("030")));
+    } else {
+        assert_eq!(place.left(), ["030.notrun"]);
+    }
+}
+
+#[test]
+fn a_tool_that_fails_is_shown_with_its_words() {
+    if !has_tools() {
+        return;
+    }
+    let place = Place::new();
+    let script =
+        "case $1 in convert) echo 'no convert today' >&2; exit 3;; esac; exec qemu-img \"$@\"";
+    let img = place.wrapper("qemu-img", script);
+    let out = place.iotest(&["007"], &[("IMGFMT", "qcow2"), ("QEMU_IMG_PROG", &img)]);
+    assert_eq!(out.status.code(), Some(1));
+    let said = text(&out.stderr);
+    for part in [
+        "exit status 3",
+        "qemu-img convert -O raw",
+        "  | no convert today",
+        "<nothing>",
+    ] {
+        assert!(said.contains(part), "{part} is missing in:\n{said}");
+    }
+}
+
+#[test]
+fn lost_data_is_noticed() {
+    if !has_tools() {
+        return;
+    }
+    let place = Place::new();
+    // Every write of one pattern is of another one.
+    let io = place.wrapper(
+        "qemu-io",
+        "sed 's/^write -P 64 /write -P 65 /' | exec qemu-io \"$@\"",
+    );
+    let vars = [("IMGFMT", "qcow2"), ("QEMU_IO_PROG", io.as_str())];
+    let out = place.iotest(&["002"], &vars);
+    let same = out.status.success() && out.stdout == golden("002");
+    assert!(!same, "a wrong write was not noticed");
+}
+
+#[test]
+fn gdbserver_wraps_the_daemon() {
+    if !has_tools() {
+        return;
+    }
+    let place = Place::new();
+    // A stand-in that notes how it was called.
+    let note = place.path("note");
+    let gdb = format!("echo \"$1\" > {}; shift; exec \"$@\"", note.display());
+    place.wrapper("gdbserver", &gdb);
+    let path = format!(
+        "{}:{}",
+        place.dir.path().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let vars = [
+        ("IMGFMT", "qcow2"),
+        ("GDB_OPTIONS", "localhost:7"),
+        ("PATH", &path),
+    ];
+    let out = place.iotest(&["030"], &vars);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    if !place.left().is_empty() {
+        assert_eq!(place.left(), ["030.notrun"]);
+        return;
+    }
+    assert_eq!(
+        fs::read_to_string(note).expect("gdbserver was called"),
+        "localhost:7\n"
+    );
+    assert_eq!(text(&out.stdout), text(&golden("030")));
+}
