@@ -296,6 +296,15 @@ fn a_report_lists_what_was_found() {
         .output()
         .unwrap();
     assert_eq!(again.status.code(), Some(0), "{again:?}");
+    // The numbered test fails as long as the fault is there, and by its golden.
+    let test = Command::new(Path::new(folder).join("iotest"))
+        .env("TEST_DIR", dir.path())
+        .output()
+        .unwrap();
+    let golden = fs::read_to_string(Path::new(folder).join("iotest.out")).unwrap();
+    let said = text(&test.stdout);
+    assert_eq!(said.replace("ended by signal 6", "ended by itself"), golden);
+    assert_ne!(said, golden);
     let smaller = run(fuzzer().arg("minimise").arg(folder));
     assert_eq!(smaller.status.code(), Some(0), "{smaller:?}");
 }
