@@ -145,8 +145,25 @@ impl Ctx {
     /// Runs a program to its end. Only what keeps it from running, and its
     /// deadline, are errors here.
     pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<Output> {
+        // Before QEMU 9.1 a LUKS key may fail to be made while the machine is
+        // busy: nothing is wrong with the image or the request.
+        const TRIES: usize = 20;
+        for _ in 1..TRIES {
+            let output = self.spawn_once(&spawn).await?;
+            let busy = output.status == Some(1)
+                && output
+                    .stderr
+                    .contains_str("Unable to get accurate CPU usage");
+            if !busy {
+                return Ok(output);
+            }
+        }
+        self.spawn_once(&spawn).await
+    }
+
+    async fn spawn_once(&self, spawn: &Spawn) -> Result<Output> {
         let mut command = wrap::command(&self.env, spawn.kind, &spawn.args)?;
-        command.envs(spawn.env);
+        command.envs(spawn.env.iter().map(|(k, v)| (k, v)));
         if self.env.debug {
             eprintln!("+ {}", wrap::shown(&command));
         }
@@ -175,13 +192,13 @@ impl Ctx {
         // The command holds our copies of the pipes' write ends.
         drop(command);
         let pid = child.id();
-        let feed = child.stdin.take().zip(spawn.stdin);
+        let feed = child.stdin.take().zip(spawn.stdin.as_deref());
         let talk = async {
             let write = async {
                 if let Some((mut pipe, bytes)) = feed {
                     // A program that exits before it has read everything says
                     // what it has to say by its status.
-                    let _ = pipe.write_all(&bytes).await;
+                    let _ = pipe.write_all(bytes).await;
                 }
             };
             let (stdout, stderr, ()) =
