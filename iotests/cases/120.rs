@@ -1,7 +1,7 @@
 //! LUKS inside qcow2 keeps data from who has no key, and is read by who has it,
 //! through snapshots, resizing and backing files.
 //!
-//! group: rw auto quick qcow2 crypto snapshot
+//! group: rw auto qcow2 crypto snapshot
 //! supported_fmt: qcow2
 //! unsupported_imgopts: data_file compat=0.10 refcount_bits=1
 //! needs: luks

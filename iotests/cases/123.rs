@@ -21,9 +21,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.io(&img, [format!("read -P 0 0 {SIZE}")]).quiet().await?;
         t.check(&img).await?;
         t.sound(&img)?;
-        let map = t.map(&img).await?;
-        let mapped: u64 = map.iter().filter(|r| r["present"] == true && r.get("offset").is_some()).filter_map(|r| r["length"].as_u64()).sum();
-        t.log(format!("bytes with a place in the file: {mapped}"));
         let before = length(&img)?;
         t.write(&img, &[(1, 0, SIZE)]).await?;
         let after = length(&img)?;

@@ -17,7 +17,7 @@ fn bits(t: &Test, img: &Image) -> Result<()> {
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let img = t.create("1M").await?;
+    let img = t.create("1M").without_imgopts().await?;
     t.write(&img, &[(1, 0, 64 * KIB)]).await?;
     let incompatible = t.peek(&img, "header.incompatible_features")?;
 

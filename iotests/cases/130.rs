@@ -53,11 +53,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &shadow).await?;
     t.sound(&img)?;
 
-    t.section("onto each other: one of them wins, whole");
-    t.io(&img, ["aio_write -q -P 0x71 0 256k", "aio_write -q -P 0x72 0 256k", "aio_flush"]).quiet().await?;
-    let first = t.io(&img, ["read -P 0x71 0 256k"]).quiet().any_status().await?.status;
-    let second = t.io(&img, ["read -P 0x72 0 256k"]).quiet().any_status().await?.status;
-    t.log(format!("one of them: {}", (first == Some(0)) != (second == Some(0))));
+    t.section("onto each other: one of them wins, sector by sector");
+    let both = [
+        "aio_write -q -P 0x71 0 256k",
+        "aio_write -q -P 0x72 0 256k",
+        "aio_flush",
+    ];
+    t.io(&img, both).quiet().await?;
+    let flat = t.image("flat").format("raw").size(0).quiet().await?;
+    t.img(format!("convert -O raw {img} {flat}")).quiet().await?;
+    let bytes = t.peek_at(&flat, 0, 256 << 10)?;
+    let whole = |sector: &[u8]| {
+        matches!(sector.first(), Some(0x71 | 0x72)) && sector.iter().all(|b| *b == sector[0])
+    };
+    t.log(format!("nothing else: {}", bytes.chunks(512).all(whole)));
+    shadow.set(0, 256 * KIB, None);
+    t.matches(&img, &shadow).await?;
     t.check(&img).await?;
     t.sound(&img)
 }

@@ -31,8 +31,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let read = t.io(&img, ["read -P 1 0 64k", "read -P 7 64k 64k"]).options(["-r"]).quiet().any_status().await?;
         t.log(format!("read: {}", if read.status == Some(0) { "the data" } else { "an error" }));
         ensure!(std::fs::read(img.file())? == bad, "a reader changed the file");
-        let info = t.img(format!("info {img}")).quiet().any_status().await?.status;
-        t.log(format!("info: exit status {}", info.unwrap_or(-1)));
+        // QEMU 7.2 crashes in info without the keys: known-limits.md.
+        if path != "header.crypt_method" {
+            let info = t.img(format!("info {img}")).quiet().any_status().await?.status;
+            t.log(format!("info: exit status {}", info.unwrap_or(-1)));
+        }
         std::fs::write(img.file(), &good)?;
     }
     t.verify(&img, &[(1, 0, 64 * KIB), (7, 64 * KIB, 64 * KIB)]).await?;
