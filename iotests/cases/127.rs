@@ -9,7 +9,7 @@ use iotests::prelude::*;
 
 fn name(length: usize) -> String {
     let dots = "./".repeat((length - 5) / 2);
-    format!("{dots}{}", if length % 2 == 0 { "base.b" } else { "bas.b" })
+    format!("{dots}{}", if length.is_multiple_of(2) { "base.b" } else { "bas.b" })
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {

@@ -44,7 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("a snapshot keeps its data");
     t.img(format!("snapshot -c one {img}")).await?;
-    t.io(&img, ["discard 0 1M", "write -z -u 1M 1M", "write -z 2M 1M"]).quiet().await?;
+    t.io(&img, ["discard 0 2M", "write -z -u 2M 512k", "write -z 2560k 512k"]).quiet().await?;
     t.verify(&img, &[(0, 0, 3 * MIB), (4, 3 * MIB, MIB), (0, 4 * MIB, 4 * MIB)]).await?;
     t.sound(&img)?;
     t.img(format!("snapshot -a one {img}")).await?;

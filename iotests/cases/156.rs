@@ -8,7 +8,7 @@
 
 use iotests::prelude::*;
 
-const SIZE: u64 = 1 * GIB;
+const SIZE: u64 = GIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for target in ["header", "L1 table", "L2 table", "refcount table", "refcount block"] {

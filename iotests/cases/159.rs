@@ -11,7 +11,7 @@ use iotests::prelude::*;
 const SIZE: u64 = 2 * MIB;
 
 async fn make(t: &Test) -> Result<Image> {
-    let img = t.create(SIZE).quiet().await?;
+    let img = t.create(SIZE).without_imgopts().quiet().await?;
     t.io(&img, ["write -P 1 0 1M"]).quiet().await?;
     t.img(format!("snapshot -c one {img}")).quiet().await?;
     t.io(&img, ["write -P 2 512k 1M"]).quiet().await?;
