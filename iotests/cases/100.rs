@@ -1,7 +1,7 @@
 //! Images of every cluster size keep their data, report the size they were made
 //! with, and are laid out as the specification says.
 //!
-//! group: rw auto quick qcow2 create
+//! group: rw auto qcow2 create
 //! supported_fmt: qcow2
 
 use iotests::prelude::*;

@@ -1,7 +1,7 @@
 //! With subclusters, any sequence of writes, zeroes and discards over a backing
 //! file reads as it should, through snapshots and compressed clusters too.
 //!
-//! group: rw auto quick qcow2 backing snapshot
+//! group: rw auto qcow2 backing snapshot
 //! supported_fmt: qcow2
 //! needs: extended_l2
 

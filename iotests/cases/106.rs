@@ -1,7 +1,7 @@
 //! Images compressed with zlib and zstd hold the same data, say which they are,
 //! and convert into each other.
 //!
-//! group: rw auto quick qcow2 convert
+//! group: rw auto qcow2 convert
 //! supported_fmt: qcow2
 //! needs: zstd
 

@@ -1,7 +1,7 @@
 //! Many bitmaps, with the longest name and the finest granularity, are kept, and
 //! one name too long is refused.
 //!
-//! group: auto quick qcow2 bitmap
+//! group: auto qcow2 bitmap
 //! supported_fmt: qcow2
 //! needs: bitmaps
 

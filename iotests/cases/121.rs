@@ -1,7 +1,7 @@
 //! amend brings an image from any version and width of refcounts to any other, and
 //! its data and snapshots come along.
 //!
-//! group: rw auto quick qcow2 snapshot
+//! group: rw auto qcow2 snapshot
 //! supported_fmt: qcow2
 //! needs: qemu-img:amend
 

@@ -1,7 +1,7 @@
 //! Every preallocation mode makes an image that reads as zeroes and does not grow
 //! when it is written, as measure said, and as long as it is told.
 //!
-//! group: rw auto quick qcow2 create
+//! group: rw auto qcow2 create
 //! supported_fmt: qcow2
 //! supported_proto: file
 //! unsupported_imgopts: data_file

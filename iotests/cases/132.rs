@@ -1,7 +1,7 @@
 //! Refcount tables and L1 tables that have to grow, again and again, move without
 //! losing a count or a cluster.
 //!
-//! group: rw auto quick qcow2 resize snapshot
+//! group: rw auto qcow2 resize snapshot
 //! supported_fmt: qcow2
 //! needs: growing
 

@@ -1,7 +1,7 @@
 //! When writing metadata fails, at whatever step, the request fails, earlier data
 //! stay, and the image is left with leaks at worst.
 //!
-//! group: rw auto quick qcow2 blkdebug
+//! group: rw auto qcow2 blkdebug
 //! supported_fmt: qcow2
 //! supported_proto: file fuse
 //! unsupported_imgopts: data_file

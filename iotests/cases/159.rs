@@ -1,7 +1,7 @@
 //! A damaged snapshot table harms the snapshots it is about and not the disk, and
 //! repair takes away what cannot be, and keeps the rest.
 //!
-//! group: rw auto quick qcow2 damage repair snapshot
+//! group: rw auto qcow2 damage repair snapshot
 //! supported_fmt: qcow2
 //! supported_proto: file fuse
 //! unsupported_imgopts: data_file refcount_bits=1 refcount_bits=2

@@ -1,7 +1,7 @@
 //! A damaged bitmap directory is found by check and never written through, and
 //! costs bitmaps at most once the image is told to forget them.
 //!
-//! group: rw auto quick qcow2 damage repair bitmap
+//! group: rw auto qcow2 damage repair bitmap
 //! supported_fmt: qcow2
 //! supported_proto: file fuse
 //! needs: bitmaps

@@ -1,7 +1,7 @@
 //! Repair that is itself stopped by an error says so, loses no data, and finishes
 //! when it is tried again.
 //!
-//! group: rw auto quick qcow2 damage repair blkdebug
+//! group: rw auto qcow2 damage repair blkdebug
 //! supported_fmt: qcow2
 //! supported_proto: file fuse
 //! unsupported_imgopts: data_file
