@@ -4,6 +4,8 @@
 SPEED ?= quick
 # More options for ./check, such as ARGS='-j 4 --html report'.
 ARGS ?=
+# More programs for 'make deps' to install.
+WITH ?=
 # How long 'make fuzz' runs, in seconds.
 DURATION ?= 60
 
@@ -11,6 +13,7 @@ DURATION ?= 60
 
 help:
 	@echo 'make deps                      install the packages the tests need'
+	@echo "                               (WITH='gdb gdbserver valgrind' adds these)"
 	@echo 'make check-block               qcow2 tests of group auto'
 	@echo 'make check-block SPEED=slow      and all other qcow2 tests, and raw'
 	@echo 'make check-block SPEED=thorough  and luks, nbd, parallels, qed, vdi, vhdx, vmdk, vpc'
@@ -21,7 +24,7 @@ help:
 	@echo 'make bench                     measure what the runner itself costs'
 
 deps:
-	@scripts/deps.sh
+	@scripts/deps.sh $(WITH)
 
 ifeq ($(SPEED),quick)
 check-block: runs = '-qcow2 -g auto'
@@ -59,4 +62,4 @@ fuzz: deps-there
 	cargo run --release --quiet -p image-fuzzer -- -d $(DURATION) $(ARGS)
 
 bench:
-	cargo bench -p check
+	cargo bench -p check --bench own_cost --bench dry_run

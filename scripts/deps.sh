@@ -3,6 +3,9 @@
 # are missing, then asks apt-get for them (through sudo where not root). What
 # cannot be installed gets one line, and whatever can run without it, runs.
 #
+# Arguments are more programs to install, each from the package of its name:
+# gdb, gdbserver, valgrind.
+#
 # Exits with 0 when the image tools and a linker are there in the end.
 
 set -u
@@ -29,10 +32,15 @@ emulator_package() {
 
 emulator_program() {
     case $(uname -m) in
+        i?86) echo qemu-system-i386 ;;
+        arm*) echo qemu-system-arm ;;
         ppc64*) echo qemu-system-ppc64 ;;
         *) echo "qemu-system-$(uname -m)" ;;
     esac
 }
+
+# What every call of apt is given.
+apt_options=()
 
 # Runs apt-get, as root or through sudo, its chatter shown only when it fails.
 apt_get() {
@@ -42,7 +50,7 @@ apt_get() {
         sudo=(sudo)
     fi
     log=$(mktemp) || return 1
-    if "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1; then
+    if "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" -q -y "$@" >"$log" 2>&1; then
         rm -f "$log"
         return 0
     fi
@@ -83,6 +91,40 @@ need() {
     missing+=("$2")
 }
 
+# Whether apt knows the emulator in the version of the image tools.
+offered() {
+    apt-cache "${apt_options[@]}" madison "$package" 2>/dev/null | grep -qF " $version "
+}
+
+# Makes apt see suite $2 for this run, from where suite $1 comes from: image tools
+# may come from a suite that is not enabled any more. The machine's own lists of
+# sources and packages stay as they are.
+enable_for_now() {
+    local uri key own
+    own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null)
+    uri=$(sed -nE "s|^deb +(\[[^]]*\] +)?([a-z]+://[^ ]*) +$1 .*|\2|p" <<<"$own" | head -n 1)
+    if [ -z "$uri" ]; then
+        # Paragraphs of key: value lines; the one with this suite.
+        own=$(awk -v RS= -v suite="$1" '
+            /(^|\n)Suites:/ { s = $0; sub(/(.*\n)?Suites:/, " ", s); sub(/\n.*/, "", s);
+                              if (index(s " ", " " suite " ")) { print; exit } }' \
+            /etc/apt/sources.list.d/*.sources 2>/dev/null)
+        uri=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' <<<"$own")
+    fi
+    [ -n "$uri" ] || return
+    key=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -e "$key" ] || return
+    private=$(mktemp -d) || return
+    trap 'rm -rf "$private"' EXIT
+    chmod 755 "$private"
+    mkdir -p "$private/sources" "$private/lists/partial"
+    cp /etc/apt/sources.list.d/* "$private/sources/" 2>/dev/null
+    printf 'deb [signed-by=%s] %s %s main\n' "$key" "$uri" "$2" >"$private/sources/for-now.list"
+    note "the image tools come from $2, which is not enabled here; using it for the emulator alone"
+    apt_options=(-o "Dir::Etc::SourceParts=$private/sources" -o "Dir::State::Lists=$private/lists")
+    apt_get update || note "the package lists of $2 cannot be fetched"
+}
+
 # The emulator must be of the version of the image tools: both come from the same
 # source package, and tests compare what they say.
 install_emulator() {
@@ -98,22 +140,18 @@ install_emulator() {
         fi
         return
     fi
-    offered() { apt-cache madison "$package" 2>/dev/null | grep -qF " $version "; }
     offered || fetch_lists
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME-}")
     case $version in
-        *bpo*) suite=(-t "$codename-backports") ;;
+        *bpo*)
+            suite=(-t "$codename-backports")
+            offered || enable_for_now "$codename" "$codename-backports"
+            ;;
     esac
     if ! offered; then
-        if [ "${#suite[@]}" != 0 ]; then
-            note "$package $version is not to be had: the image tools come from" \
-                 "$codename-backports, which is not enabled here;" \
-                 "tests that need a machine are not run"
-        else
-            note "$package $version, as the image tools have it, is not to be had;" \
-                 "tests that need a machine are not run"
-        fi
+        note "$package $version, as the image tools have it, is not to be had;" \
+             "tests that need a machine are not run"
         return
     fi
     note "installing $package, version $version"
@@ -130,6 +168,9 @@ main() {
         need "${entry%%:*}" "${entry#*:}"
     done
     need fusermount3 fuse3
+    for entry; do
+        need "$entry" "$entry"
+    done
 
     if ! have apt-get; then
         for entry in "${missing[@]}"; do
@@ -159,4 +200,4 @@ main() {
     fi
 }
 
-main
+main "$@"

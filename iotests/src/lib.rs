@@ -2,7 +2,7 @@
 //!
 //! A test is a file `cases/NNN.rs`: a header (see the `testdecl` crate) and
 //!
-//! ```ignore
+//! ```text
 //! use iotests::prelude::*;
 //!
 //! pub(crate) async fn run(t: &Test) -> Result<()> {

@@ -36,6 +36,24 @@ pub(crate) const FIXED_FILE_FORMATS: [&str; 3] = ["raw", "luks", "qcow2"];
 pub(crate) struct Servers {
     nbd: Vec<Server>,
     fuse: Option<Daemon>,
+    /// Files that a FUSE export is shown as.
+    mounts: Vec<PathBuf>,
+}
+
+impl Drop for Servers {
+    /// Where the test ended by a panic its daemon is ended the hard way, and
+    /// leaves mounts that nothing serves.
+    fn drop(&mut self) {
+        drop(self.fuse.take());
+        for mount in self.mounts.drain(..) {
+            let _ = std::process::Command::new("fusermount3")
+                .args(["-u", "-z", "-q"])
+                .arg(mount)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
 }
 
 /// A `qemu-nbd` and what it serves.
@@ -87,13 +105,17 @@ impl Test {
 
 impl Servers {
     /// Ends all servers; each has to end well.
-    pub(crate) async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(mut self) -> Result<()> {
         let mut result = Ok(());
-        for server in self.nbd {
+        for server in self.nbd.drain(..) {
             result = result.and(server.end().await);
         }
-        if let Some(daemon) = self.fuse {
-            result = result.and(daemon.quit_quietly().await);
+        if let Some(daemon) = self.fuse.take() {
+            let ended = daemon.quit_quietly().await;
+            if ended.is_ok() {
+                self.mounts.clear();
+            }
+            result = result.and(ended);
         }
         result
     }
@@ -245,7 +267,9 @@ impl Ctx {
             "writable": true, "growable": true,
         });
         daemon.run("block-export-add", export).await?;
-        self.servers.borrow_mut().fuse = Some(daemon);
+        let mut servers = self.servers.borrow_mut();
+        servers.fuse = Some(daemon);
+        servers.mounts.push(entry.local.clone());
         Ok(())
     }
 

@@ -1,8 +1,9 @@
-//! Every option as one item: its words, what it says of itself, what it does.
+//! Every option there is: its words, what it says of itself, what it does.
 
 use std::path::PathBuf;
 
-use super::low::{Action, Color, LowArgs};
+use super::flag::{Flag, Section};
+use super::low::{Action, Color};
 use super::values::{list, list_of, number, one_of, shard, size};
 
 /// Formats with a single-dash word, in the order of the help.
@@ -28,144 +29,6 @@ pub const PROTOCOLS: [&str; 6] = ["file", "rbd", "nbd", "ssh", "nfs", "fuse"];
 
 /// Cache modes QEMU knows.
 pub const CACHES: [&str; 5] = ["none", "writeback", "writethrough", "directsync", "unsafe"];
-
-/// Whether an option takes a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
-    /// None.
-    Nothing,
-    /// One, named so in the help: `--opt V`, `--opt=V`, `-oV`.
-    Value(&'static str),
-    /// One if it is joined with `=`.
-    Maybe(&'static str),
-}
-
-/// Where an option stands in the help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Section {
-    /// What is done.
-    General,
-    /// What tests are run on.
-    Environment,
-    /// The image format.
-    Format,
-    /// The image protocol.
-    Protocol,
-    /// Which tests are run.
-    Select,
-    /// How tests are run.
-    Run,
-    /// References.
-    Goldens,
-    /// What is told, and where.
-    Results,
-    /// Everything that runs no test.
-    Other,
-}
-
-/// Sections in the order of the help, each with its heading.
-pub const SECTIONS: [(Section, &str); 9] = [
-    (Section::General, "General"),
-    (Section::Environment, "What tests run on"),
-    (Section::Format, "Image format (at most one; default raw)"),
-    (
-        Section::Protocol,
-        "Image protocol (at most one; default file)",
-    ),
-    (Section::Select, "Selecting tests"),
-    (Section::Run, "Running tests"),
-    (Section::Goldens, "References"),
-    (Section::Results, "Results"),
-    (Section::Other, "In place of running tests"),
-];
-
-/// What an option does to the arguments; the text is its value, empty for none.
-pub(super) type Effect = fn(&mut LowArgs, Option<&str>) -> Result<(), String>;
-
-/// An option.
-pub struct Flag {
-    /// Its words, dashes included, shortest first.
-    pub words: &'static [&'static str],
-    /// Whether it takes a value.
-    pub takes: Takes,
-    /// Where it stands in the help.
-    pub section: Section,
-    /// Whether QEMU's runner has it: abbreviations that were unambiguous there
-    /// stay so here.
-    pub classic: bool,
-    /// At most one of the options with the same name here may be given.
-    pub exclusive: Option<&'static str>,
-    /// What it does, in a line.
-    pub short: &'static str,
-    /// More of it, for `--help`; may be empty.
-    pub long: &'static str,
-    pub(super) effect: Effect,
-}
-
-impl Flag {
-    /// How errors name it: `-n/--dry-run`.
-    #[must_use]
-    pub fn title(&self) -> String {
-        self.words.join("/")
-    }
-
-    const fn switch(
-        words: &'static [&'static str],
-        section: Section,
-        short: &'static str,
-        effect: Effect,
-    ) -> Self {
-        Self {
-            words,
-            takes: Takes::Nothing,
-            section,
-            classic: false,
-            exclusive: None,
-            short,
-            long: "",
-            effect,
-        }
-    }
-
-    const fn value(
-        words: &'static [&'static str],
-        metavar: &'static str,
-        section: Section,
-        short: &'static str,
-        effect: Effect,
-    ) -> Self {
-        let mut flag = Self::switch(words, section, short, effect);
-        flag.takes = Takes::Value(metavar);
-        flag
-    }
-
-    const fn maybe(
-        words: &'static [&'static str],
-        metavar: &'static str,
-        section: Section,
-        short: &'static str,
-        effect: Effect,
-    ) -> Self {
-        let mut flag = Self::switch(words, section, short, effect);
-        flag.takes = Takes::Maybe(metavar);
-        flag
-    }
-
-    const fn classic(mut self) -> Self {
-        self.classic = true;
-        self
-    }
-
-    const fn exclusive(mut self, group: &'static str) -> Self {
-        self.exclusive = Some(group);
-        self
-    }
-
-    const fn long(mut self, long: &'static str) -> Self {
-        self.long = long;
-        self
-    }
-}
 
 /// A single-dash word that names a format.
 macro_rules! format_flag {
@@ -237,61 +100,204 @@ use Section::{Environment, General, Goldens, Other, Results, Run, Select};
 
 /// Every option there is.
 pub static FLAGS: &[Flag] = &[
-    Flag::switch(&["-h"], General, "show a short help", acts!(_v => Action::Help { long: false })).classic(),
-    Flag::switch(&["--help"], General, "show this help, all of it", acts!(_v => Action::Help { long: true })).classic(),
-    Flag::switch(&["--version"], General, "show the version", acts!(_v => Action::Version)),
-    Flag::switch(&["-n", "--dry-run"], General, "print the names of the selected tests, run nothing", sets!(dry_run))
-        .classic()
-        .long("One name a line; no programs are needed. With a format given, tests that say they cannot support it are left out."),
-    Flag::value(&["-j"], "N", General, "run exactly N tests at once", reads!(jobs, v => Some(number(v, 1)?)))
-        .classic()
-        .long("Without it, as many tests run at once as keep the processors busy: more than there are processors while tests only wait, fewer when load or memory says so. Tests that must be alone (group serial, -gdb, --debugger) are."),
-    Flag::switch(&["-d"], General, "debug: pass -d on to the tests", sets!(debug)).classic(),
-    Flag::switch(&["-p"], General, "print QEMU's own output into the test's output", sets!(print))
-        .classic()
-        .long("Sets PRINT_QEMU=y for the tests."),
-    Flag::switch(&["-gdb"], General, "run QEMU under gdbserver, at $GDB_OPTIONS", sets!(gdb))
-        .classic()
-        .long("localhost:12345 where GDB_OPTIONS is unset or empty. Tests run one at a time, without a time-out."),
-    Flag::switch(&["-valgrind"], General, "run QEMU's programs under valgrind", sets!(valgrind))
-        .classic()
-        .long("Sets VALGRIND_QEMU=y for the tests; time-outs are longer."),
-    Flag::switch(&["-misalign"], General, "misalign memory allocations (qemu-io --misalign)", sets!(misalign)).classic(),
-    Flag::value(&["--color"], "on|off|auto", General, "colours; auto: where stdout is a terminal", |a, v| {
-        let v = v.unwrap_or_default();
-        one_of(v, &["on", "off", "auto"])?;
-        a.color = match v {
-            "on" => Color::On,
-            "off" => Color::Off,
-            _ => Color::Auto,
-        };
-        Ok(())
-    })
+    Flag::switch(
+        &["-h"],
+        General,
+        "show a short help",
+        acts!(_v => Action::Help { long: false }),
+    )
     .classic(),
-    Flag::switch(&["-tap"], General, "write TAP version 13 to stdout", sets!(tap)).classic(),
-    Flag::value(&["--source-dir"], "DIR", General, "where the tests and their references are", reads!(source_dir, v => Some(PathBuf::from(v))))
-        .classic()
-        .long("Started through a symbolic link, as from a build tree: where the link points. Else the current directory, or, where that holds no tests, the directory of this program's own suite."),
-    Flag::value(&["--build-dir"], "DIR", General, "where the build is; programs are taken from two levels above", reads!(build_dir, v => Some(PathBuf::from(v))))
-        .classic()
-        .long("Started through a symbolic link: where the link stands. Else the current directory. Without programs there, those of the installed QEMU are found in PATH."),
-    Flag::switch(&["-nocache"], Environment, "use cache mode none (O_DIRECT)", reads!(cache, _v => Some("none".into())))
-        .classic()
-        .exclusive("cache"),
-    Flag::value(&["-c"], "MODE", Environment, "use this cache mode; default writeback", reads!(cache, v => Some(v.into())))
-        .classic()
-        .exclusive("cache"),
-    Flag::value(&["-i"], "MODE", Environment, "use this aio mode; default threads", reads!(aio, v => Some(v.into()))).classic(),
-    Flag::value(&["-o"], "OPTS", Environment, "create images with these options (IMGOPTS)", reads!(options, v => Some(v.into())))
-        .classic()
-        .long("In a QEMU tree Python tests ignore them."),
-    Flag::value(&["--formats"], "F1,F2,...", Environment, "run with each of these formats, as one run", reads!(formats, v => list_of(v, &FORMATS)?))
-        .exclusive("format")
-        .long("With --protocols and --caches every combination is run, in one pool with one summary."),
-    Flag::value(&["--protocols"], "P1,P2,...", Environment, "run with each of these protocols, as one run", reads!(protocols, v => list_of(v, &PROTOCOLS)?))
-        .exclusive("protocol"),
-    Flag::value(&["--caches"], "C1,C2,...", Environment, "run with each of these cache modes, as one run", reads!(caches, v => list_of(v, &CACHES)?))
-        .exclusive("cache"),
+    Flag::switch(
+        &["--help"],
+        General,
+        "show this help, all of it",
+        acts!(_v => Action::Help { long: true }),
+    )
+    .classic(),
+    Flag::switch(
+        &["--version"],
+        General,
+        "show the version",
+        acts!(_v => Action::Version),
+    ),
+    Flag::switch(
+        &["-n", "--dry-run"],
+        General,
+        "print the names of the selected tests, run nothing",
+        sets!(dry_run),
+    )
+    .classic()
+    .long(
+        "One name a line; no programs are needed. With a format given, \
+             tests that say they cannot support it are left out.",
+    ),
+    Flag::value(
+        &["-j"],
+        "N",
+        General,
+        "run exactly N tests at once",
+        reads!(jobs, v => Some(number(v, 1)?)),
+    )
+    .classic()
+    .long(
+        "Without it, as many tests run at once as keep the processors \
+             busy: more than there are processors while tests only wait, \
+             fewer when load or memory says so. Tests that must be alone \
+             (group serial, -gdb, --debugger) are.",
+    ),
+    Flag::switch(
+        &["-d"],
+        General,
+        "debug: pass -d on to the tests",
+        sets!(debug),
+    )
+    .classic(),
+    Flag::switch(
+        &["-p"],
+        General,
+        "print QEMU's own output into the test's output",
+        sets!(print),
+    )
+    .classic()
+    .long("Sets PRINT_QEMU=y for the tests."),
+    Flag::switch(
+        &["-gdb"],
+        General,
+        "run QEMU under gdbserver, at $GDB_OPTIONS",
+        sets!(gdb),
+    )
+    .classic()
+    .long(
+        "localhost:12345 where GDB_OPTIONS is unset or empty. Tests \
+             run one at a time, without a time-out.",
+    ),
+    Flag::switch(
+        &["-valgrind"],
+        General,
+        "run QEMU's programs under valgrind",
+        sets!(valgrind),
+    )
+    .classic()
+    .long("Sets VALGRIND_QEMU=y for the tests; time-outs are longer."),
+    Flag::switch(
+        &["-misalign"],
+        General,
+        "misalign memory allocations (qemu-io --misalign)",
+        sets!(misalign),
+    )
+    .classic(),
+    Flag::value(
+        &["--color"],
+        "on|off|auto",
+        General,
+        "colours; auto: where stdout is a terminal",
+        |a, v| {
+            let v = v.unwrap_or_default();
+            one_of(v, &["on", "off", "auto"])?;
+            a.color = match v {
+                "on" => Color::On,
+                "off" => Color::Off,
+                _ => Color::Auto,
+            };
+            Ok(())
+        },
+    )
+    .classic(),
+    Flag::switch(
+        &["-tap"],
+        General,
+        "write TAP version 13 to stdout",
+        sets!(tap),
+    )
+    .classic(),
+    Flag::value(
+        &["--source-dir"],
+        "DIR",
+        General,
+        "where the tests and their references are",
+        reads!(source_dir, v => Some(PathBuf::from(v))),
+    )
+    .classic()
+    .long(
+        "Started through a symbolic link, as from a build tree: where \
+             the link points. Else the current directory, or, where that \
+             holds no tests, the directory of this program's own suite.",
+    ),
+    Flag::value(
+        &["--build-dir"],
+        "DIR",
+        General,
+        "where the build is; programs are taken from two levels above",
+        reads!(build_dir, v => Some(PathBuf::from(v))),
+    )
+    .classic()
+    .long(
+        "Started through a symbolic link: where the link stands. Else \
+             the current directory. Without programs there, those of the \
+             installed QEMU are found in PATH.",
+    ),
+    Flag::switch(
+        &["-nocache"],
+        Environment,
+        "use cache mode none (O_DIRECT)",
+        reads!(cache, _v => Some("none".into())),
+    )
+    .classic()
+    .exclusive("cache"),
+    Flag::value(
+        &["-c"],
+        "MODE",
+        Environment,
+        "use this cache mode; default writeback",
+        reads!(cache, v => Some(v.into())),
+    )
+    .classic()
+    .exclusive("cache"),
+    Flag::value(
+        &["-i"],
+        "MODE",
+        Environment,
+        "use this aio mode; default threads",
+        reads!(aio, v => Some(v.into())),
+    )
+    .classic(),
+    Flag::value(
+        &["-o"],
+        "OPTS",
+        Environment,
+        "create images with these options (IMGOPTS)",
+        reads!(options, v => Some(v.into())),
+    )
+    .classic()
+    .long("In a QEMU tree Python tests ignore them."),
+    Flag::value(
+        &["--formats"],
+        "F1,F2,...",
+        Environment,
+        "run with each of these formats, as one run",
+        reads!(formats, v => list_of(v, &FORMATS)?),
+    )
+    .exclusive("format")
+    .long(
+        "With --protocols and --caches every combination is run, in \
+             one pool with one summary.",
+    ),
+    Flag::value(
+        &["--protocols"],
+        "P1,P2,...",
+        Environment,
+        "run with each of these protocols, as one run",
+        reads!(protocols, v => list_of(v, &PROTOCOLS)?),
+    )
+    .exclusive("protocol"),
+    Flag::value(
+        &["--caches"],
+        "C1,C2,...",
+        Environment,
+        "run with each of these cache modes, as one run",
+        reads!(caches, v => list_of(v, &CACHES)?),
+    )
+    .exclusive("cache"),
     format_flag!("raw"),
     format_flag!("bochs"),
     format_flag!("cloop"),
@@ -312,69 +318,280 @@ pub static FLAGS: &[Flag] = &[
     protocol_flag!("ssh"),
     protocol_flag!("nfs"),
     protocol_flag!("fuse"),
-    Flag::value(&["-g", "--groups"], "G1,G2,...", Select, "include the tests of these groups", reads!(groups, v => list(v)))
-        .classic()
-        .long("Tests of group disabled are left out unless it is asked for here. Tests named as well are added, and never excluded."),
-    Flag::value(&["-x", "--exclude-groups"], "G1,G2,...", Select, "leave out the tests of these groups", reads!(exclude_groups, v => list(v))).classic(),
-    Flag::value(&["--start-from"], "TEST", Select, "drop every test before TEST in the sorted sequence", reads!(start_from, v => Some(v.into()))).classic(),
-    Flag::value(&["-X", "--exclude-file"], "FILE", Select, "do not run the tests that FILE lists; may be repeated", |a, v| {
-        a.exclude_files.push(PathBuf::from(v.unwrap_or_default()));
-        Ok(())
-    })
-    .long("A line: a test or a pattern (* ? [..]), then conditions if any (fmt=A,B proto=.. cache=.. host=.., all must hold, values are patterns), then '# reason', which is shown. Such tests count as not run. Example: 2?? fmt=luks,raw host=ci-* # too slow there"),
-    Flag::switch(&["--failed"], Select, "only what failed or was not reached in the last run", sets!(failed)).exclusive("last run"),
-    Flag::switch(&["--resume"], Select, "only what an interrupted run did not reach", sets!(resume)).exclusive("last run"),
-    Flag::value(&["--shard"], "I/N", Select, "only the I-th of N equal shares, I from 1", reads!(shard, v => Some(shard(v)?))),
-    Flag::maybe(&["--shuffle"], "SEED", Run, "run in random order", |a, v| {
-        a.shuffle = Some(v.map(|v| number(v, 0)).transpose()?);
-        Ok(())
-    })
+    Flag::value(
+        &["-g", "--groups"],
+        "G1,G2,...",
+        Select,
+        "include the tests of these groups",
+        reads!(groups, v => list(v)),
+    )
+    .classic()
+    .long(
+        "Tests of group disabled are left out unless it is asked for \
+             here. Tests named as well are added, and never excluded.",
+    ),
+    Flag::value(
+        &["-x", "--exclude-groups"],
+        "G1,G2,...",
+        Select,
+        "leave out the tests of these groups",
+        reads!(exclude_groups, v => list(v)),
+    )
+    .classic(),
+    Flag::value(
+        &["--start-from"],
+        "TEST",
+        Select,
+        "drop every test before TEST in the sorted sequence",
+        reads!(start_from, v => Some(v.into())),
+    )
+    .classic(),
+    Flag::value(
+        &["-X", "--exclude-file"],
+        "FILE",
+        Select,
+        "do not run the tests that FILE lists; may be repeated",
+        |a, v| {
+            a.exclude_files.push(PathBuf::from(v.unwrap_or_default()));
+            Ok(())
+        },
+    )
+    .long(
+        "A line: a test or a pattern (* ? [..]), then conditions if \
+             any (fmt=A,B proto=.. cache=.. host=.., all must hold, values \
+             are patterns), then '# reason', which is shown. Such tests \
+             count as not run. Example: 2?? fmt=luks,raw host=ci-* # too \
+             slow there",
+    ),
+    Flag::switch(
+        &["--failed"],
+        Select,
+        "only what failed or was not reached in the last run",
+        sets!(failed),
+    )
+    .exclusive("last run"),
+    Flag::switch(
+        &["--resume"],
+        Select,
+        "only what an interrupted run did not reach",
+        sets!(resume),
+    )
+    .exclusive("last run"),
+    Flag::value(
+        &["--shard"],
+        "I/N",
+        Select,
+        "only the I-th of N equal shares, I from 1",
+        reads!(shard, v => Some(shard(v)?)),
+    ),
+    Flag::maybe(
+        &["--shuffle"],
+        "SEED",
+        Run,
+        "run in random order",
+        |a, v| {
+            a.shuffle = Some(v.map(|v| number(v, 0)).transpose()?);
+            Ok(())
+        },
+    )
     .long("The seed is shown; given again, it gives the same order."),
-    Flag::value(&["--repeat"], "N", Run, "run every test N times", reads!(repeat, v => Some(number(v, 1)?))),
-    Flag::switch(&["--until-fail"], Run, "run again and again until a test fails (at most --repeat times)", sets!(until_fail)),
-    Flag::switch(&["--fail-fast"], Run, "start no more tests after the first failure", sets!(fail_fast)),
-    Flag::value(&["--rerun-failed"], "N", Run, "try a failed test up to N times more", reads!(rerun_failed, v => number(v, 1)?))
-        .long("A test that fails and then passes is flaky: not passed, and the exit status is 1."),
-    Flag::value(&["--timeout"], "SECONDS", Run, "end a test that runs for longer; default 600, 0 for never", reads!(timeout, v => Some(number(v, 0)?)))
-        .long("A test may declare its own. The stacks of all its processes are written to its log first, where gdb or eu-stack is installed. Lifted under gdb, longer under valgrind."),
-    Flag::switch(&["--keep"], Run, "keep the scratch files of tests that pass", sets!(keep)),
-    Flag::value(&["--output-limit"], "SIZE", Run, "end a test that writes more; default 64M, 0 for no limit", reads!(output_limit, v => Some(size(v)?))),
-    Flag::value(&["--scratch-limit"], "SIZE", Run, "end a test whose scratch files take more; default 32G, 0 for no limit", reads!(scratch_limit, v => Some(size(v)?)))
-        .long("Counted is the space taken on disk, not the length of the files."),
-    Flag::value(&["--left-behind"], "fail|warn", Run, "what processes or mounts that a test leaves behind do to it", |a, v| {
-        let v = v.unwrap_or_default();
-        one_of(v, &["fail", "warn"])?;
-        a.left_behind_fails = Some(v == "fail");
-        Ok(())
-    })
-    .long("They are ended and named either way. Default: fail; in a QEMU tree warn, so that verdicts are those of QEMU's runner."),
-    Flag::value(&["--debugger"], "gdb", Run, "run one test under 'gdb --args'", |a, v| {
-        let v = v.unwrap_or_default();
-        one_of(v, &["gdb"])?;
-        a.debugger = Some(v.into());
-        Ok(())
-    })
-    .long("Exactly one test, with the terminal handed through and no time-out."),
-    Flag::maybe(&["--bless"], "VARIANT", Goldens, "write what the tests print as their references", |a, v| {
-        if let Some(variant) = v {
-            one_of(variant, &[&["plain", "nocache", "machine"], &FORMATS[..]].concat())?;
-        }
-        a.bless = Some(v.map(str::to_owned));
-        Ok(())
-    })
-    .long("Also for a test that has none. Into the variant that applies, or into VARIANT: plain, nocache, machine, or a format. Not where CI is set."),
-    Flag::switch(&["--review"], Goldens, "go through the differences of the last run: accept, reject, skip, show", acts!(_v => Action::Review)),
-    Flag::switch(&["--unused-goldens"], Goldens, "list references that no test can reach, or that equal the plain one", acts!(_v => Action::UnusedGoldens)),
-    Flag::value(&["--junit"], "FILE", Results, "write the results as JUnit XML", reads!(junit, v => Some(PathBuf::from(v)))),
-    Flag::value(&["--json"], "FILE", Results, "write the events as JSON, a line each", reads!(json, v => Some(PathBuf::from(v)))),
-    Flag::value(&["--html"], "DIR", Results, "write the results as a page, DIR/index.html", reads!(html, v => Some(PathBuf::from(v)))),
-    Flag::switch(&["--history"], Results, "show how tests did in the past: all, or those named", acts!(_v => Action::History)),
-    Flag::switch(&["--list-groups"], Other, "list the groups and what each means", acts!(_v => Action::ListGroups)),
-    Flag::value(&["--new"], "'WHAT IT TESTS'", Other, "write the skeleton of a new test and print its path", acts!(v => Action::New(v.into())))
-        .long("The number is the first free one, or the first free one from --start-from NNN on; -g names its groups."),
-    Flag::value(&["--install-into"], "QEMU_TREE", Other, "take the place of that tree's tests/qemu-iotests/check", acts!(v => Action::InstallInto(v.into())))
-        .long("A small stub that starts this program; the original is kept beside it as check.orig."),
-    Flag::value(&["--remove-from"], "QEMU_TREE", Other, "put that tree's own tests/qemu-iotests/check back", acts!(v => Action::RemoveFrom(v.into()))),
+    Flag::value(
+        &["--repeat"],
+        "N",
+        Run,
+        "run every test N times",
+        reads!(repeat, v => Some(number(v, 1)?)),
+    ),
+    Flag::switch(
+        &["--until-fail"],
+        Run,
+        "run again and again until a test fails (at most --repeat \
+             times)",
+        sets!(until_fail),
+    ),
+    Flag::switch(
+        &["--fail-fast"],
+        Run,
+        "start no more tests after the first failure",
+        sets!(fail_fast),
+    ),
+    Flag::value(
+        &["--rerun-failed"],
+        "N",
+        Run,
+        "try a failed test up to N times more",
+        reads!(rerun_failed, v => number(v, 1)?),
+    )
+    .long(
+        "A test that fails and then passes is flaky: not passed, and \
+             the exit status is 1.",
+    ),
+    Flag::value(
+        &["--timeout"],
+        "SECONDS",
+        Run,
+        "end a test that runs for longer; default 600, 0 for never",
+        reads!(timeout, v => Some(number(v, 0)?)),
+    )
+    .long(
+        "A test may declare its own. The stacks of all its processes \
+             are written to its log first, where gdb or eu-stack is \
+             installed. Lifted under gdb, longer under valgrind.",
+    ),
+    Flag::switch(
+        &["--keep"],
+        Run,
+        "keep the scratch files of tests that pass",
+        sets!(keep),
+    ),
+    Flag::value(
+        &["--output-limit"],
+        "SIZE",
+        Run,
+        "end a test that writes more; default 64M, 0 for no limit",
+        reads!(output_limit, v => Some(size(v)?)),
+    ),
+    Flag::value(
+        &["--scratch-limit"],
+        "SIZE",
+        Run,
+        "end a test whose scratch files take more; default 16G, 0 for \
+             no limit",
+        reads!(scratch_limit, v => Some(size(v)?)),
+    )
+    .long(
+        "Counted is the space taken on disk, not the length of the \
+             files.",
+    ),
+    Flag::value(
+        &["--left-behind"],
+        "fail|warn",
+        Run,
+        "what processes or mounts that a test leaves behind do to it",
+        |a, v| {
+            let v = v.unwrap_or_default();
+            one_of(v, &["fail", "warn"])?;
+            a.left_behind_fails = Some(v == "fail");
+            Ok(())
+        },
+    )
+    .long(
+        "They are ended and named either way. Default: fail; in a QEMU \
+             tree warn, so that verdicts are those of QEMU's runner.",
+    ),
+    Flag::value(
+        &["--debugger"],
+        "gdb",
+        Run,
+        "run one test under 'gdb --args'",
+        |a, v| {
+            let v = v.unwrap_or_default();
+            one_of(v, &["gdb"])?;
+            a.debugger = Some(v.into());
+            Ok(())
+        },
+    )
+    .long(
+        "Exactly one test, with the terminal handed through and no \
+             time-out.",
+    ),
+    Flag::maybe(
+        &["--bless"],
+        "VARIANT",
+        Goldens,
+        "write what the tests print as their references",
+        |a, v| {
+            if let Some(variant) = v {
+                one_of(
+                    variant,
+                    &[&["plain", "nocache", "machine"], &FORMATS[..]].concat(),
+                )?;
+            }
+            a.bless = Some(v.map(str::to_owned));
+            Ok(())
+        },
+    )
+    .long(
+        "Also for a test that has none. Into the variant that applies, \
+             or into VARIANT: plain, nocache, machine, or a format. Not \
+             where CI is set.",
+    ),
+    Flag::switch(
+        &["--review"],
+        Goldens,
+        "go through the differences of the last run: accept, reject, \
+             skip, show",
+        acts!(_v => Action::Review),
+    ),
+    Flag::switch(
+        &["--unused-goldens"],
+        Goldens,
+        "list references that no test can reach, or that equal the \
+             plain one",
+        acts!(_v => Action::UnusedGoldens),
+    ),
+    Flag::value(
+        &["--junit"],
+        "FILE",
+        Results,
+        "write the results as JUnit XML",
+        reads!(junit, v => Some(PathBuf::from(v))),
+    ),
+    Flag::value(
+        &["--json"],
+        "FILE",
+        Results,
+        "write the events as JSON, a line each",
+        reads!(json, v => Some(PathBuf::from(v))),
+    ),
+    Flag::value(
+        &["--html"],
+        "DIR",
+        Results,
+        "write the results as a page, DIR/index.html",
+        reads!(html, v => Some(PathBuf::from(v))),
+    ),
+    Flag::switch(
+        &["--history"],
+        Results,
+        "show how tests did in the past: all, or those named",
+        acts!(_v => Action::History),
+    ),
+    Flag::switch(
+        &["--list-groups"],
+        Other,
+        "list the groups and what each means",
+        acts!(_v => Action::ListGroups),
+    ),
+    Flag::value(
+        &["--new"],
+        "'WHAT IT TESTS'",
+        Other,
+        "write the skeleton of a new test and print its path",
+        acts!(v => Action::New(v.into())),
+    )
+    .long(
+        "The number is the first free one, or the first free one from \
+             --start-from NNN on; -g names its groups.",
+    ),
+    Flag::value(
+        &["--install-into"],
+        "QEMU_TREE",
+        Other,
+        "take the place of that tree's tests/qemu-iotests/check",
+        acts!(v => Action::InstallInto(v.into())),
+    )
+    .long(
+        "A small stub that starts this program; the original is kept \
+             beside it as check.orig.",
+    ),
+    Flag::value(
+        &["--remove-from"],
+        "QEMU_TREE",
+        Other,
+        "put that tree's own tests/qemu-iotests/check back",
+        acts!(v => Action::RemoveFrom(v.into())),
+    ),
 ];
 
 #[cfg(test)]
@@ -399,6 +616,27 @@ mod tests {
         };
         assert!(FORMATS.iter().all(|f| has(f, Section::Format)));
         assert!(PROTOCOLS.iter().all(|p| has(p, Section::Protocol)));
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_run() {
+        let settings = crate::run::Settings::new("t".into(), "s".into());
+        let timeout = settings.timeout.map_or(0, |t| t.as_secs());
+        for (option, default) in [
+            ("--timeout", format!("default {timeout},")),
+            (
+                "--output-limit",
+                format!("default {}M,", settings.output_limit >> 20),
+            ),
+            (
+                "--scratch-limit",
+                format!("default {}G,", settings.scratch_limit >> 30),
+            ),
+        ] {
+            let flag = FLAGS.iter().find(|f| f.words.contains(&option));
+            let said = flag.is_some_and(|f| f.short.contains(&default));
+            assert!(said, "{option}: {default}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::flags::{FLAGS, Flag, SECTIONS, Section, Takes};
+use super::flag::{Flag, SECTIONS, Section, Takes};
+use super::flags::FLAGS;
 
 /// How wide the pages are, in columns.
 const WIDTH: usize = 80;
@@ -47,6 +48,7 @@ files:
   groups/groups           the groups of this suite: 'NAME  meaning' lines
   group.local             adds tests to groups: 'TEST GROUP...' lines; lies in
                           groups/ or, in a QEMU tree, beside the tests
+  TEST_DIR-history/       how tests did in earlier runs, beside TEST_DIR
   .last-elapsed-cache     how long tests took, in the current directory
 ";
 

@@ -3,6 +3,7 @@
 //! [`parse`] is pure: it knows words only. [`crate::plan`] holds what they say
 //! against the tree and the machine.
 
+mod flag;
 mod flags;
 mod help;
 mod low;
@@ -10,7 +11,8 @@ mod nearest;
 mod parse;
 mod values;
 
-pub use flags::{CACHES, FLAGS, FORMATS, Flag, PROTOCOLS, SECTIONS, Section, Takes};
+pub use flag::{Flag, SECTIONS, Section, Takes};
+pub use flags::{CACHES, FLAGS, FORMATS, PROTOCOLS};
 pub use help::help;
 pub use low::{Action, Color, LowArgs};
 pub use nearest::nearest;

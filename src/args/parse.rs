@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use super::flags::{FLAGS, Flag, Takes};
+use super::flag::{Flag, Takes};
+use super::flags::FLAGS;
 use super::low::LowArgs;
 use super::nearest::nearest;
 

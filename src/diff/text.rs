@@ -71,16 +71,42 @@ pub fn render(
         if left > 0 {
             push_line(&mut out, &paint.apply(PLACE, &place(hunk)));
         }
-        for line in &hunk.lines {
-            if left == 0 {
-                left_out += 1;
-            } else {
-                left -= 1;
+        for (run, most) in runs(hunk, left) {
+            let shown = run.len().min(most).min(left);
+            left -= shown;
+            left_out += run.len() - shown;
+            for line in &run[..shown] {
                 push_line(&mut out, &one_line(line, paint, bounds.line_bytes));
+            }
+            if shown > 0 && shown < run.len() && left > 0 {
+                let more = run.len() - shown;
+                push_line(&mut out, &format!("... {more} more lines like this"));
             }
         }
     }
     (out, left_out)
+}
+
+/// The lines of a hunk, those of one side together, each with how many of them to
+/// show where `left` lines have room: removed lines leave half of the room to the
+/// added ones that follow, since one side alone says little.
+fn runs(hunk: &Hunk, left: usize) -> Vec<(&[Line], usize)> {
+    let runs: Vec<&[Line]> = hunk.lines.chunk_by(|a, b| a.side == b.side).collect();
+    let mut all = Vec::with_capacity(runs.len());
+    let mut before = 0;
+    for (n, run) in runs.iter().enumerate() {
+        let room = left.saturating_sub(before);
+        let next = runs.get(n + 1).filter(|next| next[0].side == Side::Added);
+        let most = match next {
+            Some(next) if run[0].side == Side::Removed => {
+                (room / 2).max(room.saturating_sub(next.len()))
+            }
+            _ => room,
+        };
+        before += run.len().min(most);
+        all.push((*run, most));
+    }
+    all
 }
 
 fn push_line(out: &mut String, line: &str) {
@@ -209,6 +235,28 @@ mod tests {
         let (text, left_out) = plain(b"abcdefgh\nb\nc\n", b"", &bounds);
         assert!(text.contains("-abcd… (4 bytes more)\n-b\n"), "{text}");
         assert_eq!(left_out, 1);
+    }
+
+    #[test]
+    fn where_room_is_short_both_sides_are_shown() {
+        let bounds = Bounds {
+            lines: 4,
+            line_bytes: 100,
+        };
+        let (text, left_out) = plain(b"a\nb\nc\nd\ne\n", b"1\n2\n3\n4\n5\n", &bounds);
+        let shown: Vec<&str> = text.lines().skip(3).collect();
+        assert_eq!(
+            shown,
+            ["-a", "-b", "... 3 more lines like this", "+1", "+2"]
+        );
+        assert_eq!(left_out, 6);
+        let (text, left_out) = plain(b"a\nb\nc\nd\ne\n", b"1\n", &bounds);
+        let shown: Vec<&str> = text.lines().skip(3).collect();
+        assert_eq!(
+            shown,
+            ["-a", "-b", "-c", "... 2 more lines like this", "+1"]
+        );
+        assert_eq!(left_out, 2);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{Kind, parse_combo};
 use crate::report::words;
 
 /// One remembered result.
-struct Result1 {
+struct Remembered {
     kind: Kind,
     secs: f64,
     at: u64,
@@ -20,7 +20,7 @@ struct Result1 {
 }
 
 /// Results by test and combination, oldest first.
-type Results = BTreeMap<(String, String), VecDeque<Result1>>;
+type Results = BTreeMap<(String, String), VecDeque<Remembered>>;
 
 /// One remembered run.
 struct Run {
@@ -88,7 +88,7 @@ fn take(record: Record, only: Option<&str>, results: &mut Results, runs: &mut Ve
                 return;
             }
             let ring = results.entry((test, combo)).or_default();
-            ring.push_back(Result1 {
+            ring.push_back(Remembered {
                 kind: verdict,
                 secs,
                 at,
@@ -165,7 +165,8 @@ fn title(key: &(String, String)) -> String {
 }
 
 fn failing(results: &Results) -> Vec<String> {
-    let last_failed = |ring: &VecDeque<Result1>| ring.back().is_some_and(|r| r.kind == Kind::Fail);
+    let last_failed =
+        |ring: &VecDeque<Remembered>| ring.back().is_some_and(|r| r.kind == Kind::Fail);
     let failing = results.iter().filter(|(_, ring)| last_failed(ring));
     failing
         .map(|(key, ring)| {
@@ -177,7 +178,7 @@ fn failing(results: &Results) -> Vec<String> {
 
 /// How often a test changed between passing and failing; a flaky run is a change
 /// of its own.
-fn turns(ring: &VecDeque<Result1>) -> usize {
+fn turns(ring: &VecDeque<Remembered>) -> usize {
     let ran: Vec<Kind> = ring
         .iter()
         .map(|r| r.kind)
@@ -200,7 +201,7 @@ fn flaky(results: &Results) -> Vec<String> {
         .filter(|(turns, ..)| *turns > 0)
         .collect();
     found.sort_by_key(|(turns, ..)| std::cmp::Reverse(*turns));
-    let line = |(_, key, ring): &(usize, &(String, String), &VecDeque<Result1>)| {
+    let line = |(_, key, ring): &(usize, &(String, String), &VecDeque<Remembered>)| {
         let ran = ring
             .iter()
             .filter(|r| matches!(r.kind, Kind::Pass | Kind::Fail | Kind::Flaky));
@@ -216,7 +217,7 @@ fn flaky(results: &Results) -> Vec<String> {
 }
 
 /// Seconds of the passes, oldest first.
-fn passes(ring: &VecDeque<Result1>) -> Vec<f64> {
+fn passes(ring: &VecDeque<Remembered>) -> Vec<f64> {
     let passed = ring.iter().filter(|r| r.kind == Kind::Pass);
     passed.map(|r| r.secs).collect()
 }
@@ -234,7 +235,7 @@ fn slowest(results: &Results) -> Vec<String> {
         .collect();
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
     all.truncate(LISTED);
-    let line = |(secs, key, ring): &(f64, &(String, String), &VecDeque<Result1>)| {
+    let line = |(secs, key, ring): &(f64, &(String, String), &VecDeque<Remembered>)| {
         format!(
             "{} {:>8}  {}",
             title(key),
@@ -316,8 +317,8 @@ fn secs_text(secs: f64) -> String {
     }
 }
 
-fn marks(ring: &VecDeque<Result1>) -> String {
-    let mark = |r: &Result1| match r.kind {
+fn marks(ring: &VecDeque<Remembered>) -> String {
+    let mark = |r: &Remembered| match r.kind {
         Kind::Pass => '.',
         Kind::Fail => 'F',
         Kind::NotRun => '-',

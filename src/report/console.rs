@@ -9,7 +9,7 @@ use anstyle::Style;
 
 use crate::diff::Paint;
 use crate::history::Kind;
-use crate::model::{Event, Exit, HeaderLine, Job, Verdict};
+use crate::model::{Event, Exit, Job, Verdict};
 
 use super::Sink;
 use super::shown::{Log, Shown};
@@ -101,35 +101,33 @@ impl<S: Screen> Console<S> {
         text
     }
 
-    fn started(&mut self, header: &[HeaderLine], tests: &[String], event: &Event) {
-        let widest = tests.iter().map(String::len).max().unwrap_or(6);
-        self.name_width = widest + 2;
-        if let Event::RunStarted {
-            combos,
-            shuffle,
+    /// Fits the columns to what is to come, and writes the header.
+    fn started(&mut self, event: &Event) {
+        let Event::RunStarted {
+            header,
             jobs,
+            combos,
+            tests,
+            shuffle,
             ..
         } = event
-        {
-            let once = (tests.len() * combos.len()).max(1);
-            if *jobs > once {
-                // Repetitions stand behind the name: `030#12`.
-                self.name_width += (jobs / once).to_string().len();
-            }
-            if combos.len() > 1 {
-                let widths = combos.iter().map(|c| words::combo(c).len());
-                self.combo_width = widths.max().unwrap_or(0);
-            }
-            let mut text = String::new();
-            for (name, value) in header {
-                let _ = writeln!(text, "{}", format!("{name:13} -- {value}").trim_end());
-            }
-            if let Some(seed) = shuffle {
-                let _ = writeln!(text, "{:13} -- --shuffle={seed}", "ORDER");
-            }
-            text.push('\n');
-            self.write(&text);
+        else {
+            return;
+        };
+        let widest = tests.iter().map(String::len).max().unwrap_or(6);
+        self.name_width = widest + 2;
+        let once = (tests.len() * combos.len()).max(1);
+        if *jobs > once {
+            // Repetitions stand behind the name: `030#12`.
+            self.name_width += (jobs / once).to_string().len();
         }
+        if combos.len() > 1 {
+            let widths = combos.iter().map(|c| words::combo(c).len());
+            self.combo_width = widths.max().unwrap_or(0);
+        }
+        let mut text = words::header(header, *shuffle, "");
+        text.push('\n');
+        self.write(&text);
     }
 
     fn finished(&mut self, shown: &Shown<'_>) {
@@ -253,7 +251,7 @@ impl<S: Screen> Sink for Console<S> {
         self.tally.event(event);
         self.screen.note(event, &self.tally);
         match event {
-            Event::RunStarted { header, tests, .. } => self.started(header, tests, event),
+            Event::RunStarted { .. } => self.started(event),
             Event::Started { .. } => {}
             Event::Slow { job, running } => self.slow(job, *running),
             Event::Finished(_) => {
@@ -285,5 +283,54 @@ impl<S: Screen> Sink for Console<S> {
         let trouble = self.trouble.take();
         let said = trouble.map(|e| format!("cannot write to standard output: {e}"));
         said.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Failure, Finished};
+    use crate::report::sample;
+
+    fn failed(dir: &std::path::Path, failure: Failure, output: &str) -> Finished {
+        let job = sample::job(0, "030", "qcow2");
+        let mut finished = sample::finished(job, Verdict::Fail(vec![failure]));
+        if let Some(outcome) = &mut finished.outcome {
+            outcome.output = dir.join("030.out.bad");
+            std::fs::write(&outcome.output, output).unwrap();
+        }
+        finished
+    }
+
+    #[test]
+    fn a_sanitizers_report_is_shown_and_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut f = failed(dir.path(), Failure::Sanitizer, "fine\n");
+        let log = dir.path().join("030.out.asan.7");
+        let report: String = (0..100).map(|n| format!("#{n} in qcow2_open\n")).collect();
+        std::fs::write(&log, report).unwrap();
+        let outcome = f.outcome.as_mut().unwrap();
+        outcome.sanitizer_logs = vec![log.clone()];
+        outcome.cores = vec![dir.path().join("030.core.7")];
+        let text = failure(&Shown::new(&f), Paint::Plain);
+        assert!(text.starts_with(&format!("sanitizer report: {}\n", log.display())));
+        assert!(text.contains("    #59 in qcow2_open\n    ... more in the file\n"));
+        assert!(!text.contains("#60"), "{text}");
+        assert!(text.contains("core file:   "), "{text}");
+        assert!(
+            text.ends_with("run again:   ./check -qcow2 030\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn without_a_difference_the_outputs_end_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let output: String = (0..100).map(|n| format!("step {n}\n")).collect();
+        let f = failed(dir.path(), Failure::Signal(11), &output);
+        let text = failure(&Shown::new(&f), Paint::Plain);
+        let wanted = "the output's last lines:\n    step 80\n";
+        assert!(text.starts_with(wanted), "{text}");
+        assert!(text.contains("    step 99\nfull output: "), "{text}");
     }
 }

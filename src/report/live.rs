@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use indicatif::style::ProgressTracker;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::history::{Kind, Previous};
-use crate::model::{Event, JobId};
+use crate::model::{Combo, Event, Job, JobId};
 
 use super::console::Screen;
 use super::summary::Tally;
@@ -17,13 +19,20 @@ use super::words;
 /// How many running tests are listed at most.
 const LISTED: usize = 12;
 
+/// How often times on the screen go on.
+const TICK: Duration = Duration::from_millis(250);
+
 /// The live view.
 pub(super) struct Live {
     bars: MultiProgress,
     total: ProgressBar,
     running: HashMap<JobId, ProgressBar>,
     estimate: Estimate,
+    end: End,
 }
+
+/// When the run is expected to end, shared with the line that counts down to it.
+type End = Arc<Mutex<Option<Instant>>>;
 
 /// The time the rest of a run will take, from what its tests took the last time.
 #[derive(Debug, Default)]
@@ -36,29 +45,50 @@ struct Estimate {
     /// Seconds that jobs still to end took the last time, and how many of the jobs
     /// are known so.
     known: (f64, u32),
+    /// Of those, running jobs that the last run did not have: seconds when they
+    /// last passed.
+    learned: HashMap<JobId, f64>,
 }
 
 impl Estimate {
+    /// Seconds a test took in the last run, where it ran to its end or did not
+    /// start.
+    fn took(&self, test: &str, combo: &Combo) -> Option<f64> {
+        match self.previous.get(test, combo)? {
+            (Kind::Pass | Kind::Fail | Kind::Flaky, secs) => Some(secs),
+            (Kind::NotRun, _) => Some(0.0),
+            (Kind::Interrupted, _) => None,
+        }
+    }
+
+    /// Seconds a job is counted with; the first repetition alone is.
+    fn expected(&self, job: &Job) -> Option<f64> {
+        let first = job.repetition == 0;
+        first
+            .then(|| self.took(&job.test.name, &job.combo))
+            .flatten()
+    }
+
     fn event(&mut self, event: &Event) {
         match event {
             Event::RunStarted { combos, tests, .. } => {
-                for test in tests {
-                    for combo in combos {
-                        if let Some((Kind::Pass | Kind::Fail | Kind::Flaky, secs)) =
-                            self.previous.get(test, combo)
-                        {
-                            self.known.0 += secs;
-                            self.known.1 += 1;
-                        }
-                    }
+                let all = tests
+                    .iter()
+                    .flat_map(|t| combos.iter().map(move |c| (t, c)));
+                let known: Vec<f64> = all.filter_map(|(t, c)| self.took(t, c)).collect();
+                self.known = (known.iter().sum(), u32::try_from(known.len()).unwrap_or(0));
+            }
+            Event::Started { job, last, .. } => {
+                if let (None, Some(secs)) = (self.expected(job), last) {
+                    self.known.0 += secs;
+                    self.known.1 += 1;
+                    self.learned.insert(job.id, *secs);
                 }
             }
             Event::Finished(finished) => {
                 let job = &finished.job;
-                if job.repetition == 0
-                    && let Some((Kind::Pass | Kind::Fail | Kind::Flaky, secs)) =
-                        self.previous.get(&job.test.name, &job.combo)
-                {
+                let learned = self.learned.remove(&job.id);
+                if let Some(secs) = learned.or_else(|| self.expected(job)) {
                     self.known.0 = (self.known.0 - secs).max(0.0);
                     self.known.1 = self.known.1.saturating_sub(1);
                 }
@@ -71,8 +101,9 @@ impl Estimate {
         }
     }
 
-    /// The time left, once anything has ended: `left` jobs, after `elapsed`.
-    fn left(&self, left: usize, elapsed: Duration) -> Option<Duration> {
+    /// The time left, once anything has ended: `left` jobs, after `elapsed`; those
+    /// that are running have run for `running` seconds together.
+    fn left(&self, left: usize, elapsed: Duration, running: f64) -> Option<Duration> {
         let elapsed = elapsed.as_secs_f64();
         if self.ended == 0 || elapsed <= 0.0 {
             return None;
@@ -81,8 +112,8 @@ impl Estimate {
         let parallel = (self.spent / elapsed).max(0.5);
         let mean = self.spent / f64::from(self.ended);
         let unknown = (left as f64 - f64::from(self.known.1)).max(0.0);
-        let secs = (self.known.0 + unknown * mean) / parallel;
-        Duration::try_from_secs_f64(secs).ok()
+        let secs = (self.known.0 + unknown * mean - running) / parallel;
+        Duration::try_from_secs_f64(secs.max(0.0)).ok()
     }
 }
 
@@ -95,8 +126,11 @@ impl Live {
     fn on(target: ProgressDrawTarget, previous: Previous) -> Self {
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(0));
-        total.set_style(style("{bar:30} {pos}/{len}  {wide_msg}"));
+        let end = End::default();
+        let style = style("{bar:20} {pos}/{len}  {time}{left}  {wide_msg}");
+        total.set_style(style.with_key("left", countdown(Arc::clone(&end))));
         Self {
+            end,
             bars,
             total,
             running: HashMap::new(),
@@ -109,17 +143,31 @@ impl Live {
 
     fn refresh(&self, tally: &Tally) {
         let left = tally.jobs().saturating_sub(tally.done());
+        let running = self.running.values().map(|bar| bar.elapsed().as_secs_f64());
+        let eta = self.estimate.left(left, tally.elapsed(), running.sum());
+        *lock(&self.end) = eta.map(|eta| Instant::now() + eta);
         let mut text = tally.counts_text();
-        text.push_str(&format!("  {}", words::clock_span(tally.elapsed())));
-        if let Some(eta) = self.estimate.left(left, tally.elapsed()) {
-            text.push_str(&format!(", about {} left", words::clock_span(eta)));
-        }
         let hidden = tally.running().saturating_sub(self.running.len());
         if hidden > 0 {
             text.push_str(&format!("  and {hidden} more running"));
         }
         self.total.set_position(tally.done() as u64);
         self.total.set_message(text);
+    }
+}
+
+/// The time, whatever panicked while it was held.
+fn lock(end: &End) -> MutexGuard<'_, Option<Instant>> {
+    end.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shows the time left up to `end`.
+fn countdown(end: End) -> impl ProgressTracker + 'static {
+    move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let left = lock(&end).map(|end| end.saturating_duration_since(Instant::now()));
+        if let Some(left) = left.filter(|left| *left >= Duration::from_secs(1)) {
+            let _ = write!(out, ", about {} left", words::clock_span(left));
+        }
     }
 }
 
@@ -148,14 +196,17 @@ impl Screen for Live {
     fn note(&mut self, event: &Event, tally: &Tally) {
         self.estimate.event(event);
         match event {
-            Event::RunStarted { jobs, .. } => self.total.set_length(*jobs as u64),
+            Event::RunStarted { jobs, .. } => {
+                self.total.set_length(*jobs as u64);
+                self.total.enable_steady_tick(TICK);
+            }
             Event::Started { job, last, .. } if self.running.len() < LISTED => {
                 let bar = ProgressBar::new_spinner();
                 bar.set_style(style("  {spinner} {time:>6}  {wide_msg}"));
                 let last = last.map_or_else(String::new, |s| format!("  (last: {s:.1}s)"));
                 bar.set_message(format!("{}{last}  {}", tally.title(job), job.test.summary));
                 let bar = self.bars.insert_before(&self.total, bar);
-                bar.enable_steady_tick(Duration::from_millis(250));
+                bar.enable_steady_tick(TICK);
                 self.running.insert(job.id, bar);
             }
             Event::Finished(finished) => {
@@ -222,7 +273,7 @@ mod tests {
     #[test]
     fn the_time_left_follows_what_tests_took_and_how_many_run_at_once() {
         let mut estimate = Estimate::default();
-        assert_eq!(estimate.left(10, Duration::from_secs(5)), None);
+        assert_eq!(estimate.left(10, Duration::from_secs(5), 0.0), None);
         for id in 0..4 {
             let job = sample::job(id, "001", "qcow2");
             let finished = sample::finished(job, Verdict::Pass);
@@ -230,8 +281,12 @@ mod tests {
         }
         // Four tests of 1.5 s in 3 s are two at once: ten more take 7.5 s.
         assert_eq!(
-            estimate.left(10, Duration::from_secs(3)),
+            estimate.left(10, Duration::from_secs(3), 0.0),
             Some(Duration::from_millis(7500))
+        );
+        assert_eq!(
+            estimate.left(10, Duration::from_secs(3), 5.0),
+            Some(Duration::from_secs(5))
         );
     }
 }

@@ -35,7 +35,7 @@ pub enum Color {
     On,
     /// Never.
     Off,
-    /// When stdout is a terminal.
+    /// When it goes to a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
 }
@@ -44,9 +44,16 @@ impl Color {
     /// What it means for stdout as it is.
     #[must_use]
     pub fn paint(self) -> Paint {
+        self.paint_on(io::stdout().is_terminal())
+    }
+
+    /// What it means for a stream; on a terminal the user may still have asked all
+    /// programs for no colour (`NO_COLOR`).
+    fn paint_on(self, terminal: bool) -> Paint {
+        let wanted = || std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         match self {
             Self::On => Paint::Ansi,
-            Self::Auto if io::stdout().is_terminal() => Paint::Ansi,
+            Self::Auto if terminal && wanted() => Paint::Ansi,
             Self::Off | Self::Auto => Paint::Plain,
         }
     }
@@ -120,11 +127,7 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
     }
     if options.tap {
-        let paint = match options.color {
-            Color::Auto if io::stderr().is_terminal() => Paint::Ansi,
-            Color::On => Paint::Ansi,
-            _ => Paint::Plain,
-        };
+        let paint = options.color.paint_on(io::stderr().is_terminal());
         let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
         sinks.push(Box::new(tap::Tap::new(out, diffs, paint)));
     } else {

@@ -102,13 +102,7 @@ impl Sink for Tap {
             } => {
                 self.several_combos = combos.len() > 1;
                 let mut text = String::from("TAP version 13\n");
-                for (name, value) in header {
-                    let line = format!("# {name:13} -- {value}");
-                    let _ = writeln!(text, "{}", line.trim_end());
-                }
-                if let Some(seed) = shuffle {
-                    let _ = writeln!(text, "# {:13} -- --shuffle={seed}", "ORDER");
-                }
+                text.push_str(&words::header(header, *shuffle, "# "));
                 let _ = writeln!(text, "1..{jobs}");
                 self.write(&text);
             }

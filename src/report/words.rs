@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::diff::{Blanks, visible};
 use crate::history::Kind;
-use crate::model::{Combo, Failure, Finished, Job, Limit, Outcome, Verdict};
+use crate::model::{Combo, Failure, Finished, HeaderLine, Job, Limit, Outcome, Verdict};
 
 /// A verdict in a word or two.
 pub(crate) fn kind(kind: Kind) -> &'static str {
@@ -65,7 +65,8 @@ pub(crate) fn description(finished: &Finished) -> String {
         said.push(format!("passed {passed} of {tries} retries"));
     }
     let told = matches!(&finished.verdict, Verdict::Fail(f) if f.contains(&Failure::LeftBehind));
-    if let Some(outcome) = &finished.outcome
+    // What we ended ourselves had no chance to tidy up.
+    if let Some(outcome) = finished.outcome.as_ref().filter(|o| o.ended.is_none())
         && !told
         && let Some(left) = left_behind(outcome)
     {
@@ -81,6 +82,18 @@ pub(crate) fn short(finished: &Finished) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }
+}
+
+/// The header of a run, a line each behind `prefix`.
+pub(crate) fn header(lines: &[HeaderLine], shuffle: Option<u64>, prefix: &str) -> String {
+    let order = shuffle.map(|seed| ("ORDER".to_owned(), format!("--shuffle={seed}")));
+    let mut text = String::new();
+    for (name, value) in lines.iter().chain(&order) {
+        let line = format!("{prefix}{name:13} -- {value}");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// Why a test failed, in a word for programs: `exit-status`, `time-out`, ...

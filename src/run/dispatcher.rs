@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, Scope};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
@@ -18,13 +18,15 @@ use super::load::{Governor, LOOK_EVERY};
 use super::order::{Queued, order};
 use super::signals::Signals;
 use super::stop::{Stop, Urgency};
+use super::workers::Workers;
 use super::{Parallel, Settings, Summary, World, job};
 use crate::golden;
 use crate::model::{Combo, Event, Finished, Job, JobId, Reporter, Verdict};
 
 /// What the dispatcher is told.
-enum Message {
-    Finished(Box<Finished>),
+pub(super) enum Message {
+    /// A job has finished; which worker has nothing to do now.
+    Finished(Box<Finished>, usize),
     Slow(Job, Duration),
     Signal(i32),
 }
@@ -73,8 +75,7 @@ pub fn run(
     let summary = thread::scope(|scope| {
         let mut dispatcher = Dispatcher {
             shared: &shared,
-            scope,
-            sender,
+            workers: Workers::new(scope, &shared, sender),
             receiver,
             reporters,
             governor: Governor::new(),
@@ -93,8 +94,7 @@ pub fn run(
 
 struct Dispatcher<'s, 'env: 's, 'r> {
     shared: &'s Shared<'s>,
-    scope: &'s Scope<'s, 'env>,
-    sender: Sender<Message>,
+    workers: Workers<'s, 'env>,
     receiver: Receiver<Message>,
     reporters: &'r mut [Box<dyn Reporter>],
     governor: Governor,
@@ -108,7 +108,7 @@ struct Dispatcher<'s, 'env: 's, 'r> {
     summary: Summary,
 }
 
-impl<'s, 'env> Dispatcher<'s, 'env, '_> {
+impl Dispatcher<'_, '_, '_> {
     fn run(&mut self, jobs: &[Job]) -> Summary {
         let began = Instant::now();
         self.tell_start(jobs);
@@ -165,15 +165,21 @@ impl<'s, 'env> Dispatcher<'s, 'env, '_> {
         let repetitions = jobs.iter().map(|job| job.repetition + 1).max();
         let shift = round.saturating_mul(repetitions.unwrap_or(1));
         let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        let offset = round.saturating_mul(count);
         let of_this_round = jobs.iter().cloned().map(|mut job| {
-            job.id = JobId(job.id.0.saturating_add(round.saturating_mul(count)));
+            job.id = JobId(job.id.0.saturating_add(offset));
             job.repetition = job.repetition.saturating_add(shift);
             job
         });
         let alone = settings.alone || settings.debugger.is_some();
         self.queue = order(
             of_this_round,
-            |job| self.shared.world.past(job),
+            |job| {
+                // The world knows the jobs it was given.
+                let mut known = job.clone();
+                known.id = JobId(job.id.0.saturating_sub(offset));
+                self.shared.world.past(&known)
+            },
             alone,
             settings.shuffle,
         );
@@ -230,7 +236,7 @@ impl<'s, 'env> Dispatcher<'s, 'env, '_> {
         }
     }
 
-    /// Starts a job on a thread of its own, after reporters were told.
+    /// Starts a job, after reporters were told.
     fn start(&mut self, queued: Queued, reference: Option<PathBuf>) {
         self.tell(&Event::Started {
             job: queued.job.clone(),
@@ -239,16 +245,7 @@ impl<'s, 'env> Dispatcher<'s, 'env, '_> {
         });
         self.alone = queued.alone;
         self.running += 1;
-        let (shared, sender) = (self.shared, self.sender.clone());
-        self.scope.spawn(move || {
-            let job = queued.job.clone();
-            let slow = |running| {
-                // The dispatcher outlives every job.
-                let _ = sender.send(Message::Slow(job.clone(), running));
-            };
-            let finished = job::run(shared, queued, reference, &slow);
-            let _ = sender.send(Message::Finished(Box::new(finished)));
-        });
+        self.workers.start(queued, reference);
     }
 
     /// The next job is not run, for this reason.
@@ -256,18 +253,8 @@ impl<'s, 'env> Dispatcher<'s, 'env, '_> {
         let Some(queued) = self.queue.pop_front() else {
             return;
         };
-        self.finished(Finished {
-            verdict: Verdict::NotRun(reason),
-            outcome: None,
-            reference: None,
-            mismatch: None,
-            cases_not_run: Vec::new(),
-            last: queued.last(),
-            retries: None,
-            rerun: self.shared.world.rerun(&queued.job),
-            notes: Vec::new(),
-            job: queued.job,
-        });
+        let verdict = Verdict::NotRun(reason);
+        self.finished(job::not_started(self.shared, queued, verdict));
     }
 
     /// Waits for something to happen.
@@ -283,7 +270,8 @@ impl<'s, 'env> Dispatcher<'s, 'env, '_> {
                 .map_err(|_| RecvTimeoutError::Disconnected)
         };
         match message {
-            Ok(Message::Finished(finished)) => {
+            Ok(Message::Finished(finished, worker)) => {
+                self.workers.is_free(worker);
                 self.running -= 1;
                 self.alone = false;
                 self.finished(*finished);

@@ -56,6 +56,22 @@ pub(super) fn run(
     }
 }
 
+/// What is told of a job of which nothing was started.
+pub(super) fn not_started(shared: &Shared<'_>, queued: Queued, verdict: Verdict) -> Finished {
+    Finished {
+        verdict,
+        outcome: None,
+        reference: None,
+        mismatch: None,
+        cases_not_run: Vec::new(),
+        last: queued.last(),
+        retries: None,
+        rerun: shared.world.rerun(&queued.job),
+        notes: Vec::new(),
+        job: queued.job,
+    }
+}
+
 /// A try's verdict.
 struct Judged {
     verdict: Verdict,

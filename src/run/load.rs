@@ -37,6 +37,8 @@ pub(super) struct Governor {
     limit: usize,
     /// Runnable processes, smoothed: one look sees a single moment.
     runnable: f64,
+    /// Those of them that are more than one for each job of ours, smoothed.
+    others: f64,
     last: Option<(Instant, Times)>,
 }
 
@@ -59,6 +61,7 @@ impl Governor {
             processors: processors as f64,
             limit: processors,
             runnable: 0.0,
+            others: 0.0,
             last: None,
         }
     }
@@ -101,14 +104,17 @@ impl Governor {
 
     /// Changes the limit for what was seen.
     fn decide(&mut self, seen: Seen, running: usize) {
-        self.runnable = 0.7 * self.runnable + 0.3 * seen.runnable;
+        let smooth = |old: f64, new: f64| 0.7 * old + 0.3 * new;
+        self.runnable = smooth(self.runnable, seen.runnable);
+        let others = (seen.runnable - running as f64).max(0.0);
+        self.others = smooth(self.others, others);
         let short_of_memory = seen.memory_free < 0.05 || seen.memory_stall > 0.1;
         let crowded = self.runnable > 2.0 * self.processors + 1.0;
         if short_of_memory || crowded {
             // What is started stays; the limit sinks with what ends. Jobs of ours
             // that are busy all at once are worth no less than one a processor;
             // where others want the machine too, or memory is short, one is left.
-            let ours_alone = self.runnable - running as f64 <= self.processors;
+            let ours_alone = self.others <= self.processors;
             let least = if ours_alone && !short_of_memory {
                 self.processors as usize
             } else {
@@ -219,16 +225,16 @@ mod tests {
     fn jobs_that_turn_busy_are_no_fewer_than_processors() {
         let mut governor = Governor::for_processors(2);
         governor.limit = 8;
-        let busy = Seen {
-            runnable: 8.0,
+        let busy = |running: usize| Seen {
+            runnable: running as f64 + 1.0,
             ..CALM
         };
         for _ in 0..20 {
-            governor.decide(busy, 8);
+            governor.decide(busy(8), 8);
         }
         assert_eq!(governor.limit(), 7);
         for running in (2..8).rev() {
-            governor.decide(busy, running);
+            governor.decide(busy(running), running);
         }
         assert_eq!(governor.limit(), 2);
     }

@@ -4,11 +4,11 @@
 //! dispatcher (one thread, owns the reporters)
 //!    | starts            ^ done, slow, signals, ticks
 //!    v                   |
-//! a thread per running job -> keeper -> supervisor -> the test
+//! a worker thread for each running job -> keeper -> supervisor -> the test
 //! ```
 //!
 //! The dispatcher alone decides what starts when and alone talks to reporters;
-//! the threads of the jobs do what may block: directories, files, waiting,
+//! the workers do what may block: directories, files, waiting,
 //! stacks, judging. What a job touches outside its own directories goes through
 //! [`World`].
 
@@ -24,6 +24,7 @@ mod sanitizers;
 mod scratch;
 mod signals;
 mod stop;
+mod workers;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

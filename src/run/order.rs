@@ -95,7 +95,7 @@ mod tests {
 
     fn past(job: &Job) -> Option<Past> {
         let (secs, verdict) = match job.test.name.as_str() {
-            "short" => (Some(0.1), Kind::Pass),
+            "brief" => (Some(0.1), Kind::Pass),
             "long" => (Some(9.0), Kind::Pass),
             "failed" => (Some(0.2), Kind::Fail),
             "s" => (Some(99.0), Kind::Fail),
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn failed_then_unknown_then_long_then_alone() {
-        let jobs = ["s", "short", "new", "long", "failed"].map(job);
+        let jobs = ["s", "brief", "new", "long", "failed"].map(job);
         let queue = order(jobs, past, false, None);
-        assert_eq!(names(&queue), ["failed", "new", "long", "short", "s"]);
+        assert_eq!(names(&queue), ["failed", "new", "long", "brief", "s"]);
         assert!(queue[4].alone && !queue[0].alone);
     }
 

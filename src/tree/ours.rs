@@ -81,7 +81,8 @@ fn read(
     let start = if path.extension().is_some() {
         Start::Call(iotest.to_owned(), vec![OsString::from(number)])
     } else {
-        script_start(path, &text)
+        let real = path.canonicalize();
+        script_start(real.unwrap_or_else(|_| path.to_owned()), &text)
     };
     Ok(Test {
         name: number.to_owned(),

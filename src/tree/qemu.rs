@@ -18,63 +18,92 @@ const GROUP: &str = "# group: ";
 /// The tests of the suite at `source`.
 pub(super) fn tests(source: &Path) -> Result<Vec<Arc<Test>>> {
     let mut tests = Vec::new();
-    for name in names(source)? {
-        if is_number(&name) {
-            tests.push(read(source, name)?);
+    let numbered = Folder::open(source)?;
+    for file in &numbered.files {
+        if is_number(&file.name) {
+            tests.push(Arc::new(numbered.read(file)?));
         }
     }
     let named = source.join("tests");
     if named.is_dir() {
-        // Sorted, so that each NAME is followed by its NAME.out.
-        let names = names(&named)?;
-        let has = |name: &str| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok();
-        for name in &names {
-            if !name.ends_with(".out") && has(&format!("{name}.out")) {
-                tests.push(read(&named, name.clone())?);
+        let named = Folder::open(&named)?;
+        for file in &named.files {
+            if !file.name.ends_with(".out") && named.has(&format!("{}.out", file.name)) {
+                tests.push(Arc::new(named.read(file)?));
             }
         }
     }
-    Ok(tests.into_iter().map(Arc::new).collect())
+    Ok(tests)
 }
 
-/// The names of the files in `dir`, sorted.
-fn names(dir: &Path) -> Result<Vec<String>> {
-    let cannot = || format!("cannot list {}", dir.display());
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(cannot)? {
-        let entry = entry.with_context(cannot)?;
-        if let Ok(name) = entry.file_name().into_string() {
-            names.push(name);
+/// A directory of tests.
+struct Folder<'a> {
+    path: &'a Path,
+    /// The same with all links followed, so that this is done once for all.
+    real: PathBuf,
+    /// Its files, sorted by name.
+    files: Vec<File>,
+}
+
+struct File {
+    name: String,
+    is_link: bool,
+}
+
+impl<'a> Folder<'a> {
+    fn open(path: &'a Path) -> Result<Self> {
+        let cannot = || format!("cannot list {}", path.display());
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            let is_link = entry.file_type().with_context(cannot)?.is_symlink();
+            if let Ok(name) = entry.file_name().into_string() {
+                files.push(File { name, is_link });
+            }
         }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self {
+            path,
+            real: path.canonicalize().with_context(cannot)?,
+            files,
+        })
     }
-    names.sort();
-    Ok(names)
-}
 
-fn read(dir: &Path, name: String) -> Result<Test> {
-    let path = dir.join(&name);
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = String::from_utf8_lossy(&text);
-    let groups = text.lines().find_map(|line| line.strip_prefix(GROUP));
-    let groups = groups.unwrap_or_default().split_whitespace();
-    Ok(Test {
-        name,
-        start: script_start(&path, &text),
-        cwd: dir.to_owned(),
-        golden_dir: dir.to_owned(),
-        groups: groups.map(str::to_owned).collect(),
-        summary: summary(&text),
-        timeout: Decl::parse(&text).timeout(),
-        source: path,
-    })
+    fn has(&self, name: &str) -> bool {
+        let found = self.files.binary_search_by(|f| f.name.as_str().cmp(name));
+        found.is_ok()
+    }
+
+    fn read(&self, file: &File) -> Result<Test> {
+        let path = self.path.join(&file.name);
+        let cannot = || format!("cannot read {}", path.display());
+        let text = std::fs::read(&path).with_context(cannot)?;
+        let text = String::from_utf8_lossy(&text);
+        let groups = text.lines().find_map(|line| line.strip_prefix(GROUP));
+        let groups = groups.unwrap_or_default().split_whitespace();
+        let real = if file.is_link {
+            path.canonicalize().with_context(cannot)?
+        } else {
+            self.real.join(&file.name)
+        };
+        Ok(Test {
+            name: file.name.clone(),
+            start: script_start(real, &text),
+            cwd: self.path.to_owned(),
+            golden_dir: self.path.to_owned(),
+            groups: groups.map(str::to_owned).collect(),
+            summary: summary(&text),
+            timeout: Decl::parse(&text).timeout(),
+            source: path,
+        })
+    }
 }
 
 /// How a script is started: by `$PYTHON` where its first line says so.
-pub(super) fn script_start(path: &Path, text: &str) -> Start {
-    let path: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+pub(super) fn script_start(real: PathBuf, text: &str) -> Start {
     match text.lines().next() {
-        Some(first) if first.trim_end() == PYTHON => Start::Python(path),
-        _ => Start::Exec(path),
+        Some(first) if first.trim_end() == PYTHON => Start::Python(real),
+        _ => Start::Exec(real),
     }
 }
 

@@ -101,6 +101,24 @@ fn it_builds_once_and_then_starts_what_was_built() {
 }
 
 #[test]
+fn what_cannot_be_installed_is_tried_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    script(&bin.join("cc"), "");
+    script(&bin.join("cargo"), CARGO);
+    let start = |line: &str| {
+        let mut check = run(&top.join("check"), &bin);
+        said(check.args(line.split_whitespace()))
+    };
+    assert!(!start("-n").err.contains("deps:"), "nothing is run");
+    let first = start("-qcow2");
+    assert!(first.err.contains("deps: still missing"), "{}", first.err);
+    assert!(first.out.ends_with("check -qcow2\n"), "{}", first.out);
+    assert_eq!(start("-qcow2").fine(), first.out);
+}
+
+#[test]
 fn without_cargo_and_without_a_build_it_says_what_to_install() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
@@ -135,10 +153,11 @@ fn packages_are_named_first_and_what_cannot_be_had_is_a_line() {
     script(&bin.join("dpkg-query"), "printf 1:9.9+ds-1~bpo12+1\n");
     let calls = dir.path().join("calls");
     let mut deps = run(&top.join("scripts/deps.sh"), &bin);
-    deps.env("CALLS", &calls).env("BIN", &bin);
+    deps.arg("valgrind").env("CALLS", &calls).env("BIN", &bin);
     let ended = said(&mut deps);
     assert_eq!(ended.status, Some(0), "{}", ended.err);
-    let missing = "deps: missing: gcc libc6-dev qemu-utils fuse3; installing with apt-get\n";
+    let missing =
+        "deps: missing: gcc libc6-dev qemu-utils fuse3 valgrind; installing with apt-get\n";
     assert!(ended.err.starts_with(missing), "{}", ended.err);
     for want in [
         "deps: cannot install fuse3;",

@@ -7,5 +7,7 @@ mod dry_run;
 mod fixture;
 mod install;
 mod launcher;
+mod options;
 mod ours;
+mod readme;
 mod running;

@@ -72,7 +72,7 @@ fn as_many_run_at_once_as_asked_for() {
 }
 
 #[test]
-fn jobs_that_only_wait_let_more_in() {
+fn without_a_number_every_job_is_run() {
     let mut suite = Suite::new();
     suite.settings.parallel = Parallel::Auto;
     for n in 0..8 {
@@ -202,4 +202,15 @@ fn combinations_of_a_test_run_side_by_side() {
     suite.jobs.push(again);
     assert_eq!(suite.run().summary.passed, 3);
     assert_eq!(fs::read_dir(&suite.settings.test_dir).unwrap().count(), 3);
+}
+
+#[test]
+fn a_fault_of_the_runner_costs_one_job_only() {
+    let mut suite = Suite::new();
+    suite.test("panics", "", "");
+    suite.test("001", "", "");
+    let report = suite.run();
+    let verdict = format!("{:?}", report.verdict("panics"));
+    assert!(verdict.contains("on purpose"), "{verdict}");
+    assert_eq!(*report.verdict("001"), Verdict::Pass);
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -11,8 +13,10 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::Pid;
 
 use crate::end::{How, timeout};
+use crate::keeper::Idle;
+use crate::mounts::{fuse_below, unmount};
 use crate::proc::descendants;
-use crate::spec::{Event, PACKET, write_end};
+use crate::spec::{Event, PACKET, Spec, read_ready, write_end};
 
 /// A program under supervision. Dropping it ends everything the program started.
 ///
@@ -22,13 +26,31 @@ pub struct Child {
     control: OwnedFd,
     /// The supervisor's process id, known once it has spoken.
     supervisor: Option<i32>,
+    terminal: bool,
+    mounts_below: Vec<PathBuf>,
+    /// Whether its supervisor was killed.
+    lost: bool,
+    /// Whether its supervisor can take another program.
+    free: bool,
+    idle: Arc<Idle>,
 }
 
 impl Child {
-    pub(crate) fn new(control: OwnedFd) -> Self {
+    /// A child that `supervisor` watches, where that is known already.
+    pub(crate) fn new(
+        control: OwnedFd,
+        supervisor: Option<i32>,
+        spec: &Spec,
+        idle: Arc<Idle>,
+    ) -> Self {
         Self {
             control,
-            supervisor: None,
+            supervisor,
+            terminal: spec.terminal,
+            mounts_below: spec.mounts_below.clone(),
+            lost: false,
+            free: false,
+            idle,
         }
     }
 
@@ -47,25 +69,51 @@ impl Child {
             match poll(&mut fds, wait) {
                 Ok(0) if deadline.is_some_and(|d| Instant::now() >= d) => return Ok(None),
                 Ok(0) | Err(Errno::EINTR) => continue,
-                Ok(_) => return self.receive().map(Some),
+                Ok(_) => {
+                    if let Some(event) = self.receive()? {
+                        return Ok(Some(event));
+                    }
+                }
                 Err(e) => return Err(e.into()),
             }
         }
     }
 
-    fn receive(&mut self) -> io::Result<Event> {
+    /// Receives a message; `None` where it is none for the caller.
+    fn receive(&mut self) -> io::Result<Option<Event>> {
         let mut message = vec![0; PACKET];
-        let len = recv(self.control.as_raw_fd(), &mut message, MsgFlags::empty())?;
-        let event = message.get(..len).and_then(Event::read).ok_or_else(|| {
+        let fd = self.control.as_raw_fd();
+        let len = match recv(fd, &mut message, MsgFlags::empty()) {
+            // The other end was closed with a command of ours unread. That is told
+            // before the messages that are still there, and only once.
+            Err(Errno::ECONNRESET) => recv(fd, &mut message, MsgFlags::empty())?,
+            len => len?,
+        };
+        let message = message.get(..len).unwrap_or_default();
+        if let Some(supervisor) = read_ready(message) {
+            self.supervisor = Some(supervisor);
+            return Ok(None);
+        }
+        let mut event = Event::read(message).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the processes that supervised it are gone",
             )
         })?;
-        if let Event::Started { supervisor, .. } = event {
-            self.supervisor = Some(supervisor);
+        match &mut event {
+            Event::Lost { .. } => self.lost = true,
+            Event::Done(done) if self.lost => {
+                // The keeper knows the mounts of a supervisor's first program
+                // only.
+                for mount in fuse_below(&self.mounts_below) {
+                    let _ = unmount(&mount);
+                    done.mounts.push(mount);
+                }
+            }
+            _ => {}
         }
-        Ok(event)
+        self.free = !self.lost && event.leaves_room(self.terminal);
+        Ok(Some(event))
     }
 
     /// Ends the program and everything it started; `Exited` and `Done` follow.
@@ -110,5 +158,16 @@ impl Child {
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.free
+            && let Some(supervisor) = self.supervisor
+            && let Ok(control) = self.control.try_clone()
+        {
+            self.idle.put(control, supervisor);
+        }
     }
 }

@@ -3,13 +3,14 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use nix::fcntl::OFlag;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, fork, pipe2};
 
 use crate::spec::Order;
@@ -91,6 +92,21 @@ pub(crate) struct Stdio {
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+}
+
+impl Stdio {
+    /// The descriptors that came with `order`: stdout, stderr, and stdin where it
+    /// says so. `None` where they are too few.
+    pub(crate) fn from_received(order: &Order, fds: Vec<OwnedFd>) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        let (stdout, stderr) = (fds.next()?, fds.next()?);
+        let stdin = if order.stdin { fds.next() } else { None };
+        Some(Self {
+            stdin,
+            stdout,
+            stderr,
+        })
+    }
 }
 
 /// Which step on the way to the program failed.
@@ -311,11 +327,28 @@ pub(crate) fn null_stdio() {
     }
 }
 
-/// Takes ownership of descriptors that arrived in a message.
-pub(crate) fn own(fds: &[RawFd]) -> Vec<OwnedFd> {
-    fds.iter()
-        // SAFETY: the kernel made these for us when the message was received,
-        // and this is the only place they are looked at.
-        .map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) })
-        .collect()
+/// Receives bytes and the descriptors that came with them; `None` where that
+/// fails. No bytes are the end of file.
+pub(crate) fn receive_with_fds(
+    socket: RawFd,
+    buffer: &mut [u8],
+    flags: MsgFlags,
+) -> Option<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let mut buffers = [IoSliceMut::new(buffer)];
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket, &mut buffers, Some(&mut space), flags).ok()?;
+    let mut fds = Vec::new();
+    for control in message.cmsgs().ok()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the kernel has just made these for us, and this is the only
+            // place they are looked at.
+            fds.extend(
+                received
+                    .iter()
+                    .map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
+        }
+    }
+    Some((message.bytes, fds))
 }

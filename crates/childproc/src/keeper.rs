@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,14 +16,13 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SigSet, SignalFd};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use nix::unistd::{AccessFlags, Pid, access, setpgid};
 
 use crate::child::Child;
 use crate::end::{Ender, How, Woken, become_subreaper};
-use crate::exec::{Stdio, close_all_but, close_in_child, fork_into, null_stdio, own};
+use crate::exec::{Stdio, close_all_but, close_in_child, fork_into, null_stdio, receive_with_fds};
 use crate::mounts::{fuse_below, unmount};
 use crate::spec::{Done, Event, Order, Spec, read_order, write_order};
 use crate::supervisor::{supervise, tell};
@@ -42,6 +41,35 @@ pub struct Keeper {
     /// Requests go out over it; its end of file ends the keeper.
     socket: Option<Mutex<UnixStream>>,
     pid: i32,
+    idle: Arc<Idle>,
+}
+
+/// The most supervisors that are kept with nothing to do.
+const IDLE_MOST: usize = 64;
+
+/// Supervisors that wait for their next order: control sockets and process ids.
+/// A supervisor goes when its socket is closed.
+#[derive(Debug, Default)]
+pub(crate) struct Idle(Mutex<Vec<(OwnedFd, i32)>>);
+
+impl Idle {
+    fn take(&self) -> Option<(OwnedFd, i32)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(crate) fn put(&self, control: OwnedFd, supervisor: i32) {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MOST {
+            idle.push((control, supervisor));
+        }
+    }
+
+    fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
 }
 
 /// What a program finds as its standard streams.
@@ -74,6 +102,7 @@ impl Keeper {
         Ok(Self {
             socket: Some(Mutex::new(ours)),
             pid,
+            idle: Arc::default(),
         })
     }
 
@@ -86,26 +115,50 @@ impl Keeper {
     /// no socket left.
     pub fn spawn(&self, spec: &Spec, streams: Streams<'_>) -> io::Result<Child> {
         let program = find_program(spec)?;
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
         let order = write_order(spec, &program, streams.stdin.is_some());
-        let mut fds = vec![
-            theirs.as_raw_fd(),
-            streams.stdout.as_raw_fd(),
-            streams.stderr.as_raw_fd(),
-        ];
+        let mut fds = vec![streams.stdout.as_raw_fd(), streams.stderr.as_raw_fd()];
         fds.extend(streams.stdin.map(|fd| fd.as_raw_fd()));
-        self.request(&order, &fds).map_err(|e| {
-            io::Error::new(
-                e.kind(),
-                format!("the process that starts programs is gone: {e}"),
-            )
-        })?;
-        Ok(Child::new(ours))
+        let (control, supervisor) = match self.reuse(spec, &order, &fds) {
+            Some((control, supervisor)) => (control, Some(supervisor)),
+            None => {
+                let (ours, theirs) = socketpair(
+                    AddressFamily::Unix,
+                    SockType::SeqPacket,
+                    None,
+                    SockFlag::SOCK_CLOEXEC,
+                )?;
+                fds.insert(0, theirs.as_raw_fd());
+                self.request(&order, &fds).map_err(|e| {
+                    let text = format!("the process that starts programs is gone: {e}");
+                    io::Error::new(e.kind(), text)
+                })?;
+                (ours, None)
+            }
+        };
+        Ok(Child::new(
+            control,
+            supervisor,
+            spec,
+            Arc::clone(&self.idle),
+        ))
+    }
+
+    /// Gives the order to a supervisor that has nothing to do, where there is
+    /// one. One that is gone, or an order too long for a packet, is passed over.
+    fn reuse(&self, spec: &Spec, order: &[u8], fds: &[RawFd]) -> Option<(OwnedFd, i32)> {
+        if spec.terminal {
+            return None;
+        }
+        let (control, supervisor) = self.idle.take()?;
+        sendmsg::<()>(
+            control.as_raw_fd(),
+            &[IoSlice::new(order)],
+            &[ControlMessage::ScmRights(fds)],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .ok()?;
+        Some((control, supervisor))
     }
 
     /// Sends an order, with the descriptors that belong to it on the first bytes.
@@ -130,6 +183,7 @@ impl Keeper {
 impl Drop for Keeper {
     /// Ends everything that was started, and the keeper.
     fn drop(&mut self) {
+        self.idle.clear();
         self.socket = None;
         sys::wait_for(self.pid);
     }
@@ -219,25 +273,22 @@ impl Keeping {
 
     /// Takes one order; `false` at the end of file.
     fn serve_one(&mut self) -> bool {
-        let Some((order, fds)) = self.receive() else {
+        let Some((order, mut fds)) = self.receive() else {
             return false;
         };
-        let mut fds = fds.into_iter();
-        let (Some(control), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next())
-        else {
+        if fds.is_empty() {
             return true;
-        };
-        let stdin = if order.stdin { fds.next() } else { None };
-        let stdio = Stdio {
-            stdin,
-            stdout,
-            stderr,
+        }
+        let control = fds.remove(0);
+        let mounts_below = order.mounts_below.clone();
+        let Some(stdio) = Stdio::from_received(&order, fds) else {
+            return true;
         };
         let caller = self.caller;
         let others = &mut self.running;
         let socket = self.socket.as_raw_fd();
         let supervisor = {
-            let (control, order) = (&control, &order);
+            let control = &control;
             fork_into(move || {
                 // No end of file must hang on us: not the one that tells the
                 // callers of other programs, nor the one that tells ours.
@@ -248,7 +299,6 @@ impl Keeping {
         };
         match supervisor {
             Ok(pid) => {
-                let mounts_below = order.mounts_below;
                 let running = Running {
                     control,
                     mounts_below,
@@ -266,24 +316,8 @@ impl Keeping {
     /// Receives an order and its descriptors; `None` at the end of file.
     fn receive(&mut self) -> Option<(Order, Vec<OwnedFd>)> {
         let mut header = [0; 8];
-        let mut space = nix::cmsg_space!([RawFd; 4]);
-        let mut fds = Vec::new();
-        let len = {
-            let mut buffers = [IoSliceMut::new(&mut header)];
-            let message = recvmsg::<()>(
-                self.socket.as_raw_fd(),
-                &mut buffers,
-                Some(&mut space),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            )
-            .ok()?;
-            for control in message.cmsgs().ok()? {
-                if let ControlMessageOwned::ScmRights(received) = control {
-                    fds.extend(own(&received));
-                }
-            }
-            message.bytes
-        };
+        let socket = self.socket.as_raw_fd();
+        let (len, fds) = receive_with_fds(socket, &mut header, MsgFlags::empty())?;
         if len == 0 {
             return None;
         }

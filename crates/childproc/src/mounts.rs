@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,7 +32,9 @@ impl Mount {
 ///
 /// `/proc` cannot be read.
 pub fn mounts_below<P: AsRef<Path>>(dirs: &[P]) -> io::Result<Vec<Mount>> {
-    let text = fs::read("/proc/self/mountinfo")?;
+    // The kernel makes up the text anew for each read: few and large ones.
+    let mut text = Vec::with_capacity(16 << 10);
+    fs::File::open("/proc/self/mountinfo")?.read_to_end(&mut text)?;
     Ok(text
         .split(|&b| b == b'\n')
         .filter_map(parse)

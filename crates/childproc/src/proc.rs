@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use crate::sys;
@@ -73,8 +73,11 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
         if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
-        if let Ok(stat) = fs::read(entry.path().join("stat")) {
-            processes.extend(Process::parse(&stat, tick));
+        // One read gives the line whole; fs::read would ask for the size first.
+        let mut stat = [0; 1024];
+        let read = fs::File::open(entry.path().join("stat")).and_then(|mut f| f.read(&mut stat));
+        if let Ok(len) = read {
+            processes.extend(Process::parse(&stat[..len], tick));
         }
     }
     Ok(processes)

@@ -14,6 +14,12 @@ const LEFT_NAMED: usize = 100;
 /// The most bytes of mount points that [`Done`] names.
 const MOUNTS_BYTES: usize = 32 << 10;
 
+/// What a message to a supervisor begins with: an order to start a program.
+const ORDER: u64 = 1;
+
+/// What a message to a supervisor begins with: the command to end everything.
+const END: u64 = 2;
+
 /// A bound on a resource, as setrlimit(2) takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
@@ -91,7 +97,8 @@ pub(crate) struct Order {
 /// Writes `spec`, with the program as the path `program`.
 pub(crate) fn write_order(spec: &Spec, program: &OsString, stdin: bool) -> Vec<u8> {
     let mut w = Writer::default();
-    w.text(program)
+    w.number(ORDER)
+        .text(program)
         .list(&spec.args, |w, arg| {
             w.text(arg);
         })
@@ -119,6 +126,9 @@ pub(crate) fn write_order(spec: &Spec, program: &OsString, stdin: bool) -> Vec<u
 /// Reads what [`write_order`] wrote.
 pub(crate) fn read_order(message: &[u8]) -> Option<Order> {
     let mut r = Reader(message);
+    if r.number()? != ORDER {
+        return None;
+    }
     Some(Order {
         program: r.text()?,
         args: r.list(Reader::text)?,
@@ -188,6 +198,16 @@ impl Event {
     #[must_use]
     pub fn is_last(&self) -> bool {
         matches!(self, Self::NotStarted(_) | Self::Done(_))
+    }
+
+    /// Whether a supervisor whose last event this is has nothing of its program
+    /// left and can take another; `terminal` is whether that had the terminal.
+    pub(crate) fn leaves_room(&self, terminal: bool) -> bool {
+        match self {
+            Self::NotStarted(_) => !terminal,
+            Self::Done(done) => !terminal && done.alive.is_empty(),
+            _ => false,
+        }
     }
 
     pub(crate) fn write(&self) -> Vec<u8> {
@@ -277,6 +297,24 @@ fn write_done(w: &mut Writer, done: &Done) {
 /// More bytes than any packet between a caller and a supervisor has.
 pub(crate) const PACKET: usize = 64 << 10;
 
+/// The first number of the message that tells who supervises; those of events
+/// are smaller.
+const READY: u64 = 100;
+
+/// Writes what a new supervisor says before anything else: its process id. A
+/// program may stop it at once, and the caller must know whom to end.
+pub(crate) fn write_ready(supervisor: i32) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.number(READY).signed(supervisor);
+    w.done()
+}
+
+/// Reads what [`write_ready`] wrote; `None` for an event.
+pub(crate) fn read_ready(message: &[u8]) -> Option<i32> {
+    let mut r = Reader(message);
+    (r.number()? == READY).then(|| r.signed()).flatten()
+}
+
 fn write_left(w: &mut Writer, left: &LeftBehind) {
     w.signed(left.pid).text(&left.name);
 }
@@ -302,6 +340,7 @@ fn read_how(r: &mut Reader<'_>) -> Option<How> {
 /// Writes the command that ends everything.
 pub(crate) fn write_end(how: How) -> Vec<u8> {
     let mut w = Writer::default();
+    w.number(END);
     write_how(&mut w, how);
     w.done()
 }
@@ -309,7 +348,11 @@ pub(crate) fn write_end(how: How) -> Vec<u8> {
 /// Reads the command that ends everything. Whatever is no such command, an end
 /// of file above all, means at once.
 pub(crate) fn read_end(message: &[u8]) -> How {
-    read_how(&mut Reader(message)).unwrap_or(How::Kill)
+    let mut r = Reader(message);
+    match r.number() {
+        Some(END) => read_how(&mut r).unwrap_or(How::Kill),
+        _ => How::Kill,
+    }
 }
 
 #[cfg(test)]

@@ -19,52 +19,97 @@ use nix::sys::time::TimeVal;
 use nix::unistd::{Pid, getpgid, setsid, tcsetpgrp};
 
 use crate::end::{Ender, How, LeftBehind, Woken, become_subreaper};
-use crate::exec::{self, Stdio};
+use crate::exec::{self, Stdio, receive_with_fds};
 use crate::mounts::{fuse_below, unmount};
-use crate::spec::{Done, Event, Order, read_end};
+use crate::proc::Process;
+use crate::spec::{Done, Event, Order, read_end, read_order, write_ready};
 use crate::sys::Status;
 
-/// Runs one program from start to end. `caller` is the caller's process id.
-/// Every signal is blocked already.
-pub(crate) fn supervise(order: &Order, stdio: Stdio, control: &OwnedFd, caller: i32) {
+/// Runs the program of `order`, and then those of the orders that follow on the
+/// control socket: making a process anew for each would cost more than all the
+/// rest. `caller` is the caller's process id. Every signal is blocked already.
+pub(crate) fn supervise(order: Order, stdio: Stdio, control: &OwnedFd, caller: i32) {
     let _ = prctl::set_name(c"supervisor");
+    say(control, &write_ready(Pid::this().as_raw()));
     if !order.terminal {
         // Nothing depends on it but the signals of a terminal staying away.
         let _ = setsid();
     }
-    let started = Instant::now();
-    let running = become_subreaper()
+    let children = become_subreaper()
         .map_err(|e| format!("failed to adopt orphans: {e}"))
         .and_then(|()| {
             let signals = SigSet::from(nix::sys::signal::Signal::SIGCHLD);
             SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
                 .map_err(|e| format!("failed to watch for children: {e}"))
-        })
-        .and_then(|children| Ok((exec::start(order, &stdio)?, children)));
+        });
+    let children = match children {
+        Ok(children) => children,
+        Err(why) => return tell(control, &Event::NotStarted(why)),
+    };
+    let mut next = Some((order, stdio));
+    while let Some((order, stdio)) = next {
+        let last = run_one(&order, stdio, control, &children, caller);
+        if !last.leaves_room(order.terminal) {
+            break;
+        }
+        next = next_order(control);
+    }
+}
+
+/// Runs one program from start to end; gives the event that was its last.
+fn run_one(
+    order: &Order,
+    stdio: Stdio,
+    control: &OwnedFd,
+    children: &SignalFd,
+    caller: i32,
+) -> Event {
+    let cpu_before = children_cpu();
+    let started = Instant::now();
+    let program = exec::start(order, &stdio);
     // From here on the program alone holds its output open.
     let terminal = order.terminal.then_some(stdio.stdin).flatten();
     drop((stdio.stdout, stdio.stderr));
-    match running {
-        Ok((program, children)) => {
-            tell(
-                control,
-                &Event::Started {
-                    pid: program,
-                    supervisor: Pid::this().as_raw(),
-                },
-            );
+    let last = match program {
+        Ok(program) => {
+            let supervisor = Pid::this().as_raw();
+            let pid = program;
+            tell(control, &Event::Started { pid, supervisor });
             let supervision = Supervision {
                 order,
                 control,
                 program,
                 started,
-                exited: false,
+                exited: None,
+                told: false,
                 ender: Ender::new(&[]),
             };
-            let done = supervision.run(&children, || give_back(terminal, caller));
-            tell(control, &Event::Done(done));
+            let mut done = supervision.run(children, || give_back(terminal, caller));
+            done.cpu = done.cpu.saturating_sub(cpu_before);
+            Event::Done(done)
         }
-        Err(why) => tell(control, &Event::NotStarted(why)),
+        Err(why) => Event::NotStarted(why),
+    };
+    tell(control, &last);
+    last
+}
+
+/// Waits for the next order; `None` where there will be none.
+fn next_order(control: &OwnedFd) -> Option<(Order, Stdio)> {
+    loop {
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        let len = recv(control.as_raw_fd(), &mut [], peek).ok()?;
+        if len == 0 {
+            return None;
+        }
+        let mut message = vec![0; len];
+        let fds = receive_with_fds(control.as_raw_fd(), &mut message, MsgFlags::empty())?.1;
+        // A command to end what has just ended by itself is none to heed.
+        if let Some(order) = read_order(&message)
+            && let Some(stdio) = Stdio::from_received(&order, fds)
+        {
+            return Some((order, stdio));
+        }
     }
 }
 
@@ -77,13 +122,15 @@ fn give_back(terminal: Option<OwnedFd>, caller: i32) {
     }
 }
 
-/// Sends an event. Nobody is there to tell where that fails.
+/// Sends an event.
 pub(crate) fn tell(control: &OwnedFd, event: &Event) {
-    let _ = send(
-        control.as_raw_fd(),
-        &event.write(),
-        MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
-    );
+    say(control, &event.write());
+}
+
+/// Sends a message. Nobody is there to tell where that fails.
+fn say(control: &OwnedFd, message: &[u8]) {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let _ = send(control.as_raw_fd(), message, flags);
 }
 
 /// A program while it runs.
@@ -92,8 +139,10 @@ struct Supervision<'a> {
     control: &'a OwnedFd,
     program: i32,
     started: Instant,
-    /// Whether the end of the program itself has been told.
-    exited: bool,
+    /// How and after what time the program itself has ended.
+    exited: Option<(Status, Duration)>,
+    /// Whether that was told.
+    told: bool,
     ender: Ender<'a>,
 }
 
@@ -106,6 +155,7 @@ impl Supervision<'_> {
         if let Some(how) = asked {
             self.end(how);
         } else if !self.ender.all_gone() {
+            self.tell_exit();
             let settled = Instant::now() + self.order.settle;
             let how = match self.ender.wait_all(settled, Some(self.control.as_fd())) {
                 Woken::AllGone => None,
@@ -117,9 +167,12 @@ impl Supervision<'_> {
             }
         }
         self.notice();
-        for mount in self.unmount() {
-            if !mounts.contains(&mount) {
-                mounts.push(mount);
+        // Only who was still there could have mounted something since.
+        if !mounts.is_empty() || !self.ender.ended.is_empty() {
+            for mount in self.unmount() {
+                if !mounts.contains(&mount) {
+                    mounts.push(mount);
+                }
             }
         }
         // A process may have waited for the file system that is gone now.
@@ -137,7 +190,7 @@ impl Supervision<'_> {
             // its daemon to be gone.
             self.ender.all_gone();
             self.notice();
-            if self.exited {
+            if self.exited.is_some() {
                 return None;
             }
             let mut fds = [
@@ -154,18 +207,28 @@ impl Supervision<'_> {
     }
 
     fn end(&mut self, how: How) {
+        self.tell_exit();
         self.ender.end(how, Some(self.control.as_fd()));
         self.notice();
     }
 
-    /// Tells of the program's end where that is news; forgets how others ended.
+    /// Takes down how the program has ended; forgets how others did.
     fn notice(&mut self) {
         for (pid, status) in self.ender.statuses.drain(..) {
-            if pid == self.program && !self.exited {
-                self.exited = true;
-                let wall = self.started.elapsed();
-                tell(self.control, &Event::Exited { status, wall });
+            if pid == self.program && self.exited.is_none() {
+                self.exited = Some((status, self.started.elapsed()));
             }
+        }
+    }
+
+    /// Tells of the program's end, once. It waits for the rest where that comes
+    /// at once, so that the caller wakes up once.
+    fn tell_exit(&mut self) {
+        if let Some((status, wall)) = self.exited
+            && !self.told
+        {
+            self.told = true;
+            tell(self.control, &Event::Exited { status, wall });
         }
     }
 
@@ -179,22 +242,24 @@ impl Supervision<'_> {
     }
 
     fn done(mut self, mounts: Vec<PathBuf>) -> Done {
-        // Only a program that hangs in the kernel has not been told of yet.
-        if !self.exited {
-            self.ender.statuses.push((
-                self.program,
-                Status::Signaled {
-                    signal: libc::SIGKILL,
-                    core: false,
-                },
-            ));
-            self.notice();
-        }
-        let alive = self.ender.alive().into_iter().map(|p| LeftBehind {
-            name: p.name,
-            pid: p.pid,
-        });
-        let alive = alive.collect();
+        // Only a program that hangs in the kernel has not ended yet.
+        let hangs = Status::Signaled {
+            signal: libc::SIGKILL,
+            core: false,
+        };
+        self.exited.get_or_insert((hangs, self.started.elapsed()));
+        self.tell_exit();
+        // Looking through /proc costs more than all the rest; as a rule there is
+        // no child left, and the kernel says so at once.
+        let alive = if self.ender.all_gone() {
+            Vec::new()
+        } else {
+            let left = |p: Process| LeftBehind {
+                name: p.name,
+                pid: p.pid,
+            };
+            self.ender.alive().into_iter().map(left).collect()
+        };
         let mut left_behind = self.ender.ended;
         left_behind.retain(|left| left.pid != self.program);
         Done {

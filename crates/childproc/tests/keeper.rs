@@ -228,15 +228,17 @@ fn who_kills_its_supervisor_is_ended_by_the_keeper() {
 #[test]
 fn a_stopped_supervisor_can_be_ended() {
     let bench = Bench::new();
-    let mut child = bench.shell("echo up; kill -STOP $PPID; sleep 1000");
-    let started = child.wait_event(Some(Instant::now() + AGES)).unwrap();
-    let Some(Event::Started { supervisor, .. }) = started else {
-        panic!("{started:?}");
-    };
-    let stopped = || fs::read_to_string(format!("/proc/{supervisor}/stat")).unwrap();
-    while !stopped().contains(") T ") {
+    // It may be stopped before it has said that the program runs.
+    let mut child = bench.shell("echo $PPID; kill -STOP $PPID; echo up; sleep 1000");
+    bench.wait_for("up");
+    let output = fs::read_to_string(bench.output()).unwrap();
+    let stat = Path::new("/proc")
+        .join(output.lines().next().unwrap())
+        .join("stat");
+    while !fs::read_to_string(&stat).unwrap().contains(") T ") {
         std::thread::yield_now();
     }
+    child.wait_event(Some(Instant::now())).unwrap();
     child.end(How::Kill).unwrap();
     child.end_supervisor();
     let (_, done, _) = finish(child);
@@ -378,4 +380,50 @@ fn stacks_name_each_process() {
     assert_eq!(text.matches("== process ").count(), 2, "{text}");
     assert!(text.contains("sleep 1000"), "{text}");
     assert!(text.contains("#0") || text.contains("thread "), "{text}");
+}
+
+#[test]
+fn a_supervisor_is_used_again_and_again() {
+    let bench = Bench::new();
+    let mut supervisors = Vec::new();
+    for n in 0..5 {
+        let child = bench.shell(&format!("echo {n}; (sleep 1000 &) ; exit {n}"));
+        let (status, done, events) = finish(child);
+        assert_eq!(status, Some(Status::Exited(n)));
+        assert_eq!(
+            fs::read(bench.output()).unwrap(),
+            format!("{n}\n").as_bytes()
+        );
+        assert_eq!(names(&done), ["sleep"]);
+        let Event::Started { supervisor, .. } = events[0] else {
+            panic!("{events:?}");
+        };
+        supervisors.push(supervisor);
+    }
+    supervisors.dedup();
+    assert_eq!(supervisors.len(), 1);
+}
+
+#[test]
+fn an_end_that_comes_too_late_ends_nothing_else() {
+    let bench = Bench::new();
+    let mut child = bench.shell("exit 0");
+    while !child.wait_event(None).unwrap().unwrap().is_last() {}
+    child.end(How::Kill).unwrap();
+    drop(child);
+    let (status, ..) = finish(bench.shell("exit 4"));
+    assert_eq!(status, Some(Status::Exited(4)));
+}
+
+#[test]
+fn an_environment_too_long_for_a_packet_still_arrives() {
+    let bench = Bench::new();
+    finish(bench.shell("exit 0"));
+    let mut spec = bench.spec("sh", &["-c", "echo ${#V0}${#V7}"]);
+    for n in 0..8 {
+        spec.env
+            .push((format!("V{n}").into(), "x".repeat(100_000).into()));
+    }
+    finish(bench.spawn(&spec));
+    assert_eq!(fs::read(bench.output()).unwrap(), b"100000100000\n");
 }

@@ -59,7 +59,12 @@ impl Store {
             let within = usize::try_from(at % PAGE_BYTES).unwrap_or(0);
             let count = rest.len().min(PAGE - within);
             let (now, later) = rest.split_at(count);
-            self.page(at / PAGE_BYTES)[within..within + count].copy_from_slice(now);
+            // Zeros where nothing is yet stay a hole.
+            let index = at / PAGE_BYTES;
+            let hole = self.base.is_none() && !self.pages.contains_key(&index);
+            if !hole || now.iter().any(|byte| *byte != 0) {
+                self.page(index)[within..within + count].copy_from_slice(now);
+            }
             let Some(next) = at.checked_add(count as u64) else {
                 self.len = u64::MAX;
                 return;

@@ -1,1 +1,84 @@
-//! A library loaded into stock programs: fork server and coverage.
+//! A fork server for programs as they are installed.
+//!
+//! Loaded with `LD_PRELOAD` into a dynamically linked program, this library takes the place
+//! of `__libc_start_main`, the function that the program's first instructions call. By then
+//! all libraries are loaded, linked and initialised, and nothing of the program itself has
+//! run, not even its constructors: no thread has been started that a fork would lose. There
+//! it serves runs ([`runserver::server`]): each is a fork that goes on into the program with
+//! the arguments and the environment of the request.
+//!
+//! Without the variable [`runserver::wire::ENV`] it changes nothing.
+#![allow(unsafe_code)] // Stands between the loader and a C program; each block says why it is sound.
+
+use std::ffi::{c_char, c_int, c_void};
+
+use runserver::server::{self, Run};
+use runserver::wire;
+
+type Main = extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) -> c_int;
+type Hook = Option<extern "C" fn()>;
+type StartMain =
+    extern "C" fn(Main, c_int, *mut *mut c_char, Hook, Hook, Hook, *mut c_void) -> c_int;
+
+unsafe extern "C" {
+    static mut environ: *mut *mut c_char;
+    static mut program_invocation_name: *mut c_char;
+    static mut program_invocation_short_name: *mut c_char;
+}
+
+/// Stands in for the C library's function of this name, and goes on to it.
+///
+/// # Safety
+///
+/// Only the program's start code calls it, once, as the C library's ABI has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __libc_start_main(
+    main: Main,
+    argc: c_int,
+    argv: *mut *mut c_char,
+    init: Hook,
+    fini: Hook,
+    loader_fini: Hook,
+    stack_end: *mut c_void,
+) -> c_int {
+    // SAFETY: the name ends with a zero byte, and so does that of the variable.
+    let (real, asked) = unsafe {
+        (
+            libc::dlsym(libc::RTLD_NEXT, c"__libc_start_main".as_ptr()),
+            !libc::getenv(ENV.as_ptr()).is_null(),
+        )
+    };
+    if real.is_null() {
+        return 126;
+    }
+    // SAFETY: the C library's function of this name has had this signature for as long as
+    // dynamic linking has been there.
+    let real: StartMain = unsafe { std::mem::transmute::<*mut c_void, StartMain>(real) };
+    let (argc, argv) = if asked {
+        let run = server::serve_by_fork();
+        assume(&run);
+        (run.argc, run.argv)
+    } else {
+        (argc, argv)
+    };
+    real(main, argc, argv, init, fini, loader_fini, stack_end)
+}
+
+/// The variable's name as C has it.
+const ENV: &std::ffi::CStr = c"IMAGE_FUZZER_RUN_SERVER";
+const _: () = assert!(ENV.count_bytes() == wire::ENV.len());
+
+/// Takes on the environment and the name of a run, as the loader would have set them.
+fn assume(run: &Run) {
+    // SAFETY: this is the only thread, and the strings live as long as the process.
+    unsafe {
+        environ = run.envp;
+        let name = *run.argv;
+        if name.is_null() {
+            return;
+        }
+        program_invocation_name = name;
+        let slash = libc::strrchr(name, c_int::from(b'/'));
+        program_invocation_short_name = if slash.is_null() { name } else { slash.add(1) };
+    }
+}

@@ -209,7 +209,8 @@ impl Sink for Html {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Failure, Mismatch, Verdict};
+    use crate::history::History;
+    use crate::model::{Failure, Mismatch, Reporter, Verdict};
     use crate::report::sample;
 
     fn page(dir: &Path) -> String {
@@ -264,5 +265,64 @@ mod tests {
         assert!(!text.contains("<b>1024"), "{text}");
         assert!(text.contains("Not reached: qcow2-file 002"), "{text}");
         assert!(text.contains("./check -qcow2 001"), "{text}");
+    }
+
+    /// One run of 001 and 002 with these verdicts, told to `reporter`.
+    fn run(verdicts: [Verdict; 2], mut tell: impl FnMut(&Event, Option<&Shown<'_>>)) {
+        tell(
+            &Event::RunStarted {
+                header: Vec::new(),
+                jobs: 2,
+                combos: vec![Arc::new(sample::combo("qcow2"))],
+                tests: vec!["001".into(), "002".into()],
+                shuffle: None,
+                at: sample::at(0),
+            },
+            None,
+        );
+        for (name, verdict) in ["001", "002"].into_iter().zip(verdicts) {
+            let finished = sample::finished(sample::job(0, name, "qcow2"), verdict);
+            let event = Event::Finished(Box::new(finished.clone()));
+            tell(&event, Some(&Shown::new(&finished)));
+        }
+        tell(
+            &Event::RunFinished {
+                not_reached: Vec::new(),
+                interrupted: false,
+                wall: Duration::from_secs(1),
+            },
+            None,
+        );
+    }
+
+    #[test]
+    fn the_page_compares_with_the_run_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut history = History::open(dir.path()).unwrap();
+        run([Verdict::Pass, Verdict::Pass], |event, _| {
+            history.event(event);
+        });
+        drop(history);
+        let previous = History::open(dir.path()).unwrap().previous();
+        let mut html = Html::create(dir.path(), previous).unwrap();
+        let fail = Verdict::Fail(vec![Failure::ExitStatus(1)]);
+        run([Verdict::Pass, fail], |event, shown| {
+            html.event(event, shown);
+        });
+        let text = page(dir.path());
+        let from = text.find("Since the run before").unwrap();
+        let part = text[from..].split("<h2>Tests").next().unwrap();
+        assert!(
+            part.contains(
+                "<td>002 qcow2-file</td><td class=\"pass\">pass</td><td class=\"fail\">fail</td>"
+            ),
+            "{part}"
+        );
+        assert!(!part.contains("001"), "{part}");
+        assert!(
+            text.contains("<line class=\"before\""),
+            "no mark in the chart"
+        );
+        assert!(!text.contains("was cut off"), "{text}");
     }
 }

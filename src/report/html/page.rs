@@ -121,50 +121,22 @@ impl Page {
         let Some(at) = self.previous.at else {
             return String::new();
         };
-        let mut changed = Vec::new();
-        let mut slower = Vec::new();
-        let mut new = 0;
-        for entry in &self.entries {
-            let title = format!("{} {}", entry.name, words::combo(&self.combos[entry.combo]));
-            match self.before(entry) {
-                None => new += 1,
-                Some((kind, _)) if kind != entry.kind => {
-                    changed.push((entry, title, kind));
-                }
-                Some((Kind::Pass, before)) => {
-                    let now = entry.secs.unwrap_or(0.0);
-                    if (now - before).abs() > 0.5 && (now > before * 1.5 || before > now * 1.5) {
-                        slower.push(format!("{title}: {before:.1} s, now {now:.1} s"));
-                    }
-                }
-                Some(_) => {}
-            }
-        }
         let mut out = format!(
             "<h2>Since the run before</h2><p class=\"dim\">That of {}.</p>\n",
             escape(&words::full_date(at))
         );
-        if changed.is_empty() {
-            out.push_str("<p>No verdict changed.</p>\n");
-        } else {
-            out.push_str("<table><thead><tr><th>Test</th><th>Before</th><th>Now</th></tr></thead>");
-            for (entry, title, before) in changed {
-                let _ = write!(
-                    out,
-                    "<tr><td>{}</td><td class=\"{}\">{}</td><td class=\"{}\">{}</td></tr>",
-                    escape(&title),
-                    class(before),
-                    words::kind(before),
-                    class(entry.kind),
-                    words::kind(entry.kind)
-                );
-            }
-            out.push_str("</table>\n");
-        }
-        if !slower.is_empty() {
-            let list = escape(&slower.join("; "));
+        out.push_str(&self.changed_verdicts());
+        let times: Vec<String> = self
+            .entries
+            .iter()
+            .filter_map(|e| self.new_time(e))
+            .collect();
+        if !times.is_empty() {
+            let list = escape(&times.join("; "));
             let _ = writeln!(out, "<p>Times that changed: {list}.</p>");
         }
+        let new = self.entries.iter().filter(|e| self.before(e).is_none());
+        let new = new.count();
         if new > 0 {
             let _ = writeln!(
                 out,
@@ -172,6 +144,47 @@ impl Page {
             );
         }
         out
+    }
+
+    /// Name and combination of a result.
+    fn name(&self, entry: &Entry) -> String {
+        format!("{} {}", entry.name, words::combo(&self.combos[entry.combo]))
+    }
+
+    /// A table of the verdicts that are not those of the run before.
+    fn changed_verdicts(&self) -> String {
+        let mut rows = String::new();
+        for entry in &self.entries {
+            let Some((before, _)) = self.before(entry).filter(|(k, _)| *k != entry.kind) else {
+                continue;
+            };
+            let _ = write!(
+                rows,
+                "<tr><td>{}</td><td class=\"{}\">{}</td><td class=\"{}\">{}</td></tr>",
+                escape(&self.name(entry)),
+                class(before),
+                words::kind(before),
+                class(entry.kind),
+                words::kind(entry.kind)
+            );
+        }
+        if rows.is_empty() {
+            return "<p>No verdict changed.</p>\n".to_owned();
+        }
+        format!(
+            "<table><thead><tr><th>Test</th><th>Before</th><th>Now</th></tr></thead>{rows}</table>\n"
+        )
+    }
+
+    /// Says so where a pass took much longer, or much less long, than before.
+    fn new_time(&self, entry: &Entry) -> Option<String> {
+        let (Kind::Pass, before) = self.before(entry)? else {
+            return None;
+        };
+        let now = entry.secs.filter(|_| entry.kind == Kind::Pass)?;
+        let much = (now - before).abs() > 0.5 && (now > before * 1.5 || before > now * 1.5);
+        let name = self.name(entry);
+        much.then(|| format!("{name}: {before:.1} s, now {now:.1} s"))
     }
 
     /// Tests by combination, with the filters above.
@@ -266,8 +279,7 @@ impl Page {
                 if entry.kind != kind || !self.has_details(entry) {
                     continue;
                 }
-                let combo = words::combo(&self.combos[entry.combo]);
-                let title = escape(&format!("{} {combo}", entry.name));
+                let title = escape(&self.name(entry));
                 let description = escape(&entry.description);
                 writeln!(
                     out,

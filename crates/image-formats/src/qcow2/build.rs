@@ -7,6 +7,7 @@ use crate::qcow2::head::write_head;
 use crate::qcow2::header::{QEMU_MAX_CLUSTER_BITS, QEMU_MAX_L1_BYTES};
 use crate::qcow2::image::Image;
 use crate::qcow2::plan::{Part, Plan, PlanError};
+use crate::qcow2::recompute;
 use crate::qcow2::records::{BITMAP_FIXED, SNAPSHOT_FIXED};
 use crate::qcow2::spec::{Bitmap, BitmapCluster, Cluster, Content, Pattern, Snapshot, Spec};
 use crate::qcow2::types::{Geometry, GuestCluster, HostOffset};
@@ -278,28 +279,20 @@ impl Builder<'_> {
 
     /// Everything is in place but for the reference counts and what follows from them.
     fn finish(&mut self) -> Result<Built, SpecError> {
-        let written = std::mem::take(&mut self.store);
-        let mut image = Image::open(Arc::new(written));
-        let overfull = |_| SpecError("too many clusters".to_owned());
-        image.recompute_refcounts().map_err(overfull)?;
-        let limit = self.geometry.max_refcount();
-        let references = image.references();
-        let most = references
-            .clusters
-            .values()
-            .map(|reference| reference.count)
-            .max();
+        let mut store = std::mem::take(&mut self.store);
+        let counted = recompute::refcounts(&mut store);
+        let counted = counted.map_err(|_| SpecError("too many clusters".to_owned()))?;
+        let (largest, limit) = (counted.largest, self.geometry.max_refcount());
         ensure!(
-            most.unwrap_or(0) <= limit,
-            "a refcount of {} does not fit into its width",
-            most.unwrap_or(0)
+            largest <= limit,
+            "a refcount of {largest} does not fit into its width"
         );
-        image.recompute_copied();
+        recompute::copied(&mut store);
         if let Some(file) = &mut self.data_file {
             file.resize(self.spec.virtual_size);
         }
         Ok(Built {
-            image: Image::open(Arc::new(image.bytes().clone())),
+            image: Image::open(Arc::new(store)),
             data_file: self.data_file.take(),
         })
     }

@@ -5,8 +5,8 @@ use crate::qcow2::head::write_extension;
 use crate::qcow2::header::COMPRESSION_TYPE_AT;
 use crate::qcow2::image::Image;
 use crate::qcow2::layout::{Layout, extension_area};
+use crate::qcow2::recompute::TooManyReferences;
 use crate::qcow2::records::{EXT_BITMAPS, EXT_END};
-use crate::qcow2::refcounts::TooManyReferences;
 use crate::qcow2::spec::Extension;
 
 /// Fields that follow from others.

@@ -11,6 +11,7 @@ mod image;
 mod layout;
 mod limits;
 mod plan;
+mod recompute;
 pub mod records;
 mod refcounts;
 mod rules;
@@ -30,7 +31,8 @@ pub use data::{Extent, Guest, ReadError, Source};
 pub use derived::{Derived, NoRoom};
 pub use image::{FieldError, Image};
 pub use layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
-pub use refcounts::{Recomputed, Reference, References, TooManyReferences, Use};
+pub use recompute::{Recomputed, TooManyReferences};
+pub use refcounts::{Reference, References, Use};
 pub use spec::{
     Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Extension, Pattern,
     Placement, Snapshot, Spec,

@@ -1,0 +1,337 @@
+//! The server's loop, and what a run does before the program proper begins.
+#![allow(unsafe_code)] // fork, clone and memory shared with the child; each block says why it is sound.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use crate::sys;
+use crate::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, fd};
+
+/// The arguments and environment of the run this process has become.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// How many arguments there are.
+    pub argc: c_int,
+    /// The arguments, ended by a null pointer. They live as long as the process.
+    pub argv: *mut *mut c_char,
+    /// The environment, ended by a null pointer. It lives as long as the process.
+    pub envp: *mut *mut c_char,
+}
+
+/// Serves until the controller is gone, and ends the process then. Returns only in
+/// the child of a fork, as the run that was asked for.
+///
+/// To be called where no other thread runs.
+#[must_use]
+pub fn serve_by_fork() -> Run {
+    let Some(mut server) = Server::start() else {
+        sys::exit_now(125)
+    };
+    loop {
+        let Some(job) = server.next_job() else {
+            sys::exit_now(0)
+        };
+        let began = sys::now_ns();
+        // SAFETY: the caller promises that this is the only thread, so the child may do
+        // what its parent could.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            if prepare(&job, server.failure) {
+                return job.run;
+            }
+            sys::exit_now(127);
+        }
+        server.finish(pid, began);
+    }
+}
+
+/// Serves until the controller is gone, and ends the process then. Each run executes
+/// the file `program`.
+pub fn serve_by_exec(program: &CStr) -> ! {
+    let Some(mut server) = Server::start() else {
+        sys::exit_now(125)
+    };
+    loop {
+        let Some(job) = server.next_job() else {
+            sys::exit_now(0)
+        };
+        let mut exec = Exec {
+            job: &job,
+            program,
+            failure: server.failure,
+        };
+        let began = sys::now_ns();
+        // SAFETY: the child shares our memory and we sleep until it has executed the program
+        // or ended, so `exec` outlives its use. It runs on a stack of its own, and
+        // `start_exec` only makes system calls.
+        let pid = unsafe {
+            libc::clone(
+                start_exec,
+                server.stack_top,
+                libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+                (&raw mut exec).cast(),
+            )
+        };
+        server.finish(pid, began);
+    }
+}
+
+/// What the child of a clone needs.
+struct Exec<'a> {
+    job: &'a Job,
+    program: &'a CStr,
+    failure: &'a Failure,
+}
+
+/// The child of [`serve_by_exec`]: becomes the program.
+extern "C" fn start_exec(exec: *mut c_void) -> c_int {
+    // SAFETY: `serve_by_exec` passes a pointer to a live `Exec` and sleeps meanwhile.
+    let exec = unsafe { &*exec.cast::<Exec<'_>>() };
+    if prepare(exec.job, exec.failure) {
+        let Run { argv, envp, .. } = exec.job.run;
+        // SAFETY: a path and two vectors of strings, each ended by zero or null.
+        unsafe {
+            libc::execve(
+                exec.program.as_ptr(),
+                argv.cast_const().cast(),
+                envp.cast_const().cast(),
+            )
+        };
+        exec.failure.note(Step::Exec);
+    }
+    sys::exit_now(127)
+}
+
+/// Where a child says why it could not start; in memory that it shares with the server.
+struct Failure {
+    step: AtomicU32,
+    errno: AtomicI32,
+}
+
+impl Failure {
+    fn note(&self, step: Step) {
+        self.errno.store(sys::errno(), Ordering::Relaxed);
+        self.step.store(step as u32, Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.step.store(Step::None as u32, Ordering::Relaxed);
+        self.errno.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A request whose strings have been found.
+struct Job {
+    head: Head,
+    cwd: *const c_char,
+    run: Run,
+}
+
+/// What is mapped once and used for every run.
+struct Server {
+    failure: &'static Failure,
+    text: &'static mut [u8],
+    /// Room for the pointers to arguments and variables, and a null after each.
+    pointers: &'static mut [*mut c_char],
+    stack_top: *mut c_void,
+}
+
+/// Bytes of the stack on which a child executes the program.
+const STACK: usize = 128 << 10;
+
+impl Server {
+    /// Gets memory, and tells the controller that we are up.
+    fn start() -> Option<Self> {
+        sys::become_server();
+        let shared = map(size_of::<Failure>(), libc::MAP_SHARED)?;
+        let text = map(MAX_TEXT, libc::MAP_PRIVATE)?;
+        let pointers = map(
+            (MAX_STRINGS + 2) * size_of::<*mut c_char>(),
+            libc::MAP_PRIVATE,
+        )?;
+        let stack = map(STACK, libc::MAP_PRIVATE)?;
+        // SAFETY: each mapping is fresh, zeroed (which is valid for all three types), of the
+        // size used here, aligned to a page, never unmapped, and referred to once.
+        let server = unsafe {
+            Self {
+                failure: &*shared.cast::<Failure>(),
+                text: std::slice::from_raw_parts_mut(text, MAX_TEXT),
+                pointers: std::slice::from_raw_parts_mut(pointers.cast(), MAX_STRINGS + 2),
+                stack_top: stack.add(STACK).cast(),
+            }
+        };
+        sys::send_all(fd::CONTROL, &Reply::of(Kind::Ready).encode()).then_some(server)
+    }
+
+    /// Waits for a request; `None` when the controller is gone, or talks nonsense.
+    fn next_job(&mut self) -> Option<Job> {
+        let mut head = [0; Head::LEN];
+        if !sys::read_all(fd::CONTROL, &mut head) {
+            return None;
+        }
+        let head = Head::decode(&head)?;
+        let text = self.text.get_mut(..head.len as usize)?;
+        if !sys::read_all(fd::CONTROL, text) {
+            return None;
+        }
+        self.failure.clear();
+        let (argc, envc) = (head.argc as usize, head.envc as usize);
+        let mut strings = Strings { text };
+        let cwd = strings.next()?;
+        let (argv, envp) = self.pointers.split_at_mut_checked(argc + 1)?;
+        strings.fill(argv, argc)?;
+        strings.fill(envp, envc)?;
+        Some(Job {
+            head,
+            cwd,
+            run: Run {
+                argc: c_int::try_from(argc).ok()?,
+                argv: argv.as_mut_ptr(),
+                envp: envp.as_mut_ptr(),
+            },
+        })
+    }
+
+    /// Waits for the end of a run that began as process `pid`, and answers. `pid` is
+    /// negative where there was no process to be had.
+    fn finish(&mut self, pid: libc::pid_t, began: u64) {
+        let mut reply = Reply::of(Kind::Ended);
+        if pid < 0 {
+            reply.failed = Step::Fork;
+            reply.errno = sys::errno();
+            self.answer(&reply);
+            return;
+        }
+        // SAFETY: an all-zero `rusage` is a valid one.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        wait(pid, 0, &mut reply.status, &mut usage);
+        reply.wall_ns = sys::now_ns().saturating_sub(began);
+        reply.cpu_us = micros(usage.ru_utime).saturating_add(micros(usage.ru_stime));
+        reply.max_rss_kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+        reply.failed = Step::from_number(self.failure.step.load(Ordering::Relaxed));
+        reply.errno = self.failure.errno.load(Ordering::Relaxed);
+        reply.left = !reap(libc::WNOHANG);
+        self.answer(&reply);
+        if reply.left {
+            reap(0);
+            self.answer(&Reply::of(Kind::Swept));
+        }
+    }
+
+    /// Answers; without anyone to answer to there is nothing left to do here.
+    fn answer(&self, reply: &Reply) {
+        if !sys::send_all(fd::CONTROL, &reply.encode()) {
+            sys::exit_now(0);
+        }
+    }
+}
+
+/// Takes strings off the text of a request.
+struct Strings<'a> {
+    text: &'a mut [u8],
+}
+
+impl Strings<'_> {
+    fn next(&mut self) -> Option<*mut c_char> {
+        let end = self.text.iter().position(|&byte| byte == 0)?;
+        let (string, rest) = std::mem::take(&mut self.text).split_at_mut_checked(end + 1)?;
+        self.text = rest;
+        Some(string.as_mut_ptr().cast())
+    }
+
+    /// Puts `count` strings and a null pointer into `place`.
+    fn fill(&mut self, place: &mut [*mut c_char], count: usize) -> Option<()> {
+        for slot in place.get_mut(..count)? {
+            *slot = self.next()?;
+        }
+        *place.get_mut(count)? = ptr::null_mut();
+        Some(())
+    }
+}
+
+/// Makes this process, a child of the server, ready to be the program: its own session,
+/// its directory, its three descriptors and no other, its limits. On failure says why
+/// and gives `false`.
+fn prepare(job: &Job, failure: &Failure) -> bool {
+    let input = if job.head.input { fd::INPUT } else { fd::NULL };
+    // SAFETY: calls that take integers or a path ended by zero.
+    let (entered, ready) = unsafe {
+        libc::setsid();
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        let entered = libc::chdir(job.cwd) == 0;
+        if !entered {
+            failure.note(Step::Chdir);
+        }
+        let ready = libc::dup2(input, 0) == 0
+            && libc::dup2(fd::OUTPUT, 1) == 1
+            && libc::dup2(fd::ERROR, 2) == 2
+            && libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0;
+        (entered, ready)
+    };
+    // The hard limit on processor time is a second later: at the soft one the program
+    // gets SIGXCPU, which tells this end from others.
+    let limited = limit_cpu(job.head.cpu_seconds)
+        && sys::limit(libc::RLIMIT_FSIZE, job.head.file_size)
+        && sys::limit(libc::RLIMIT_AS, job.head.address_space);
+    if entered && !(ready && limited) {
+        failure.note(Step::Prepare);
+    }
+    entered && ready && limited
+}
+
+fn limit_cpu(seconds: u32) -> bool {
+    let limit = libc::rlimit {
+        rlim_cur: u64::from(seconds),
+        rlim_max: u64::from(seconds) + 1,
+    };
+    // SAFETY: `limit` is a live structure the call reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) == 0 }
+}
+
+/// Takes notice of children that have ended, as long as there are some (with `WNOHANG`:
+/// as long as some have ended). Whether none is left.
+fn reap(flags: c_int) -> bool {
+    let mut status = 0;
+    // SAFETY: an all-zero `rusage` is a valid one.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        match wait(-1, flags, &mut status, &mut usage) {
+            0 => return false,
+            -1 => return true,
+            _ => {}
+        }
+    }
+}
+
+/// wait4(2), again where a signal came between.
+fn wait(pid: libc::pid_t, flags: c_int, status: &mut c_int, usage: &mut libc::rusage) -> c_int {
+    loop {
+        // SAFETY: both pointers are to live places the call writes to.
+        let found = unsafe { libc::wait4(pid, status, flags, usage) };
+        if found != -1 || sys::errno() != libc::EINTR {
+            return found;
+        }
+    }
+}
+
+fn micros(time: libc::timeval) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
+}
+
+/// Maps zeroed memory.
+fn map(len: usize, flags: c_int) -> Option<*mut u8> {
+    // SAFETY: an anonymous mapping at a place of the kernel's choice touches nothing of ours.
+    let at = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    (at != libc::MAP_FAILED).then(|| at.cast())
+}

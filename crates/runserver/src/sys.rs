@@ -1,0 +1,102 @@
+//! System calls without allocation, as the server needs them.
+#![allow(unsafe_code)] // Raw system calls; each block says why it is sound.
+
+use std::ffi::c_int;
+
+use crate::wire::UNLIMITED;
+
+/// The error number of the last call that failed.
+#[must_use]
+pub fn errno() -> c_int {
+    // SAFETY: the C library gives a pointer to this thread's own number.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Fills `place` from a descriptor; `false` at its end or on an error.
+pub fn read_all(fd: c_int, mut place: &mut [u8]) -> bool {
+    while !place.is_empty() {
+        // SAFETY: pointer and length are those of a live, writable slice.
+        let got = unsafe { libc::read(fd, place.as_mut_ptr().cast(), place.len()) };
+        match usize::try_from(got) {
+            Ok(0) => return false,
+            Ok(got) => match std::mem::take(&mut place).get_mut(got..) {
+                Some(rest) => place = rest,
+                None => return false,
+            },
+            Err(_) if errno() == libc::EINTR => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Sends all of `bytes` over a socket; `false` when nobody reads any more.
+pub fn send_all(fd: c_int, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        // SAFETY: pointer and length are those of a live slice.
+        let sent =
+            unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+        match usize::try_from(sent) {
+            Ok(sent) => match bytes.get(sent..) {
+                Some(rest) => bytes = rest,
+                None => return false,
+            },
+            Err(_) if errno() == libc::EINTR => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// The monotonic clock, in nanoseconds.
+#[must_use]
+pub fn now_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a live structure the call writes to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000_000 + nanos
+}
+
+/// Ends this process at once, without running what is registered for its end.
+pub fn exit_now(status: c_int) -> ! {
+    // SAFETY: the call takes an integer and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Sets soft and hard limit of one resource; [`UNLIMITED`] leaves it alone.
+/// `false` when the system refuses.
+pub fn limit(resource: libc::__rlimit_resource_t, value: u64) -> bool {
+    if value == UNLIMITED {
+        return true;
+    }
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: `limit` is a live structure the call reads.
+    unsafe { libc::setrlimit(resource, &raw const limit) == 0 }
+}
+
+/// Makes this process ready to serve: default signals, none blocked, but for `SIGXFSZ`,
+/// which is ignored so that a write past the limit on a file's length fails with `EFBIG`
+/// and the program goes on; no core files; and every orphan below becomes its child.
+pub fn become_server() {
+    // SAFETY: calls that take integers, or a pointer to a live signal set.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+        libc::umask(0o022);
+    }
+    let _ = limit(libc::RLIMIT_CORE, 0);
+}

@@ -1,0 +1,197 @@
+//! A campaign, or one test of a given seed.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::args::{Fuzz, RunArgs};
+use super::{FAILED, FAULTS, OK, complain};
+use crate::base::NamedFile;
+use crate::case::Maker;
+use crate::commands::{Command, Programs, given};
+use crate::engine::{Campaign, Plan, fresh};
+use crate::exec::Limits;
+use crate::finding::log_test;
+use crate::oracle::end_word;
+use crate::recipe::Recipe;
+use crate::triage::minimise::Budget;
+use crate::trial::{Bench, Outcome, Settings};
+
+/// Runs what was asked for.
+pub(super) fn run(args: &Fuzz) -> Result<u8> {
+    let settings = settings(&args.run, &args.test_dir)?;
+    let campaign = Campaign {
+        dir: args.test_dir.clone(),
+        seed: args.campaign_seed.clone(),
+        plan: Plan {
+            commands: commands(args, &settings.programs)?,
+            scope: args.config.clone(),
+            intensity: args.intensity,
+            families: args.family.clone(),
+        },
+        settings,
+        duration: args.duration,
+        tests: args.tests,
+        workers: workers(args.jobs),
+        keep_passed: args.keep_passed,
+        verbose: args.verbose,
+        budget: Budget::default(),
+        status: true,
+    };
+    match &args.seed {
+        Some(seed) => one(&campaign, seed),
+        None => many(&campaign),
+    }
+}
+
+/// A campaign, until its time is over or the user interrupts it.
+fn many(campaign: &Campaign) -> Result<u8> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
+        // A second one ends the program at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("cannot watch for interrupts")?;
+    }
+    let summary = campaign.run(&stop)?;
+    let stats = &summary.stats;
+    anstream::println!(
+        "{} images, {} commands, {:.0} % opened, {} distinct messages, {} groups of findings",
+        stats.images,
+        stats.commands,
+        stats.opened_percent(),
+        stats.messages,
+        summary.groups
+    );
+    if summary.groups > 0 {
+        let dir = campaign.dir.display();
+        anstream::println!("image-fuzzer report {dir} lists them; they are in {dir}/findings");
+    }
+    if let Some(trouble) = summary.trouble {
+        complain(&trouble);
+        return Ok(FAILED);
+    }
+    Ok(if summary.groups > 0 { FAULTS } else { OK })
+}
+
+/// One test, from a seed alone; its folder is kept.
+fn one(campaign: &Campaign, seed: &str) -> Result<u8> {
+    std::fs::create_dir_all(&campaign.dir)
+        .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
+    let mut maker = Maker::default();
+    let recipe = fresh(seed, &campaign.plan, &mut maker)?;
+    let files = maker.files(&recipe)?;
+    let mut bench = Bench::new(campaign.settings.clone())?;
+    let outcome = bench.run(&recipe, &files)?;
+    for note in bench.take_notes() {
+        complain(&note);
+    }
+    tell(&recipe, &outcome);
+    let kept = Campaign {
+        keep_passed: true,
+        verbose: true,
+        ..campaign.clone()
+    };
+    keep(&kept, &recipe, &files, &outcome)?;
+    Ok(if outcome.suspicions.is_empty() {
+        OK
+    } else {
+        FAULTS
+    })
+}
+
+/// Keeps the one test as `test-0`, or the next number that is free.
+fn keep(
+    campaign: &Campaign,
+    recipe: &Recipe,
+    files: &[NamedFile],
+    outcome: &Outcome,
+) -> Result<()> {
+    let free = (0..).find(|number| !campaign.dir.join(format!("test-{number}")).exists());
+    let number = free.unwrap_or_default();
+    log_test(campaign, number, recipe, files, outcome)?;
+    let folder = campaign.dir.join(format!("test-{number}"));
+    anstream::println!("kept in {}", folder.display());
+    Ok(())
+}
+
+/// Says what a test did, command by command.
+pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) {
+    for ran in &outcome.ran {
+        let command = recipe.commands.get(ran.index).map(Command::shell);
+        anstream::println!(
+            "{}: {}",
+            command.unwrap_or_default(),
+            end_word(&ran.seen.end)
+        );
+        for fault in outcome.suspicions.iter().filter(|s| s.command == ran.index) {
+            anstream::println!("  {}: {}", fault.class, fault.summary);
+        }
+    }
+}
+
+/// The given commands, those that cannot run left out with a warning.
+fn commands(args: &Fuzz, programs: &Programs) -> Result<Option<Vec<Command>>> {
+    if args.command.is_empty() {
+        for program in ["qemu-img", "qemu-io"] {
+            programs.find(program)?;
+        }
+        return Ok(None);
+    }
+    let all = args
+        .command
+        .iter()
+        .flat_map(|given| given.0.clone())
+        .collect();
+    let mut warnings = Vec::new();
+    let kept = given::runnable(all, programs, &mut warnings);
+    for warning in &warnings {
+        complain(warning);
+    }
+    if kept.is_empty() {
+        bail!("none of the commands can be run");
+    }
+    Ok(Some(kept))
+}
+
+/// How programs are run.
+pub(super) fn settings(args: &RunArgs, fallback: &std::path::Path) -> Result<Settings> {
+    let programs = Programs::from_env()?;
+    let compare_with = match &args.compare_with {
+        None => None,
+        Some(words) => {
+            let words = words.0.iter().map(Into::into).collect();
+            let other = programs.with_qemu_img(words);
+            other.find("qemu-img")?;
+            Some(other)
+        }
+    };
+    Ok(Settings {
+        programs,
+        compare_with,
+        limits: Limits {
+            wall: args.timeout,
+            cpu: args.timeout.max(Duration::from_secs(1)),
+            memory: args.memory << 20,
+            disk_growth: args.disk << 20,
+            ..Limits::default()
+        },
+        fork_server: !args.no_fork_server,
+        sandbox: !args.no_sandbox,
+        fallback: fallback.to_owned(),
+    })
+}
+
+/// How many workers there are.
+fn workers(jobs: Option<u16>) -> usize {
+    jobs.map_or_else(
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        usize::from,
+    )
+}

@@ -1,0 +1,144 @@
+//! `report`: what was found in a work folder.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::OK;
+use super::args::ReportArgs;
+use crate::finding::{Record, counts, records};
+
+/// One group of a report.
+struct Row {
+    folder: PathBuf,
+    record: Record,
+    hits: usize,
+}
+
+/// Prints a table or JSON, or writes a page.
+pub(super) fn run(args: &ReportArgs) -> Result<u8> {
+    let counts = counts(&args.dir);
+    let mut rows: Vec<Row> = records(&args.dir)?
+        .into_iter()
+        .map(|(folder, record)| Row {
+            hits: counts.get(&record.key).copied().unwrap_or(0),
+            folder,
+            record,
+        })
+        .collect();
+    rows.sort_by(|a, b| {
+        let order = a.record.key.class.cmp(&b.record.key.class);
+        order.then(b.hits.cmp(&a.hits))
+    });
+    if let Some(path) = &args.html {
+        crate::store::write_whole(path, page(&rows).as_bytes())?;
+        anstream::println!("{} groups in {}", rows.len(), path.display());
+    } else if args.json {
+        anstream::println!("{}", serde_json::to_string_pretty(&as_json(&rows))?);
+    } else {
+        anstream::print!("{}", table(&rows));
+    }
+    Ok(OK)
+}
+
+/// The groups as a table.
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "nothing was found\n".into();
+    }
+    let mut text = format!("{:<16} {:>6} {:>5}  SITE\n", "CLASS", "HITS", "EDITS");
+    for row in rows {
+        let key = &row.record.key;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<16} {:>6} {:>5}  {}",
+            key.class.word(),
+            row.hits,
+            row.record.edits,
+            key.site
+        );
+        let unsure = if row.record.confirmed {
+            ""
+        } else {
+            " (did not show again)"
+        };
+        let _ = writeln!(text, "{:31}{}{unsure}", "", row.record.command);
+        let _ = writeln!(text, "{:31}{}", "", row.folder.display());
+    }
+    text
+}
+
+/// The groups as JSON.
+fn as_json(rows: &[Row]) -> serde_json::Value {
+    let groups: Vec<serde_json::Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "class": row.record.key.class,
+                "site": row.record.key.site,
+                "hits": row.hits,
+                "summary": row.record.summary,
+                "command": row.record.command,
+                "edits": row.record.edits,
+                "bytes": row.record.bytes,
+                "confirmed": row.record.confirmed,
+                "folder": row.folder,
+            })
+        })
+        .collect();
+    json!({ "fuzzer": crate::recipe::FUZZER, "groups": groups })
+}
+
+/// The groups as a page that needs no other file.
+fn page(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <title>image-fuzzer: findings</title>\n<style>\n\
+         body { font: 15px/1.4 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }\n\
+         table { border-collapse: collapse; width: 100% }\n\
+         th, td { text-align: left; vertical-align: top; padding: .3em .8em .3em 0; border-bottom: 1px solid #ccc }\n\
+         pre { background: #f4f4f4; color: #111; padding: .6em; overflow-x: auto; white-space: pre-wrap }\n\
+         </style></head><body>\n<h1>Findings</h1>\n",
+    );
+    let _ = writeln!(
+        text,
+        "<p>{} groups, by {}.</p>",
+        rows.len(),
+        crate::recipe::FUZZER
+    );
+    text.push_str("<table><tr><th>Class</th><th>Hits</th><th>Edits</th><th>Site</th></tr>\n");
+    for (number, row) in rows.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td><a href=\"#g{number}\">{}</a></td></tr>",
+            row.record.key.class,
+            row.hits,
+            row.record.edits,
+            escape(&row.record.key.site)
+        );
+    }
+    text.push_str("</table>\n");
+    for (number, row) in rows.iter().enumerate() {
+        let readme = std::fs::read_to_string(row.folder.join("README.md")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "<h2 id=\"g{number}\">{}</h2>\n<p>{}</p>\n<pre>{}</pre>",
+            escape(&row.record.key.to_string()),
+            escape(&row.folder.display().to_string()),
+            escape(&readme)
+        );
+    }
+    text.push_str("</body></html>\n");
+    text
+}
+
+/// Text as HTML shows it.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

@@ -1,0 +1,116 @@
+//! Random `qemu-io` scripts: the small operations a guest would send.
+
+use super::Command;
+use crate::rng::Rng;
+
+/// A script of one to six operations on a disk of `size` bytes with clusters of
+/// `cluster` bytes.
+pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
+    let mut words = vec![String::from("qemu-io")];
+    match rng.below(10) {
+        0 => words.extend(["-d", "unmap"].map(String::from)),
+        1 => words.push("-n".into()),
+        _ => {}
+    }
+    if rng.chance(85) {
+        words.extend(["-f", "qcow2"].map(String::from));
+    }
+    let mut in_flight = false;
+    for _ in 0..rng.between(1, 6) {
+        let next = operation(size, cluster, rng);
+        // The tool itself does not wait for what is in flight when it reopens an
+        // image, changes its size or ends, and no image is to blame for that.
+        let waits = ["reopen", "truncate"]
+            .iter()
+            .any(|verb| next.starts_with(verb));
+        if in_flight && waits {
+            words.extend(["-c", "aio_flush"].map(String::from));
+            in_flight = false;
+        }
+        in_flight |= next.starts_with("aio_") && next != "aio_flush";
+        words.push("-c".into());
+        words.push(next);
+    }
+    if in_flight {
+        words.extend(["-c", "aio_flush"].map(String::from));
+    }
+    words.push("$test_img".into());
+    Command(words)
+}
+
+/// One operation.
+fn operation(size: u64, cluster: u64, rng: &mut Rng) -> String {
+    let (at, len) = range(size, cluster, rng);
+    let (whole_at, whole_len) = whole_clusters(size, cluster, rng);
+    let pattern = rng.between(1, 255);
+    match rng.below(22) {
+        0..=2 => format!("read {at} {len}"),
+        3..=5 => format!("write -P {pattern} {at} {len}"),
+        6 => format!("write -z {whole_at} {whole_len}"),
+        7 => format!("write -z -u {whole_at} {whole_len}"),
+        8 => format!("write -z -n {at} {len}"),
+        9 if rng.chance(75) => format!("write -c -P {pattern} {whole_at} {whole_len}"),
+        9 => format!("write -c -P {pattern} {at} {len}"),
+        10 => format!("discard {whole_at} {whole_len}"),
+        11 => format!("discard {at} {len}"),
+        12 => format!("aio_read {at} {len}"),
+        13 => format!("aio_write -P {pattern} {at} {len}"),
+        14 => format!("aio_write -z -u {whole_at} {whole_len}"),
+        15 => format!("truncate {}", new_size(size, cluster, rng)),
+        16 => "flush".into(),
+        17 => format!("alloc {at} {len}"),
+        18 => "map".into(),
+        19 => match rng.below(4) {
+            0 => "reopen -r".into(),
+            1 => "reopen -w".into(),
+            2 => "reopen -o lazy-refcounts=on".into(),
+            _ => "reopen -o overlap-check=all".into(),
+        },
+        20 => {
+            let half = (len / 1024).max(1) * 512;
+            format!("writev -P {pattern} {at} {half} {half}")
+        }
+        _ => "aio_flush".into(),
+    }
+}
+
+/// A range of sectors, often around a cluster's edge, inside the disk.
+fn range(size: u64, cluster: u64, rng: &mut Rng) -> (u64, u64) {
+    let sectors = (size / 512).max(1);
+    let mut at = rng.below(sectors) * 512;
+    if rng.chance(60) {
+        at -= at % cluster;
+    }
+    let room = size.saturating_sub(at).max(512);
+    let len = match rng.below(5) {
+        0 => 512,
+        1 => cluster,
+        2 => 2 * cluster,
+        3 => rng.between(1, 8) * 512,
+        _ => rng.between(1, (room / 512).max(1)) * 512,
+    };
+    (at, len.min(room))
+}
+
+/// A range of whole clusters, the last one perhaps cut by the disk's end.
+fn whole_clusters(size: u64, cluster: u64, rng: &mut Rng) -> (u64, u64) {
+    let clusters = size.div_ceil(cluster).max(1);
+    let first = rng.below(clusters);
+    let count = rng.between(1, (clusters - first).min(4));
+    let at = first * cluster;
+    let len = (count * cluster).min(size.saturating_sub(at)).max(512);
+    (at, len)
+}
+
+/// A size near the present one: longer, shorter, at a cluster's edge.
+pub(super) fn new_size(size: u64, cluster: u64, rng: &mut Rng) -> u64 {
+    let size = match rng.below(6) {
+        0 => size + cluster,
+        1 => size.saturating_sub(cluster),
+        2 => size * 2 + 512,
+        3 => 512,
+        4 => size / 2,
+        _ => size + cluster * 8193,
+    };
+    (size - size % 512).max(512)
+}

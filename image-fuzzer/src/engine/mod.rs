@@ -1,0 +1,137 @@
+//! A campaign: workers that make, run and judge tests until time is over.
+
+mod choose;
+mod shared;
+mod stats;
+mod status;
+mod worker;
+
+pub use choose::{Plan, fresh};
+pub use stats::Stats;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::finding::Findings;
+use crate::store::Store;
+use crate::triage::minimise::Budget;
+use crate::trial::Settings;
+use shared::Shared;
+
+/// What a campaign is to do.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// The work folder.
+    pub dir: PathBuf,
+    /// The seed; without one the campaign in the folder goes on, or a seed is drawn
+    /// from the system and written down.
+    pub seed: Option<String>,
+    /// What tests are drawn from.
+    pub plan: Plan,
+    /// How they are carried out.
+    pub settings: Settings,
+    /// No test is started after so long.
+    pub duration: Option<Duration>,
+    /// No test of a higher number is started: the campaign has this many tests.
+    pub tests: Option<u64>,
+    /// How many workers there are, each with its own scratch folder and programs.
+    pub workers: usize,
+    /// Folders of tests that passed are kept.
+    pub keep_passed: bool,
+    /// Tests that passed are logged.
+    pub verbose: bool,
+    /// How long the first example of a group is made smaller.
+    pub budget: Budget,
+    /// The line that says how it goes is shown.
+    pub status: bool,
+}
+
+/// What came of a campaign.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The numbers of this run of the fuzzer.
+    pub stats: Stats,
+    /// The groups in the work folder, those of earlier runs included.
+    pub groups: usize,
+    /// What went wrong in a worker, where something did.
+    pub trouble: Option<String>,
+}
+
+impl Campaign {
+    /// Runs the campaign until its time is over, its tests are done, or `stop` is
+    /// set. What was begun before is taken up again.
+    ///
+    /// Fails where the work folder cannot be used or no worker can start.
+    pub fn run(&self, stop: &AtomicBool) -> Result<Summary> {
+        let store = Store::open(&self.dir)?;
+        crate::scratch::sweep(&[std::path::Path::new("/dev/shm"), store.root()]);
+        let state = store.state(self.seed.as_deref(), drawn_seed)?;
+        let findings = Findings::open(store.root())?;
+        let finished = store.finished()?;
+        let queue = store.queue()?;
+        let shared = Mutex::new(Shared::new(store, findings, finished, queue, state.seed));
+        let started = Instant::now();
+        let watch = Watch {
+            stop,
+            over: AtomicBool::new(false),
+            end: self.duration.map(|duration| started + duration),
+        };
+        let trouble = std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..self.workers.max(1))
+                .map(|_| scope.spawn(|| worker::work(self, &shared, &watch)))
+                .collect();
+            let reporter = scope.spawn(|| status::report(self, &shared, &watch, started));
+            let mut trouble = None;
+            for handle in handles {
+                match handle.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(why)) => trouble = Some(format!("{why:#}")),
+                    Err(_) => trouble = Some("a worker panicked".to_owned()),
+                }
+            }
+            watch.over.store(true, Ordering::SeqCst);
+            reporter.thread().unpark();
+            // The reporter shows numbers and can do nothing else wrong.
+            let _ = reporter.join();
+            trouble
+        });
+        let mut shared = shared
+            .into_inner()
+            .ok()
+            .context("a worker panicked and left the campaign unfinished")?;
+        let finished = shared.finished.clone();
+        shared.store.settle(&finished)?;
+        shared.log_stats(started)?;
+        Ok(Summary {
+            stats: shared.stats.clone(),
+            groups: shared.findings.len(),
+            trouble,
+        })
+    }
+}
+
+/// When to stop.
+struct Watch<'a> {
+    stop: &'a AtomicBool,
+    over: AtomicBool,
+    end: Option<Instant>,
+}
+
+impl Watch<'_> {
+    /// Whether no further test is to be started.
+    fn ended(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+            || self.over.load(Ordering::SeqCst)
+            || self.end.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+/// A seed nobody chose.
+fn drawn_seed() -> String {
+    let nanoseconds = jiff::Timestamp::now().as_nanosecond();
+    format!("{:x}-{:x}", nanoseconds, std::process::id())
+}

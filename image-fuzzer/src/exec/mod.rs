@@ -1,0 +1,297 @@
+//! Runs a program once and says what was seen: the only place that starts the programs under test.
+//!
+//! An [`Executor`] is made for one program by [`for_program`] and then asked to
+//! [`run`](Executor::run) one [`Request`] after another. How it does that, by a fork server
+//! inside the program or by starting the program anew, can't be told from the [`Observation`]:
+//! only from the time it takes.
+//!
+//! An executor judges nothing. A signal, a time-out or a touched canary is written down;
+//! whether it is a finding is for the oracles to say.
+
+mod canary;
+mod launch;
+mod program;
+mod sanitizer;
+mod served;
+mod server;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use canary::SECRET;
+pub(crate) use launch::landlock_version;
+use program::Program;
+pub use program::find as find_program;
+use served::{How, Served};
+
+/// One run of the executor's program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The arguments, the program's own name (`argv[0]`) first.
+    pub argv: Vec<OsString>,
+    /// The directory the program starts in. It must lie in the executor's scratch folder, or
+    /// be readable from inside the sandbox.
+    pub cwd: PathBuf,
+    /// Variables added to the executor's base environment, or replaced in it.
+    pub env: Vec<(OsString, OsString)>,
+    /// What the program finds on its standard input; `None` is `/dev/null`.
+    pub stdin: Option<Vec<u8>>,
+    /// What the run may use.
+    pub limits: Limits,
+}
+
+impl Request {
+    /// A request with no added environment, no input and the default limits.
+    pub fn new(argv: Vec<OsString>, cwd: impl Into<PathBuf>) -> Self {
+        Self {
+            argv,
+            cwd: cwd.into(),
+            env: Vec::new(),
+            stdin: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What one run may use. A run that takes more is ended and says [`End::OverLimit`], but for
+/// `file_size`, where the program sees the error a full file system would give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Time on the clock; a run that takes longer is [`End::TimedOut`].
+    pub wall: Duration,
+    /// Processor time of any one process, in steps of whole seconds, at least one.
+    pub cpu: Duration,
+    /// Resident memory of all the run's processes together, in bytes. Watched, not reserved:
+    /// a program built with a sanitizer maps terabytes it never touches.
+    pub memory: u64,
+    /// Address space of each process, in bytes; allocations past it fail. Off by default.
+    pub address_space: Option<u64>,
+    /// Length of any one file that is written, in bytes; writes past it fail with `EFBIG`.
+    pub file_size: u64,
+    /// Processes alive at once in the run, the program itself included.
+    pub processes: usize,
+    /// Bytes of standard output and of standard error, each. What is captured is cut off there.
+    pub output: usize,
+    /// Bytes of disk the run may add to the scratch folder, and to its working directory where
+    /// that is another writable one, counted in allocated blocks.
+    pub disk_growth: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            wall: Duration::from_secs(10),
+            cpu: Duration::from_secs(10),
+            memory: 1 << 30,
+            address_space: None,
+            file_size: 1 << 40,
+            processes: 64,
+            output: 1 << 20,
+            disk_growth: 512 << 20,
+        }
+    }
+}
+
+/// A limit that a run went over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// [`Limits::cpu`].
+    Cpu,
+    /// [`Limits::memory`].
+    Memory,
+    /// [`Limits::processes`].
+    Processes,
+    /// [`Limits::output`].
+    Output,
+    /// [`Limits::disk_growth`].
+    DiskGrowth,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The program exited with this status.
+    Exit(i32),
+    /// This signal, which we did not send, ended the program.
+    Signal(i32),
+    /// The program was ended at [`Limits::wall`].
+    TimedOut,
+    /// The program was ended because it went over a limit.
+    OverLimit(Limit),
+    /// The program never ran; the text says why.
+    NotStarted(String),
+}
+
+/// What was seen of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// How it ended.
+    pub end: End,
+    /// Standard output, at most [`Limits::output`] bytes of it.
+    pub stdout: Vec<u8>,
+    /// Standard error, at most [`Limits::output`] bytes of it.
+    pub stderr: Vec<u8>,
+    /// Time on the clock from start to end.
+    pub wall: Duration,
+    /// Processor time, user and system, of the program and of those of its children that it
+    /// waited for.
+    pub cpu: Duration,
+    /// The largest resident set of any process of the run, in bytes. A program that is
+    /// started anew begins with what this process had when the executor was made, as the
+    /// kernel counts.
+    pub max_rss: u64,
+    /// Bytes allocated after the run less those before, in the folders that
+    /// [`Limits::disk_growth`] is about; negative when the run freed some.
+    pub disk_growth: i64,
+    /// The sanitizer's report, where the program was built with one and it had something to say.
+    pub sanitizer: Option<Vec<u8>>,
+    /// Canaries that the run touched: files by their path, listening sockets as
+    /// `tcp:127.0.0.1:PORT` or by the path of the socket. Sorted, each once.
+    pub touched: Vec<PathBuf>,
+    /// Names (as `ps` shows them) of processes that were still there when the program had
+    /// ended, and that were then ended by us.
+    pub left_behind: Vec<String>,
+}
+
+/// Runs one program, one request at a time.
+///
+/// An executor stays in the thread that made it: the processes behind it end with that thread.
+pub trait Executor {
+    /// Runs the program once and waits until it, and all it started, have ended.
+    fn run(&mut self, request: &Request) -> Observation;
+
+    /// How programs are run here: `fork server` or `spawn`.
+    fn name(&self) -> &str;
+
+    /// What a person should be told once: why there is no fork server, what of the sandbox
+    /// could not be had. Empty when all is as it should be.
+    fn notes(&self) -> &[String];
+
+    /// What holds the program in, for the log: `landlock, network namespace, ...`.
+    fn sandbox(&self) -> &str;
+
+    /// The canaries that images may name, so that a touch of one is a finding.
+    fn canaries(&self) -> &Canaries;
+}
+
+/// Things outside the scratch folder that no command names: a program that touches one was
+/// made to by the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Canaries {
+    /// Files with recognisable contents, one raw and one qcow2 image.
+    pub files: Vec<PathBuf>,
+    /// A UNIX socket that listens.
+    pub socket: Option<PathBuf>,
+    /// A TCP port of `127.0.0.1` that listens.
+    pub port: Option<u16>,
+}
+
+/// How an executor is to be set up.
+#[derive(Debug, Clone)]
+pub struct ExecOptions {
+    /// The folder the program may write in; its growth is measured. Executors of one thread
+    /// may share it, and then have the same canaries; those of different threads may not.
+    pub scratch: PathBuf,
+    /// More files and folders that the program may read.
+    pub readable: Vec<PathBuf>,
+    /// More files and folders that the program may read and write.
+    pub writable: Vec<PathBuf>,
+    /// Variables added to the base environment. The base is small and the same everywhere:
+    /// `PATH`, `HOME` and `TMPDIR` (both the scratch folder), `LC_ALL=C`.
+    pub env: Vec<(OsString, OsString)>,
+    /// Whether a fork server is tried.
+    pub fork_server: bool,
+    /// Whether the program is held in a sandbox.
+    pub sandbox: bool,
+}
+
+impl ExecOptions {
+    /// A fork server where one works, in a sandbox around `scratch`.
+    pub fn new(scratch: impl Into<PathBuf>) -> Self {
+        Self {
+            scratch: scratch.into(),
+            readable: Vec::new(),
+            writable: Vec::new(),
+            env: Vec::new(),
+            fork_server: true,
+            sandbox: true,
+        }
+    }
+}
+
+/// Why no executor could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The program is not there, or is not one.
+    #[error("cannot run {}: {source}", program.display())]
+    Program {
+        /// The program asked for.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something the executor itself needs failed.
+    #[error("cannot {what}: {source}")]
+    Setup {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl ExecError {
+    fn setup(what: &str, source: std::io::Error) -> Self {
+        Self::Setup {
+            what: what.to_owned(),
+            source,
+        }
+    }
+
+    fn setup_at(what: &str, path: &Path, source: std::io::Error) -> Self {
+        Self::setup(&format!("{what} {}", path.display()), source)
+    }
+}
+
+/// Makes an executor for a program: with a fork server inside it where that works and gives
+/// what a plain start gives, else one that starts it anew each time, which says so in its
+/// [notes](Executor::notes).
+///
+/// `program` is a path, or a name to look for in `PATH`.
+///
+/// # Errors
+///
+/// The program is not there, or the scratch folder and the canaries beside it cannot be made.
+pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Executor>, ExecError> {
+    let mut notes = Vec::new();
+    if options.fork_server {
+        match fork_server(Program::new(program, options)?) {
+            Ok(forked) => return Ok(Box::new(forked)),
+            Err(why) => notes.push(format!("no fork server in {}: {why}", program.display())),
+        }
+    }
+    let program = Program::new(program, options)?;
+    Ok(Box::new(Served::start(program, How::Spawn, notes)?))
+}
+
+/// Tries a fork server in a program, and compares what it says with a plain start.
+fn fork_server(program: Program) -> Result<Served, String> {
+    if let Some(why) = program::not_preloadable(program.path()) {
+        return Err(why.into());
+    }
+    let library = program::library().map_err(|e| e.to_string())?;
+    let name = program::usual_name(program.path()).to_owned();
+    let asked = Request::new(vec![name, "--version".into()], program.scratch());
+    let mut forked = Served::start(program, How::Fork { library }, Vec::new())
+        .map_err(|e| format!("it cannot be stopped before its start ({e})"))?;
+    let fork = forked.run(&asked);
+    let plain = forked.beside().map_err(|e| e.to_string())?.run(&asked);
+    let [fork, plain] = [&fork, &plain].map(|o| (&o.end, &o.stdout, &o.stderr));
+    if fork == plain {
+        Ok(forked)
+    } else {
+        Err("with --version it does not do what it does when started plainly".into())
+    }
+}

@@ -1,0 +1,293 @@
+//! A program under test and what belongs to it: where it is, what it may reach, its
+//! environment, its canaries.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::canary::Coop;
+use super::sanitizer::Reports;
+use super::served::How;
+use super::{ExecError, ExecOptions, Request, watch};
+use crate::sandbox::Reach;
+
+/// Where programs find other programs, the same everywhere.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program with its surroundings.
+pub(super) struct Program {
+    path: PathBuf,
+    options: ExecOptions,
+    env: Vec<(OsString, OsString)>,
+    coop: Rc<Coop>,
+    reports: Reports,
+}
+
+impl Program {
+    /// Finds the program and makes its surroundings.
+    pub(super) fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
+        let path = find(program).map_err(|source| ExecError::Program {
+            program: program.to_owned(),
+            source,
+        })?;
+        let scratch = &options.scratch;
+        fs::create_dir_all(scratch).map_err(|e| ExecError::setup_at("make", scratch, e))?;
+        let scratch = scratch
+            .canonicalize()
+            .map_err(|e| ExecError::setup_at("find", scratch, e))?;
+        let next_to = |what: &str| {
+            let mut name = scratch.clone().into_os_string();
+            name.push(what);
+            PathBuf::from(name)
+        };
+        let (canary, san) = (next_to(".canary"), next_to(".sanitizer"));
+        let coop = Coop::shared(canary.clone())
+            .map_err(|e| ExecError::setup_at("make canaries in", &canary, e))?;
+        let reports =
+            Reports::new(&path, san).map_err(|e| ExecError::setup_at("look into", &path, e))?;
+        let mut env: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), PATH.into()),
+            ("HOME".into(), scratch.clone().into()),
+            ("TMPDIR".into(), scratch.clone().into()),
+            ("LC_ALL".into(), "C".into()),
+        ];
+        add(&mut env, reports.env());
+        add(&mut env, &options.env);
+        let options = ExecOptions {
+            scratch,
+            ..options.clone()
+        };
+        Ok(Self {
+            path,
+            options,
+            env,
+            coop,
+            reports,
+        })
+    }
+
+    /// The same once more, for another executor.
+    pub(super) fn sibling(&self) -> Result<Self, ExecError> {
+        Self::new(&self.path, &self.options)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn scratch(&self) -> &Path {
+        &self.options.scratch
+    }
+
+    /// Bytes allocated in the scratch folder, and in `cwd` where that is another that the
+    /// program may write in.
+    pub(super) fn allocated(&self, cwd: &Path) -> u64 {
+        let ExecOptions {
+            scratch, writable, ..
+        } = &self.options;
+        let elsewhere =
+            !cwd.starts_with(scratch) && writable.iter().any(|folder| cwd.starts_with(folder));
+        let other = if elsewhere { watch::allocated(cwd) } else { 0 };
+        watch::allocated(scratch) + other
+    }
+
+    pub(super) fn sandboxed(&self) -> bool {
+        self.options.sandbox
+    }
+
+    pub(super) fn coop(&self) -> &Coop {
+        &self.coop
+    }
+
+    pub(super) fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// The environment that holds for every run.
+    pub(super) fn base_env(&self) -> &[(OsString, OsString)] {
+        &self.env
+    }
+
+    /// The environment of one run.
+    pub(super) fn environment(&self, request: &Request) -> Vec<(OsString, OsString)> {
+        let mut env = self.env.clone();
+        add(&mut env, &request.env);
+        env
+    }
+
+    /// What the program may reach beyond the system's own.
+    pub(super) fn reach(&self, how: &How) -> Reach {
+        let mut read = self.options.readable.clone();
+        read.extend(surroundings(&self.path));
+        if let How::Fork { library } = how {
+            read.push(library.clone());
+        }
+        let mut write = self.options.writable.clone();
+        write.push(self.options.scratch.clone());
+        write.push(self.coop.folder().to_owned());
+        write.extend(self.reports.folder().map(Path::to_owned));
+        Reach { read, write }
+    }
+}
+
+/// Where a program's own libraries and data are: beside it in a build tree, and beside its
+/// `bin` where it is installed below a prefix of its own.
+fn surroundings(program: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![program.to_owned()];
+    let Some(folder) = program.parent() else {
+        return folders;
+    };
+    folders.push(folder.to_owned());
+    if let (Some("bin" | "sbin"), Some(prefix)) =
+        (folder.file_name().and_then(OsStr::to_str), folder.parent())
+    {
+        folders.extend(["lib", "lib64", "libexec", "share"].map(|name| prefix.join(name)));
+    }
+    folders
+}
+
+/// Puts variables into an environment, in place of those of the same name.
+fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
+    for (name, value) in more {
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => old.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
+        }
+    }
+}
+
+/// The file of a program: a name without a slash is looked for in `PATH`.
+///
+/// # Errors
+///
+/// There is none, or it is not executable.
+pub fn find(program: &Path) -> io::Result<PathBuf> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return executable(program);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
+    std::env::split_paths(&path)
+        .find_map(|folder| executable(&folder.join(program)).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not found in PATH"))
+}
+
+fn executable(path: &Path) -> io::Result<PathBuf> {
+    let path = path.canonicalize()?;
+    let meta = fs::metadata(&path)?;
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is no executable file",
+        ));
+    }
+    Ok(path)
+}
+
+/// The preloaded library, which the build puts beside our own executable; a test's
+/// executable lies one folder below that.
+pub(super) fn library() -> io::Result<PathBuf> {
+    const NAME: &str = "libpreload.so";
+    let exe = std::env::current_exe()?;
+    exe.ancestors()
+        .skip(1)
+        .take(2)
+        .flat_map(|folder| [folder.join(NAME), folder.join("deps").join(NAME)])
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let beside = exe.parent().unwrap_or(Path::new("/")).display();
+            let text =
+                format!("there is no {NAME} in {beside} (`cargo build --workspace` makes it)");
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })
+}
+
+/// Why nothing can be loaded into a program before it starts: it is a script for another, or
+/// it has all its libraries in itself and no loader. `None` where it can, or the file is of
+/// a kind that is not looked into.
+pub(super) fn not_preloadable(path: &Path) -> Option<&'static str> {
+    const HEADERS: u64 = 64 << 10;
+    let mut head = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    io::Read::read_to_end(&mut io::Read::take(file, HEADERS), &mut head).ok()?;
+    if !head.starts_with(b"\x7fELF") {
+        return Some("it is a script");
+    }
+    (is_dynamic(&head) == Some(false)).then_some("it is statically linked")
+}
+
+/// Whether a 64-bit little-endian ELF file names a loader (`PT_INTERP`); `None` for other
+/// files. See elf(5).
+fn is_dynamic(head: &[u8]) -> Option<bool> {
+    const PT_INTERP: u32 = 3;
+    if head.get(4..6)? != [2, 1] {
+        return None;
+    }
+    let half = |at: usize| {
+        Some(usize::from(u16::from_le_bytes(
+            *head.get(at..)?.first_chunk()?,
+        )))
+    };
+    let table = u64::from_le_bytes(*head.get(32..)?.first_chunk()?);
+    let (size, count) = (half(54)?, half(56)?);
+    for number in 0..count {
+        let at = usize::try_from(table).ok()?.checked_add(number * size)?;
+        if u32::from_le_bytes(*head.get(at..)?.first_chunk()?) == PT_INTERP {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// The name that a program is usually called by.
+pub(super) fn usual_name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or(path.as_os_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_cannot_be_preloaded_are_told() {
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(not_preloadable(&own), None);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        assert_eq!(not_preloadable(&path), Some("it is a script"));
+        // An ELF file without program headers has none that names a loader.
+        let mut head = vec![0; 64];
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        fs::write(&path, &head).unwrap();
+        assert_eq!(not_preloadable(&path), Some("it is statically linked"));
+        // One that is cut off, or whose table lies outside, is left to be tried.
+        head[56] = 1;
+        head[39] = 0xff;
+        fs::write(&path, &head).unwrap();
+        assert_eq!(not_preloadable(&path), None);
+        assert_eq!(is_dynamic(b"\x7fELF\x02\x01"), None);
+    }
+
+    #[test]
+    fn a_prefix_has_its_libraries_beside_bin() {
+        let tree = surroundings(Path::new("/src/build/qemu-img"));
+        assert_eq!(
+            tree,
+            ["/src/build/qemu-img", "/src/build"].map(PathBuf::from)
+        );
+        let installed = surroundings(Path::new("/opt/q/bin/qemu-img"));
+        assert!(installed.contains(&PathBuf::from("/opt/q/lib64")));
+        assert!(!installed.contains(&PathBuf::from("/opt/q")));
+    }
+
+    #[test]
+    fn later_variables_take_the_place_of_earlier_ones() {
+        let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let mut env = vec![pair("A", "1"), pair("B", "2")];
+        add(&mut env, &[pair("B", "3"), pair("C", "4")]);
+        assert_eq!(env, [pair("A", "1"), pair("B", "3"), pair("C", "4")]);
+    }
+}

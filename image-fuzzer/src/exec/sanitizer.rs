@@ -1,0 +1,172 @@
+//! Reports of sanitizers: told to go into a folder, and picked up from there.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bstr::ByteSlice;
+
+/// Symbols that a program built with a sanitizer has, and the variables that set it up.
+const KINDS: [(&str, &str, &str); 4] = [
+    (
+        "__asan_init",
+        "ASAN_OPTIONS",
+        "detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1",
+    ),
+    ("__ubsan_handle", "UBSAN_OPTIONS", "print_stacktrace=1"),
+    ("__tsan_init", "TSAN_OPTIONS", ""),
+    ("__msan_init", "MSAN_OPTIONS", ""),
+];
+
+/// How the names of report files begin; the sanitizer adds a process id.
+const REPORT: &str = "report";
+
+/// How reports begin, where a program sends them to its standard error all the same.
+const MARKS: [&str; 6] = [
+    "ERROR: AddressSanitizer",
+    "ERROR: LeakSanitizer",
+    "ERROR: UndefinedBehaviorSanitizer",
+    "WARNING: ThreadSanitizer",
+    "WARNING: MemorySanitizer",
+    ": runtime error: ",
+];
+
+/// Where the reports of one executor's runs go.
+#[derive(Debug)]
+pub(super) struct Reports {
+    /// The folder, where the program was built with a sanitizer.
+    folder: Option<PathBuf>,
+    env: Vec<(OsString, OsString)>,
+}
+
+impl Reports {
+    /// Looks whether the program has a sanitizer, and makes a folder for its reports if so.
+    pub(super) fn new(program: &Path, folder: PathBuf) -> io::Result<Self> {
+        let found = built_with(program)?;
+        let kinds = KINDS.iter().zip(found).filter(|(_, found)| *found);
+        let kinds: Vec<_> = kinds.map(|(kind, _)| kind).collect();
+        if kinds.is_empty() {
+            return Ok(Self {
+                folder: None,
+                env: Vec::new(),
+            });
+        }
+        fs::create_dir_all(&folder)?;
+        let mut env = Vec::new();
+        for (_, variable, settings) in kinds {
+            let mut value = OsString::from("log_path=");
+            value.push(folder.join(REPORT));
+            if !settings.is_empty() {
+                value.push(":");
+                value.push(settings);
+            }
+            env.push((OsString::from(variable), value));
+        }
+        Ok(Self {
+            folder: Some(folder),
+            env,
+        })
+    }
+
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Variables that make the sanitizer write into the folder.
+    pub(super) fn env(&self) -> &[(OsString, OsString)] {
+        &self.env
+    }
+
+    /// Takes the reports of the last run, or what of one is in its standard error.
+    pub(super) fn take(&self, stderr: &[u8], bound: usize) -> Option<Vec<u8>> {
+        let mut report = self.take_files();
+        report.truncate(bound);
+        if report.is_empty() {
+            report.extend_from_slice(within(stderr)?);
+        }
+        Some(report)
+    }
+
+    fn take_files(&self) -> Vec<u8> {
+        let Some(entries) = self.folder.as_ref().and_then(|f| fs::read_dir(f).ok()) else {
+            return Vec::new();
+        };
+        let ours = |entry: &fs::DirEntry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(REPORT.as_bytes())
+        };
+        let entries = entries.flatten().filter(ours);
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        let mut report = Vec::new();
+        for path in paths {
+            report.extend(fs::read(&path).unwrap_or_default());
+            // One that stays would be taken for the next run's.
+            let _ = fs::remove_file(&path);
+        }
+        report
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.take_files();
+        if let Some(folder) = &self.folder {
+            // A folder that stays is seen and harmless.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Which of [`KINDS`] a program was built with. Each program is searched once, however many
+/// executors there are.
+fn built_with(program: &Path) -> io::Result<[bool; KINDS.len()]> {
+    static KNOWN: Mutex<BTreeMap<PathBuf, [bool; KINDS.len()]>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(program) {
+        return Ok(*found);
+    }
+    let file = fs::read(program)?;
+    let found = KINDS.map(|(symbol, ..)| file.contains_str(symbol));
+    known.insert(program.to_owned(), found);
+    Ok(found)
+}
+
+/// The part of `stderr` from the line on where a report begins.
+fn within(stderr: &[u8]) -> Option<&[u8]> {
+    let at = MARKS.iter().filter_map(|mark| stderr.find(mark)).min()?;
+    let line = stderr[..at].rfind_byte(b'\n').map_or(0, |end| end + 1);
+    stderr.get(line..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_in_standard_error_is_found_from_its_line_on() {
+        let text = b"warming up\n==7==ERROR: AddressSanitizer: heap-buffer-overflow\n  #0 x\n";
+        assert_eq!(within(text), text.get(11..));
+        let text = b"a.c:3:4: runtime error: signed integer overflow\n";
+        assert_eq!(within(text), Some(&text[..]));
+        assert_eq!(within(b"qemu-img: Could not open\n"), None);
+    }
+
+    #[test]
+    fn reports_are_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let reports = Reports {
+            folder: Some(dir.path().join("san")),
+            env: Vec::new(),
+        };
+        fs::create_dir(dir.path().join("san")).unwrap();
+        fs::write(dir.path().join("san/report.7"), "==7==ERROR: x\n").unwrap();
+        assert_eq!(reports.take(b"", 10).as_deref(), Some(&b"==7==ERROR"[..]));
+        assert_eq!(reports.take(b"", 10), None);
+    }
+}

@@ -1,0 +1,481 @@
+//! The executor: talks to a run server, watches the run, and writes down what it saw.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED};
+
+use super::canary::hang_up_tcp;
+use super::program::Program;
+use super::server::Server;
+use super::{Canaries, End, ExecError, Executor, Limit, Limits, Observation, Request, watch};
+
+/// How often a run that takes long is looked at. Most have ended before the first time.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How soon it is looked for processes that were started while others were ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How long processes that were sent SIGKILL may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// An executor over a run server, of either kind.
+pub(super) struct Served {
+    program: Program,
+    how: How,
+    server: Option<Server>,
+    input: File,
+    output: File,
+    error: File,
+    notes: Vec<String>,
+    sandbox: String,
+    canaries: Canaries,
+    /// Runs what the fork server cannot: see [`read_at_start`].
+    beside: Option<Box<Served>>,
+}
+
+/// The two kinds of server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum How {
+    /// Forks of the program, which has this library preloaded.
+    Fork {
+        /// The library's file.
+        library: PathBuf,
+    },
+    /// A new start of the program each time.
+    Spawn,
+}
+
+impl Served {
+    /// Starts a server for `program`.
+    ///
+    /// # Errors
+    ///
+    /// The server does not come up: the program is not one that can be served so.
+    pub(super) fn start(program: Program, how: How, notes: Vec<String>) -> Result<Self, ExecError> {
+        let file = |name: &str| {
+            memfd_create(name, MFdFlags::MFD_CLOEXEC)
+                .map(File::from)
+                .map_err(|e| ExecError::setup("get memory for a program's output", e.into()))
+        };
+        let mut served = Self {
+            program,
+            how,
+            server: None,
+            input: file("stdin")?,
+            output: file("stdout")?,
+            error: file("stderr")?,
+            notes,
+            sandbox: String::new(),
+            canaries: Canaries::default(),
+            beside: None,
+        };
+        served
+            .start_server()
+            .map_err(|e| ExecError::setup("start a run server", e))?;
+        Ok(served)
+    }
+
+    fn start_server(&mut self) -> io::Result<()> {
+        self.server = None;
+        let server = Server::start(
+            &self.program,
+            &self.how,
+            [&self.input, &self.output, &self.error],
+        )?;
+        if server.is_open() && self.sandbox.is_empty() {
+            let sandbox = server.sandbox();
+            self.notes.push(format!("the sandbox has a gap: {sandbox}"));
+        }
+        self.sandbox = server.sandbox().to_owned();
+        self.canaries = self.program.coop().names(server.tcp().is_some());
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Sends a request to the server. One that has ended since the last run is started again.
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        if let Some(server) = &mut self.server
+            && server.control().write_all(message).is_ok()
+        {
+            return Ok(());
+        }
+        self.start_server()?;
+        match &mut self.server {
+            Some(server) => server.control().write_all(message),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn try_run(&mut self, request: &Request) -> io::Result<Observation> {
+        let message = encode(request, &self.program.environment(request))?;
+        self.prepare_files(request)?;
+        // Whoever looked at a canary between the runs is not the program.
+        self.program.coop().touched();
+        let before = self.program.allocated(&request.cwd);
+        self.send(&message)?;
+        let Some(server) = &mut self.server else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut run = Watched {
+            server,
+            program: &self.program,
+            files: [&self.output, &self.error],
+            limits: &request.limits,
+            cwd: &request.cwd,
+            before,
+            touched: BTreeSet::new(),
+            ended_by_us: None,
+        };
+        let reply = run.until_ended()?;
+        run.hang_up();
+        let left_behind = if reply.left { run.sweep()? } else { Vec::new() };
+        let Watched {
+            mut touched,
+            ended_by_us,
+            ..
+        } = run;
+        touched.append(&mut self.program.coop().touched());
+        let bound = request.limits.output;
+        let (stdout, too_much_out) = take(&mut self.output, bound)?;
+        let (stderr, too_much_err) = take(&mut self.error, bound)?;
+        let after = self.program.allocated(&request.cwd);
+        let mut seen = Observation {
+            end: ended_by_us.unwrap_or_else(|| end_of(&reply, request)),
+            sanitizer: self.program.reports().take(&stderr, bound),
+            stdout,
+            stderr,
+            wall: Duration::from_nanos(reply.wall_ns),
+            cpu: Duration::from_micros(reply.cpu_us),
+            max_rss: reply.max_rss_kib << 10,
+            disk_growth: signed(after).saturating_sub(signed(before)),
+            touched: touched.into_iter().collect(),
+            left_behind,
+        };
+        if let End::Exit(_) = seen.end
+            && let Some(limit) = exceeded(&seen, &request.limits, too_much_out || too_much_err)
+        {
+            seen.end = End::OverLimit(limit);
+        }
+        Ok(seen)
+    }
+
+    fn prepare_files(&mut self, request: &Request) -> io::Result<()> {
+        // Only a run whose server failed leaves something here.
+        take(&mut self.output, 0)?;
+        take(&mut self.error, 0)?;
+        if let Some(text) = &request.stdin {
+            self.input.set_len(0)?;
+            self.input.write_all_at(text, 0)?;
+            self.input.rewind()?;
+        }
+        Ok(())
+    }
+
+    /// The executor for requests whose environment a program reads before it can be forked.
+    pub(super) fn beside(&mut self) -> Result<&mut Self, ExecError> {
+        let served = match self.beside.take() {
+            Some(served) => served,
+            None => Box::new(Self::start(
+                self.program.sibling()?,
+                How::Spawn,
+                Vec::new(),
+            )?),
+        };
+        Ok(self.beside.insert(served))
+    }
+}
+
+impl Executor for Served {
+    fn run(&mut self, request: &Request) -> Observation {
+        if self.how != How::Spawn && request.env.iter().any(|(name, _)| read_at_start(name)) {
+            return match self.beside() {
+                Ok(beside) => beside.run(request),
+                Err(error) => not_started(error.to_string()),
+            };
+        }
+        self.try_run(request).unwrap_or_else(|error| {
+            // The next run gets a new one.
+            self.server = None;
+            not_started(format!("the run server failed: {error}"))
+        })
+    }
+
+    fn name(&self) -> &str {
+        match self.how {
+            How::Fork { .. } => "fork server",
+            How::Spawn => "spawn",
+        }
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn sandbox(&self) -> &str {
+        &self.sandbox
+    }
+
+    fn canaries(&self) -> &Canaries {
+        &self.canaries
+    }
+}
+
+/// A run that is going on.
+struct Watched<'a> {
+    server: &'a mut Server,
+    program: &'a Program,
+    files: [&'a File; 2],
+    limits: &'a Limits,
+    cwd: &'a Path,
+    /// Bytes allocated before it began.
+    before: u64,
+    touched: BTreeSet<PathBuf>,
+    /// Why we ended it.
+    ended_by_us: Option<End>,
+}
+
+impl Watched<'_> {
+    /// Waits for the end of the program, and sees to it that it comes.
+    fn until_ended(&mut self) -> io::Result<Reply> {
+        let deadline = Instant::now() + self.limits.wall;
+        let mut gone_by = None;
+        loop {
+            let look = Instant::now() + LOOK_EVERY;
+            if self.wait(gone_by.map_or(deadline.min(look), |_| look))? {
+                return self.server.reply(Kind::Ended);
+            }
+            let now = Instant::now();
+            if gone_by.is_none() {
+                self.ended_by_us = if now >= deadline {
+                    Some(End::TimedOut)
+                } else {
+                    self.over_limit()?.map(End::OverLimit)
+                };
+                if self.ended_by_us.is_none() {
+                    continue;
+                }
+            }
+            if now > *gone_by.get_or_insert(now + GONE_WITHIN) {
+                return Err(io::Error::other("a killed program does not end"));
+            }
+            // Again each time: what was just being started may have been missed.
+            watch::kill_below(self.server.pid())?;
+        }
+    }
+
+    /// Waits for an answer until a time; whether there is one. Canaries are answered.
+    fn wait(&mut self, until: Instant) -> io::Result<bool> {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut fds = vec![PollFd::new(self.server.control_fd(), PollFlags::POLLIN)];
+        let canaries = self.program.coop().socket().into_iter();
+        let canaries = canaries.chain(self.server.tcp().map(AsFd::as_fd));
+        fds.extend(canaries.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        match poll(&mut fds, timeout(left)) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let ready = fds.first().and_then(PollFd::any) == Some(true);
+        if fds.iter().skip(1).any(|fd| fd.any() == Some(true)) {
+            self.hang_up();
+        }
+        Ok(ready)
+    }
+
+    fn hang_up(&mut self) {
+        self.program.coop().hang_up(&mut self.touched);
+        if let Some(tcp) = self.server.tcp() {
+            hang_up_tcp(tcp, &mut self.touched);
+        }
+    }
+
+    /// The limit that the run is over at this moment.
+    fn over_limit(&self) -> io::Result<Option<Limit>> {
+        for file in self.files {
+            if file.metadata()?.len() > self.limits.output as u64 {
+                return Ok(Some(Limit::Output));
+            }
+        }
+        let usage = watch::usage(self.server.pid())?;
+        let growth = self.program.allocated(self.cwd).saturating_sub(self.before);
+        Ok(if usage.memory > self.limits.memory {
+            Some(Limit::Memory)
+        } else if usage.processes > self.limits.processes {
+            Some(Limit::Processes)
+        } else if growth > self.limits.disk_growth {
+            Some(Limit::DiskGrowth)
+        } else {
+            None
+        })
+    }
+
+    /// Ends what the program left behind, and gives the names.
+    fn sweep(&mut self) -> io::Result<Vec<String>> {
+        let deadline = Instant::now() + GONE_WITHIN;
+        let mut names = Vec::new();
+        loop {
+            let killed = watch::kill_below(self.server.pid())?;
+            if names.is_empty() {
+                names = killed;
+            }
+            // What forked while it was looked for is found the next time round.
+            if self.wait(Instant::now() + LOOK_AGAIN)? {
+                self.server.reply(Kind::Swept)?;
+                // A run that we ended had no chance to end its own.
+                let ours = self.ended_by_us.is_some();
+                return Ok(if ours { Vec::new() } else { names });
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("a killed process does not end"));
+            }
+        }
+    }
+}
+
+/// How a run ended that we did not end.
+fn end_of(reply: &Reply, request: &Request) -> End {
+    let error = || io::Error::from_raw_os_error(reply.errno);
+    match reply.failed {
+        Step::None => {}
+        Step::Fork => return End::NotStarted(format!("no new process: {}", error())),
+        Step::Chdir => {
+            let cwd = request.cwd.display();
+            return End::NotStarted(format!("cannot enter {cwd}: {}", error()));
+        }
+        Step::Prepare => return End::NotStarted(format!("cannot set limits: {}", error())),
+        Step::Exec => return End::NotStarted(format!("cannot execute it: {}", error())),
+    }
+    if libc::WIFEXITED(reply.status) {
+        return End::Exit(libc::WEXITSTATUS(reply.status));
+    }
+    match libc::WTERMSIG(reply.status) {
+        libc::SIGXCPU => End::OverLimit(Limit::Cpu),
+        // A second past the limit the kernel kills a program that ignores the first signal.
+        libc::SIGKILL if Duration::from_micros(reply.cpu_us) >= request.limits.cpu => {
+            End::OverLimit(Limit::Cpu)
+        }
+        signal => End::Signal(signal),
+    }
+}
+
+/// The limit that a run turns out to have gone over by itself, too fast to be seen at it.
+fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> {
+    if seen.max_rss > limits.memory {
+        Some(Limit::Memory)
+    } else if seen.disk_growth > signed(limits.disk_growth) {
+        Some(Limit::DiskGrowth)
+    } else {
+        output.then_some(Limit::Output)
+    }
+}
+
+fn not_started(why: String) -> Observation {
+    Observation {
+        end: End::NotStarted(why),
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        wall: Duration::ZERO,
+        cpu: Duration::ZERO,
+        max_rss: 0,
+        disk_growth: 0,
+        sanitizer: None,
+        touched: Vec::new(),
+        left_behind: Vec::new(),
+    }
+}
+
+/// Whether a variable is read by the loader, an allocator or another library before the
+/// point at which a fork server forks, so that setting it in the child would come too late.
+fn read_at_start(name: &OsString) -> bool {
+    const PREFIXES: [&[u8]; 8] = [
+        b"LD_", b"MALLOC_", b"GLIBC_", b"G_", b"GNUTLS_", b"ASAN_", b"UBSAN_", b"GCOV_",
+    ];
+    PREFIXES.iter().any(|p| name.as_bytes().starts_with(p))
+}
+
+/// A request as the server reads it.
+fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; Head::LEN];
+    push(&mut message, &[request.cwd.as_os_str().as_bytes()])?;
+    for argument in &request.argv {
+        push(&mut message, &[argument.as_bytes()])?;
+    }
+    for (name, value) in env {
+        push(&mut message, &[name.as_bytes(), b"=", value.as_bytes()])?;
+    }
+    let too_long = || {
+        io::Error::new(
+            io::ErrorKind::ArgumentListTooLong,
+            "the command is too long",
+        )
+    };
+    let text = message.len() - Head::LEN;
+    if text > MAX_TEXT || request.argv.len() + env.len() > MAX_STRINGS {
+        return Err(too_long());
+    }
+    let number = |n: usize| u32::try_from(n).map_err(|_| too_long());
+    let head = Head {
+        len: number(text)?,
+        argc: number(request.argv.len())?,
+        envc: number(env.len())?,
+        input: request.stdin.is_some(),
+        cpu_seconds: cpu_seconds(request.limits.cpu),
+        file_size: request.limits.file_size,
+        address_space: request.limits.address_space.unwrap_or(UNLIMITED),
+    };
+    if let Some(place) = message.first_chunk_mut() {
+        *place = head.encode();
+    }
+    Ok(message)
+}
+
+/// Adds a string and its ending zero.
+fn push(message: &mut Vec<u8>, parts: &[&[u8]]) -> io::Result<()> {
+    for part in parts {
+        if part.contains(&0) {
+            let text = "a zero byte in an argument or variable";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        message.extend_from_slice(part);
+    }
+    message.push(0);
+    Ok(())
+}
+
+fn cpu_seconds(limit: Duration) -> u32 {
+    let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+    u32::try_from(whole.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Takes at most `bound` bytes of what was written, and whether there was more.
+fn take(file: &mut File, bound: usize) -> io::Result<(Vec<u8>, bool)> {
+    let len = file.metadata()?.len();
+    if len == 0 {
+        return Ok((Vec::new(), false));
+    }
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    Read::take(&*file, bound as u64).read_to_end(&mut bytes)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    Ok((bytes, len > bound as u64))
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// A time to wait as poll(2) takes it, rounded up so that it never spins.
+fn timeout(left: Duration) -> PollTimeout {
+    PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
+}

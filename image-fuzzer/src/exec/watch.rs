@@ -1,0 +1,106 @@
+//! What a run uses while it goes on, seen from outside.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What the processes of a run use at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    /// How many there are.
+    pub(super) processes: usize,
+    /// Their resident memory, in bytes; pages that they share count for each.
+    pub(super) memory: u64,
+}
+
+/// What the processes below `server` use.
+pub(super) fn usage(server: i32) -> io::Result<Usage> {
+    let below = below(server)?;
+    // One that has ended has no memory, and only waits for its parent to take notice.
+    let memory: Vec<_> = below.into_iter().filter_map(resident).collect();
+    Ok(Usage {
+        processes: memory.len(),
+        memory: memory.iter().sum(),
+    })
+}
+
+/// Sends SIGKILL to every process below `server`, and gives the names of those that had not
+/// ended.
+pub(super) fn kill_below(server: i32) -> io::Result<Vec<String>> {
+    let mut alive = childproc::descendants(server)?;
+    alive.retain(|process| !process.has_ended());
+    for process in &alive {
+        // It may have ended in the meantime.
+        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+    }
+    Ok(alive.into_iter().map(|p| p.name).collect())
+}
+
+/// The processes below `server`. Looks only at these where the kernel lists children
+/// (`CONFIG_PROC_CHILDREN`), since a busy machine has many others.
+fn below(server: i32) -> io::Result<Vec<i32>> {
+    let mut found = vec![server];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        match children(pid) {
+            Ok(children) => found.extend(children),
+            Err(_) if next == 0 => {
+                let all = childproc::descendants(server)?;
+                return Ok(all.into_iter().map(|process| process.pid).collect());
+            }
+            // It has ended in the meantime.
+            Err(_) => {}
+        }
+        next += 1;
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// The children of all threads of a process.
+fn children(pid: i32) -> io::Result<Vec<i32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let list = fs::read_to_string(thread?.path().join("children"))?;
+        children.extend(list.split_ascii_whitespace().flat_map(str::parse::<i32>));
+    }
+    Ok(children)
+}
+
+/// Resident memory of a process in bytes; `None` when it has ended.
+fn resident(pid: i32) -> Option<u64> {
+    let pages: u64 = fs::read_to_string(format!("/proc/{pid}/statm"))
+        .ok()?
+        .split_ascii_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()?;
+    if pages == 0 {
+        return None;
+    }
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(u64::try_from(page).ok()?)
+}
+
+/// Bytes allocated to files in `folder` and below. What vanishes while it is looked at
+/// counts as nothing.
+pub(super) fn allocated(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let mut bytes = 0;
+    for entry in entries.flatten() {
+        // Does not follow symbolic links.
+        let Ok(meta) = entry.metadata() else { continue };
+        bytes += if meta.is_dir() {
+            allocated(&entry.path())
+        } else {
+            meta.blocks() * 512
+        };
+    }
+    bytes
+}

@@ -1,0 +1,230 @@
+//! The README of a finding: which fields lie, what the rule is, what happened.
+
+use std::fmt::Write as _;
+
+use image_formats::{Field, Value};
+
+use super::{Example, Record};
+use crate::commands::Command;
+use crate::oracle::end_word;
+use crate::recipe::Edit;
+
+/// The explanation of an example in plain words.
+pub(super) fn readme(example: &Example, record: &Record) -> String {
+    let mut text = String::new();
+    let program = example
+        .recipe
+        .commands
+        .get(example.command())
+        .map_or("the program", Command::program);
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# {}: {}\n", example.key.class, example.key.site);
+    let _ = writeln!(
+        text,
+        "`{program}` {}: {}.\n",
+        example.key.class.meaning(),
+        record.summary
+    );
+    if !example.confirmed {
+        text.push_str("A second run did not show it: it depends on more than the image.\n\n");
+    }
+    text.push_str("## What is wrong with the image\n\n");
+    if example.recipe.edits.is_empty() {
+        text.push_str("Nothing: the image is valid.\n");
+    }
+    for lie in &example.recipe.edits {
+        let _ = writeln!(text, "* {}", describe(&lie.edit, example));
+    }
+    let changed = example.changed_bytes();
+    let _ = writeln!(
+        text,
+        "\n{} of its bytes differ from those of a valid image{}.\n",
+        changed.len(),
+        places(&changed)
+    );
+    text.push_str(&defects(example));
+    text.push_str("## What was run\n\n");
+    let image = if example.recipe.fresh_copies {
+        "each on a fresh copy of the image"
+    } else {
+        "one after another on the image"
+    };
+    let _ = writeln!(text, "In the folder of `{}`, {image}:\n", super::IMAGE);
+    text.push_str("```console\n");
+    for ran in &example.outcome.ran {
+        if let Some(command) = example.recipe.commands.get(ran.index) {
+            let line = command.shell().replace("\"$test_img\"", super::IMAGE);
+            let _ = writeln!(text, "$ {}", line.replace("$test_img", super::IMAGE));
+            let said = String::from_utf8_lossy(&ran.seen.stderr).into_owned();
+            for line in said.lines().take(12) {
+                let _ = writeln!(text, "{}", printable(line));
+            }
+            let _ = writeln!(text, "({})", end_word(&ran.seen.end));
+        }
+    }
+    text.push_str("```\n");
+    if let Some(stack) = stack(example) {
+        let _ = writeln!(text, "\n## Where it happened\n\n```\n{stack}```");
+    }
+    text.push_str(
+        "\n## See it again\n\n\
+         `./reproduce.sh` needs nothing but the program (`QEMU_IMG` and `QEMU_IO` name others).\n\
+         `image-fuzzer reproduce` with this folder does the same from `recipe.json`.\n\
+         `iotest` and `iotest.out` are a test for it, ready to be copied into a suite.\n",
+    );
+    text
+}
+
+/// The rules of the format that the image breaks, which follow from the edits.
+fn defects(example: &Example) -> String {
+    let Some(file) = example.files.first() else {
+        return String::new();
+    };
+    let mut store = image_formats::Store::new();
+    store.write(0, &file.bytes);
+    store.resize(file.len);
+    let (_, defects) = image_formats::qcow2::Image::decode(std::sync::Arc::new(store));
+    if defects.is_empty() {
+        return String::new();
+    }
+    let mut text = "The rules it breaks, as `image-fuzzer show` tells them:\n\n".to_owned();
+    for defect in defects.iter().take(MOST_DEFECTS) {
+        let _ = writeln!(text, "* {defect}");
+    }
+    if defects.len() > MOST_DEFECTS {
+        let _ = writeln!(text, "* and {} more", defects.len() - MOST_DEFECTS);
+    }
+    text.push('\n');
+    text
+}
+
+/// The most broken rules that are listed: one lie can break many.
+const MOST_DEFECTS: usize = 8;
+
+/// One edit in words: the field, its value before and after, the rule.
+fn describe(edit: &Edit, example: &Example) -> String {
+    let field = |path: &str| example.prepared.image.field(path).ok();
+    match edit {
+        Edit::Set { path, value } => field(path).map_or_else(
+            || format!("`{path}` is {:#x}", value.0),
+            |field| set_field(&field, &show(value.0)),
+        ),
+        Edit::Text { path, text } => field(path).map_or_else(
+            || format!("`{path}` is {text:?}"),
+            |field| set_field(&field, &format!("{text:?}")),
+        ),
+        Edit::Bytes { at, bytes } => {
+            let shown: String = bytes
+                .0
+                .iter()
+                .take(24)
+                .map(|b| format!("{b:02x} "))
+                .collect();
+            let more = if bytes.0.len() > 24 { "…" } else { "" };
+            format!(
+                "the {} bytes at {} ({}) are {}{more}",
+                bytes.0.len(),
+                show(at.0),
+                owner(example, at.0),
+                shown.trim_end()
+            )
+        }
+        Edit::Extensions { list } => {
+            let parts: Vec<String> = list
+                .iter()
+                .take(12)
+                .map(|ext| {
+                    let name = image_formats::qcow2::records::extension_name(ext.magic.0 as u32);
+                    format!("{name} ({:#x}, length {})", ext.magic.0, show(ext.length.0))
+                })
+                .collect();
+            let more = list.len().saturating_sub(12);
+            let more = if more > 0 {
+                format!(", and {more} more")
+            } else {
+                String::new()
+            };
+            format!("the header extensions are: {}{more}", parts.join(", "))
+        }
+        Edit::Length { bytes } => format!(
+            "the file is {} bytes long and not {}",
+            show(bytes.0),
+            show(example.prepared.map.file_len)
+        ),
+    }
+}
+
+/// A field's change, with its place and rule.
+fn set_field(field: &Field, value: &str) -> String {
+    let before = match &field.value {
+        Value::Uint(number) => show(*number),
+        other => other.to_string(),
+    };
+    let mut text = format!(
+        "`{}` (at byte {:#x}) is {value}, where the valid image has {before}",
+        field.path, field.offset
+    );
+    if !field.rule.is_empty() {
+        let _ = write!(text, ". The rule: {}", field.rule);
+    }
+    if !field.section.is_empty() {
+        let _ = write!(text, " (specification: {})", field.section);
+    }
+    text
+}
+
+/// The field that byte `at` belongs to.
+fn owner(example: &Example, at: u64) -> String {
+    let fields = example.prepared.map.fields();
+    let inside = |field: &&Field| {
+        let width = field.width_bits.div_ceil(8);
+        field.offset <= at && at - field.offset < width
+    };
+    fields
+        .iter()
+        .filter(inside)
+        .min_by_key(|field| field.width_bits)
+        .map_or_else(
+            || "no field".to_owned(),
+            |field| format!("`{}`", field.path),
+        )
+}
+
+/// A number as people read it: decimal, and hexadecimal where that says more.
+fn show(number: u64) -> String {
+    if number < 1024 {
+        number.to_string()
+    } else {
+        format!("{number:#x} ({number})")
+    }
+}
+
+/// Where the changed bytes are, when they are few.
+fn places(changed: &[u64]) -> String {
+    if changed.is_empty() || changed.len() > 16 {
+        return String::new();
+    }
+    let places: Vec<String> = changed.iter().map(|at| format!("{at:#x}")).collect();
+    format!(", at {}", places.join(", "))
+}
+
+/// A line of a program's output as text.
+fn printable(line: &str) -> String {
+    let clean: String = line
+        .chars()
+        .map(|c| if c.is_control() && c != '\t' { '?' } else { c })
+        .take(300)
+        .collect();
+    clean
+}
+
+/// The stack or the sanitizer's report, where there is one.
+fn stack(example: &Example) -> Option<String> {
+    if let Some(stack) = &example.stack {
+        return Some(stack.to_string());
+    }
+    let ran = example.outcome.ran.last()?;
+    let report = String::from_utf8_lossy(ran.seen.sanitizer.as_deref()?).into_owned();
+    let lines: Vec<String> = report.lines().take(40).map(printable).collect();
+    Some(lines.join("\n") + "\n")
+}

@@ -1,0 +1,175 @@
+//! A numbered test for a finding: a script that carries its image, and its golden.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::script::{comment, line};
+use super::{Example, IMAGE};
+use crate::base::NamedFile;
+use crate::oracle::Class;
+use crate::store::write_whole;
+
+/// Writes `iotest` and `iotest.out` into a finding's folder.
+pub(super) fn write(folder: &Path, example: &Example) -> Result<()> {
+    super::script::write(&folder.join("iotest"), &test(example)?)?;
+    write_whole(&folder.join("iotest.out"), golden(example).as_bytes())
+}
+
+/// The test: makes the image from its own text, runs the commands, and says of
+/// each whether it ended as a program may.
+fn test(example: &Example) -> Result<String> {
+    let seconds = example.limits.wall.as_secs().max(1) * 6;
+    let mut text = format!(
+        "#!/usr/bin/env bash\n\
+         # An image that once led to: {}\n\
+         #\n\
+         # group: auto quick\n\
+         # supported_fmt: qcow2\n\
+         # supported_proto: file\n\
+         # unsupported_imgopts: data_file\n\n\
+         seq=$(basename \"$0\")\n\
+         QEMU_IMG=${{QEMU_IMG:-${{QEMU_IMG_PROG:-qemu-img}}}}\n\
+         QEMU_IO=${{QEMU_IO:-${{QEMU_IO_PROG:-qemu-io}}}}\n\
+         work=$(mktemp -d \"${{TEST_DIR:-/tmp}}/$seq.XXXXXX\") || exit 1\n\
+         trap 'rm -rf \"$work\"' EXIT\n\
+         cd \"$work\" || exit 1\n\
+         test_img={IMAGE}\n\n\
+         # Runs a command and says how it ended; its own words depend on versions.\n\
+         run() {{\n\
+         \x20   timeout {seconds} \"$@\" >out 2>&1\n\
+         \x20   status=$?\n\
+         \x20   if [ \"$status\" -eq 124 ]; then\n\
+         \x20       echo \"did not end\"\n\
+         \x20   elif [ \"$status\" -gt 128 ]; then\n\
+         \x20       echo \"ended by signal $((status - 128))\"\n\
+         \x20   elif grep -q -e 'Sanitizer: ' -e 'runtime error: ' out; then\n\
+         \x20       echo \"sanitizer report\"\n\
+         \x20   else\n\
+         \x20       echo \"ended by itself\"\n\
+         \x20   fi\n\
+         }}\n\n\
+         fresh() {{\n",
+        comment(&example.key.to_string())
+    );
+    for file in &example.files {
+        text.push_str(&unpack(file)?);
+    }
+    text.push_str("}\n\nfresh\n");
+    for (index, command) in example.recipe.commands.iter().enumerate() {
+        if index > example.command() {
+            break;
+        }
+        if index > 0 && example.recipe.fresh_copies {
+            text.push_str("fresh\n");
+        }
+        let _ = writeln!(text, "\necho \"=== {} ===\"", index + 1);
+        let line = line(command)
+            .replace("${QEMU_IMG:-qemu-img}", "$QEMU_IMG")
+            .replace("${QEMU_IO:-qemu-io}", "$QEMU_IO");
+        let last = index == example.command();
+        if last && example.key.class == Class::DataChange {
+            text.push_str("$QEMU_IMG convert -f qcow2 -O raw \"$test_img\" before.raw\n");
+        }
+        let _ = writeln!(text, "run {line}");
+        if last {
+            text.push_str(after(example.key.class));
+        }
+    }
+    text.push_str("\necho \"*** done\"\n");
+    Ok(text)
+}
+
+/// What is looked at behind the last command.
+fn after(class: Class) -> &'static str {
+    match class {
+        Class::FalseRepair | Class::MetadataDamage => {
+            "if [ \"$status\" -eq 0 ]; then\n\
+             \x20   $QEMU_IMG check -f qcow2 \"$test_img\" >out 2>&1\n\
+             \x20   [ $? -lt 2 ] || echo \"success was reported, and the image is damaged\"\n\
+             fi\n"
+        }
+        Class::DataChange => {
+            "if [ \"$status\" -eq 0 ]; then\n\
+             \x20   $QEMU_IMG compare -f raw -F qcow2 before.raw \"$test_img\" >out 2>&1\n\
+             \x20   [ $? -ne 1 ] || echo \"the data have changed\"\n\
+             fi\n"
+        }
+        _ => "",
+    }
+}
+
+/// What the test prints when nothing is wrong.
+fn golden(example: &Example) -> String {
+    let mut text = String::new();
+    for index in 0..=example.command() {
+        let _ = write!(text, "=== {} ===\nended by itself\n", index + 1);
+    }
+    text.push_str("*** done\n");
+    text
+}
+
+/// The lines that make `file` again.
+fn unpack(file: &NamedFile) -> Result<String> {
+    let mut encoder = flate2::GzBuilder::new()
+        .mtime(0)
+        .write(Vec::new(), flate2::Compression::best());
+    encoder
+        .write_all(&file.bytes)
+        .and_then(|()| encoder.finish())
+        .context("cannot compress an image")
+        .map(|packed| {
+            let mut text = format!("    base64 -d <<'END' | gzip -dc >{}\n", file.name);
+            for row in base64(&packed).as_bytes().chunks(76) {
+                text.push_str(&String::from_utf8_lossy(row));
+                text.push('\n');
+            }
+            text.push_str("END\n");
+            if file.len != file.bytes.len() as u64 {
+                let _ = writeln!(text, "    truncate -s {} {}", file.len, file.name);
+            }
+            text
+        })
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let word = group
+            .iter()
+            .chain([0, 0].iter())
+            .take(3)
+            .fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
+        for digit in 0..4 {
+            if digit <= group.len() {
+                let index = word >> (18 - 6 * digit) & 63;
+                text.push(char::from(DIGITS[index as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_what_others_read() {
+        for (plain, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), text);
+        }
+    }
+}

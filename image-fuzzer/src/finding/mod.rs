@@ -1,0 +1,329 @@
+//! Findings on disk: a folder for each group, with all that is needed to see the
+//! fault again, to understand it and to test for it.
+
+mod explain;
+mod iotest;
+mod reproduce;
+mod script;
+mod tests_log;
+
+pub use reproduce::{minimise_folder, reproduce_folder};
+pub use tests_log::log_test;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::base::{NamedFile, Prepared};
+use crate::case::Maker;
+use crate::commands::TEST_IMG;
+use crate::exec::Limits;
+use crate::oracle::{Class, Suspicion};
+use crate::recipe::Recipe;
+use crate::scratch::write_sparse;
+use crate::stacks::Stack;
+use crate::store::write_whole;
+use crate::triage::Key;
+use crate::triage::minimise::{Budget, Judging, Smallest};
+use crate::trial::{Bench, Outcome};
+
+/// The groups of a work folder.
+#[derive(Debug)]
+pub struct Findings {
+    root: PathBuf,
+    groups: BTreeMap<Key, BTreeSet<u64>>,
+    written: BTreeSet<Key>,
+}
+
+/// A line of `hits.jsonl`: a test that hit a group.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hit {
+    test: u64,
+    #[serde(flatten)]
+    key: Key,
+}
+
+/// What `finding.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The group.
+    #[serde(flatten)]
+    pub key: Key,
+    /// What happened, in a sentence.
+    pub summary: String,
+    /// The command that showed it.
+    pub command: String,
+    /// Whether a second run showed it too.
+    pub confirmed: bool,
+    /// How many edits the smallest example has.
+    pub edits: usize,
+    /// How many bytes of it differ from a valid image.
+    pub bytes: usize,
+}
+
+/// An example of a group, about to be written down.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// The group.
+    pub key: Key,
+    /// How it is made.
+    pub recipe: Recipe,
+    /// Its files.
+    pub files: Vec<NamedFile>,
+    /// Its base image.
+    pub prepared: Arc<Prepared>,
+    /// What the programs did with it.
+    pub outcome: Outcome,
+    /// The stack at the signal that ended the program.
+    pub stack: Option<Stack>,
+    /// Whether a second run showed the fault too.
+    pub confirmed: bool,
+    /// What the programs could use.
+    pub limits: Limits,
+}
+
+impl Example {
+    /// The smallest example that can be made of `recipe`, which showed the fault.
+    ///
+    /// Fails where the machine does.
+    pub fn smallest(
+        recipe: &Recipe,
+        key: &Key,
+        bench: &mut Bench,
+        maker: &mut Maker,
+        budget: Budget,
+    ) -> Result<Self> {
+        let smallest = Judging { bench, maker }.minimise(recipe, key, budget);
+        let Smallest {
+            recipe, confirmed, ..
+        } = smallest;
+        let files = maker.files(&recipe)?;
+        let prepared = maker.prepared(&recipe.base)?;
+        let outcome = match smallest.outcome {
+            Some(outcome) => outcome,
+            None => bench.run(&recipe, &files)?,
+        };
+        let mut example = Self {
+            key: key.clone(),
+            recipe,
+            files,
+            prepared,
+            outcome,
+            stack: None,
+            confirmed,
+            limits: bench.settings().limits.clone(),
+        };
+        if key.class == Class::Crash {
+            example.stack = bench.stack(&example.recipe, &example.files, example.command())?;
+        }
+        Ok(example)
+    }
+    /// What the oracle said, where this run showed it.
+    pub fn suspicion(&self) -> Option<&Suspicion> {
+        let class = |suspicion: &&Suspicion| suspicion.class == self.key.class;
+        self.outcome.suspicions.iter().find(class)
+    }
+
+    /// Index of the command that showed the fault; the last where none did.
+    pub fn command(&self) -> usize {
+        let last = self.recipe.commands.len().saturating_sub(1);
+        self.suspicion().map_or(last, |suspicion| suspicion.command)
+    }
+
+    /// The offsets of the bytes in which the image differs from its base.
+    pub fn changed_bytes(&self) -> Vec<u64> {
+        let Some(image) = self.files.first() else {
+            return Vec::new();
+        };
+        let mut base = vec![0; image.bytes.len()];
+        image_formats::read_padded(self.prepared.image.bytes(), 0, &mut base);
+        let pairs = image.bytes.iter().zip(&base).enumerate();
+        pairs
+            .filter(|(_, (new, old))| new != old)
+            .map(|(at, _)| at as u64)
+            .collect()
+    }
+}
+
+impl Findings {
+    /// The groups found so far in the work folder `root`.
+    ///
+    /// Fails where the folder cannot be read.
+    pub fn open(root: &Path) -> Result<Self> {
+        let mut findings = Self {
+            root: root.to_owned(),
+            groups: BTreeMap::new(),
+            written: BTreeSet::new(),
+        };
+        let hits = fs::read_to_string(root.join("hits.jsonl")).unwrap_or_default();
+        // A line cut short by a kill belongs to a test that will be done again.
+        for hit in hits
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Hit>(line).ok())
+        {
+            findings.groups.entry(hit.key).or_default().insert(hit.test);
+        }
+        for (_, record) in records(root)? {
+            findings.groups.entry(record.key.clone()).or_default();
+            findings.written.insert(record.key);
+        }
+        Ok(findings)
+    }
+
+    /// How many groups there are.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there is no group.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Counts test `number` into a group; true where the group is new and its
+    /// first example is to be written by the caller.
+    ///
+    /// Fails where the log cannot be written.
+    pub fn hit(&mut self, key: &Key, number: u64) -> Result<bool> {
+        let hits = self.groups.entry(key.clone()).or_default();
+        if hits.insert(number) {
+            let hit = Hit {
+                test: number,
+                key: key.clone(),
+            };
+            let mut line = serde_json::to_string(&hit)?;
+            line.push('\n');
+            let path = self.root.join("hits.jsonl");
+            let append = || -> std::io::Result<()> {
+                use std::io::Write as _;
+                let mut log = fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&path)?;
+                log.write_all(line.as_bytes())
+            };
+            append().with_context(|| format!("cannot write to '{}'", path.display()))?;
+        }
+        Ok(self.written.insert(key.clone()))
+    }
+
+    /// Writes the folder of a group, and its image where AFL's tools look for it.
+    ///
+    /// Fails where the work folder cannot be written.
+    pub fn write(&mut self, example: &Example) -> Result<()> {
+        let folder = self.root.join("findings").join(example.key.folder());
+        write_folder(&folder, example)?;
+        if let Some(image) = example.files.first() {
+            let place = match example.key.class {
+                Class::Hang | Class::Slow => "hangs",
+                _ => "crashes",
+            };
+            let number = fs::read_dir(self.root.join(place))?.count();
+            let name = format!("id:{number:06},{}", example.key.folder());
+            let named = NamedFile {
+                name,
+                ..image.clone()
+            };
+            write_sparse(&self.root.join(place), &named)
+                .with_context(|| format!("cannot write to '{place}'"))?;
+        }
+        self.written.insert(example.key.clone());
+        Ok(())
+    }
+}
+
+/// Writes everything about an example into `folder`: made beside it and renamed,
+/// so that it is there whole or not at all.
+pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    let made = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot write to '{}'", parent.display()))?;
+    let path = made.path();
+    for file in &example.files {
+        write_sparse(path, file).context("cannot write the image of a finding")?;
+    }
+    let suspicion = example.suspicion();
+    let record = Record {
+        key: example.key.clone(),
+        summary: suspicion.map_or_else(String::new, |suspicion| suspicion.summary.clone()),
+        command: example
+            .recipe
+            .commands
+            .get(example.command())
+            .map_or_else(String::new, |command| command.shell()),
+        confirmed: example.confirmed,
+        edits: example.recipe.edits.len(),
+        bytes: example.changed_bytes().len(),
+    };
+    write_whole(
+        &path.join("finding.json"),
+        &serde_json::to_vec_pretty(&record)?,
+    )?;
+    write_whole(
+        &path.join("recipe.json"),
+        example.recipe.to_json()?.as_bytes(),
+    )?;
+    write_whole(
+        &path.join("README.md"),
+        explain::readme(example, &record).as_bytes(),
+    )?;
+    script::write(&path.join("reproduce.sh"), &script::reproduce(example))?;
+    iotest::write(path, example)?;
+    let old = parent.join(format!(".old-{}", std::process::id()));
+    if folder.exists() {
+        fs::rename(folder, &old)?;
+    }
+    let made = made.keep();
+    fs::set_permissions(&made, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    fs::rename(&made, folder).with_context(|| format!("cannot write '{}'", folder.display()))?;
+    if old.exists() {
+        fs::remove_dir_all(&old)?;
+    }
+    Ok(())
+}
+
+/// The findings of a work folder: each folder with its record.
+///
+/// Fails where the folder cannot be read.
+pub fn records(root: &Path) -> Result<Vec<(PathBuf, Record)>> {
+    let findings = root.join("findings");
+    let entries =
+        fs::read_dir(&findings).with_context(|| format!("cannot read '{}'", findings.display()))?;
+    let mut records = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if hidden {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(path.join("finding.json")) else {
+            continue;
+        };
+        let record = serde_json::from_str(&text)
+            .with_context(|| format!("'{}' is damaged", path.join("finding.json").display()))?;
+        records.push((path, record));
+    }
+    records.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(records)
+}
+
+/// How often each group of a work folder was hit.
+pub fn counts(root: &Path) -> BTreeMap<Key, usize> {
+    let groups = Findings::open(root).map(|findings| findings.groups);
+    groups
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, tests)| (key, tests.len()))
+        .collect()
+}
+
+/// The name of the image in a finding's folder.
+pub const IMAGE: &str = TEST_IMG;

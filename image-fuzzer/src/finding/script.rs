@@ -1,0 +1,170 @@
+//! `reproduce.sh`: shows a finding again with nothing but a shell and the program.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{Example, IMAGE};
+use crate::commands::{Command, quote};
+use crate::oracle::Class;
+
+/// Writes a script that can be executed.
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    crate::store::write_whole(path, text.as_bytes())?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, mode)
+        .with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// The script for an example. It exits with 0 when the fault shows, with 1 when
+/// it does not.
+pub(super) fn reproduce(example: &Example) -> String {
+    let files: Vec<String> = example.files.iter().map(|file| quote(&file.name)).collect();
+    let mut text = format!(
+        "#!/bin/sh\n\
+         # Shows this fault again: {}\n\
+         # Exits with 0 when it shows, with 1 when it does not.\n\
+         # QEMU_IMG and QEMU_IO name the programs where they are not those in PATH.\n\
+         here=$(cd \"$(dirname \"$0\")\" && pwd) || exit 2\n\
+         work=$(mktemp -d) || exit 2\n\
+         trap 'rm -rf \"$work\"' EXIT\n\
+         cd \"$work\" || exit 2\n\
+         test_img={IMAGE}\n\
+         fresh() {{\n    for file in {}; do cp --sparse=always \"$here/$file\" . || exit 2; done\n}}\n",
+        comment(&example.key.to_string()),
+        files.join(" ")
+    );
+    text.push_str(&helpers(example));
+    text.push_str("fresh\n");
+    for (index, command) in example.recipe.commands.iter().enumerate() {
+        if index > example.command() {
+            break;
+        }
+        if index > 0 && example.recipe.fresh_copies {
+            text.push_str("fresh\n");
+        }
+        if index == example.command() {
+            text.push_str(&verdict(example, command));
+        } else {
+            text.push_str(&format!("{}\n", line(command)));
+        }
+    }
+    text
+}
+
+/// A text that stays inside a comment.
+pub(super) fn comment(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// A command as the script runs it.
+pub(super) fn line(command: &Command) -> String {
+    let shell = command.shell();
+    for (name, variable) in [("qemu-img", "QEMU_IMG"), ("qemu-io", "QEMU_IO")] {
+        if let Some(rest) = shell.strip_prefix(name)
+            && (rest.is_empty() || rest.starts_with(' '))
+        {
+            return format!("${{{variable}:-{name}}}{rest}");
+        }
+    }
+    shell
+}
+
+/// Shell functions that the verdict needs.
+fn helpers(example: &Example) -> String {
+    let seconds = example.limits.wall.as_secs().max(1) * 6;
+    let memory = example.limits.memory >> 10;
+    match example.key.class {
+        Class::Hang | Class::Slow => format!("limit={seconds}\n"),
+        Class::Growth => format!("most_kib={memory}\n"),
+        _ => String::new(),
+    }
+}
+
+/// The command that shows the fault, and how to tell that it did.
+fn verdict(example: &Example, command: &Command) -> String {
+    let line = line(command);
+    let check = "${QEMU_IMG:-qemu-img} check -f qcow2 \"$test_img\"";
+    match example.key.class {
+        Class::Crash => format!(
+            "{line}\nstatus=$?\n\
+             echo \"status $status\"\n\
+             # Above 128: a signal, 134 for a failed assertion.\n\
+             [ \"$status\" -gt 128 ]\n"
+        ),
+        Class::Sanitizer => format!(
+            "{line} 2>report\nstatus=$?\n\
+             cat report\n\
+             echo \"status $status\"\n\
+             grep -q -e 'Sanitizer: ' -e 'runtime error: ' report\n"
+        ),
+        Class::Hang => format!(
+            "timeout \"$limit\" {line}\nstatus=$?\n\
+             echo \"status $status (124: still running after $limit s)\"\n\
+             [ \"$status\" -eq 124 ]\n"
+        ),
+        Class::Slow => format!(
+            "start=$(date +%s)\n\
+             timeout \"$limit\" {line}\n\
+             seconds=$(($(date +%s) - start))\n\
+             echo \"$seconds s\"\n\
+             [ \"$seconds\" -ge {} ]\n",
+            example.limits.wall.as_secs()
+        ),
+        Class::Growth => format!(
+            "{line} &\n\
+             pid=$!\n\
+             peak=0\n\
+             while kill -0 \"$pid\" 2>/dev/null; do\n\
+             \x20   now=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' \"/proc/$pid/status\" 2>/dev/null)\n\
+             \x20   [ \"${{now:-0}}\" -gt \"$peak\" ] && peak=$now\n\
+             \x20   disk=$(du -sk . | cut -f 1)\n\
+             \x20   if [ \"$peak\" -gt \"$most_kib\" ] || [ \"$disk\" -gt \"$most_kib\" ]; then\n\
+             \x20       kill -KILL \"$pid\"\n\
+             \x20       echo \"memory $peak KiB, disk $disk KiB\"\n\
+             \x20       exit 0\n\
+             \x20   fi\n\
+             \x20   sleep 0.1\n\
+             done\n\
+             echo \"memory $peak KiB\"\n\
+             exit 1\n"
+        ),
+        Class::Outside => format!(
+            "# The image names a file that the command does not; strace shows the access.\n\
+             strace -f -e trace=open,openat,connect -o calls {line}\n\
+             grep -v ENOENT calls | grep -e canary -e connect\n"
+        ),
+        Class::FalseRepair => format!(
+            "{line} || {{ echo 'the repair reports failure'; exit 1; }}\n\
+             {check}\n\
+             status=$?\n\
+             echo \"status $status (2: errors left, 3: leaks left)\"\n\
+             [ \"$status\" -ge 2 ]\n"
+        ),
+        Class::MetadataDamage => format!(
+            "{check} >/dev/null || {{ echo 'the image was not clean before'; exit 1; }}\n\
+             {line} || {{ echo 'the command reports failure'; exit 1; }}\n\
+             {check}\n\
+             status=$?\n\
+             echo \"status $status (2: errors, 3: leaks)\"\n\
+             [ \"$status\" -ge 2 ]\n"
+        ),
+        Class::DataChange => format!(
+            "${{QEMU_IMG:-qemu-img}} convert -f qcow2 -O raw \"$test_img\" before.raw || exit 1\n\
+             {line} || {{ echo 'the command reports failure'; exit 1; }}\n\
+             ${{QEMU_IMG:-qemu-img}} compare -f raw -F qcow2 before.raw \"$test_img\"\n\
+             [ $? -eq 1 ]\n"
+        ),
+        Class::Disagreement => format!(
+            "# OTHER_IMG is the qemu-img to compare with.\n\
+             {line} >one\n\
+             echo \"status $?\" >>one\n\
+             {} >other\n\
+             echo \"status $?\" >>other\n\
+             ! diff one other\n",
+            line.replace("${QEMU_IMG:-qemu-img}", "${OTHER_IMG:?}")
+        ),
+    }
+}

@@ -1,0 +1,134 @@
+//! The fields of a base image, as the families choose among them.
+
+use std::collections::BTreeMap;
+
+use image_formats::{Field, Kind};
+
+use crate::rng::Rng;
+
+/// The fields of one image, in the order of its structures.
+#[derive(Clone, Debug, Default)]
+pub struct Map {
+    fields: Vec<Field>,
+    by_path: BTreeMap<String, usize>,
+    by_kind: BTreeMap<Kind, Vec<usize>>,
+    by_structure: Vec<Vec<usize>>,
+    places: Vec<u64>,
+    /// Length of the image file in bytes.
+    pub file_len: u64,
+    /// Bytes in a cluster.
+    pub cluster: u64,
+}
+
+impl Map {
+    /// A map of `fields`, of an image of `file_len` bytes with clusters of `cluster`.
+    pub fn new(fields: Vec<Field>, file_len: u64, cluster: u64) -> Self {
+        let mut by_path = BTreeMap::new();
+        let mut by_kind: BTreeMap<Kind, Vec<usize>> = BTreeMap::new();
+        let mut by_structure: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut places = vec![0];
+        for (index, field) in fields.iter().enumerate() {
+            by_path.insert(field.path.clone(), index);
+            by_kind.entry(field.kind).or_default().push(index);
+            let structure = structure(&field.path).to_owned();
+            by_structure.entry(structure).or_default().push(index);
+            let offset = field.value.as_uint().filter(|_| field.kind == Kind::Offset);
+            places.extend(offset.filter(|offset| *offset < file_len));
+        }
+        places.sort_unstable();
+        places.dedup();
+        Self {
+            fields,
+            by_path,
+            by_kind,
+            by_structure: by_structure.into_values().collect(),
+            places,
+            file_len,
+            cluster,
+        }
+    }
+
+    /// All fields.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The field of that path.
+    pub fn get(&self, path: &str) -> Option<&Field> {
+        self.by_path.get(path).map(|index| &self.fields[*index])
+    }
+
+    /// The number in the field of that path.
+    pub fn number(&self, path: &str) -> Option<u64> {
+        self.get(path)?.value.as_uint()
+    }
+
+    /// The fields that `wanted` accepts.
+    pub fn filter<'a>(&'a self, wanted: impl Fn(&Field) -> bool + 'a) -> Vec<&'a Field> {
+        self.fields.iter().filter(|field| wanted(field)).collect()
+    }
+
+    /// The fields of that kind.
+    pub fn of_kind(&self, kind: Kind) -> Vec<&Field> {
+        let indexes = self.by_kind.get(&kind).map_or(&[][..], Vec::as_slice);
+        indexes.iter().map(|index| &self.fields[*index]).collect()
+    }
+
+    /// The fields whose path begins so.
+    pub fn under<'a>(&'a self, prefix: &'a str) -> Vec<&'a Field> {
+        self.filter(move |field| field.path.starts_with(prefix))
+    }
+
+    /// The fields of one structure (`header`, `l2`, `snapshot`, …), each as likely
+    /// as the others, so that a large table is not drawn more often than a small
+    /// header.
+    pub fn draw_structure(&self, rng: &mut Rng) -> Vec<&Field> {
+        let indexes = rng.pick(&self.by_structure).map_or(&[][..], Vec::as_slice);
+        indexes.iter().map(|index| &self.fields[*index]).collect()
+    }
+
+    /// Offsets of everything that something points to: the tables, the clusters
+    /// and the start of the file. By rising offset.
+    pub fn places(&self) -> &[u64] {
+        &self.places
+    }
+}
+
+/// The structure that a path begins with, without its index; tables of snapshots
+/// and bitmaps are structures of their own.
+pub fn structure(path: &str) -> &str {
+    let first = path.split(['[', '.']).next().unwrap_or(path);
+    let nested = ["l1", "l2", "table"];
+    if first != path
+        && let Some((_, rest)) = path.split_once("].")
+        && let Some(name) = rest.split(['[', '.']).next()
+        && nested.contains(&name)
+    {
+        return if name == "table" {
+            "bitmap_table"
+        } else {
+            name
+        };
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_belongs_to_a_structure() {
+        for (path, expected) in [
+            ("header.l1_size", "header"),
+            ("backing_file_name", "backing_file_name"),
+            ("l2[3].entry[17].offset", "l2"),
+            ("snapshot[0].l1[2].offset", "l1"),
+            ("snapshot[0].l1_size", "snapshot"),
+            ("bitmap[1].table[0].offset", "bitmap_table"),
+            ("bitmap[1].flags.auto", "bitmap"),
+        ] {
+            assert_eq!(structure(path), expected, "{path}");
+        }
+    }
+}

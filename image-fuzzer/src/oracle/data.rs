@@ -1,0 +1,64 @@
+//! Commands that must not change what a guest reads: the disk is compared with
+//! a copy taken before.
+
+use super::{Class, Probe, Verdict};
+use crate::commands::Command;
+use crate::exec::{End, Observation};
+
+/// The copy of the guest's data from before the command.
+pub const BEFORE: &str = "before.raw";
+
+/// Whether `command` must leave every byte the guest reads as it was.
+pub fn keeps_data(command: &Command) -> bool {
+    let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["qemu-img", "snapshot", rest @ ..] => rest.contains(&"-c") || rest.contains(&"-d"),
+        ["qemu-img", "bitmap" | "check", ..] => true,
+        ["qemu-img", "amend", rest @ ..] => !rest.iter().any(|word| word.starts_with("size=")),
+        ["qemu-img", "rebase", rest @ ..] => !rest.contains(&"-u"),
+        _ => false,
+    }
+}
+
+/// Takes the copy; false where the image cannot be read as a whole.
+pub fn remember(probe: &mut dyn Probe) -> bool {
+    let words = [
+        "qemu-img",
+        "convert",
+        "-f",
+        "qcow2",
+        "-O",
+        "raw",
+        "$test_img",
+        BEFORE,
+    ];
+    probe.run(&Command::new(words)).end == End::Exit(0)
+}
+
+/// Judges a `command` that succeeded by comparing the disk with the copy.
+pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Verdict {
+    if seen.end != End::Exit(0) {
+        return None;
+    }
+    let words = [
+        "qemu-img",
+        "compare",
+        "-f",
+        "raw",
+        "-F",
+        "qcow2",
+        BEFORE,
+        "$test_img",
+    ];
+    let compared = probe.run(&Command::new(words));
+    // 1 is that they differ; above 1 the comparison itself failed.
+    if compared.end != End::Exit(1) {
+        return None;
+    }
+    let said = String::from_utf8_lossy(&compared.stdout).trim().to_owned();
+    Some((
+        Class::DataChange,
+        command.group_verb(),
+        format!("the guest reads other data than before: {said}"),
+    ))
+}

@@ -1,0 +1,59 @@
+//! A write, discard or snapshot that reports success must leave an image that
+//! checked clean before as clean as it was.
+
+use super::repair::complaint;
+use super::{Class, Probe, Verdict};
+use crate::commands::Command;
+use crate::commands::drawn::writes;
+use crate::exec::{End, Observation};
+use crate::messages::normalise;
+
+/// What a check says of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// No errors and no leaks.
+    Clean,
+    /// Errors; the first complaint.
+    Damaged(String),
+    /// Leaks alone; the first complaint.
+    Leaking(String),
+    /// The check could not be made.
+    Unknown,
+}
+
+/// Checks the image as it is now.
+pub fn health(probe: &mut dyn Probe) -> Health {
+    let check = Command::new(["qemu-img", "check", "-f", "qcow2", "$test_img"]);
+    let seen = probe.run(&check);
+    match seen.end {
+        End::Exit(0) => Health::Clean,
+        End::Exit(2) => Health::Damaged(complaint(&seen)),
+        End::Exit(3) => Health::Leaking(complaint(&seen)),
+        _ => Health::Unknown,
+    }
+}
+
+/// Whether `command` is one this oracle looks behind.
+pub fn concerns(command: &Command) -> bool {
+    ["qemu-img", "qemu-io"].contains(&command.program()) && writes(command)
+}
+
+/// Judges a `command` that succeeded on an image that was clean, by the image's
+/// health afterwards. A refcount that lies about a cluster past the end of the
+/// file is seen by no check until the file grows, so with `counts_lie` leaks are
+/// not held against the command.
+pub fn judge(command: &Command, seen: &Observation, after: &Health, counts_lie: bool) -> Verdict {
+    if seen.end != End::Exit(0) {
+        return None;
+    }
+    let said = match after {
+        Health::Damaged(said) => said,
+        Health::Leaking(said) if !counts_lie => said,
+        _ => return None,
+    };
+    Some((
+        Class::MetadataDamage,
+        format!("{}: {}", command.group_verb(), normalise(said)),
+        format!("the image was clean, the command succeeded, and now check says: {said}"),
+    ))
+}

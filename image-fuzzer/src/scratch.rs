@@ -1,0 +1,144 @@
+//! A worker's scratch folder, in memory where the machine has such a place.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::base::NamedFile;
+
+/// What the names of scratch folders begin with.
+const PREFIX: &str = "image-fuzzer.";
+
+/// Bytes that are looked at together when holes are left out.
+const PAGE: usize = 4096;
+
+/// A folder of one worker's own, removed with everything in it when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: TempDir,
+}
+
+impl Scratch {
+    /// Makes a scratch folder in memory (`/dev/shm`), else below `fallback`.
+    pub fn new(fallback: &Path) -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let make = |parent: &Path| tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
+        let folder = make(memory)
+            .or_else(|_| make(fallback))
+            .with_context(|| format!("cannot make a scratch folder in '{}'", fallback.display()))?;
+        // The mark of the process that owns it, by which a later run finds out
+        // that the owner was killed.
+        fs::write(folder.path().join("owner"), std::process::id().to_string())
+            .context("cannot write into the scratch folder")?;
+        fs::create_dir(folder.path().join("w")).context("cannot make a scratch folder")?;
+        Ok(Self { folder })
+    }
+
+    /// The folder programs work in.
+    pub fn work(&self) -> PathBuf {
+        self.folder.path().join("w")
+    }
+
+    /// A folder beside it, for the needs of one executor.
+    pub fn beside(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(&path).context("cannot make a scratch folder")?;
+        Ok(path)
+    }
+
+    /// Leaves exactly `files` in the work folder, each as it was made.
+    pub fn fill(&self, files: &[NamedFile]) -> io::Result<()> {
+        let work = self.work();
+        for entry in fs::read_dir(&work)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        files.iter().try_for_each(|file| write_sparse(&work, file))
+    }
+}
+
+/// Writes a file with holes where it has whole pages of zeros.
+pub fn write_sparse(folder: &Path, file: &NamedFile) -> io::Result<()> {
+    let out = fs::File::create(folder.join(&file.name))?;
+    out.set_len(file.len)?;
+    let mut start = None;
+    let pages = file.bytes.chunks(PAGE).chain([&[][..]]);
+    for (index, page) in pages.enumerate() {
+        let data = page.iter().any(|byte| *byte != 0);
+        match (start, data) {
+            (None, true) => start = Some(index),
+            (Some(first), false) => {
+                let end = (index * PAGE).min(file.bytes.len());
+                out.write_all_at(&file.bytes[first * PAGE..end], (first * PAGE) as u64)?;
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes scratch folders whose owner no longer lives (it was killed).
+pub fn sweep(places: &[&Path]) {
+    for place in places {
+        let Ok(entries) = fs::read_dir(place) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                continue;
+            }
+            let owner = fs::read_to_string(entry.path().join("owner")).unwrap_or_default();
+            let alive = |pid: i32| Path::new("/proc").join(pid.to_string()).exists();
+            if owner.parse().is_ok_and(|pid| !alive(pid)) {
+                // Someone else's folder cannot be removed, and need not be.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filled_folder_holds_the_files_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(parent.path()).unwrap();
+        fs::create_dir(scratch.work().join("left")).unwrap();
+        fs::write(scratch.work().join("left/over"), "x").unwrap();
+        let mut bytes = vec![0; 3 * PAGE + 7];
+        bytes[PAGE + 1] = 1;
+        bytes[3 * PAGE + 6] = 2;
+        let file = NamedFile {
+            name: "a".into(),
+            len: bytes.len() as u64 + 100,
+            bytes: bytes.clone(),
+        };
+        scratch.fill(&[file]).unwrap();
+        bytes.resize(bytes.len() + 100, 0);
+        assert_eq!(fs::read(scratch.work().join("a")).unwrap(), bytes);
+        assert_eq!(fs::read_dir(scratch.work()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn folders_of_the_dead_are_swept_and_of_the_living_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        for (name, owner) in [("image-fuzzer.a", "2147483646"), ("image-fuzzer.b", "1")] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+            fs::write(parent.path().join(name).join("owner"), owner).unwrap();
+        }
+        sweep(&[parent.path()]);
+        assert!(!parent.path().join("image-fuzzer.a").exists());
+        assert!(parent.path().join("image-fuzzer.b").exists());
+    }
+}

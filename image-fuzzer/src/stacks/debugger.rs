@@ -1,0 +1,218 @@
+//! The stack of a crash, by running it once more under gdb.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bstr::ByteSlice;
+
+use super::frame::{Frame, Stack, file, function};
+use crate::exec::{ExecError, ExecOptions, Executor, Limits, Request, find_program, for_program};
+
+/// What gdb is told: be quiet, ask nothing, fetch nothing, and show the stack of the thread
+/// that got the signal and where the program's files are mapped.
+const COMMANDS: [&str; 11] = [
+    "set confirm off",
+    "set pagination off",
+    "set width 0",
+    "set debuginfod enabled off",
+    "set print frame-arguments none",
+    "set print thread-events off",
+    "set print inferior-events off",
+    "run",
+    r"echo \n=== what follows is the debugger's ===\n",
+    "backtrace 64",
+    "info proc mappings",
+];
+
+/// What parts the program's output from the debugger's.
+const PART: &str = "\n=== what follows is the debugger's ===\n";
+
+/// How long gdb may take: it reads the symbols of the program and of all its libraries.
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// gdb, in the same sandbox as the program.
+pub struct Debugger {
+    gdb: Box<dyn Executor>,
+    program: PathBuf,
+}
+
+impl Debugger {
+    /// A debugger for `program`, which runs under `options`.
+    ///
+    /// # Errors
+    ///
+    /// gdb is not installed, or no executor can be made for it.
+    pub fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
+        let program = find_program(program).map_err(|source| ExecError::Program {
+            program: program.to_owned(),
+            source,
+        })?;
+        let mut options = options.clone();
+        // gdb reads the program from outside the sandbox's usual places.
+        options
+            .readable
+            .extend(program.parent().map(Path::to_owned));
+        options.fork_server = false;
+        Ok(Self {
+            gdb: for_program(Path::new("gdb"), &options)?,
+            program,
+        })
+    }
+
+    /// Runs the request once more and gives the stack at the signal that ends it; `None` when
+    /// no signal does, or gdb cannot say.
+    ///
+    /// The limits on time and memory are gdb's own, wider than the request's.
+    pub fn stack(&mut self, request: &Request) -> Option<Stack> {
+        let mut argv: Vec<OsString> = ["gdb", "-nx", "-batch"].map(OsString::from).into();
+        for command in COMMANDS {
+            argv.extend([OsString::from("-ex"), command.into()]);
+        }
+        argv.push("--args".into());
+        argv.push(self.program.clone().into());
+        argv.extend(request.argv.iter().skip(1).cloned());
+        let seen = self.gdb.run(&Request {
+            argv,
+            limits: Limits {
+                wall: WITHIN,
+                cpu: WITHIN,
+                memory: request.limits.memory.saturating_add(2 << 30),
+                output: 4 << 20,
+                address_space: None,
+                ..request.limits.clone()
+            },
+            env: [
+                request.env.clone(),
+                vec![("SHELL".into(), "/bin/sh".into())],
+            ]
+            .concat(),
+            ..request.clone()
+        });
+        let at = seen.stdout.rfind(PART)?;
+        parse_backtrace(seen.stdout.get(at..)?)
+    }
+}
+
+/// Reads what gdb prints for `backtrace` and, behind it, `info proc mappings`. `None` when
+/// there is no stack.
+#[must_use]
+pub fn parse_backtrace(output: &[u8]) -> Option<Stack> {
+    let text = String::from_utf8_lossy(output);
+    let modules: Vec<_> = text.lines().filter_map(Module::parse).collect();
+    let frames: Vec<_> = text
+        .lines()
+        .filter_map(|line| frame(line, &modules))
+        .collect();
+    (!frames.is_empty()).then(|| Stack::new(frames))
+}
+
+/// A part of a file that is mapped.
+struct Module<'a> {
+    start: u64,
+    end: u64,
+    path: &'a str,
+}
+
+impl<'a> Module<'a> {
+    /// A line of `info proc mappings`: start, end, size, offset, rights (since gdb 12), file.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let mut number = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+        let (start, end) = (number()?, number()?);
+        let (_, _) = (number()?, number()?);
+        let path = line.find(" /").map(|at| line[at + 1..].trim_end())?;
+        Some(Self { start, end, path })
+    }
+}
+
+/// A line of `backtrace`: `#1  0x00005555 in f (x=...) at ../a.c:12`, where the address is
+/// left out for the innermost frame, `from MODULE` may stand in place of the line, and the
+/// function may be `??`.
+fn frame(line: &str, modules: &[Module<'_>]) -> Option<Frame> {
+    let rest = line.strip_prefix('#')?;
+    let number = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = rest.get(number..).filter(|_| number > 0)?.trim_start();
+    let (address, rest) = match rest.strip_prefix("0x").and_then(|r| r.split_once(" in ")) {
+        Some((address, rest)) => (u64::from_str_radix(address, 16).ok(), rest),
+        None => (None, rest),
+    };
+    let (name, rest) = rest.split_once(" (")?;
+    if name == "??" {
+        return Some(Frame {
+            name: address.map_or_else(|| "??".into(), |address| offset(address, modules)),
+            place: None,
+        });
+    }
+    let place = rest.rsplit_once(" at ").and_then(|(_, place)| {
+        let (path, line) = place.rsplit_once(':')?;
+        Some((file(path), line.parse().ok()?))
+    });
+    Some(Frame {
+        name: function(name),
+        place,
+    })
+}
+
+/// An address as an offset from where its file is mapped.
+fn offset(address: u64, modules: &[Module<'_>]) -> String {
+    let Some(inside) = modules.iter().find(|m| (m.start..m.end).contains(&address)) else {
+        return "??".into();
+    };
+    let base = modules.iter().filter(|m| m.path == inside.path);
+    let base = base.map(|m| m.start).min().unwrap_or(inside.start);
+    let name = inside.path.rsplit('/').next().unwrap_or(inside.path);
+    format!("{name}+{:#x}", address - base)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OUTPUT: &str = "\
+Program received signal SIGSEGV, Segmentation fault.
+0x0000555555555169 in ?? ()
+#0  0x0000555555555169 in ?? ()
+#1  0x0000555555555176 in qcow2_open.part.0 (bs=..., options=...) at ../../block/qcow2.c:2000
+#2  inner (p=...) at /build/qemu-10.0/util/a.c:5
+#3  0x00007ffff7dfc24a in g_main (x=...) from /lib/x86_64-linux-gnu/libglib-2.0.so.0
+#4  0x00007ffff7dfc24b in __libc_start_call_main (main=...) at ../sysdeps/x.h:58
+#5  0x00005555555550a1 in _start ()
+process 4850
+Mapped address spaces:
+
+          Start Addr           End Addr       Size     Offset  Perms  objfile
+      0x555555554000     0x555555555000     0x1000        0x0  r--p   /usr/bin/qemu-img
+      0x555555555000     0x555555556000     0x1000     0x1000  r-xp   /usr/bin/qemu-img
+      0x7ffff7dd2000     0x7ffff7dd5000     0x3000        0x0  rw-p   
+";
+
+    #[test]
+    fn a_stack_is_read() {
+        let stack = parse_backtrace(OUTPUT.as_bytes()).unwrap();
+        assert_eq!(
+            stack.to_string(),
+            "#0 qemu-img+0x1169\n#1 qcow2_open (block/qcow2.c:2000)\n\
+             #2 inner (util/a.c:5)\n#3 g_main\n"
+        );
+        assert_eq!(
+            stack.key(2).as_deref(),
+            Some("qemu-img+0x1169 < qcow2_open")
+        );
+    }
+
+    #[test]
+    fn no_stack_is_no_stack() {
+        let text = b"[Inferior 1 (process 3) exited normally]\nNo stack.\n";
+        assert_eq!(parse_backtrace(text), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_output_is_too_wild(text in r"(#1 |0x7 |0x| in |\?\?| \(| at |:|\n| /a|9){0,30}") {
+            let _ = parse_backtrace(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The work folder: what a campaign has done and found, on disk at every moment.
+//!
+//! ```text
+//! state.json        seed and version of the fuzzer
+//! done              numbers of finished tests
+//! queue/            images that showed something new, named as AFL names them
+//! recipes/          the recipes of the queue
+//! crashes/ hangs/   one image of each group of findings, named as AFL names them
+//! findings/         a folder for each group
+//! hits.jsonl        every test that hit a group
+//! stats.jsonl       how the campaign went
+//! run.log           failed tests, one a line
+//! test-N/           tests that were kept
+//! ```
+//!
+//! Every file is written whole and renamed, or appended to in one write, so that
+//! a fuzzer that is killed loses nothing but the tests it was at.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::base::NamedFile;
+use crate::recipe::{FUZZER, Recipe};
+use crate::scratch::write_sparse;
+
+/// A campaign's work folder, locked for as long as this lives.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    done: File,
+    _lock: Flock<File>,
+}
+
+/// What `state.json` holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The fuzzer that began the campaign.
+    pub fuzzer: String,
+    /// The seed that all its tests are drawn from.
+    pub seed: String,
+}
+
+/// Folders that every work folder has.
+const FOLDERS: [&str; 5] = ["queue", "recipes", "crashes", "hangs", "findings"];
+
+impl Store {
+    /// Opens or makes the work folder, and keeps others out.
+    ///
+    /// Fails where another fuzzer works in it, or it cannot be written.
+    pub fn open(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root)?;
+        for folder in FOLDERS {
+            fs::create_dir_all(root.join(folder))
+                .with_context(|| format!("cannot make the work folder '{}'", root.display()))?;
+        }
+        let lock = File::create(root.join(".lock")).context("cannot lock the work folder")?;
+        let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
+            bail!(
+                "another image-fuzzer works in '{}'; give it another folder",
+                root.display()
+            );
+        };
+        let done = append_to(&root.join("done"))?;
+        Ok(Self {
+            root,
+            done,
+            _lock: lock,
+        })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The state, taken up from before or begun with `seed`.
+    ///
+    /// Fails where the campaign was begun by another version or with another seed.
+    pub fn state(&self, seed: Option<&str>, fresh: impl FnOnce() -> String) -> Result<State> {
+        let path = self.root.join("state.json");
+        if let Ok(text) = fs::read_to_string(&path) {
+            let state: State = serde_json::from_str(&text)
+                .with_context(|| format!("'{}' is damaged", path.display()))?;
+            if state.fuzzer != FUZZER {
+                bail!(
+                    "'{}' belongs to a campaign of {}; this is {FUZZER}: use another folder",
+                    self.root.display(),
+                    state.fuzzer
+                );
+            }
+            if seed.is_some_and(|seed| seed != state.seed) {
+                bail!(
+                    "'{}' belongs to a campaign with the seed '{}'; use another folder",
+                    self.root.display(),
+                    state.seed
+                );
+            }
+            return Ok(state);
+        }
+        let state = State {
+            fuzzer: FUZZER.into(),
+            seed: seed.map_or_else(fresh, str::to_owned),
+        };
+        write_whole(&path, &serde_json::to_vec_pretty(&state)?)?;
+        Ok(state)
+    }
+
+    /// The numbers of tests that were finished.
+    pub fn finished(&self) -> Result<Finished> {
+        let text = fs::read_to_string(self.root.join("done")).context("cannot read 'done'")?;
+        let mut finished = Finished::default();
+        // A last line without its end was being written when the fuzzer was killed.
+        for line in text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+        {
+            if let Some(count) = line.trim().strip_prefix("below ") {
+                finished.below = count.parse().context("'done' is damaged")?;
+            } else {
+                finished
+                    .beyond
+                    .insert(line.trim().parse().context("'done' is damaged")?);
+            }
+        }
+        finished.settle();
+        Ok(finished)
+    }
+
+    /// Writes the finished numbers anew, in their short form.
+    pub fn settle(&mut self, finished: &Finished) -> Result<()> {
+        let mut text = format!("below {}\n", finished.below);
+        for number in &finished.beyond {
+            text.push_str(&format!("{number}\n"));
+        }
+        write_whole(&self.root.join("done"), text.as_bytes())?;
+        self.done = append_to(&self.root.join("done"))?;
+        Ok(())
+    }
+
+    /// Notes that test `number` is finished, after all it found is on disk.
+    pub fn finish(&mut self, number: u64) -> Result<()> {
+        self.done
+            .write_all(format!("{number}\n").as_bytes())
+            .context("cannot write to 'done'")
+    }
+
+    /// Appends a line to one of the logs.
+    pub fn log(&self, name: &str, line: &str) -> Result<()> {
+        append_to(&self.root.join(name))?
+            .write_all(format!("{line}\n").as_bytes())
+            .with_context(|| format!("cannot write to '{name}'"))
+    }
+
+    /// Adds an image and its recipe to the queue.
+    pub fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
+        let named = NamedFile {
+            name: name.into(),
+            ..image.clone()
+        };
+        write_sparse(&self.root.join("queue"), &named)
+            .with_context(|| format!("cannot write '{name}' to the queue"))?;
+        write_whole(
+            &self.root.join("recipes").join(format!("{name}.json")),
+            recipe.to_json()?.as_bytes(),
+        )
+    }
+
+    /// The recipes of the queue, by name. Those that another version made, or that
+    /// cannot be read, are left out.
+    pub fn queue(&self) -> Result<Vec<(String, Recipe)>> {
+        let mut recipes = Vec::new();
+        for entry in fs::read_dir(self.root.join("recipes"))? {
+            let path = entry?.path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            if let Ok(recipe) = Recipe::read(&path) {
+                recipes.push((name.into_owned(), recipe));
+            }
+        }
+        recipes.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(recipes)
+    }
+}
+
+/// The numbers of finished tests: all below one, and some beyond.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// All numbers below this one are finished.
+    pub below: u64,
+    /// These are finished as well.
+    pub beyond: BTreeSet<u64>,
+}
+
+impl Finished {
+    /// Counts `number` among the finished.
+    pub fn add(&mut self, number: u64) {
+        self.beyond.insert(number);
+        self.settle();
+    }
+
+    /// How many tests are finished.
+    pub fn count(&self) -> u64 {
+        self.below + self.beyond.len() as u64
+    }
+
+    fn settle(&mut self) {
+        self.beyond = self.beyond.split_off(&self.below);
+        while self.beyond.remove(&self.below) {
+            self.below += 1;
+        }
+    }
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(contents)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(file.path(), mode)?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// Opens a log to append to.
+fn append_to(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot open '{}'", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finished_numbers_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        for number in [0, 1, 4, 3] {
+            store.finish(number).unwrap();
+        }
+        let finished = store.finished().unwrap();
+        assert_eq!(finished.below, 2);
+        assert_eq!(finished.beyond, BTreeSet::from([3, 4]));
+        store.settle(&finished).unwrap();
+        store.finish(2).unwrap();
+        assert_eq!(store.finished().unwrap().below, 5);
+    }
+
+    #[test]
+    fn a_cut_line_is_not_a_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        fs::write(folder.path().join("done"), "0\n1\n12").unwrap();
+        assert_eq!(store.finished().unwrap().count(), 2);
+    }
+
+    #[test]
+    fn one_fuzzer_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Store::open(folder.path()).unwrap();
+        let said = Store::open(folder.path()).unwrap_err().to_string();
+        assert!(said.contains("another image-fuzzer"), "{said}");
+    }
+
+    #[test]
+    fn a_campaign_keeps_its_seed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let begun = store.state(None, || "drawn".into()).unwrap();
+        assert_eq!(begun.seed, "drawn");
+        assert_eq!(store.state(Some("drawn"), String::new).unwrap(), begun);
+        assert!(store.state(Some("other"), String::new).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! Naming the group a suspicion belongs to.
+
+use anyhow::Result;
+
+use super::Key;
+use crate::base::NamedFile;
+use crate::oracle::{Class, Suspicion};
+use crate::recipe::Recipe;
+use crate::trial::{Bench, Outcome};
+
+/// How many frames of a stack tell one crash from another.
+const DEPTH: usize = 3;
+
+/// What parts the signal from the stack in the name of a group.
+const IN: &str = " in ";
+
+/// The groups of an outcome's suspicions. A crash without a word is named by its
+/// stack, for which the command runs once more under a debugger.
+///
+/// Fails where the commands cannot be run again.
+pub fn name(
+    bench: &mut Bench,
+    recipe: &Recipe,
+    files: &[NamedFile],
+    outcome: &Outcome,
+) -> Result<Vec<Key>> {
+    outcome
+        .suspicions
+        .iter()
+        .map(|suspicion| {
+            let mut key = Key::of(suspicion);
+            if is_vague(suspicion)
+                && let Some(stack) = bench.stack(recipe, files, suspicion.command)?
+                && let Some(frames) = stack.key(DEPTH)
+            {
+                key.site = format!("{}{IN}{frames}", key.site);
+            }
+            Ok(key)
+        })
+        .collect()
+}
+
+/// The groups of an outcome's suspicions as far as they can be told at once.
+pub fn coarse(outcome: &Outcome) -> Vec<Key> {
+    outcome.suspicions.iter().map(Key::of).collect()
+}
+
+/// What [`coarse`] says of a fault of this group when limits are short.
+pub fn coarse_of(key: &Key) -> Key {
+    let mut key = key.clone();
+    if key.class == Class::Slow {
+        key.class = Class::Hang;
+    }
+    if key.class == Class::Crash
+        && key.site.starts_with("SIG")
+        && let Some((signal, _)) = key.site.split_once(IN)
+    {
+        key.site = signal.to_owned();
+    }
+    key
+}
+
+/// Whether a suspicion says no more than that there was a signal.
+fn is_vague(suspicion: &Suspicion) -> bool {
+    suspicion.class == Class::Crash && suspicion.site.starts_with("SIG")
+}

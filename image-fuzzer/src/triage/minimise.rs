@@ -1,0 +1,392 @@
+//! Making an example small: fewer commands, fewer edits, a simpler base image,
+//! simpler values, fewer bytes; after each step the group must be the same.
+
+use std::time::{Duration, Instant};
+
+use image_formats::qcow2::{Compression, Image, Placement, Spec};
+
+use super::Key;
+use crate::base::Base;
+use crate::case::Maker;
+use crate::commands::Command;
+use crate::oracle::Class;
+use crate::recipe::{Edit, Number, Recipe};
+use crate::trial::{Bench, Outcome};
+
+/// Carries out a recipe and says which groups it falls into.
+pub trait Judge {
+    /// The groups of the faults that `recipe` shows; none where it cannot be made.
+    fn groups(&mut self, recipe: &Recipe) -> Vec<Key>;
+
+    /// The base image of `recipe`, for the values its fields had.
+    fn base(&mut self, recipe: &Recipe) -> Option<Image>;
+}
+
+/// A bench that judges.
+pub struct Judging<'a> {
+    /// Where programs run.
+    pub bench: &'a mut Bench,
+    /// Where images are made.
+    pub maker: &'a mut Maker,
+}
+
+impl Judging<'_> {
+    /// What comes of `recipe`, and its groups, named in full; none where it cannot
+    /// be made.
+    fn full(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
+        let Ok(files) = self.maker.files(recipe) else {
+            return (Vec::new(), None);
+        };
+        let Ok(outcome) = self.bench.run(recipe, &files) else {
+            return (Vec::new(), None);
+        };
+        let keys = super::name(self.bench, recipe, &files, &outcome);
+        (keys.unwrap_or_default(), Some(outcome))
+    }
+
+    /// The smallest recipe of the group that can be found within `budget`.
+    ///
+    /// The many variations are told apart roughly and in a short time; the result
+    /// is judged in full once more, and given up where it is of another group.
+    pub fn minimise(&mut self, recipe: &Recipe, key: &Key, budget: Budget) -> Smallest {
+        let first = Smallest {
+            recipe: recipe.clone(),
+            outcome: None,
+            confirmed: matches!(key.class, Class::Hang | Class::Slow),
+        };
+        let first = if first.confirmed {
+            // To be called a hang it has run twice already, the second time for long.
+            first
+        } else {
+            let (keys, outcome) = self.full(recipe);
+            Smallest {
+                confirmed: keys.contains(key),
+                outcome,
+                ..first
+            }
+        };
+        if !first.confirmed {
+            return first;
+        }
+        self.bench.set_hasty(true);
+        let smallest = minimise(recipe, &super::coarse_of(key), self, budget);
+        self.bench.set_hasty(false);
+        if smallest == *recipe {
+            return first;
+        }
+        let (keys, outcome) = self.full(&smallest);
+        if keys.contains(key) {
+            return Smallest {
+                recipe: smallest,
+                outcome,
+                confirmed: true,
+            };
+        }
+        if first.outcome.is_none() {
+            return first;
+        }
+        let fewer = Budget {
+            tests: budget.tests / 8,
+            ..budget
+        };
+        let recipe = minimise(recipe, key, &mut Thorough(self), fewer);
+        let (_, outcome) = self.full(&recipe);
+        Smallest {
+            recipe,
+            outcome,
+            confirmed: true,
+        }
+    }
+}
+
+/// What minimising came to.
+#[derive(Debug)]
+pub struct Smallest {
+    /// The smallest recipe.
+    pub recipe: Recipe,
+    /// What came of it when it was last carried out in full.
+    pub outcome: Option<Outcome>,
+    /// Whether the fault showed a second time.
+    pub confirmed: bool,
+}
+
+/// Judges in full, which takes a debugger's time for each crash.
+struct Thorough<'a, 'b>(&'a mut Judging<'b>);
+
+impl Judge for Thorough<'_, '_> {
+    fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
+        self.0.full(recipe).0
+    }
+
+    fn base(&mut self, recipe: &Recipe) -> Option<Image> {
+        self.0.base(recipe)
+    }
+}
+
+impl Judge for Judging<'_> {
+    fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
+        let Ok(files) = self.maker.files(recipe) else {
+            return Vec::new();
+        };
+        let outcome = self.bench.run(recipe, &files);
+        outcome.map_or_else(|_| Vec::new(), |outcome| super::coarse(&outcome))
+    }
+
+    fn base(&mut self, recipe: &Recipe) -> Option<Image> {
+        let prepared = self.maker.prepared(&recipe.base).ok()?;
+        Some(prepared.image.clone())
+    }
+}
+
+/// How long minimising may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// The most tests.
+    pub tests: u32,
+    /// The most time.
+    pub time: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            tests: 400,
+            time: Duration::from_secs(40),
+        }
+    }
+}
+
+/// A smaller recipe of the same group.
+pub fn minimise(recipe: &Recipe, key: &Key, judge: &mut dyn Judge, budget: Budget) -> Recipe {
+    let mut work = Work {
+        best: recipe.clone(),
+        key,
+        judge,
+        tests: budget.tests,
+        end: Instant::now() + budget.time,
+    };
+    loop {
+        let before = work.best.clone();
+        work.commands();
+        work.edits();
+        work.base();
+        work.values();
+        if work.best == before || work.spent() {
+            return work.best;
+        }
+    }
+}
+
+struct Work<'a> {
+    best: Recipe,
+    key: &'a Key,
+    judge: &'a mut dyn Judge,
+    tests: u32,
+    end: Instant,
+}
+
+impl Work<'_> {
+    fn spent(&self) -> bool {
+        self.tests == 0 || Instant::now() >= self.end
+    }
+
+    /// Takes `candidate` for the best where it is another recipe of the group.
+    fn attempt(&mut self, candidate: Recipe) -> bool {
+        if self.spent() || candidate == self.best {
+            return false;
+        }
+        self.tests -= 1;
+        let same = self.judge.groups(&candidate).contains(self.key);
+        if same {
+            self.best = candidate;
+        }
+        same
+    }
+
+    /// Tries a change to the best recipe.
+    fn change(&mut self, change: impl FnOnce(&mut Recipe)) -> bool {
+        let mut candidate = self.best.clone();
+        change(&mut candidate);
+        self.attempt(candidate)
+    }
+
+    /// Drops what can be dropped of a list, larger pieces first.
+    fn thin<T>(&mut self, list: impl Fn(&mut Recipe) -> &mut Vec<T>, least: usize) {
+        let mut piece = list(&mut self.best).len().div_ceil(2);
+        while piece > 0 {
+            let mut at = 0;
+            while at < list(&mut self.best).len() {
+                let len = list(&mut self.best).len();
+                let end = (at + piece).min(len);
+                let enough = len - (end - at) >= least;
+                let dropped = enough && self.change(|recipe| drop(list(recipe).drain(at..end)));
+                if !dropped {
+                    at = end;
+                }
+            }
+            piece /= 2;
+        }
+    }
+
+    fn commands(&mut self) {
+        self.thin(|recipe| &mut recipe.commands, 1);
+        for index in 0..self.best.commands.len() {
+            self.script(index);
+        }
+    }
+
+    /// Drops operations of a `qemu-io` script, and options of any command.
+    fn script(&mut self, index: usize) {
+        let mut at = 1;
+        while at < self.best.commands[index].0.len() {
+            let Command(words) = &self.best.commands[index];
+            let pair = ["-c", "-o", "-d", "-f", "-g", "-l"].contains(&words[at].as_str());
+            let scripts = words.iter().filter(|word| *word == "-c").count();
+            let script = words[0] == "qemu-io" && words[at] == "-c";
+            let option = words[at].starts_with('-') && words[at] != "-r";
+            let end = (at + if pair { 2 } else { 1 }).min(words.len());
+            let able = option && words[end - 1] != "$test_img" && (!script || scripts > 1);
+            let removed =
+                able && self.change(|recipe| drop(recipe.commands[index].0.drain(at..end)));
+            if !removed {
+                at = end;
+            }
+        }
+    }
+
+    fn edits(&mut self) {
+        self.thin(|recipe| &mut recipe.edits, 0);
+        for index in 0..self.best.edits.len() {
+            if let Edit::Extensions { list } = &self.best.edits[index].edit {
+                for at in (0..list.len()).rev() {
+                    self.change(|recipe| {
+                        if let Edit::Extensions { list } = &mut recipe.edits[index].edit {
+                            list.remove(at);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn base(&mut self) {
+        self.change(|recipe| recipe.base.image.bitmaps.clear());
+        self.change(|recipe| recipe.base.image.snapshots.clear());
+        self.thin(|recipe| &mut recipe.base.image.snapshots, 0);
+        self.thin(|recipe| &mut recipe.base.image.bitmaps, 0);
+        self.thin(|recipe| &mut recipe.base.image.clusters, 0);
+        self.change(|recipe| {
+            recipe.base.backing = None;
+            recipe.base.image.backing = None;
+        });
+        for simplify in SIMPLER {
+            self.change(|recipe| simplify(&mut recipe.base));
+        }
+    }
+
+    fn values(&mut self) {
+        let Some(image) = self.judge.base(&self.best) else {
+            return;
+        };
+        for index in 0..self.best.edits.len() {
+            match self.best.edits[index].edit.clone() {
+                Edit::Set { path, value } => {
+                    let before = image.get_uint(&path).unwrap_or(0);
+                    self.number(index, before, value.0);
+                }
+                Edit::Bytes { at, bytes } => self.bytes(index, at.0, bytes.0.len(), &image),
+                _ => {}
+            }
+        }
+    }
+
+    /// A simpler number in edit `index`: a plain small one, else the old one with
+    /// as few bytes changed as will do.
+    fn number(&mut self, index: usize, before: u64, value: u64) {
+        let put = |recipe: &mut Recipe, number: u64| {
+            if let Edit::Set { value, .. } = &mut recipe.edits[index].edit {
+                *value = Number(number);
+            }
+        };
+        for simple in [0, 1, before.wrapping_add(1), before.wrapping_add(512)] {
+            if simple == value {
+                return;
+            }
+            if simple != before && self.change(|recipe| put(recipe, simple)) {
+                return;
+            }
+        }
+        let mut number = value;
+        for byte in 0..8 {
+            let mask = 0xff_u64 << (byte * 8);
+            for plain in [before & mask, 0] {
+                let candidate = number & !mask | plain;
+                if candidate != number
+                    && candidate != before
+                    && self.change(|recipe| put(recipe, candidate))
+                {
+                    number = candidate;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Fewer bytes in edit `index`: ends cut off, the rest put back one by one.
+    fn bytes(&mut self, index: usize, at: u64, len: usize, image: &Image) {
+        let mut old = vec![0; len.min(1 << 16)];
+        image_formats::read_padded(image.bytes(), at, &mut old);
+        let mut piece = old.len().div_ceil(2);
+        while piece > 0 {
+            for start in (0..old.len()).step_by(piece) {
+                let end = (start + piece).min(old.len());
+                self.change(|recipe| {
+                    if let Edit::Bytes { bytes, .. } = &mut recipe.edits[index].edit {
+                        bytes.0[start..end].copy_from_slice(&old[start..end]);
+                    }
+                });
+            }
+            piece /= 2;
+        }
+        self.change(|recipe| {
+            if let Edit::Bytes { at, bytes } = &mut recipe.edits[index].edit {
+                let same = |(byte, old): &(&u8, &u8)| byte == old;
+                let front = bytes.0.iter().zip(&old).take_while(same).count();
+                let back = bytes
+                    .0
+                    .iter()
+                    .rev()
+                    .zip(old.iter().rev())
+                    .take_while(same)
+                    .count();
+                let end = bytes.0.len().saturating_sub(back).max(front);
+                bytes.0 = bytes.0[front..end].to_vec();
+                at.0 += front as u64;
+            }
+        });
+    }
+}
+
+/// Ways to make a base image simpler.
+const SIMPLER: [fn(&mut Base); 14] = [
+    |base| base.image.placement = Placement::default(),
+    |base| base.image.extensions.clear(),
+    |base| base.image.feature_names = false,
+    |base| base.image.lazy_refcounts = false,
+    |base| base.image.extra_l1_entries = 0,
+    |base| base.image.data_file = None,
+    |base| base.image.compression = Compression::Deflate,
+    |base| base.image.refcount_order = 4,
+    |base| base.image.extended_l2 = false,
+    |base| base.image.header_length = Spec::default().header_length,
+    |base| base.image.version = 3,
+    |base| base.image.cluster_bits = 16,
+    |base| base.image.virtual_size = 1 << 20,
+    |base| {
+        for snapshot in &mut base.image.snapshots {
+            snapshot.clusters = None;
+            snapshot.vm_state.clear();
+            snapshot.icount = None;
+        }
+    },
+];

@@ -1,0 +1,80 @@
+//! What becomes of a suspicion: grouped, made small, written down.
+
+mod group;
+pub mod minimise;
+
+pub use group::{coarse, coarse_of, name};
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::oracle::{Class, Suspicion};
+use crate::rng::{FNV_START, fnv};
+
+/// What tells a group of findings from the others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// The class of its findings.
+    pub class: Class,
+    /// The site: a failed assertion, frames of a stack, a message.
+    pub site: String,
+}
+
+impl Key {
+    /// The group of `suspicion`.
+    pub fn of(suspicion: &Suspicion) -> Self {
+        Self {
+            class: suspicion.class,
+            site: suspicion.site.clone(),
+        }
+    }
+
+    /// The name of its folder: the class, what of the site a file name can hold,
+    /// and a number that is its own.
+    pub fn folder(&self) -> String {
+        let mut words = String::new();
+        for c in self.site.chars() {
+            if words.len() >= 48 {
+                break;
+            }
+            if c.is_ascii_alphanumeric() || c == '_' {
+                words.push(c);
+            } else if !words.ends_with('-') && !words.is_empty() {
+                words.push('-');
+            }
+        }
+        let hash = fnv(
+            fnv(FNV_START, self.class.word().as_bytes()),
+            self.site.as_bytes(),
+        );
+        let words = words.trim_end_matches('-');
+        format!("{}-{words}-{:06x}", self.class, hash & 0xff_ffff)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class, self.site)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_named_after_its_group() {
+        let key = |site: &str| Key {
+            class: Class::FalseRepair,
+            site: site.into(),
+        };
+        let name = key("ERROR cluster N refcount=N / \u{e9}..").folder();
+        assert!(
+            name.starts_with("false-repair-ERROR-cluster-N-refcount-N-"),
+            "{name}"
+        );
+        assert_ne!(key("a").folder(), key("b").folder());
+        assert!(key(&"x".repeat(500)).folder().len() < 90);
+    }
+}

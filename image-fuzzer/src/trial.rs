@@ -1,0 +1,381 @@
+//! One test carried out: the recipe's image, its commands, the oracles.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::base::NamedFile;
+use crate::commands::drawn::writes;
+use crate::commands::{Command, Programs, TEST_IMG};
+use crate::exec::{End, ExecOptions, Executor, Limits, Observation, Request, for_program};
+use crate::messages::signature;
+use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
+use crate::recipe::{Edit, Recipe};
+use crate::scratch::Scratch;
+use crate::stacks::{Debugger, Stack};
+
+/// How tests are carried out.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The programs that commands name.
+    pub programs: Programs,
+    /// Programs to compare with, `qemu-img` being another one there.
+    pub compare_with: Option<Programs>,
+    /// What one command may use.
+    pub limits: Limits,
+    /// Whether a fork server is tried.
+    pub fork_server: bool,
+    /// Whether programs are held in a sandbox.
+    pub sandbox: bool,
+    /// Where scratch folders go when the machine has no place in memory.
+    pub fallback: PathBuf,
+}
+
+/// What a command may take when variations of a known fault are tried.
+const HASTE: Duration = Duration::from_secs(2);
+
+/// One command of a test and what was seen of it.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its index in the recipe.
+    pub index: usize,
+    /// What was seen.
+    pub seen: Observation,
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The commands that ran, in order, those of the oracles not among them.
+    pub ran: Vec<Ran>,
+    /// How many programs were run, those of the oracles included.
+    pub runs: u64,
+    /// What the oracles hold to be faults, one for each command at most.
+    pub suspicions: Vec<Suspicion>,
+    /// Whether the image got past being opened.
+    pub opened: bool,
+    /// The marks of what the commands said: the feedback.
+    pub marks: Vec<u64>,
+}
+
+/// Carries out tests, one after another, in a scratch folder of its own.
+///
+/// It stays in the thread that made it, as executors do.
+pub struct Bench {
+    settings: Settings,
+    scratch: Scratch,
+    executors: BTreeMap<PathBuf, Box<dyn Executor>>,
+    debuggers: BTreeMap<PathBuf, Option<Debugger>>,
+    notes: Vec<String>,
+    runs: u64,
+    hasty: bool,
+}
+
+impl Bench {
+    /// A bench with a scratch folder and no program started yet.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let scratch = Scratch::new(&settings.fallback)?;
+        Ok(Self {
+            settings,
+            scratch,
+            executors: BTreeMap::new(),
+            debuggers: BTreeMap::new(),
+            notes: Vec::new(),
+            runs: 0,
+            hasty: false,
+        })
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What the executors had to say since the last call: no fork server, no sandbox.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Gives commands a short time, and takes for a hang what does not end in it:
+    /// for trying many variations of a known fault.
+    pub fn set_hasty(&mut self, hasty: bool) {
+        self.hasty = hasty;
+    }
+
+    /// The stack at the signal that ends command `index` of the recipe; `None`
+    /// without a debugger, or when no signal comes this time.
+    ///
+    /// Fails where the commands before it cannot be run.
+    pub fn stack(
+        &mut self,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        index: usize,
+    ) -> Result<Option<Stack>> {
+        let Some(command) = recipe.commands.get(index) else {
+            return Ok(None);
+        };
+        self.fill(files)?;
+        if !recipe.fresh_copies {
+            for before in &recipe.commands[..index] {
+                self.start(before, self.settings.limits.clone())?;
+            }
+        }
+        let programs = &self.settings.programs;
+        let program = programs.find(command.program())?;
+        let request = Request::new(programs.argv(command, TEST_IMG), self.scratch.work());
+        if !self.debuggers.contains_key(&program) {
+            let options = self.options(&format!("g{}", self.debuggers.len()))?;
+            // Without gdb, crashes are grouped by their signal.
+            let debugger = Debugger::new(&program, &options).ok();
+            self.debuggers.insert(program.clone(), debugger);
+        }
+        let debugger = self.debuggers.get_mut(&program).and_then(Option::as_mut);
+        Ok(debugger.and_then(|debugger| debugger.stack(&request)))
+    }
+
+    /// How an executor is set up that has a folder of its own called `name`, and
+    /// shares the one that all work in.
+    fn options(&self, name: &str) -> Result<ExecOptions> {
+        let mut options = ExecOptions::new(self.scratch.beside(name)?);
+        options.writable.push(self.scratch.work());
+        options.fork_server = self.settings.fork_server;
+        options.sandbox = self.settings.sandbox;
+        Ok(options)
+    }
+
+    /// The folder that commands work in, as the last test left it.
+    pub fn work(&self) -> PathBuf {
+        self.scratch.work()
+    }
+
+    /// Carries out a test.
+    ///
+    /// Fails where the machine does (no space, a program that is not there), not
+    /// because of what programs do.
+    pub fn run(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Outcome> {
+        self.runs = 0;
+        let mut outcome = Outcome::default();
+        self.fill(files)?;
+        let counts_lie = recipe.edits.iter().any(|lie| changes_counts(&lie.edit));
+        let mut fresh = true;
+        let mut clean = None;
+        for (index, command) in recipe.commands.iter().enumerate() {
+            if recipe.fresh_copies && !fresh {
+                self.fill(files)?;
+                clean = None;
+            }
+            fresh = false;
+            let step = self.step(command, index, clean, counts_lie)?;
+            clean = step.clean;
+            let seen = step.seen;
+            outcome.opened |= opened(&seen);
+            outcome.marks.extend(signature(
+                &command.verb(),
+                &oracle::end_word(&seen.end),
+                &seen.stderr,
+            ));
+            let failed = step.suspicion.is_some();
+            outcome.suspicions.extend(step.suspicion);
+            outcome.ran.push(Ran { index, seen });
+            // What follows a fault on the same image tells nothing new.
+            if failed && !recipe.fresh_copies {
+                break;
+            }
+        }
+        outcome.runs = self.runs;
+        Ok(outcome)
+    }
+
+    /// Carries out one command with all oracles around it. `clean` is what is
+    /// known of the image's health: nothing, clean or not clean.
+    fn step(
+        &mut self,
+        command: &Command,
+        index: usize,
+        clean: Option<bool>,
+        counts_lie: bool,
+    ) -> Result<Step> {
+        let watched = metadata::concerns(command);
+        let mut clean = clean;
+        if watched && clean.is_none() {
+            clean = Some(metadata::health(self) == metadata::Health::Clean);
+        }
+        let valid = clean == Some(true);
+        let remembered = valid && data::keeps_data(command) && data::remember(self);
+        let compared = self.compare(command)?;
+        let mut limits = self.settings.limits.clone();
+        if self.hasty {
+            limits.wall = limits.wall.min(HASTE);
+        }
+        let seen = self.start(command, limits)?;
+        let mut suspicion = oracle::judge(command, index, &seen);
+        if !self.hasty
+            && let Some(found) = suspicion.take_if(|found| found.class == Class::Hang)
+        {
+            suspicion = self.confirm_hang(command, found)?;
+        }
+        let mut verdict = None;
+        if suspicion.is_none() {
+            verdict = repair::judge(command, &seen, self);
+            if verdict.is_none() && valid && watched {
+                let after = metadata::health(self);
+                verdict = metadata::judge(command, &seen, &after, counts_lie);
+                clean = Some(after == metadata::Health::Clean);
+            } else if watched {
+                clean = None;
+            }
+            if verdict.is_none() && remembered {
+                verdict = data::judge(command, &seen, self);
+            }
+            if verdict.is_none()
+                && let Some(other) = compared
+                && metadata::health(self) == metadata::Health::Clean
+            {
+                verdict = disagreement::judge(command, &seen, &other);
+            }
+        }
+        let judged = verdict.map(|(class, site, summary)| Suspicion {
+            class,
+            site,
+            command: index,
+            summary,
+        });
+        Ok(Step {
+            seen,
+            suspicion: suspicion.or(judged),
+            clean,
+        })
+    }
+
+    /// What the other program makes of a command that only reads.
+    fn compare(&mut self, command: &Command) -> Result<Option<Observation>> {
+        let Some(programs) = self.settings.compare_with.clone() else {
+            return Ok(None);
+        };
+        if writes(command) || !disagreement::comparable(command) {
+            return Ok(None);
+        }
+        let limits = self.settings.limits.clone();
+        self.start_with(&programs, command, limits).map(Some)
+    }
+
+    /// Finds out whether what did not end in time hangs or is slow; `None` when it
+    /// was the machine that was slow.
+    fn confirm_hang(&mut self, command: &Command, found: Suspicion) -> Result<Option<Suspicion>> {
+        let first = self.settings.limits.wall;
+        let mut limits = self.settings.limits.clone();
+        limits.wall *= hang::PATIENCE;
+        limits.cpu *= hang::PATIENCE;
+        let second = self.start(command, limits)?;
+        let seconds = second.wall.as_secs_f64();
+        Ok(hang::confirm(&second, first).map(|class| Suspicion {
+            class,
+            summary: match class {
+                Class::Slow => format!("ended after {seconds:.0} s"),
+                _ => format!("still running after {seconds:.0} s"),
+            },
+            ..found
+        }))
+    }
+
+    /// Puts the test's files into the scratch folder.
+    fn fill(&self, files: &[NamedFile]) -> Result<()> {
+        self.scratch
+            .fill(files)
+            .context("cannot write the image into the scratch folder")
+    }
+
+    /// Runs `command` once.
+    fn start(&mut self, command: &Command, limits: Limits) -> Result<Observation> {
+        let programs = self.settings.programs.clone();
+        self.start_with(&programs, command, limits)
+    }
+
+    fn start_with(
+        &mut self,
+        programs: &Programs,
+        command: &Command,
+        limits: Limits,
+    ) -> Result<Observation> {
+        let program = programs.find(command.program())?;
+        let mut request = Request::new(programs.argv(command, TEST_IMG), self.scratch.work());
+        request.limits = limits;
+        self.runs += 1;
+        if !self.executors.contains_key(&program) {
+            // An executor needs a folder of its own; the first one's is the folder
+            // that all work in, whose growth it sees.
+            let mut options = self.options(&format!("x{}", self.executors.len()))?;
+            if self.executors.is_empty() {
+                options.scratch = self.scratch.work();
+                options.writable.clear();
+            }
+            let executor = for_program(&program, &options)?;
+            self.notes.extend_from_slice(executor.notes());
+            self.executors.insert(program.clone(), executor);
+        }
+        match self.executors.get_mut(&program) {
+            Some(executor) => Ok(executor.run(&request)),
+            None => anyhow::bail!("no executor for '{}'", program.display()),
+        }
+    }
+}
+
+impl Probe for Bench {
+    fn run(&mut self, command: &Command) -> Observation {
+        let limits = self.settings.limits.clone();
+        self.start(command, limits)
+            .unwrap_or_else(|why| not_started(&why))
+    }
+
+    fn copy(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let work = self.scratch.work();
+        std::fs::copy(work.join(from), work.join(to)).map(|_| ())
+    }
+}
+
+/// One command carried out.
+struct Step {
+    seen: Observation,
+    suspicion: Option<Suspicion>,
+    clean: Option<bool>,
+}
+
+/// Whether an edit may change refcounts.
+fn changes_counts(edit: &Edit) -> bool {
+    match edit {
+        Edit::Set { path, .. } => path.contains("refcount"),
+        Edit::Bytes { .. } => true,
+        Edit::Text { .. } | Edit::Extensions { .. } | Edit::Length { .. } => false,
+    }
+}
+
+/// What is seen of a program that could not be started.
+fn not_started(why: &anyhow::Error) -> Observation {
+    Observation {
+        end: End::NotStarted(format!("{why:#}")),
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        wall: Duration::ZERO,
+        cpu: Duration::ZERO,
+        max_rss: 0,
+        disk_growth: 0,
+        sanitizer: None,
+        touched: Vec::new(),
+        left_behind: Vec::new(),
+    }
+}
+
+/// Whether the program got past opening the image: it succeeded, or failed with
+/// something else than the messages that refuse an image.
+fn opened(seen: &Observation) -> bool {
+    if matches!(seen.end, End::Exit(0)) {
+        return true;
+    }
+    let stderr = String::from_utf8_lossy(&seen.stderr);
+    let refused = stderr.contains("ould not open ") || stderr.contains("can't open");
+    !refused && !matches!(seen.end, End::NotStarted(_))
+}

@@ -1,0 +1,543 @@
+//! Executors on real programs.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use image_fuzzer::exec::{
+    End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, for_program,
+};
+use image_fuzzer::stacks::Debugger;
+
+/// A folder with a scratch folder in it, and executors over that.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.folder.path().canonicalize().unwrap().join("scratch")
+    }
+
+    fn options(&self) -> ExecOptions {
+        ExecOptions::new(self.scratch())
+    }
+
+    fn executor(&self, program: &str) -> Box<dyn Executor> {
+        for_program(Path::new(program), &self.options()).unwrap()
+    }
+
+    fn plain(&self, program: &str) -> Box<dyn Executor> {
+        let options = ExecOptions {
+            fork_server: false,
+            ..self.options()
+        };
+        for_program(Path::new(program), &options).unwrap()
+    }
+
+    fn request(&self, words: &[&str]) -> Request {
+        Request::new(words.iter().map(OsString::from).collect(), self.scratch())
+    }
+
+    fn sh(&self, script: &str) -> Request {
+        Request {
+            limits: Limits {
+                wall: Duration::from_secs(60),
+                ..Limits::default()
+            },
+            ..self.request(&["sh", "-c", script])
+        }
+    }
+
+    fn script(&self, text: &str) -> String {
+        let path = self.folder.path().join("program");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// Commands that succeed, fail, write, read their input, and are refused.
+const QEMU_IMG: &[&str] = &[
+    "qemu-img",
+    "qemu-img --help",
+    "qemu-img nonsense",
+    "qemu-img create -f qcow2 a.qcow2 4M",
+    "qemu-img create -f qcow2 -o extended_l2=on,cluster_size=64k,compression_type=zstd x.qcow2 4M",
+    "qemu-img create -f qcow2 -F qcow2 -b a.qcow2 b.qcow2",
+    "qemu-img info a.qcow2",
+    "qemu-img info --output=json b.qcow2",
+    "qemu-img info missing.qcow2",
+    "qemu-img info nbd://127.0.0.1:1/",
+    "qemu-img check b.qcow2",
+    "qemu-img check -r all --output=json a.qcow2",
+    "qemu-img map --output=json b.qcow2",
+    "qemu-img measure -O qcow2 a.qcow2",
+    "qemu-img convert -O vmdk a.qcow2 c.vmdk",
+    "qemu-img convert -c -O qcow2 a.qcow2 d.qcow2",
+    "qemu-img compare a.qcow2 d.qcow2",
+    "qemu-img dd if=a.qcow2 of=e.raw bs=1M count=2",
+    "qemu-img snapshot -c one a.qcow2",
+    "qemu-img snapshot -l missing",
+    "qemu-img bitmap --add a.qcow2 bits",
+    "qemu-img amend -o compat=0.10 a.qcow2",
+    "qemu-img resize x.qcow2 8M",
+    "qemu-img resize --shrink x.qcow2 1M",
+    "qemu-img rebase -u -b '' b.qcow2",
+    "qemu-img commit b.qcow2",
+    "qemu-img info json:{\"driver\":\"null-co\"}",
+];
+
+/// Everything that has to be the same however the program was started.
+fn same(seen: &Observation) -> (&End, String, String, &[PathBuf], &[String], bool) {
+    let hide_date = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text);
+        text.lines()
+            .filter(|line| !line.contains("202"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    (
+        &seen.end,
+        hide_date(&seen.stdout),
+        hide_date(&seen.stderr),
+        &seen.touched,
+        &seen.left_behind,
+        seen.sanitizer.is_some(),
+    )
+}
+
+fn run_all(executor: &mut dyn Executor, bench: &Bench, commands: &[&str]) -> Vec<Observation> {
+    let words = |command: &str| {
+        let words = command
+            .split(' ')
+            .map(|word| word.trim_matches('\'').into());
+        Request::new(words.collect(), bench.scratch())
+    };
+    commands.iter().map(|c| executor.run(&words(c))).collect()
+}
+
+#[test]
+fn a_fork_server_gives_what_plain_starts_give() {
+    let (forked, plain) = (Bench::new(), Bench::new());
+    let mut fork_server = forked.executor("qemu-img");
+    assert_eq!(
+        fork_server.name(),
+        "fork server",
+        "{:?}",
+        fork_server.notes()
+    );
+    let notes = fork_server.notes();
+    assert!(!notes.iter().any(|note| note.contains("no fork server")));
+    let mut spawner = plain.plain("qemu-img");
+    assert_eq!(spawner.name(), "spawn");
+    let fork_seen = run_all(&mut *fork_server, &forked, QEMU_IMG);
+    let plain_seen = run_all(&mut *spawner, &plain, QEMU_IMG);
+    for (command, (fork, plain)) in QEMU_IMG.iter().zip(fork_seen.iter().zip(&plain_seen)) {
+        assert!(matches!(fork.end, End::Exit(_)), "{command}: {fork:?}");
+        assert_eq!(same(fork), same(plain), "{command}");
+    }
+    let succeeded = fork_seen.iter().filter(|o| o.end == End::Exit(0)).count();
+    assert!(succeeded >= 18, "{fork_seen:#?}");
+}
+
+#[test]
+fn input_environment_and_directory_reach_both() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.scratch().join("sub")).unwrap();
+    for mut executor in [bench.executor("/bin/sh"), bench.plain("/bin/sh")] {
+        let seen = executor.run(&Request {
+            env: vec![("COLOUR".into(), "blue".into())],
+            cwd: bench.scratch().join("sub"),
+            stdin: Some(b"some words\n".to_vec()),
+            ..bench
+                .sh("read line; echo $0 $COLOUR $line ${PWD##*/}; env | sort >&2; ls /proc/self/fd")
+        });
+        let out = String::from_utf8(seen.stdout).unwrap();
+        assert_eq!(out, "sh blue some words sub\n0\n1\n2\n3\n");
+        let env = String::from_utf8(seen.stderr).unwrap();
+        assert!(!env.contains("LD_") && !env.contains("RUN_SERVER"), "{env}");
+        assert!(env.contains("LC_ALL=C\n"), "{env}");
+        let empty = executor.run(&bench.sh("cat; readlink /proc/self/fd/0"));
+        assert_eq!(empty.stdout, b"/dev/null\n");
+    }
+}
+
+#[test]
+fn variables_of_the_loader_reach_a_program_under_a_fork_server() {
+    let bench = Bench::new();
+    let mut executor = bench.executor("/bin/sh");
+    let seen = executor.run(&Request {
+        env: vec![("LD_DEBUG".into(), "statistics".into())],
+        ..bench.sh("exit 3")
+    });
+    assert_eq!(seen.end, End::Exit(3));
+    assert!(String::from_utf8_lossy(&seen.stderr).contains("relocation"));
+}
+
+#[test]
+fn qemu_io_reads_its_commands_from_input() {
+    let bench = Bench::new();
+    let seen = run_all(
+        &mut *bench.executor("qemu-img"),
+        &bench,
+        &["qemu-img create -f qcow2 a.qcow2 1M"],
+    );
+    assert_eq!(seen[0].end, End::Exit(0));
+    for mut executor in [bench.executor("qemu-io"), bench.plain("qemu-io")] {
+        let seen = executor.run(&Request {
+            stdin: Some(b"write -P 7 0 64k\nread -P 7 0 64k\nquit\n".to_vec()),
+            ..bench.request(&["qemu-io", "a.qcow2"])
+        });
+        assert_eq!(seen.end, End::Exit(0));
+        let out = String::from_utf8(seen.stdout).unwrap();
+        assert!(out.contains("wrote 65536/65536") && out.contains("read 65536/65536"));
+        assert!(!out.contains("Pattern verification failed"), "{out}");
+    }
+}
+
+#[test]
+fn a_signal_is_the_programs_own() {
+    let bench = Bench::new();
+    let seen = bench.executor("/bin/sh").run(&bench.sh("kill -SEGV $$"));
+    assert_eq!(seen.end, End::Signal(libc::SIGSEGV));
+}
+
+#[test]
+fn a_hang_is_ended_with_all_below_it() {
+    let bench = Bench::new();
+    let mut executor = bench.executor("/bin/sh");
+    let seen = executor.run(&Request {
+        limits: Limits {
+            wall: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        ..bench.sh("trap '' TERM; (sleep 1000 & sleep 1000); sleep 1000")
+    });
+    assert_eq!(seen.end, End::TimedOut);
+    assert_eq!(seen.left_behind, [] as [String; 0]);
+    assert_eq!(executor.run(&bench.sh("exit 4")).end, End::Exit(4));
+}
+
+#[test]
+fn daemons_are_found_and_ended() {
+    let bench = Bench::new();
+    for sandbox in [true, false] {
+        let options = ExecOptions {
+            sandbox,
+            ..bench.options()
+        };
+        let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
+        let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $! > pid; exit 0";
+        let seen = executor.run(&bench.sh(script));
+        assert_eq!(seen.end, End::Exit(0));
+        assert_eq!(seen.left_behind.len(), 1, "{seen:?}");
+        assert_eq!(executor.run(&bench.sh("exit 0")).left_behind.len(), 0);
+    }
+    let mut image = bench.executor("qemu-img");
+    run_all(
+        &mut *image,
+        &bench,
+        &["qemu-img create -f qcow2 a.qcow2 1M"],
+    );
+    let serve = [
+        "qemu-nbd", "--fork", "-k", "nbd.sock", "-f", "qcow2", "a.qcow2",
+    ];
+    let mut request = bench.request(&serve);
+    request.argv[3] = bench.scratch().join("nbd.sock").into();
+    let seen = bench.executor("qemu-nbd").run(&request);
+    assert_eq!(seen.left_behind, ["qemu-nbd"], "{seen:?}");
+}
+
+#[test]
+fn each_limit_ends_a_run() {
+    let bench = Bench::new();
+    let mut executor = bench.executor("/bin/sh");
+    let wide = || Limits {
+        wall: Duration::from_secs(120),
+        cpu: Duration::from_secs(120),
+        ..Limits::default()
+    };
+    let cases = [
+        (
+            Limit::Cpu,
+            "while :; do :; done",
+            Limits {
+                cpu: Duration::from_secs(1),
+                ..wide()
+            },
+        ),
+        (
+            Limit::Memory,
+            "dd if=/dev/zero of=/dev/null bs=256M",
+            Limits {
+                memory: 64 << 20,
+                ..wide()
+            },
+        ),
+        (
+            Limit::Output,
+            "yes",
+            Limits {
+                output: 1000,
+                ..wide()
+            },
+        ),
+        (
+            Limit::DiskGrowth,
+            "yes > big",
+            Limits {
+                disk_growth: 8 << 20,
+                ..wide()
+            },
+        ),
+        (
+            Limit::Processes,
+            "for i in 1 2 3 4 5 6; do sleep 1000 & done; wait",
+            Limits {
+                processes: 4,
+                ..wide()
+            },
+        ),
+    ];
+    for (limit, script, limits) in cases {
+        let seen = executor.run(&Request {
+            limits: limits.clone(),
+            ..bench.sh(script)
+        });
+        assert_eq!(seen.end, End::OverLimit(limit), "{script}: {seen:?}");
+        assert!(seen.stdout.len() <= limits.output);
+    }
+    let seen = executor.run(&Request {
+        limits: Limits {
+            file_size: 1000,
+            ..wide()
+        },
+        ..bench.sh("head -c 2000 /dev/zero > file; stat -c %s file")
+    });
+    assert_eq!(seen.stdout, b"1000\n");
+}
+
+#[test]
+fn growth_and_memory_of_a_run_are_measured() {
+    let bench = Bench::new();
+    let mut executor = bench.executor("/bin/sh");
+    let seen = executor.run(&bench.sh("head -c 1048576 /dev/urandom > file"));
+    assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
+    let seen = executor.run(&bench.sh("rm file"));
+    assert!(seen.disk_growth <= -(1 << 20), "{seen:?}");
+    let elsewhere = bench.folder.path().canonicalize().unwrap().join("other");
+    fs::create_dir(&elsewhere).unwrap();
+    let options = ExecOptions {
+        writable: vec![elsewhere.clone()],
+        ..bench.options()
+    };
+    let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
+    let seen = executor.run(&Request {
+        cwd: elsewhere,
+        ..bench.sh("head -c 1048576 /dev/urandom > file")
+    });
+    assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
+    let seen = executor.run(&bench.sh("dd if=/dev/zero of=/dev/null bs=64M count=1"));
+    assert!(seen.max_rss >= 64 << 20, "{seen:?}");
+}
+
+#[test]
+fn canaries_tell() {
+    let bench = Bench::new();
+    for mut executor in [bench.executor("/bin/sh"), bench.plain("/bin/sh")] {
+        let canaries = executor.canaries().clone();
+        let secret = canaries.files[0].display().to_string();
+        let seen = executor.run(&bench.sh("echo harmless"));
+        assert_eq!(seen.touched, [] as [PathBuf; 0]);
+        let seen = executor.run(&bench.sh(&format!("head -c 35 {secret}")));
+        assert_eq!(seen.touched, [canaries.files[0].clone()]);
+        assert_eq!(seen.stdout, SECRET);
+        let seen = executor.run(&bench.sh(&format!("echo > {secret}; rm {secret}")));
+        assert_eq!(seen.touched, [canaries.files[0].clone()]);
+        let seen = executor.run(&bench.sh("echo harmless"));
+        assert_eq!(seen.touched, [] as [PathBuf; 0]);
+        assert_eq!(fs::read(&secret).unwrap()[..35], *SECRET);
+    }
+}
+
+#[test]
+fn an_image_that_names_a_canary_is_seen_to_use_it() {
+    let bench = Bench::new();
+    let mut executor = bench.executor("qemu-img");
+    let canaries = executor.canaries().clone();
+    let qcow2 = canaries.files[1].to_str().unwrap();
+    let check = executor.run(&bench.request(&["qemu-img", "check", qcow2]));
+    assert_eq!(check.end, End::Exit(0), "{check:?}");
+    let create = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F"];
+    let mut make = |format: &str, backing: &str, name: &str| {
+        let mut words = create.to_vec();
+        words.extend([format, "-b", backing, name, "1M"]);
+        let seen = executor.run(&bench.request(&words));
+        assert_eq!((seen.end, seen.touched), (End::Exit(0), vec![]));
+        executor.run(&bench.request(&["qemu-img", "map", "--output=json", name]))
+    };
+    let seen = make("qcow2", qcow2, "file.qcow2");
+    assert_eq!(seen.end, End::Exit(0), "{seen:?}");
+    assert_eq!(seen.touched, [canaries.files[1].clone()]);
+    if let Some(socket) = &canaries.socket {
+        let address = format!("nbd+unix:///?socket={}", socket.display());
+        let seen = make("raw", &address, "unix.qcow2");
+        assert_eq!(seen.end, End::Exit(1));
+        assert_eq!(seen.touched, std::slice::from_ref(socket));
+    }
+    if let Some(port) = canaries.port {
+        let seen = make("raw", &format!("nbd://127.0.0.1:{port}/x"), "tcp.qcow2");
+        assert_eq!(seen.end, End::Exit(1));
+        assert_eq!(
+            seen.touched,
+            [PathBuf::from(format!("tcp:127.0.0.1:{port}"))]
+        );
+    }
+}
+
+#[test]
+fn the_sandbox_holds() {
+    let bench = Bench::new();
+    let outside = bench.folder.path().join("outside");
+    fs::write(&outside, "outside\n").unwrap();
+    for mut executor in [bench.executor("/bin/sh"), bench.plain("/bin/sh")] {
+        if executor.sandbox().contains("not bounded") {
+            eprintln!("not here: {}", executor.sandbox());
+            return;
+        }
+        let script = format!(
+            "cat /etc/passwd {0} || echo denied; echo > {0} || echo denied; \
+             echo > inside && cat inside; ls /sys/class/net; ls / || echo denied",
+            outside.display()
+        );
+        let seen = executor.run(&bench.sh(&script));
+        let out = String::from_utf8(seen.stdout).unwrap();
+        assert_eq!(out.matches("denied").count(), 3, "{out}");
+        assert_eq!(fs::read(&outside).unwrap(), b"outside\n");
+    }
+}
+
+#[test]
+fn reports_of_a_sanitizer_are_picked_up() {
+    let bench = Bench::new();
+    let program = bench.script(
+        "#!/bin/sh\n# __asan_init\nlog=${ASAN_OPTIONS#log_path=}\n\
+         echo '==1==ERROR: AddressSanitizer: heap-use-after-free' > ${log%%:*}.$$\nexit $1\n",
+    );
+    let mut executor = bench.executor(&program);
+    assert_eq!(executor.name(), "spawn");
+    assert!(executor.notes()[0].ends_with("it is a script"));
+    for _ in 0..2 {
+        let seen = executor.run(&bench.request(&["program", "0"]));
+        let report = b"==1==ERROR: AddressSanitizer: heap-use-after-free\n";
+        assert_eq!(seen.sanitizer.as_deref(), Some(&report[..]));
+        assert_eq!(seen.end, End::Exit(0));
+    }
+}
+
+#[test]
+fn what_cannot_run_says_why() {
+    let bench = Bench::new();
+    let mut executor = bench.executor("/bin/sh");
+    let seen = executor.run(&Request {
+        cwd: "/nowhere".into(),
+        ..bench.sh("exit 0")
+    });
+    let End::NotStarted(why) = seen.end else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(
+        why,
+        "cannot enter /nowhere: No such file or directory (os error 2)"
+    );
+    let huge = "x".repeat(2 << 20);
+    let seen = executor.run(&bench.sh(&huge));
+    assert!(matches!(seen.end, End::NotStarted(_)));
+    assert_eq!(executor.run(&bench.sh("exit 0")).end, End::Exit(0));
+    let error = for_program(Path::new("no-such-program"), &bench.options())
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        "cannot run no-such-program: not found in PATH"
+    );
+}
+
+#[test]
+fn a_run_that_kills_its_server_does_not_end_the_executor() {
+    let bench = Bench::new();
+    let options = ExecOptions {
+        sandbox: false,
+        ..bench.options()
+    };
+    let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
+    let seen = executor.run(&bench.sh("kill -9 $PPID; exec sleep 1000"));
+    assert!(matches!(seen.end, End::NotStarted(_)), "{seen:?}");
+    assert_eq!(executor.run(&bench.sh("exit 5")).end, End::Exit(5));
+}
+
+#[test]
+fn an_executor_leaves_nothing() {
+    let bench = Bench::new();
+    let scratch = bench.scratch();
+    {
+        let mut executor = bench.executor("/bin/sh");
+        for _ in 0..50 {
+            assert_eq!(
+                executor.run(&bench.sh("sleep 1000 & exit 0")).end,
+                End::Exit(0)
+            );
+        }
+    }
+    let left: Vec<_> = fs::read_dir(bench.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path().canonicalize().unwrap())
+        .collect();
+    assert_eq!(left, std::slice::from_ref(&scratch));
+    let ours = childproc::descendants(std::process::id().cast_signed()).unwrap();
+    let scratch = scratch.to_str().unwrap();
+    for process in ours {
+        let cwd = fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
+        assert_ne!(cwd.to_str(), Some(scratch), "{process:?}");
+    }
+}
+
+#[test]
+fn gdb_shows_the_stack_of_a_crash() {
+    let bench = Bench::new();
+    let mut debugger = match Debugger::new(Path::new("/bin/sh"), &bench.options()) {
+        Ok(debugger) => debugger,
+        Err(error) => return eprintln!("not here: {error}"),
+    };
+    let stack = debugger.stack(&bench.sh("kill -SEGV $$")).unwrap();
+    assert!(!stack.frames.is_empty(), "{stack}");
+    assert_eq!(debugger.stack(&bench.sh("exit 0")), None);
+}
+
+#[test]
+fn folders_that_are_not_ours_stay_as_they_are() {
+    let bench = Bench::new();
+    let folder = bench.folder.path().join("scratch.canary");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("thesis.txt"), "years of work").unwrap();
+    let error = for_program(Path::new("/bin/sh"), &bench.options())
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .ends_with("scratch.canary: it holds thesis.txt; remove the folder"),
+        "{error}"
+    );
+    assert!(folder.join("thesis.txt").exists());
+    assert!(!folder.join("secret.raw").exists());
+}

@@ -1,0 +1,96 @@
+//! The threads that jobs run on.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Scope;
+
+use super::attempt::Shared;
+use super::dispatcher::Message;
+use super::job;
+use super::order::Queued;
+use crate::model::{Failure, Verdict};
+
+/// A job and its reference.
+type Work = (Queued, Option<PathBuf>);
+
+/// As many threads as jobs have ever run at once; they go when this is dropped.
+pub(super) struct Workers<'s, 'env: 's> {
+    scope: &'s Scope<'s, 'env>,
+    shared: &'s Shared<'s>,
+    /// Where they tell what has happened.
+    sender: Sender<Message>,
+    all: Vec<Sender<Work>>,
+    free: Vec<usize>,
+}
+
+impl<'s, 'env> Workers<'s, 'env> {
+    /// None yet.
+    pub(super) fn new(
+        scope: &'s Scope<'s, 'env>,
+        shared: &'s Shared<'s>,
+        sender: Sender<Message>,
+    ) -> Self {
+        Self {
+            scope,
+            shared,
+            sender,
+            all: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// Has a job run, by a worker with nothing to do or a new one.
+    pub(super) fn start(&mut self, queued: Queued, reference: Option<PathBuf>) {
+        let worker = self.free.pop().unwrap_or_else(|| self.hire());
+        // A worker ends after we do: it is there to hear this.
+        let _ = self.all[worker].send((queued, reference));
+    }
+
+    /// This worker's job has finished.
+    pub(super) fn is_free(&mut self, worker: usize) {
+        self.free.push(worker);
+    }
+
+    fn hire(&mut self) -> usize {
+        let worker = self.all.len();
+        let (work, orders) = channel();
+        let (shared, sender) = (self.shared, self.sender.clone());
+        self.scope
+            .spawn(move || run_jobs(shared, worker, &orders, &sender));
+        self.all.push(work);
+        worker
+    }
+}
+
+/// Runs one job after the other until there will be none.
+fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender: &Sender<Message>) {
+    for (queued, reference) in orders {
+        let job = queued.job.clone();
+        let slow = |running| {
+            // The dispatcher hears everything until its last job has finished.
+            let _ = sender.send(Message::Slow(job.clone(), running));
+        };
+        let kept = queued.clone();
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            job::run(shared, queued, reference, &slow)
+        }));
+        // A fault of our own costs this job, and not the run.
+        let finished = ran.unwrap_or_else(|fault| {
+            let why = format!("a fault in the runner itself: {}", words(&*fault));
+            let verdict = Verdict::Fail(vec![Failure::NotStarted(why)]);
+            job::not_started(shared, kept, verdict)
+        });
+        let _ = sender.send(Message::Finished(Box::new(finished), worker));
+    }
+}
+
+/// What a panic said.
+fn words(fault: &(dyn Any + Send)) -> &str {
+    fault
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| fault.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no more is known")
+}
