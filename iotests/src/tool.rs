@@ -131,8 +131,15 @@ pub enum Streams {
     Joined,
 }
 
+/// What QEMU up to 8.2 says, now and then, where it should measure how fast the
+/// machine derives keys; the next try usually can.
+const NO_CPU_TIME: &str = "Unable to get accurate CPU usage";
+
+/// How often a program that could not measure is tried.
+const TRIES: usize = 20;
+
 /// A program that is about to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Spawn {
     pub(crate) kind: Kind,
     pub(crate) args: Vec<OsString>,
@@ -145,16 +152,9 @@ impl Ctx {
     /// Runs a program to its end. Only what keeps it from running, and its
     /// deadline, are errors here.
     pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<Output> {
-        // Before QEMU 9.1 a LUKS key may fail to be made while the machine is
-        // busy: nothing is wrong with the image or the request.
-        const TRIES: usize = 20;
         for _ in 1..TRIES {
             let output = self.spawn_once(&spawn).await?;
-            let busy = output.status == Some(1)
-                && output
-                    .stderr
-                    .contains_str("Unable to get accurate CPU usage");
-            if !busy {
+            if output.status == Some(0) || !output.stderr.contains_str(NO_CPU_TIME) {
                 return Ok(output);
             }
         }
