@@ -2,7 +2,7 @@
 //! reads as zeroes, before and after a commit.
 //!
 //! group: rw auto quick backing commit
-//! supported_fmt: qcow2 qed
+//! supported_fmt: qcow2
 //! unsupported_imgopts: data_file
 
 use iotests::prelude::*;

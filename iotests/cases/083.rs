@@ -11,7 +11,12 @@ const SIZE: u64 = 6 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut rng = t.rng();
-    let plan = Plan { count: 25, longest: 400 * KIB, ..Plan::default() };
+    // A write into zeroes brings back the backing file: see known-limits.md.
+    let zeroes = t.format() != "qed";
+    if !zeroes {
+        t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
+    }
+    let plan = Plan { count: 25, longest: 400 * KIB, zeroes, ..Plan::default() };
     let mut bases = Vec::new();
     for (name, size) in [("same", SIZE), ("short", 2 * MIB + 512), ("long", 9 * MIB)] {
         let base = t.image(name).size(size).quiet().await?;

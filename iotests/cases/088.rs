@@ -12,7 +12,12 @@ const SIZE: u64 = 6 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut rng = t.rng();
-    let plan = Plan { count: 50, longest: 150 * KIB, ..Plan::default() };
+    // A write into zeroes brings back the backing file: see known-limits.md.
+    let zeroes = t.format() != "qed";
+    if !zeroes {
+        t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
+    }
+    let plan = Plan { count: 50, longest: 150 * KIB, zeroes, ..Plan::default() };
     let base = t.image("base").size(SIZE).await?;
     let mut low = Shadow::new(SIZE);
     t.apply(&base, &mut low, &plan.ops(&mut rng, SIZE)).await?;

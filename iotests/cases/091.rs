@@ -27,8 +27,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&top, &shadow).await?;
     t.check(&top).await?;
 
+    // A write into zeroes brings back the backing file: see known-limits.md.
+    let zeroes = t.format() != "qed";
+    if !zeroes {
+        t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
+    }
     t.section("read and written in turns");
-    let ops = Plan { count: 20, ..plan }.ops(&mut t.rng(), SIZE);
+    let ops = Plan { count: 20, zeroes, ..plan }.ops(&mut t.rng(), SIZE);
     let mut commands = Vec::new();
     for op in &ops {
         match op {
