@@ -132,7 +132,7 @@ pub enum Streams {
 }
 
 /// A program that is about to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Spawn {
     pub(crate) kind: Kind,
     pub(crate) args: Vec<OsString>,
@@ -144,7 +144,22 @@ pub(crate) struct Spawn {
 impl Ctx {
     /// Runs a program to its end. Only what keeps it from running, and its
     /// deadline, are errors here.
+    ///
+    /// What makes a LUKS header measures how fast this machine is first, and gives
+    /// up where its clock does not move; nothing has happened then, and it is
+    /// started again.
     pub(crate) async fn spawn(&self, spawn: Spawn) -> Result<Output> {
+        const UNMEASURED: &str = "Unable to get accurate CPU usage";
+        for _ in 0..20 {
+            let output = self.spawn_once(spawn.clone()).await?;
+            if spawn.kind != Kind::Img || !output.stderr.contains_str(UNMEASURED) {
+                return Ok(output);
+            }
+        }
+        self.spawn_once(spawn).await
+    }
+
+    async fn spawn_once(&self, spawn: Spawn) -> Result<Output> {
         let mut command = wrap::command(&self.env, spawn.kind, &spawn.args)?;
         command.envs(spawn.env);
         if self.env.debug {
