@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick blkdebug io
 //! supported_fmt: generic
+//! unsupported_fmt: parallels
 //! supported_proto: file
 //! needs: driver:blkdebug
 

@@ -12,7 +12,7 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let copy = t.image("copy").format("raw").size(SIZE).await?;
+    let copy = t.image("copy").format("raw").size(SIZE).quiet().await?;
     let whole = t.image("whole").format("raw").size(SIZE).quiet().await?;
     // Fresh LUKS images read as anything: both start from what is written here.
     t.write(&img, &[(0, 0, SIZE)]).await?;

@@ -5,7 +5,7 @@
 //! supported_fmt: qcow2 qed
 //! supported_proto: file
 //! needs: driver:copy-on-read qemu-storage-daemon
-//! unsupported_imgopts: data_file
+//! unsupported_imgopts: data_file cluster_size=2M
 
 use iotests::prelude::*;
 

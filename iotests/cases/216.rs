@@ -28,7 +28,7 @@ async fn fleecing(t: &Test, img: &Image, target: Value, options: Value) -> Resul
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let tmp = t.image("tmp").format("raw").size(SIZE).await?;
+    let tmp = t.image("tmp").format("raw").size(SIZE).quiet().await?;
     let mut now = t.shadow(SIZE);
     let mut rng = t.rng();
     let plan = Plan { count: 30, longest: 256 * KIB, ..Plan::default() };
