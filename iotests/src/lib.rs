@@ -25,6 +25,7 @@ pub mod job;
 pub mod probe;
 pub mod protocol;
 pub mod qmp;
+pub mod sample;
 pub mod shadow;
 pub mod steps;
 pub mod support;
