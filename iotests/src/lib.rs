@@ -18,9 +18,11 @@
 pub mod daemon;
 pub mod env;
 pub mod filter;
+pub mod graph;
 pub mod image;
 pub mod io;
 pub mod job;
+pub mod machine;
 pub mod probe;
 pub mod protocol;
 pub mod qmp;
