@@ -12,13 +12,14 @@ const SIZE: u64 = 2 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
     t.write(&src, &[(7, 0, SIZE)]).await?;
+    let dst = t.image("dst").size(SIZE).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;
 
     for (side, iotype) in [("source", "read"), ("target", "write")] {
         for (policy, errno) in [("report", 5), ("ignore", 5), ("stop", 5), ("enospc", 28), ("enospc", 5)] {
             t.section(format!("on-{side}-error={policy}, errno {errno}"));
-            let dst = t.image("dst").size(SIZE).quiet().await?;
+            t.io(&dst, [format!("write -P 9 0 {SIZE}")]).quiet().await?;
             qsd.add(&dst, "dst").await?;
             let below = if side == "source" { "src" } else { "dst" };
             let fault = json!([{"event": "none", "iotype": iotype, "errno": errno, "once": true}]);
@@ -48,7 +49,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("the target fails under a write of the guest");
-    let dst = t.image("dst").size(SIZE).quiet().await?;
     qsd.add(&dst, "dst").await?;
     let fault = json!([{"event": "none", "iotype": "write", "errno": 5}]);
     let bad = json!({"driver": "blkdebug", "node-name": "bad", "image": "dst", "inject-error": fault});

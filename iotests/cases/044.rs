@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick transaction bitmap snapshot
 //! supported_fmt: generic
+//! unsupported_fmt: vmdk
 //! needs: backing qemu-storage-daemon
 
 use iotests::prelude::*;

@@ -7,7 +7,9 @@
 
 use iotests::prelude::*;
 
-const SIZE: u64 = 4 * MIB;
+const SIZE: u64 = 8 * MIB;
+/// More than a job copies before it waits.
+const UNIT: u64 = MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut qsd = t.qsd("").await?;
@@ -18,7 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             None => t.image(&name).size(SIZE).quiet().await?,
             Some(below) => t.image(&name).backing(below).quiet().await?,
         };
-        t.write(&img, &[(n + 1, u64::from(n) * 512 * KIB, MIB)]).await?;
+        t.write(&img, &[(n + 1, u64::from(n) * UNIT, 2 * UNIT)]).await?;
         let backing = match n {
             0 => json!({"read-only": true}),
             5 => json!({"backing": "n4"}),
@@ -29,15 +31,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     let export = qsd.export_nbd("n5").await?;
     let seen: Vec<String> = (0..6u64)
-        .map(|n| format!("read -P {} {} {}", n + 1, n * 512 * KIB, if n == 5 { MIB } else { 512 * KIB }))
+        .map(|n| format!("read -P {} {} {}", n + 1, n * UNIT, if n == 5 { 2 * UNIT } else { UNIT }))
         .collect();
     t.io(&export, &seen).await?;
 
     t.section("a commit below and a stream above");
     let commit = json!({"job-id": "commit", "device": "n5", "top-node": "n1", "base-node": "n0", "speed": 1});
     qsd.start_job("block-commit", commit).await?;
+    // Whatever drains the graph lets a job of any speed go on a little.
+    qsd.pause_job("commit").await?;
     let stream = json!({"job-id": "stream", "device": "n4", "base-node": "n2", "speed": 1});
     qsd.start_job("block-stream", stream).await?;
+    qsd.pause_job("stream").await?;
     t.io(&export, &seen).quiet().await?;
 
     t.section("a third one gets in nobody's way");
@@ -56,6 +61,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("each goes on to its end");
     for job in ["stream", "commit"] {
         qsd.run("block-job-set-speed", json!({"device": job, "speed": 0})).await?;
+        qsd.qmp("job-resume", json!({"id": job})).await?;
         qsd.conclude(job, AtReady::Pass).await?;
         t.io(&export, &seen).quiet().await?;
     }
@@ -64,7 +70,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.quit().await?;
     let top = chain.last().context("a chain")?;
     t.io(top, &seen).options(["-r"]).quiet().await?;
-    t.verify(&chain[0], &[(1, 0, 512 * KIB), (2, 512 * KIB, MIB), (0, 1536 * KIB, SIZE - 1536 * KIB)]).await?;
+    t.verify(&chain[0], &[(1, 0, UNIT), (2, UNIT, 2 * UNIT), (0, 3 * UNIT, SIZE - 3 * UNIT)]).await?;
     for n in [0, 2, 4, 5] {
         t.check(&chain[n]).await?;
     }

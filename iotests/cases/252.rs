@@ -2,7 +2,7 @@
 //! destination writes, and what both wrote is there.
 //!
 //! group: rw quick machine migration
-//! supported_fmt: generic
+//! supported_fmt: raw qcow2 luks
 //! supported_proto: file
 //! needs: qemu-system device:virtio-blk-pci
 

@@ -2,7 +2,7 @@
 //! that was written: once, and not to where they were not sent.
 //!
 //! group: rw quick machine migration bitmap
-//! supported_fmt: generic
+//! supported_fmt: raw qcow2 luks
 //! supported_proto: file
 //! needs: qemu-system
 

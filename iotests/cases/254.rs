@@ -2,7 +2,7 @@
 //! process, and every write is there, before, between and after.
 //!
 //! group: rw quick machine migration mirror jobs nbd
-//! supported_fmt: generic
+//! supported_fmt: raw qcow2 luks
 //! supported_proto: file
 //! needs: qemu-system
 
