@@ -39,6 +39,9 @@ emulator_program() {
     esac
 }
 
+# What every call of apt is given.
+apt_options=()
+
 # Runs apt-get, as root or through sudo, its chatter shown only when it fails.
 apt_get() {
     local log sudo=()
@@ -47,7 +50,7 @@ apt_get() {
         sudo=(sudo)
     fi
     log=$(mktemp) || return 1
-    if "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1; then
+    if "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" -q -y "$@" >"$log" 2>&1; then
         rm -f "$log"
         return 0
     fi
@@ -88,6 +91,40 @@ need() {
     missing+=("$2")
 }
 
+# Whether apt knows the emulator in the version of the image tools.
+offered() {
+    apt-cache "${apt_options[@]}" madison "$package" 2>/dev/null | grep -qF " $version "
+}
+
+# Makes apt see suite $2 for this run, from where suite $1 comes from: image tools
+# may come from a suite that is not enabled any more. The machine's own lists of
+# sources and packages stay as they are.
+enable_for_now() {
+    local uri key own
+    own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null)
+    uri=$(sed -nE "s|^deb +(\[[^]]*\] +)?([a-z]+://[^ ]*) +$1 .*|\2|p" <<<"$own" | head -n 1)
+    if [ -z "$uri" ]; then
+        # Paragraphs of key: value lines; the one with this suite.
+        own=$(awk -v RS= -v suite="$1" '
+            /(^|\n)Suites:/ { s = $0; sub(/(.*\n)?Suites:/, " ", s); sub(/\n.*/, "", s);
+                              if (index(s " ", " " suite " ")) { print; exit } }' \
+            /etc/apt/sources.list.d/*.sources 2>/dev/null)
+        uri=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' <<<"$own")
+    fi
+    [ -n "$uri" ] || return
+    key=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -e "$key" ] || return
+    private=$(mktemp -d) || return
+    trap 'rm -rf "$private"' EXIT
+    chmod 755 "$private"
+    mkdir -p "$private/sources" "$private/lists/partial"
+    cp /etc/apt/sources.list.d/* "$private/sources/" 2>/dev/null
+    printf 'deb [signed-by=%s] %s %s main\n' "$key" "$uri" "$2" >"$private/sources/for-now.list"
+    note "the image tools come from $2, which is not enabled here; using it for the emulator alone"
+    apt_options=(-o "Dir::Etc::SourceParts=$private/sources" -o "Dir::State::Lists=$private/lists")
+    apt_get update || note "the package lists of $2 cannot be fetched"
+}
+
 # The emulator must be of the version of the image tools: both come from the same
 # source package, and tests compare what they say.
 install_emulator() {
@@ -103,22 +140,18 @@ install_emulator() {
         fi
         return
     fi
-    offered() { apt-cache madison "$package" 2>/dev/null | grep -qF " $version "; }
     offered || fetch_lists
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME-}")
     case $version in
-        *bpo*) suite=(-t "$codename-backports") ;;
+        *bpo*)
+            suite=(-t "$codename-backports")
+            offered || enable_for_now "$codename" "$codename-backports"
+            ;;
     esac
     if ! offered; then
-        if [ "${#suite[@]}" != 0 ]; then
-            note "$package $version is not to be had: the image tools come from" \
-                 "$codename-backports, which is not enabled here;" \
-                 "tests that need a machine are not run"
-        else
-            note "$package $version, as the image tools have it, is not to be had;" \
-                 "tests that need a machine are not run"
-        fi
+        note "$package $version, as the image tools have it, is not to be had;" \
+             "tests that need a machine are not run"
         return
     fi
     note "installing $package, version $version"

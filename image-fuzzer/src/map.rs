@@ -104,7 +104,11 @@ pub fn structure(path: &str) -> &str {
         && let Some(name) = rest.split(['[', '.']).next()
         && nested.contains(&name)
     {
-        return if name == "table" { "bitmap_table" } else { name };
+        return if name == "table" {
+            "bitmap_table"
+        } else {
+            name
+        };
     }
     first
 }

@@ -27,9 +27,9 @@ impl Scratch {
     pub fn new(fallback: &Path) -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let make = |parent: &Path| tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
-        let folder = make(memory).or_else(|_| make(fallback)).with_context(|| {
-            format!("cannot make a scratch folder in '{}'", fallback.display())
-        })?;
+        let folder = make(memory)
+            .or_else(|_| make(fallback))
+            .with_context(|| format!("cannot make a scratch folder in '{}'", fallback.display()))?;
         // The mark of the process that owns it, by which a later run finds out
         // that the owner was killed.
         fs::write(folder.path().join("owner"), std::process::id().to_string())

@@ -56,9 +56,8 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root)?;
         for folder in FOLDERS {
-            fs::create_dir_all(root.join(folder)).with_context(|| {
-                format!("cannot make the work folder '{}'", root.display())
-            })?;
+            fs::create_dir_all(root.join(folder))
+                .with_context(|| format!("cannot make the work folder '{}'", root.display()))?;
         }
         let lock = File::create(root.join(".lock")).context("cannot lock the work folder")?;
         let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
@@ -117,11 +116,16 @@ impl Store {
         let text = fs::read_to_string(self.root.join("done")).context("cannot read 'done'")?;
         let mut finished = Finished::default();
         // A last line without its end was being written when the fuzzer was killed.
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        for line in text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+        {
             if let Some(count) = line.trim().strip_prefix("below ") {
                 finished.below = count.parse().context("'done' is damaged")?;
             } else {
-                finished.beyond.insert(line.trim().parse().context("'done' is damaged")?);
+                finished
+                    .beyond
+                    .insert(line.trim().parse().context("'done' is damaged")?);
             }
         }
         finished.settle();

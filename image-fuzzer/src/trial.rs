@@ -173,9 +173,11 @@ impl Bench {
             clean = step.clean;
             let seen = step.seen;
             outcome.opened |= opened(&seen);
-            outcome
-                .marks
-                .extend(signature(&command.verb(), &oracle::end_word(&seen.end), &seen.stderr));
+            outcome.marks.extend(signature(
+                &command.verb(),
+                &oracle::end_word(&seen.end),
+                &seen.stderr,
+            ));
             let failed = step.suspicion.is_some();
             outcome.suspicions.extend(step.suspicion);
             outcome.ran.push(Ran { index, seen });

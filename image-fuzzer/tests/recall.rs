@@ -4,7 +4,7 @@
 
 use image_formats::Value;
 use image_formats::qcow2::Content;
-use image_fuzzer::base::{self, Base, BACKING_FILE};
+use image_fuzzer::base::{self, BACKING_FILE, Base};
 use image_fuzzer::case::{Maker, apply};
 use image_fuzzer::commands::{Command, drawn};
 use image_fuzzer::map::Map;
@@ -270,30 +270,60 @@ const ROWS: &[Row] = &[
         |d| d.sets("header.l1_size", |v| v == INT_MAX || v == 1 << 31)),
 ];
 
+/// Where a fault is told of, the command that showed it, and how it is known.
+type CommandRow = (&'static str, &'static str, fn(&Base, &Command) -> bool);
+
 /// Faults that a command on a valid image showed.
-const COMMANDS: [(&str, &str, fn(&Base, &Command) -> bool); 6] = [
-    ("fb43d2d46e", "compressed write of part of a cluster", |base, command| {
-        command.0.iter().any(|word| {
-            let numbers: Vec<u64> = word.split(' ').filter_map(|n| n.parse().ok()).collect();
-            word.starts_with("write -c") && numbers.last().is_some_and(|n| n % base.cluster_size() != 0)
-        })
-    }),
-    ("f56281abd9", "removing a bitmap that is not there", |base, command| {
-        let absent = |name: &String| !base.image.bitmaps.iter().any(|bitmap| bitmap.name == *name);
-        command.0.iter().any(|word| word == "--remove") && command.0.last().is_some_and(absent)
-    }),
-    ("8d2497c355, d470ad42ac", "discard and zero writes with unmap", |_, command| {
-        command.0.iter().any(|word| word.starts_with("write -z -u"))
-    }),
-    ("f06033295b, 4096974e18", "commit of an image with bitmaps", |base, command| {
-        command.verb() == "qemu-img commit" && !base.image.bitmaps.is_empty() && base.backing.is_some()
-    }),
-    ("6b36a57831, 2b689db0be", "bench on a probed image", |_, command| {
-        command.verb() == "qemu-img bench" && !command.0.iter().any(|word| word == "-f")
-    }),
-    ("b11a093c60 bc5ee6da71", "rebase to no backing file", |_, command| {
-        command.verb() == "qemu-img rebase" && !command.0.iter().any(|word| word == BACKING_FILE)
-    }),
+const COMMANDS: [CommandRow; 6] = [
+    (
+        "fb43d2d46e",
+        "compressed write of part of a cluster",
+        |base, command| {
+            command.0.iter().any(|word| {
+                let numbers: Vec<u64> = word.split(' ').filter_map(|n| n.parse().ok()).collect();
+                word.starts_with("write -c")
+                    && numbers.last().is_some_and(|n| n % base.cluster_size() != 0)
+            })
+        },
+    ),
+    (
+        "f56281abd9",
+        "removing a bitmap that is not there",
+        |base, command| {
+            let absent =
+                |name: &String| !base.image.bitmaps.iter().any(|bitmap| bitmap.name == *name);
+            command.0.iter().any(|word| word == "--remove") && command.0.last().is_some_and(absent)
+        },
+    ),
+    (
+        "8d2497c355, d470ad42ac",
+        "discard and zero writes with unmap",
+        |_, command| command.0.iter().any(|word| word.starts_with("write -z -u")),
+    ),
+    (
+        "f06033295b, 4096974e18",
+        "commit of an image with bitmaps",
+        |base, command| {
+            command.verb() == "qemu-img commit"
+                && !base.image.bitmaps.is_empty()
+                && base.backing.is_some()
+        },
+    ),
+    (
+        "6b36a57831, 2b689db0be",
+        "bench on a probed image",
+        |_, command| {
+            command.verb() == "qemu-img bench" && !command.0.iter().any(|word| word == "-f")
+        },
+    ),
+    (
+        "b11a093c60 bc5ee6da71",
+        "rebase to no backing file",
+        |_, command| {
+            command.verb() == "qemu-img rebase"
+                && !command.0.iter().any(|word| word == BACKING_FILE)
+        },
+    ),
 ];
 
 /// How many base images are drawn at most, and how many lies of each.
@@ -312,7 +342,9 @@ fn every_trigger_of_the_past_can_be_drawn() {
             break;
         }
         let base = base::draw(&mut rng);
-        let prepared = maker.prepared(&base).expect("a drawn base image can be made");
+        let prepared = maker
+            .prepared(&base)
+            .expect("a drawn base image can be made");
         let ground = Ground {
             base: &base,
             map: &prepared.map,

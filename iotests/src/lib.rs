@@ -16,11 +16,14 @@
 //! to write one.
 
 pub mod daemon;
+pub mod damage;
 pub mod env;
 pub mod filter;
+pub mod graph;
 pub mod image;
 pub mod io;
 pub mod job;
+pub mod machine;
 pub mod probe;
 pub mod protocol;
 pub mod qmp;
@@ -42,6 +45,7 @@ pub use test::Test;
 /// Everything a test usually needs.
 pub mod prelude {
     pub use crate::daemon::{Daemon, transaction};
+    pub use crate::damage::Counts;
     pub use crate::image::{Builder, Image};
     pub use crate::io::Session;
     pub use crate::job::{AtReady, Conclusion};

@@ -1,39 +1,41 @@
-//! Fields of images changed by name, behind QEMU's back.
+//! Fields of qcow2 images read and changed by name, behind QEMU's back; and what a
+//! second reader says of an image.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use image_formats::qcow2;
+use image_formats::{Defect, Place, ReadAt};
 
 use crate::image::Image;
 use crate::test::Test;
 
-/// The fields of the qcow2 header: name, offset and width in bytes (big-endian;
-/// section "Header" of the format's specification).
-const QCOW2_HEADER: &[(&str, u64, usize)] = &[
-    ("magic", 0, 4),
-    ("version", 4, 4),
-    ("backing_file_offset", 8, 8),
-    ("backing_file_size", 16, 4),
-    ("cluster_bits", 20, 4),
-    ("size", 24, 8),
-    ("crypt_method", 32, 4),
-    ("l1_size", 36, 4),
-    ("l1_table_offset", 40, 8),
-    ("refcount_table_offset", 48, 8),
-    ("refcount_table_clusters", 56, 4),
-    ("nb_snapshots", 60, 4),
-    ("snapshots_offset", 64, 8),
-    ("incompatible_features", 72, 8),
-    ("compatible_features", 80, 8),
-    ("autoclear_features", 88, 8),
-    ("refcount_order", 96, 4),
-    ("header_length", 100, 4),
-    ("compression_type", 104, 1),
-];
+/// A file as `image-formats` reads it.
+struct Source {
+    file: File,
+    length: u64,
+}
 
-/// Bits of a table entry that hold an offset (L1, L2 and refcount tables).
-const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+impl ReadAt for Source {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        done
+    }
+
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
 
 /// Reads `width` bytes at `offset` as a big-endian number.
 ///
@@ -49,65 +51,42 @@ pub(crate) fn read_be(file: &File, offset: u64, width: usize) -> Result<u64> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-/// Where a field lies in a qcow2 image.
-///
-/// Paths: `header.NAME`; `l1[N]`; `l2[I].entry[N]` (the I-th entry of the active
-/// L1 table leads to the table); `refcount_table[N]`; `refcount_block[I].entry[N]`
-/// (16-bit refcounts only).
-fn locate(file: &File, path: &str) -> Result<(u64, usize)> {
-    if let Some(name) = path.strip_prefix("header.") {
-        let field = QCOW2_HEADER.iter().find(|(n, _, _)| *n == name);
-        let Some((_, offset, width)) = field else {
-            bail!("no qcow2 header field {name}")
-        };
-        return Ok((*offset, *width));
-    }
-    let header = |name: &str| -> Result<u64> {
-        let (offset, width) = locate(file, &format!("header.{name}"))?;
-        read_be(file, offset, width)
-    };
-    let table = |offset: u64, n: u64| -> Result<u64> {
-        let entry = read_be(file, offset + 8 * n, 8)? & OFFSET_MASK;
-        if entry == 0 {
-            bail!("{path}: there is no such table");
-        }
-        Ok(entry)
-    };
-    let nowhere = || anyhow!("{path} is no path of a qcow2 field");
-    let (name, first, second) = parts(path).ok_or_else(nowhere)?;
-    match (name, first, second) {
-        ("l1", n, None) => Ok((header("l1_table_offset")? + 8 * n, 8)),
-        ("l2", at, Some(n)) => Ok((table(header("l1_table_offset")?, at)? + 8 * n, 8)),
-        ("refcount_table", n, None) => Ok((header("refcount_table_offset")? + 8 * n, 8)),
-        ("refcount_block", at, Some(n)) => {
-            Ok((table(header("refcount_table_offset")?, at)? + 2 * n, 2))
-        }
-        _ => Err(nowhere()),
-    }
+fn decode(file: File) -> Result<qcow2::Image> {
+    let length = file.metadata().context("failed to ask for a size")?.len();
+    Ok(qcow2::Image::open(Arc::new(Source { file, length })))
 }
 
-/// Takes `name[1]` or `name[1].entry[2]` apart. Indices are below 2^32.
-fn parts(path: &str) -> Option<(&str, u64, Option<u64>)> {
-    let index = |text: &str| text.parse::<u32>().ok().map(u64::from);
-    let (name, rest) = path.split_once('[')?;
-    let (first, rest) = rest.split_once(']')?;
-    let second = match rest {
-        "" => None,
-        rest => Some(index(rest.strip_prefix(".entry[")?.strip_suffix(']')?)?),
+fn value_at(file: File, path: &str) -> Result<u64> {
+    let field = decode(file)?.field(path)?;
+    field
+        .value
+        .as_uint()
+        .with_context(|| format!("{path} holds no number"))
+}
+
+/// Sets a field in the file and leaves every other byte as it was.
+fn set_in(file: &File, path: &str, value: u64) -> Result<()> {
+    let mut image = decode(file.try_clone().context("failed to share a file")?)?;
+    let place = image.field(path)?.place;
+    image.set(path, value)?;
+    let Place::Bits { offset, bytes, .. } = place else {
+        bail!("{path} holds no number")
     };
-    Some((name, index(first)?, second))
+    let mut word = vec![0; usize::from(bytes)];
+    image.bytes().read_at(offset, &mut word);
+    write_at(file, offset, &word)
 }
 
 impl Test {
-    /// The value of a qcow2 field, such as `header.nb_snapshots` or
-    /// `l2[0].entry[3]`.
+    /// The value of a qcow2 field by its path in `image-formats`, such as
+    /// `header.nb_snapshots`, `l2[0].entry[3]`, `l2[0].entry[3].offset`,
+    /// `refcount_block[0].entry[5]`, `snapshot[0].l1_size` or
+    /// `bitmap[1].flags.in_use`.
     ///
     /// # Errors
     /// Where there is no such field.
     pub fn peek(&self, image: &Image, path: &str) -> Result<u64> {
-        let file = open(image, false)?;
-        let (offset, width) = locate(&file, path)?;
-        read_be(&file, offset, width)
+        value_at(open(image, false)?, path)
     }
 
     /// Sets a qcow2 field and logs it.
@@ -115,14 +94,18 @@ impl Test {
     /// # Errors
     /// Where there is no such field, or the value does not fit in it.
     pub fn poke(&self, image: &Image, path: &str, value: u64) -> Result<()> {
-        let file = open(image, true)?;
-        let (offset, width) = locate(&file, path)?;
-        if width < 8 && value >> (8 * width) != 0 {
-            bail!("{value:#x} does not fit in {path} ({width} bytes)");
-        }
-        write_at(&file, offset, &value.to_be_bytes()[8 - width..])?;
+        self.poke_quietly(image, path, value)?;
         self.log(format!("poke {image} {path} = {value:#x}"));
         Ok(())
+    }
+
+    /// As [`Test::poke`], and logs nothing: for values that differ from one
+    /// layout to the next.
+    ///
+    /// # Errors
+    /// As [`Test::poke`].
+    pub fn poke_quietly(&self, image: &Image, path: &str, value: u64) -> Result<()> {
+        set_in(&open(image, true)?, path, value)
     }
 
     /// Sets bytes of the image's file; not logged.
@@ -143,6 +126,53 @@ impl Test {
             .read_exact_at(&mut bytes, offset)
             .with_context(|| format!("failed to read {length} bytes at {offset} of {image}"))?;
         Ok(bytes)
+    }
+
+    /// The path of the refcount of the cluster that holds byte `offset` of a
+    /// qcow2 file.
+    ///
+    /// # Errors
+    /// Where the image has no header.
+    pub fn refcount_path(&self, image: &Image, offset: u64) -> Result<String> {
+        let bits = self.peek(image, "header.cluster_bits")?;
+        let order = match self.peek(image, "header.version")? {
+            2 => 4,
+            _ => self.peek(image, "header.refcount_order")?,
+        };
+        ensure!(
+            (9..=21).contains(&bits) && order <= 6,
+            "{image} has no header"
+        );
+        let cluster = offset >> bits;
+        let block = bits + 3 - order;
+        Ok(format!(
+            "refcount_block[{}].entry[{}]",
+            cluster >> block,
+            cluster & ((1 << block) - 1)
+        ))
+    }
+
+    /// Everything in a qcow2 file that breaks a rule of the specification, by a
+    /// reader that is not QEMU's.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn defects(&self, image: &Image) -> Result<Vec<Defect>> {
+        Ok(decode(open(image, false)?)?.defects())
+    }
+
+    /// No rule of the specification is broken, leaks included, as a reader finds
+    /// that is not QEMU's. Logged.
+    ///
+    /// # Errors
+    /// Where one is.
+    pub fn sound(&self, image: &Image) -> Result<()> {
+        let defects = self.defects(image)?;
+        if let Some(first) = defects.first() {
+            bail!("{image} has {} defects; the first: {first}", defects.len());
+        }
+        self.log(format!("{image}: keeps to the specification"));
+        Ok(())
     }
 }
 
@@ -165,41 +195,40 @@ mod tests {
 
     fn image() -> File {
         let file = tempfile::tempfile().expect("a file");
-        file.set_len(1 << 20).expect("room");
-        write_at(&file, 40, &0x10000u64.to_be_bytes()).expect("written");
-        write_at(&file, 48, &0x20000u64.to_be_bytes()).expect("written");
-        write_at(&file, 0x10000 + 8, &(0x30000u64 | 1 << 63).to_be_bytes()).expect("written");
-        write_at(&file, 0x20000, &0x40000u64.to_be_bytes()).expect("written");
+        let spec = qcow2::Spec::default();
+        let built = qcow2::build(&spec).expect("a valid image");
+        let mut bytes = vec![0; usize::try_from(built.image.bytes().len()).expect("small")];
+        built.image.bytes().read_at(0, &mut bytes);
+        write_at(&file, 0, &bytes).expect("written");
         file
     }
 
     #[test]
-    fn paths_lead_to_fields() {
+    fn a_field_is_set_and_nothing_else() {
         let file = image();
-        for (path, place) in [
-            ("header.nb_snapshots", (60, 4)),
-            ("header.compression_type", (104, 1)),
-            ("l1[3]", (0x10018, 8)),
-            ("l2[1].entry[17]", (0x30000 + 8 * 17, 8)),
-            ("refcount_table[2]", (0x20010, 8)),
-            ("refcount_block[0].entry[5]", (0x4000a, 2)),
-        ] {
-            assert_eq!(locate(&file, path).expect(path), place, "{path}");
-        }
+        let share = || file.try_clone().expect("a file");
+        let before = value_at(share(), "header.size").expect("a size");
+        set_in(&file, "header.incompatible_features.corrupt", 1).expect("set");
+        assert_eq!(
+            value_at(share(), "header.incompatible_features").expect("a field"),
+            2
+        );
+        assert_eq!(value_at(share(), "header.size").expect("a size"), before);
+        assert!(decode(share()).is_ok_and(|i| i.get_uint("header.magic") == Some(0x5146_49fb)));
     }
 
     #[test]
     fn paths_that_lead_nowhere_say_so() {
-        let file = image();
         for path in [
             "header.x",
             "l3[0]",
             "l2[0].entry[1]",
             "l1[99999999999999999999]",
             "",
-            "l1",
+            "header",
         ] {
-            assert!(locate(&file, path).is_err(), "{path}");
+            assert!(value_at(image(), path).is_err(), "{path}");
         }
+        assert!(set_in(&image(), "header.version", 1 << 32).is_err());
     }
 }

@@ -295,12 +295,16 @@ impl<'a> Watch<'a> {
                     name: l.name,
                     pid: l.pid,
                 };
-                let more = done.left_count.saturating_sub(done.left_behind.len());
-                if more > 0 {
-                    self.notes
-                        .push(format!("{more} more processes were left behind"));
+                // Of a test that we ended nothing is left behind: all of it was at
+                // work.
+                if self.outcome.ended.is_none() {
+                    let more = done.left_count.saturating_sub(done.left_behind.len());
+                    if more > 0 {
+                        self.notes
+                            .push(format!("{more} more processes were left behind"));
+                    }
+                    self.outcome.left_behind = done.left_behind.into_iter().map(left).collect();
                 }
-                self.outcome.left_behind = done.left_behind.into_iter().map(left).collect();
                 for process in done.alive {
                     self.notes.push(format!(
                         "could not end {} {}: end it by hand",

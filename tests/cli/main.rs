@@ -9,4 +9,5 @@ mod install;
 mod launcher;
 mod options;
 mod ours;
+mod readme;
 mod running;

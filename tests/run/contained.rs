@@ -136,6 +136,7 @@ fn a_hang_is_ended_with_its_stacks() {
     assert!(!lives(
         &fs::read_to_string(suite.scratch("001").join("pid")).unwrap()
     ));
+    assert_eq!(outcome.left_behind, []);
     let slow = |e: &check::model::Event| matches!(e, check::model::Event::Slow { .. });
     assert!(report.events.iter().any(slow));
 }

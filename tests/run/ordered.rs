@@ -72,7 +72,7 @@ fn as_many_run_at_once_as_asked_for() {
 }
 
 #[test]
-fn jobs_that_only_wait_let_more_in() {
+fn without_a_number_every_job_is_run() {
     let mut suite = Suite::new();
     suite.settings.parallel = Parallel::Auto;
     for n in 0..8 {

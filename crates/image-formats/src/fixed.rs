@@ -3,7 +3,7 @@
 use crate::defect::Defect;
 use crate::field::{Endian, Field, Kind, Leaf, Place, Row, table_leaves};
 use crate::format::Format;
-use crate::io::ReadAt;
+use crate::io::{ReadAt, read_vec};
 use crate::path::{Path, nearest};
 use crate::qcow2::FieldError;
 use crate::store::Store;
@@ -30,11 +30,26 @@ pub(crate) struct Array {
     pub(crate) endian: Endian,
 }
 
+/// A checksum and what it is taken over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checksum {
+    /// Path of the field with the checksum.
+    pub(crate) path: &'static str,
+    /// Byte offset of the first byte it covers.
+    pub(crate) at: u64,
+    /// Number of bytes it covers, at most 64 KiB.
+    pub(crate) len: usize,
+    /// How it is computed.
+    pub(crate) sum: fn(&[u8]) -> u32,
+}
+
 /// What an image consists of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Structure {
     pub(crate) records: Vec<Record>,
     pub(crate) arrays: Vec<Array>,
+    /// Checksums, each over a run of bytes with the checksum itself taken as zeros.
+    pub(crate) checksums: Vec<Checksum>,
     /// What marks the format: path and value.
     pub(crate) marks: Vec<(&'static str, Value)>,
 }
@@ -162,7 +177,28 @@ impl FixedImage {
         })
     }
 
-    /// Marks of the format that are not there.
+    /// Makes every checksum what it should be.
+    pub fn recompute_checksums(&mut self) {
+        for (field, wanted) in self.wrong_checksums() {
+            // A checksum fits into its field.
+            let _ = field.place.set(&mut self.bytes, &Value::Uint(wanted));
+        }
+    }
+
+    /// The fields of checksums that are wrong, and what they should be.
+    fn wrong_checksums(&self) -> Vec<(Field, u64)> {
+        let wrong = |checksum: &Checksum| {
+            let field = self.field(checksum.path).ok()?;
+            let mut covered = read_vec(&self.bytes, checksum.at, checksum.len);
+            let within = usize::try_from(field.offset.checked_sub(checksum.at)?).ok()?;
+            covered.get_mut(within..within.checked_add(4)?)?.fill(0);
+            let wanted = u64::from((checksum.sum)(&covered));
+            (field.value != Value::Uint(wanted)).then_some((field, wanted))
+        };
+        self.structure.checksums.iter().filter_map(wrong).collect()
+    }
+
+    /// Marks of the format that are not there, and checksums that are wrong.
     #[must_use]
     pub fn defects(&self) -> Vec<Defect> {
         let wrong = |(path, wanted): &(&'static str, Value)| {
@@ -174,7 +210,19 @@ impl FixedImage {
                 section: "",
             })
         };
-        self.structure.marks.iter().filter_map(wrong).collect()
+        let marks = self.structure.marks.iter().filter_map(wrong);
+        let checksum = |(field, wanted): (Field, u64)| Defect {
+            rule: format!(
+                "must be {wanted:#x}, is {:#x}",
+                field.value.as_uint().unwrap_or(0)
+            ),
+            path: field.path,
+            offset: field.offset,
+            section: "",
+        };
+        marks
+            .chain(self.wrong_checksums().into_iter().map(checksum))
+            .collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Headers and tables of the formats other than qcow2, as far as they are flat.
 
+use crate::checksum::{complement_sum, crc32c};
 use crate::field::Endian::{Big, Little};
 use crate::field::{Endian, Kind, Row, row};
-use crate::fixed::{Array, Record, Structure};
+use crate::fixed::{Array, Checksum, Record, Structure};
 use crate::format::Format;
 use crate::io::{ReadAt, read_vec};
 use crate::luks;
@@ -93,6 +94,7 @@ fn qcow(source: &dyn ReadAt) -> Structure {
             ("header.magic", Value::Uint(0x5146_49fb)),
             ("header.version", Value::Uint(1)),
         ],
+        ..Structure::default()
     }
 }
 
@@ -170,6 +172,7 @@ fn vmdk(source: &dyn ReadAt) -> Structure {
             ("header.magic", text(b"KDMV")),
             ("header.check_bytes", text(b"\n \r\n")),
         ],
+        ..Structure::default()
     }
 }
 
@@ -254,11 +257,33 @@ fn vhdx(source: &dyn ReadAt) -> Structure {
     Structure {
         records,
         arrays: Vec::new(),
+        checksums: vhdx_checksums(source),
         marks: vec![
             ("identifier.signature", text(b"vhdxfile")),
             ("region_table[0].signature", text(b"regi")),
         ],
     }
+}
+
+/// Headers and region tables; those without their signature are not there.
+fn vhdx_checksums(source: &dyn ReadAt) -> Vec<Checksum> {
+    const ALL: [(&str, u64, usize, &[u8; 4]); 4] = [
+        ("header[0].checksum", 64 << 10, 4 << 10, b"head"),
+        ("header[1].checksum", 128 << 10, 4 << 10, b"head"),
+        ("region_table[0].checksum", 192 << 10, 64 << 10, b"regi"),
+        ("region_table[1].checksum", 256 << 10, 64 << 10, b"regi"),
+    ];
+    let there = ALL
+        .into_iter()
+        .filter(|(_, at, _, signature)| read_vec(source, *at, 4) == *signature);
+    there
+        .map(|(path, at, len, _)| Checksum {
+            path,
+            at,
+            len,
+            sum: crc32c,
+        })
+        .collect()
 }
 
 const VDI: &[Row] = &[
@@ -318,6 +343,7 @@ fn vdi(source: &dyn ReadAt) -> Structure {
         records: vec![record("header", 0, VDI, Little)],
         arrays: vec![map.within(source.len())],
         marks: vec![("header.signature", Value::Uint(0xbeda_107f))],
+        ..Structure::default()
     }
 }
 
@@ -404,17 +430,24 @@ fn vpc(source: &dyn ReadAt) -> Structure {
     let mut structure = Structure {
         records: vec![record("footer", footer_at, VPC_FOOTER, Big)],
         marks: vec![("footer.creator", text(b"conectix"))],
+        checksums: vec![vpc_checksum("footer.checksum", footer_at, 512)],
         ..Structure::default()
     };
     if read_vec(source, 0, 8) == b"conectix" {
         structure
             .records
             .insert(0, record("header", 0, VPC_FOOTER, Big));
+        structure
+            .checksums
+            .push(vpc_checksum("header.checksum", 0, 512));
         let dynamic = at(16, 8);
         if dynamic < source.len() {
             structure
                 .records
                 .push(record("dynamic", dynamic, VPC_DYNAMIC, Big));
+            structure
+                .checksums
+                .push(vpc_checksum("dynamic.checksum", dynamic, 1024));
             let (table, entries) = (
                 at(dynamic.saturating_add(16), 8),
                 at(dynamic.saturating_add(28), 4),
@@ -430,6 +463,15 @@ fn vpc(source: &dyn ReadAt) -> Structure {
         }
     }
     structure
+}
+
+fn vpc_checksum(path: &'static str, at: u64, len: usize) -> Checksum {
+    Checksum {
+        path,
+        at,
+        len,
+        sum: complement_sum,
+    }
 }
 
 const QED: &[Row] = &[
@@ -490,6 +532,7 @@ fn qed(source: &dyn ReadAt) -> Structure {
         records: vec![record("header", 0, QED, Little)],
         arrays: vec![l1.within(source.len())],
         marks: vec![("header.magic", text(b"QED\0"))],
+        ..Structure::default()
     }
 }
 
@@ -538,6 +581,7 @@ fn parallels(source: &dyn ReadAt) -> Structure {
         records: vec![record("header", 0, PARALLELS, Little)],
         arrays: vec![bat.within(source.len())],
         marks: vec![("header.version", Value::Uint(2))],
+        ..Structure::default()
     }
 }
 
@@ -555,6 +599,7 @@ fn luks_structure() -> Structure {
             ("header.magic", text(luks::MAGIC)),
             ("header.version", Value::Uint(1)),
         ],
+        ..Structure::default()
     }
 }
 
@@ -596,6 +641,7 @@ fn bochs(source: &dyn ReadAt) -> Structure {
         records: vec![record("header", 0, BOCHS, Little)],
         arrays: vec![catalog.within(source.len())],
         marks: Vec::new(),
+        ..Structure::default()
     }
 }
 
@@ -630,6 +676,7 @@ fn cloop(source: &dyn ReadAt) -> Structure {
         records: vec![record("header", 0, CLOOP, Big)],
         arrays: vec![offsets.within(source.len())],
         marks: Vec::new(),
+        ..Structure::default()
     }
 }
 
@@ -669,5 +716,6 @@ fn dmg(source: &dyn ReadAt) -> Structure {
             ("trailer.signature", text(b"koly")),
             ("trailer.version", Value::Uint(4)),
         ],
+        ..Structure::default()
     }
 }

@@ -518,5 +518,27 @@ fn other_formats_have_the_fields_that_qemu_img_wrote() {
             "{format}"
         );
         assert!(image.boundaries(path).unwrap().len() > 5, "{format}");
+        let summed = match format {
+            Format::Vhdx => "header[0].sequence_number",
+            Format::Vpc => "dynamic.max_table_entries",
+            _ => continue,
+        };
+        let AnyImage::Fixed(mut image) = image else {
+            panic!("{format} is not qcow2");
+        };
+        image.set(summed, 77).unwrap();
+        assert_eq!(image.defects().len(), 1, "{format}");
+        image.recompute_checksums();
+        assert_eq!(image.defects(), [], "{format}");
+        std::fs::write(
+            tmp.path().join(&file),
+            image.bytes().to_vec(1 << 30).unwrap(),
+        )
+        .unwrap();
+        run(
+            tmp.path(),
+            "qemu-img",
+            &["info", "-f", format.name(), &file],
+        );
     }
 }

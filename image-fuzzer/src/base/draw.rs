@@ -214,7 +214,11 @@ fn snapshots(image: &mut Spec, rng: &mut Rng) {
             id: number.to_string(),
             name: format!("snap{number}"),
             icount: rng.chance(40).then_some(u64::MAX),
-            vm_state: if rng.chance(15) { vec![7; 600] } else { Vec::new() },
+            vm_state: if rng.chance(15) {
+                vec![7; 600]
+            } else {
+                Vec::new()
+            },
             clusters,
             ..Snapshot::default()
         });

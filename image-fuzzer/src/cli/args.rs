@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{Command, given};
-use crate::mutate::{Intensity, Scope};
+use crate::mutate::{FAMILIES, Intensity, Scope};
 use crate::set::SetArgs;
 use crate::show::ShowArgs;
 
@@ -21,7 +21,12 @@ use crate::show::ShowArgs;
 /// Exit status: 0 no fault was found, 1 the work could not be done, 2 the command
 /// line is wrong, 3 faults were found.
 #[derive(Debug, Parser)]
-#[command(name = "image-fuzzer", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(
+    name = "image-fuzzer",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) ask: Option<Ask>,
@@ -87,6 +92,9 @@ pub(super) struct Fuzz {
     /// share of the fields (20%-50%, as the old fuzzer did)
     #[arg(long, value_name = "AMOUNT", default_value = "1-3")]
     pub(super) intensity: Intensity,
+    /// Draw edits from this family alone; can be repeated
+    #[arg(long, value_name = "NAME", value_parser = FAMILIES.map(|family| family.name))]
+    pub(super) family: Vec<String>,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
@@ -147,7 +155,9 @@ pub(super) struct Given(pub(super) Vec<Command>);
 pub(super) struct Words(pub(super) Vec<String>);
 
 fn commands(text: &str) -> Result<Given, String> {
-    given::parse(text).map(Given).map_err(|why| format!("{why:#}"))
+    given::parse(text)
+        .map(Given)
+        .map_err(|why| format!("{why:#}"))
 }
 
 fn words(text: &str) -> Result<Words, String> {

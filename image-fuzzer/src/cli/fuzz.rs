@@ -16,6 +16,7 @@ use crate::exec::Limits;
 use crate::finding::log_test;
 use crate::oracle::end_word;
 use crate::recipe::Recipe;
+use crate::triage::minimise::Budget;
 use crate::trial::{Bench, Outcome, Settings};
 
 /// Runs what was asked for.
@@ -28,6 +29,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
             commands: commands(args, &settings.programs)?,
             scope: args.config.clone(),
             intensity: args.intensity,
+            families: args.family.clone(),
         },
         settings,
         duration: args.duration,
@@ -35,6 +37,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         workers: workers(args.jobs),
         keep_passed: args.keep_passed,
         verbose: args.verbose,
+        budget: Budget::default(),
         status: true,
     };
     match &args.seed {
@@ -96,11 +99,20 @@ fn one(campaign: &Campaign, seed: &str) -> Result<u8> {
         ..campaign.clone()
     };
     keep(&kept, &recipe, &files, &outcome)?;
-    Ok(if outcome.suspicions.is_empty() { OK } else { FAULTS })
+    Ok(if outcome.suspicions.is_empty() {
+        OK
+    } else {
+        FAULTS
+    })
 }
 
 /// Keeps the one test as `test-0`, or the next number that is free.
-fn keep(campaign: &Campaign, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
+fn keep(
+    campaign: &Campaign,
+    recipe: &Recipe,
+    files: &[NamedFile],
+    outcome: &Outcome,
+) -> Result<()> {
     let free = (0..).find(|number| !campaign.dir.join(format!("test-{number}")).exists());
     let number = free.unwrap_or_default();
     log_test(campaign, number, recipe, files, outcome)?;
@@ -113,7 +125,11 @@ fn keep(campaign: &Campaign, recipe: &Recipe, files: &[NamedFile], outcome: &Out
 pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) {
     for ran in &outcome.ran {
         let command = recipe.commands.get(ran.index).map(Command::shell);
-        anstream::println!("{}: {}", command.unwrap_or_default(), end_word(&ran.seen.end));
+        anstream::println!(
+            "{}: {}",
+            command.unwrap_or_default(),
+            end_word(&ran.seen.end)
+        );
         for fault in outcome.suspicions.iter().filter(|s| s.command == ran.index) {
             anstream::println!("  {}: {}", fault.class, fault.summary);
         }
@@ -128,7 +144,11 @@ fn commands(args: &Fuzz, programs: &Programs) -> Result<Option<Vec<Command>>> {
         }
         return Ok(None);
     }
-    let all = args.command.iter().flat_map(|given| given.0.clone()).collect();
+    let all = args
+        .command
+        .iter()
+        .flat_map(|given| given.0.clone())
+        .collect();
     let mut warnings = Vec::new();
     let kept = given::runnable(all, programs, &mut warnings);
     for warning in &warnings {

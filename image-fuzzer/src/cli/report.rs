@@ -60,7 +60,11 @@ fn table(rows: &[Row]) -> String {
             row.record.edits,
             key.site
         );
-        let unsure = if row.record.confirmed { "" } else { " (did not show again)" };
+        let unsure = if row.record.confirmed {
+            ""
+        } else {
+            " (did not show again)"
+        };
         let _ = writeln!(text, "{:31}{}{unsure}", "", row.record.command);
         let _ = writeln!(text, "{:31}{}", "", row.folder.display());
     }
@@ -99,7 +103,12 @@ fn page(rows: &[Row]) -> String {
          pre { background: #f4f4f4; color: #111; padding: .6em; overflow-x: auto; white-space: pre-wrap }\n\
          </style></head><body>\n<h1>Findings</h1>\n",
     );
-    let _ = writeln!(text, "<p>{} groups, by {}.</p>", rows.len(), crate::recipe::FUZZER);
+    let _ = writeln!(
+        text,
+        "<p>{} groups, by {}.</p>",
+        rows.len(),
+        crate::recipe::FUZZER
+    );
     text.push_str("<table><tr><th>Class</th><th>Hits</th><th>Edits</th><th>Site</th></tr>\n");
     for (number, row) in rows.iter().enumerate() {
         let _ = writeln!(

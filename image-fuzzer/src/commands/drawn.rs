@@ -204,10 +204,7 @@ fn amend(rng: &mut Rng) -> Command {
         5 => "refcount_bits=64",
         _ => "size=3M",
     };
-    Words::new("amend")
-        .format(rng)
-        .add(["-o", option])
-        .image()
+    Words::new("amend").format(rng).add(["-o", option]).image()
 }
 
 fn resize(base: &Base, rng: &mut Rng) -> Command {
@@ -237,7 +234,11 @@ fn rebase(base: &Base, rng: &mut Rng) -> Command {
 pub fn writes(command: &Command) -> bool {
     let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["qemu-img", "info" | "map" | "measure" | "compare" | "dd", ..] => false,
+        [
+            "qemu-img",
+            "info" | "map" | "measure" | "compare" | "dd",
+            ..,
+        ] => false,
         ["qemu-img", "check", rest @ ..] => rest.contains(&"-r"),
         ["qemu-img", "bench", rest @ ..] => rest.contains(&"-w"),
         ["qemu-img", "snapshot", rest @ ..] => !rest.contains(&"-l"),
@@ -246,13 +247,15 @@ pub fn writes(command: &Command) -> bool {
             let mut scripts = rest.windows(2).filter(|pair| pair[0] == "-c");
             !scripts.all(|pair| {
                 let verb = pair[1].split(' ').next().unwrap_or_default();
-                ["read", "readv", "aio_read", "map", "alloc", "info", "length"].contains(&verb)
+                [
+                    "read", "readv", "aio_read", "map", "alloc", "info", "length",
+                ]
+                .contains(&verb)
             })
         }
         _ => true,
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,9 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
         let next = operation(size, cluster, rng);
         // The tool itself does not wait for what is in flight when it reopens an
         // image, changes its size or ends, and no image is to blame for that.
-        let waits = ["reopen", "truncate"].iter().any(|verb| next.starts_with(verb));
+        let waits = ["reopen", "truncate"]
+            .iter()
+            .any(|verb| next.starts_with(verb));
         if in_flight && waits {
             words.extend(["-c", "aio_flush"].map(String::from));
             in_flight = false;

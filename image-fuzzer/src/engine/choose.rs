@@ -3,7 +3,7 @@
 use crate::base::{self, Base};
 use crate::case::Maker;
 use crate::commands::{Command, drawn, given};
-use crate::mutate::{self, Ground, Intensity, Scope};
+use crate::mutate::{self, FAMILIES, Ground, Intensity, Scope};
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 
@@ -18,6 +18,20 @@ pub struct Plan {
     pub scope: Option<Scope>,
     /// How much is changed.
     pub intensity: Intensity,
+    /// The families that edits are drawn from; none stand for all.
+    pub families: Vec<String>,
+}
+
+impl Plan {
+    /// `weights` of the families, those left out being 0.
+    pub fn only(&self, mut weights: Vec<u64>) -> Vec<u64> {
+        for (family, weight) in FAMILIES.iter().zip(&mut weights) {
+            if !self.families.is_empty() && !self.families.iter().any(|name| name == family.name) {
+                *weight = 0;
+            }
+        }
+        weights
+    }
 }
 
 /// How often a new base image is drawn where an earlier one would do, in percent.
@@ -69,7 +83,8 @@ fn valid_base(maker: &mut Maker, rng: &mut Rng) -> Base {
 pub fn fresh(seed: &str, plan: &Plan, maker: &mut Maker) -> Result<Recipe> {
     let mut rng = Rng::from_text(seed);
     let base = valid_base(maker, &mut rng);
-    compose(seed, base, plan, &mutate::first_weights(), maker, &mut rng)
+    let weights = plan.only(mutate::first_weights());
+    compose(seed, base, plan, &weights, maker, &mut rng)
 }
 
 /// A new test, on a base image at hand or a new one.

@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 
 use crate::finding::Findings;
 use crate::store::Store;
+use crate::triage::minimise::Budget;
 use crate::trial::Settings;
 use shared::Shared;
 
@@ -43,6 +44,8 @@ pub struct Campaign {
     pub keep_passed: bool,
     /// Tests that passed are logged.
     pub verbose: bool,
+    /// How long the first example of a group is made smaller.
+    pub budget: Budget,
     /// The line that says how it goes is shown.
     pub status: bool,
 }

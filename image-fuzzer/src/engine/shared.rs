@@ -181,8 +181,14 @@ impl Shared {
         if let Some(fields) = line.as_object_mut() {
             fields.insert("time".into(), json!(jiff::Timestamp::now().to_string()));
             fields.insert("seconds".into(), json!((seconds * 10.0).round() / 10.0));
-            fields.insert("opened_percent".into(), json!(self.stats.opened_percent().round()));
-            fields.insert("images_per_second".into(), json!((self.stats.images as f64 / seconds.max(0.001)).round()));
+            fields.insert(
+                "opened_percent".into(),
+                json!(self.stats.opened_percent().round()),
+            );
+            fields.insert(
+                "images_per_second".into(),
+                json!((self.stats.images as f64 / seconds.max(0.001)).round()),
+            );
         }
         self.store.log("stats.jsonl", &line.to_string())
     }

@@ -43,8 +43,7 @@ pub struct Used {
 impl Stats {
     /// Counts a test in.
     pub fn add(&mut self, recipe: &Recipe, outcome: &Outcome, news: u64) {
-        let families: BTreeSet<&str> =
-            recipe.edits.iter().map(|lie| lie.family.as_str()).collect();
+        let families: BTreeSet<&str> = recipe.edits.iter().map(|lie| lie.family.as_str()).collect();
         for family in families {
             let used = self.families.entry(family.to_owned()).or_default();
             used.images += 1;

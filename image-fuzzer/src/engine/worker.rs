@@ -13,7 +13,6 @@ use crate::case::Maker;
 use crate::finding::{self, Example};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::triage::minimise::Budget;
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome};
 
@@ -75,7 +74,12 @@ impl Worker<'_> {
             };
             let seed = format!("{}/{number}", shared.seed);
             let parent = shared.parent(&mut Rng::from_text(&format!("{seed}/parent")));
-            (number, seed, parent, shared.weights())
+            (
+                number,
+                seed,
+                parent,
+                self.campaign.plan.only(shared.weights()),
+            )
         };
         let plan = &self.campaign.plan;
         let recipe = match parent {
@@ -134,7 +138,7 @@ impl Worker<'_> {
 
     /// Confirms and minimises the first example of a group and writes its folder.
     fn write_down(&mut self, key: &Key, recipe: &Recipe) -> Result<()> {
-        let budget = Budget::default();
+        let budget = self.campaign.budget;
         let (bench, maker) = (&mut self.bench, &mut self.maker);
         let example = Example::smallest(recipe, key, bench, maker, budget)?;
         let mut shared = self.lock()?;

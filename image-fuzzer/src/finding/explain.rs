@@ -19,7 +19,12 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         .map_or("the program", Command::program);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "# {}: {}\n", example.key.class, example.key.site);
-    let _ = writeln!(text, "`{program}` {}: {}.\n", example.key.class.meaning(), record.summary);
+    let _ = writeln!(
+        text,
+        "`{program}` {}: {}.\n",
+        example.key.class.meaning(),
+        record.summary
+    );
     if !example.confirmed {
         text.push_str("A second run did not show it: it depends on more than the image.\n\n");
     }
@@ -109,7 +114,12 @@ fn describe(edit: &Edit, example: &Example) -> String {
             |field| set_field(&field, &format!("{text:?}")),
         ),
         Edit::Bytes { at, bytes } => {
-            let shown: String = bytes.0.iter().take(24).map(|b| format!("{b:02x} ")).collect();
+            let shown: String = bytes
+                .0
+                .iter()
+                .take(24)
+                .map(|b| format!("{b:02x} "))
+                .collect();
             let more = if bytes.0.len() > 24 { "…" } else { "" };
             format!(
                 "the {} bytes at {} ({}) are {}{more}",
@@ -129,7 +139,11 @@ fn describe(edit: &Edit, example: &Example) -> String {
                 })
                 .collect();
             let more = list.len().saturating_sub(12);
-            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            let more = if more > 0 {
+                format!(", and {more} more")
+            } else {
+                String::new()
+            };
             format!("the header extensions are: {}{more}", parts.join(", "))
         }
         Edit::Length { bytes } => format!(
@@ -170,7 +184,10 @@ fn owner(example: &Example, at: u64) -> String {
         .iter()
         .filter(inside)
         .min_by_key(|field| field.width_bits)
-        .map_or_else(|| "no field".to_owned(), |field| format!("`{}`", field.path))
+        .map_or_else(
+            || "no field".to_owned(),
+            |field| format!("`{}`", field.path),
+        )
 }
 
 /// A number as people read it: decimal, and hexadecimal where that says more.

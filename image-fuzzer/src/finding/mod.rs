@@ -161,7 +161,10 @@ impl Findings {
         };
         let hits = fs::read_to_string(root.join("hits.jsonl")).unwrap_or_default();
         // A line cut short by a kill belongs to a test that will be done again.
-        for hit in hits.lines().filter_map(|line| serde_json::from_str::<Hit>(line).ok()) {
+        for hit in hits
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Hit>(line).ok())
+        {
             findings.groups.entry(hit.key).or_default().insert(hit.test);
         }
         for (_, record) in records(root)? {
@@ -197,7 +200,10 @@ impl Findings {
             let path = self.root.join("hits.jsonl");
             let append = || -> std::io::Result<()> {
                 use std::io::Write as _;
-                let mut log = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+                let mut log = fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&path)?;
                 log.write_all(line.as_bytes())
             };
             append().with_context(|| format!("cannot write to '{}'", path.display()))?;
@@ -255,9 +261,18 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
         edits: example.recipe.edits.len(),
         bytes: example.changed_bytes().len(),
     };
-    write_whole(&path.join("finding.json"), &serde_json::to_vec_pretty(&record)?)?;
-    write_whole(&path.join("recipe.json"), example.recipe.to_json()?.as_bytes())?;
-    write_whole(&path.join("README.md"), explain::readme(example, &record).as_bytes())?;
+    write_whole(
+        &path.join("finding.json"),
+        &serde_json::to_vec_pretty(&record)?,
+    )?;
+    write_whole(
+        &path.join("recipe.json"),
+        example.recipe.to_json()?.as_bytes(),
+    )?;
+    write_whole(
+        &path.join("README.md"),
+        explain::readme(example, &record).as_bytes(),
+    )?;
     script::write(&path.join("reproduce.sh"), &script::reproduce(example))?;
     iotest::write(path, example)?;
     let old = parent.join(format!(".old-{}", std::process::id()));
@@ -266,8 +281,7 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
     }
     let made = made.keep();
     fs::set_permissions(&made, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    fs::rename(&made, folder)
-        .with_context(|| format!("cannot write '{}'", folder.display()))?;
+    fs::rename(&made, folder).with_context(|| format!("cannot write '{}'", folder.display()))?;
     if old.exists() {
         fs::remove_dir_all(&old)?;
     }
@@ -279,12 +293,14 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
 /// Fails where the folder cannot be read.
 pub fn records(root: &Path) -> Result<Vec<(PathBuf, Record)>> {
     let findings = root.join("findings");
-    let entries = fs::read_dir(&findings)
-        .with_context(|| format!("cannot read '{}'", findings.display()))?;
+    let entries =
+        fs::read_dir(&findings).with_context(|| format!("cannot read '{}'", findings.display()))?;
     let mut records = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if hidden {
             continue;
         }

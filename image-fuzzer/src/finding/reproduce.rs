@@ -55,7 +55,11 @@ pub fn reproduce_folder(folder: &Path, settings: Settings) -> Result<Again> {
 /// of edits before and after.
 ///
 /// Fails where the fault does not show any more.
-pub fn minimise_folder(folder: &Path, settings: Settings, budget: Budget) -> Result<(usize, usize)> {
+pub fn minimise_folder(
+    folder: &Path,
+    settings: Settings,
+    budget: Budget,
+) -> Result<(usize, usize)> {
     let recipe = Recipe::read(&folder.join("recipe.json"))?;
     let mut bench = Bench::new(settings)?;
     let mut maker = Maker::default();

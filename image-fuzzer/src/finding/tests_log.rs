@@ -46,7 +46,12 @@ fn log(dir: &Path, number: u64, recipe: &Recipe, outcome: &Outcome) -> String {
     let mut text = String::new();
     let folder = dir.join(format!("test-{number}"));
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "test {number} seed {} dir {}", recipe.seed, folder.display());
+    let _ = writeln!(
+        text,
+        "test {number} seed {} dir {}",
+        recipe.seed,
+        folder.display()
+    );
     if let Some(backing) = &recipe.base.image.backing {
         let _ = writeln!(text, "  backing file {}", backing.name);
     }

@@ -10,7 +10,8 @@ use crate::rng::Rng;
 pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     let map = ground.map;
     let own: Vec<&Field> = map.filter(|field| {
-        (field.path.starts_with("bitmap[") || field.path.contains("bitmap_directory")
+        (field.path.starts_with("bitmap[")
+            || field.path.contains("bitmap_directory")
             || field.path.ends_with("nb_bitmaps"))
             && !matches!(field.kind, Kind::Text | Kind::Bytes)
     });
@@ -35,7 +36,10 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
                 .filter(|field| field.path.ends_with("granularity_bits"))
                 .collect();
             let field = rng.pick(&bits)?;
-            Some(vec![set(field, *rng.pick(&[0, 8, 9, 31, 32, 63, 64, 255])?)?])
+            Some(vec![set(
+                field,
+                *rng.pick(&[0, 8, 9, 31, 32, 63, 64, 255])?,
+            )?])
         }
         _ => disturb(ground, &own, rng),
     }

@@ -48,7 +48,15 @@ const LIMITS: [u64; 22] = [
 pub fn interesting(map: &Map, field: &Field) -> Vec<u64> {
     let mask = field.place.mask();
     let present = field.value.as_uint().unwrap_or(0);
-    let mut values = vec![0, 1, 2, mask, mask >> 1, (mask >> 1) + 1, mask.wrapping_sub(1)];
+    let mut values = vec![
+        0,
+        1,
+        2,
+        mask,
+        mask >> 1,
+        (mask >> 1) + 1,
+        mask.wrapping_sub(1),
+    ];
     if field.kind == Kind::Flag {
         return vec![present ^ mask];
     }
@@ -67,7 +75,10 @@ pub fn interesting(map: &Map, field: &Field) -> Vec<u64> {
         values.extend([end, end - end % map.cluster, end + map.cluster, end / 2]);
         values.extend(map.places());
     }
-    if matches!(field.kind, Kind::Flags | Kind::Entry | Kind::Bitmap | Kind::Reserved) {
+    if matches!(
+        field.kind,
+        Kind::Flags | Kind::Entry | Kind::Bitmap | Kind::Reserved
+    ) {
         values.extend((0..64).map(|bit| present ^ (1 << bit)));
     }
     values.retain(|value| value & mask == *value && *value != present);

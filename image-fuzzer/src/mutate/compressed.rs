@@ -38,7 +38,10 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         // Valid streams that hold more or less than a cluster.
         4 => Some(data(start, deflate(cluster as usize * 64, rng)?)),
         5 => Some(data(start, deflate(cluster as usize / 2, rng)?)),
-        6 => Some(data(start, zstd::bulk::compress(&vec![7; cluster as usize * 4], 1).ok()?)),
+        6 => Some(data(
+            start,
+            zstd::bulk::compress(&vec![7; cluster as usize * 4], 1).ok()?,
+        )),
         _ => {
             let at = start + rng.below(32);
             Some(data(at, vec![rng.bits() as u8]))
@@ -57,8 +60,7 @@ fn data(at: u64, bytes: Vec<u8>) -> Vec<Edit> {
 /// `len` equal bytes, deflated as the format wants it; at most 8 KiB of stream.
 fn deflate(len: usize, rng: &mut Rng) -> Option<Vec<u8>> {
     use std::io::Write as _;
-    let mut encoder =
-        flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(&vec![rng.bits() as u8; len]).ok()?;
     let stream = encoder.finish().ok()?;
     (stream.len() <= 8192).then_some(stream)

@@ -38,7 +38,21 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         }
         4 => list.get_mut(at)?.magic = Number(*rng.pick(&KNOWN)?),
         5 => {
-            let lengths = [0, 1, 15, 16, 23, 24, 25, 48, 1 << 10, 1 << 16, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff];
+            let lengths = [
+                0,
+                1,
+                15,
+                16,
+                23,
+                24,
+                25,
+                48,
+                1 << 10,
+                1 << 16,
+                0x7fff_ffff,
+                0xffff_fff8,
+                0xffff_ffff,
+            ];
             list.get_mut(at)?.length = Number(*rng.pick(&lengths)?);
         }
         6 => list.insert(0, small(*rng.pick(&KNOWN)?, rng)),
@@ -70,7 +84,9 @@ fn small(magic: u64, rng: &mut Rng) -> Extension {
     let data: Vec<u8> = match magic {
         0xe279_2aca => b"raw".to_vec(),
         0x4441_5441 => b"other.data".to_vec(),
-        _ => (0..rng.below(6) * 8).map(|_| rng.bits() as u8 & 3).collect(),
+        _ => (0..rng.below(6) * 8)
+            .map(|_| rng.bits() as u8 & 3)
+            .collect(),
     };
     Extension {
         magic: Number(magic),

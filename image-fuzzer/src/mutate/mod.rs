@@ -24,8 +24,8 @@ mod tables;
 pub use boundary::interesting;
 pub use scope::{Intensity, Scope};
 
-use image_formats::{Field, Kind};
 use image_formats::Value;
+use image_formats::{Field, Kind};
 
 use crate::base::Base;
 use crate::map::Map;
@@ -106,7 +106,7 @@ pub fn draw(
 /// Draws one lie from the families, by `weights`.
 pub fn one(ground: Ground<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Lie> {
     // A family without a hold on this image gives way to another.
-    for _ in 0..8 {
+    for _ in 0..32 {
         let Some(index) = rng.weighted(weights) else {
             break;
         };
@@ -115,7 +115,7 @@ pub fn one(ground: Ground<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Lie> {
             return label(family.name, edits);
         }
     }
-    boundary::draw(ground, rng).map_or_else(Vec::new, |edits| label("boundary", edits))
+    Vec::new()
 }
 
 /// The edits with the name of their family.

@@ -31,8 +31,20 @@ const FILES: [&str; 18] = [
 
 /// Names of formats that are not what the file has.
 const FORMATS: [&str; 14] = [
-    "", "raw", "qcow2", "qcow", "vmdk", "vdi", "vpc", "vhdx", "qed", "luks", "blkdebug", "quorum",
-    "nosuchformat", "file",
+    "",
+    "raw",
+    "qcow2",
+    "qcow",
+    "vmdk",
+    "vdi",
+    "vpc",
+    "vhdx",
+    "qed",
+    "luks",
+    "blkdebug",
+    "quorum",
+    "nosuchformat",
+    "file",
 ];
 
 /// The type of the extension that names the backing file's format.

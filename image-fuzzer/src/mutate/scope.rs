@@ -102,7 +102,10 @@ impl FromStr for Scope {
         if list.is_empty() {
             bail!("the list names no structure, so nothing would be changed");
         }
-        let wanted = list.iter().map(|words| wanted(words)).collect::<Result<_>>()?;
+        let wanted = list
+            .iter()
+            .map(|words| wanted(words))
+            .collect::<Result<_>>()?;
         Ok(Self { wanted })
     }
 }
@@ -117,7 +120,10 @@ fn wanted(words: &[String]) -> Result<Wanted> {
     let known = STRUCTURES.iter().find(|(known, _)| known == name);
     let Some((_, structure)) = known else {
         let names: Vec<&str> = STRUCTURES.iter().map(|(name, _)| *name).collect();
-        bail!("there is no structure '{name}'; there are {}", names.join(", "));
+        bail!(
+            "there is no structure '{name}'; there are {}",
+            names.join(", ")
+        );
     };
     Ok(Wanted {
         structure: *structure,
@@ -136,7 +142,11 @@ impl Scope {
                 rng.shuffle(&mut fields);
                 fields.truncate(intensity.count(fields.len(), rng));
             }
-            lies.extend(fields.into_iter().filter_map(|field| lie(ground, field, rng)));
+            lies.extend(
+                fields
+                    .into_iter()
+                    .filter_map(|field| lie(ground, field, rng)),
+            );
         }
         lies
     }
@@ -191,7 +201,9 @@ impl Wanted {
                 Structure::RefcountBlocks => structure(&field.path) == "refcount_block",
                 Structure::Snapshots => structure(&field.path) == "snapshot",
                 Structure::Bitmaps => structure(&field.path) == "bitmap",
-                _ => extensions.iter().any(|prefix| field.path.starts_with(prefix)),
+                _ => extensions
+                    .iter()
+                    .any(|prefix| field.path.starts_with(prefix)),
             })
             .filter(|field| self.named(field))
             .collect()
@@ -269,7 +281,10 @@ mod tests {
     fn a_config_names_known_structures() {
         assert!(r#"[["header"], ["header", "version"]]"#.parse::<Scope>().is_ok());
         let said = r#"[["haeder"]]"#.parse::<Scope>().unwrap_err().to_string();
-        assert!(said.contains("'haeder'") && said.contains("header,"), "{said}");
+        assert!(
+            said.contains("'haeder'") && said.contains("header,"),
+            "{said}"
+        );
         for bad in ["", "[]", "[[]]", r#"["header"]"#, r#"[["a","b","c"]]"#] {
             assert!(bad.parse::<Scope>().is_err(), "{bad}");
         }

@@ -18,7 +18,12 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         0 => {
             let field = rng.pick(&sizes)?;
             let present = field.value.as_uint()?;
-            let near = [present + 1, present.wrapping_sub(1), present * 2, present / 2];
+            let near = [
+                present + 1,
+                present.wrapping_sub(1),
+                present * 2,
+                present / 2,
+            ];
             Some(vec![set(field, *rng.pick(&near)?)?])
         }
         1 => {

@@ -22,7 +22,16 @@ pub fn keeps_data(command: &Command) -> bool {
 
 /// Takes the copy; false where the image cannot be read as a whole.
 pub fn remember(probe: &mut dyn Probe) -> bool {
-    let words = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "$test_img", BEFORE];
+    let words = [
+        "qemu-img",
+        "convert",
+        "-f",
+        "qcow2",
+        "-O",
+        "raw",
+        "$test_img",
+        BEFORE,
+    ];
     probe.run(&Command::new(words)).end == End::Exit(0)
 }
 
@@ -32,7 +41,14 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
         return None;
     }
     let words = [
-        "qemu-img", "compare", "-f", "raw", "-F", "qcow2", BEFORE, "$test_img",
+        "qemu-img",
+        "compare",
+        "-f",
+        "raw",
+        "-F",
+        "qcow2",
+        BEFORE,
+        "$test_img",
     ];
     let compared = probe.run(&Command::new(words));
     // 1 is that they differ; above 1 the comparison itself failed.

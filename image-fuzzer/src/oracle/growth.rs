@@ -14,7 +14,10 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     let amount = match limit {
         Limit::Memory => format!(": {} MiB resident", seen.max_rss >> 20),
         Limit::DiskGrowth => format!(": {} MiB more on disk", seen.disk_growth >> 20),
-        Limit::Output => format!(": {} KiB printed", (seen.stdout.len() + seen.stderr.len()) >> 10),
+        Limit::Output => format!(
+            ": {} KiB printed",
+            (seen.stdout.len() + seen.stderr.len()) >> 10
+        ),
         Limit::Cpu | Limit::Processes => String::new(),
     };
     Some((

@@ -42,12 +42,7 @@ pub fn concerns(command: &Command) -> bool {
 /// health afterwards. A refcount that lies about a cluster past the end of the
 /// file is seen by no check until the file grows, so with `counts_lie` leaks are
 /// not held against the command.
-pub fn judge(
-    command: &Command,
-    seen: &Observation,
-    after: &Health,
-    counts_lie: bool,
-) -> Verdict {
+pub fn judge(command: &Command, seen: &Observation, after: &Health, counts_lie: bool) -> Verdict {
     if seen.end != End::Exit(0) {
         return None;
     }

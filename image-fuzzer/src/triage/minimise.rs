@@ -9,8 +9,8 @@ use super::Key;
 use crate::base::Base;
 use crate::case::Maker;
 use crate::commands::Command;
-use crate::recipe::{Edit, Number, Recipe};
 use crate::oracle::Class;
+use crate::recipe::{Edit, Number, Recipe};
 use crate::trial::{Bench, Outcome};
 
 /// Carries out a recipe and says which groups it falls into.
@@ -246,8 +246,8 @@ impl Work<'_> {
             let option = words[at].starts_with('-') && words[at] != "-r";
             let end = (at + if pair { 2 } else { 1 }).min(words.len());
             let able = option && words[end - 1] != "$test_img" && (!script || scripts > 1);
-            let removed = able
-                && self.change(|recipe| drop(recipe.commands[index].0.drain(at..end)));
+            let removed =
+                able && self.change(|recipe| drop(recipe.commands[index].0.drain(at..end)));
             if !removed {
                 at = end;
             }
@@ -352,7 +352,13 @@ impl Work<'_> {
             if let Edit::Bytes { at, bytes } = &mut recipe.edits[index].edit {
                 let same = |(byte, old): &(&u8, &u8)| byte == old;
                 let front = bytes.0.iter().zip(&old).take_while(same).count();
-                let back = bytes.0.iter().rev().zip(old.iter().rev()).take_while(same).count();
+                let back = bytes
+                    .0
+                    .iter()
+                    .rev()
+                    .zip(old.iter().rev())
+                    .take_while(same)
+                    .count();
                 let end = bytes.0.len().saturating_sub(back).max(front);
                 bytes.0 = bytes.0[front..end].to_vec();
                 at.0 += front as u64;

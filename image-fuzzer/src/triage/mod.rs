@@ -44,7 +44,10 @@ impl Key {
                 words.push('-');
             }
         }
-        let hash = fnv(fnv(FNV_START, self.class.word().as_bytes()), self.site.as_bytes());
+        let hash = fnv(
+            fnv(FNV_START, self.class.word().as_bytes()),
+            self.site.as_bytes(),
+        );
         let words = words.trim_end_matches('-');
         format!("{}-{words}-{:06x}", self.class, hash & 0xff_ffff)
     }
@@ -67,7 +70,10 @@ mod tests {
             site: site.into(),
         };
         let name = key("ERROR cluster N refcount=N / \u{e9}..").folder();
-        assert!(name.starts_with("false-repair-ERROR-cluster-N-refcount-N-"), "{name}");
+        assert!(
+            name.starts_with("false-repair-ERROR-cluster-N-refcount-N-"),
+            "{name}"
+        );
         assert_ne!(key("a").folder(), key("b").folder());
         assert!(key(&"x".repeat(500)).folder().len() < 90);
     }

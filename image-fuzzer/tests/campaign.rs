@@ -1,0 +1,330 @@
+//! The program as people run it: seeds, stopping and going on, leaving nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use image_fuzzer::case::Maker;
+use image_fuzzer::engine::{Plan, fresh};
+use image_fuzzer::mutate::Intensity;
+use image_fuzzer::rng::{FNV_START, fnv};
+
+fn fuzzer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
+    command.env_remove("QEMU_IMG").env_remove("QEMU_IO");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A program that looks at an image and is there on every machine.
+fn reader() -> String {
+    format!("{} read", env!("CARGO_BIN_EXE_planted"))
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the fuzzer starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The hash of the files that twenty seeds give.
+fn hash_of_seeds() -> u64 {
+    let plan = Plan {
+        commands: None,
+        scope: None,
+        intensity: Intensity::default(),
+        families: Vec::new(),
+    };
+    let mut maker = Maker::default();
+    (0..20).fold(FNV_START, |hash, number| {
+        let recipe = fresh(&format!("golden {number}"), &plan, &mut maker).expect("a recipe");
+        let files = maker.files(&recipe).expect("its files");
+        let hash = fnv(hash, recipe.to_json().expect("its JSON").as_bytes());
+        files.iter().fold(hash, |hash, file| {
+            let hash = fnv(fnv(hash, file.name.as_bytes()), &file.len.to_be_bytes());
+            fnv(hash, &file.bytes)
+        })
+    })
+}
+
+/// The same seed gives the same recipe and the same bytes, on every machine. A
+/// change here is a change of what seeds mean: raise the fuzzer's version with it.
+#[test]
+fn a_seed_gives_the_same_bytes_everywhere() {
+    assert_eq!(hash_of_seeds(), GOLDEN, "{:#x}", hash_of_seeds());
+}
+
+const GOLDEN: u64 = 0xb068_31d5_8ccb_71b8;
+
+#[test]
+fn a_recipe_gives_the_same_image_again() {
+    let plan = Plan {
+        commands: None,
+        scope: None,
+        intensity: Intensity::default(),
+        families: Vec::new(),
+    };
+    for number in 0..50 {
+        let recipe = fresh(&format!("again {number}"), &plan, &mut Maker::default()).unwrap();
+        let text = recipe.to_json().unwrap();
+        let read = serde_json::from_str(&text).unwrap();
+        assert_eq!(recipe, read);
+        let files = Maker::default().files(&recipe).unwrap();
+        assert_eq!(files, Maker::default().files(&read).unwrap());
+    }
+}
+
+#[test]
+fn one_seed_is_one_test_and_twice_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut images = Vec::new();
+    for name in ["a", "b"] {
+        let work = dir.path().join(name);
+        let done = run(fuzzer().args(["-s", "seed 1", "-c", &reader()]).arg(&work));
+        assert!(
+            done.status
+                .code()
+                .is_some_and(|code| code == 0 || code == 3),
+            "{done:?}"
+        );
+        let test = work.join("test-0");
+        images.push(fs::read(test.join("test.qcow2")).unwrap());
+        assert!(
+            fs::read_to_string(work.join("run.log"))
+                .unwrap()
+                .contains("seed 1")
+        );
+        assert!(test.join("test.log").exists() && test.join("recipe.json").exists());
+    }
+    assert_eq!(images[0], images[1]);
+}
+
+/// Names of scratch folders in memory that belong to process `owner`.
+fn scratch_of(owner: u32) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir("/dev/shm") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            fs::read_to_string(path.join("owner")).is_ok_and(|text| text == owner.to_string())
+        })
+        .collect()
+}
+
+/// Numbers of finished tests.
+fn finished(work: &Path) -> BTreeSet<u64> {
+    let text = fs::read_to_string(work.join("done")).unwrap_or_default();
+    let mut numbers = BTreeSet::new();
+    for line in text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
+        match line.trim().strip_prefix("below ") {
+            Some(count) => numbers.extend(0..count.parse::<u64>().unwrap()),
+            None => drop(numbers.insert(line.trim().parse().unwrap())),
+        }
+    }
+    numbers
+}
+
+#[test]
+fn a_killed_campaign_goes_on_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let mut before = BTreeSet::new();
+    let mut killed = Vec::new();
+    for round in 1..=4_usize {
+        let mut child = fuzzer()
+            .args(["-j", "2", "--campaign-seed", "kill", "-c", &reader()])
+            .arg(&work)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // At a moment nobody chose: when some more tests are finished.
+        while finished(&work).len() < before.len() + 7 * round {
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "the fuzzer ended by itself"
+            );
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed.push(child.id());
+        let after = finished(&work);
+        assert!(after.is_superset(&before));
+        before = after;
+    }
+    let most = before.len() as u64 + 20;
+    let done = run(fuzzer()
+        .args(["-j", "2", "--tests", &most.to_string(), "-c", &reader()])
+        .arg(&work));
+    assert!(
+        done.status
+            .code()
+            .is_some_and(|code| code == 0 || code == 3),
+        "{done:?}"
+    );
+    // Every number was done, none is missing.
+    assert_eq!(
+        finished(&work),
+        (0..most.max(before.len() as u64)).collect()
+    );
+    for owner in killed {
+        assert_eq!(scratch_of(owner), Vec::<PathBuf>::new());
+    }
+    // Each queued image has its recipe and the other way about.
+    let names = |folder: &str| -> BTreeSet<String> {
+        fs::read_dir(work.join(folder))
+            .unwrap()
+            .map(|entry| {
+                entry
+                    .unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .replace(".json", "")
+            })
+            .collect()
+    };
+    assert!(names("queue").is_superset(&names("recipes")));
+    assert!(!names("recipes").is_empty());
+}
+
+#[test]
+fn a_campaign_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let child = fuzzer()
+        .args(["-j", "2", "--tests", "120", "-c", &reader()])
+        .arg(&work)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let owner = child.id();
+    let done = child.wait_with_output().unwrap();
+    assert!(
+        done.status
+            .code()
+            .is_some_and(|code| code == 0 || code == 3),
+        "{done:?}"
+    );
+    assert_eq!(scratch_of(owner), Vec::<PathBuf>::new());
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains("image-fuzzer."), "{mounts}");
+    // No process of it is left: none has the scratch folder in its command line,
+    // its working folder or its environment.
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let cwd = fs::read_link(process.path().join("cwd")).unwrap_or_default();
+        let parent = format!("image-fuzzer.{owner}.");
+        assert!(
+            !cwd.to_string_lossy().contains(&parent),
+            "{:?}",
+            process.path()
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_in_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let absent = dir.path().join("absent");
+    let damaged = dir.path().join("damaged");
+    fs::create_dir(&damaged).unwrap();
+    fs::write(damaged.join("recipe.json"), "{").unwrap();
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["-c", "nosuchprogram", absent.to_str().unwrap()],
+            "nosuchprogram",
+        ),
+        (
+            &["reproduce", absent.to_str().unwrap()],
+            "cannot read the recipe",
+        ),
+        (&["minimise", damaged.to_str().unwrap()], "is not a recipe"),
+        (&["report", absent.to_str().unwrap()], "cannot read"),
+        (&["show", absent.to_str().unwrap()], "absent"),
+        (&["--config", "[[\"x\"]]"], "there is no structure 'x'"),
+    ];
+    for (words, wanted) in cases {
+        let done = run(fuzzer().current_dir(dir.path()).args(words));
+        let said = text(&done.stderr);
+        assert!(!done.status.success(), "{words:?}");
+        assert!(said.contains(wanted), "{words:?}: {said}");
+        assert!(!said.contains("panicked"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_report_lists_what_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let config = r#"[["header", "nb_snapshots"]]"#;
+    let done = run(fuzzer()
+        .args([
+            "-j",
+            "1",
+            "--tests",
+            "40",
+            "--config",
+            config,
+            "-c",
+            &reader(),
+        ])
+        .arg(&work));
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    let table = text(&run(fuzzer().arg("report").arg(&work)).stdout);
+    assert!(table.contains("nb_snapshots <= MAX"), "{table}");
+    let json = run(fuzzer().args(["report", "--json"]).arg(&work)).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["groups"][0]["class"], "crash");
+    let page = dir.path().join("page.html");
+    run(fuzzer().args(["report", "--html"]).arg(&page).arg(&work));
+    assert!(
+        fs::read_to_string(&page)
+            .unwrap()
+            .contains("read_snapshots")
+    );
+    let folder = json["groups"][0]["folder"].as_str().unwrap();
+    let again = run(fuzzer().arg("reproduce").arg(folder));
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    let again = Command::new(Path::new(folder).join("reproduce.sh"))
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    // The numbered test fails as long as the fault is there, and by its golden.
+    let test = Command::new(Path::new(folder).join("iotest"))
+        .env("TEST_DIR", dir.path())
+        .output()
+        .unwrap();
+    let golden = fs::read_to_string(Path::new(folder).join("iotest.out")).unwrap();
+    let said = text(&test.stdout);
+    assert_eq!(said.replace("ended by signal 6", "ended by itself"), golden);
+    assert_ne!(said, golden);
+    let smaller = run(fuzzer().arg("minimise").arg(folder));
+    assert_eq!(smaller.status.code(), Some(0), "{smaller:?}");
+}
+
+/// The oracles say nothing about valid images, whatever commands run on them.
+#[test]
+fn valid_images_give_no_findings() {
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !there("qemu-img") || !there("qemu-io") {
+        println!("not run: qemu-img and qemu-io are not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let words = ["-j", "2", "--tests", "60", "--intensity", "0"];
+    let done = run(fuzzer()
+        .args(words)
+        .args(["--campaign-seed", "valid"])
+        .arg(&work));
+    let report = text(&run(fuzzer().arg("report").arg(&work)).stdout);
+    assert_eq!(done.status.code(), Some(0), "{report}");
+    assert!(text(&done.stdout).contains(" 100 % opened"), "{done:?}");
+}

@@ -1,0 +1,221 @@
+//! Known faults in a small reader: each is found, grouped, and made small.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use image_fuzzer::commands::{Command, Programs};
+use image_fuzzer::engine::{Campaign, Plan};
+use image_fuzzer::exec::Limits;
+use image_fuzzer::finding::{Record, records};
+use image_fuzzer::mutate::Intensity;
+use image_fuzzer::oracle::Class;
+use image_fuzzer::recipe::{Edit, Recipe};
+use image_fuzzer::triage::minimise::Budget;
+use image_fuzzer::trial::Settings;
+
+/// The reader with the faults.
+fn planted() -> PathBuf {
+    env!("CARGO_BIN_EXE_planted").into()
+}
+
+/// A campaign against the reader.
+fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaign {
+    let tool: Vec<OsString> = vec![planted().into(), "tool".into()];
+    let other: Vec<OsString> = vec![planted().into(), "other".into()];
+    let programs = Programs::new(tool.clone(), tool);
+    let commands = commands
+        .iter()
+        .map(|words| Command(words.iter().map(|word| (*word).to_owned()).collect()))
+        .collect();
+    Campaign {
+        dir: dir.to_owned(),
+        seed: Some("planted".into()),
+        plan: Plan {
+            commands: Some(commands),
+            scope: config.map(|config| config.parse().expect("a sound config")),
+            intensity: Intensity::Lies(1, 3),
+            families: Vec::new(),
+        },
+        settings: Settings {
+            compare_with: Some(programs.with_qemu_img(other)),
+            programs,
+            limits: Limits {
+                wall: Duration::from_secs(2),
+                cpu: Duration::from_secs(1),
+                memory: 256 << 20,
+                output: 1 << 20,
+                disk_growth: 64 << 20,
+                ..Limits::default()
+            },
+            fork_server: true,
+            sandbox: true,
+            fallback: dir.to_owned(),
+        },
+        duration: None,
+        tests: None,
+        workers: 2,
+        keep_passed: false,
+        verbose: false,
+        budget: Budget {
+            tests: 40,
+            time: Duration::from_secs(20),
+        },
+        status: false,
+    }
+}
+
+/// Runs the campaign by pieces until `enough` is found, or `most` tests are done.
+fn search(
+    campaign: &mut Campaign,
+    most: u64,
+    enough: impl Fn(&[Record]) -> bool,
+) -> Vec<(PathBuf, Record)> {
+    for tests in (100..=most).step_by(100) {
+        campaign.tests = Some(tests);
+        let summary = campaign
+            .run(&AtomicBool::new(false))
+            .expect("the campaign runs");
+        assert_eq!(summary.trouble, None);
+        let found = records(&campaign.dir).expect("the findings can be read");
+        let plain: Vec<Record> = found.iter().map(|(_, record)| record.clone()).collect();
+        if enough(&plain) {
+            return found;
+        }
+    }
+    let found = records(&campaign.dir).expect("the findings can be read");
+    let keys: Vec<String> = found
+        .iter()
+        .map(|(_, record)| record.key.to_string())
+        .collect();
+    panic!("not all found in {most} tests, only {keys:?}");
+}
+
+/// The fields that the example in a finding's folder changes.
+fn fields(folder: &Path) -> Vec<String> {
+    let recipe = Recipe::read(&folder.join("recipe.json")).expect("a finding has its recipe");
+    recipe
+        .edits
+        .iter()
+        .map(|lie| match &lie.edit {
+            Edit::Set { path, .. } | Edit::Text { path, .. } => path.clone(),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+/// The faults of `planted read`: class, a part of the group's name, the field.
+const READER: [(Class, &str, &str); 7] = [
+    (Class::Crash, "nb_snapshots <= MAX", "header.nb_snapshots"),
+    (Class::Crash, "SIGSEGV", "header.l1_size"),
+    (
+        Class::Sanitizer,
+        "heap-buffer-overflow",
+        "header.header_length",
+    ),
+    (Class::Hang, "planted", "header.refcount_table_clusters"),
+    (Class::Growth, "memory", "header.size"),
+    (Class::Growth, "output", "header.cluster_bits"),
+    (Class::Growth, "disk", "header.refcount_table_offset"),
+];
+
+fn is(record: &Record, (class, part, _): &(Class, &str, &str)) -> bool {
+    record.key.class == *class && record.key.site.contains(part)
+}
+
+#[test]
+fn faults_of_one_field_are_found_and_made_small() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = planted();
+    let program = program.to_str().expect("a path that is text");
+    let commands = vec![vec![program, "read", "$test_img"]];
+    let mut campaign = campaign(dir.path(), &commands, Some(r#"[["header"]]"#));
+    let found = search(&mut campaign, 4000, |records| {
+        READER
+            .iter()
+            .all(|fault| records.iter().any(|record| is(record, fault)))
+    });
+    for fault in &READER {
+        let groups: Vec<_> = found
+            .iter()
+            .filter(|(_, record)| is(record, fault))
+            .collect();
+        assert_eq!(groups.len(), 1, "{fault:?} is one group: {groups:?}");
+        let (folder, record) = groups[0];
+        assert!(record.confirmed, "{fault:?}");
+        assert_eq!(fields(folder), [fault.2], "{fault:?}");
+        let script = std::fs::read_to_string(folder.join("reproduce.sh")).expect("a script");
+        assert!(script.starts_with("#!/bin/sh\n"), "{fault:?}");
+        let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
+        assert!(readme.contains(fault.2), "{fault:?}: {readme}");
+    }
+}
+
+#[test]
+fn a_file_that_only_the_image_names_is_found() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = planted();
+    let program = program.to_str().expect("a path that is text");
+    let commands = vec![vec![program, "read", "$test_img"]];
+    let mut campaign = campaign(dir.path(), &commands, None);
+    campaign.plan.families = vec!["name".into()];
+    let outside = (Class::Outside, "file", "");
+    let found = search(&mut campaign, 4000, |records| {
+        records.iter().any(|record| is(record, &outside))
+    });
+    let (folder, _) = found
+        .iter()
+        .find(|(_, record)| is(record, &outside))
+        .expect("it was found");
+    let recipe = std::fs::read_to_string(folder.join("recipe.json")).expect("a recipe");
+    assert!(recipe.contains("header.backing_file_offset"), "{recipe}");
+}
+
+/// Faults that are seen only behind a success: class, command, field.
+#[test]
+fn faults_behind_a_success_are_found() {
+    let faults = [
+        (
+            Class::FalseRepair,
+            vec!["qemu-img", "check", "-r", "all", "$test_img"],
+            "header.incompatible_features.corrupt",
+        ),
+        (
+            Class::MetadataDamage,
+            vec!["qemu-img", "resize", "$test_img", "1M"],
+            "header.compatible_features.lazy_refcounts",
+        ),
+        (
+            Class::DataChange,
+            vec!["qemu-img", "bitmap", "--add", "$test_img", "b"],
+            "header.compatible_features.lazy_refcounts",
+        ),
+        (
+            Class::Disagreement,
+            vec!["qemu-img", "check", "$test_img"],
+            "header.refcount_order",
+        ),
+    ];
+    for (class, command, field) in faults {
+        let dir = tempfile::tempdir().expect("a folder");
+        // Base images that have the value anyway need no edit for it.
+        let config = r#"[["header"]]"#;
+        let mut campaign = campaign(dir.path(), std::slice::from_ref(&command), Some(config));
+        let found = search(&mut campaign, 4000, |records| {
+            records.iter().any(|record| record.key.class == class)
+        });
+        let (folder, record) = found
+            .iter()
+            .find(|(_, record)| record.key.class == class)
+            .expect("it was found");
+        assert!(record.confirmed, "{class}");
+        // A base image may have the value by itself, and then needs no edit.
+        let fields = fields(folder);
+        let expected = |path: &String| field.starts_with(path.as_str());
+        assert!(
+            fields.len() <= 1 && fields.iter().all(expected),
+            "{class}: {fields:?}"
+        );
+    }
+}
