@@ -4,6 +4,7 @@
 //! group: rw auto quick blkdebug io
 //! supported_fmt: generic
 //! unsupported_fmt: parallels
+//! unsupported_imgopts: data_file
 //! supported_proto: file
 //! needs: driver:blkdebug
 

@@ -6,7 +6,7 @@
 //! unsupported_fmt: qed
 //! unsupported_imgopts: compat=0.10 cluster_size=2M
 //! supported_proto: file
-//! needs: fuse qemu-storage-daemon resize
+//! needs: fuse qemu-storage-daemon resize qemu>=10.0
 
 use std::os::unix::fs::FileExt as _;
 
