@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick commit jobs backing
 //! supported_fmt: generic
+//! unsupported_fmt: qed
 //! needs: backing qemu-storage-daemon
 
 use iotests::prelude::*;

@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick create jobs
 //! supported_fmt: generic
-//! unsupported_fmt: raw
+//! unsupported_fmt: raw vmdk
 //! unsupported_imgopts: data_file
 //! needs: qemu-storage-daemon
 
