@@ -34,7 +34,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let good = sample(&blocks);
 
     std::fs::write(t.path("s.cloop"), &good)?;
-    t.img("info TEST_DIR/s.cloop").filter(|o| iotests::filter::img::info(o)).await?;
+    t.img("info TEST_DIR/s.cloop").filter(iotests::filter::img::info).await?;
     t.img("convert -f cloop -O raw TEST_DIR/s.cloop TEST_DIR/flat").await?;
     ensure!(std::fs::read(t.path("flat"))? == disk, "it reads as something else");
     t.log("every block reads as it should");

@@ -108,7 +108,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for (what, plist) in [("a resource fork", false), ("a property list", true)] {
         t.section(what);
         std::fs::write(&file, sample(&runs, plist))?;
-        t.img("info -f dmg TEST_DIR/s.dmg").filter(|o| iotests::filter::img::info(o)).await?;
+        t.img("info -f dmg TEST_DIR/s.dmg").filter(iotests::filter::img::info).await?;
         t.img("convert -f dmg -O raw TEST_DIR/s.dmg TEST_DIR/flat").await?;
         ensure!(std::fs::read(t.path("flat"))? == disk, "it reads as something else");
         t.log("every sector reads as it should");

@@ -49,7 +49,7 @@ impl<'a> Fat<'a> {
             (word(self.bytes, self.table + 2 * cluster), 0xfff8)
         } else {
             let pair = word(self.bytes, self.table + cluster * 3 / 2);
-            (if cluster % 2 == 0 { pair & 0xfff } else { pair >> 4 }, 0xff8)
+            (if cluster.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }, 0xff8)
         };
         (next < end).then_some(next)
     }

@@ -13,7 +13,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&img, &[(1, 0, 512)]).await?;
     // Under another name, so that nothing but its bytes says what it is.
     std::fs::copy(img.file(), t.path("copy"))?;
-    t.tool(Kind::Img, "info TEST_DIR/copy").filter(|o| iotests::filter::img::info(o)).await?;
+    t.tool(Kind::Img, "info TEST_DIR/copy").filter(iotests::filter::img::info).await?;
 
     t.section("onto a raw disk that was probed");
     let header = t.peek_at(&img, 0, 512)?;

@@ -30,6 +30,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.io(&wrong, ["length"]).fails().quiet().await?;
     }
     t.section("by their URL");
-    t.img("info null-co://").filter(|o| iotests::filter::img::info(o)).await?;
+    t.img("info null-co://").filter(iotests::filter::img::info).await?;
     Ok(())
 }
