@@ -296,6 +296,35 @@ fn a_report_lists_what_was_found() {
         .output()
         .unwrap();
     assert_eq!(again.status.code(), Some(0), "{again:?}");
+    // The numbered test fails as long as the fault is there, and by its golden.
+    let test = Command::new(Path::new(folder).join("iotest"))
+        .env("TEST_DIR", dir.path())
+        .output()
+        .unwrap();
+    let golden = fs::read_to_string(Path::new(folder).join("iotest.out")).unwrap();
+    let said = text(&test.stdout);
+    assert_eq!(said.replace("ended by signal 6", "ended by itself"), golden);
+    assert_ne!(said, golden);
     let smaller = run(fuzzer().arg("minimise").arg(folder));
     assert_eq!(smaller.status.code(), Some(0), "{smaller:?}");
+}
+
+/// The oracles say nothing about valid images, whatever commands run on them.
+#[test]
+fn valid_images_give_no_findings() {
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !there("qemu-img") || !there("qemu-io") {
+        println!("not run: qemu-img and qemu-io are not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let words = ["-j", "2", "--tests", "60", "--intensity", "0"];
+    let done = run(fuzzer()
+        .args(words)
+        .args(["--campaign-seed", "valid"])
+        .arg(&work));
+    let report = text(&run(fuzzer().arg("report").arg(&work)).stdout);
+    assert_eq!(done.status.code(), Some(0), "{report}");
+    assert!(text(&done.stdout).contains(" 100 % opened"), "{done:?}");
 }

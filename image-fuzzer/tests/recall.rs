@@ -270,8 +270,11 @@ const ROWS: &[Row] = &[
         |d| d.sets("header.l1_size", |v| v == INT_MAX || v == 1 << 31)),
 ];
 
+/// Where a fault is told of, the command that showed it, and how it is known.
+type CommandRow = (&'static str, &'static str, fn(&Base, &Command) -> bool);
+
 /// Faults that a command on a valid image showed.
-const COMMANDS: [(&str, &str, fn(&Base, &Command) -> bool); 6] = [
+const COMMANDS: [CommandRow; 6] = [
     (
         "fb43d2d46e",
         "compressed write of part of a cluster",

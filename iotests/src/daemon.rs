@@ -45,12 +45,15 @@ impl Test {
         Daemon::storage(&self.ctx, &options.words()?, true).await
     }
 
-    /// Starts the emulator with `QEMU_OPTIONS` and these beside the monitor.
+    /// Starts the emulator with `QEMU_OPTIONS` and these beside the monitor. Its
+    /// processors are stopped (`-S`): devices and block layer are there, and no
+    /// guest runs, whatever the accelerator.
     ///
     /// # Errors
     /// Where it does not come up.
     pub async fn vm(&self, options: impl Words) -> Result<Daemon> {
-        let mut args = self.ctx.env.qemu_options.clone();
+        let mut args = self.machine_options();
+        args.push("-S".to_owned());
         args.extend(["-object".to_owned(), self.ctx.secret()[1].clone()]);
         args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
         args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);

@@ -495,8 +495,19 @@ impl Ctx {
         if images.iter().any(Entry::needs_node) || to_luks {
             args.extend(self.secret());
         }
-        if to_luks && !has(&["-n"]) && command == "convert" {
+        let makes = |format: &str| {
+            command == "convert"
+                && !has(&["-n"])
+                && rest
+                    .windows(2)
+                    .any(|w| w[0] == "-O" && self.expand(&w[1]) == format)
+        };
+        if makes("luks") {
             args.extend(["-o".to_owned(), "key-secret=sec0,iter-time=10".to_owned()]);
+        }
+        if makes("vpc") {
+            // As in all other images: sizes are not rounded to a geometry.
+            args.extend(["-o".to_owned(), "force_size=on".to_owned()]);
         }
         if !has(&["--image-opts", "-f"]) && TAKES_FORMAT.contains(&command.as_str()) {
             let mut flags = ["-f", "-F"].iter();
@@ -519,6 +530,13 @@ impl Ctx {
             }
         }
         args.extend(rest.iter().map(|w| self.expand(w)));
+        // What is about to be made has no node yet: it is a file of that name.
+        if makes("luks")
+            && let Some(entry) = rest.last().and_then(|w| self.named(w))
+        {
+            args.pop();
+            args.push(entry.real);
+        }
         Ok(args)
     }
 

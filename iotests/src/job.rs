@@ -10,10 +10,13 @@ use crate::daemon::Daemon;
 pub enum AtReady {
     /// `job-complete`.
     Complete,
-    /// `job-cancel`: a mirror keeps what it has copied so far.
+    /// `block-job-cancel`, not forced: a mirror ends without taking the guest over,
+    /// and its target is a copy of that moment.
     Cancel,
     /// Nothing: the caller gets the job back.
     Return,
+    /// Nothing: it has been told already, and is followed to its end.
+    Pass,
 }
 
 /// How a job went.
@@ -72,6 +75,14 @@ impl Daemon {
         Ok(conclusion)
     }
 
+    /// Follows a job to its conclusion, and logs nothing.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub async fn conclude_quietly(&mut self, id: &str) -> Result<Conclusion> {
+        self.follow(id, AtReady::Complete).await
+    }
+
     async fn follow(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
         let mut conclusion = Conclusion::default();
         loop {
@@ -87,8 +98,12 @@ impl Daemon {
                         .run("job-complete", json!({"id": id}))
                         .await
                         .map(drop)?,
-                    AtReady::Cancel => self.run("job-cancel", json!({"id": id})).await.map(drop)?,
+                    AtReady::Cancel => self
+                        .run("block-job-cancel", json!({"device": id}))
+                        .await
+                        .map(drop)?,
                     AtReady::Return => return Ok(conclusion),
+                    AtReady::Pass => {}
                 },
                 "pending" => self.finalize(id).await?,
                 "concluded" => {

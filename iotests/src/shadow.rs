@@ -279,12 +279,13 @@ impl Test {
         Shadow::fresh(size, (self.format() != "luks").then_some(0))
     }
 
-    /// Does these operations to the image, in one `qemu-io`, and to its model;
-    /// reads among them are compared. Logs how many.
+    /// Does these operations to the image (or an export, by its name), in one
+    /// `qemu-io`, and to its model; reads among them are compared. Logs how many.
     ///
     /// # Errors
     /// Where one fails or finds other bytes than the model.
-    pub async fn apply(&self, image: &Image, shadow: &mut Shadow, ops: &[Op]) -> Result<()> {
+    pub async fn apply(&self, image: impl Display, shadow: &mut Shadow, ops: &[Op]) -> Result<()> {
+        let image = image.to_string();
         let mut commands = Vec::new();
         for op in ops {
             match op {
@@ -293,7 +294,7 @@ impl Test {
             }
             shadow.apply(op);
         }
-        self.io(image, &commands).quiet().await?;
+        self.io(&image, &commands).quiet().await?;
         self.log(format!(
             "{image}: {} operations as the model says",
             ops.len()

@@ -84,7 +84,16 @@ fn scripts_are_tests_with_references_in_goldens() {
     let ran = said(check(dir, &["-qcow2"]).env("PATH", &path));
     assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
     assert!(ran.out.contains("Passed all 1 iotests"), "{}", ran.out);
-    assert!(ran.out.contains("PATH: qemu-img"), "{}", ran.out);
+    let found = ran
+        .out
+        .lines()
+        .find(|l| l.starts_with("PROGRAMS"))
+        .unwrap_or_default();
+    assert!(
+        found.ends_with("qemu-img qemu-io qemu-nbd qemu-storage-daemon"),
+        "{}",
+        ran.out
+    );
 
     std::fs::remove_file(tools.join("qemu-img")).expect("removed");
     let tools_only = said(check(dir, &["-qcow2"]).env("PATH", &tools)).failed(1);

@@ -41,10 +41,10 @@ impl Command {
             "qemu-img" => {
                 let mut verb = program;
                 for word in self.0.iter().skip(1) {
-                    let flag = word.starts_with('-');
+                    let flag = ["-l", "-c", "-a", "-d"].contains(&word.as_str());
                     if verb == "qemu-img" {
                         verb = format!("qemu-img {word}");
-                    } else if flag && (verb.ends_with("snapshot") || word == "-r") {
+                    } else if (flag && verb.ends_with("snapshot")) || word == "-r" {
                         verb = format!("{verb} {word}");
                         break;
                     }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(verb("qemu-img info $test_img"), "qemu-img info");
         assert_eq!(verb("qemu-img check -r all $test_img"), "qemu-img check -r");
         assert_eq!(
-            verb("qemu-img snapshot -c a $test_img"),
+            verb("qemu-img snapshot -q -c a $test_img"),
             "qemu-img snapshot -c"
         );
         assert_eq!(

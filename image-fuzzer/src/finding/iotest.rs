@@ -31,7 +31,6 @@ fn test(example: &Example) -> Result<String> {
          # supported_proto: file\n\
          # unsupported_imgopts: data_file\n\n\
          seq=$(basename \"$0\")\n\
-         echo \"QA output created by $seq\"\n\
          QEMU_IMG=${{QEMU_IMG:-${{QEMU_IMG_PROG:-qemu-img}}}}\n\
          QEMU_IO=${{QEMU_IO:-${{QEMU_IO_PROG:-qemu-io}}}}\n\
          work=$(mktemp -d \"${{TEST_DIR:-/tmp}}/$seq.XXXXXX\") || exit 1\n\
@@ -104,12 +103,10 @@ fn after(class: Class) -> &'static str {
 
 /// What the test prints when nothing is wrong.
 fn golden(example: &Example) -> String {
-    let mut text = "QA output created by iotest\n".to_owned();
+    let mut text = String::new();
     for index in 0..=example.command() {
-        let _ = write!(text, "\n=== {} ===\nended by itself\n", index + 1);
+        let _ = write!(text, "=== {} ===\nended by itself\n", index + 1);
     }
-    // A blank line before each heading is the shell's, not the test's.
-    text = text.replace("\n\n===", "\n===");
     text.push_str("*** done\n");
     text
 }

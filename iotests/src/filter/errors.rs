@@ -6,7 +6,7 @@ use regex::bytes::Regex;
 
 /// A pattern of one version's words, and the words all versions get.
 static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
-    let rules: [(&str, &[u8]); 2] = [
+    let rules: [(&str, &[u8]); 3] = [
         // The program's name before a message depends on how it was started.
         (
             r"(?m)^(lt-)?(qemu-(?:img|io|nbd|storage-daemon)|qemu-system-[a-z0-9_]+)(?:\.bin)?: ",
@@ -16,6 +16,11 @@ static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
         (
             r"(?m)^Try '[^'\n]* --help' for more information\.?$",
             b"Try --help",
+        ),
+        // Parts of a driver that are packed apart and that nothing here needs.
+        (
+            r"(?m)^[^\n]*: module \S+ not found, do you want to install [^\n]*\n",
+            b"",
         ),
     ];
     rules
@@ -42,6 +47,6 @@ mod tests {
 
     #[test]
     fn every_rule_is_a_regex() {
-        assert_eq!(RULES.len(), 2);
+        assert_eq!(RULES.len(), 3);
     }
 }

@@ -1,0 +1,47 @@
+//! What was flushed is there after the program was killed, and the image can be
+//! used at once.
+//!
+//! group: rw auto quick io
+//! supported_fmt: generic
+//! unsupported_proto: nbd fuse ssh
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 16 * MIB;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let img = t.create(SIZE).await?;
+    let mut shadow = t.shadow(SIZE);
+    for round in 0..4_u64 {
+        t.section(format!("crash {}", round + 1));
+        let pattern = round as u8 * 16 + 1;
+        let ops = [
+            Op::Write { pattern, offset: round * MIB, length: 200 * KIB },
+            Op::Write { pattern: pattern + 1, offset: (round + 8) * MIB - 512, length: KIB },
+            Op::Write { pattern: pattern + 2, offset: 13 * MIB + round * 512, length: 512 },
+            Op::Zero { offset: round * MIB + 64 * KIB, length: 64 * KIB, unmap: round % 2 == 0 },
+        ];
+        let mut session = t.session(&img).await?;
+        for op in &ops {
+            session.run(op.to_string()).await?;
+            shadow.apply(op);
+        }
+        session.run("flush").await?;
+        // What is not flushed may be lost, here only.
+        session.run("write -P 0xfe 15M 64k").await?;
+        shadow.set(15 * MIB, 64 * KIB, None);
+        session.kill().await?;
+        // Opened for writing first: what a format repairs, it repairs then.
+        t.io(&img, shadow.reads(0, SIZE)).quiet().await?;
+        t.log("what was flushed is there");
+        t.matches(&img, &shadow).await?;
+    }
+
+    t.section("in the end");
+    t.apply(&img, &mut shadow, &[Op::Write { pattern: 7, offset: 15 * MIB, length: 64 * KIB }]).await?;
+    t.matches(&img, &shadow).await?;
+    // Room that was given out and not yet used may have leaked; nothing worse.
+    let said = t.img(format!("check {img}")).any_status().quiet().await?;
+    t.log(format!("errors or corruption: {}", !matches!(said.status, Some(0 | 3 | 63))));
+    Ok(())
+}

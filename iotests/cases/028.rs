@@ -1,0 +1,52 @@
+//! What was cut off by shrinking does not come back when the image grows again,
+//! and relative sizes are what they say.
+//!
+//! group: rw auto quick resize zero
+//! supported_fmt: raw qcow2 luks
+//! needs: resize
+//! unsupported_imgopts: data_file
+
+use iotests::prelude::*;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let img = t.create(8 * MIB).await?;
+    let mut shadow = t.shadow(8 * MIB);
+    let fill = Op::Write { pattern: 0xcc, offset: 0, length: 8 * MIB };
+    t.apply(&img, &mut shadow, &[fill]).await?;
+
+    for (how, size) in [
+        ("--shrink {} 6M", 6 * MIB),
+        ("{} +2M", 8 * MIB),
+        ("--shrink {} -6M", 2 * MIB),
+        ("{} 2097152", 2 * MIB),
+        ("{} +512", 2 * MIB + 512),
+        ("--shrink {} 65024", 65024),
+        ("{} 4M", 4 * MIB),
+    ] {
+        t.section(how.replace("{} ", ""));
+        t.img(format!("resize {}", how.replace("{}", &img.to_string()))).await?;
+        shadow.resize(size);
+        if how == "{} 4M" {
+            // The rest of the cluster the image ended in may hold what it held.
+            shadow.set(65024, 2 * MIB - 65024, None);
+        }
+        t.matches(&img, &shadow).await?;
+        t.check(&img).await?;
+    }
+
+    t.section("written where there was data before");
+    let ops = [
+        Op::Write { pattern: 1, offset: 64 * KIB - 512, length: KIB },
+        Op::Write { pattern: 2, offset: 3 * MIB, length: 512 },
+    ];
+    t.apply(&img, &mut shadow, &ops).await?;
+    t.matches(&img, &shadow).await?;
+
+    t.section("sizes that make no sense");
+    for size in ["+", "-5M --shrink", "x", "+8E", "9223372036854775807", "--5M"] {
+        t.img(format!("resize {img} {size}")).fails().quiet().await?;
+        t.log(format!("{size}: refused"));
+    }
+    t.matches(&img, &shadow).await?;
+    t.check(&img).await
+}

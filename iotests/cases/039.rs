@@ -1,0 +1,80 @@
+//! A backup that meets an error on either side does what its policy says; where
+//! old data cannot be saved, the guest's write fails or the copy does, as asked.
+//!
+//! group: rw auto quick backup jobs blkdebug
+//! supported_fmt: generic
+//! needs: qemu-storage-daemon driver:blkdebug qemu>=7.1
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 2 * MIB;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let src = t.image("src").size(SIZE).await?;
+    t.write(&src, &[(7, 0, SIZE)]).await?;
+    let dst = t.image("dst").size(SIZE).await?;
+    let mut qsd = t.qsd("").await?;
+    qsd.add(&src, "src").await?;
+
+    for (side, iotype) in [("source", "read"), ("target", "write")] {
+        for (policy, errno) in [("report", 5), ("ignore", 5), ("stop", 5), ("enospc", 28), ("enospc", 5)] {
+            t.section(format!("on-{side}-error={policy}, errno {errno}"));
+            t.io(&dst, [format!("write -P 9 0 {SIZE}")]).quiet().await?;
+            qsd.add(&dst, "dst").await?;
+            let below = if side == "source" { "src" } else { "dst" };
+            let fault = json!([{"event": "none", "iotype": iotype, "errno": errno, "once": true}]);
+            let bad = json!({"driver": "blkdebug", "node-name": "bad", "image": below, "inject-error": fault});
+            qsd.run("blockdev-add", bad).await?;
+            let (from, to) = if side == "source" { ("bad", "dst") } else { ("src", "bad") };
+            let mut args = json!({"device": from, "target": to, "sync": "full"});
+            args[format!("on-{side}-error")] = policy.into();
+            let job = qsd.start_job("blockdev-backup", args).await?;
+            let error = qsd.event("BLOCK_JOB_ERROR").await?;
+            qsd.log_event(&error);
+            if error["data"]["action"] == "stop" {
+                qsd.event_where("JOB_STATUS_CHANGE", |d| d["status"] == "paused").await?;
+                let jobs = qsd.run("query-block-jobs", json!({})).await?;
+                t.log(format!("io-status {}, status {}", jobs[0]["io-status"], jobs[0]["status"]));
+                qsd.qmp("block-job-resume", json!({"device": job})).await?;
+            }
+            let end = qsd.conclude(&job, AtReady::Return).await?;
+            for node in ["bad", "dst"] {
+                qsd.run("blockdev-del", json!({"node-name": node})).await?;
+            }
+            if end.error.is_none() {
+                t.verify(&dst, &[(7, 0, SIZE)]).await?;
+            }
+            t.check(&dst).await?;
+        }
+    }
+
+    t.section("the target fails under a write of the guest");
+    qsd.add(&dst, "dst").await?;
+    let fault = json!([{"event": "none", "iotype": "write", "errno": 5}]);
+    let bad = json!({"driver": "blkdebug", "node-name": "bad", "image": "dst", "inject-error": fault});
+    qsd.run("blockdev-add", bad).await?;
+    let export = qsd.export_nbd("src").await?;
+    let args = json!({"device": "src", "target": "bad", "sync": "none"});
+    let job = qsd.start_job("blockdev-backup", args).await?;
+    // A backup rather has the guest's write fail than lose what was there.
+    t.io(&export, ["write -P 8 0 64k"]).fails().await?;
+    t.io(&export, [format!("read -P 7 0 {SIZE}")]).await?;
+    qsd.qmp("job-cancel", json!({"id": job})).await?;
+    qsd.conclude(&job, AtReady::Pass).await?;
+    qsd.run("block-export-del", json!({"id": "nbd-src"})).await?;
+    qsd.event("BLOCK_EXPORT_DELETED").await?;
+
+    t.section("the filter can give up the copy instead");
+    let cbw = json!({"driver": "copy-before-write", "node-name": "cbw", "file": "src", "target": "bad",
+        "on-cbw-error": "break-snapshot"});
+    qsd.run("blockdev-add", cbw).await?;
+    qsd.run("blockdev-add", json!({"driver": "snapshot-access", "node-name": "then", "file": "cbw"})).await?;
+    let export = qsd.export_nbd("cbw").await?;
+    let then = qsd.export_nbd_with("then", json!({"writable": false})).await?;
+    t.io(&then, ["read -P 7 0 64k"]).options(["-r"]).await?;
+    t.io(&export, ["write -P 8 0 64k", "read -P 8 0 64k"]).await?;
+    t.io(&then, ["read 1M 64k"]).options(["-r"]).fails().quiet().await?;
+    qsd.quit().await?;
+    t.verify(&src, &[(8, 0, 64 * KIB), (7, 64 * KIB, SIZE - 64 * KIB)]).await?;
+    t.check(&src).await
+}

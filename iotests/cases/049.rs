@@ -1,0 +1,61 @@
+//! A point in time is read through snapshot-access above copy-before-write while
+//! the guest goes on: what a fleecing backup tool copies.
+//!
+//! group: rw auto quick backup qmp
+//! supported_fmt: generic
+//! needs: qemu-storage-daemon qemu>=7.0
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 4 * MIB;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let src = t.image("src").size(SIZE).await?;
+    let mut seen = t.shadow(SIZE);
+    let mut rng = t.rng();
+    let plan = Plan { count: 25, longest: 128 * KIB, ..Plan::default() };
+    t.write(&src, &[(1, 0, SIZE)]).await?;
+    seen.set(0, SIZE, Some(1));
+    t.apply(&src, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
+    let old = t.image("old").size(SIZE).await?;
+    let mut qsd = t.qsd("").await?;
+    qsd.add(&src, "src").await?;
+    qsd.add(&old, "old").await?;
+    let cbw = json!({"driver": "copy-before-write", "node-name": "cbw", "file": "src", "target": "old"});
+    qsd.qmp("blockdev-add", cbw).await?;
+    qsd.qmp("blockdev-add", json!({"driver": "snapshot-access", "node-name": "then", "file": "cbw"})).await?;
+    let export = qsd.export_nbd("cbw").await?;
+    let fleece = qsd.export_nbd_with("then", json!({"writable": false})).await?;
+    let then = seen.clone();
+
+    t.section("the moment stays");
+    for _ in 0..4 {
+        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
+        t.io(&fleece, then.reads(0, SIZE)).options(["-r"]).quiet().await?;
+    }
+    t.io(&export, seen.reads(0, SIZE)).quiet().await?;
+
+    t.section("copied from there");
+    if t.probes().version(t.env()) < (8, 0) {
+        t.case_not_run("converting from snapshot-access: before QEMU 8.0 the copy differs")?;
+    } else {
+        let copy = t.image("copy").format("raw").size(SIZE).quiet().await?;
+        t.img(format!("convert -n -f raw -O raw {fleece} {copy}")).quiet().await?;
+        t.io(&copy, then.reads(0, SIZE)).options(["-r"]).quiet().await?;
+    }
+    let refused = t.io(&fleece, ["write 0 512"]).any_status().quiet().await?.status != Some(0);
+    t.log(format!("a write to the moment: {}", if refused { "refused" } else { "done" }));
+
+    for id in ["nbd-then", "nbd-cbw"] {
+        qsd.run("block-export-del", json!({"id": id})).await?;
+        qsd.event("BLOCK_EXPORT_DELETED").await?;
+    }
+    qsd.qmp_fails("blockdev-del", json!({"node-name": "cbw"})).await?;
+    for node in ["then", "cbw", "old"] {
+        qsd.qmp("blockdev-del", json!({"node-name": node})).await?;
+    }
+    qsd.quit().await?;
+    t.matches(&src, &seen).await?;
+    t.check(&src).await?;
+    t.check(&old).await
+}

@@ -1,0 +1,44 @@
+//! A storage daemon that is told to quit with jobs running, paused or ready ends
+//! well, and no image is worse for it.
+//!
+//! group: rw auto quick jobs mirror backup
+//! supported_fmt: generic
+//! needs: qemu-storage-daemon
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 4 * MIB;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let src = t.image("src").size(SIZE).await?;
+    t.write(&src, &[(1, 0, SIZE)]).await?;
+    for (what, command, speed, paused) in [
+        ("a backup that runs", "blockdev-backup", 1, false),
+        ("a backup that is paused", "blockdev-backup", 1, true),
+        ("a mirror that runs", "blockdev-mirror", 1, false),
+        ("a mirror that is paused", "blockdev-mirror", 1, true),
+        ("a mirror that is ready", "blockdev-mirror", 0, false),
+        ("a mirror in standby", "blockdev-mirror", 0, true),
+    ] {
+        t.section(what);
+        let dst = t.image("dst").size(SIZE).quiet().await?;
+        let mut qsd = t.qsd("").await?;
+        qsd.add(&src, "src").await?;
+        qsd.add(&dst, "dst").await?;
+        let export = qsd.export_nbd("src").await?;
+        let args = json!({"device": "src", "target": "dst", "sync": "full", "speed": speed, "auto-finalize": false});
+        let job = qsd.start_job(command, args).await?;
+        if speed == 0 {
+            qsd.await_state(&job, "ready").await?;
+        }
+        if paused {
+            qsd.pause_job(&job).await?;
+        }
+        t.io(&export, ["write -P 2 1M 64k", "flush", "write -P 3 2M 64k"]).quiet().await?;
+        qsd.quit_quietly().await?;
+        t.verify(&src, &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB)]).await?;
+        t.check(&src).await?;
+        t.check(&dst).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! A stream or commit that meets an error does what its policy says, and the
+//! chain shows the same before, meanwhile and afterwards.
+//!
+//! group: rw auto quick stream commit jobs blkdebug backing
+//! supported_fmt: generic
+//! needs: rebase qemu-storage-daemon driver:blkdebug
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 2 * MIB;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    for command in ["block-stream", "block-commit"] {
+        for (policy, errno) in [("report", 5), ("ignore", 5), ("stop", 5), ("enospc", 28)] {
+            t.section(format!("{command}, on-error={policy}, errno {errno}"));
+            let base = t.image("base").size(SIZE).quiet().await?;
+            let mid = t.image("mid").backing(&base).quiet().await?;
+            let top = t.image("top").backing(&mid).quiet().await?;
+            t.io(&base, ["write -P 1 0 2M"]).quiet().await?;
+            t.io(&mid, ["write -P 2 512k 512k"]).quiet().await?;
+            let seen = [(1, 0, 512 * KIB), (2, 512 * KIB, 512 * KIB), (1, MIB, MIB)];
+            let mut qsd = t.qsd("").await?;
+            qsd.add_with(&base, "base", json!({"read-only": true})).await?;
+            qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
+            // What is read from the middle image fails once.
+            let fault = json!([{"event": "none", "iotype": "read", "errno": errno, "once": true}]);
+            let bad = json!({"driver": "blkdebug", "node-name": "bad", "image": "mid", "inject-error": fault});
+            qsd.run("blockdev-add", bad).await?;
+            qsd.add_with(&top, "top", json!({"backing": "bad"})).await?;
+            let args = if command == "block-stream" {
+                json!({"device": "top", "on-error": policy})
+            } else {
+                json!({"device": "top", "top-node": "bad", "base-node": "base", "on-error": policy})
+            };
+            let job = qsd.start_job(command, args).await?;
+            let error = qsd.event("BLOCK_JOB_ERROR").await?;
+            qsd.log_event(&error);
+            if error["data"]["action"] == "stop" {
+                qsd.event_where("JOB_STATUS_CHANGE", |d| d["status"] == "paused").await?;
+                qsd.qmp("block-job-resume", json!({"device": job})).await?;
+            }
+            qsd.conclude(&job, AtReady::Pass).await?;
+            let export = qsd.export_nbd("top").await?;
+            t.io(&export, seen.map(|(p, at, n)| format!("read -P {p} {at} {n}"))).quiet().await?;
+            qsd.quit().await?;
+            t.verify(&top, &seen).await?;
+            for img in [&base, &mid, &top] {
+                t.check(img).await?;
+            }
+        }
+    }
+    Ok(())
+}

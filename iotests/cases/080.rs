@@ -1,0 +1,52 @@
+//! A chain of twenty images shows through its top what each of them holds.
+//!
+//! group: rw auto quick backing
+//! supported_fmt: generic
+//! needs: backing
+
+use iotests::prelude::*;
+
+const DEPTH: u64 = 20;
+const UNIT: u64 = 64 * KIB;
+const SIZE: u64 = (DEPTH + 2) * UNIT;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let mut shadow = Shadow::new(SIZE);
+    let mut below: Option<Image> = None;
+    for n in 0..DEPTH {
+        let image = t.image(&format!("l{n}")).quiet();
+        let image = match &below {
+            None => image.size(SIZE),
+            Some(below) => image.backing(below),
+        };
+        let image = image.await?;
+        let pattern = n as u8 + 1;
+        // A range of its own, one it shares with its neighbours, and the last
+        // sector of all.
+        let ops = [
+            Op::Write { pattern, offset: n * UNIT, length: UNIT + 512 },
+            Op::Write { pattern, offset: SIZE - 512 * (n + 1), length: 512 },
+        ];
+        for op in &ops {
+            shadow.apply(op);
+        }
+        t.io(&image, ops.map(|op| op.to_string())).quiet().await?;
+        below = Some(image);
+    }
+    let top = below.context("no image was made")?;
+    t.matches(&top, &shadow).await?;
+
+    t.section("the chain is listed whole");
+    let chain = t.img(format!("info --backing-chain --output=json {top}")).quiet().await?.json()?;
+    let chain = chain.as_array().cloned().unwrap_or_default();
+    t.log(format!("{} images", chain.len()));
+    let named = chain.iter().filter(|image| image["backing-filename"].is_string()).count();
+    t.log(format!("{named} of them have a backing file"));
+
+    t.section("flattened");
+    let flat = t.image("flat").format("raw").size(0).quiet().await?;
+    t.img(format!("convert -O raw {top} {flat}")).await?;
+    t.matches(&flat, &shadow).await?;
+    t.same(&top, &flat).await?;
+    t.check(&top).await
+}

@@ -1,0 +1,55 @@
+//! An image of any format can be a backing file, and a commit into it is found
+//! there.
+//!
+//! group: rw auto quick backing commit
+//! supported_fmt: qcow2 qed qcow
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 3 * MIB;
+const FORMATS: [&str; 9] =
+    ["raw", "qcow2", "qcow", "qed", "vdi", "vpc", "vhdx", "vmdk", "parallels"];
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    for (n, format) in FORMATS.into_iter().enumerate() {
+        let number = n + 1;
+        if !t.probes().has_driver(t.env(), format) {
+            t.case_not_run(format!("over {format}: there is no such driver here"))?;
+            t.log(format!("{number} of {}: shown and committed", FORMATS.len()));
+            continue;
+        }
+        let done = over(t, format).await;
+        done.with_context(|| format!("over {format}"))?;
+        t.log(format!("{number} of {}: shown and committed", FORMATS.len()));
+    }
+    Ok(())
+}
+
+async fn over(t: &Test, format: &str) -> Result<()> {
+    let base = t.image("base").format(format).size(SIZE).quiet().await?;
+    t.io(&base, ["write -P 1 0 1M", "write -P 2 2M 512"]).quiet().await?;
+    let top = t.image("top").size(SIZE).backing(&base).quiet().await?;
+    t.io(&top, ["write -P 3 1048064 1024", "write -P 4 3145216 512", "write -z 64k 64k"]).quiet().await?;
+    let shown = [
+        (1, 0, 64 * KIB),
+        (0, 64 * KIB, 64 * KIB),
+        (1, 128 * KIB, MIB - 512 - 128 * KIB),
+        (3, MIB - 512, KIB),
+        (0, MIB + 512, MIB - 512),
+        (2, 2 * MIB, 512),
+        (0, 2 * MIB + 512, MIB - KIB),
+        (4, SIZE - 512, 512),
+    ];
+    t.verify_quietly(&top, &shown).await?;
+    if format == "parallels" {
+        // Its driver cannot be reopened for writing, which a commit has to do.
+        t.img(format!("commit {top}")).fails().quiet().await?;
+        return t.verify_quietly(&top, &shown).await;
+    }
+    t.img(format!("commit {top}")).quiet().await?;
+    t.verify_quietly(&base, &shown).await?;
+    t.verify_quietly(&top, &shown).await?;
+    let said = t.img(format!("check {base}")).any_status().quiet().await?;
+    ensure!(matches!(said.status, Some(0 | 63)), "check said: {}", said.text());
+    Ok(())
+}

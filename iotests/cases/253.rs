@@ -1,0 +1,68 @@
+//! Dirty bitmaps move with a machine, under their own names or others, with all
+//! that was written: once, and not to where they were not sent.
+//!
+//! group: rw quick machine migration bitmap
+//! supported_fmt: raw qcow2 luks
+//! supported_proto: file
+//! needs: qemu-system
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 4 * MIB;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let img = t.create(SIZE).await?;
+    for mapped in [false, true] {
+        t.section(if mapped { "under other names" } else { "as they are" });
+        let caps = json!([
+            {"capability": "events", "state": true},
+            {"capability": "dirty-bitmaps", "state": true},
+        ]);
+        let mut src = t.vm("").await?;
+        let mut dst = t.vm("-incoming defer").await?;
+        for vm in [&mut src, &mut dst] {
+            vm.run("migrate-set-capabilities", json!({"capabilities": caps})).await?;
+        }
+        src.add(&img, "node").await?;
+        let there = if mapped { "other" } else { "node" };
+        dst.add(&img, there).await?;
+        for name in ["on", "off"] {
+            let add = json!({"node": "node", "name": name, "granularity": 64 * KIB});
+            src.run("block-dirty-bitmap-add", add).await?;
+        }
+        let export = src.export_nbd("node").await?;
+        t.io(&export, ["write -P 1 0 128k", "write -P 2 1M 1"]).quiet().await?;
+        src.run("block-dirty-bitmap-disable", json!({"node": "node", "name": "off"})).await?;
+        t.io(&export, ["write -P 3 2M 64k"]).quiet().await?;
+        src.log_bitmaps("node").await?;
+        src.run("nbd-server-stop", json!({})).await?;
+        src.event("BLOCK_EXPORT_DELETED").await?;
+        if mapped {
+            let map = |node: &str| {
+                json!({"block-bitmap-mapping": [{"node-name": node, "alias": "disk", "bitmaps": [
+                    {"name": if node == "node" { "on" } else { "moved" }, "alias": "b"}]}]})
+            };
+            src.run("migrate-set-parameters", map("node")).await?;
+            dst.run("migrate-set-parameters", map("other")).await?;
+        }
+        let uri = format!("unix:{}/migrate", t.env().sock_dir.display());
+        dst.run("migrate-incoming", json!({"uri": uri})).await?;
+        src.run("migrate", json!({"uri": uri})).await?;
+        for vm in [&mut src, &mut dst] {
+            let end = vm
+                .event_where("MIGRATION", |d| d["status"] == "completed" || d["status"] == "failed")
+                .await?;
+            t.log_json(&end["data"]);
+        }
+        src.quit().await?;
+        dst.run("cont", json!({})).await?;
+        dst.event("RESUME").await?;
+        dst.log_bitmaps(there).await?;
+        let export = dst.export_nbd(there).await?;
+        t.io(&export, ["write -P 4 3M 64k"]).quiet().await?;
+        dst.log_bitmaps(there).await?;
+        dst.quit().await?;
+        t.verify(&img, &[(1, 0, 128 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)]).await?;
+    }
+    t.check(&img).await
+}

@@ -1,0 +1,73 @@
+//! A machine moves with its storage: its disk is mirrored over NBD to the other
+//! process, and every write is there, before, between and after.
+//!
+//! group: rw quick machine migration mirror jobs nbd
+//! supported_fmt: raw qcow2 luks
+//! supported_proto: file
+//! needs: qemu-system
+
+use iotests::prelude::*;
+
+const SIZE: u64 = 4 * MIB;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let img = t.image("src").size(SIZE).await?;
+    let copy = t.image("dst").size(SIZE).await?;
+    let mut seen = t.shadow(SIZE);
+    let mut rng = t.rng();
+    let plan = Plan { count: 20, longest: 128 * KIB, ..Plan::default() };
+    t.write(&img, &[(1, 0, SIZE)]).await?;
+    seen.set(0, SIZE, Some(1));
+    let caps = json!([{"capability": "events", "state": true}]);
+    let mut src = t.vm("").await?;
+    let mut dst = t.vm("-incoming defer").await?;
+    for vm in [&mut src, &mut dst] {
+        vm.run("migrate-set-capabilities", json!({"capabilities": caps})).await?;
+    }
+    src.add(&img, "disk").await?;
+    dst.add(&copy, "disk").await?;
+    let export = src.export_nbd("disk").await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
+
+    t.section("the storage");
+    let target = dst.export_nbd("disk").await?;
+    let socket = target.split_once("SOCK_DIR/").context("a socket")?.1;
+    let path = t.env().sock_dir.join(socket);
+    let remote = json!({"driver": "nbd", "node-name": "remote", "export": "disk",
+        "server": {"type": "unix", "path": path}});
+    src.run("blockdev-add", remote).await?;
+    let mirror = json!({"device": "disk", "target": "remote", "sync": "full", "copy-mode": "write-blocking"});
+    let job = src.start_job("blockdev-mirror", mirror).await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
+    src.await_state(&job, "ready").await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
+
+    t.section("the machine");
+    src.run("block-export-del", json!({"id": "nbd-disk"})).await?;
+    src.event("BLOCK_EXPORT_DELETED").await?;
+    src.qmp("block-job-cancel", json!({"device": job})).await?;
+    src.conclude(&job, AtReady::Pass).await?;
+    src.run("blockdev-del", json!({"node-name": "remote"})).await?;
+    dst.run("block-export-del", json!({"id": "nbd-disk"})).await?;
+    dst.event("BLOCK_EXPORT_DELETED").await?;
+    let uri = format!("unix:{}/migrate", t.env().sock_dir.display());
+    dst.run("migrate-incoming", json!({"uri": uri})).await?;
+    src.run("migrate", json!({"uri": uri})).await?;
+    for vm in [&mut src, &mut dst] {
+        let end = vm
+            .event_where("MIGRATION", |d| d["status"] == "completed" || d["status"] == "failed")
+            .await?;
+        t.log_json(&end["data"]);
+    }
+    src.quit().await?;
+    dst.run("cont", json!({})).await?;
+    dst.event("RESUME").await?;
+    let then = seen.clone();
+    t.matches(&img, &then).await?;
+    let export = dst.export_nbd("disk").await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
+    dst.quit().await?;
+    t.matches(&copy, &seen).await?;
+    t.check(&copy).await?;
+    t.check(&img).await
+}
