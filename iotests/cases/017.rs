@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick img
 //! supported_fmt: generic
+//! unsupported_fmt: luks
 
 use iotests::prelude::*;
 

@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick backing commit
 //! supported_fmt: qcow2
-//! unsupported_imgopts: data_file
+//! unsupported_imgopts: data_file compat=0.10
 
 use iotests::prelude::*;
 

@@ -3,7 +3,7 @@
 //! flattened.
 //!
 //! group: rw auto quick backing zero commit
-//! supported_fmt: qcow2 qcow vmdk
+//! supported_fmt: qcow2 vmdk
 
 use iotests::prelude::*;
 
