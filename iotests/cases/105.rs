@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick qcow2
 //! supported_fmt: qcow2
+//! supported_aio: threads native
 //! unsupported_imgopts: data_file refcount_bits=1
 
 use iotests::prelude::*;

@@ -3,6 +3,7 @@
 //!
 //! group: rw auto qcow2 convert
 //! supported_fmt: qcow2
+//! supported_aio: threads native
 //! needs: zstd
 
 use iotests::prelude::*;

@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick qcow2 damage convert
 //! supported_fmt: qcow2
+//! supported_aio: threads native
 //! supported_proto: file fuse
 //! unsupported_imgopts: data_file refcount_bits=1 refcount_bits=2
 
