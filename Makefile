@@ -9,7 +9,7 @@ WITH ?=
 # How long 'make fuzz' runs, in seconds.
 DURATION ?= 60
 
-.PHONY: help deps check-block check fuzz bench
+.PHONY: help deps check-block check mutants fuzz bench
 
 help:
 	@echo 'make deps                      install the packages the tests need'
@@ -20,6 +20,7 @@ help:
 	@echo 'make check-block-DRIVER        every test for one format or protocol'
 	@echo "                               (ARGS='...' adds options of ./check)"
 	@echo 'make check                     the tests of this project itself'
+	@echo 'make mutants                   see which tests notice that a tool does wrong'
 	@echo 'make fuzz [DURATION=SECONDS]   look for images that break the image tools'
 	@echo 'make bench                     measure what the runner itself costs'
 
@@ -57,6 +58,9 @@ deps-there:
 
 check: deps-there
 	cargo test --workspace
+
+mutants: deps-there
+	@scripts/mutants
 
 fuzz: deps-there
 	cargo run --release --quiet -p image-fuzzer -- -d $(DURATION) $(ARGS)

@@ -1,5 +1,8 @@
 //! `iotest` as a runner starts it: what it prints, writes, returns and leaves.
 
+#[path = "cli/faulty.rs"]
+mod faulty;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

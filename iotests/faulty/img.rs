@@ -1,0 +1,285 @@
+//! Faults of `qemu-img`.
+
+use std::process::{ExitCode, Output};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::call::{Call, retell, status, undone};
+
+/// How much sizes are off.
+const SECTOR: u64 = 512;
+/// How much of an image's end is lost: a cluster of qcow2 by default.
+const CLUSTER: u64 = 64 << 10;
+
+/// A size as the tools take it, such as `64k` or `1048576`, in bytes.
+pub(crate) fn size(word: &str) -> Option<u64> {
+    let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &word[digits.len()..] {
+        "" | "b" | "B" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        "t" | "T" => 40,
+        "p" | "P" => 50,
+        "e" | "E" => 60,
+        _ => return None,
+    };
+    let number: u64 = match digits.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
+        None => digits.parse().ok()?,
+    };
+    number.checked_shl(shift).filter(|n| n >> shift == number)
+}
+
+/// Where the size stands in a command line, and what it is.
+fn size_at_end(args: &[String]) -> Option<(usize, u64)> {
+    let at = args
+        .iter()
+        .rposition(|a| size(a.trim_start_matches(['+', '-'])).is_some())?;
+    let bytes = size(args[at].trim_start_matches(['+', '-']))?;
+    Some((at, bytes)).filter(|_| at + 1 == args.len() && bytes >= SECTOR)
+}
+
+fn replaced(args: &[String], at: usize, word: String) -> Vec<String> {
+    let mut args = args.to_vec();
+    args[at] = word;
+    args
+}
+
+fn again(output: &Output) -> Result<ExitCode> {
+    retell(output, &output.stdout, status(output)?)
+}
+
+pub(crate) fn create_short(call: &Call) -> Result<ExitCode> {
+    let Some((at, bytes)) = size_at_end(&call.args) else {
+        return Err(call.exec(&call.args));
+    };
+    let short = bytes - SECTOR;
+    let output = call.output(&replaced(&call.args, at, short.to_string()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let said = said.replace(&format!("size={short}"), &format!("size={bytes}"));
+    retell(&output, said.as_bytes(), status(&output)?)
+}
+
+pub(crate) fn resize_short(call: &Call) -> Result<ExitCode> {
+    let Some((at, bytes)) = size_at_end(&call.args) else {
+        return Err(call.exec(&call.args));
+    };
+    let word = match call.args[at].as_bytes()[0] {
+        b'+' => format!("+{}", bytes - SECTOR),
+        b'-' => format!("-{}", bytes + SECTOR),
+        _ => format!("{}", bytes - SECTOR),
+    };
+    Err(call.exec(&replaced(&call.args, at, word)))
+}
+
+/// Writes zeroes over the end of what was converted.
+pub(crate) fn convert_truncated(call: &Call) -> Result<ExitCode> {
+    let output = call.output(&call.args)?;
+    let target = call.args.last().map_or("", String::as_str);
+    let format = call.after(&["-O"]).unwrap_or("raw");
+    if output.status.success() {
+        let info = call.aside("qemu-img", &["info", "--output=json", "-f", format, target])?;
+        let info: Value = serde_json::from_slice(&info.stdout).unwrap_or_default();
+        let end = info["virtual-size"].as_u64().unwrap_or(0);
+        let length = end.min(CLUSTER);
+        let write = format!("write -z {} {length}", end - length);
+        call.aside("qemu-io", &["-f", format, "-c", &write, target])?;
+    }
+    again(&output)
+}
+
+pub(crate) fn convert_uncompressed(call: &Call) -> Result<ExitCode> {
+    let kept = call.args.iter().filter(|a| *a != "-c").cloned();
+    Err(call.exec(&kept.collect::<Vec<_>>()))
+}
+
+pub(crate) fn rebase_unsafe(call: &Call) -> Result<ExitCode> {
+    let mut args = call.args.clone();
+    if !call.has(&["-u"]) {
+        args.insert(1, "-u".to_owned());
+    }
+    Err(call.exec(&args))
+}
+
+/// Undoes the call where one of these words is given.
+fn undone_with(call: &Call, words: &[&str]) -> Result<ExitCode> {
+    if call.has(words) {
+        return undone(call);
+    }
+    Err(call.exec(&call.args))
+}
+
+pub(crate) fn apply_lost(call: &Call) -> Result<ExitCode> {
+    undone_with(call, &["-a"])
+}
+
+pub(crate) fn delete_lost(call: &Call) -> Result<ExitCode> {
+    undone_with(call, &["-d"])
+}
+
+pub(crate) fn bitmap_stale(call: &Call) -> Result<ExitCode> {
+    undone_with(call, &["--clear", "--merge"])
+}
+
+pub(crate) fn repair_lost(call: &Call) -> Result<ExitCode> {
+    undone_with(call, &["-r"])
+}
+
+pub(crate) fn check_clean(call: &Call) -> Result<ExitCode> {
+    let output = call.output(&call.args)?;
+    if !matches!(output.status.code(), Some(2 | 3)) {
+        return again(&output);
+    }
+    let clean = match serde_json::from_slice(&output.stdout) {
+        Ok(Value::Object(mut report)) => {
+            report.retain(|key, _| !key.contains("corruptions") && !key.contains("leaks"));
+            format!("{}\n", Value::Object(report))
+        }
+        _ => "No errors were found on the image.\n".to_owned(),
+    };
+    print!("{clean}");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn compare_equal(call: &Call) -> Result<ExitCode> {
+    let output = call.output(&call.args)?;
+    if output.status.code() != Some(1) {
+        return again(&output);
+    }
+    println!("Images are identical.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Changes JSON that the real tool prints; other output stays.
+fn with_json(call: &Call, change: impl Fn(&mut Value)) -> Result<Option<ExitCode>> {
+    if !call.has(&["--output=json", "json"]) {
+        return Ok(None);
+    }
+    let output = call.output(&call.args)?;
+    let Ok(mut value) = serde_json::from_slice(&output.stdout) else {
+        return again(&output).map(Some);
+    };
+    change(&mut value);
+    let said = format!("{value:#}\n");
+    retell(&output, said.as_bytes(), status(&output)?).map(Some)
+}
+
+/// The entries of a list, or a single one.
+fn entries(value: &mut Value) -> Vec<&mut Value> {
+    match value {
+        Value::Array(list) => list.iter_mut().collect(),
+        one => vec![one],
+    }
+}
+
+/// Makes a number less.
+fn lessen(value: &mut Value, less: u64) {
+    if let Some(n) = value.as_u64() {
+        *value = n.saturating_sub(less).into();
+    }
+}
+
+/// The first number in `line` behind `mark`, made less.
+fn lessened(line: &str, mark: &str, less: u64) -> String {
+    let Some(at) = line.find(mark).map(|n| n + mark.len()) else {
+        return line.to_owned();
+    };
+    let digits = line[at..].chars().take_while(char::is_ascii_digit).count();
+    match line[at..at + digits].parse::<u64>() {
+        Ok(n) => {
+            let rest = &line[at + digits..];
+            format!("{}{}{rest}", &line[..at], n.saturating_sub(less))
+        }
+        Err(_) => line.to_owned(),
+    }
+}
+
+/// Changes the lines that the real tool prints.
+fn with_lines(call: &Call, change: impl Fn(&str) -> String) -> Result<ExitCode> {
+    let output = call.output(&call.args)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let said: String = said.split_inclusive('\n').map(change).collect();
+    retell(&output, said.as_bytes(), status(&output)?)
+}
+
+pub(crate) fn map_all_data(call: &Call) -> Result<ExitCode> {
+    let told = with_json(call, |map| {
+        for extent in entries(map) {
+            extent["data"] = true.into();
+            extent["zero"] = false.into();
+        }
+    })?;
+    told.map_or_else(|| Err(call.exec(&call.args)), Ok)
+}
+
+pub(crate) fn info_short(call: &Call) -> Result<ExitCode> {
+    let told = with_json(call, |info| {
+        for image in entries(info) {
+            lessen(&mut image["virtual-size"], SECTOR);
+        }
+    })?;
+    let lines = || {
+        with_lines(call, |line| match line.starts_with("virtual size:") {
+            true => lessened(line, "(", SECTOR),
+            false => line.to_owned(),
+        })
+    };
+    told.map_or_else(lines, Ok)
+}
+
+pub(crate) fn measure_little(call: &Call) -> Result<ExitCode> {
+    let told = with_json(call, |sizes| lessen(&mut sizes["required"], CLUSTER))?;
+    let lines = || with_lines(call, |line| lessened(line, "required size: ", CLUSTER));
+    told.map_or_else(lines, Ok)
+}
+
+pub(crate) fn error_succeeds(call: &Call) -> Result<ExitCode> {
+    let output = call.output(&call.args)?;
+    let status = status(&output)?;
+    retell(
+        &output,
+        &output.stdout,
+        if status == 1 { 0 } else { status },
+    )
+}
+
+pub(crate) fn success_fails(call: &Call) -> Result<ExitCode> {
+    let output = call.output(&call.args)?;
+    let status = status(&output)?;
+    retell(
+        &output,
+        &output.stdout,
+        if status == 0 { 1 } else { status },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_the_tools_do() {
+        let sizes = ["64k", "1M", "512", "0x200", "t.qcow2", "", "16E"].map(size);
+        let want = [
+            Some(65536),
+            Some(1 << 20),
+            Some(512),
+            Some(512),
+            None,
+            None,
+            None,
+        ];
+        assert_eq!(sizes, want);
+    }
+
+    #[test]
+    fn only_the_number_behind_the_mark_is_less() {
+        assert_eq!(
+            lessened("size: 1 (1024 bytes)", "(", 512),
+            "size: 1 (512 bytes)"
+        );
+        assert_eq!(lessened("none", "(", 512), "none");
+    }
+}
