@@ -1,7 +1,6 @@
 //! One test carried out: the recipe's image, its commands, the oracles.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -329,11 +328,6 @@ impl Probe for Bench {
         let limits = self.settings.limits.clone();
         self.start(command, limits)
             .unwrap_or_else(|why| not_started(&why))
-    }
-
-    fn copy(&mut self, from: &str, to: &str) -> io::Result<()> {
-        let work = self.scratch.work();
-        std::fs::copy(work.join(from), work.join(to)).map(|_| ())
     }
 }
 

@@ -108,7 +108,7 @@ impl Worker<'_> {
         if news > 0
             && let Some(image) = files.first()
         {
-            let name = shared.enqueue(recipe, number, news);
+            let name = shared.enqueue(recipe, number, news, outcome.opened);
             shared.store.enqueue(&name, recipe, image)?;
         }
         Ok(())
