@@ -177,7 +177,8 @@ pub(super) fn settings(args: &RunArgs, fallback: &std::path::Path) -> Result<Set
         compare_with,
         limits: Limits {
             wall: args.timeout,
-            cpu: args.timeout.max(Duration::from_secs(1)),
+            // Of a thread that spins the clock is to be seen first: then it is looked at.
+            cpu: (args.timeout * 2).max(Duration::from_secs(1)),
             memory: args.memory << 20,
             disk_growth: args.disk << 20,
             ..Limits::default()

@@ -1,6 +1,6 @@
 //! What the workers of a campaign share: numbers, feedback, queue, groups.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -22,6 +22,10 @@ pub(super) struct Shared {
     pub(super) seed: String,
     pub(super) stats: Stats,
     next: u64,
+    /// Tests that the end of an earlier run cut short.
+    suspended: BTreeMap<u64, Recipe>,
+    /// Those of them that are being done.
+    resumed: BTreeSet<u64>,
     marks: HashSet<u64>,
     queue: Vec<Entry>,
     next_queue: usize,
@@ -54,6 +58,7 @@ impl Shared {
         store: Store,
         findings: Findings,
         finished: Finished,
+        suspended: BTreeMap<u64, Recipe>,
         queue: Vec<(String, Recipe)>,
         seed: String,
     ) -> Self {
@@ -79,6 +84,8 @@ impl Shared {
         };
         Self {
             next: finished.below,
+            suspended,
+            resumed: BTreeSet::new(),
             store,
             findings,
             finished,
@@ -92,9 +99,31 @@ impl Shared {
         }
     }
 
+    /// A test that was cut short, to be done again.
+    pub(super) fn resume(&mut self) -> Option<(u64, Recipe)> {
+        let (number, recipe) = self.suspended.pop_first()?;
+        self.resumed.insert(number);
+        Some((number, recipe))
+    }
+
+    /// Counts test `number` among the finished, after all it found is on disk.
+    pub(super) fn finish(&mut self, number: u64) -> Result<()> {
+        self.store.finish(number)?;
+        self.finished.add(number);
+        if self.resumed.remove(&number) {
+            self.store.forget(number)?;
+        }
+        Ok(())
+    }
+
     /// The number of a test that nobody has done; `None` at `most`.
     pub(super) fn number(&mut self, most: Option<u64>) -> Option<u64> {
-        while self.finished.beyond.contains(&self.next) {
+        let taken = |number| {
+            self.finished.has(number)
+                || self.suspended.contains_key(&number)
+                || self.resumed.contains(&number)
+        };
+        while taken(self.next) {
             self.next += 1;
         }
         if most.is_some_and(|most| self.next >= most) {
