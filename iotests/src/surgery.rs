@@ -219,7 +219,14 @@ mod tests {
 
     #[test]
     fn paths_that_lead_nowhere_say_so() {
-        for path in ["header.x", "l3[0]", "l2[0].entry[1]", "l1[99999999999999999999]", "", "header"] {
+        for path in [
+            "header.x",
+            "l3[0]",
+            "l2[0].entry[1]",
+            "l1[99999999999999999999]",
+            "",
+            "header",
+        ] {
             assert!(value_at(image(), path).is_err(), "{path}");
         }
         assert!(set_in(&image(), "header.version", 1 << 32).is_err());
