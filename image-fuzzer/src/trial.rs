@@ -351,9 +351,12 @@ impl Bench {
     fn start_and_look(
         &mut self,
         command: &Command,
-        limits: Limits,
+        mut limits: Limits,
     ) -> Result<(Observation, Option<Stack>)> {
         let programs = self.settings.programs.clone();
+        // At the end of its processor time the kernel ends a program before it can be
+        // looked at; the clock is to be first even where two threads spin.
+        limits.cpu = limits.cpu.max(limits.wall * 2);
         if self.hasty {
             let seen = self.start_with(&programs, command, limits)?;
             return Ok((seen, None));
