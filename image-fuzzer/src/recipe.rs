@@ -161,6 +161,14 @@ impl Recipe {
         Ok(text)
     }
 
+    /// How much there is to it, to compare two examples of a fault: edits, words of
+    /// its commands, characters of its JSON.
+    pub fn size(&self) -> (usize, usize, usize) {
+        let words = self.commands.iter().map(|command| command.0.len()).sum();
+        let text = serde_json::to_string(self).map_or(usize::MAX, |text| text.len());
+        (self.edits.len(), words, text)
+    }
+
     /// The recipe in the file `path`.
     ///
     /// Fails where the file cannot be read, is no recipe, or was made by another

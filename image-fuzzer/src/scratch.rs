@@ -16,6 +16,9 @@ const PREFIX: &str = "image-fuzzer.";
 /// Bytes that are looked at together when holes are left out.
 const PAGE: usize = 4096;
 
+/// A hole, to compare a page with at once.
+const ZEROS: [u8; PAGE] = [0; PAGE];
+
 /// A folder of one worker's own, removed with everything in it when dropped.
 #[derive(Debug)]
 pub struct Scratch {
@@ -72,7 +75,7 @@ pub fn write_sparse(folder: &Path, file: &NamedFile) -> io::Result<()> {
     let mut start = None;
     let pages = file.bytes.chunks(PAGE).chain([&[][..]]);
     for (index, page) in pages.enumerate() {
-        let data = page.iter().any(|byte| *byte != 0);
+        let data = *page != ZEROS[..page.len()];
         match (start, data) {
             (None, true) => start = Some(index),
             (Some(first), false) => {
@@ -122,7 +125,7 @@ mod tests {
         let file = NamedFile {
             name: "a".into(),
             len: bytes.len() as u64 + 100,
-            bytes: bytes.clone(),
+            bytes: bytes.clone().into(),
         };
         scratch.fill(&[file]).unwrap();
         bytes.resize(bytes.len() + 100, 0);

@@ -3,12 +3,14 @@
 //!
 //! Three sources, from the most telling to the least: what the program said as it gave up
 //! ([`site`]), the report of a sanitizer ([`sanitizer`]), the stack that gdb shows
-//! ([`Debugger`]).
+//! ([`Debugger`]; of a program that hangs, [`Sampler`]).
 
+mod attach;
 mod debugger;
 mod frame;
 mod message;
 
+pub use attach::Sampler;
 pub use debugger::{Debugger, parse_backtrace};
 pub use frame::{Frame, Stack};
 pub use message::{SanitizerReport, Site, sanitizer, site};

@@ -7,6 +7,7 @@
 //! recipes/          the recipes of the queue
 //! crashes/ hangs/   one image of each group of findings, named as AFL names them
 //! findings/         a folder for each group
+//! suspended/        recipes of tests that the end of a run cut short
 //! hits.jsonl        every test that hit a group
 //! stats.jsonl       how the campaign went
 //! run.log           failed tests, one a line
@@ -16,7 +17,7 @@
 //! Every file is written whole and renamed, or appended to in one write, so that
 //! a fuzzer that is killed loses nothing but the tests it was at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,14 @@ pub struct State {
 }
 
 /// Folders that every work folder has.
-const FOLDERS: [&str; 5] = ["queue", "recipes", "crashes", "hangs", "findings"];
+const FOLDERS: [&str; 6] = [
+    "queue",
+    "recipes",
+    "crashes",
+    "hangs",
+    "findings",
+    "suspended",
+];
 
 impl Store {
     /// Opens or makes the work folder, and keeps others out.
@@ -150,6 +158,35 @@ impl Store {
             .context("cannot write to 'done'")
     }
 
+    /// Keeps the recipe of a test that was cut short, to be done first next time.
+    pub fn suspend(&self, number: u64, recipe: &Recipe) -> Result<()> {
+        write_whole(&self.suspended_file(number), recipe.to_json()?.as_bytes())
+    }
+
+    /// Forgets that test `number` was cut short.
+    pub fn forget(&self, number: u64) -> Result<()> {
+        fs::remove_file(self.suspended_file(number)).context("cannot write to 'suspended'")
+    }
+
+    fn suspended_file(&self, number: u64) -> PathBuf {
+        self.root.join("suspended").join(format!("{number}.json"))
+    }
+
+    /// The tests that were cut short: those not in `finished`, by number.
+    pub fn suspended(&self, finished: &Finished) -> Result<BTreeMap<u64, Recipe>> {
+        let mut tests = BTreeMap::new();
+        for entry in fs::read_dir(self.root.join("suspended"))? {
+            let path = entry?.path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            if let (Ok(number), Ok(recipe)) = (name.parse(), Recipe::read(&path))
+                && !finished.has(number)
+            {
+                tests.insert(number, recipe);
+            }
+        }
+        Ok(tests)
+    }
+
     /// Appends a line to one of the logs.
     pub fn log(&self, name: &str, line: &str) -> Result<()> {
         append_to(&self.root.join(name))?
@@ -201,6 +238,11 @@ impl Finished {
     pub fn add(&mut self, number: u64) {
         self.beyond.insert(number);
         self.settle();
+    }
+
+    /// Whether `number` is among the finished.
+    pub fn has(&self, number: u64) -> bool {
+        number < self.below || self.beyond.contains(&number)
     }
 
     /// How many tests are finished.

@@ -1,9 +1,8 @@
 //! One test carried out: the recipe's image, its commands, the oracles.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -15,7 +14,8 @@ use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
 use crate::recipe::{Edit, Recipe};
 use crate::scratch::Scratch;
-use crate::stacks::{Debugger, Stack};
+use crate::stacks::{Debugger, Sampler, Stack};
+use crate::triage::{DEPTH, IN};
 
 /// How tests are carried out.
 #[derive(Clone, Debug)]
@@ -72,6 +72,11 @@ pub struct Bench {
     notes: Vec<String>,
     runs: u64,
     hasty: bool,
+    end: Option<Instant>,
+    cut: bool,
+    sampler: Option<Sampler>,
+    /// What was found to hang: the command and the stack.
+    hangs: BTreeSet<String>,
 }
 
 impl Bench {
@@ -86,7 +91,22 @@ impl Bench {
             notes: Vec::new(),
             runs: 0,
             hasty: false,
+            end: None,
+            cut: false,
+            sampler: None,
+            hangs: BTreeSet::new(),
         })
+    }
+
+    /// Ends commands that still run soon after `end`, whatever their limits.
+    pub fn set_end(&mut self, end: Option<Instant>) {
+        self.end = end;
+    }
+
+    /// Whether a command of the last test was ended for no other reason than that:
+    /// what was seen of it says nothing.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The settings it was made with.
@@ -128,23 +148,22 @@ impl Bench {
         let program = programs.find(command.program())?;
         let request = Request::new(programs.argv(command, TEST_IMG), self.scratch.work());
         if !self.debuggers.contains_key(&program) {
-            let options = self.options(&format!("g{}", self.debuggers.len()))?;
             // Without gdb, crashes are grouped by their signal.
-            let debugger = Debugger::new(&program, &options).ok();
+            let debugger = Debugger::new(&program, &self.options()).ok();
             self.debuggers.insert(program.clone(), debugger);
         }
+        let within = self.left().unwrap_or(Duration::MAX);
         let debugger = self.debuggers.get_mut(&program).and_then(Option::as_mut);
-        Ok(debugger.and_then(|debugger| debugger.stack(&request)))
+        Ok(debugger.and_then(|debugger| debugger.stack(&request, within)))
     }
 
-    /// How an executor is set up that has a folder of its own called `name`, and
-    /// shares the one that all work in.
-    fn options(&self, name: &str) -> Result<ExecOptions> {
-        let mut options = ExecOptions::new(self.scratch.beside(name)?);
-        options.writable.push(self.scratch.work());
+    /// How executors are set up. All have the same scratch folder, and so each sees
+    /// what a program does to it and to the canaries beside it.
+    fn options(&self) -> ExecOptions {
+        let mut options = ExecOptions::new(self.scratch.work());
         options.fork_server = self.settings.fork_server;
         options.sandbox = self.settings.sandbox;
-        Ok(options)
+        options
     }
 
     /// The folder that commands work in, as the last test left it.
@@ -158,6 +177,7 @@ impl Bench {
     /// because of what programs do.
     pub fn run(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Outcome> {
         self.runs = 0;
+        self.cut = false;
         let mut outcome = Outcome::default();
         self.fill(files)?;
         let counts_lie = recipe.edits.iter().any(|lie| changes_counts(&lie.edit));
@@ -182,7 +202,7 @@ impl Bench {
             outcome.suspicions.extend(step.suspicion);
             outcome.ran.push(Ran { index, seen });
             // What follows a fault on the same image tells nothing new.
-            if failed && !recipe.fresh_copies {
+            if self.cut || failed && !recipe.fresh_copies {
                 break;
             }
         }
@@ -211,11 +231,16 @@ impl Bench {
         if self.hasty {
             limits.wall = limits.wall.min(HASTE);
         }
-        let seen = self.start(command, limits)?;
+        let (seen, stack) = self.start_and_look(command, limits)?;
         let mut suspicion = oracle::judge(command, index, &seen);
-        if !self.hasty
-            && let Some(found) = suspicion.take_if(|found| found.class == Class::Hang)
+        if self.cut {
+            suspicion = None;
+        } else if !self.hasty
+            && let Some(mut found) = suspicion.take_if(|found| found.class == Class::Hang)
         {
+            if let Some(frames) = stack.and_then(|stack| stack.key(DEPTH)) {
+                found.site = format!("{}{IN}{frames}", found.site);
+            }
             suspicion = self.confirm_hang(command, found)?;
         }
         let mut verdict = None;
@@ -266,17 +291,35 @@ impl Bench {
     /// Finds out whether what did not end in time hangs or is slow; `None` when it
     /// was the machine that was slow.
     fn confirm_hang(&mut self, command: &Command, found: Suspicion) -> Result<Option<Suspicion>> {
+        if self.hangs.contains(&found.site) {
+            // It was waited for long enough the first time.
+            return Ok(Some(found));
+        }
         let first = self.settings.limits.wall;
         let mut limits = self.settings.limits.clone();
         limits.wall *= hang::PATIENCE;
         limits.cpu *= hang::PATIENCE;
         let second = self.start(command, limits)?;
+        if self.cut {
+            return Ok(None);
+        }
         let seconds = second.wall.as_secs_f64();
-        Ok(hang::confirm(&second, first).map(|class| Suspicion {
+        let class = hang::confirm(&second, first);
+        if class == Some(Class::Hang) && found.site.contains(IN) {
+            self.hangs.insert(found.site.clone());
+        }
+        let verb = found.site.split(IN).next().unwrap_or_default().to_owned();
+        Ok(class.map(|class| Suspicion {
             class,
             summary: match class {
                 Class::Slow => format!("ended after {seconds:.0} s"),
                 _ => format!("still running after {seconds:.0} s"),
+            },
+            // What is slow is somewhere else at every look.
+            site: if class == Class::Slow {
+                verb
+            } else {
+                found.site.clone()
             },
             ..found
         }))
@@ -301,27 +344,87 @@ impl Bench {
         command: &Command,
         limits: Limits,
     ) -> Result<Observation> {
+        self.launch(programs, command, limits, &mut |_| {})
+    }
+
+    /// Runs `command` once; where it does not end in time, the stack it is at then.
+    fn start_and_look(
+        &mut self,
+        command: &Command,
+        mut limits: Limits,
+    ) -> Result<(Observation, Option<Stack>)> {
+        let programs = self.settings.programs.clone();
+        // At the end of its processor time the kernel ends a program before it can be
+        // looked at; the clock is to be first even where two threads spin.
+        limits.cpu = limits.cpu.max(limits.wall * 2);
+        if self.hasty {
+            let seen = self.start_with(&programs, command, limits)?;
+            return Ok((seen, None));
+        }
+        let mut sampler = self.sampler.take();
+        let mut stack = None;
+        let (folder, end) = (self.scratch.beside("look")?, self.end);
+        let mut look = |pid: i32| {
+            let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
+            if sampler.is_none() {
+                // Without gdb, what hangs is grouped by its command.
+                sampler = Sampler::new(&folder).ok();
+            }
+            let sampler = sampler.as_mut();
+            stack = sampler.and_then(|sampler| sampler.stack(pid, &folder, within));
+        };
+        let seen = self.launch(&programs, command, limits, &mut look);
+        self.sampler = sampler;
+        Ok((seen?, stack))
+    }
+
+    /// Runs `command` once. A run that the end of the campaign cuts short is noted.
+    fn launch(
+        &mut self,
+        programs: &Programs,
+        command: &Command,
+        limits: Limits,
+        look: &mut dyn FnMut(i32),
+    ) -> Result<Observation> {
         let program = programs.find(command.program())?;
         let mut request = Request::new(programs.argv(command, TEST_IMG), self.scratch.work());
         request.limits = limits;
+        let left = self.left().filter(|left| *left < request.limits.wall);
+        if let Some(left) = left {
+            request.limits.wall = left;
+        }
         self.runs += 1;
         if !self.executors.contains_key(&program) {
-            // An executor needs a folder of its own; the first one's is the folder
-            // that all work in, whose growth it sees.
-            let mut options = self.options(&format!("x{}", self.executors.len()))?;
-            if self.executors.is_empty() {
-                options.scratch = self.scratch.work();
-                options.writable.clear();
-            }
-            let executor = for_program(&program, &options)?;
+            let executor = for_program(&program, &self.options())?;
             self.notes.extend_from_slice(executor.notes());
             self.executors.insert(program.clone(), executor);
         }
-        match self.executors.get_mut(&program) {
-            Some(executor) => Ok(executor.run(&request)),
-            None => anyhow::bail!("no executor for '{}'", program.display()),
-        }
+        let Some(executor) = self.executors.get_mut(&program) else {
+            anyhow::bail!("no executor for '{}'", program.display());
+        };
+        let seen = if left.is_some() {
+            executor.run(&request)
+        } else {
+            executor.run_and_look(&request, look)
+        };
+        self.cut |= left.is_some() && seen.end == End::TimedOut;
+        Ok(seen)
     }
+
+    /// How long a command may still take before the end of the campaign; `None`
+    /// where it has none.
+    fn left(&self) -> Option<Duration> {
+        Some(left_until(self.end?) + GRACE)
+    }
+}
+
+/// How long commands may go on after the end of a campaign: most that run then end by
+/// themselves in that time.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The time from now until `end`.
+fn left_until(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
 }
 
 impl Probe for Bench {
@@ -329,11 +432,6 @@ impl Probe for Bench {
         let limits = self.settings.limits.clone();
         self.start(command, limits)
             .unwrap_or_else(|why| not_started(&why))
-    }
-
-    fn copy(&mut self, from: &str, to: &str) -> io::Result<()> {
-        let work = self.scratch.work();
-        std::fs::copy(work.join(from), work.join(to)).map(|_| ())
     }
 }
 

@@ -518,9 +518,11 @@ fn gdb_shows_the_stack_of_a_crash() {
         Ok(debugger) => debugger,
         Err(error) => return eprintln!("not here: {error}"),
     };
-    let stack = debugger.stack(&bench.sh("kill -SEGV $$")).unwrap();
+    let stack = debugger
+        .stack(&bench.sh("kill -SEGV $$"), Duration::MAX)
+        .unwrap();
     assert!(!stack.frames.is_empty(), "{stack}");
-    assert_eq!(debugger.stack(&bench.sh("exit 0")), None);
+    assert_eq!(debugger.stack(&bench.sh("exit 0"), Duration::MAX), None);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! From the description of a base image to its files and fields.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use image_formats::ReadAt as _;
 use image_formats::qcow2::{Cluster, Content, Image, Pattern, Spec, build};
@@ -14,7 +16,7 @@ pub struct NamedFile {
     /// Its name in the scratch folder.
     pub name: String,
     /// Its contents, up to where only zeros follow.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<Vec<u8>>,
     /// Its length in bytes, at least that of `bytes`.
     pub len: u64,
 }
@@ -25,7 +27,7 @@ impl NamedFile {
         Self {
             name: name.into(),
             len: bytes.len() as u64,
-            bytes,
+            bytes: bytes.into(),
         }
     }
 }
@@ -116,7 +118,7 @@ pub fn file_of(image: &Image) -> Result<NamedFile> {
     }
     Ok(NamedFile {
         name: TEST_IMG.into(),
-        bytes: bytes.bytes().to_vec(limit)?,
+        bytes: bytes.bytes().to_vec(limit)?.into(),
         len,
     })
 }

@@ -58,7 +58,8 @@ pub(super) struct Fuzz {
     /// Image format to make
     #[arg(value_name = "IMG_GENERATOR", default_value = "qcow2", value_parser = ["qcow2"])]
     pub(super) generator: String,
-    /// Start no test after so many seconds
+    /// Stop after so many seconds; what is not done then is done when the campaign
+    /// goes on
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) duration: Option<Duration>,
     /// Command to run on each image: a line as typed, such as 'qemu-img info', or a

@@ -19,6 +19,10 @@ use crate::recipe::Recipe;
 use crate::triage::minimise::Budget;
 use crate::trial::{Bench, Outcome, Settings};
 
+/// How long a campaign makes one example smaller before it goes on to look for others;
+/// `minimise` gives it more.
+const MOST_MINIMISING: Duration = Duration::from_secs(12);
+
 /// Runs what was asked for.
 pub(super) fn run(args: &Fuzz) -> Result<u8> {
     let settings = settings(&args.run, &args.test_dir)?;
@@ -37,7 +41,10 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         workers: workers(args.jobs),
         keep_passed: args.keep_passed,
         verbose: args.verbose,
-        budget: Budget::default(),
+        budget: Budget {
+            tests: 200,
+            time: MOST_MINIMISING,
+        },
         status: true,
     };
     match &args.seed {
@@ -177,7 +184,8 @@ pub(super) fn settings(args: &RunArgs, fallback: &std::path::Path) -> Result<Set
         compare_with,
         limits: Limits {
             wall: args.timeout,
-            cpu: args.timeout.max(Duration::from_secs(1)),
+            // Of a thread that spins the clock is to be seen first: then it is looked at.
+            cpu: (args.timeout * 2).max(Duration::from_secs(1)),
             memory: args.memory << 20,
             disk_growth: args.disk << 20,
             ..Limits::default()

@@ -1,7 +1,7 @@
 //! Commands drawn at random: sequences of operations on the same image, as a
 //! person or a management program would run them.
 
-use super::{Command, qemu_io};
+use super::{Command, encrypted, qemu_io};
 use crate::base::{BACKING_FILE, Base};
 use crate::rng::Rng;
 
@@ -20,6 +20,9 @@ const OUTPUTS: [&str; 8] = [
 /// One to four commands for an image made from `base`. The first one often only
 /// looks, since what cannot be opened is not worth more.
 pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
+    if rng.chance(2) {
+        return encrypted::sequence(rng);
+    }
     let count = match rng.below(10) {
         0..=3 => 1,
         4..=6 => 2,
@@ -77,7 +80,7 @@ impl Words {
 
 /// One `qemu-img` command.
 fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
-    match rng.weighted(&[8, 16, 6, 5, 14, 5, 6, 16, 8, 6, 8, 5, 4, 3]) {
+    match rng.weighted(&[8, 16, 6, 5, 16, 5, 6, 16, 10, 10, 10, 5, 4, 3, 3]) {
         Some(0) => Words::new("info")
             .format(rng)
             .maybe(40, rng, ["--backing-chain"])
@@ -88,10 +91,7 @@ fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
             .format(rng)
             .maybe(50, rng, ["--output=json"])
             .image(),
-        Some(3) => Words::new("measure")
-            .format(rng)
-            .maybe(70, rng, ["-O", "qcow2"])
-            .image(),
+        Some(3) => measure(base, rng),
         Some(4) => convert(base, rng),
         Some(5) => Words::new("compare")
             .format(rng)
@@ -108,13 +108,57 @@ fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
             .format(rng)
             .maybe(30, rng, ["-d"])
             .image(),
-        _ => Words::new("bench")
+        Some(13) => Words::new("bench")
             .format(rng)
             .add(["-c", "16"])
             .maybe(40, rng, ["-w"])
             .maybe(30, rng, ["-S", "65536"])
             .image(),
+        _ => create(rng),
     }
+}
+
+/// A new image over the one under test.
+fn create(rng: &mut Rng) -> Command {
+    let option = creation(rng);
+    Words::new("create")
+        .add(["-f", "qcow2", "-F", "qcow2", "-b", "$test_img"])
+        .maybe(60, rng, ["-o", option])
+        .add(["out.img"])
+        .done()
+}
+
+fn measure(base: &Base, rng: &mut Rng) -> Command {
+    let words = Words::new("measure")
+        .format(rng)
+        .maybe(70, rng, ["-O", "qcow2"]);
+    match rng.pick(&base.image.snapshots) {
+        Some(snapshot) if rng.chance(40) => words.add(["-l", &snapshot.name]).image(),
+        _ => words.image(),
+    }
+}
+
+/// What a new qcow2 image is to be like.
+fn creation(rng: &mut Rng) -> &'static str {
+    const OPTIONS: [&str; 16] = [
+        "preallocation=metadata",
+        "preallocation=falloc",
+        "preallocation=metadata,extended_l2=on",
+        "preallocation=metadata,cluster_size=512",
+        "extended_l2=on",
+        "cluster_size=512",
+        "cluster_size=2M",
+        "compression_type=zstd",
+        "compat=0.10",
+        "compat=0.10,cluster_size=4k",
+        "lazy_refcounts=on",
+        "refcount_bits=1",
+        "refcount_bits=64",
+        "data_file=out.data",
+        "data_file=out.data,data_file_raw=on",
+        "data_file=out.data,data_file_raw=on,preallocation=metadata",
+    ];
+    rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1")
 }
 
 fn check(rng: &mut Rng) -> Command {
@@ -139,9 +183,14 @@ fn convert(base: &Base, rng: &mut Rng) -> Command {
         words = words.add(["-l", &snapshot.name]);
     }
     if output == "qcow2" {
-        words = words.maybe(40, rng, ["-c"]);
+        let option = creation(rng);
+        words = words.maybe(40, rng, ["-c"]).maybe(40, rng, ["-o", option]);
         if !base.image.bitmaps.is_empty() {
-            words = words.maybe(40, rng, ["--bitmaps"]);
+            words = words.maybe(50, rng, ["--bitmaps"]).maybe(
+                20,
+                rng,
+                ["--bitmaps", "--skip-broken-bitmaps"],
+            );
         }
     }
     if rng.chance(8) {
@@ -166,9 +215,11 @@ fn dd(base: &Base, rng: &mut Rng) -> Command {
 }
 
 fn snapshot(base: &Base, rng: &mut Rng) -> Command {
-    let existing = rng
-        .pick(&base.image.snapshots)
-        .map_or("new", |snapshot| snapshot.name.as_str());
+    let by_id = rng.chance(30);
+    let existing = rng.pick(&base.image.snapshots).map_or("new", |snapshot| {
+        let name = if by_id { &snapshot.id } else { &snapshot.name };
+        name.as_str()
+    });
     let words = Words::new("snapshot").maybe(20, rng, ["-q"]);
     match rng.below(4) {
         0 => words.add(["-l"]).image(),
@@ -183,36 +234,55 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
         .pick(&base.image.bitmaps)
         .map_or("new", |bitmap| bitmap.name.as_str());
     let words = Words::new("bitmap").format(rng);
-    let (words, name) = match rng.below(6) {
+    let (words, name) = match rng.below(8) {
         0 => (words.add(["--add"]).maybe(40, rng, ["-g", "65536"]), "new"),
         1 => (words.add(["--remove"]), existing),
         2 => (words.add(["--clear"]), existing),
         3 => (words.add(["--enable"]), existing),
         4 => (words.add(["--disable"]), existing),
+        5 => (words.add(["--clear", "--disable"]), existing),
+        6 => (words.add(["--add", "--disabled"]), "new"),
         _ => (words.add(["--add", "--merge", existing]), "new"),
     };
     words.add(["$test_img", name]).done()
 }
 
 fn amend(rng: &mut Rng) -> Command {
-    let option = match rng.below(7) {
-        0 => "compat=0.10",
-        1 => "compat=1.1",
-        2 => "lazy_refcounts=on",
-        3 => "lazy_refcounts=off",
-        4 => "refcount_bits=1",
-        5 => "refcount_bits=64",
-        _ => "size=3M",
-    };
+    const OPTIONS: [&str; 20] = [
+        "compat=0.10",
+        "compat=0.10",
+        "compat=0.10,refcount_bits=16",
+        "compat=1.1",
+        "compat=1.1,lazy_refcounts=on",
+        "lazy_refcounts=on",
+        "lazy_refcounts=off",
+        "refcount_bits=1",
+        "refcount_bits=2",
+        "refcount_bits=8",
+        "refcount_bits=32",
+        "refcount_bits=64",
+        "size=3M",
+        "size=512",
+        "backing_file=,backing_fmt=",
+        "backing_file=backing.img,backing_fmt=raw",
+        "data_file=test.data",
+        "data_file_raw=on",
+        "data_file_raw=off",
+        "cluster_size=512",
+    ];
+    let option = rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1");
     Words::new("amend").format(rng).add(["-o", option]).image()
 }
 
 fn resize(base: &Base, rng: &mut Rng) -> Command {
+    const MODES: [&str; 4] = ["metadata", "falloc", "full", "off"];
     let size = qemu_io::new_size(base.image.virtual_size, base.cluster_size(), rng).to_string();
+    let mode = rng.pick(&MODES).copied().unwrap_or("off");
+    let preallocation = format!("--preallocation={mode}");
     Words::new("resize")
         .format(rng)
-        .maybe(60, rng, ["--shrink"])
-        .maybe(15, rng, ["--preallocation=metadata"])
+        .maybe(50, rng, ["--shrink"])
+        .maybe(30, rng, [&preallocation])
         .add(["$test_img", &size])
         .done()
 }
@@ -236,7 +306,7 @@ pub fn writes(command: &Command) -> bool {
     match words.as_slice() {
         [
             "qemu-img",
-            "info" | "map" | "measure" | "compare" | "dd",
+            "info" | "map" | "measure" | "compare" | "dd" | "create",
             ..,
         ] => false,
         ["qemu-img", "check", rest @ ..] => rest.contains(&"-r"),
@@ -266,10 +336,9 @@ mod tests {
         let mut rng = Rng::from_text("sequences");
         for round in 0..300 {
             let base = crate::base::draw(&mut rng);
-            for command in sequence(&base, &mut rng) {
-                let named = command.0.iter().any(|word| word.contains("$test_img"));
-                assert!(named, "round {round}: {command:?}");
-            }
+            let commands = sequence(&base, &mut rng);
+            let named = commands[0].0.iter().any(|word| word.contains("$test_img"));
+            assert!(named, "round {round}: {commands:?}");
         }
     }
 

@@ -12,7 +12,10 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
         1 => words.push("-n".into()),
         _ => {}
     }
-    if rng.chance(85) {
+    let options = rng.chance(20).then(|| open_options(rng));
+    if options.is_some() {
+        words.push("--image-opts".into());
+    } else if rng.chance(85) {
         words.extend(["-f", "qcow2"].map(String::from));
     }
     let mut in_flight = false;
@@ -34,8 +37,28 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
     if in_flight {
         words.extend(["-c", "aio_flush"].map(String::from));
     }
-    words.push("$test_img".into());
+    words.push(options.unwrap_or_else(|| "$test_img".into()));
     Command(words)
+}
+
+/// The image with an option of the format's that changes what its driver does.
+fn open_options(rng: &mut Rng) -> String {
+    const OPTIONS: [&str; 12] = [
+        "discard=unmap,detect-zeroes=unmap",
+        "discard=unmap,discard-no-unref=on",
+        "discard=unmap,pass-discard-other=on,pass-discard-snapshot=off",
+        "lazy-refcounts=on",
+        "overlap-check=all",
+        "overlap-check=none",
+        "overlap-check.template=none,overlap-check.inactive-l2=on",
+        "l2-cache-size=4096,l2-cache-entry-size=512",
+        "l2-cache-entry-size=4096",
+        "cache-size=65536",
+        "refcount-cache-size=2048",
+        "cache-clean-interval=1",
+    ];
+    let option = rng.pick(&OPTIONS).copied().unwrap_or("discard=unmap");
+    format!("driver=qcow2,file.filename=$test_img,{option}")
 }
 
 /// One operation.
@@ -43,7 +66,7 @@ fn operation(size: u64, cluster: u64, rng: &mut Rng) -> String {
     let (at, len) = range(size, cluster, rng);
     let (whole_at, whole_len) = whole_clusters(size, cluster, rng);
     let pattern = rng.between(1, 255);
-    match rng.below(22) {
+    match rng.below(24) {
         0..=2 => format!("read {at} {len}"),
         3..=5 => format!("write -P {pattern} {at} {len}"),
         6 => format!("write -z {whole_at} {whole_len}"),
@@ -70,6 +93,8 @@ fn operation(size: u64, cluster: u64, rng: &mut Rng) -> String {
             let half = (len / 1024).max(1) * 512;
             format!("writev -P {pattern} {at} {half} {half}")
         }
+        21 => format!("write -b -P {pattern} {} 512", at % 65536),
+        22 => format!("read -b {} 512", at % 65536),
         _ => "aio_flush".into(),
     }
 }

@@ -34,7 +34,7 @@ pub struct Campaign {
     pub plan: Plan,
     /// How they are carried out.
     pub settings: Settings,
-    /// No test is started after so long.
+    /// After so long no command is started, and those that run are ended soon.
     pub duration: Option<Duration>,
     /// No test of a higher number is started: the campaign has this many tests.
     pub tests: Option<u64>,
@@ -72,8 +72,10 @@ impl Campaign {
         let state = store.state(self.seed.as_deref(), drawn_seed)?;
         let findings = Findings::open(store.root())?;
         let finished = store.finished()?;
+        let suspended = store.suspended(&finished)?;
         let queue = store.queue()?;
-        let shared = Mutex::new(Shared::new(store, findings, finished, queue, state.seed));
+        let shared = Shared::new(store, findings, finished, suspended, queue, state.seed);
+        let shared = Mutex::new(shared);
         let started = Instant::now();
         let watch = Watch {
             stop,
@@ -122,9 +124,14 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// Whether the user wants the machine back.
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
     /// Whether no further test is to be started.
     fn ended(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.is_stopped()
             || self.over.load(Ordering::SeqCst)
             || self.end.is_some_and(|end| Instant::now() >= end)
     }

@@ -10,9 +10,10 @@ use super::shared::Shared;
 use super::{Campaign, Watch};
 use crate::base::NamedFile;
 use crate::case::Maker;
-use crate::finding::{self, Example};
+use crate::finding::{self, Example, Hit};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
+use crate::triage::minimise::Budget;
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome};
 
@@ -20,14 +21,17 @@ use crate::trial::{Bench, Outcome};
 ///
 /// Fails where the machine does: the work folder is full, a program is gone.
 pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_>) -> Result<()> {
+    let mut bench = Bench::new(campaign.settings.clone())?;
+    bench.set_end(watch.end);
     let mut worker = Worker {
         campaign,
         shared,
         watch,
-        bench: Bench::new(campaign.settings.clone())?,
+        bench,
         maker: Maker::default(),
         bases: Bases::default(),
     };
+    while !watch.ended() && worker.unfinished()? {}
     while !watch.ended() && worker.test()? {}
     Ok(())
 }
@@ -49,26 +53,38 @@ impl Worker<'_> {
         };
         let files = self.maker.files(&recipe)?;
         let outcome = self.bench.run(&recipe, &files)?;
-        if self.watch.stop.load(std::sync::atomic::Ordering::SeqCst) {
+        let keys = if self.is_cut() {
+            Vec::new()
+        } else {
+            name(&mut self.bench, &recipe, &files, &outcome)?
+        };
+        if self.is_cut() {
             // An interrupt reaches the programs too: what they did then is nobody's
             // fault. The test is done again when the campaign goes on.
+            self.lock()?.store.suspend(number, &recipe)?;
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
-        if !outcome.suspicions.is_empty() {
-            self.found(number, &recipe, &files, &outcome)?;
+        for key in &keys {
+            self.found(number, key, &recipe, &outcome)?;
         }
         finding::log_test(self.campaign, number, &recipe, &files, &outcome)?;
-        let mut shared = self.lock()?;
-        shared.store.finish(number)?;
-        shared.finished.add(number);
+        self.lock()?.finish(number)?;
         Ok(true)
+    }
+
+    /// Whether the end of the campaign fell into the test that was just run.
+    fn is_cut(&self) -> bool {
+        self.watch.is_stopped() || self.bench.is_cut()
     }
 
     /// The next test and its number.
     fn draw(&mut self) -> Result<Option<(u64, Recipe)>> {
         let (number, seed, parent, weights) = {
             let mut shared = self.lock()?;
+            if let Some(suspended) = shared.resume() {
+                return Ok(Some(suspended));
+            }
             let Some(number) = shared.number(self.campaign.tests) else {
                 return Ok(None);
             };
@@ -108,43 +124,54 @@ impl Worker<'_> {
         if news > 0
             && let Some(image) = files.first()
         {
-            let name = shared.enqueue(recipe, number, news);
+            let name = shared.enqueue(recipe, number, news, outcome.opened);
             shared.store.enqueue(&name, recipe, image)?;
         }
         Ok(())
     }
 
-    /// Groups what the oracles found, and makes a finding of a new group.
-    fn found(
-        &mut self,
-        number: u64,
-        recipe: &Recipe,
-        files: &[NamedFile],
-        outcome: &Outcome,
-    ) -> Result<()> {
-        for key in name(&mut self.bench, recipe, files, outcome)? {
-            let fresh = {
-                let mut shared = self.lock()?;
-                let fresh = shared.findings.hit(&key, number)?;
-                shared.stats.groups = shared.findings.len();
-                fresh
-            };
-            if fresh {
-                self.write_down(&key, recipe)?;
+    /// Counts the test into a group. The first example of a group is written down at
+    /// once, and then made small; a later one takes its place where it is smaller.
+    fn found(&mut self, number: u64, key: &Key, recipe: &Recipe, outcome: &Outcome) -> Result<()> {
+        let hit = {
+            let mut shared = self.lock()?;
+            let hit = shared.findings.hit(key, number, recipe)?;
+            shared.stats.groups = shared.findings.len();
+            hit
+        };
+        match hit {
+            Hit::Known => Ok(()),
+            Hit::New => {
+                let found = Example::found(recipe, key, &self.bench, &mut self.maker, outcome)?;
+                self.lock()?.findings.write(&found)?;
+                self.make_small(key, recipe, self.campaign.budget)
+            }
+            Hit::Smaller => {
+                let budget = self.campaign.budget;
+                let tests = budget.tests / 4;
+                self.make_small(key, recipe, Budget { tests, ..budget })
             }
         }
-        Ok(())
     }
 
-    /// Confirms and minimises the first example of a group and writes its folder.
-    fn write_down(&mut self, key: &Key, recipe: &Recipe) -> Result<()> {
-        let budget = self.campaign.budget;
+    /// Takes up a group whose example an earlier run had no time to make small;
+    /// false when there is none.
+    fn unfinished(&mut self) -> Result<bool> {
+        let next = self.lock()?.findings.unfinished();
+        let Some((key, recipe)) = next else {
+            return Ok(false);
+        };
+        self.make_small(&key, &recipe, self.campaign.budget)?;
+        Ok(true)
+    }
+
+    /// Confirms and minimises an example of a group and writes its folder.
+    fn make_small(&mut self, key: &Key, recipe: &Recipe, budget: Budget) -> Result<()> {
+        let watch = self.watch;
+        let stop = || watch.ended();
         let (bench, maker) = (&mut self.bench, &mut self.maker);
-        let example = Example::smallest(recipe, key, bench, maker, budget)?;
-        let mut shared = self.lock()?;
-        shared.findings.write(&example)?;
-        shared.stats.groups = shared.findings.len();
-        Ok(())
+        let example = Example::smallest(recipe, key, bench, maker, budget, &stop)?;
+        self.lock()?.findings.settle(&example)
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Shared>> {

@@ -160,7 +160,13 @@ pub struct Observation {
 /// An executor stays in the thread that made it: the processes behind it end with that thread.
 pub trait Executor {
     /// Runs the program once and waits until it, and all it started, have ended.
-    fn run(&mut self, request: &Request) -> Observation;
+    fn run(&mut self, request: &Request) -> Observation {
+        self.run_and_look(request, &mut |_| {})
+    }
+
+    /// As [`run`](Executor::run), but where the program is about to be ended because its
+    /// time is over, `look` is called with its process id before.
+    fn run_and_look(&mut self, request: &Request, look: &mut dyn FnMut(i32)) -> Observation;
 
     /// How programs are run here: `fork server` or `spawn`.
     fn name(&self) -> &str;

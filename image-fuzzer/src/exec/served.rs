@@ -116,7 +116,7 @@ impl Served {
         }
     }
 
-    fn try_run(&mut self, request: &Request) -> io::Result<Observation> {
+    fn try_run(&mut self, request: &Request, look: &mut dyn FnMut(i32)) -> io::Result<Observation> {
         let message = encode(request, &self.program.environment(request))?;
         self.prepare_files(request)?;
         // Whoever looked at a canary between the runs is not the program.
@@ -136,7 +136,7 @@ impl Served {
             touched: BTreeSet::new(),
             ended_by_us: None,
         };
-        let reply = run.until_ended()?;
+        let reply = run.until_ended(look)?;
         run.hang_up();
         let left_behind = if reply.left { run.sweep()? } else { Vec::new() };
         let Watched {
@@ -196,14 +196,14 @@ impl Served {
 }
 
 impl Executor for Served {
-    fn run(&mut self, request: &Request) -> Observation {
+    fn run_and_look(&mut self, request: &Request, look: &mut dyn FnMut(i32)) -> Observation {
         if self.how != How::Spawn && request.env.iter().any(|(name, _)| read_at_start(name)) {
             return match self.beside() {
-                Ok(beside) => beside.run(request),
+                Ok(beside) => beside.run_and_look(request, look),
                 Err(error) => not_started(error.to_string()),
             };
         }
-        self.try_run(request).unwrap_or_else(|error| {
+        self.try_run(request, look).unwrap_or_else(|error| {
             // The next run gets a new one.
             self.server = None;
             not_started(format!("the run server failed: {error}"))
@@ -246,12 +246,12 @@ struct Watched<'a> {
 
 impl Watched<'_> {
     /// Waits for the end of the program, and sees to it that it comes.
-    fn until_ended(&mut self) -> io::Result<Reply> {
+    fn until_ended(&mut self, look: &mut dyn FnMut(i32)) -> io::Result<Reply> {
         let deadline = Instant::now() + self.limits.wall;
         let mut gone_by = None;
         loop {
-            let look = Instant::now() + LOOK_EVERY;
-            if self.wait(gone_by.map_or(deadline.min(look), |_| look))? {
+            let next = Instant::now() + LOOK_EVERY;
+            if self.wait(gone_by.map_or(deadline.min(next), |_| next))? {
                 return self.server.reply(Kind::Ended);
             }
             let now = Instant::now();
@@ -261,10 +261,17 @@ impl Watched<'_> {
                 } else {
                     self.over_limit()?.map(End::OverLimit)
                 };
-                if self.ended_by_us.is_none() {
-                    continue;
+                match self.ended_by_us {
+                    None => continue,
+                    Some(End::TimedOut) => {
+                        if let Some(pid) = watch::first_below(self.server.pid())? {
+                            look(pid);
+                        }
+                    }
+                    Some(_) => {}
                 }
             }
+            let now = Instant::now();
             if now > *gone_by.get_or_insert(now + GONE_WITHIN) {
                 return Err(io::Error::other("a killed program does not end"));
             }

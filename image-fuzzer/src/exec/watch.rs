@@ -28,6 +28,11 @@ pub(super) fn usage(server: i32) -> io::Result<Usage> {
     })
 }
 
+/// The process that `server` started first of those that run.
+pub(super) fn first_below(server: i32) -> io::Result<Option<i32>> {
+    Ok(below(server)?.first().copied())
+}
+
 /// Sends SIGKILL to every process below `server`, and gives the names of those that had not
 /// ended.
 pub(super) fn kill_below(server: i32) -> io::Result<Vec<String>> {

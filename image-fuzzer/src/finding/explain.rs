@@ -25,7 +25,7 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         example.key.class.meaning(),
         record.summary
     );
-    if !example.confirmed {
+    if !example.confirmed && example.minimised {
         text.push_str("A second run did not show it: it depends on more than the image.\n\n");
     }
     text.push_str("## What is wrong with the image\n\n");

@@ -36,12 +36,31 @@ use crate::trial::{Bench, Outcome};
 pub struct Findings {
     root: PathBuf,
     groups: BTreeMap<Key, BTreeSet<u64>>,
-    written: BTreeSet<Key>,
+    /// The size of each group's example.
+    written: BTreeMap<Key, Size>,
+    /// Groups whose example is being made small by a worker.
+    busy: BTreeSet<Key>,
+    /// Groups whose example is still to be made small, with its recipe.
+    unfinished: Vec<(Key, Recipe)>,
+}
+
+/// What [`Recipe::size`] says.
+type Size = (usize, usize, usize);
+
+/// What a test that hit a group is to that group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// Its first example.
+    New,
+    /// An example with fewer edits or shorter commands than the one there is.
+    Smaller,
+    /// One more.
+    Known,
 }
 
 /// A line of `hits.jsonl`: a test that hit a group.
 #[derive(Debug, Serialize, Deserialize)]
-struct Hit {
+struct HitLine {
     test: u64,
     #[serde(flatten)]
     key: Key,
@@ -59,6 +78,9 @@ pub struct Record {
     pub command: String,
     /// Whether a second run showed it too.
     pub confirmed: bool,
+    /// Whether the example was made as small as can be; else that goes on when the
+    /// campaign does.
+    pub minimised: bool,
     /// How many edits the smallest example has.
     pub edits: usize,
     /// How many bytes of it differ from a valid image.
@@ -82,11 +104,36 @@ pub struct Example {
     pub stack: Option<Stack>,
     /// Whether a second run showed the fault too.
     pub confirmed: bool,
+    /// Whether it was made as small as can be.
+    pub minimised: bool,
     /// What the programs could use.
     pub limits: Limits,
 }
 
 impl Example {
+    /// The example as it was found.
+    ///
+    /// Fails where the machine does.
+    pub fn found(
+        recipe: &Recipe,
+        key: &Key,
+        bench: &Bench,
+        maker: &mut Maker,
+        outcome: &Outcome,
+    ) -> Result<Self> {
+        Ok(Self {
+            key: key.clone(),
+            recipe: recipe.clone(),
+            files: maker.files(recipe)?,
+            prepared: maker.prepared(&recipe.base)?,
+            outcome: outcome.clone(),
+            stack: None,
+            confirmed: false,
+            minimised: false,
+            limits: bench.settings().limits.clone(),
+        })
+    }
+
     /// The smallest example that can be made of `recipe`, which showed the fault.
     ///
     /// Fails where the machine does.
@@ -96,10 +143,14 @@ impl Example {
         bench: &mut Bench,
         maker: &mut Maker,
         budget: Budget,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Self> {
-        let smallest = Judging { bench, maker }.minimise(recipe, key, budget);
+        let smallest = Judging { bench, maker, stop }.minimise(recipe, key, budget);
         let Smallest {
-            recipe, confirmed, ..
+            recipe,
+            confirmed,
+            done,
+            ..
         } = smallest;
         let files = maker.files(&recipe)?;
         let prepared = maker.prepared(&recipe.base)?;
@@ -115,13 +166,15 @@ impl Example {
             outcome,
             stack: None,
             confirmed,
+            minimised: done,
             limits: bench.settings().limits.clone(),
         };
-        if key.class == Class::Crash {
+        if key.class == Class::Crash && done {
             example.stack = bench.stack(&example.recipe, &example.files, example.command())?;
         }
         Ok(example)
     }
+
     /// What the oracle said, where this run showed it.
     pub fn suspicion(&self) -> Option<&Suspicion> {
         let class = |suspicion: &&Suspicion| suspicion.class == self.key.class;
@@ -157,19 +210,25 @@ impl Findings {
         let mut findings = Self {
             root: root.to_owned(),
             groups: BTreeMap::new(),
-            written: BTreeSet::new(),
+            written: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            unfinished: Vec::new(),
         };
         let hits = fs::read_to_string(root.join("hits.jsonl")).unwrap_or_default();
         // A line cut short by a kill belongs to a test that will be done again.
         for hit in hits
             .lines()
-            .filter_map(|line| serde_json::from_str::<Hit>(line).ok())
+            .filter_map(|line| serde_json::from_str::<HitLine>(line).ok())
         {
             findings.groups.entry(hit.key).or_default().insert(hit.test);
         }
-        for (_, record) in records(root)? {
+        for (folder, record) in records(root)? {
             findings.groups.entry(record.key.clone()).or_default();
-            findings.written.insert(record.key);
+            let recipe = Recipe::read(&folder.join("recipe.json"))?;
+            findings.written.insert(record.key.clone(), recipe.size());
+            if !record.minimised {
+                findings.unfinished.push((record.key, recipe));
+            }
         }
         Ok(findings)
     }
@@ -184,14 +243,21 @@ impl Findings {
         self.groups.is_empty()
     }
 
-    /// Counts test `number` into a group; true where the group is new and its
-    /// first example is to be written by the caller.
+    /// A group whose example is to be made small by the caller, who settles it then.
+    pub fn unfinished(&mut self) -> Option<(Key, Recipe)> {
+        let (key, recipe) = self.unfinished.pop()?;
+        self.busy.insert(key.clone());
+        Some((key, recipe))
+    }
+
+    /// Counts test `number`, which has `recipe`, into a group. But for what is known
+    /// the caller is to make an example of it and settle that.
     ///
     /// Fails where the log cannot be written.
-    pub fn hit(&mut self, key: &Key, number: u64) -> Result<bool> {
+    pub fn hit(&mut self, key: &Key, number: u64, recipe: &Recipe) -> Result<Hit> {
         let hits = self.groups.entry(key.clone()).or_default();
         if hits.insert(number) {
-            let hit = Hit {
+            let hit = HitLine {
                 test: number,
                 key: key.clone(),
             };
@@ -208,7 +274,33 @@ impl Findings {
             };
             append().with_context(|| format!("cannot write to '{}'", path.display()))?;
         }
-        Ok(self.written.insert(key.clone()))
+        let size = recipe.size();
+        let hit = match self.written.get(key) {
+            None => Hit::New,
+            Some(known) if (size.0, size.1) < (known.0, known.1) => Hit::Smaller,
+            Some(_) => Hit::Known,
+        };
+        if hit == Hit::Known || !self.busy.insert(key.clone()) {
+            return Ok(Hit::Known);
+        }
+        if hit == Hit::New {
+            self.written.insert(key.clone(), size);
+        }
+        Ok(hit)
+    }
+
+    /// Writes an example that was made small, if there is no smaller one of its group.
+    ///
+    /// Fails where the work folder cannot be written.
+    pub fn settle(&mut self, example: &Example) -> Result<()> {
+        self.busy.remove(&example.key);
+        let known = self.written.get(&example.key);
+        let size = example.recipe.size();
+        let better = match known {
+            Some(known) => size == *known || (size < *known && example.confirmed),
+            None => true,
+        };
+        if better { self.write(example) } else { Ok(()) }
     }
 
     /// Writes the folder of a group, and its image where AFL's tools look for it.
@@ -222,8 +314,7 @@ impl Findings {
                 Class::Hang | Class::Slow => "hangs",
                 _ => "crashes",
             };
-            let number = fs::read_dir(self.root.join(place))?.count();
-            let name = format!("id:{number:06},{}", example.key.folder());
+            let name = afl_name(&self.root.join(place), &example.key.folder())?;
             let named = NamedFile {
                 name,
                 ..image.clone()
@@ -231,9 +322,27 @@ impl Findings {
             write_sparse(&self.root.join(place), &named)
                 .with_context(|| format!("cannot write to '{place}'"))?;
         }
-        self.written.insert(example.key.clone());
+        let size = example.recipe.size();
+        self.written.insert(example.key.clone(), size);
         Ok(())
     }
+}
+
+/// The name of a group's image among those that AFL's tools look at in `place`: the
+/// one it has, or the next number.
+fn afl_name(place: &Path, folder: &str) -> Result<String> {
+    let mut count = 0;
+    for entry in fs::read_dir(place)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name
+            .split_once(',')
+            .is_some_and(|(_, group)| group == folder)
+        {
+            return Ok(name);
+        }
+        count += 1;
+    }
+    Ok(format!("id:{count:06},{folder}"))
 }
 
 /// Writes everything about an example into `folder`: made beside it and renamed,
@@ -258,6 +367,7 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
             .get(example.command())
             .map_or_else(String::new, |command| command.shell()),
         confirmed: example.confirmed,
+        minimised: example.minimised,
         edits: example.recipe.edits.len(),
         bytes: example.changed_bytes().len(),
     };

@@ -72,7 +72,7 @@ pub fn minimise_folder(
         None if !seen.is_empty() => seen[0].clone(),
         _ => bail!("the fault of '{}' does not show any more", folder.display()),
     };
-    let example = Example::smallest(&recipe, &key, &mut bench, &mut maker, budget)?;
+    let example = Example::smallest(&recipe, &key, &mut bench, &mut maker, budget, &|| false)?;
     let folder = std::path::absolute(folder)?;
     write_folder(&folder, &example)?;
     Ok((recipe.edits.len(), example.recipe.edits.len()))

@@ -14,7 +14,12 @@ pub fn keeps_data(command: &Command) -> bool {
     match words.as_slice() {
         ["qemu-img", "snapshot", rest @ ..] => rest.contains(&"-c") || rest.contains(&"-d"),
         ["qemu-img", "bitmap" | "check", ..] => true,
-        ["qemu-img", "amend", rest @ ..] => !rest.iter().any(|word| word.starts_with("size=")),
+        ["qemu-img", "amend", rest @ ..] => {
+            let others = ["size=", "backing_", "data_file"];
+            !rest
+                .iter()
+                .any(|word| others.iter().any(|option| word.starts_with(option)))
+        }
         ["qemu-img", "rebase", rest @ ..] => !rest.contains(&"-u"),
         _ => false,
     }

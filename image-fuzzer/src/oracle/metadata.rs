@@ -28,9 +28,17 @@ pub fn health(probe: &mut dyn Probe) -> Health {
     match seen.end {
         End::Exit(0) => Health::Clean,
         End::Exit(2) => Health::Damaged(complaint(&seen)),
+        // Told to every user who opens the image, as after a downgrade of one with
+        // bitmaps, it is no surprise.
+        End::Exit(3) if announces_leaks(&seen) => Health::Unknown,
         End::Exit(3) => Health::Leaking(complaint(&seen)),
         _ => Health::Unknown,
     }
+}
+
+/// Whether the program said itself that it leaves leaks.
+fn announces_leaks(seen: &Observation) -> bool {
+    String::from_utf8_lossy(&seen.stderr).contains("clusters may be leaked")
 }
 
 /// Whether `command` is one this oracle looks behind.
@@ -48,7 +56,7 @@ pub fn judge(command: &Command, seen: &Observation, after: &Health, counts_lie: 
     }
     let said = match after {
         Health::Damaged(said) => said,
-        Health::Leaking(said) if !counts_lie => said,
+        Health::Leaking(said) if !counts_lie && !announces_leaks(seen) => said,
         _ => return None,
     };
     Some((

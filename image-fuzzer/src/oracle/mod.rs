@@ -145,9 +145,4 @@ type Verdict = Option<(Class, String, String)>;
 pub trait Probe {
     /// Runs `command` and waits for its end.
     fn run(&mut self, command: &Command) -> Observation;
-
-    /// Copies a file of the scratch folder to another name there.
-    ///
-    /// Fails as the file system does.
-    fn copy(&mut self, from: &str, to: &str) -> std::io::Result<()>;
 }

@@ -61,10 +61,10 @@ impl Debugger {
     }
 
     /// Runs the request once more and gives the stack at the signal that ends it; `None` when
-    /// no signal does, or gdb cannot say.
+    /// no signal does, or gdb cannot say `within` a time.
     ///
     /// The limits on time and memory are gdb's own, wider than the request's.
-    pub fn stack(&mut self, request: &Request) -> Option<Stack> {
+    pub fn stack(&mut self, request: &Request, within: Duration) -> Option<Stack> {
         let mut argv: Vec<OsString> = ["gdb", "-nx", "-batch"].map(OsString::from).into();
         for command in COMMANDS {
             argv.extend([OsString::from("-ex"), command.into()]);
@@ -75,7 +75,7 @@ impl Debugger {
         let seen = self.gdb.run(&Request {
             argv,
             limits: Limits {
-                wall: WITHIN,
+                wall: within.min(WITHIN),
                 cpu: WITHIN,
                 memory: request.limits.memory.saturating_add(2 << 30),
                 output: 4 << 20,

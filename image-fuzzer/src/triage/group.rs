@@ -9,10 +9,11 @@ use crate::recipe::Recipe;
 use crate::trial::{Bench, Outcome};
 
 /// How many frames of a stack tell one crash from another.
-const DEPTH: usize = 3;
+pub(crate) const DEPTH: usize = 3;
 
-/// What parts the signal from the stack in the name of a group.
-const IN: &str = " in ";
+/// What parts the signal, or the command that hangs, from the stack in the name of a
+/// group.
+pub(crate) const IN: &str = " in ";
 
 /// The groups of an outcome's suspicions. A crash without a word is named by its
 /// stack, for which the command runs once more under a debugger.
@@ -51,10 +52,12 @@ pub fn coarse_of(key: &Key) -> Key {
     if key.class == Class::Slow {
         key.class = Class::Hang;
     }
-    if key.class == Class::Crash
-        && key.site.starts_with("SIG")
-        && let Some((signal, _)) = key.site.split_once(IN)
-    {
+    let by_stack = match key.class {
+        Class::Crash => key.site.starts_with("SIG"),
+        Class::Hang => true,
+        _ => false,
+    };
+    if by_stack && let Some((signal, _)) = key.site.split_once(IN) {
         key.site = signal.to_owned();
     }
     key

@@ -20,6 +20,11 @@ pub trait Judge {
 
     /// The base image of `recipe`, for the values its fields had.
     fn base(&mut self, recipe: &Recipe) -> Option<Image>;
+
+    /// Whether to stop for now: time is over or the user wants the machine back.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// A bench that judges.
@@ -28,6 +33,8 @@ pub struct Judging<'a> {
     pub bench: &'a mut Bench,
     /// Where images are made.
     pub maker: &'a mut Maker,
+    /// Says when to stop before the budget is spent.
+    pub stop: &'a dyn Fn() -> bool,
 }
 
 impl Judging<'_> {
@@ -47,12 +54,14 @@ impl Judging<'_> {
     /// The smallest recipe of the group that can be found within `budget`.
     ///
     /// The many variations are told apart roughly and in a short time; the result
-    /// is judged in full once more, and given up where it is of another group.
+    /// is judged in full once more, and given up where it is of another group. Where
+    /// it is told to stop, the result says that it is not the smallest there is.
     pub fn minimise(&mut self, recipe: &Recipe, key: &Key, budget: Budget) -> Smallest {
         let first = Smallest {
             recipe: recipe.clone(),
             outcome: None,
             confirmed: matches!(key.class, Class::Hang | Class::Slow),
+            done: true,
         };
         let first = if first.confirmed {
             // To be called a hang it has run twice already, the second time for long.
@@ -65,14 +74,18 @@ impl Judging<'_> {
                 ..first
             }
         };
-        if !first.confirmed {
-            return first;
+        if !first.confirmed || self.is_over() {
+            let done = !self.is_over();
+            return Smallest { done, ..first };
         }
         self.bench.set_hasty(true);
         let smallest = minimise(recipe, &super::coarse_of(key), self, budget);
         self.bench.set_hasty(false);
-        if smallest == *recipe {
-            return first;
+        let done = !self.is_over();
+        // To find out that a hang still is one takes longer than there is.
+        let late = !done && matches!(key.class, Class::Hang | Class::Slow);
+        if smallest == *recipe || late {
+            return Smallest { done, ..first };
         }
         let (keys, outcome) = self.full(&smallest);
         if keys.contains(key) {
@@ -80,21 +93,27 @@ impl Judging<'_> {
                 recipe: smallest,
                 outcome,
                 confirmed: true,
+                done,
             };
         }
-        if first.outcome.is_none() {
-            return first;
+        if first.outcome.is_none() || !done {
+            return Smallest { done, ..first };
         }
         let fewer = Budget {
             tests: budget.tests / 8,
             ..budget
         };
         let recipe = minimise(recipe, key, &mut Thorough(self), fewer);
+        let done = !self.is_over();
+        if !done {
+            return Smallest { done, ..first };
+        }
         let (_, outcome) = self.full(&recipe);
         Smallest {
             recipe,
             outcome,
             confirmed: true,
+            done,
         }
     }
 }
@@ -108,6 +127,8 @@ pub struct Smallest {
     pub outcome: Option<Outcome>,
     /// Whether the fault showed a second time.
     pub confirmed: bool,
+    /// Whether the search came to its end; else it is worth going on later.
+    pub done: bool,
 }
 
 /// Judges in full, which takes a debugger's time for each crash.
@@ -120,6 +141,10 @@ impl Judge for Thorough<'_, '_> {
 
     fn base(&mut self, recipe: &Recipe) -> Option<Image> {
         self.0.base(recipe)
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_over()
     }
 }
 
@@ -135,6 +160,10 @@ impl Judge for Judging<'_> {
     fn base(&mut self, recipe: &Recipe) -> Option<Image> {
         let prepared = self.maker.prepared(&recipe.base).ok()?;
         Some(prepared.image.clone())
+    }
+
+    fn is_over(&self) -> bool {
+        (self.stop)()
     }
 }
 
@@ -187,7 +216,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn spent(&self) -> bool {
-        self.tests == 0 || Instant::now() >= self.end
+        self.tests == 0 || Instant::now() >= self.end || self.judge.is_over()
     }
 
     /// Takes `candidate` for the best where it is another recipe of the group.
@@ -197,6 +226,8 @@ impl Work<'_> {
         }
         self.tests -= 1;
         let same = self.judge.groups(&candidate).contains(self.key);
+        // What was cut short by the end of time says nothing.
+        let same = same && !self.judge.is_over();
         if same {
             self.best = candidate;
         }

@@ -3,6 +3,7 @@
 mod group;
 pub mod minimise;
 
+pub(crate) use group::{DEPTH, IN};
 pub use group::{coarse, coarse_of, name};
 
 use std::fmt;
