@@ -278,9 +278,9 @@ mod tests {
             tree,
             ["/src/build/qemu-img", "/src/build"].map(PathBuf::from)
         );
-        let installed = surroundings(Path::new("/opt/q/bin/qemu-img"));
-        assert!(installed.contains(&PathBuf::from("/opt/q/lib64")));
-        assert!(!installed.contains(&PathBuf::from("/opt/q")));
+        let installed = surroundings(Path::new("/opt/tools/bin/qemu-img"));
+        assert!(installed.contains(&PathBuf::from("/opt/tools/lib64")));
+        assert!(!installed.contains(&PathBuf::from("/opt/tools")));
     }
 
     #[test]
