@@ -225,9 +225,11 @@ fn snapshots(image: &mut Spec, rng: &mut Rng) {
     }
 }
 
-/// Up to two bitmaps.
+/// Up to two bitmaps. The largest clusters are drawn seldom, and so have them more
+/// often: coarse granularities on them are a case of their own.
 fn bitmaps(image: &mut Spec, rng: &mut Rng) {
-    if image.version != 3 || !rng.chance(28) {
+    let often = if image.cluster_bits == 21 { 80 } else { 28 };
+    if image.version != 3 || !rng.chance(often) {
         return;
     }
     for number in 1..=rng.between(1, 2) {
@@ -238,7 +240,11 @@ fn bitmaps(image: &mut Spec, rng: &mut Rng) {
         };
         image.bitmaps.push(Bitmap {
             name: format!("bitmap{number}"),
-            granularity_bits: rng.between(9, 18) as u8,
+            granularity_bits: if rng.chance(25) {
+                image.cluster_bits as u8
+            } else {
+                rng.between(9, 18) as u8
+            },
             enabled: rng.chance(50),
             in_use: rng.chance(10),
             clusters,
