@@ -36,9 +36,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.run("blockdev-add", bad).await?;
     let grouped = json!({"completion-mode": "grouped"});
     qsd.transaction([backup(1, "dst1"), backup(2, "bad")], grouped.clone()).await?;
-    for job in ["job1", "job2"] {
-        qsd.conclude(job, AtReady::Return).await?;
-    }
+    // Whether the good one has copied all before the other fails is chance.
+    let cancelled = qsd.conclude_quietly("job1").await?;
+    t.log(format!("job1: {}", cancelled.error.unwrap_or_default()));
+    qsd.conclude("job2", AtReady::Return).await?;
     for node in ["src1", "src2"] {
         qsd.log_bitmaps(node).await?;
     }
