@@ -18,6 +18,9 @@ use crate::sys::{self, Status, Waited};
 /// hangs in the kernel, or belongs to another user, is still there after it.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
+/// How long new processes may turn up while they are being ended.
+const STORM_ENDS_IN: Duration = Duration::from_secs(60);
+
 /// The most children whose end is waited for at once; each takes a descriptor.
 const WATCHED_AT_ONCE: usize = 128;
 
@@ -119,9 +122,13 @@ impl<'a> Ender<'a> {
                 return;
             }
         }
-        let deadline = Instant::now() + GIVE_UP_AFTER;
+        let last = Instant::now() + STORM_ENDS_IN;
+        let mut deadline = Instant::now() + GIVE_UP_AFTER;
         while Instant::now() < deadline {
-            self.kill_all();
+            if self.kill_all() {
+                // New ones still turn up: that is no process that hangs.
+                deadline = last.min(Instant::now() + GIVE_UP_AFTER);
+            }
             // The end of one child is enough to look again: its own children
             // have become ours by then.
             if self.wait_some(deadline) == Woken::AllGone {
@@ -132,25 +139,52 @@ impl<'a> Ender<'a> {
 
     /// Sends SIGKILL to all there is. They are stopped first, again and again
     /// until no new one turns up: what forks faster than it is killed does not
-    /// fork when it is stopped.
-    fn kill_all(&mut self) {
+    /// fork when it is stopped. Says whether it met a process for the first time.
+    fn kill_all(&mut self) -> bool {
+        let known = self.seen.len();
         let mut stopped = HashSet::new();
         for _ in 0..STOP_PASSES {
-            let fresh: Vec<Process> = self
-                .alive()
-                .into_iter()
-                .filter(|p| stopped.insert(p.pid))
-                .collect();
-            if fresh.is_empty() {
+            let before = stopped.len();
+            if proc::lists_children() {
+                self.stop_below(Pid::this().as_raw(), &mut stopped);
+            } else {
+                for process in self.alive() {
+                    if stopped.insert(process.pid) {
+                        send(process.pid, Signal::SIGSTOP);
+                        self.note(&process);
+                    }
+                }
+            }
+            if stopped.len() == before {
                 break;
             }
-            for process in &fresh {
-                self.note(process);
-                send(process.pid, Signal::SIGSTOP);
-            }
+            // The dead of a storm would make each pass longer than the last.
+            self.all_gone();
         }
         for pid in stopped {
             send(pid, Signal::SIGKILL);
+        }
+        self.seen.len() > known
+    }
+
+    /// Stops what is below `parent`. A process gets its signal at once when it
+    /// is found, before its name is read: the next of a storm is started within
+    /// microseconds.
+    fn stop_below(&mut self, parent: i32, stopped: &mut HashSet<i32>) {
+        let mut parents = vec![parent];
+        while let Some(parent) = parents.pop() {
+            for child in proc::listed_children(parent) {
+                if self.spare.contains(&child) {
+                    continue;
+                }
+                if stopped.insert(child) {
+                    send(child, Signal::SIGSTOP);
+                    if let Some(process) = proc::one(child).filter(|p| !p.has_ended()) {
+                        self.note(&process);
+                    }
+                }
+                parents.push(child);
+            }
         }
     }
 
@@ -247,9 +281,7 @@ impl<'a> Ender<'a> {
     /// What is below us. Where `/proc` cannot be read, nothing can be found: as
     /// good as nothing being there.
     fn below(&self) -> Vec<Process> {
-        proc::all()
-            .map(|all| proc::below(Pid::this().as_raw(), all, self.spare))
-            .unwrap_or_default()
+        proc::tree(Pid::this().as_raw(), self.spare).unwrap_or_default()
     }
 
     fn note(&mut self, process: &Process) {

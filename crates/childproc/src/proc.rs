@@ -1,8 +1,10 @@
 //! Processes as `/proc` shows them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::sys;
@@ -73,14 +75,81 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
         if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
-        // One read gives the line whole; fs::read would ask for the size first.
-        let mut stat = [0; 1024];
-        let read = fs::File::open(entry.path().join("stat")).and_then(|mut f| f.read(&mut stat));
-        if let Ok(len) = read {
-            processes.extend(Process::parse(&stat[..len], tick));
+        if let Some(process) = read(&entry.path(), tick) {
+            processes.push(process);
         }
     }
     Ok(processes)
+}
+
+/// Reads the process whose folder in `/proc` is `dir`; `None` where it is gone.
+fn read(dir: &Path, tick: Duration) -> Option<Process> {
+    // One read gives the line whole; fs::read would ask for the size first.
+    let mut stat = [0; 1024];
+    let len = fs::File::open(dir.join("stat"))
+        .and_then(|mut file| file.read(&mut stat))
+        .ok()?;
+    Process::parse(stat.get(..len)?, tick)
+}
+
+/// The process `pid` as it is now; `None` where it is gone.
+pub(crate) fn one(pid: i32) -> Option<Process> {
+    let tick = Duration::from_secs(1) / sys::ticks_per_second();
+    read(&PathBuf::from(format!("/proc/{pid}")), tick)
+}
+
+/// Whether the kernel lists the children of a process by themselves
+/// (`CONFIG_PROC_CHILDREN`), so that not all of `/proc` has to be read.
+pub(crate) fn lists_children() -> bool {
+    static LISTS: OnceLock<bool> = OnceLock::new();
+    *LISTS.get_or_init(|| Path::new("/proc/thread-self/children").exists())
+}
+
+/// The children of `pid`, those that have ended but were not waited for
+/// included, as its threads list them; none where it is gone. While children
+/// end, one may be missing.
+pub(crate) fn listed_children(pid: i32) -> Vec<i32> {
+    let mut children = Vec::new();
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return children;
+    };
+    for thread in threads.flatten() {
+        let Ok(list) = fs::read_to_string(thread.path().join("children")) else {
+            continue;
+        };
+        children.extend(
+            list.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
+    }
+    children
+}
+
+/// Every process below `pid`, less the trees that start at `spare`; children
+/// before their own children.
+///
+/// # Errors
+///
+/// `/proc` cannot be read.
+pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
+    if !lists_children() {
+        return Ok(below(pid, all()?, spare));
+    }
+    let tick = Duration::from_secs(1) / sys::ticks_per_second();
+    let mut seen = HashSet::from([pid]);
+    let mut found: Vec<Process> = Vec::new();
+    let mut next = 0;
+    let mut parent = Some(pid);
+    while let Some(of) = parent {
+        for child in listed_children(of) {
+            if !spare.contains(&child) && seen.insert(child) {
+                found.extend(read(&PathBuf::from(format!("/proc/{child}")), tick));
+            }
+        }
+        parent = found.get(next).map(|p| p.pid);
+        next += 1;
+    }
+    Ok(found)
 }
 
 /// Every process below `pid`, children before their own children, those that
@@ -93,7 +162,7 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
 ///
 /// `/proc` cannot be read.
 pub fn descendants(pid: i32) -> io::Result<Vec<Process>> {
-    Ok(below(pid, all()?, &[]))
+    tree(pid, &[])
 }
 
 /// Those of `processes` that are below `pid`, less the trees that start at

@@ -50,6 +50,10 @@ fn without_children_nothing_is_ended() {
 fn a_daemon_that_ignores_sigterm_is_found_and_ended() {
     alone("a_daemon_that_ignores_sigterm_is_found_and_ended", || {
         shell("setsid sh -c 'trap \"\" TERM HUP; (sleep 1000 & wait) & exit' >&- 2>&- <&-");
+        // Until then it may still be the shell that was copied.
+        while !descendants(me()).unwrap().iter().any(|p| p.name == "sleep") {
+            std::thread::yield_now();
+        }
         let left = end_all_children(How::Term(Duration::from_millis(50)), &[]);
         assert!(left.iter().any(|p| p.name == "sleep"), "{left:?}");
         assert_eq!(descendants(me()).unwrap(), []);
