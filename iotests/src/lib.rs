@@ -18,6 +18,7 @@
 pub mod daemon;
 pub mod damage;
 pub mod env;
+pub mod export;
 pub mod filter;
 pub mod graph;
 pub mod image;
