@@ -15,6 +15,7 @@
 //! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` says how
 //! to write one.
 
+pub mod chain;
 pub mod daemon;
 pub mod damage;
 pub mod env;
@@ -25,6 +26,8 @@ pub mod image;
 pub mod io;
 pub mod job;
 pub mod machine;
+pub mod migration;
+pub mod policy;
 pub mod probe;
 pub mod protocol;
 pub mod qmp;
