@@ -33,6 +33,7 @@ pub mod steps;
 pub mod support;
 pub mod surgery;
 pub mod test;
+pub mod tls;
 pub mod tool;
 pub mod words;
 pub mod wrap;

@@ -123,7 +123,13 @@ mod tests {
 
     #[test]
     fn writes_are_replayed_in_order_up_to_a_point() {
-        let log = log(&[(0, 2, 0), (1, 2, 0), (0, 0, FLUSH), (0, 9, DISCARD), (2, 1, 0)]);
+        let log = log(&[
+            (0, 2, 0),
+            (1, 2, 0),
+            (0, 0, FLUSH),
+            (0, 9, DISCARD),
+            (2, 1, 0),
+        ]);
         let log = WriteLog::parse(&log).expect("a good log");
         let flushes: Vec<bool> = log.entries.iter().map(|e| e.flush).collect();
         assert_eq!(flushes, [false, false, true, false, false]);
