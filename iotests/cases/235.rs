@@ -4,7 +4,7 @@
 //! group: rw auto quick nbd jobs mirror stream backup backing
 //! supported_fmt: generic
 //! unsupported_fmt: qed
-//! needs: rebase qemu-storage-daemon
+//! needs: rebase qemu-storage-daemon qemu>=9.0
 
 use iotests::prelude::*;
 
