@@ -83,6 +83,15 @@ impl Daemon {
         self.follow(id, AtReady::Complete).await
     }
 
+    /// As [`Daemon::conclude_quietly`], for a job that has been told already how to
+    /// end.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub async fn conclude_as_told(&mut self, id: &str) -> Result<Conclusion> {
+        self.follow(id, AtReady::Pass).await
+    }
+
     async fn follow(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
         let mut conclusion = Conclusion::default();
         loop {

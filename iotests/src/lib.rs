@@ -37,9 +37,11 @@ pub mod steps;
 pub mod support;
 pub mod surgery;
 pub mod test;
+pub mod tls;
 pub mod tool;
 pub mod words;
 pub mod wrap;
+pub mod writelog;
 
 pub use env::Env;
 pub use probe::Probes;
@@ -56,9 +58,11 @@ pub mod prelude {
     pub use crate::protocol::Server;
     pub use crate::qmp::QmpError;
     pub use crate::shadow::{Op, Plan, Shadow};
+    pub use crate::steps::Patch;
     pub use crate::test::Test;
     pub use crate::tool::{Expect, Output};
     pub use crate::wrap::Kind;
+    pub use crate::writelog::WriteLog;
     pub use crate::{GIB, KIB, MIB, TIB};
     pub use anyhow::{Context as _, Result, anyhow, bail, ensure};
     pub use qapi::qmp;
