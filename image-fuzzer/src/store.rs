@@ -28,7 +28,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::NamedFile;
 use crate::recipe::{FUZZER, Recipe};
-use crate::scratch::write_sparse;
 
 /// A campaign's work folder, locked for as long as this lives.
 #[derive(Debug)]
@@ -196,11 +195,9 @@ impl Store {
 
     /// Adds an image and its recipe to the queue.
     pub fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
-        let named = NamedFile {
-            name: name.into(),
-            ..image.clone()
-        };
-        write_sparse(&self.root.join("queue"), &named)
+        image
+            .named(name.into())
+            .write_into(&self.root.join("queue"))
             .with_context(|| format!("cannot write '{name}' to the queue"))?;
         write_whole(
             &self.root.join("recipes").join(format!("{name}.json")),

@@ -24,7 +24,6 @@ use crate::commands::TEST_IMG;
 use crate::exec::Limits;
 use crate::oracle::{Class, Suspicion};
 use crate::recipe::Recipe;
-use crate::scratch::write_sparse;
 use crate::stacks::Stack;
 use crate::store::write_whole;
 use crate::triage::Key;
@@ -192,13 +191,7 @@ impl Example {
         let Some(image) = self.files.first() else {
             return Vec::new();
         };
-        let mut base = vec![0; image.bytes.len()];
-        image_formats::read_padded(self.prepared.image.bytes(), 0, &mut base);
-        let pairs = image.bytes.iter().zip(&base).enumerate();
-        pairs
-            .filter(|(_, (new, old))| new != old)
-            .map(|(at, _)| at as u64)
-            .collect()
+        image.differences(self.prepared.image.bytes())
     }
 }
 
@@ -315,11 +308,9 @@ impl Findings {
                 _ => "crashes",
             };
             let name = afl_name(&self.root.join(place), &example.key.folder())?;
-            let named = NamedFile {
-                name,
-                ..image.clone()
-            };
-            write_sparse(&self.root.join(place), &named)
+            image
+                .named(name)
+                .write_into(&self.root.join(place))
                 .with_context(|| format!("cannot write to '{place}'"))?;
         }
         let size = example.recipe.size();
@@ -355,7 +346,8 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
         .with_context(|| format!("cannot write to '{}'", parent.display()))?;
     let path = made.path();
     for file in &example.files {
-        write_sparse(path, file).context("cannot write the image of a finding")?;
+        file.write_into(path)
+            .context("cannot write the image of a finding")?;
     }
     let suspicion = example.suspicion();
     let record = Record {
