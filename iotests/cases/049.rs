@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick backup qmp
 //! supported_fmt: generic
+//! unsupported_imgopts: compat=0.10
 //! needs: qemu-storage-daemon qemu>=8.0
 
 use iotests::prelude::*;
