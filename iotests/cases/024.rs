@@ -5,6 +5,7 @@
 //! supported_fmt: generic
 //! unsupported_fmt: luks
 //! unsupported_imgopts: data_file
+//! needs: growing
 
 use iotests::prelude::*;
 

@@ -35,7 +35,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("onto a smaller disk: {}", if refused.is_err() { "refused" } else { "begun" }));
 
     t.section("all of it");
-    let full = t.image("full").size(SIZE).await?;
+    let full = t.target("full", SIZE).await?;
     qsd.add(&full, "full").await?;
     let then = seen.clone();
     let args = json!({"device": "src", "target": "full", "sync": "full", "speed": 64 * KIB});
@@ -50,7 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check(&full).await?;
 
     t.section("only what is overwritten");
-    let none = t.image("none").size(SIZE).await?;
+    let none = t.target("none", SIZE).await?;
     t.write(&none, &[(9, 0, SIZE)]).await?;
     qsd.add(&none, "none").await?;
     t.io(&export, ["write -P 3 0 4M"]).quiet().await?;

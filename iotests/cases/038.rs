@@ -13,7 +13,7 @@ const UNIT: u64 = 2 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
-    let dst = t.image("dst").size(SIZE).await?;
+    let dst = t.target("dst", SIZE).await?;
     t.write(&src, &[(1, 0, SIZE)]).await?;
     t.write(&dst, &[(9, 0, SIZE)]).await?;
     let mut qsd = t.qsd("").await?;

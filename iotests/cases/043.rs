@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick backup transaction bitmap jobs blkdebug
 //! supported_fmt: generic
+//! unsupported_proto: nbd
 //! needs: qemu-storage-daemon driver:blkdebug
 
 use iotests::prelude::*;

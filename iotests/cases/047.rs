@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick backing qmp
 //! supported_fmt: generic
+//! unsupported_imgopts: data_file cluster_size=2M
 //! needs: backing qemu-storage-daemon
 
 use iotests::prelude::*;

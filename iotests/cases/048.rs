@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick snapshot backing stream jobs
 //! supported_fmt: generic
+//! unsupported_proto: nbd
 //! needs: rebase qemu-storage-daemon
 
 use iotests::prelude::*;

@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick jobs mirror backup
 //! supported_fmt: generic
+//! unsupported_proto: nbd
 //! needs: qemu-storage-daemon
 
 use iotests::prelude::*;

@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick convert
 //! supported_fmt: generic
+//! supported_aio: threads native
 //! needs: compress
 //! unsupported_fmt: qcow
 //! unsupported_imgopts: data_file

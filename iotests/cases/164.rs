@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick qcow2 damage repair
 //! supported_fmt: qcow2
+//! supported_aio: threads native
 //! supported_proto: file
 //! unsupported_imgopts: data_file compat=0.10
 

@@ -4,6 +4,7 @@
 //! group: rw auto formats damage
 //! supported_fmt: generic
 //! unsupported_fmt: raw luks
+//! supported_aio: threads native
 //! supported_proto: file
 //! unsupported_imgopts: data_file
 //! needs: not-wrapped

@@ -1,13 +1,25 @@
-//! Images that hold something, and chains of them in a running process.
+//! Images that tests often make, and chains of them in a running process.
 
 use anyhow::Result;
 use serde_json::json;
 
 use crate::daemon::Daemon;
-use crate::image::Image;
+use crate::image::{Builder, Image};
 use crate::test::Test;
 
 impl Test {
+    /// An image that will be made at `TEST_DIR/NAME.IMGFMT`, with clusters of at most
+    /// 2 MiB: jobs copy whole clusters of their target, and those of small VHDX images
+    /// have 8 MiB. Not logged.
+    pub fn target(&self, name: &str, size: u64) -> Builder {
+        let image = self.image(name).size(size).quiet();
+        if self.format() == "vhdx" {
+            image.options("block_size=2M")
+        } else {
+            image
+        }
+    }
+
     /// Makes an image `TEST_DIR/NAME.IMGFMT` of `size` bytes that holds this pattern
     /// all over; logged.
     ///
