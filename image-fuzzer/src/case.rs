@@ -45,7 +45,7 @@ impl Maker {
             apply(&mut image, &lie.edit)
                 .with_context(|| format!("edit {number} of the recipe cannot be applied"))?;
         }
-        let mut files = vec![file_of(&image)?];
+        let mut files = vec![file_of(&image)];
         files.extend(prepared.beside.iter().cloned());
         Ok(files)
     }

@@ -11,6 +11,7 @@ pub mod image_file;
 pub mod map;
 pub mod messages;
 pub mod mutate;
+pub mod named_file;
 pub mod oracle;
 pub mod recipe;
 pub mod rng;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,12 +11,6 @@ use crate::base::NamedFile;
 
 /// What the names of scratch folders begin with.
 const PREFIX: &str = "image-fuzzer.";
-
-/// Bytes that are looked at together when holes are left out.
-const PAGE: usize = 4096;
-
-/// A hole, to compare a page with at once.
-const ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// A folder of one worker's own, removed with everything in it when dropped.
 #[derive(Debug)]
@@ -64,29 +57,8 @@ impl Scratch {
                 fs::remove_file(entry.path())?;
             }
         }
-        files.iter().try_for_each(|file| write_sparse(&work, file))
+        files.iter().try_for_each(|file| file.write_into(&work))
     }
-}
-
-/// Writes a file with holes where it has whole pages of zeros.
-pub fn write_sparse(folder: &Path, file: &NamedFile) -> io::Result<()> {
-    let out = fs::File::create(folder.join(&file.name))?;
-    out.set_len(file.len)?;
-    let mut start = None;
-    let pages = file.bytes.chunks(PAGE).chain([&[][..]]);
-    for (index, page) in pages.enumerate() {
-        let data = *page != ZEROS[..page.len()];
-        match (start, data) {
-            (None, true) => start = Some(index),
-            (Some(first), false) => {
-                let end = (index * PAGE).min(file.bytes.len());
-                out.write_all_at(&file.bytes[first * PAGE..end], (first * PAGE) as u64)?;
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Removes scratch folders whose owner no longer lives (it was killed).
@@ -119,17 +91,8 @@ mod tests {
         let scratch = Scratch::new(parent.path()).unwrap();
         fs::create_dir(scratch.work().join("left")).unwrap();
         fs::write(scratch.work().join("left/over"), "x").unwrap();
-        let mut bytes = vec![0; 3 * PAGE + 7];
-        bytes[PAGE + 1] = 1;
-        bytes[3 * PAGE + 6] = 2;
-        let file = NamedFile {
-            name: "a".into(),
-            len: bytes.len() as u64 + 100,
-            bytes: bytes.clone().into(),
-        };
-        scratch.fill(&[file]).unwrap();
-        bytes.resize(bytes.len() + 100, 0);
-        assert_eq!(fs::read(scratch.work().join("a")).unwrap(), bytes);
+        scratch.fill(&[NamedFile::new("a", &[1, 2][..])]).unwrap();
+        assert_eq!(fs::read(scratch.work().join("a")).unwrap(), [1, 2]);
         assert_eq!(fs::read_dir(scratch.work()).unwrap().count(), 1);
     }
 

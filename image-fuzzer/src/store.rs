@@ -5,6 +5,7 @@
 //! done              numbers of finished tests
 //! queue/            images that showed something new, named as AFL names them
 //! recipes/          the recipes of the queue
+//! marks             what the programs have said so far, as numbers
 //! crashes/ hangs/   one image of each group of findings, named as AFL names them
 //! findings/         a folder for each group
 //! suspended/        recipes of tests that the end of a run cut short
@@ -17,7 +18,7 @@
 //! Every file is written whole and renamed, or appended to in one write, so that
 //! a fuzzer that is killed loses nothing but the tests it was at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::NamedFile;
 use crate::recipe::{FUZZER, Recipe};
-use crate::scratch::write_sparse;
 
 /// A campaign's work folder, locked for as long as this lives.
 #[derive(Debug)]
@@ -45,6 +45,19 @@ pub struct State {
     pub fuzzer: String,
     /// The seed that all its tests are drawn from.
     pub seed: String,
+}
+
+/// What a campaign has done before.
+#[derive(Debug)]
+pub struct Past {
+    /// The numbers of tests that were finished.
+    pub finished: Finished,
+    /// The tests that were cut short, by number.
+    pub suspended: BTreeMap<u64, Recipe>,
+    /// The recipes of the queue, by name.
+    pub queue: Vec<(String, Recipe)>,
+    /// The marks of what programs have said: the feedback.
+    pub marks: HashSet<u64>,
 }
 
 /// Folders that every work folder has.
@@ -117,6 +130,22 @@ impl Store {
         };
         write_whole(&path, &serde_json::to_vec_pretty(&state)?)?;
         Ok(state)
+    }
+
+    /// What the campaign has done so far.
+    ///
+    /// Fails where the folder cannot be read or written, or is damaged.
+    pub fn past(&mut self) -> Result<Past> {
+        let finished = self.finished()?;
+        // Where the last line was being written when the fuzzer was killed, the next one
+        // must not be appended to it.
+        self.settle(&finished)?;
+        Ok(Past {
+            suspended: self.suspended(&finished)?,
+            finished,
+            queue: self.queue()?,
+            marks: self.marks(),
+        })
     }
 
     /// The numbers of tests that were finished.
@@ -196,16 +225,31 @@ impl Store {
 
     /// Adds an image and its recipe to the queue.
     pub fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
-        let named = NamedFile {
-            name: name.into(),
-            ..image.clone()
-        };
-        write_sparse(&self.root.join("queue"), &named)
+        image
+            .named(name.into())
+            .write_into(&self.root.join("queue"))
             .with_context(|| format!("cannot write '{name}' to the queue"))?;
         write_whole(
             &self.root.join("recipes").join(format!("{name}.json")),
             recipe.to_json()?.as_bytes(),
         )
+    }
+
+    /// Notes marks that were not seen before, after the image that showed them is in the
+    /// queue.
+    pub fn mark(&self, marks: &[u64]) -> Result<()> {
+        let lines: Vec<String> = marks.iter().map(|mark| format!("{mark:016x}")).collect();
+        self.log("marks", &lines.join("\n"))
+    }
+
+    /// The marks that were noted. A line that was cut short is of a test that will be done
+    /// again.
+    fn marks(&self) -> HashSet<u64> {
+        let text = fs::read_to_string(self.root.join("marks")).unwrap_or_default();
+        text.lines()
+            .filter(|line| line.len() == 16)
+            .filter_map(|line| u64::from_str_radix(line, 16).ok())
+            .collect()
     }
 
     /// The recipes of the queue, by name. Those that another version made, or that

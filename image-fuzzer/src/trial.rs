@@ -1,7 +1,10 @@
 //! One test carried out: the recipe's image, its commands, the oracles.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -35,7 +38,7 @@ pub struct Settings {
 }
 
 /// What a command may take when variations of a known fault are tried.
-const HASTE: Duration = Duration::from_secs(2);
+const HASTE: Duration = Duration::from_secs(1);
 
 /// One command of a test and what was seen of it.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ pub struct Outcome {
     pub ran: Vec<Ran>,
     /// How many programs were run, those of the oracles included.
     pub runs: u64,
+    /// The processor time of all these.
+    pub cpu: Duration,
     /// What the oracles hold to be faults, one for each command at most.
     pub suspicions: Vec<Suspicion>,
     /// Whether the image got past being opened.
@@ -67,12 +72,16 @@ pub struct Outcome {
 pub struct Bench {
     settings: Settings,
     scratch: Scratch,
+    /// The files of programs, by the name they are called by.
+    found: BTreeMap<OsString, PathBuf>,
     executors: BTreeMap<PathBuf, Box<dyn Executor>>,
     debuggers: BTreeMap<PathBuf, Option<Debugger>>,
     notes: Vec<String>,
     runs: u64,
+    cpu: Duration,
     hasty: bool,
     end: Option<Instant>,
+    stop: Option<Arc<AtomicBool>>,
     cut: bool,
     sampler: Option<Sampler>,
     /// What was found to hang: the command and the stack.
@@ -86,12 +95,15 @@ impl Bench {
         Ok(Self {
             settings,
             scratch,
+            found: BTreeMap::new(),
             executors: BTreeMap::new(),
             debuggers: BTreeMap::new(),
             notes: Vec::new(),
             runs: 0,
+            cpu: Duration::ZERO,
             hasty: false,
             end: None,
+            stop: None,
             cut: false,
             sampler: None,
             hangs: BTreeSet::new(),
@@ -103,7 +115,13 @@ impl Bench {
         self.end = end;
     }
 
-    /// Whether a command of the last test was ended for no other reason than that:
+    /// Ends commands that still run when `stop` becomes true. To be called before the
+    /// first of them.
+    pub fn set_stop(&mut self, stop: Arc<AtomicBool>) {
+        self.stop = Some(stop);
+    }
+
+    /// Whether a command of the last test was ended for no other reason than these:
     /// what was seen of it says nothing.
     pub fn is_cut(&self) -> bool {
         self.cut
@@ -163,6 +181,7 @@ impl Bench {
         let mut options = ExecOptions::new(self.scratch.work());
         options.fork_server = self.settings.fork_server;
         options.sandbox = self.settings.sandbox;
+        options.stop.clone_from(&self.stop);
         options
     }
 
@@ -177,6 +196,7 @@ impl Bench {
     /// because of what programs do.
     pub fn run(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Outcome> {
         self.runs = 0;
+        self.cpu = Duration::ZERO;
         self.cut = false;
         let mut outcome = Outcome::default();
         self.fill(files)?;
@@ -207,6 +227,7 @@ impl Bench {
             }
         }
         outcome.runs = self.runs;
+        outcome.cpu = self.cpu;
         Ok(outcome)
     }
 
@@ -386,8 +407,9 @@ impl Bench {
         limits: Limits,
         look: &mut dyn FnMut(i32),
     ) -> Result<Observation> {
-        let program = programs.find(command.program())?;
-        let mut request = Request::new(programs.argv(command, TEST_IMG), self.scratch.work());
+        let argv = programs.argv(command, TEST_IMG);
+        let program = self.find(programs, command, &argv)?;
+        let mut request = Request::new(argv, self.scratch.work());
         request.limits = limits;
         let left = self.left().filter(|left| *left < request.limits.wall);
         if let Some(left) = left {
@@ -407,8 +429,26 @@ impl Bench {
         } else {
             executor.run_and_look(&request, look)
         };
+        self.cpu += seen.cpu;
         self.cut |= left.is_some() && seen.end == End::TimedOut;
+        self.cut |= seen.end == End::Stopped;
         Ok(seen)
+    }
+
+    /// The file of a command's program; each is looked for once.
+    fn find(
+        &mut self,
+        programs: &Programs,
+        command: &Command,
+        argv: &[OsString],
+    ) -> Result<PathBuf> {
+        let name = argv.first().map_or(OsStr::new(""), OsString::as_os_str);
+        if let Some(program) = self.found.get(name) {
+            return Ok(program.clone());
+        }
+        let program = programs.find(command.program())?;
+        self.found.insert(name.to_owned(), program.clone());
+        Ok(program)
     }
 
     /// How long a command may still take before the end of the campaign; `None`

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use image_formats::ReadAt as _;
 use image_fuzzer::case::Maker;
 use image_fuzzer::engine::{Plan, fresh};
 use image_fuzzer::mutate::Intensity;
@@ -44,8 +45,8 @@ fn hash_of_seeds() -> u64 {
         let files = maker.files(&recipe).expect("its files");
         let hash = fnv(hash, recipe.to_json().expect("its JSON").as_bytes());
         files.iter().fold(hash, |hash, file| {
-            let hash = fnv(fnv(hash, file.name.as_bytes()), &file.len.to_be_bytes());
-            fnv(hash, &file.bytes)
+            let hash = fnv(fnv(hash, file.name.as_bytes()), &file.len().to_be_bytes());
+            fnv(hash, &file.to_vec())
         })
     })
 }

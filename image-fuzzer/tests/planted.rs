@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ fn search(
     for tests in (100..=most).step_by(100) {
         campaign.tests = Some(tests);
         let summary = campaign
-            .run(&AtomicBool::new(false))
+            .run(&Arc::new(AtomicBool::new(false)))
             .expect("the campaign runs");
         assert_eq!(summary.trouble, None);
         let found = records(&campaign.dir).expect("the findings can be read");

@@ -64,7 +64,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // Every cut at a flush and just before it, and some in between.
     let chosen = |n: &usize| {
         let flush = |n: usize| log.entries.get(n).is_some_and(|e| e.flush);
-        *n == all || flush(*n) || n.checked_sub(1).is_some_and(flush) || n % 7 == 0
+        *n == all || flush(*n) || n.checked_sub(1).is_some_and(flush) || n.is_multiple_of(7)
     };
     let mut cuts = 0;
     for count in (0..=all).filter(chosen) {

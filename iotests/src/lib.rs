@@ -15,15 +15,19 @@
 //! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` says how
 //! to write one.
 
+pub mod chain;
 pub mod daemon;
 pub mod damage;
 pub mod env;
+pub mod export;
 pub mod filter;
 pub mod graph;
 pub mod image;
 pub mod io;
 pub mod job;
 pub mod machine;
+pub mod migration;
+pub mod policy;
 pub mod probe;
 pub mod protocol;
 pub mod qmp;

@@ -1,36 +1,12 @@
 //! From the description of a base image to its files and fields.
 
-use std::sync::Arc;
-
-use anyhow::{Context, Result};
-use image_formats::ReadAt as _;
+use anyhow::{Context, Result, ensure};
 use image_formats::qcow2::{Cluster, Content, Image, Pattern, Spec, build};
+use image_formats::{ReadAt as _, Store};
 
-use super::{BACKING_FILE, Base, DATA_FILE};
+use super::{BACKING_FILE, Base, DATA_FILE, MOST_BYTES, NamedFile};
 use crate::commands::TEST_IMG;
 use crate::map::Map;
-
-/// A file made in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFile {
-    /// Its name in the scratch folder.
-    pub name: String,
-    /// Its contents, up to where only zeros follow.
-    pub bytes: Arc<Vec<u8>>,
-    /// Its length in bytes, at least that of `bytes`.
-    pub len: u64,
-}
-
-impl NamedFile {
-    /// A file of just these bytes.
-    pub fn new(name: &str, bytes: Vec<u8>) -> Self {
-        Self {
-            name: name.into(),
-            len: bytes.len() as u64,
-            bytes: bytes.into(),
-        }
-    }
-}
 
 /// A base image ready to be lied in.
 #[derive(Clone, Debug)]
@@ -56,11 +32,11 @@ pub fn prepare(base: &Base) -> Result<Prepared> {
     let fields = image.used_fields().take(MOST_FIELDS).collect();
     let mut beside = Vec::new();
     if let Some(backing) = &base.backing {
-        beside.push(NamedFile::new(BACKING_FILE, backing_bytes(backing)?));
+        beside.push(NamedFile::new(BACKING_FILE, &backing_bytes(backing)?));
     }
     if let Some(store) = &built.data_file {
-        let bytes = store.to_vec(MOST_BYTES)?;
-        beside.push(NamedFile::new(DATA_FILE, bytes));
+        ensure!(store.len() <= MOST_BYTES, "the data file is too long");
+        beside.push(NamedFile::new(DATA_FILE, store));
     }
     Ok(Prepared {
         map: Map::new(fields, file_len, base.cluster_size()),
@@ -70,16 +46,15 @@ pub fn prepare(base: &Base) -> Result<Prepared> {
 }
 
 /// The backing file's contents: its first and last 4 KiB have data.
-fn backing_bytes(backing: &super::BackingFile) -> Result<Vec<u8>> {
+fn backing_bytes(backing: &super::BackingFile) -> Result<Store> {
     const EDGE: u64 = 4096;
     let size = backing.virtual_size;
     let pattern = Pattern::Fill(0xbb);
     if !backing.qcow2 {
-        let mut bytes = vec![0; size as usize];
-        let edge = EDGE.min(size) as usize;
-        let end = bytes.len() - edge;
-        bytes[..edge].copy_from_slice(&pattern.bytes(edge));
-        bytes[end..].copy_from_slice(&pattern.bytes(edge));
+        let edge = pattern.bytes(EDGE.min(size) as usize);
+        let mut bytes = Store::new();
+        bytes.write(0, &edge);
+        bytes.write(size - edge.len() as u64, &edge);
         return Ok(bytes);
     }
     let last = (size - 1) / EDGE;
@@ -98,27 +73,10 @@ fn backing_bytes(backing: &super::BackingFile) -> Result<Vec<u8>> {
         ..Spec::default()
     };
     let built = build(&spec).context("the backing file cannot be made")?;
-    Ok(built.image.bytes().to_vec(MOST_BYTES)?)
+    Ok(built.image.bytes().clone())
 }
 
-/// The most bytes of an image that are written out; the rest of a longer one is
-/// a hole.
-pub const MOST_BYTES: u64 = 64 << 20;
-
 /// The image under test as a file: its bytes as they are now.
-///
-/// Fails where memory is short.
-pub fn file_of(image: &Image) -> Result<NamedFile> {
-    let len = image.bytes().len();
-    let limit = MOST_BYTES;
-    let mut bytes = image.clone();
-    // A length far beyond the data is a hole, and needs no memory.
-    if len > limit {
-        bytes.bytes_mut().resize(limit);
-    }
-    Ok(NamedFile {
-        name: TEST_IMG.into(),
-        bytes: bytes.bytes().to_vec(limit)?.into(),
-        len,
-    })
+pub fn file_of(image: &Image) -> NamedFile {
+    NamedFile::new(TEST_IMG, image.bytes())
 }

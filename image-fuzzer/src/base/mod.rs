@@ -4,7 +4,8 @@ mod build;
 mod draw;
 mod sparse;
 
-pub use build::{MOST_BYTES, NamedFile, Prepared, file_of, prepare};
+pub use crate::named_file::{MOST_BYTES, NamedFile};
+pub use build::{Prepared, file_of, prepare};
 pub use draw::draw;
 
 use image_formats::qcow2::Spec;

@@ -19,10 +19,6 @@ use crate::recipe::Recipe;
 use crate::triage::minimise::Budget;
 use crate::trial::{Bench, Outcome, Settings};
 
-/// How long a campaign makes one example smaller before it goes on to look for others;
-/// `minimise` gives it more.
-const MOST_MINIMISING: Duration = Duration::from_secs(12);
-
 /// Runs what was asked for.
 pub(super) fn run(args: &Fuzz) -> Result<u8> {
     let settings = settings(&args.run, &args.test_dir)?;
@@ -41,10 +37,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         workers: workers(args.jobs),
         keep_passed: args.keep_passed,
         verbose: args.verbose,
-        budget: Budget {
-            tests: 200,
-            time: MOST_MINIMISING,
-        },
+        budget: Budget::default(),
         status: true,
     };
     match &args.seed {

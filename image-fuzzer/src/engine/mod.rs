@@ -4,14 +4,15 @@ mod choose;
 mod shared;
 mod stats;
 mod status;
+mod triage;
 mod worker;
 
 pub use choose::{Plan, fresh};
 pub use stats::Stats;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -66,15 +67,14 @@ impl Campaign {
     /// set. What was begun before is taken up again.
     ///
     /// Fails where the work folder cannot be used or no worker can start.
-    pub fn run(&self, stop: &AtomicBool) -> Result<Summary> {
-        let store = Store::open(&self.dir)?;
+    pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<Summary> {
+        let mut store = Store::open(&self.dir)?;
         crate::scratch::sweep(&[std::path::Path::new("/dev/shm"), store.root()]);
         let state = store.state(self.seed.as_deref(), drawn_seed)?;
         let findings = Findings::open(store.root())?;
-        let finished = store.finished()?;
-        let suspended = store.suspended(&finished)?;
-        let queue = store.queue()?;
-        let shared = Shared::new(store, findings, finished, suspended, queue, state.seed);
+        let past = store.past()?;
+        let triage = triage::Queue::new(self.workers.max(1), self.budget);
+        let shared = Shared::new(store, findings, past, state.seed, triage);
         let shared = Mutex::new(shared);
         let started = Instant::now();
         let watch = Watch {
@@ -118,7 +118,7 @@ impl Campaign {
 
 /// When to stop.
 struct Watch<'a> {
-    stop: &'a AtomicBool,
+    stop: &'a Arc<AtomicBool>,
     over: AtomicBool,
     end: Option<Instant>,
 }

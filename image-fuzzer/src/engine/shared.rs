@@ -1,17 +1,19 @@
 //! What the workers of a campaign share: numbers, feedback, queue, groups.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::stats::Stats;
+use super::triage::Queue;
+use crate::base::NamedFile;
 use crate::finding::Findings;
 use crate::mutate::FAMILIES;
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::store::{Finished, Store};
+use crate::store::{Finished, Past, Store};
 use crate::trial::Outcome;
 
 /// The state of a campaign, behind one lock.
@@ -27,10 +29,24 @@ pub(super) struct Shared {
     /// Those of them that are being done.
     resumed: BTreeSet<u64>,
     marks: HashSet<u64>,
+    pub(super) triage: Queue,
+    /// Processor time that programs took since the fuzzer was started.
+    cpu: Duration,
     queue: Vec<Entry>,
     next_queue: usize,
     weights: Vec<u64>,
     pub(super) notes: BTreeSet<String>,
+}
+
+/// What the name of an image in the queue ends with when it got past being opened.
+const OPENED: &str = ",+opened";
+
+/// What the name of an image in the queue says of its worth: how many new marks it showed,
+/// and whether it opened.
+fn worth_in(name: &str) -> (u64, bool) {
+    let news = name.split(',').find_map(|part| part.strip_prefix("news:"));
+    let news = news.and_then(|news| news.parse().ok()).unwrap_or(1);
+    (news, name.ends_with(OPENED))
 }
 
 /// A recipe worth varying.
@@ -42,26 +58,35 @@ struct Entry {
     opened: bool,
     /// How often it was varied.
     varied: u64,
+    /// How many times as long as others it kept the programs busy, at least one.
+    cost: u64,
 }
 
 impl Entry {
-    /// New marks are worth much, and less with every variation.
+    /// New marks are worth much, and less with every variation; so is what takes long,
+    /// since many others could be tried in its time.
     fn energy(&self) -> u64 {
         // The code behind the checks of the header is the code worth reaching.
         let worth = if self.opened { 256 } else { 16 };
-        (self.news * worth).div_ceil(self.varied + 1).max(1)
+        let spent = self.cost.saturating_mul(self.varied + 1);
+        (self.news * worth).div_ceil(spent)
     }
 }
 
 impl Shared {
     pub(super) fn new(
         store: Store,
-        findings: Findings,
-        finished: Finished,
-        suspended: BTreeMap<u64, Recipe>,
-        queue: Vec<(String, Recipe)>,
+        mut findings: Findings,
+        past: Past,
         seed: String,
+        mut triage: Queue,
     ) -> Self {
+        let Past {
+            finished,
+            suspended,
+            queue,
+            marks,
+        } = past;
         // Names are counted on from the highest there is.
         let next_queue = queue
             .iter()
@@ -70,16 +95,24 @@ impl Shared {
             .map_or(0, |highest| highest + 1);
         let queue = queue
             .into_iter()
-            .map(|(_, recipe)| Entry {
-                recipe: recipe.into(),
-                news: 1,
-                opened: false,
-                varied: 0,
+            .map(|(name, recipe)| {
+                let (news, opened) = worth_in(&name);
+                Entry {
+                    recipe: recipe.into(),
+                    news,
+                    opened,
+                    varied: 0,
+                    cost: 1,
+                }
             })
             .collect::<Vec<_>>();
+        for (key, recipe) in findings.unfinished() {
+            triage.add(key, recipe, 1);
+        }
         let stats = Stats {
             queue: queue.len(),
             groups: findings.len(),
+            messages: marks.len(),
             ..Stats::default()
         };
         Self {
@@ -91,7 +124,9 @@ impl Shared {
             finished,
             seed,
             stats,
-            marks: HashSet::new(),
+            marks,
+            triage,
+            cpu: Duration::ZERO,
             queue,
             next_queue,
             weights: crate::mutate::first_weights(),
@@ -156,17 +191,36 @@ impl Shared {
         Some(std::sync::Arc::clone(&entry.recipe))
     }
 
-    /// Takes in what a test showed; how many of its marks were new.
-    pub(super) fn learn(&mut self, recipe: &Recipe, outcome: &Outcome) -> u64 {
-        let before = self.marks.len();
-        self.marks.extend(&outcome.marks);
-        let news = (self.marks.len() - before) as u64;
+    /// Takes in what a test showed. Where a mark of it is new, `image` goes into the queue.
+    ///
+    /// Fails where the work folder cannot be written.
+    pub(super) fn learn(
+        &mut self,
+        number: u64,
+        recipe: &Recipe,
+        image: Option<&NamedFile>,
+        outcome: &Outcome,
+    ) -> Result<()> {
+        let new: Vec<u64> = outcome
+            .marks
+            .iter()
+            .copied()
+            .filter(|mark| self.marks.insert(*mark))
+            .collect();
+        let news = new.len() as u64;
+        self.cpu += outcome.cpu;
         self.stats.messages = self.marks.len();
         self.stats.add(recipe, outcome, news);
         if news > 0 {
             self.reweigh();
+            if let Some(image) = image {
+                let name = self.enqueue(number, recipe, outcome, news);
+                self.store.enqueue(&name, recipe, image)?;
+            }
+            // Behind the image: what is known to have been seen is in the queue.
+            self.store.mark(&new)?;
         }
-        news
+        Ok(())
     }
 
     /// Families that show new things become more likely, up to fourfold, those
@@ -185,26 +239,36 @@ impl Shared {
     }
 
     /// Takes a recipe into the queue; the name under which its files go there.
-    pub(super) fn enqueue(
-        &mut self,
-        recipe: &Recipe,
-        number: u64,
-        news: u64,
-        opened: bool,
-    ) -> String {
+    fn enqueue(&mut self, number: u64, recipe: &Recipe, outcome: &Outcome, news: u64) -> String {
         let families: Vec<&str> = recipe.edits.iter().map(|lie| lie.family.as_str()).collect();
         let mut operation = families.join("+");
         operation.truncate(60);
-        let name = format!("id:{:06},src:{number:06},op:{operation}", self.next_queue);
+        let opened = outcome.opened;
+        let mut name = format!(
+            "id:{:06},src:{number:06},op:{operation},news:{news}",
+            self.next_queue
+        );
+        if opened {
+            name.push_str(OPENED);
+        }
         self.next_queue += 1;
         self.queue.push(Entry {
             recipe: recipe.clone().into(),
             news,
             opened,
             varied: 0,
+            cost: self.cost(outcome),
         });
         self.stats.queue = self.queue.len();
         name
+    }
+
+    /// How many times as long as the mean a test kept the programs busy. In whole powers of
+    /// two, so that the accidents of one run do not matter.
+    fn cost(&self, outcome: &Outcome) -> u64 {
+        let mean = self.cpu.as_nanos() / u128::from(self.stats.images.max(1));
+        let times = outcome.cpu.as_nanos() / mean.max(1);
+        u64::try_from(times.max(1)).map_or(1, |times| 1 << times.ilog2())
     }
 
     /// Says once what the executors had to say: it is the same for every worker.

@@ -17,7 +17,7 @@ pub struct Stats {
     pub commands: u64,
     /// Images that got past being opened.
     pub opened: u64,
-    /// Distinct messages and exit statuses.
+    /// Distinct messages and exit statuses, those of earlier runs included.
     pub messages: usize,
     /// Images kept because they showed something new.
     pub queue: usize,

@@ -2,18 +2,20 @@
 //! found, and takes the next.
 
 use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
 use super::choose::{Bases, another, variation};
 use super::shared::Shared;
+use super::triage::SLICE;
 use super::{Campaign, Watch};
 use crate::base::NamedFile;
 use crate::case::Maker;
 use crate::finding::{self, Example, Hit};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::triage::minimise::Budget;
+use crate::triage::minimise::Task;
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome};
 
@@ -23,6 +25,7 @@ use crate::trial::{Bench, Outcome};
 pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_>) -> Result<()> {
     let mut bench = Bench::new(campaign.settings.clone())?;
     bench.set_end(watch.end);
+    bench.set_stop(watch.stop.clone());
     let mut worker = Worker {
         campaign,
         shared,
@@ -31,8 +34,20 @@ pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_
         maker: Maker::default(),
         bases: Bases::default(),
     };
-    while !watch.ended() && worker.unfinished()? {}
-    while !watch.ended() && worker.test()? {}
+    while !watch.ended() {
+        let task = worker.lock()?.triage.next();
+        match task {
+            Some(task) => worker.make_smaller(task)?,
+            None if worker.test()? => {}
+            None => break,
+        }
+    }
+    // With all tests done there is all the time for what they found.
+    while !watch.ended() {
+        let task = worker.lock()?.triage.any();
+        let Some(task) = task else { break };
+        worker.make_smaller(task)?;
+    }
     Ok(())
 }
 
@@ -59,8 +74,8 @@ impl Worker<'_> {
             name(&mut self.bench, &recipe, &files, &outcome)?
         };
         if self.is_cut() {
-            // An interrupt reaches the programs too: what they did then is nobody's
-            // fault. The test is done again when the campaign goes on.
+            // What a program does that is told to end is nobody's fault. The test is
+            // done again when the campaign goes on.
             self.lock()?.store.suspend(number, &recipe)?;
             return Ok(false);
         }
@@ -120,18 +135,11 @@ impl Worker<'_> {
         for note in notes {
             shared.note(&note)?;
         }
-        let news = shared.learn(recipe, outcome);
-        if news > 0
-            && let Some(image) = files.first()
-        {
-            let name = shared.enqueue(recipe, number, news, outcome.opened);
-            shared.store.enqueue(&name, recipe, image)?;
-        }
-        Ok(())
+        shared.learn(number, recipe, files.first(), outcome)
     }
 
     /// Counts the test into a group. The first example of a group is written down at
-    /// once, and then made small; a later one takes its place where it is smaller.
+    /// once, to be made small later; so is one that takes its place since it is smaller.
     fn found(&mut self, number: u64, key: &Key, recipe: &Recipe, outcome: &Outcome) -> Result<()> {
         let hit = {
             let mut shared = self.lock()?;
@@ -139,39 +147,29 @@ impl Worker<'_> {
             shared.stats.groups = shared.findings.len();
             hit
         };
-        match hit {
-            Hit::Known => Ok(()),
-            Hit::New => {
-                let found = Example::found(recipe, key, &self.bench, &mut self.maker, outcome)?;
-                self.lock()?.findings.write(&found)?;
-                self.make_small(key, recipe, self.campaign.budget)
-            }
-            Hit::Smaller => {
-                let budget = self.campaign.budget;
-                let tests = budget.tests / 4;
-                self.make_small(key, recipe, Budget { tests, ..budget })
-            }
-        }
-    }
-
-    /// Takes up a group whose example an earlier run had no time to make small;
-    /// false when there is none.
-    fn unfinished(&mut self) -> Result<bool> {
-        let next = self.lock()?.findings.unfinished();
-        let Some((key, recipe)) = next else {
-            return Ok(false);
+        let part = match hit {
+            Hit::Known => return Ok(()),
+            Hit::New => 1,
+            // Most of the way to the smallest was gone before.
+            Hit::Smaller => 4,
         };
-        self.make_small(&key, &recipe, self.campaign.budget)?;
-        Ok(true)
+        if hit == Hit::New {
+            let found = Example::found(recipe, key, &self.bench, &mut self.maker, outcome)?;
+            self.lock()?.findings.write(&found)?;
+        }
+        self.lock()?.triage.add(key.clone(), recipe.clone(), part);
+        Ok(())
     }
 
-    /// Confirms and minimises an example of a group and writes its folder.
-    fn make_small(&mut self, key: &Key, recipe: &Recipe, budget: Budget) -> Result<()> {
-        let watch = self.watch;
-        let stop = || watch.ended();
-        let (bench, maker) = (&mut self.bench, &mut self.maker);
-        let example = Example::smallest(recipe, key, bench, maker, budget, &stop)?;
-        self.lock()?.findings.settle(&example)
+    /// Works for a while on making an example smaller, and writes down what came of it.
+    fn make_smaller(&mut self, mut task: Task) -> Result<()> {
+        let (watch, began) = (self.watch, Instant::now());
+        let stop = || watch.ended() || began.elapsed() >= SLICE;
+        let example = Example::smallest(&mut task, &mut self.bench, &mut self.maker, &stop)?;
+        let mut shared = self.lock()?;
+        shared.findings.settle(&example)?;
+        shared.triage.give_back(task, &example, began.elapsed());
+        Ok(())
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Shared>> {

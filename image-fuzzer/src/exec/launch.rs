@@ -185,8 +185,12 @@ impl<'a> Child<'a> {
 
     /// The life of the child. Allocates nothing and takes no lock.
     fn start(&self) -> ! {
-        // SAFETY: the call takes integers.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        // In a session of its own it does not get what the user's keys send to ours.
+        // SAFETY: the calls take integers.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::setsid();
+        }
         let namespaces = self.launch.namespaces;
         if namespaces.user && !self.map_user() {
             sys::exit_now(status::USER);

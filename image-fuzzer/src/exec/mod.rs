@@ -18,6 +18,8 @@ mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use canary::SECRET;
@@ -120,6 +122,8 @@ pub enum End {
     TimedOut,
     /// The program was ended because it went over a limit.
     OverLimit(Limit),
+    /// The program was ended because [`ExecOptions::stop`] asked for it.
+    Stopped,
     /// The program never ran; the text says why.
     NotStarted(String),
 }
@@ -211,6 +215,8 @@ pub struct ExecOptions {
     pub fork_server: bool,
     /// Whether the program is held in a sandbox.
     pub sandbox: bool,
+    /// When this becomes true, runs that go on are ended.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl ExecOptions {
@@ -223,6 +229,7 @@ impl ExecOptions {
             env: Vec::new(),
             fork_server: true,
             sandbox: true,
+            stop: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use super::canary::Coop;
 use super::sanitizer::Reports;
@@ -92,6 +93,12 @@ impl Program {
             !cwd.starts_with(scratch) && writable.iter().any(|folder| cwd.starts_with(folder));
         let other = if elsewhere { watch::allocated(cwd) } else { 0 };
         watch::allocated(scratch) + other
+    }
+
+    /// Whether runs are to be ended.
+    pub(super) fn is_stopped(&self) -> bool {
+        let stop = self.options.stop.as_ref();
+        stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
     pub(super) fn sandboxed(&self) -> bool {

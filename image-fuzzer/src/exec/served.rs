@@ -256,7 +256,9 @@ impl Watched<'_> {
             }
             let now = Instant::now();
             if gone_by.is_none() {
-                self.ended_by_us = if now >= deadline {
+                self.ended_by_us = if self.program.is_stopped() {
+                    Some(End::Stopped)
+                } else if now >= deadline {
                     Some(End::TimedOut)
                 } else {
                     self.over_limit()?.map(End::OverLimit)

@@ -80,10 +80,7 @@ fn defects(example: &Example) -> String {
     let Some(file) = example.files.first() else {
         return String::new();
     };
-    let mut store = image_formats::Store::new();
-    store.write(0, &file.bytes);
-    store.resize(file.len);
-    let (_, defects) = image_formats::qcow2::Image::decode(std::sync::Arc::new(store));
+    let (_, defects) = image_formats::qcow2::Image::decode(std::sync::Arc::new(file.clone()));
     if defects.is_empty() {
         return String::new();
     }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use image_formats::ReadAt as _;
 
 use super::script::{comment, line};
 use super::{Example, IMAGE};
@@ -113,11 +114,12 @@ fn golden(example: &Example) -> String {
 
 /// The lines that make `file` again.
 fn unpack(file: &NamedFile) -> Result<String> {
+    let bytes = file.to_vec();
     let mut encoder = flate2::GzBuilder::new()
         .mtime(0)
         .write(Vec::new(), flate2::Compression::best());
     encoder
-        .write_all(&file.bytes)
+        .write_all(&bytes)
         .and_then(|()| encoder.finish())
         .context("cannot compress an image")
         .map(|packed| {
@@ -127,8 +129,8 @@ fn unpack(file: &NamedFile) -> Result<String> {
                 text.push('\n');
             }
             text.push_str("END\n");
-            if file.len != file.bytes.len() as u64 {
-                let _ = writeln!(text, "    truncate -s {} {}", file.len, file.name);
+            if file.len() != bytes.len() as u64 {
+                let _ = writeln!(text, "    truncate -s {} {}", file.len(), file.name);
             }
             text
         })

@@ -24,11 +24,10 @@ use crate::commands::TEST_IMG;
 use crate::exec::Limits;
 use crate::oracle::{Class, Suspicion};
 use crate::recipe::Recipe;
-use crate::scratch::write_sparse;
 use crate::stacks::Stack;
 use crate::store::write_whole;
 use crate::triage::Key;
-use crate::triage::minimise::{Budget, Judging, Smallest};
+use crate::triage::minimise::{Judging, Smallest, Task};
 use crate::trial::{Bench, Outcome};
 
 /// The groups of a work folder.
@@ -134,32 +133,29 @@ impl Example {
         })
     }
 
-    /// The smallest example that can be made of `recipe`, which showed the fault.
+    /// The smallest example that is known when `task` is done or `stop` says to leave it.
     ///
     /// Fails where the machine does.
     pub fn smallest(
-        recipe: &Recipe,
-        key: &Key,
+        task: &mut Task,
         bench: &mut Bench,
         maker: &mut Maker,
-        budget: Budget,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self> {
-        let smallest = Judging { bench, maker, stop }.minimise(recipe, key, budget);
         let Smallest {
             recipe,
+            outcome,
             confirmed,
             done,
-            ..
-        } = smallest;
+        } = Judging { bench, maker, stop }.advance(task);
         let files = maker.files(&recipe)?;
         let prepared = maker.prepared(&recipe.base)?;
-        let outcome = match smallest.outcome {
+        let outcome = match outcome {
             Some(outcome) => outcome,
             None => bench.run(&recipe, &files)?,
         };
         let mut example = Self {
-            key: key.clone(),
+            key: task.key.clone(),
             recipe,
             files,
             prepared,
@@ -169,7 +165,7 @@ impl Example {
             minimised: done,
             limits: bench.settings().limits.clone(),
         };
-        if key.class == Class::Crash && done {
+        if task.key.class == Class::Crash && done {
             example.stack = bench.stack(&example.recipe, &example.files, example.command())?;
         }
         Ok(example)
@@ -192,13 +188,7 @@ impl Example {
         let Some(image) = self.files.first() else {
             return Vec::new();
         };
-        let mut base = vec![0; image.bytes.len()];
-        image_formats::read_padded(self.prepared.image.bytes(), 0, &mut base);
-        let pairs = image.bytes.iter().zip(&base).enumerate();
-        pairs
-            .filter(|(_, (new, old))| new != old)
-            .map(|(at, _)| at as u64)
-            .collect()
+        image.differences(self.prepared.image.bytes())
     }
 }
 
@@ -243,11 +233,13 @@ impl Findings {
         self.groups.is_empty()
     }
 
-    /// A group whose example is to be made small by the caller, who settles it then.
-    pub fn unfinished(&mut self) -> Option<(Key, Recipe)> {
-        let (key, recipe) = self.unfinished.pop()?;
-        self.busy.insert(key.clone());
-        Some((key, recipe))
+    /// The groups whose example an earlier run had no time to make small, for the caller to
+    /// do so and settle them.
+    pub fn unfinished(&mut self) -> Vec<(Key, Recipe)> {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        self.busy
+            .extend(unfinished.iter().map(|(key, _)| key.clone()));
+        unfinished
     }
 
     /// Counts test `number`, which has `recipe`, into a group. But for what is known
@@ -289,15 +281,19 @@ impl Findings {
         Ok(hit)
     }
 
-    /// Writes an example that was made small, if there is no smaller one of its group.
+    /// Writes an example that was made smaller, if there is no smaller one of its group.
+    /// One that is not yet as small as can be is left to its worker.
     ///
     /// Fails where the work folder cannot be written.
     pub fn settle(&mut self, example: &Example) -> Result<()> {
-        self.busy.remove(&example.key);
+        if example.minimised {
+            self.busy.remove(&example.key);
+        }
         let known = self.written.get(&example.key);
         let size = example.recipe.size();
         let better = match known {
-            Some(known) => size == *known || (size < *known && example.confirmed),
+            Some(known) if size == *known => example.minimised,
+            Some(known) => size < *known && example.confirmed,
             None => true,
         };
         if better { self.write(example) } else { Ok(()) }
@@ -315,11 +311,9 @@ impl Findings {
                 _ => "crashes",
             };
             let name = afl_name(&self.root.join(place), &example.key.folder())?;
-            let named = NamedFile {
-                name,
-                ..image.clone()
-            };
-            write_sparse(&self.root.join(place), &named)
+            image
+                .named(name)
+                .write_into(&self.root.join(place))
                 .with_context(|| format!("cannot write to '{place}'"))?;
         }
         let size = example.recipe.size();
@@ -355,7 +349,8 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
         .with_context(|| format!("cannot write to '{}'", parent.display()))?;
     let path = made.path();
     for file in &example.files {
-        write_sparse(path, file).context("cannot write the image of a finding")?;
+        file.write_into(path)
+            .context("cannot write the image of a finding")?;
     }
     let suspicion = example.suspicion();
     let record = Record {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::{Example, Record, write_folder};
 use crate::case::Maker;
 use crate::recipe::Recipe;
-use crate::triage::minimise::Budget;
+use crate::triage::minimise::{Budget, Task};
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome, Settings};
 
@@ -72,7 +72,8 @@ pub fn minimise_folder(
         None if !seen.is_empty() => seen[0].clone(),
         _ => bail!("the fault of '{}' does not show any more", folder.display()),
     };
-    let example = Example::smallest(&recipe, &key, &mut bench, &mut maker, budget, &|| false)?;
+    let mut task = Task::new(key, recipe.clone(), budget);
+    let example = Example::smallest(&mut task, &mut bench, &mut maker, &|| false)?;
     let folder = std::path::absolute(folder)?;
     write_folder(&folder, &example)?;
     Ok((recipe.edits.len(), example.recipe.edits.len()))

@@ -10,7 +10,6 @@ use crate::base::NamedFile;
 use crate::engine::Campaign;
 use crate::oracle::end_word;
 use crate::recipe::Recipe;
-use crate::scratch::write_sparse;
 use crate::store::write_whole;
 use crate::trial::Outcome;
 
@@ -72,7 +71,8 @@ fn log(dir: &Path, number: u64, recipe: &Recipe, outcome: &Outcome) -> String {
 fn keep(folder: &Path, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make '{}'", folder.display()))?;
     for file in files {
-        write_sparse(folder, file).context("cannot keep the image of a test")?;
+        file.write_into(folder)
+            .context("cannot keep the image of a test")?;
     }
     write_whole(&folder.join("recipe.json"), recipe.to_json()?.as_bytes())?;
     let mut text = Vec::new();

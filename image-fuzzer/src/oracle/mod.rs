@@ -119,6 +119,7 @@ pub fn end_word(end: &End) -> String {
         End::Signal(number) => format!("signal {number}"),
         End::TimedOut => "time-out".into(),
         End::OverLimit(limit) => format!("over the {} limit", growth::limit_word(*limit)),
+        End::Stopped => "stopped".into(),
         End::NotStarted(_) => "not started".into(),
     }
 }

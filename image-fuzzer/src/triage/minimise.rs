@@ -25,6 +25,11 @@ pub trait Judge {
     fn is_over(&self) -> bool {
         false
     }
+
+    /// Whether the end of time cut the last recipe short, so that it says nothing.
+    fn is_cut(&self) -> bool {
+        false
+    }
 }
 
 /// A bench that judges.
@@ -51,68 +56,119 @@ impl Judging<'_> {
         (keys.unwrap_or_default(), Some(outcome))
     }
 
-    /// The smallest recipe of the group that can be found within `budget`.
+    /// Works on `task` until it is done or it is time to stop, and gives the smallest
+    /// recipe of the group that is known by then.
     ///
     /// The many variations are told apart roughly and in a short time; the result
-    /// is judged in full once more, and given up where it is of another group. Where
-    /// it is told to stop, the result says that it is not the smallest there is.
-    pub fn minimise(&mut self, recipe: &Recipe, key: &Key, budget: Budget) -> Smallest {
-        let first = Smallest {
-            recipe: recipe.clone(),
-            outcome: None,
-            confirmed: matches!(key.class, Class::Hang | Class::Slow),
-            done: true,
-        };
-        let first = if first.confirmed {
-            // To be called a hang it has run twice already, the second time for long.
-            first
-        } else {
-            let (keys, outcome) = self.full(recipe);
-            Smallest {
-                confirmed: keys.contains(key),
-                outcome,
-                ..first
-            }
-        };
-        if !first.confirmed || self.is_over() {
+    /// is judged in full once more, and given up where it is of another group.
+    pub fn advance(&mut self, task: &mut Task) -> Smallest {
+        if task.phase == Phase::Confirm && !self.confirm(task) {
             let done = !self.is_over();
-            return Smallest { done, ..first };
+            return task.smallest(None, done);
         }
-        self.bench.set_hasty(true);
-        let smallest = minimise(recipe, &super::coarse_of(key), self, budget);
-        self.bench.set_hasty(false);
+        if task.phase == Phase::Roughly {
+            self.bench.set_hasty(true);
+            task.best = task.attempt(self, super::coarse_of);
+            self.bench.set_hasty(false);
+            let stopped = self.is_over();
+            // To find out that a hang still is one takes longer than there is.
+            if task.best == task.sure || stopped && task.is_of_time() {
+                return task.smallest(None, !stopped);
+            }
+            let (keys, outcome) = self.full(&task.best);
+            if keys.contains(&task.key) {
+                task.sure = task.best.clone();
+                task.confirmed = true;
+                return task.smallest(outcome, !stopped);
+            }
+            if stopped {
+                return task.smallest(None, false);
+            }
+            task.phase = Phase::Thoroughly;
+            task.best = task.sure.clone();
+            task.budget.tests = task.budget.tests.max(16) / 2;
+        }
+        task.best = task.attempt(&mut Thorough(self), Key::clone);
+        task.sure = task.best.clone();
         let done = !self.is_over();
-        // To find out that a hang still is one takes longer than there is.
-        let late = !done && matches!(key.class, Class::Hang | Class::Slow);
-        if smallest == *recipe || late {
-            return Smallest { done, ..first };
+        let outcome = done.then(|| self.full(&task.best).1).flatten();
+        task.smallest(outcome, done)
+    }
+
+    /// Carries the example out as it was found; whether the fault shows again.
+    fn confirm(&mut self, task: &mut Task) -> bool {
+        if self.is_over() {
+            return false;
         }
-        let (keys, outcome) = self.full(&smallest);
-        if keys.contains(key) {
-            return Smallest {
-                recipe: smallest,
-                outcome,
-                confirmed: true,
-                done,
-            };
+        // To be called a hang it has run twice already, the second time for long.
+        task.confirmed = task.is_of_time() || self.full(&task.sure).0.contains(&task.key);
+        if task.confirmed {
+            task.phase = Phase::Roughly;
         }
-        if first.outcome.is_none() || !done {
-            return Smallest { done, ..first };
+        task.confirmed
+    }
+}
+
+/// An example on its way to be made small, which can be left and taken up again.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The group.
+    pub key: Key,
+    /// The smallest recipe that was judged in full, at first the one that was found.
+    sure: Recipe,
+    /// The smallest recipe so far.
+    best: Recipe,
+    phase: Phase,
+    /// Whether the fault showed a second time.
+    confirmed: bool,
+    /// What may still be spent.
+    budget: Budget,
+}
+
+/// How far a task has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It is to be seen whether the fault shows again.
+    Confirm,
+    /// Variations are told apart by what is quickly seen.
+    Roughly,
+    /// That led astray: they are judged in full.
+    Thoroughly,
+}
+
+impl Task {
+    /// A task for `recipe`, an example of the group `key`.
+    pub fn new(key: Key, recipe: Recipe, budget: Budget) -> Self {
+        Self {
+            key,
+            best: recipe.clone(),
+            sure: recipe,
+            phase: Phase::Confirm,
+            confirmed: false,
+            budget,
         }
-        let fewer = Budget {
-            tests: budget.tests / 8,
-            ..budget
-        };
-        let recipe = minimise(recipe, key, &mut Thorough(self), fewer);
-        let done = !self.is_over();
-        if !done {
-            return Smallest { done, ..first };
-        }
-        let (_, outcome) = self.full(&recipe);
+    }
+
+    /// Whether the fault is one of time.
+    fn is_of_time(&self) -> bool {
+        matches!(self.key.class, Class::Hang | Class::Slow)
+    }
+
+    /// Makes the best recipe smaller as long as there is time, at the budget's expense.
+    fn attempt(&mut self, judge: &mut dyn Judge, key: impl Fn(&Key) -> Key) -> Recipe {
+        let began = Instant::now();
+        let (best, tests) = minimise(&self.best, &key(&self.key), judge, self.budget);
+        self.budget.tests = tests;
+        self.budget.time = self.budget.time.saturating_sub(began.elapsed());
+        best
+    }
+
+    /// What is known so far.
+    fn smallest(&self, outcome: Option<Outcome>, done: bool) -> Smallest {
         Smallest {
-            recipe,
+            recipe: self.sure.clone(),
             outcome,
-            confirmed: true,
+            confirmed: self.confirmed,
             done,
         }
     }
@@ -127,7 +183,7 @@ pub struct Smallest {
     pub outcome: Option<Outcome>,
     /// Whether the fault showed a second time.
     pub confirmed: bool,
-    /// Whether the search came to its end; else it is worth going on later.
+    /// Whether the search came to its end; else it is worth going on.
     pub done: bool,
 }
 
@@ -145,6 +201,10 @@ impl Judge for Thorough<'_, '_> {
 
     fn is_over(&self) -> bool {
         self.0.is_over()
+    }
+
+    fn is_cut(&self) -> bool {
+        self.0.is_cut()
     }
 }
 
@@ -164,6 +224,10 @@ impl Judge for Judging<'_> {
 
     fn is_over(&self) -> bool {
         (self.stop)()
+    }
+
+    fn is_cut(&self) -> bool {
+        self.bench.is_cut()
     }
 }
 
@@ -185,8 +249,13 @@ impl Default for Budget {
     }
 }
 
-/// A smaller recipe of the same group.
-pub fn minimise(recipe: &Recipe, key: &Key, judge: &mut dyn Judge, budget: Budget) -> Recipe {
+/// A smaller recipe of the same group, and how many tests of the budget are left.
+pub fn minimise(
+    recipe: &Recipe,
+    key: &Key,
+    judge: &mut dyn Judge,
+    budget: Budget,
+) -> (Recipe, u32) {
     let mut work = Work {
         best: recipe.clone(),
         key,
@@ -201,7 +270,7 @@ pub fn minimise(recipe: &Recipe, key: &Key, judge: &mut dyn Judge, budget: Budge
         work.base();
         work.values();
         if work.best == before || work.spent() {
-            return work.best;
+            return (work.best, work.tests);
         }
     }
 }
@@ -226,8 +295,7 @@ impl Work<'_> {
         }
         self.tests -= 1;
         let same = self.judge.groups(&candidate).contains(self.key);
-        // What was cut short by the end of time says nothing.
-        let same = same && !self.judge.is_over();
+        let same = same && !self.judge.is_cut();
         if same {
             self.best = candidate;
         }

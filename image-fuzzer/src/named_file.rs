@@ -1,0 +1,207 @@
+//! A file made in memory, of which only the parts that hold data take room.
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use image_formats::{ReadAt, read_padded};
+
+/// Bytes that are looked at together when holes are left out.
+const PAGE: u64 = 4096;
+
+/// The most bytes of a file that are kept; the rest of a longer one is a hole.
+pub const MOST_BYTES: u64 = 64 << 20;
+
+/// A file with a name, made in memory. It costs what its data cost, however long it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Its name in the scratch folder.
+    pub name: String,
+    /// Its length in bytes.
+    len: u64,
+    /// What is no hole, in whole pages (but for the last of the file), by offset.
+    pieces: Arc<Vec<Piece>>,
+}
+
+/// Bytes at an offset.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
+impl NamedFile {
+    /// A file of the bytes of `source`, of those beyond [`MOST_BYTES`] only the length.
+    pub fn new(name: &str, source: &(impl ReadAt + ?Sized)) -> Self {
+        let len = source.len();
+        let most = len.min(MOST_BYTES);
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut page = [0; PAGE as usize];
+        let mut at = 0;
+        while let Some(data) = source.next_data(at).filter(|data| data.start < most) {
+            at = data.start / PAGE * PAGE;
+            while at < data.end.min(most) {
+                let page = &mut page[..PAGE.min(most - at) as usize];
+                read_padded(source, at, page);
+                if page.iter().any(|byte| *byte != 0) {
+                    match pieces.last_mut().filter(|last| last.end() == at) {
+                        Some(last) => last.bytes.extend_from_slice(page),
+                        None => pieces.push(Piece {
+                            offset: at,
+                            bytes: page.to_vec(),
+                        }),
+                    }
+                }
+                at += page.len() as u64;
+            }
+        }
+        Self {
+            name: name.into(),
+            len,
+            pieces: pieces.into(),
+        }
+    }
+
+    /// The same file under another name.
+    pub fn named(&self, name: String) -> Self {
+        Self {
+            name,
+            ..self.clone()
+        }
+    }
+
+    /// All bytes up to [`MOST_BYTES`], in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len.min(MOST_BYTES) as usize];
+        read_padded(self, 0, &mut bytes);
+        bytes
+    }
+
+    /// Writes it into `folder`, with holes where it has them.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be made, or there is no space for it.
+    pub fn write_into(&self, folder: &Path) -> io::Result<()> {
+        let file = fs::File::create(folder.join(&self.name))?;
+        file.set_len(self.len)?;
+        self.pieces
+            .iter()
+            .try_for_each(|piece| file.write_all_at(&piece.bytes, piece.offset))
+    }
+
+    /// The offsets, up to [`MOST_BYTES`], at which the bytes are not those of `other`.
+    pub fn differences(&self, other: &(impl ReadAt + ?Sized)) -> Vec<u64> {
+        let mut found = Vec::new();
+        let (mut ours, mut theirs) = ([0; PAGE as usize], [0; PAGE as usize]);
+        let end = self.len.min(MOST_BYTES);
+        for at in (0..end).step_by(PAGE as usize) {
+            let count = PAGE.min(end - at) as usize;
+            read_padded(self, at, &mut ours[..count]);
+            read_padded(other, at, &mut theirs[..count]);
+            let pairs = ours[..count].iter().zip(&theirs[..count]);
+            found.extend(
+                (at..)
+                    .zip(pairs)
+                    .filter(|(_, (our, their))| our != their)
+                    .map(|(at, _)| at),
+            );
+        }
+        found
+    }
+
+    /// The pieces that end after `offset`.
+    fn pieces_from(&self, offset: u64) -> &[Piece] {
+        let first = self.pieces.partition_point(|piece| piece.end() <= offset);
+        &self.pieces[first..]
+    }
+}
+
+impl ReadAt for NamedFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let count = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let buf = &mut buf[..count];
+        buf.fill(0);
+        let end = offset.saturating_add(count as u64);
+        for piece in self.pieces_from(offset) {
+            let (from, until) = (piece.offset.max(offset), piece.end().min(end));
+            if from >= until {
+                break;
+            }
+            let bytes = &piece.bytes[(from - piece.offset) as usize..];
+            let span = (until - from) as usize;
+            buf[(from - offset) as usize..][..span].copy_from_slice(&bytes[..span]);
+        }
+        count
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn next_data(&self, offset: u64) -> Option<Range<u64>> {
+        let piece = self.pieces_from(offset).first()?;
+        Some(piece.offset.max(offset)..piece.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image_formats::Store;
+    use proptest::prelude::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    proptest! {
+        #[test]
+        fn holds_the_bytes_of_its_source(
+            writes in prop::collection::vec((0..40_000_u64, 1..9000_usize, any::<u8>()), 0..6),
+            len in 0..50_000_u64,
+            at in 0..50_000_u64,
+            count in 0..10_000_usize,
+        ) {
+            let mut store = Store::new();
+            for (at, count, byte) in writes {
+                store.write(at, &vec![byte; count]);
+            }
+            store.resize(len);
+            let file = NamedFile::new("a", &store);
+            let bytes = store.to_vec(1 << 20).unwrap();
+            prop_assert_eq!(file.to_vec(), bytes.clone());
+            prop_assert_eq!(&file, &NamedFile::new("a", &bytes));
+            prop_assert_eq!(&file, &NamedFile::new("a", &file));
+            let (mut ours, mut theirs) = (vec![1; count], vec![1; count]);
+            prop_assert_eq!(file.read_at(at, &mut ours), store.read_at(at, &mut theirs));
+            prop_assert_eq!(ours, theirs);
+            let folder = tempfile::tempdir().unwrap();
+            file.write_into(folder.path()).unwrap();
+            prop_assert_eq!(fs::read(folder.path().join("a")).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_long_file_costs_what_its_data_cost() {
+        let mut store = Store::new();
+        store.write(MOST_BYTES - 1, &[1, 2]);
+        store.resize(1 << 40);
+        let file = NamedFile::new("long", &store);
+        assert_eq!(file.next_data(0), Some(MOST_BYTES - PAGE..MOST_BYTES));
+        assert_eq!(file.differences(&Store::new()), [MOST_BYTES - 1]);
+        let folder = tempfile::tempdir().unwrap();
+        file.named("short".into())
+            .write_into(folder.path())
+            .unwrap();
+        let made = fs::metadata(folder.path().join("short")).unwrap();
+        assert_eq!(made.len(), 1 << 40);
+        assert!(made.blocks() * 512 < 1 << 20);
+    }
+}
