@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick mirror commit jobs backing
 //! supported_fmt: generic
-//! unsupported_fmt: qed
+//! unsupported_fmt: qed qcow
 //! needs: backing qemu-storage-daemon
 
 use iotests::prelude::*;
@@ -52,11 +52,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for ((command, arguments), last) in jobs.into_iter().flat_map(|job| ends.map(|end| (job.clone(), end))) {
         t.section(command);
         let base = t.image("base").size(SIZE).quiet().await?;
-        let top = t.image("top").backing(&base).quiet().await?;
-        let target = t.image("target").size(SIZE).quiet().await?;
         let mut shadow = t.shadow(SIZE);
         let fill = [Op::Write { pattern: 99, offset: 0, length: SIZE }];
         t.apply(&base, &mut shadow, &fill).await?;
+        let top = t.image("top").backing(&base).quiet().await?;
+        let target = t.image("target").size(SIZE).quiet().await?;
         let mut qsd = t.qsd("").await?;
         qsd.add_with(&base, "base", json!({"read-only": true})).await?;
         qsd.add_with(&top, "top", json!({"backing": "base"})).await?;

@@ -3,7 +3,8 @@
 //!
 //! group: rw auto quick backing rebase
 //! supported_fmt: qcow2
-//! unsupported_imgopts: data_file compat=0.10 preallocation
+//! supported_proto: file
+//! unsupported_imgopts: data_file compat=0.10 preallocation extended_l2 cluster_size=2M
 //! supported_aio: threads native
 //! needs: qemu>=8.2
 

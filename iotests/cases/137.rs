@@ -5,7 +5,7 @@
 //! supported_aio: threads native
 //! supported_fmt: qcow2
 //! supported_proto: file
-//! unsupported_imgopts: data_file lazy_refcounts
+//! unsupported_imgopts: data_file lazy_refcounts cluster_size=512
 //! needs: driver:blklogwrites not-wrapped
 
 use std::fs::File;

@@ -94,8 +94,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ensure!(qsd.ask("nbd-server-start", json!({"addr": addr})).await?.is_err(), "there are two servers");
     qsd.qmp("block-export-add", export("last", "disk", "last", true)).await?;
     t.io("nbd+unix:///last?socket=SOCK_DIR/other", ["read -P 1 0 64k", "write -P 2 0 512"]).await?;
-    qsd.qmp("block-export-del", json!({"id": "last"})).await?;
-    qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "last").await?;
+    qsd.unexport("last").await?;
     qsd.qmp("blockdev-del", json!({"node-name": "disk"})).await?;
     qsd.quit().await?;
     t.verify(&img, &[(2, 0, 512), (1, 512, 63 * KIB), (7, 64 * KIB, MIB)]).await?;

@@ -61,12 +61,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&disk, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
 
     t.section("another thread takes it over");
-    qsd.run("block-export-del", json!({"id": "nbd-top"})).await?;
-    qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "nbd-top").await?;
+    qsd.unexport("nbd-top").await?;
     let disk = qsd.export_nbd_with("copy", served("other")).await?;
     t.apply(&disk, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
-    qsd.run("block-export-del", json!({"id": "nbd-copy"})).await?;
-    qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "nbd-copy").await?;
+    qsd.unexport("nbd-copy").await?;
     qsd.quit().await?;
     t.matches(&copy, &seen).await?;
     t.matches(&saved, &then).await?;

@@ -391,6 +391,19 @@ impl Daemon {
         Ok(format!("nbd+unix:///{node}?socket={socket}"))
     }
 
+    /// Takes an export away and waits until it is gone; not logged. Its clients are
+    /// cut off: one that has just ended may not be noticed yet.
+    ///
+    /// # Errors
+    /// Where there is none, or it does not go.
+    pub async fn unexport(&mut self, id: &str) -> Result<()> {
+        let arguments = json!({"id": id, "mode": "hard"});
+        self.run("block-export-del", arguments).await?;
+        self.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == id)
+            .await?;
+        Ok(())
+    }
+
     /// Asks it to quit and waits until it has; it has to end well, without a job
     /// left.
     ///

@@ -166,8 +166,9 @@ impl Daemon {
             if next == state {
                 return Ok(());
             }
-            if next == "null" {
-                bail!("{id} ended and never was {state}");
+            if matches!(next.as_str(), "concluded" | "null") {
+                let error = self.job_error(id).await?.unwrap_or_default();
+                bail!("{id} ended and never was {state}: {error}");
             }
         }
     }

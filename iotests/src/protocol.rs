@@ -311,12 +311,7 @@ impl Ctx {
             let daemon = self.servers.borrow_mut().fuse.take();
             if let Some(mut daemon) = daemon {
                 let node = node_name(&entry.shown);
-                daemon
-                    .run("block-export-del", json!({"id": node, "mode": "hard"}))
-                    .await?;
-                daemon
-                    .event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == node.as_str())
-                    .await?;
+                daemon.unexport(&node).await?;
                 daemon
                     .run("blockdev-del", json!({"node-name": node}))
                     .await?;
