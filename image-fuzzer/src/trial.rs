@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::base::NamedFile;
 use crate::commands::drawn::writes;
 use crate::commands::{Command, Programs, TEST_IMG};
-use crate::exec::{End, ExecOptions, Executor, Limits, Observation, Request, for_program};
+use crate::exec::{End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program};
 use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
 use crate::recipe::{Edit, Recipe};
@@ -39,6 +39,10 @@ pub struct Settings {
 
 /// What a command may take when variations of a known fault are tried.
 const HASTE: Duration = Duration::from_secs(1);
+
+/// When a command is looked at that takes long, once there are known hangs: one of these
+/// need not be waited for.
+const EARLY: Duration = Duration::from_millis(1500);
 
 /// One command of a test and what was seen of it.
 #[derive(Clone, Debug)]
@@ -259,8 +263,8 @@ impl Bench {
         } else if !self.hasty
             && let Some(mut found) = suspicion.take_if(|found| found.class == Class::Hang)
         {
-            if let Some(frames) = stack.and_then(|stack| stack.key(DEPTH)) {
-                found.site = format!("{}{IN}{frames}", found.site);
+            if let Some(stack) = stack {
+                found.site = site_of_hang(&found.site, &stack);
             }
             suspicion = self.confirm_hang(command, found)?;
         }
@@ -365,7 +369,8 @@ impl Bench {
         command: &Command,
         limits: Limits,
     ) -> Result<Observation> {
-        self.launch(programs, command, limits, &mut |_| {})
+        let look = &mut |_| false;
+        self.launch(programs, command, limits, Look { early: None, look })
     }
 
     /// Runs `command` once; where it does not end in time, the stack it is at then.
@@ -385,6 +390,8 @@ impl Bench {
         let mut sampler = self.sampler.take();
         let mut stack = None;
         let (folder, end) = (self.scratch.beside("look")?, self.end);
+        let verb = command.group_verb();
+        let known = std::mem::take(&mut self.hangs);
         let mut look = |pid: i32| {
             let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
             if sampler.is_none() {
@@ -393,9 +400,17 @@ impl Bench {
             }
             let sampler = sampler.as_mut();
             stack = sampler.and_then(|sampler| sampler.stack(pid, &folder, within));
+            stack
+                .as_ref()
+                .is_some_and(|stack| known.contains(&site_of_hang(&verb, stack)))
         };
-        let seen = self.launch(&programs, command, limits, &mut look);
+        let look = Look {
+            early: (!known.is_empty()).then_some(EARLY),
+            look: &mut look,
+        };
+        let seen = self.launch(&programs, command, limits, look);
         self.sampler = sampler;
+        self.hangs = known;
         Ok((seen?, stack))
     }
 
@@ -405,7 +420,7 @@ impl Bench {
         programs: &Programs,
         command: &Command,
         limits: Limits,
-        look: &mut dyn FnMut(i32),
+        look: Look<'_>,
     ) -> Result<Observation> {
         let argv = programs.argv(command, TEST_IMG);
         let program = self.find(programs, command, &argv)?;
@@ -480,6 +495,14 @@ struct Step {
     seen: Observation,
     suspicion: Option<Suspicion>,
     clean: Option<bool>,
+}
+
+/// The name of a hang of a command, by where it hangs.
+fn site_of_hang(verb: &str, stack: &Stack) -> String {
+    match stack.key(DEPTH) {
+        Some(frames) => format!("{verb}{IN}{frames}"),
+        None => verb.to_owned(),
+    }
 }
 
 /// Whether an edit may change refcounts.

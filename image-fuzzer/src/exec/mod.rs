@@ -165,12 +165,12 @@ pub struct Observation {
 pub trait Executor {
     /// Runs the program once and waits until it, and all it started, have ended.
     fn run(&mut self, request: &Request) -> Observation {
-        self.run_and_look(request, &mut |_| {})
+        let look = &mut |_| false;
+        self.run_and_look(request, Look { early: None, look })
     }
 
-    /// As [`run`](Executor::run), but where the program is about to be ended because its
-    /// time is over, `look` is called with its process id before.
-    fn run_and_look(&mut self, request: &Request, look: &mut dyn FnMut(i32)) -> Observation;
+    /// As [`run`](Executor::run), but a program that takes long is looked at.
+    fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation;
 
     /// How programs are run here: `fork server` or `spawn`.
     fn name(&self) -> &str;
@@ -184,6 +184,16 @@ pub trait Executor {
 
     /// The canaries that images may name, so that a touch of one is a finding.
     fn canaries(&self) -> &Canaries;
+}
+
+/// A look at a program that takes long.
+pub struct Look<'a> {
+    /// The time after which it is looked at once before its time is over.
+    pub early: Option<Duration>,
+    /// Called with the program's process id, early and where the program is about to be
+    /// ended since its time is over. Whether it need not be waited for any longer: it is
+    /// then ended as if its time were over. The time this takes is not the program's.
+    pub look: &'a mut dyn FnMut(i32) -> bool,
 }
 
 /// Things outside the scratch folder that no command names: a program that touches one was
