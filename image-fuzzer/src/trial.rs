@@ -12,7 +12,9 @@ use anyhow::{Context, Result};
 use crate::base::NamedFile;
 use crate::commands::drawn::writes;
 use crate::commands::{Command, Programs, TEST_IMG};
-use crate::exec::{End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program};
+use crate::exec::{
+    End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program, starved,
+};
 use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
 use crate::recipe::{Edit, Recipe};
@@ -80,6 +82,8 @@ pub struct Bench {
     found: BTreeMap<OsString, PathBuf>,
     executors: BTreeMap<PathBuf, Box<dyn Executor>>,
     debuggers: BTreeMap<PathBuf, Option<Debugger>>,
+    /// The stacks of crashes, as they name groups, by program and place.
+    crashes: BTreeMap<(PathBuf, u64), String>,
     notes: Vec<String>,
     runs: u64,
     cpu: Duration,
@@ -102,6 +106,7 @@ impl Bench {
             found: BTreeMap::new(),
             executors: BTreeMap::new(),
             debuggers: BTreeMap::new(),
+            crashes: BTreeMap::new(),
             notes: Vec::new(),
             runs: 0,
             cpu: Duration::ZERO,
@@ -145,6 +150,39 @@ impl Bench {
     /// for trying many variations of a known fault.
     pub fn set_hasty(&mut self, hasty: bool) {
         self.hasty = hasty;
+    }
+
+    /// The innermost frames at the signal that ended command `index` of the recipe, as they
+    /// name groups: those known for the place of this crash, else those that
+    /// [`stack`](Self::stack) finds.
+    ///
+    /// Fails as that does.
+    pub fn site_of_crash(
+        &mut self,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        outcome: &Outcome,
+        index: usize,
+    ) -> Result<Option<String>> {
+        let place = match recipe.commands.get(index) {
+            Some(command) => {
+                let argv = self.settings.programs.argv(command, TEST_IMG);
+                let programs = self.settings.programs.clone();
+                let program = self.find(&programs, command, &argv)?;
+                let ran = outcome.ran.iter().find(|ran| ran.index == index);
+                ran.and_then(|ran| Some((program, ran.seen.crash?)))
+            }
+            None => None,
+        };
+        if let Some(site) = place.as_ref().and_then(|place| self.crashes.get(place)) {
+            return Ok(Some(site.clone()));
+        }
+        let stack = self.stack(recipe, files, index)?;
+        let site = stack.and_then(|stack| stack.key(DEPTH));
+        if let (Some(place), Some(site)) = (place, &site) {
+            self.crashes.insert(place, site.clone());
+        }
+        Ok(site)
     }
 
     /// The stack at the signal that ends command `index` of the recipe; `None`
@@ -324,12 +362,18 @@ impl Bench {
         let mut limits = self.settings.limits.clone();
         limits.wall *= hang::PATIENCE;
         limits.cpu *= hang::PATIENCE;
-        let second = self.start(command, limits)?;
+        let programs = self.settings.programs.clone();
+        let mut waited = Duration::ZERO;
+        let look = &mut |pid| {
+            waited = starved(pid);
+            false
+        };
+        let second = self.launch(&programs, command, limits, Look { early: None, look })?;
         if self.cut {
             return Ok(None);
         }
         let seconds = second.wall.as_secs_f64();
-        let class = hang::confirm(&second, first);
+        let class = hang::confirm(&second, first, waited);
         if class == Some(Class::Hang) && found.site.contains(IN) {
             self.hangs.insert(found.site.clone());
         }
@@ -518,6 +562,7 @@ fn changes_counts(edit: &Edit) -> bool {
 fn not_started(why: &anyhow::Error) -> Observation {
     Observation {
         end: End::NotStarted(format!("{why:#}")),
+        crash: None,
         stdout: Vec::new(),
         stderr: Vec::new(),
         wall: Duration::ZERO,

@@ -241,7 +241,7 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
         3 => (words.add(["--enable"]), existing),
         4 => (words.add(["--disable"]), existing),
         5 => (words.add(["--clear", "--disable"]), existing),
-        6 => (words.add(["--add", "--disabled"]), "new"),
+        6 => (words.add(["--add", "--disable"]), "new"),
         _ => (words.add(["--add", "--merge", existing]), "new"),
     };
     words.add(["$test_img", name]).done()

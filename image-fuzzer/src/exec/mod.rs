@@ -133,6 +133,9 @@ pub enum End {
 pub struct Observation {
     /// How it ended.
     pub end: End,
+    /// For a signal that an instruction caused: a number that is the same for all crashes at
+    /// the same place under one executor. `None` where it cannot be had so cheaply.
+    pub crash: Option<u64>,
     /// Standard output, at most [`Limits::output`] bytes of it.
     pub stdout: Vec<u8>,
     /// Standard error, at most [`Limits::output`] bytes of it.
@@ -206,6 +209,12 @@ pub struct Canaries {
     pub socket: Option<PathBuf>,
     /// A TCP port of `127.0.0.1` that listens.
     pub port: Option<u16>,
+}
+
+/// How long a process that runs, of those that a [`Look`] is given, had to wait for a
+/// processor so far: the longest of its threads.
+pub fn starved(pid: i32) -> Duration {
+    watch::starved(pid)
 }
 
 /// How an executor is to be set up.

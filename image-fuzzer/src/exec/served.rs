@@ -33,6 +33,8 @@ pub(super) struct Served {
     program: Program,
     how: How,
     server: Option<Server>,
+    /// How many servers there were: each has its code at other addresses.
+    servers: u64,
     input: File,
     output: File,
     error: File,
@@ -71,6 +73,7 @@ impl Served {
             program,
             how,
             server: None,
+            servers: 0,
             input: file("stdin")?,
             output: file("stdout")?,
             error: file("stderr")?,
@@ -99,6 +102,7 @@ impl Served {
         self.sandbox = server.sandbox().to_owned();
         self.canaries = self.program.coop().names(server.tcp().is_some());
         self.server = Some(server);
+        self.servers += 1;
         Ok(())
     }
 
@@ -150,6 +154,7 @@ impl Served {
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
         let after = self.program.allocated(&request.cwd);
         let mut seen = Observation {
+            crash: self.place_of(&reply),
             end: ended_by_us.unwrap_or_else(|| end_of(&reply, request)),
             sanitizer: self.program.reports().take(&stderr, bound),
             stdout,
@@ -167,6 +172,12 @@ impl Served {
             seen.end = End::OverLimit(limit);
         }
         Ok(seen)
+    }
+
+    /// The number that stands for the place of a crash.
+    fn place_of(&self, reply: &Reply) -> Option<u64> {
+        let spread = self.servers.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (reply.crash != 0).then_some(reply.crash ^ spread)
     }
 
     fn prepare_files(&mut self, request: &Request) -> io::Result<()> {
@@ -410,6 +421,7 @@ fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> 
 fn not_started(why: String) -> Observation {
     Observation {
         end: End::NotStarted(why),
+        crash: None,
         stdout: Vec::new(),
         stderr: Vec::new(),
         wall: Duration::ZERO,

@@ -132,9 +132,11 @@ fn verdict(example: &Example, command: &Command) -> String {
              exit 1\n"
         ),
         Class::Outside => format!(
-            "# The image names a file that the command does not; strace shows the access.\n\
+            "# The image names a file or address that the command does not; strace shows\n\
+             # the attempt to reach it. It need not be there.\n\
+             command -v strace >/dev/null || {{ echo 'strace is needed'; exit 2; }}\n\
              strace -f -e trace=open,openat,connect -o calls {line}\n\
-             grep -v ENOENT calls | grep -e canary -e connect\n"
+             grep -e canary -e 'connect(.*AF_INET' calls\n"
         ),
         Class::FalseRepair => format!(
             "{line} || {{ echo 'the repair reports failure'; exit 1; }}\n\

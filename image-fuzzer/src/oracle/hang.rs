@@ -25,11 +25,43 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
 
 /// The class after a second run with [`PATIENCE`] times the limits. A run that
 /// then ends by itself was slow if it took more than `limit` of the processor;
-/// else the machine was busy with something else.
-pub fn confirm(second: &Observation, limit: Duration) -> Option<Class> {
+/// else the machine was busy with something else. So it was where the program spent more
+/// than half of its time waiting for a processor, `starved`, and had less than `limit` of it.
+pub fn confirm(second: &Observation, limit: Duration, starved: Duration) -> Option<Class> {
     match second.end {
+        End::TimedOut if second.cpu < limit && starved > second.wall / 2 => None,
         End::TimedOut | End::OverLimit(Limit::Cpu) => Some(Class::Hang),
         _ if second.cpu >= limit => Some(Class::Slow),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_no_hang() {
+        let seconds = Duration::from_secs;
+        let seen = |end: End, cpu| Observation {
+            end,
+            crash: None,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            wall: seconds(30),
+            cpu: seconds(cpu),
+            max_rss: 0,
+            disk_growth: 0,
+            sanitizer: None,
+            touched: Vec::new(),
+            left_behind: Vec::new(),
+        };
+        let confirm = |end, cpu, starved| confirm(&seen(end, cpu), seconds(5), seconds(starved));
+        // It waited for something that did not come, or turned in a loop.
+        assert_eq!(confirm(End::TimedOut, 0, 0), Some(Class::Hang));
+        assert_eq!(confirm(End::TimedOut, 6, 24), Some(Class::Hang));
+        assert_eq!(confirm(End::TimedOut, 3, 27), None);
+        assert_eq!(confirm(End::Exit(0), 6, 0), Some(Class::Slow));
+        assert_eq!(confirm(End::Exit(0), 1, 0), None);
     }
 }

@@ -41,6 +41,20 @@ const STARTING: [&str; 10] = [
     "qemu_thread_start",
 ];
 
+/// Functions in which a program waits for what is to happen next. What they call to do so,
+/// and what of it is seen, differs from look to look.
+const WAITING: [&str; 6] = [
+    "aio_poll",
+    "bdrv_poll_co",
+    "main_loop_wait",
+    "g_main_context_iteration",
+    "g_main_loop_run",
+    "g_main_run",
+];
+
+/// How far inside such a function a stack is looked for it.
+const WITHIN: usize = 8;
+
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Frame {
@@ -82,6 +96,18 @@ impl Stack {
             frames.pop();
         }
         Self { frames }
+    }
+
+    /// Drops the waiting on top of a stack, where something is below it.
+    pub(super) fn without_waiting(mut self) -> Self {
+        let waits = |frame: &Frame| WAITING.contains(&frame.name.as_str());
+        let inner = &self.frames[..WITHIN.min(self.frames.len())];
+        if let Some(outermost) = inner.iter().rposition(waits)
+            && outermost + 1 < self.frames.len()
+        {
+            self.frames.drain(..=outermost);
+        }
+        self
     }
 
     /// What groups findings: the innermost `depth` functions, without lines, which change
