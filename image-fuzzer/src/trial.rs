@@ -530,7 +530,7 @@ impl Probe for Bench {
     fn run(&mut self, command: &Command) -> Observation {
         let limits = self.settings.limits.clone();
         self.start(command, limits)
-            .unwrap_or_else(|why| not_started(&why))
+            .unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
     }
 }
 
@@ -555,23 +555,6 @@ fn changes_counts(edit: &Edit) -> bool {
         Edit::Set { path, .. } => path.contains("refcount"),
         Edit::Bytes { .. } => true,
         Edit::Text { .. } | Edit::Extensions { .. } | Edit::Length { .. } => false,
-    }
-}
-
-/// What is seen of a program that could not be started.
-fn not_started(why: &anyhow::Error) -> Observation {
-    Observation {
-        end: End::NotStarted(format!("{why:#}")),
-        crash: None,
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-        wall: Duration::ZERO,
-        cpu: Duration::ZERO,
-        max_rss: 0,
-        disk_growth: 0,
-        sanitizer: None,
-        touched: Vec::new(),
-        left_behind: Vec::new(),
     }
 }
 

@@ -422,6 +422,12 @@ fn a_report_lists_what_was_found() {
     let folder = json["groups"][0]["folder"].as_str().unwrap();
     let again = run(fuzzer().arg("reproduce").arg(folder));
     assert_eq!(again.status.code(), Some(0), "{again:?}");
+    let again = run(fuzzer().arg("reproduce").arg(&work));
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert!(
+        text(&again.stdout).contains("1 of 1 faults show"),
+        "{again:?}"
+    );
     let again = Command::new(Path::new(folder).join("reproduce.sh"))
         .output()
         .unwrap();

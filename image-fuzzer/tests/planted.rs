@@ -161,7 +161,7 @@ fn a_file_that_only_the_image_names_is_found() {
     let commands = vec![vec![program, "read", "$test_img"]];
     let mut campaign = campaign(dir.path(), &commands, None);
     campaign.plan.families = vec!["name".into()];
-    let outside = (Class::Outside, "file", "");
+    let outside = (Class::Outside, "planted", "");
     let found = search(&mut campaign, 4000, |records| {
         records.iter().any(|record| is(record, &outside))
     });

@@ -162,6 +162,25 @@ pub struct Observation {
     pub left_behind: Vec<String>,
 }
 
+impl Observation {
+    /// What is seen of a program that could not be started.
+    pub fn not_started(why: String) -> Self {
+        Self {
+            end: End::NotStarted(why),
+            crash: None,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+            max_rss: 0,
+            disk_growth: 0,
+            sanitizer: None,
+            touched: Vec::new(),
+            left_behind: Vec::new(),
+        }
+    }
+}
+
 /// Runs one program, one request at a time.
 ///
 /// An executor stays in the thread that made it: the processes behind it end with that thread.

@@ -211,13 +211,13 @@ impl Executor for Served {
         if self.how != How::Spawn && request.env.iter().any(|(name, _)| read_at_start(name)) {
             return match self.beside() {
                 Ok(beside) => beside.run_and_look(request, look),
-                Err(error) => not_started(error.to_string()),
+                Err(error) => Observation::not_started(error.to_string()),
             };
         }
         self.try_run(request, look).unwrap_or_else(|error| {
             // The next run gets a new one.
             self.server = None;
-            not_started(format!("the run server failed: {error}"))
+            Observation::not_started(format!("the run server failed: {error}"))
         })
     }
 
@@ -415,22 +415,6 @@ fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> 
         Some(Limit::DiskGrowth)
     } else {
         output.then_some(Limit::Output)
-    }
-}
-
-fn not_started(why: String) -> Observation {
-    Observation {
-        end: End::NotStarted(why),
-        crash: None,
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-        wall: Duration::ZERO,
-        cpu: Duration::ZERO,
-        max_rss: 0,
-        disk_growth: 0,
-        sanitizer: None,
-        touched: Vec::new(),
-        left_behind: Vec::new(),
     }
 }
 

@@ -45,16 +45,9 @@ mod tests {
         let seconds = Duration::from_secs;
         let seen = |end: End, cpu| Observation {
             end,
-            crash: None,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
             wall: seconds(30),
             cpu: seconds(cpu),
-            max_rss: 0,
-            disk_growth: 0,
-            sanitizer: None,
-            touched: Vec::new(),
-            left_behind: Vec::new(),
+            ..Observation::not_started(String::new())
         };
         let confirm = |end, cpu, starved| confirm(&seen(end, cpu), seconds(5), seconds(starved));
         // It waited for something that did not come, or turned in a loop.
