@@ -13,7 +13,8 @@ use crate::base::NamedFile;
 use crate::commands::drawn::writes;
 use crate::commands::{Command, Programs, TEST_IMG};
 use crate::exec::{
-    End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program, starved,
+    End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program, machine_is_busy,
+    starved,
 };
 use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
@@ -373,7 +374,11 @@ impl Bench {
             return Ok(None);
         }
         let seconds = second.wall.as_secs_f64();
-        let class = hang::confirm(&second, first, waited);
+        let class = hang::confirm(
+            &second,
+            first,
+            waited > second.wall / 2 || machine_is_busy(),
+        );
         if class == Some(Class::Hang) && found.site.contains(IN) {
             self.hangs.insert(found.site.clone());
         }

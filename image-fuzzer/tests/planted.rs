@@ -148,6 +148,10 @@ fn faults_of_one_field_are_found_and_made_small() {
         assert_eq!(fields(folder), [fault.2], "{fault:?}");
         let script = std::fs::read_to_string(folder.join("reproduce.sh")).expect("a script");
         assert!(script.starts_with("#!/bin/sh\n"), "{fault:?}");
+        let again = std::process::Command::new(folder.join("reproduce.sh"))
+            .output()
+            .expect("the script starts");
+        assert_eq!(again.status.code(), Some(0), "{fault:?}: {again:?}");
         let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
         assert!(readme.contains(fault.2), "{fault:?}: {readme}");
     }

@@ -236,6 +236,16 @@ pub fn starved(pid: i32) -> Duration {
     watch::starved(pid)
 }
 
+/// Whether there are many times as many threads ready to run on this machine as it has
+/// processors, as a mean of the last minute: then what waits may wait for one of them.
+pub fn machine_is_busy() -> bool {
+    const TIMES: f64 = 4.0;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse().ok());
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    load.is_some_and(|load: f64| load > TIMES * processors as f64)
+}
+
 /// How an executor is to be set up.
 #[derive(Debug, Clone)]
 pub struct ExecOptions {

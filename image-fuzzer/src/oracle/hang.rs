@@ -25,11 +25,11 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
 
 /// The class after a second run with [`PATIENCE`] times the limits. A run that
 /// then ends by itself was slow if it took more than `limit` of the processor;
-/// else the machine was busy with something else. So it was where the program spent more
-/// than half of its time waiting for a processor, `starved`, and had less than `limit` of it.
-pub fn confirm(second: &Observation, limit: Duration, starved: Duration) -> Option<Class> {
+/// else the machine was busy with something else. So it may have been where it is known to
+/// be `busy` and the program had less than `limit` of a processor.
+pub fn confirm(second: &Observation, limit: Duration, busy: bool) -> Option<Class> {
     match second.end {
-        End::TimedOut if second.cpu < limit && starved > second.wall / 2 => None,
+        End::TimedOut if second.cpu < limit && busy => None,
         End::TimedOut | End::OverLimit(Limit::Cpu) => Some(Class::Hang),
         _ if second.cpu >= limit => Some(Class::Slow),
         _ => None,
@@ -49,12 +49,12 @@ mod tests {
             cpu: seconds(cpu),
             ..Observation::not_started(String::new())
         };
-        let confirm = |end, cpu, starved| confirm(&seen(end, cpu), seconds(5), seconds(starved));
+        let confirm = |end, cpu, busy| confirm(&seen(end, cpu), seconds(5), busy);
         // It waited for something that did not come, or turned in a loop.
-        assert_eq!(confirm(End::TimedOut, 0, 0), Some(Class::Hang));
-        assert_eq!(confirm(End::TimedOut, 6, 24), Some(Class::Hang));
-        assert_eq!(confirm(End::TimedOut, 3, 27), None);
-        assert_eq!(confirm(End::Exit(0), 6, 0), Some(Class::Slow));
-        assert_eq!(confirm(End::Exit(0), 1, 0), None);
+        assert_eq!(confirm(End::TimedOut, 0, false), Some(Class::Hang));
+        assert_eq!(confirm(End::TimedOut, 6, true), Some(Class::Hang));
+        assert_eq!(confirm(End::TimedOut, 3, true), None);
+        assert_eq!(confirm(End::Exit(0), 6, true), Some(Class::Slow));
+        assert_eq!(confirm(End::Exit(0), 1, false), None);
     }
 }
