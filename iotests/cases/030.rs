@@ -18,9 +18,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&top, &[(3, 0, 64 * KIB)]).await?;
 
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
-    qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
-    qsd.add_with(&top, "top", json!({"backing": "mid"})).await?;
+    qsd.add_chain(&[(&base, "base"), (&mid, "mid"), (&top, "top")]).await?;
 
     t.section("the middle image first");
     let export = qsd.export_nbd("top").await?;

@@ -29,10 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ];
 
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
-    qsd.add_with(&one, "one", json!({"read-only": true, "backing": "base"})).await?;
-    qsd.add_with(&two, "two", json!({"read-only": true, "backing": "one"})).await?;
-    qsd.add_with(&top, "top", json!({"backing": "two"})).await?;
+    qsd.add_chain(&[(&base, "base"), (&one, "one"), (&two, "two"), (&top, "top")]).await?;
     let export = qsd.export_nbd("top").await?;
 
     t.section("what cannot be");

@@ -21,10 +21,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&top, &[(4, 3 * MIB, 64 * KIB)]).await?;
 
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
-    qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
-    qsd.add_with(&low, "low", json!({"read-only": true, "backing": "mid"})).await?;
-    qsd.add_with(&top, "top", json!({"backing": "low"})).await?;
+    qsd.add_chain(&[(&base, "base"), (&mid, "mid"), (&low, "low"), (&top, "top")]).await?;
     let export = qsd.export_nbd("top").await?;
 
     t.section("what cannot be");

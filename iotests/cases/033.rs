@@ -20,8 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&top, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
 
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
-    qsd.add_with(&top, "top", json!({"backing": "base"})).await?;
+    qsd.add_chain(&[(&base, "base"), (&top, "top")]).await?;
     let export = qsd.export_nbd("top").await?;
     t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
 

@@ -11,8 +11,7 @@ const SIZE: u64 = 4 * MIB;
 const VERBS: [&str; 6] = ["job-pause", "job-resume", "job-complete", "job-finalize", "job-dismiss", "job-cancel"];
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let src = t.image("src").size(SIZE).await?;
-    t.write(&src, &[(1, 0, SIZE)]).await?;
+    let src = t.filled("src", SIZE, 1).await?;
     let dst = t.image("dst").size(SIZE).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;

@@ -60,8 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
 
     t.section("those that are not persistent are gone with the node");
-    qsd.run("block-export-del", json!({"id": "nbd-img"})).await?;
-    qsd.event("BLOCK_EXPORT_DELETED").await?;
+    qsd.remove_export("img").await?;
     qsd.run("blockdev-del", json!({"node-name": "img"})).await?;
     qsd.add(&img, "img").await?;
     qsd.log_bitmaps("img").await?;

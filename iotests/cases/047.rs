@@ -10,10 +10,8 @@ use iotests::prelude::*;
 const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let one = t.image("one").size(SIZE).await?;
-    t.write(&one, &[(1, 0, SIZE)]).await?;
-    let two = t.image("two").size(SIZE).await?;
-    t.write(&two, &[(2, 0, SIZE)]).await?;
+    let one = t.filled("one", SIZE, 1).await?;
+    let two = t.filled("two", SIZE, 2).await?;
     let top = t.image("top").backing(&one).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add_with(&one, "one", json!({"read-only": true})).await?;
@@ -65,8 +63,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let refused = qsd.ask("blockdev-reopen", json!({"options": [frozen]})).await?.is_err();
     t.log(format!("under a writer: {}", if refused { "refused" } else { "done" }));
     t.io(&export, ["write -P 6 128k 64k", "read -P 6 128k 64k"]).await?;
-    qsd.run("block-export-del", json!({"id": "nbd-top"})).await?;
-    qsd.event("BLOCK_EXPORT_DELETED").await?;
+    qsd.remove_export("top").await?;
     qsd.run("blockdev-reopen", json!({"options": [frozen]})).await?;
     let refused = qsd.export_nbd("top").await.is_err();
     t.log(format!("a writable export of it: {}", if refused { "refused" } else { "made" }));

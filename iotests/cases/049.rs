@@ -46,9 +46,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let refused = t.io(&fleece, ["write 0 512"]).any_status().quiet().await?.status != Some(0);
     t.log(format!("a write to the moment: {}", if refused { "refused" } else { "done" }));
 
-    for id in ["nbd-then", "nbd-cbw"] {
-        qsd.run("block-export-del", json!({"id": id})).await?;
-        qsd.event("BLOCK_EXPORT_DELETED").await?;
+    for node in ["then", "cbw"] {
+        qsd.remove_export(node).await?;
     }
     qsd.qmp_fails("blockdev-del", json!({"node-name": "cbw"})).await?;
     for node in ["then", "cbw", "old"] {

@@ -10,8 +10,7 @@ use iotests::prelude::*;
 const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let src = t.image("src").size(SIZE).await?;
-    t.write(&src, &[(1, 0, SIZE)]).await?;
+    let src = t.filled("src", SIZE, 1).await?;
     for (what, command, speed, paused) in [
         ("a backup that runs", "blockdev-backup", 1, false),
         ("a backup that is paused", "blockdev-backup", 1, true),

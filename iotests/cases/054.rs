@@ -11,7 +11,9 @@ const SIZE: u64 = 2 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for command in ["block-stream", "block-commit"] {
-        for (policy, errno) in [("report", 5), ("ignore", 5), ("stop", 5), ("enospc", 28)] {
+        for (policy, errno, stops) in
+            [("report", 5, false), ("ignore", 5, false), ("stop", 5, true), ("enospc", 28, true)]
+        {
             t.section(format!("{command}, on-error={policy}, errno {errno}"));
             let base = t.image("base").size(SIZE).quiet().await?;
             let mid = t.image("mid").backing(&base).quiet().await?;
@@ -23,9 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             qsd.add_with(&base, "base", json!({"read-only": true})).await?;
             qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
             // What is read from the middle image fails once.
-            let fault = json!([{"event": "none", "iotype": "read", "errno": errno, "once": true}]);
-            let bad = json!({"driver": "blkdebug", "node-name": "bad", "image": "mid", "inject-error": fault});
-            qsd.run("blockdev-add", bad).await?;
+            qsd.add_failing_once("bad", "mid", "read", errno).await?;
             qsd.add_with(&top, "top", json!({"backing": "bad"})).await?;
             let args = if command == "block-stream" {
                 json!({"device": "top", "on-error": policy})
@@ -33,12 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 json!({"device": "top", "top-node": "bad", "base-node": "base", "on-error": policy})
             };
             let job = qsd.start_job(command, args).await?;
-            let error = qsd.event("BLOCK_JOB_ERROR").await?;
-            qsd.log_event(&error);
-            if error["data"]["action"] == "stop" {
-                qsd.event_where("JOB_STATUS_CHANGE", |d| d["status"] == "paused").await?;
-                qsd.qmp("block-job-resume", json!({"device": job})).await?;
-            }
+            qsd.meet_error(&job, stops).await?;
             qsd.conclude(&job, AtReady::Pass).await?;
             let export = qsd.export_nbd("top").await?;
             t.io(&export, seen.map(|(p, at, n)| format!("read -P {p} {at} {n}"))).quiet().await?;

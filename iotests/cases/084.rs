@@ -10,10 +10,8 @@ use iotests::prelude::*;
 const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let one = t.image("one").size(SIZE).await?;
-    t.write(&one, &[(1, 0, SIZE)]).await?;
-    let two = t.image("two").size(SIZE).await?;
-    t.write(&two, &[(2, 0, SIZE)]).await?;
+    let one = t.filled("one", SIZE, 1).await?;
+    let two = t.filled("two", SIZE, 2).await?;
     let top = t.image("top").backing(&one).await?;
     // What a cluster of any size holds is the overlay's own.
     t.write(&top, &[(3, 0, 2 * MIB)]).await?;

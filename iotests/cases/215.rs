@@ -26,6 +26,19 @@ async fn own(t: &Test, top: &Image) -> Result<String> {
     Ok(units.collect())
 }
 
+/// A daemon that exports the chain through copy-on-read, and the export's name.
+async fn through_copy_on_read(t: &Test, chain: &[(&Image, &str)], bottom: Option<&str>) -> Result<(Daemon, String)> {
+    let mut qsd = t.qsd("").await?;
+    qsd.add_chain(chain).await?;
+    let mut node = json!({"driver": "copy-on-read", "node-name": "cor", "file": "top"});
+    if let Some(bottom) = bottom {
+        node["bottom"] = bottom.into();
+    }
+    qsd.qmp("blockdev-add", node).await?;
+    let disk = qsd.export_nbd("cor").await?;
+    Ok((qsd, disk))
+}
+
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(1, 0, SIZE / 2)]).await?;
@@ -37,31 +50,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for bottom in [None, Some("mid")] {
         t.section(format!("down to {}", bottom.unwrap_or("the end of the chain")));
         let top = t.image("top").backing(&mid).await?;
-        let mut qsd = t.qsd("").await?;
-        qsd.add_with(&base, "base", json!({"read-only": true})).await?;
-        qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
-        qsd.add_with(&top, "top", json!({"backing": "mid"})).await?;
-        let mut node = json!({"driver": "copy-on-read", "node-name": "cor", "file": "top"});
-        if let Some(bottom) = bottom {
-            node["bottom"] = bottom.into();
-        }
-        qsd.qmp("blockdev-add", node).await?;
-        let disk = qsd.export_nbd("cor").await?;
+        let chain = [(&base, "base"), (&mid, "mid"), (&top, "top")];
+        let (qsd, disk) = through_copy_on_read(t, &chain, bottom).await?;
         t.io(&disk, ["read -P 1 0 64k", "read -P 2 128k 64k", "read -P 3 768k 512"]).await?;
         qsd.quit().await?;
         t.log(own(t, &top).await?);
         t.verify(&top, &all).await?;
 
-        let mut qsd = t.qsd("").await?;
-        qsd.add_with(&base, "base", json!({"read-only": true})).await?;
-        qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
-        qsd.add_with(&top, "top", json!({"backing": "mid"})).await?;
-        let mut node = json!({"driver": "copy-on-read", "node-name": "cor", "file": "top"});
-        if let Some(bottom) = bottom {
-            node["bottom"] = bottom.into();
-        }
-        qsd.run("blockdev-add", node).await?;
-        let disk = qsd.export_nbd("cor").await?;
+        let (qsd, disk) = through_copy_on_read(t, &chain, bottom).await?;
         let reads = all.iter().map(|(p, at, len)| format!("read -P {p} {at} {len}"));
         t.io(&disk, reads).quiet().await?;
         t.io(&disk, ["write -P 7 256k 512"]).await?;

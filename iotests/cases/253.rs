@@ -14,15 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     for mapped in [false, true] {
         t.section(if mapped { "under other names" } else { "as they are" });
-        let caps = json!([
-            {"capability": "events", "state": true},
-            {"capability": "dirty-bitmaps", "state": true},
-        ]);
-        let mut src = t.vm("").await?;
-        let mut dst = t.vm("-incoming defer").await?;
-        for vm in [&mut src, &mut dst] {
-            vm.run("migrate-set-capabilities", json!({"capabilities": caps})).await?;
-        }
+        let (mut src, mut dst) = t.two_machines("", &["dirty-bitmaps"]).await?;
         src.add(&img, "node").await?;
         let there = if mapped { "other" } else { "node" };
         dst.add(&img, there).await?;
@@ -45,18 +37,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             src.run("migrate-set-parameters", map("node")).await?;
             dst.run("migrate-set-parameters", map("other")).await?;
         }
-        let uri = format!("unix:{}/migrate", t.env().sock_dir.display());
-        dst.run("migrate-incoming", json!({"uri": uri})).await?;
-        src.run("migrate", json!({"uri": uri})).await?;
-        for vm in [&mut src, &mut dst] {
-            let end = vm
-                .event_where("MIGRATION", |d| d["status"] == "completed" || d["status"] == "failed")
-                .await?;
-            t.log_json(&end["data"]);
-        }
+        t.migrate(&mut src, &mut dst).await?;
         src.quit().await?;
-        dst.run("cont", json!({})).await?;
-        dst.event("RESUME").await?;
+        dst.resume().await?;
         dst.log_bitmaps(there).await?;
         let export = dst.export_nbd(there).await?;
         t.io(&export, ["write -P 4 3M 64k"]).quiet().await?;

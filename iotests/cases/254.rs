@@ -18,12 +18,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let plan = Plan { count: 20, longest: 128 * KIB, ..Plan::default() };
     t.write(&img, &[(1, 0, SIZE)]).await?;
     seen.set(0, SIZE, Some(1));
-    let caps = json!([{"capability": "events", "state": true}]);
-    let mut src = t.vm("").await?;
-    let mut dst = t.vm("-incoming defer").await?;
-    for vm in [&mut src, &mut dst] {
-        vm.run("migrate-set-capabilities", json!({"capabilities": caps})).await?;
-    }
+    let (mut src, mut dst) = t.two_machines("", &[]).await?;
     src.add(&img, "disk").await?;
     dst.add(&copy, "disk").await?;
     let export = src.export_nbd("disk").await?;
@@ -43,25 +38,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
 
     t.section("the machine");
-    src.run("block-export-del", json!({"id": "nbd-disk"})).await?;
-    src.event("BLOCK_EXPORT_DELETED").await?;
+    src.remove_export("disk").await?;
     src.qmp("block-job-cancel", json!({"device": job})).await?;
     src.conclude(&job, AtReady::Pass).await?;
     src.run("blockdev-del", json!({"node-name": "remote"})).await?;
-    dst.run("block-export-del", json!({"id": "nbd-disk"})).await?;
-    dst.event("BLOCK_EXPORT_DELETED").await?;
-    let uri = format!("unix:{}/migrate", t.env().sock_dir.display());
-    dst.run("migrate-incoming", json!({"uri": uri})).await?;
-    src.run("migrate", json!({"uri": uri})).await?;
-    for vm in [&mut src, &mut dst] {
-        let end = vm
-            .event_where("MIGRATION", |d| d["status"] == "completed" || d["status"] == "failed")
-            .await?;
-        t.log_json(&end["data"]);
-    }
+    dst.remove_export("disk").await?;
+    t.migrate(&mut src, &mut dst).await?;
     src.quit().await?;
-    dst.run("cont", json!({})).await?;
-    dst.event("RESUME").await?;
+    dst.resume().await?;
     let then = seen.clone();
     t.matches(&img, &then).await?;
     let export = dst.export_nbd("disk").await?;

@@ -161,6 +161,9 @@ pub struct Session {
     child: Child,
     input: Option<ChildStdin>,
     output: pipe::Receiver,
+    /// What came behind the last prompt: asynchronous requests say how they went
+    /// whenever they are done.
+    pending: Vec<u8>,
     shown: String,
     quiet: bool,
 }
@@ -187,6 +190,7 @@ impl Session {
             child,
             input,
             output,
+            pending: Vec::new(),
             shown,
             quiet: false,
         };
@@ -232,24 +236,27 @@ impl Session {
     /// What is printed up to the next prompt, and whether one came.
     async fn until_prompt(&mut self) -> Result<(Vec<u8>, bool)> {
         let prompt = prompt(&self.ctx).as_bytes();
-        let mut said: Vec<u8> = Vec::new();
+        let mut said = std::mem::take(&mut self.pending);
         let output = &mut self.output;
         let read = async {
-            while !said.ends_with(prompt) {
+            loop {
+                if let Some(at) = said.find(prompt) {
+                    return Ok(Some(at));
+                }
                 if output.read_buf(&mut said).await? == 0 {
-                    return Ok(false);
+                    return Ok::<_, std::io::Error>(None);
                 }
             }
-            Ok::<_, std::io::Error>(true)
         };
-        let Some(open) = self.ctx.bounded(DEADLINE, read).await else {
+        let Some(found) = self.ctx.bounded(DEADLINE, read).await else {
             bail!("{} does not come back", self.shown);
         };
-        if open? {
-            said.truncate(said.len() - prompt.len());
-            return Ok((said, true));
-        }
-        Ok((said, false))
+        let Some(at) = found? else {
+            return Ok((said, false));
+        };
+        self.pending = said.split_off(at + prompt.len());
+        said.truncate(at);
+        Ok((said, true))
     }
 
     /// Ends it and expects that no command failed.
@@ -267,7 +274,7 @@ impl Session {
     pub async fn close_as(mut self, expect: Expect) -> Result<()> {
         drop(self.input.take());
         let pid = self.child.id();
-        let mut said = Vec::new();
+        let mut said = std::mem::take(&mut self.pending);
         let end = async {
             self.output.read_to_end(&mut said).await?;
             self.child.wait().await

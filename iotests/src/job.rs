@@ -83,6 +83,15 @@ impl Daemon {
         self.follow(id, AtReady::Complete).await
     }
 
+    /// As [`Daemon::conclude_quietly`], for a job that has been told already how to
+    /// end.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub async fn conclude_as_told(&mut self, id: &str) -> Result<Conclusion> {
+        self.follow(id, AtReady::Pass).await
+    }
+
     async fn follow(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
         let mut conclusion = Conclusion::default();
         loop {
@@ -178,6 +187,15 @@ impl Daemon {
     /// Where it cannot be paused.
     pub async fn pause_job(&mut self, id: &str) -> Result<()> {
         self.qmp("job-pause", json!({"id": id})).await?;
+        self.await_paused(id).await
+    }
+
+    /// Waits until a job that was told to pause, or stopped at an error, is paused.
+    /// The states it went through before stay for [`Daemon::conclude`] to log.
+    ///
+    /// # Errors
+    /// Where it ends instead.
+    pub async fn await_paused(&mut self, id: &str) -> Result<()> {
         loop {
             let Some(job) = self.query_job(id).await? else {
                 bail!("{id} has gone")
@@ -185,7 +203,16 @@ impl Daemon {
             if matches!(job["status"].as_str(), Some("paused" | "standby")) {
                 return Ok(());
             }
-            self.next_state(id).await?;
+            // One that is told of already may be of a pause that QEMU made for itself.
+            let event = self
+                .event_where("JOB_STATUS_CHANGE", |d| {
+                    d["id"] == id
+                        && matches!(d["status"].as_str(), Some("paused" | "standby" | "null"))
+                })
+                .await?;
+            if event["data"]["status"] == "null" {
+                bail!("{id} ended and was never paused");
+            }
         }
     }
 }

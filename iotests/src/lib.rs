@@ -15,15 +15,19 @@
 //! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` says how
 //! to write one.
 
+pub mod chain;
 pub mod daemon;
 pub mod damage;
 pub mod env;
+pub mod export;
 pub mod filter;
 pub mod graph;
 pub mod image;
 pub mod io;
 pub mod job;
 pub mod machine;
+pub mod migration;
+pub mod policy;
 pub mod probe;
 pub mod protocol;
 pub mod qmp;
@@ -33,9 +37,11 @@ pub mod steps;
 pub mod support;
 pub mod surgery;
 pub mod test;
+pub mod tls;
 pub mod tool;
 pub mod words;
 pub mod wrap;
+pub mod writelog;
 
 pub use env::Env;
 pub use probe::Probes;
@@ -52,9 +58,11 @@ pub mod prelude {
     pub use crate::protocol::Server;
     pub use crate::qmp::QmpError;
     pub use crate::shadow::{Op, Plan, Shadow};
+    pub use crate::steps::Patch;
     pub use crate::test::Test;
     pub use crate::tool::{Expect, Output};
     pub use crate::wrap::Kind;
+    pub use crate::writelog::WriteLog;
     pub use crate::{GIB, KIB, MIB, TIB};
     pub use anyhow::{Context as _, Result, anyhow, bail, ensure};
     pub use qapi::qmp;

@@ -119,8 +119,8 @@ const NEEDS: &[Need] = &[
     ),
     (
         "tls",
-        |e, _| on_path(e, "certtool"),
-        "certtool (gnutls-bin) is not installed",
+        |e, _| on_path(e, "openssl"),
+        "openssl is not installed",
     ),
     ("gdb", |e, _| on_path(e, "gdb"), "gdb is not installed"),
     (

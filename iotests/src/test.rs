@@ -223,6 +223,14 @@ impl Test {
         Session::open(&self.ctx, &image.to_string(), &[]).await
     }
 
+    /// As [`Test::session`], with more options, such as `-r`.
+    ///
+    /// # Errors
+    /// Where it cannot be started or does not open the image.
+    pub async fn session_with(&self, image: impl Display, options: &[&str]) -> Result<Session> {
+        Session::open(&self.ctx, &image.to_string(), options).await
+    }
+
     /// Ends everything the test started and takes away the images it made. Where
     /// the test failed, the images stay for whoever looks into it.
     ///

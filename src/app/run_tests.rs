@@ -19,7 +19,7 @@ use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Wanted};
 use crate::report;
 use crate::run::{self, Settings, Summary, World, sock_root};
-use crate::tree::Tree;
+use crate::tree::{Layout, Tree};
 
 /// The variable that has mismatching references overwritten.
 const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
@@ -60,6 +60,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         color: args.color.into(),
         plain: args.debugger.is_some(),
         tap: args.tap,
+        tap_numbers: tree.layout == Layout::Ours,
         junit: args.junit.clone(),
         json: args.json.clone(),
         html: args.html.clone(),

@@ -206,7 +206,7 @@ pub static FLAGS: &[Flag] = &[
     Flag::switch(
         &["-tap"],
         General,
-        "write TAP version 13 to stdout",
+        "write TAP version 13 to stdout (verdicts are numbered outside QEMU trees)",
         sets!(tap),
     )
     .classic(),

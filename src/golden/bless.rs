@@ -40,7 +40,7 @@ impl Variant {
             Some("plain") => Self::Plain,
             Some("nocache") => Self::Nocache,
             Some("machine") => Self::Machine,
-            Some(format) if super::unused::FORMATS.contains(&format) => {
+            Some(format) if crate::args::FORMATS.contains(&format) => {
                 Self::Format(format.to_owned())
             }
             Some(other) => bail!(

@@ -7,27 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use testdecl::{Decl, may_support};
 
+use crate::args::FORMATS;
 use crate::model::Test;
 
 use super::equal;
-
-/// All formats a run can have.
-pub(super) const FORMATS: [&str; 14] = [
-    "raw",
-    "bochs",
-    "cloop",
-    "parallels",
-    "qcow",
-    "qcow2",
-    "qed",
-    "vdi",
-    "vpc",
-    "vhdx",
-    "vmdk",
-    "luks",
-    "dmg",
-    "vvfat",
-];
 
 /// A reference nobody needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -463,17 +463,6 @@ mod tests {
     use crate::report::sample;
     use std::time::Duration;
 
-    fn started(tests: &[&str], at: u64) -> Event {
-        Event::RunStarted {
-            header: Vec::new(),
-            jobs: tests.len(),
-            combos: vec![Arc::new(sample::combo("qcow2"))],
-            tests: tests.iter().map(|t| (*t).to_owned()).collect(),
-            shuffle: None,
-            at: sample::at(at),
-        }
-    }
-
     fn done(name: &str, verdict: Verdict) -> Event {
         let job = sample::job(0, name, "qcow2");
         Event::Finished(Box::new(sample::finished(job, verdict)))
@@ -506,7 +495,7 @@ mod tests {
         run(
             dir.path(),
             &[
-                started(&["001", "002", "003", "004"], 0),
+                sample::run_started(&["001", "002", "003", "004"], 0),
                 done("002", fail()),
                 done("001", Verdict::Pass),
                 done("003", Verdict::Interrupted),
@@ -544,7 +533,7 @@ mod tests {
         run(
             dir.path(),
             &[
-                started(&["002"], 9),
+                sample::run_started(&["002"], 9),
                 done("002", Verdict::Pass),
                 ended(vec![]),
             ],
@@ -562,7 +551,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         run(
             dir.path(),
-            &[started(&["001", "002"], 0), done("001", Verdict::Pass)],
+            &[
+                sample::run_started(&["001", "002"], 0),
+                done("001", Verdict::Pass),
+            ],
         );
         let history = History::open(dir.path()).unwrap();
         assert_eq!(names(&history.not_reached_last()), ["002"]);
@@ -576,7 +568,7 @@ mod tests {
                 let dir = dir.path();
                 scope.spawn(move || {
                     let mut history = History::open(dir).unwrap();
-                    history.event(&started(&[], n));
+                    history.event(&sample::run_started(&[], n));
                     for t in 0..100 {
                         history.event(&done(&format!("{n}{t:02}"), Verdict::Pass));
                     }
@@ -601,7 +593,7 @@ mod tests {
             (past.last_passed_secs, past.last_verdict),
             (Some(4.0), None)
         );
-        history.event(&started(&["001"], 0));
+        history.event(&sample::run_started(&["001"], 0));
         history.event(&done("001", Verdict::Pass));
         history.event(&ended(vec![]));
         let text = std::fs::read_to_string(&cache).unwrap();

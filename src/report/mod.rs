@@ -68,6 +68,8 @@ pub struct Options {
     pub plain: bool,
     /// TAP version 13 on stdout in place of the console's lines.
     pub tap: bool,
+    /// The verdicts of TAP carry their numbers, which the old runner leaves out.
+    pub tap_numbers: bool,
     /// Where a JUnit file is written.
     pub junit: Option<PathBuf>,
     /// Where JSON events are written, one a line.
@@ -129,7 +131,12 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     if options.tap {
         let paint = options.color.paint_on(io::stderr().is_terminal());
         let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
-        sinks.push(Box::new(tap::Tap::new(out, diffs, paint)));
+        let numbering = if options.tap_numbers {
+            tap::Numbering::SoFar(0)
+        } else {
+            tap::Numbering::Off
+        };
+        sinks.push(Box::new(tap::Tap::new(out, diffs, paint, numbering)));
     } else {
         let paint = options.color.paint();
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");

@@ -17,7 +17,7 @@ use super::console::{Console, Plain};
 use super::html::Html;
 use super::json::Json;
 use super::junit::Junit;
-use super::tap::Tap;
+use super::tap::{Numbering, Tap};
 use super::{All, sample};
 
 /// A writer whose text can be looked at.
@@ -174,6 +174,7 @@ fn write(interrupted: bool) -> Written {
                 Box::new(tap.clone()),
                 Box::new(diffs.clone()),
                 Paint::Plain,
+                Numbering::Off,
             )),
             Box::new(Json::new(Path::new("x.json"), Box::new(json.clone()))),
             Box::new(Junit::create(&junit).unwrap()),

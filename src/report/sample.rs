@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::model::{Combo, Exit, Finished, Job, JobId, Outcome, Start, Test, Verdict};
+use crate::model::{Combo, Event, Exit, Finished, Job, JobId, Outcome, Start, Test, Verdict};
 
 /// A moment all samples agree on.
 pub(crate) fn at(seconds: u64) -> SystemTime {
@@ -19,6 +19,18 @@ pub(crate) fn combo(format: &str) -> Combo {
         cache: "writeback".into(),
         aio: "threads".into(),
         options: String::new(),
+    }
+}
+
+/// A run of these tests on qcow2 begins at this time.
+pub(crate) fn run_started(tests: &[&str], seconds: u64) -> Event {
+    Event::RunStarted {
+        header: vec![("IMGFMT".into(), "<qcow2>".into())],
+        jobs: tests.len(),
+        combos: vec![Arc::new(combo("qcow2"))],
+        tests: tests.iter().map(|&t| t.to_owned()).collect(),
+        shuffle: None,
+        at: at(seconds),
     }
 }
 

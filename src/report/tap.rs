@@ -15,6 +15,28 @@ use super::shown::Shown;
 use super::summary::Tally;
 use super::words;
 
+/// Whether the lines with verdicts carry their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbering {
+    /// `ok qcow2 001`, as in a QEMU tree.
+    Off,
+    /// `ok 7 qcow2 001`: seven verdicts so far.
+    SoFar(usize),
+}
+
+impl Numbering {
+    /// What stands between `ok` and the test's name next.
+    fn next(&mut self) -> String {
+        match self {
+            Self::Off => String::new(),
+            Self::SoFar(n) => {
+                *n += 1;
+                format!("{n} ")
+            }
+        }
+    }
+}
+
 /// The TAP reporter.
 pub(super) struct Tap {
     out: Box<dyn Write>,
@@ -22,12 +44,19 @@ pub(super) struct Tap {
     paint: Paint,
     tally: Tally,
     several_combos: bool,
+    numbering: Numbering,
     trouble: Option<io::Error>,
 }
 
 impl Tap {
-    pub(super) fn new(out: Box<dyn Write>, diffs: Box<dyn Write>, paint: Paint) -> Self {
+    pub(super) fn new(
+        out: Box<dyn Write>,
+        diffs: Box<dyn Write>,
+        paint: Paint,
+        numbering: Numbering,
+    ) -> Self {
         Self {
+            numbering,
             out,
             diffs,
             paint,
@@ -57,7 +86,7 @@ impl Tap {
 
     fn finished(&mut self, shown: &Shown<'_>) {
         let finished = shown.finished;
-        let title = self.title(&finished.job);
+        let title = self.numbering.next() + &self.title(&finished.job);
         let mut text = match &finished.verdict {
             Verdict::Pass | Verdict::Flaky { .. } => format!("ok {title}\n"),
             Verdict::Fail(_) => format!("not ok {title}\n"),

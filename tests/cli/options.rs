@@ -34,7 +34,10 @@ fn a_test_that_floods_is_ended_at_the_limit() {
 #[test]
 fn what_is_left_behind_is_named_and_fails_where_asked() {
     let suite = Suite::new();
-    suite.pair("001", "sleep 1000 >/dev/null 2>&1 &\n", "");
+    // It is another shell until it has become what it is to be.
+    let sleep = "sleep 1000 >/dev/null 2>&1 &\n\
+                 until read name < /proc/$!/comm && [ $name = sleep ]; do :; done\n";
+    suite.pair("001", sleep, "");
     let ran = said(&mut suite.check("-raw"));
     assert_passed(&ran, 1);
     assert!(ran.out.contains("sleep"), "{}", ran.out);

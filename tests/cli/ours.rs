@@ -95,6 +95,13 @@ fn scripts_are_tests_with_references_in_goldens() {
         ran.out
     );
 
+    // The verdicts of TAP are numbered; in a QEMU tree they are as they were.
+    let ran = said(check(dir, &["-qcow2", "-tap", "-j", "1", "--repeat", "2"]).env("PATH", &path));
+    assert!(ran.out.contains("\n1..2\n"), "{}", ran.out);
+    for line in ["\nok 1 qcow2 029\n", "\nok 2 qcow2 029:2\n"] {
+        assert!(ran.out.contains(line), "{}", ran.out);
+    }
+
     std::fs::remove_file(tools.join("qemu-img")).expect("removed");
     let tools_only = said(check(dir, &["-qcow2"]).env("PATH", &tools)).failed(1);
     let want = "check: qemu-img is not installed: install it (Debian: qemu-utils) \

@@ -12,6 +12,15 @@ use tempfile::TempDir;
 /// Longer than anything here takes on a loaded machine.
 const AGES: Duration = Duration::from_secs(120);
 
+/// A shell's words for starting `command`, which becomes `sleep`, in the
+/// background, and waiting until it is that: before, it goes by another name.
+fn in_background(command: &str) -> String {
+    format!(
+        "{command} 1000 <&- >&- 2>&- & \
+         until read name < /proc/$!/comm && [ $name = sleep ]; do :; done"
+    )
+}
+
 struct Bench {
     keeper: Keeper,
     dir: TempDir,
@@ -140,10 +149,11 @@ fn what_cannot_start_says_why() {
 #[test]
 fn a_daemon_that_left_everything_is_ended_and_listed() {
     let bench = Bench::new();
-    let (status, done, _) = finish(bench.shell(
-        "(setsid sh -c 'sleep 1000 & echo $! > pid; wait' <&- >&- 2>&- &) ; \
+    let daemon = in_background("sleep");
+    let (status, done, _) = finish(bench.shell(&format!(
+        "(setsid sh -c '{daemon}; echo $! > pid; wait' <&- >&- 2>&- &) ; \
          while ! [ -s pid ]; do :; done",
-    ));
+    )));
     assert_eq!(status, Some(Status::Exited(0)));
     assert!(names(&done).contains(&"sleep"), "{done:?}");
     let pid = fs::read_to_string(bench.dir.path().join("pid")).unwrap();
@@ -200,10 +210,9 @@ fn who_kills_its_supervisor_is_ended_by_the_keeper() {
     let fifo = bench.dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let other = bench.shell("read x < fifo; echo $x");
-    let mut spec = bench.spec(
-        "sh",
-        &["-c", "(setsid sleep 1000 &); kill -9 $PPID; sleep 1000"],
-    );
+    let daemon = in_background("setsid sleep");
+    let script = format!("({daemon}); kill -9 $PPID; sleep 1000");
+    let mut spec = bench.spec("sh", &["-c", &script]);
     spec.cwd = bench.dir.path().into();
     let output = File::create(bench.dir.path().join("second")).unwrap();
     let streams = Streams {
@@ -387,7 +396,10 @@ fn a_supervisor_is_used_again_and_again() {
     let bench = Bench::new();
     let mut supervisors = Vec::new();
     for n in 0..5 {
-        let child = bench.shell(&format!("echo {n}; (sleep 1000 &) ; exit {n}"));
+        let child = bench.shell(&format!(
+            "echo {n}; ({}) ; exit {n}",
+            in_background("sleep")
+        ));
         let (status, done, events) = finish(child);
         assert_eq!(status, Some(Status::Exited(n)));
         assert_eq!(

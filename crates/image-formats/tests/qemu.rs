@@ -4,9 +4,10 @@ mod common;
 
 use common::{qemu_img, scratch};
 use image_formats::Store;
+use image_formats::luks::Volume;
 use image_formats::qcow2::{
-    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Disk, Extension,
-    GuestOffset, Image, Pattern, Placement, Snapshot, Spec, build,
+    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Disk, Encryption,
+    Extension, GuestOffset, Image, Pattern, Placement, Snapshot, Spec, build,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -279,4 +280,80 @@ fn a_built_image_is_decoded_from_its_bytes() {
         bytes,
         build(&spec).unwrap().image.bytes().to_vec(1 << 30).unwrap()
     );
+}
+
+#[test]
+fn encrypted_images_open_with_their_passphrase() {
+    let Some(tmp) = scratch() else { return };
+    let (path, raw) = (tmp.path().join("image.qcow2"), tmp.path().join("raw"));
+    let name = tmp.path().join("data.raw");
+    let volume = Volume {
+        passphrase: "open sesame".into(),
+        iterations: 3,
+        seed: 8,
+    };
+    for (cluster_bits, extended_l2, external) in [
+        (9, false, false),
+        (12, false, false),
+        (16, true, false),
+        (16, false, true),
+    ] {
+        let spec = Spec {
+            cluster_bits,
+            extended_l2,
+            virtual_size: 10 << cluster_bits,
+            encryption: Some(Encryption::Volume(volume.clone())),
+            data_file: external.then(|| DataFile {
+                name: Some(name.display().to_string()),
+                raw: false,
+            }),
+            clusters: vec![
+                cluster(0, Content::Data(Pattern::Noise(1))),
+                cluster(3, Content::Data(Pattern::Fill(2))),
+                cluster(4, Content::Zero),
+                cluster(9, Content::Data(Pattern::Count(5))),
+            ],
+            ..Spec::default()
+        };
+        let what = format!("{cluster_bits} {extended_l2} {external}");
+        let built = build(&spec).unwrap();
+        assert_eq!(built.image.defects(), [], "{what}");
+        write(built.image.bytes(), &path);
+        if let Some(file) = &built.data_file {
+            write(file, &name);
+        }
+        let options = format!(
+            "driver=qcow2,encrypt.key-secret=key,file.filename={}",
+            path.display()
+        );
+        let secret = "secret,id=key,data=open sesame";
+        let out = qemu_img(
+            &["check", "--object", secret, "--image-opts", &options],
+            &[],
+        );
+        assert!(out.status.success(), "{what}: {out:?}");
+        let words = [
+            "convert",
+            "--object",
+            secret,
+            "--image-opts",
+            "-O",
+            "raw",
+            &options,
+        ];
+        let out = qemu_img(&words, &[&raw]);
+        assert!(out.status.success(), "{what}: {out:?}");
+        let file = built.data_file.as_ref().map(|file| file as _);
+        let mut view = built.image.guest(Disk::Active, file, None).unwrap();
+        view.unlock(volume.cipher());
+        let mut data = vec![0; view.size() as usize];
+        view.read(GuestOffset(0), &mut data).unwrap();
+        assert!(std::fs::read(&raw).unwrap() == data, "{what}");
+        let noise = Pattern::Noise(1).bytes(1 << cluster_bits);
+        assert!(data.starts_with(&noise), "{what}");
+        // From any byte on, not only from where a sector starts.
+        let mut part = vec![0; 300];
+        view.read(GuestOffset(499), &mut part).unwrap();
+        assert_eq!(part, data[499..799], "{what}");
+    }
 }

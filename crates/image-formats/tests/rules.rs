@@ -2,8 +2,8 @@
 
 use image_formats::Value;
 use image_formats::qcow2::{
-    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Extension, Image, Pattern,
-    Snapshot, Spec, build,
+    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Image,
+    Pattern, Snapshot, Spec, build,
 };
 
 fn cluster(index: u64, content: Content) -> Cluster {
@@ -44,7 +44,7 @@ fn extended() -> Image {
     let (allocated, zero, pattern) = (1, 2, Some(Pattern::Fill(1)));
     let spec = Spec {
         extended_l2: true,
-        luks_header: Some(b"LUKS\xba\xbe\0\x01".repeat(80)),
+        encryption: Some(Encryption::Header(b"LUKS\xba\xbe\0\x01".repeat(80))),
         clusters: vec![
             cluster(
                 0,

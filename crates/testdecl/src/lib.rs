@@ -91,7 +91,7 @@ pub const NEEDS: &[(&str, &str)] = &[
     ("extended_l2", "qcow2 with subclusters"),
     ("data_file", "qcow2 with external data files"),
     ("luks", "the luks driver"),
-    ("tls", "certtool, to make certificates"),
+    ("tls", "openssl, to make certificates"),
     ("gdb", "gdb"),
     ("sparse", "a file system with holes"),
     ("not-wrapped", "no gdb or valgrind around the programs"),

@@ -222,17 +222,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut html = Html::create(dir.path(), Previous::default()).unwrap();
         assert!(page(dir.path()).ends_with("</html>\n"));
-        html.event(
-            &Event::RunStarted {
-                header: vec![("IMGFMT".into(), "<qcow2>".into())],
-                jobs: 2,
-                combos: vec![Arc::new(sample::combo("qcow2"))],
-                tests: vec!["001".into(), "002".into()],
-                shuffle: None,
-                at: sample::at(0),
-            },
-            None,
-        );
+        html.event(&sample::run_started(&["001", "002"], 0), None);
         while !page(dir.path()).contains("0 of 2 done") {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -269,17 +259,7 @@ mod tests {
 
     /// One run of 001 and 002 with these verdicts, told to `reporter`.
     fn run(verdicts: [Verdict; 2], mut tell: impl FnMut(&Event, Option<&Shown<'_>>)) {
-        tell(
-            &Event::RunStarted {
-                header: Vec::new(),
-                jobs: 2,
-                combos: vec![Arc::new(sample::combo("qcow2"))],
-                tests: vec!["001".into(), "002".into()],
-                shuffle: None,
-                at: sample::at(0),
-            },
-            None,
-        );
+        tell(&sample::run_started(&["001", "002"], 0), None);
         for (name, verdict) in ["001", "002"].into_iter().zip(verdicts) {
             let finished = sample::finished(sample::job(0, name, "qcow2"), verdict);
             let event = Event::Finished(Box::new(finished.clone()));

@@ -1,6 +1,7 @@
 //! The guest's view: what a read of the disk gives.
 
 use crate::io::{ReadAt, read_padded, read_u64, read_vec};
+use crate::luks::{SECTOR, SectorCipher};
 use crate::qcow2::compress::{InflateError, expand};
 use crate::qcow2::entries::{CompressedDescriptor, L2Entry, OFFSET_MASK, Subclusters};
 use crate::qcow2::header::{Header, Incompatible};
@@ -85,7 +86,7 @@ pub enum ReadError {
 }
 
 /// Reads guest data of one disk in an image. Reads what the bytes say now; the
-/// encryption of an encrypted image is not undone.
+/// encryption of an encrypted image is undone after [`Guest::unlock`].
 pub struct Guest<'a> {
     source: &'a dyn ReadAt,
     data_file: Option<&'a dyn ReadAt>,
@@ -93,6 +94,7 @@ pub struct Guest<'a> {
     layout: Layout,
     disk: Disk,
     geometry: Geometry,
+    cipher: Option<SectorCipher>,
     /// The compressed cluster that was expanded last.
     expanded: Option<(CompressedDescriptor, Vec<u8>)>,
 }
@@ -119,6 +121,7 @@ impl Image {
             layout,
             disk,
             geometry,
+            cipher: None,
             expanded: None,
         })
     }
@@ -134,6 +137,11 @@ impl Image {
 }
 
 impl Guest<'_> {
+    /// Decrypts from now on what is stored in clusters of the image or its data file.
+    pub fn unlock(&mut self, cipher: SectorCipher) {
+        self.cipher = Some(cipher);
+    }
+
     /// Bytes on the disk. A snapshot's own size is in its extra data; without, it is
     /// that of the image.
     #[must_use]
@@ -169,9 +177,9 @@ impl Guest<'_> {
                     None => part.fill(0),
                 },
                 Source::Zero { .. } => part.fill(0),
-                Source::Host(host) => read_padded(self.source, host.0, part),
+                Source::Host(host) => self.read_stored(self.source, host, part),
                 Source::External(host) => match self.data_file {
-                    Some(file) => read_padded(file, host.0, part),
+                    Some(file) => self.read_stored(file, host, part),
                     None => part.fill(0),
                 },
                 Source::Compressed { descriptor, within } => {
@@ -277,6 +285,19 @@ impl Guest<'_> {
             Some(base) => Ok(base.0.checked_add(l2.0 * self.geometry.l2_entry_size())),
             None => Err(ReadError::BadTable { at: offset, table }),
         }
+    }
+
+    /// Reads a run of a cluster from the file it is stored in.
+    fn read_stored(&self, file: &dyn ReadAt, host: HostOffset, buf: &mut [u8]) {
+        let Some(cipher) = &self.cipher else {
+            return read_padded(file, host.0, buf);
+        };
+        let skip = host.0 % SECTOR;
+        let start = host.0 - skip;
+        let sectors = (skip + buf.len() as u64).next_multiple_of(SECTOR);
+        let mut whole = read_vec(file, start, sectors as usize);
+        cipher.decrypt(start, &mut whole);
+        read_padded(&whole, skip, buf);
     }
 
     fn read_compressed(

@@ -29,7 +29,7 @@ pub(crate) fn write_head(
     (l1_offset, l1_size): (u64, u64),
     snapshots: Option<u64>,
     bitmap_directory: Option<(u64, u64)>,
-    luks: Option<u64>,
+    luks: Option<(u64, u64)>,
 ) -> Result<Vec<u8>, SpecError> {
     let mut tail = Vec::new();
     for extension in extensions(spec, bitmap_directory, luks) {
@@ -122,7 +122,11 @@ fn autoclear(spec: &Spec) -> Autoclear {
     bits
 }
 
-fn extensions(spec: &Spec, directory: Option<(u64, u64)>, luks: Option<u64>) -> Vec<Extension> {
+fn extensions(
+    spec: &Spec,
+    directory: Option<(u64, u64)>,
+    luks: Option<(u64, u64)>,
+) -> Vec<Extension> {
     let mut all = Vec::new();
     let mut add = |kind, data: Vec<u8>| all.push(Extension { kind, data });
     if let Some(format) = spec
@@ -135,10 +139,10 @@ fn extensions(spec: &Spec, directory: Option<(u64, u64)>, luks: Option<u64>) -> 
     if let Some(name) = spec.data_file.as_ref().and_then(|file| file.name.as_ref()) {
         add(EXT_DATA_FILE, name.as_bytes().to_vec());
     }
-    if let (Some(offset), Some(header)) = (luks, &spec.luks_header) {
+    if let Some((offset, len)) = luks {
         add(
             EXT_ENCRYPTION,
-            [offset.to_be_bytes(), (header.len() as u64).to_be_bytes()].concat(),
+            [offset.to_be_bytes(), len.to_be_bytes()].concat(),
         );
     }
     if spec.feature_names {

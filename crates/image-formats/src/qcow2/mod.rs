@@ -34,8 +34,8 @@ pub use layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableA
 pub use recompute::{Recomputed, TooManyReferences};
 pub use refcounts::{Reference, References, Use};
 pub use spec::{
-    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Extension, Pattern,
-    Placement, Snapshot, Spec,
+    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Encryption, Extension,
+    Pattern, Placement, Snapshot, Spec,
 };
 pub use types::{
     ClusterIndex, Geometry, GuestCluster, GuestOffset, HostOffset, L1Index, L2Index,

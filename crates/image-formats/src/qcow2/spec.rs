@@ -1,6 +1,8 @@
 //! What an image is to be, for the planner in [`crate::qcow2::build`].
 
+use crate::luks::{SectorCipher, Volume};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// A valid image, described. [`crate::qcow2::build`] turns it into bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,9 +48,8 @@ pub struct Spec {
     pub snapshots: Vec<Snapshot>,
     /// Persistent bitmaps.
     pub bitmaps: Vec<Bitmap>,
-    /// A LUKS encryption header, whole. The contents of clusters are written as they
-    /// are given, so they are what is stored, not what the guest reads.
-    pub luks_header: Option<Vec<u8>>,
+    /// The encryption, if there is one; it excludes compressed clusters.
+    pub encryption: Option<Encryption>,
     /// Where everything goes.
     pub placement: Placement,
 }
@@ -76,8 +77,39 @@ impl Default for Spec {
             clusters: Vec::new(),
             snapshots: Vec::new(),
             bitmaps: Vec::new(),
-            luks_header: None,
+            encryption: None,
             placement: Placement::default(),
+        }
+    }
+}
+
+/// Full disk encryption.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// A LUKS header, whole. The contents of clusters are written as they are given,
+    /// so they are what is stored, not what the guest reads.
+    Header(Vec<u8>),
+    /// A volume made for the image. The contents of clusters are what the guest reads.
+    Volume(Volume),
+}
+
+impl Encryption {
+    /// The bytes of the header.
+    #[must_use]
+    pub fn header(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Header(bytes) => Cow::Borrowed(bytes),
+            Self::Volume(volume) => Cow::Owned(volume.header()),
+        }
+    }
+
+    /// What the data are encrypted with, where the key is known.
+    #[must_use]
+    pub fn cipher(&self) -> Option<SectorCipher> {
+        match self {
+            Self::Header(_) => None,
+            Self::Volume(volume) => Some(volume.cipher()),
         }
     }
 }

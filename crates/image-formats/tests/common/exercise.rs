@@ -1,8 +1,8 @@
 //! All that can be done with the bytes of an image, without expecting anything of them.
 
 use image_formats::qcow2::{
-    Bitmap, BitmapCluster, Cluster, Content, Disk, GuestOffset, Image, Pattern, Snapshot, Spec,
-    build,
+    Bitmap, BitmapCluster, Cluster, Content, Disk, Encryption, GuestOffset, Image, Pattern,
+    Snapshot, Spec, build,
 };
 use image_formats::{AnyImage, Format};
 use std::sync::{Arc, LazyLock};
@@ -44,7 +44,7 @@ pub(crate) static BASES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         cluster_bits: 14,
         extended_l2: true,
         feature_names: true,
-        luks_header: Some(b"LUKS\xba\xbe\0\x01".repeat(80)),
+        encryption: Some(Encryption::Header(b"LUKS\xba\xbe\0\x01".repeat(80))),
         clusters: vec![Cluster {
             index: 1,
             content: Content::Subclusters {

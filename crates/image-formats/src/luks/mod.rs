@@ -1,5 +1,9 @@
 //! The LUKS 1 partition header, by itself or inside a qcow2 image.
 
+mod volume;
+
+pub use volume::{SECTOR, SectorCipher, Volume};
+
 use crate::field::{Kind, Row, row};
 
 /// Bytes in the partition header.

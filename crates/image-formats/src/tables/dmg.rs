@@ -1,0 +1,48 @@
+//! The trailer of Apple disk images.
+
+use super::{record, text};
+use crate::field::Endian::Big;
+use crate::field::{Kind, Row, row};
+use crate::fixed::Structure;
+use crate::io::ReadAt;
+use crate::value::Value;
+
+const HEADER: &[Row] = &[
+    row("signature", 0, 4, Kind::Bytes, "must be koly"),
+    row("version", 4, 4, Kind::Version, "must be 4"),
+    row("header_size", 8, 4, Kind::Length, "must be 512"),
+    row("flags", 12, 4, Kind::Flags, ""),
+    row("running_data_fork_offset", 16, 8, Kind::Offset, ""),
+    row("data_fork_offset", 24, 8, Kind::Offset, "within the file"),
+    row("data_fork_length", 32, 8, Kind::Length, "within the file"),
+    row("rsrc_fork_offset", 40, 8, Kind::Offset, "within the file"),
+    row("rsrc_fork_length", 48, 8, Kind::Length, "within the file"),
+    row("segment_number", 56, 4, Kind::Number, ""),
+    row("segment_count", 60, 4, Kind::Count, ""),
+    row("segment_id", 64, 16, Kind::Bytes, ""),
+    row("data_checksum_type", 80, 4, Kind::Choice, ""),
+    row("data_checksum_bits", 84, 4, Kind::Length, ""),
+    row("data_checksum", 88, 128, Kind::Bytes, ""),
+    row("xml_offset", 216, 8, Kind::Offset, "within the file"),
+    row(
+        "xml_length",
+        224,
+        8,
+        Kind::Length,
+        "within the file, up to 16 MiB",
+    ),
+    row("sector_count", 492, 8, Kind::Size, ""),
+];
+
+pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+    let at = source.len().saturating_sub(512);
+    Structure {
+        records: vec![record("trailer", at, HEADER, Big)],
+        arrays: Vec::new(),
+        marks: vec![
+            ("trailer.signature", text(b"koly")),
+            ("trailer.version", Value::Uint(4)),
+        ],
+        ..Structure::default()
+    }
+}

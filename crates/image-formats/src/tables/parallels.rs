@@ -1,0 +1,57 @@
+//! The header and block table of Parallels images.
+
+use super::{number, record};
+use crate::field::Endian::Little;
+use crate::field::{Kind, Row, row};
+use crate::fixed::{Array, Structure};
+use crate::io::ReadAt;
+use crate::value::Value;
+
+const HEADER: &[Row] = &[
+    row(
+        "magic",
+        0,
+        16,
+        Kind::Bytes,
+        "WithoutFreeSpace or WithouFreSpacExt",
+    ),
+    row("version", 16, 4, Kind::Version, "must be 2"),
+    row("heads", 20, 4, Kind::Count, ""),
+    row("cylinders", 24, 4, Kind::Count, ""),
+    row("tracks", 28, 4, Kind::Count, "sectors in a cluster, not 0"),
+    row("bat_entries", 32, 4, Kind::Count, "enough for the sectors"),
+    row(
+        "nb_sectors",
+        36,
+        8,
+        Kind::Size,
+        "32 bits with the older magic",
+    ),
+    row("inuse", 44, 4, Kind::Magic, "0x746f6e59 while open"),
+    row(
+        "data_off",
+        48,
+        4,
+        Kind::Offset,
+        "in sectors, behind the table",
+    ),
+    row("flags", 52, 4, Kind::Flags, ""),
+    row("ext_off", 56, 8, Kind::Offset, "in sectors"),
+];
+
+pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+    let entries = number(source, 32, 4, Little);
+    let bat = Array {
+        name: "bat",
+        at: 64,
+        entries,
+        bytes: 4,
+        endian: Little,
+    };
+    Structure {
+        records: vec![record("header", 0, HEADER, Little)],
+        arrays: vec![bat.within(source.len())],
+        marks: vec![("header.version", Value::Uint(2))],
+        ..Structure::default()
+    }
+}

@@ -1,0 +1,42 @@
+//! Images that hold something, and chains of them in a running process.
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::daemon::Daemon;
+use crate::image::Image;
+use crate::test::Test;
+
+impl Test {
+    /// Makes an image `TEST_DIR/NAME.IMGFMT` of `size` bytes that holds this pattern
+    /// all over; logged.
+    ///
+    /// # Errors
+    /// Where it cannot be made or written.
+    pub async fn filled(&self, name: &str, size: u64, pattern: u8) -> Result<Image> {
+        let image = self.image(name).size(size).await?;
+        self.write(&image, &[(pattern, 0, size)]).await?;
+        Ok(image)
+    }
+}
+
+impl Daemon {
+    /// Adds a chain of images as nodes of these names, from the base up: each lies on
+    /// the one before it, and all but the last are read-only. Logged.
+    ///
+    /// # Errors
+    /// Where QEMU does not take one.
+    pub async fn add_chain(&mut self, chain: &[(&Image, &str)]) -> Result<()> {
+        for (n, (image, node)) in chain.iter().enumerate() {
+            let mut options = json!({});
+            if n > 0 {
+                options["backing"] = chain[n - 1].1.into();
+            }
+            if n + 1 < chain.len() {
+                options["read-only"] = true.into();
+            }
+            self.add_with(image, node, options).await?;
+        }
+        Ok(())
+    }
+}
