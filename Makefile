@@ -22,7 +22,7 @@ help:
 	@echo 'make check                     the tests of this project itself'
 	@echo 'make mutants                   see which tests notice that a tool does wrong'
 	@echo 'make fuzz [DURATION=SECONDS]   look for images that break the image tools'
-	@echo 'make bench                     measure what the runner itself costs'
+	@echo 'make bench                     measure what runner and fuzzer themselves cost'
 
 deps:
 	@scripts/deps.sh $(WITH)
@@ -67,3 +67,4 @@ fuzz: deps-there
 
 bench:
 	cargo bench -p check --bench own_cost --bench dry_run
+	cargo bench -p image-fuzzer --bench campaign

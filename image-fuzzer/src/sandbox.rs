@@ -5,6 +5,10 @@
 //! system. Name spaces (namespaces(7)) take away the network and other processes, and end
 //! whatever is left inside when their first process ends. Neither needs root, though some
 //! systems forbid user name spaces to others. What could not be had is said, never hidden.
+//!
+//! One thing neither bounds: a program may connect to a UNIX socket that has a path, such as
+//! that of a daemon in `/run`, if the user who runs the fuzzer may. Images can name such
+//! paths (`nbd+unix:`), but those that are made here name the canary's socket alone.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

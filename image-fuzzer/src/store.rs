@@ -344,6 +344,30 @@ mod tests {
         assert_eq!(store.finished().unwrap().below, 5);
     }
 
+    /// A campaign that went on once took all that it had seen before for new.
+    #[test]
+    fn marks_are_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        store.mark(&[1, u64::MAX]).unwrap();
+        store.mark(&[7]).unwrap();
+        store.log("marks", "00000000000000").unwrap();
+        assert_eq!(store.past().unwrap().marks, HashSet::from([1, 7, u64::MAX]));
+    }
+
+    /// The number of the next test was once appended to a line that a kill had cut short,
+    /// which made another number of both.
+    #[test]
+    fn a_cut_line_does_not_run_into_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("done"), "0\n1\n1").unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        store.past().unwrap();
+        store.finish(5).unwrap();
+        let finished = store.finished().unwrap();
+        assert_eq!((finished.below, finished.beyond), (2, BTreeSet::from([5])));
+    }
+
     #[test]
     fn a_cut_line_is_not_a_number() {
         let folder = tempfile::tempdir().unwrap();

@@ -12,7 +12,10 @@ use anyhow::{Context, Result};
 use crate::base::NamedFile;
 use crate::commands::drawn::writes;
 use crate::commands::{Command, Programs, TEST_IMG};
-use crate::exec::{End, ExecOptions, Executor, Limits, Observation, Request, for_program};
+use crate::exec::{
+    End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program, machine_is_busy,
+    starved,
+};
 use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
 use crate::recipe::{Edit, Recipe};
@@ -39,6 +42,10 @@ pub struct Settings {
 
 /// What a command may take when variations of a known fault are tried.
 const HASTE: Duration = Duration::from_secs(1);
+
+/// When a command is looked at that takes long, once there are known hangs: one of these
+/// need not be waited for.
+const EARLY: Duration = Duration::from_millis(1500);
 
 /// One command of a test and what was seen of it.
 #[derive(Clone, Debug)]
@@ -76,6 +83,8 @@ pub struct Bench {
     found: BTreeMap<OsString, PathBuf>,
     executors: BTreeMap<PathBuf, Box<dyn Executor>>,
     debuggers: BTreeMap<PathBuf, Option<Debugger>>,
+    /// The stacks of crashes, as they name groups, by program and place.
+    crashes: BTreeMap<(PathBuf, u64), String>,
     notes: Vec<String>,
     runs: u64,
     cpu: Duration,
@@ -98,6 +107,7 @@ impl Bench {
             found: BTreeMap::new(),
             executors: BTreeMap::new(),
             debuggers: BTreeMap::new(),
+            crashes: BTreeMap::new(),
             notes: Vec::new(),
             runs: 0,
             cpu: Duration::ZERO,
@@ -141,6 +151,39 @@ impl Bench {
     /// for trying many variations of a known fault.
     pub fn set_hasty(&mut self, hasty: bool) {
         self.hasty = hasty;
+    }
+
+    /// The innermost frames at the signal that ended command `index` of the recipe, as they
+    /// name groups: those known for the place of this crash, else those that
+    /// [`stack`](Self::stack) finds.
+    ///
+    /// Fails as that does.
+    pub fn site_of_crash(
+        &mut self,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        outcome: &Outcome,
+        index: usize,
+    ) -> Result<Option<String>> {
+        let place = match recipe.commands.get(index) {
+            Some(command) => {
+                let argv = self.settings.programs.argv(command, TEST_IMG);
+                let programs = self.settings.programs.clone();
+                let program = self.find(&programs, command, &argv)?;
+                let ran = outcome.ran.iter().find(|ran| ran.index == index);
+                ran.and_then(|ran| Some((program, ran.seen.crash?)))
+            }
+            None => None,
+        };
+        if let Some(site) = place.as_ref().and_then(|place| self.crashes.get(place)) {
+            return Ok(Some(site.clone()));
+        }
+        let stack = self.stack(recipe, files, index)?;
+        let site = stack.and_then(|stack| stack.key(DEPTH));
+        if let (Some(place), Some(site)) = (place, &site) {
+            self.crashes.insert(place, site.clone());
+        }
+        Ok(site)
     }
 
     /// The stack at the signal that ends command `index` of the recipe; `None`
@@ -259,8 +302,8 @@ impl Bench {
         } else if !self.hasty
             && let Some(mut found) = suspicion.take_if(|found| found.class == Class::Hang)
         {
-            if let Some(frames) = stack.and_then(|stack| stack.key(DEPTH)) {
-                found.site = format!("{}{IN}{frames}", found.site);
+            if let Some(stack) = stack {
+                found.site = site_of_hang(&found.site, &stack);
             }
             suspicion = self.confirm_hang(command, found)?;
         }
@@ -320,12 +363,22 @@ impl Bench {
         let mut limits = self.settings.limits.clone();
         limits.wall *= hang::PATIENCE;
         limits.cpu *= hang::PATIENCE;
-        let second = self.start(command, limits)?;
+        let programs = self.settings.programs.clone();
+        let mut waited = Duration::ZERO;
+        let look = &mut |pid| {
+            waited = starved(pid);
+            false
+        };
+        let second = self.launch(&programs, command, limits, Look { early: None, look })?;
         if self.cut {
             return Ok(None);
         }
         let seconds = second.wall.as_secs_f64();
-        let class = hang::confirm(&second, first);
+        let class = hang::confirm(
+            &second,
+            first,
+            waited > second.wall / 2 || machine_is_busy(),
+        );
         if class == Some(Class::Hang) && found.site.contains(IN) {
             self.hangs.insert(found.site.clone());
         }
@@ -365,7 +418,8 @@ impl Bench {
         command: &Command,
         limits: Limits,
     ) -> Result<Observation> {
-        self.launch(programs, command, limits, &mut |_| {})
+        let look = &mut |_| false;
+        self.launch(programs, command, limits, Look { early: None, look })
     }
 
     /// Runs `command` once; where it does not end in time, the stack it is at then.
@@ -385,6 +439,8 @@ impl Bench {
         let mut sampler = self.sampler.take();
         let mut stack = None;
         let (folder, end) = (self.scratch.beside("look")?, self.end);
+        let verb = command.group_verb();
+        let known = std::mem::take(&mut self.hangs);
         let mut look = |pid: i32| {
             let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
             if sampler.is_none() {
@@ -393,9 +449,17 @@ impl Bench {
             }
             let sampler = sampler.as_mut();
             stack = sampler.and_then(|sampler| sampler.stack(pid, &folder, within));
+            stack
+                .as_ref()
+                .is_some_and(|stack| known.contains(&site_of_hang(&verb, stack)))
         };
-        let seen = self.launch(&programs, command, limits, &mut look);
+        let look = Look {
+            early: (!known.is_empty()).then_some(EARLY),
+            look: &mut look,
+        };
+        let seen = self.launch(&programs, command, limits, look);
         self.sampler = sampler;
+        self.hangs = known;
         Ok((seen?, stack))
     }
 
@@ -405,7 +469,7 @@ impl Bench {
         programs: &Programs,
         command: &Command,
         limits: Limits,
-        look: &mut dyn FnMut(i32),
+        look: Look<'_>,
     ) -> Result<Observation> {
         let argv = programs.argv(command, TEST_IMG);
         let program = self.find(programs, command, &argv)?;
@@ -471,7 +535,7 @@ impl Probe for Bench {
     fn run(&mut self, command: &Command) -> Observation {
         let limits = self.settings.limits.clone();
         self.start(command, limits)
-            .unwrap_or_else(|why| not_started(&why))
+            .unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
     }
 }
 
@@ -482,28 +546,20 @@ struct Step {
     clean: Option<bool>,
 }
 
+/// The name of a hang of a command, by where it hangs.
+fn site_of_hang(verb: &str, stack: &Stack) -> String {
+    match stack.key(DEPTH) {
+        Some(frames) => format!("{verb}{IN}{frames}"),
+        None => verb.to_owned(),
+    }
+}
+
 /// Whether an edit may change refcounts.
 fn changes_counts(edit: &Edit) -> bool {
     match edit {
         Edit::Set { path, .. } => path.contains("refcount"),
         Edit::Bytes { .. } => true,
         Edit::Text { .. } | Edit::Extensions { .. } | Edit::Length { .. } => false,
-    }
-}
-
-/// What is seen of a program that could not be started.
-fn not_started(why: &anyhow::Error) -> Observation {
-    Observation {
-        end: End::NotStarted(format!("{why:#}")),
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-        wall: Duration::ZERO,
-        cpu: Duration::ZERO,
-        max_rss: 0,
-        disk_growth: 0,
-        sanitizer: None,
-        touched: Vec::new(),
-        left_behind: Vec::new(),
     }
 }
 

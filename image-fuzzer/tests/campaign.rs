@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use image_formats::ReadAt as _;
 use image_fuzzer::case::Maker;
+use image_fuzzer::commands::{Command as Words, Programs};
 use image_fuzzer::engine::{Plan, fresh};
+use image_fuzzer::exec::{End, Limits};
 use image_fuzzer::mutate::Intensity;
 use image_fuzzer::rng::{FNV_START, Rng, fnv};
+use image_fuzzer::trial::{Bench, Outcome, Settings};
 
 fn fuzzer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
@@ -203,6 +207,125 @@ fn a_killed_campaign_goes_on_and_loses_nothing() {
 }
 
 #[test]
+fn an_interrupted_campaign_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (work, up, go) = (
+        dir.path().join("work"),
+        dir.path().join("up"),
+        dir.path().join("go"),
+    );
+    // Waits for ever until it may go on; says that it waits.
+    let script = format!(
+        "test -e '{0}' || {{ : >'{1}'; exec sleep 100000; }}",
+        go.display(),
+        up.display()
+    );
+    let command = serde_json::json!([["sh", "-c", script, "$test_img"]]).to_string();
+    let start = || {
+        let mut fuzzer = fuzzer();
+        fuzzer.args(["-j", "2", "--campaign-seed", "stop", "--tests", "6", "-v"]);
+        fuzzer.args(["--no-sandbox", "--timeout", "50000", "-c", &command]);
+        fuzzer.arg(&work).stdout(Stdio::null());
+        fuzzer
+    };
+    let mut child = start().spawn().unwrap();
+    while !up.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    // It does not wait for the programs that run.
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(finished(&work), BTreeSet::new());
+    let suspended = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(work.join("suspended")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let cut: Vec<(PathBuf, String)> = suspended()
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
+    assert!(!cut.is_empty());
+    fs::write(&go, "").unwrap();
+    assert_eq!(start().status().unwrap().code(), Some(0));
+    assert_eq!(finished(&work), (0..6).collect());
+    assert_eq!(suspended(), Vec::<PathBuf>::new());
+    // Each was done once, and those that were cut short with the seed they had.
+    let log = fs::read_to_string(work.join("run.log")).unwrap();
+    for number in 0..6 {
+        let lines = log
+            .lines()
+            .filter(|line| line.starts_with(&format!("test {number} ")))
+            .count();
+        assert_eq!(lines, 1, "{log}");
+    }
+    for (path, recipe) in cut {
+        let recipe: serde_json::Value = serde_json::from_str(&recipe).unwrap();
+        let number = path.file_stem().unwrap().to_str().unwrap();
+        let seed = recipe["seed"].as_str().unwrap();
+        assert!(
+            log.contains(&format!("test {number} seed {seed} ")),
+            "{log}"
+        );
+    }
+}
+
+/// However a program is started, it does the same with an image that lies.
+#[test]
+fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
+    if Command::new("qemu-img").arg("--version").output().is_err() {
+        println!("not run: qemu-img is not installed");
+        return;
+    }
+    let lines = [
+        "qemu-img info --output=json $test_img",
+        "qemu-img check $test_img",
+        "qemu-img check -r all $test_img",
+        "qemu-img map -f qcow2 $test_img",
+        "qemu-img convert -f qcow2 -O raw $test_img out.img",
+        "qemu-img snapshot -c new $test_img",
+    ];
+    let commands = lines.map(|line| Words(shlex::split(line).unwrap()));
+    let plan = Plan {
+        commands: Some(commands.to_vec()),
+        scope: None,
+        intensity: Intensity::default(),
+        families: Vec::new(),
+    };
+    let bench = |fork_server| {
+        Bench::new(Settings {
+            programs: Programs::from_env().unwrap(),
+            compare_with: None,
+            limits: Limits {
+                wall: Duration::from_secs(60),
+                cpu: Duration::from_secs(60),
+                ..Limits::default()
+            },
+            fork_server,
+            sandbox: true,
+            fallback: std::env::temp_dir(),
+        })
+        .unwrap()
+    };
+    let (mut forked, mut plain) = (bench(true), bench(false));
+    let mut maker = Maker::default();
+    for number in 0..25 {
+        let recipe = fresh(&format!("both {number}"), &plan, &mut maker).unwrap();
+        let files = maker.files(&recipe).unwrap();
+        let one = forked.run(&recipe, &files).unwrap();
+        let other = plain.run(&recipe, &files).unwrap();
+        let ends = |outcome: &Outcome| -> Vec<End> {
+            outcome.ran.iter().map(|ran| ran.seen.end.clone()).collect()
+        };
+        assert_eq!(ends(&one), ends(&other), "{number}");
+        assert_eq!(one.marks, other.marks, "{number}");
+        assert_eq!(one.suspicions, other.suspicions, "{number}");
+        assert_eq!(one.opened, other.opened, "{number}");
+    }
+}
+
+#[test]
 fn a_campaign_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");
@@ -299,6 +422,12 @@ fn a_report_lists_what_was_found() {
     let folder = json["groups"][0]["folder"].as_str().unwrap();
     let again = run(fuzzer().arg("reproduce").arg(folder));
     assert_eq!(again.status.code(), Some(0), "{again:?}");
+    let again = run(fuzzer().arg("reproduce").arg(&work));
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert!(
+        text(&again.stdout).contains("1 of 1 faults show"),
+        "{again:?}"
+    );
     let again = Command::new(Path::new(folder).join("reproduce.sh"))
         .output()
         .unwrap();

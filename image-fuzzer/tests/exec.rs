@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use image_fuzzer::exec::{
-    End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, for_program,
+    End, ExecOptions, Executor, Limit, Limits, Look, Observation, Request, SECRET, for_program,
 };
 use image_fuzzer::stacks::Debugger;
 
@@ -225,6 +227,58 @@ fn a_hang_is_ended_with_all_below_it() {
     assert_eq!(seen.end, End::TimedOut);
     assert_eq!(seen.left_behind, [] as [String; 0]);
     assert_eq!(executor.run(&bench.sh("exit 4")).end, End::Exit(4));
+}
+
+#[test]
+fn a_look_can_end_a_run_early() {
+    let bench = Bench::new();
+    let mut executor = bench.executor("/bin/sh");
+    let early = Some(Duration::from_millis(20));
+    let mut looks = Vec::new();
+    let mut look = |pid| {
+        looks.push(pid);
+        true
+    };
+    let waits = Look {
+        early,
+        look: &mut look,
+    };
+    let seen = executor.run_and_look(&bench.sh("exec sleep 1000"), waits);
+    assert_eq!(seen.end, End::TimedOut);
+    assert_eq!(looks.len(), 1);
+    let mut looks = 0;
+    let mut look = |_| {
+        looks += 1;
+        false
+    };
+    let goes_on = Look {
+        early,
+        look: &mut look,
+    };
+    let seen = executor.run_and_look(&bench.sh("sleep 1; exit 3"), goes_on);
+    assert_eq!((seen.end, looks), (End::Exit(3), 1));
+}
+
+#[test]
+fn a_run_ends_when_it_is_told_to_stop() {
+    let bench = Bench::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let options = ExecOptions {
+        stop: Some(Arc::clone(&stop)),
+        ..bench.options()
+    };
+    let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
+    let up = bench.scratch().join("up");
+    let stopper = std::thread::spawn(move || {
+        while !up.exists() {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let seen = executor.run(&bench.sh(": >up; sleep 1000 & exec sleep 1000"));
+    stopper.join().unwrap();
+    assert_eq!(seen.end, End::Stopped);
+    assert_eq!(seen.left_behind, Vec::<String>::new());
 }
 
 #[test]
@@ -470,6 +524,56 @@ fn what_cannot_run_says_why() {
         error.to_string(),
         "cannot run no-such-program: not found in PATH"
     );
+}
+
+#[test]
+fn a_program_that_nothing_can_be_loaded_into_is_started_plainly() {
+    let bench = Bench::new();
+    let program = bench.script("#!/bin/sh\necho \"$@\"; exit 4\n");
+    let mut executor = bench.executor(&program);
+    assert_eq!(executor.name(), "spawn");
+    let notes = executor.notes();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.starts_with("no fork server in") && note.ends_with("it is a script")),
+        "{notes:?}"
+    );
+    let seen = executor.run(&bench.request(&["program", "a", "b c"]));
+    assert_eq!((seen.end, &*seen.stdout), (End::Exit(4), &b"a b c\n"[..]));
+}
+
+#[test]
+fn a_program_that_does_otherwise_when_loaded_into_is_started_plainly() {
+    let bench = Bench::new();
+    let source = bench.folder.path().join("program.c");
+    let program = bench.folder.path().join("program");
+    fs::write(
+        &source,
+        "#include <stdio.h>\n#include <string.h>\n\
+         int main(void) {\n\
+         char line[4096]; int found = 0; FILE *maps = fopen(\"/proc/self/maps\", \"r\");\n\
+         while (maps && fgets(line, sizeof line, maps)) found |= !!strstr(line, \"preload\");\n\
+         puts(found ? \"watched\" : \"alone\"); return 0; }\n",
+    )
+    .unwrap();
+    let built = std::process::Command::new("cc")
+        .arg("-o")
+        .args([&program, &source])
+        .status();
+    if !built.is_ok_and(|status| status.success()) {
+        println!("not run: there is no C compiler");
+        return;
+    }
+    let mut executor = bench.executor(program.to_str().unwrap());
+    assert_eq!(executor.name(), "spawn");
+    let said = executor.notes().join("; ");
+    assert!(
+        said.contains("does not do what it does when started plainly"),
+        "{said}"
+    );
+    let seen = executor.run(&bench.request(&["program"]));
+    assert_eq!((seen.end, &*seen.stdout), (End::Exit(0), &b"alone\n"[..]));
 }
 
 #[test]

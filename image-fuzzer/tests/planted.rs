@@ -148,6 +148,10 @@ fn faults_of_one_field_are_found_and_made_small() {
         assert_eq!(fields(folder), [fault.2], "{fault:?}");
         let script = std::fs::read_to_string(folder.join("reproduce.sh")).expect("a script");
         assert!(script.starts_with("#!/bin/sh\n"), "{fault:?}");
+        let again = std::process::Command::new(folder.join("reproduce.sh"))
+            .output()
+            .expect("the script starts");
+        assert_eq!(again.status.code(), Some(0), "{fault:?}: {again:?}");
         let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
         assert!(readme.contains(fault.2), "{fault:?}: {readme}");
     }
@@ -161,7 +165,7 @@ fn a_file_that_only_the_image_names_is_found() {
     let commands = vec![vec![program, "read", "$test_img"]];
     let mut campaign = campaign(dir.path(), &commands, None);
     campaign.plan.families = vec!["name".into()];
-    let outside = (Class::Outside, "file", "");
+    let outside = (Class::Outside, "planted", "");
     let found = search(&mut campaign, 4000, |records| {
         records.iter().any(|record| is(record, &outside))
     });

@@ -16,6 +16,7 @@
 //! Nothing here allocates or takes a lock: the second kind of server runs in the child of
 //! a process with many threads, where both could wait for ever.
 
+mod crash;
 pub mod server;
 pub mod sys;
 pub mod wire;

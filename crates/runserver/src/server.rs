@@ -3,8 +3,9 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use crate::crash;
 use crate::sys;
 use crate::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, fd};
 
@@ -25,9 +26,11 @@ pub struct Run {
 /// To be called where no other thread runs.
 #[must_use]
 pub fn serve_by_fork() -> Run {
-    let Some(mut server) = Server::start() else {
+    // Handlers that the program's libraries have set are the program's.
+    let Some(mut server) = Server::start(sys::Handlers::Keep) else {
         sys::exit_now(125)
     };
+    crash::watch(&server.failure.crash);
     loop {
         let Some(job) = server.next_job() else {
             sys::exit_now(0)
@@ -49,7 +52,7 @@ pub fn serve_by_fork() -> Run {
 /// Serves until the controller is gone, and ends the process then. Each run executes
 /// the file `program`.
 pub fn serve_by_exec(program: &CStr) -> ! {
-    let Some(mut server) = Server::start() else {
+    let Some(mut server) = Server::start(sys::Handlers::Drop) else {
         sys::exit_now(125)
     };
     loop {
@@ -103,10 +106,12 @@ extern "C" fn start_exec(exec: *mut c_void) -> c_int {
     sys::exit_now(127)
 }
 
-/// Where a child says why it could not start; in memory that it shares with the server.
+/// Where a child says why it could not start, or where it crashed; in memory that it
+/// shares with the server.
 struct Failure {
     step: AtomicU32,
     errno: AtomicI32,
+    crash: AtomicU64,
 }
 
 impl Failure {
@@ -118,6 +123,7 @@ impl Failure {
     fn clear(&self) {
         self.step.store(Step::None as u32, Ordering::Relaxed);
         self.errno.store(0, Ordering::Relaxed);
+        self.crash.store(0, Ordering::Relaxed);
     }
 }
 
@@ -142,8 +148,8 @@ const STACK: usize = 128 << 10;
 
 impl Server {
     /// Gets memory, and tells the controller that we are up.
-    fn start() -> Option<Self> {
-        sys::become_server();
+    fn start(handlers: sys::Handlers) -> Option<Self> {
+        sys::become_server(handlers);
         let shared = map(size_of::<Failure>(), libc::MAP_SHARED)?;
         let text = map(MAX_TEXT, libc::MAP_PRIVATE)?;
         let pointers = map(
@@ -211,6 +217,9 @@ impl Server {
         reply.max_rss_kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
         reply.failed = Step::from_number(self.failure.step.load(Ordering::Relaxed));
         reply.errno = self.failure.errno.load(Ordering::Relaxed);
+        if libc::WIFSIGNALED(reply.status) {
+            reply.crash = self.failure.crash.load(Ordering::Relaxed);
+        }
         reply.left = !reap(libc::WNOHANG);
         self.answer(&reply);
         if reply.left {

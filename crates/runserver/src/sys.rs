@@ -82,14 +82,28 @@ pub fn limit(resource: libc::__rlimit_resource_t, value: u64) -> bool {
     unsafe { libc::setrlimit(resource, &raw const limit) == 0 }
 }
 
+/// What becomes of signal handlers that are set already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handlers {
+    /// They stay.
+    Keep,
+    /// Their signals get the default.
+    Drop,
+}
+
 /// Makes this process ready to serve: default signals, none blocked, but for `SIGXFSZ`,
 /// which is ignored so that a write past the limit on a file's length fails with `EFBIG`
 /// and the program goes on; no core files; and every orphan below becomes its child.
-pub fn become_server() {
-    // SAFETY: calls that take integers, or a pointer to a live signal set.
+pub fn become_server(handlers: Handlers) {
+    // SAFETY: calls that take integers, or pointers to live structures, for both of which
+    // all-zero is valid.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &raw mut action);
+            if handlers == Handlers::Drop || action.sa_sigaction == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_DFL);
+            }
         }
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         let mut none: libc::sigset_t = std::mem::zeroed();

@@ -5,7 +5,7 @@
 //! arguments and the environment, each ended by a zero byte. An answer is one [`Reply`].
 
 /// The first word of every request.
-pub const MAGIC: u32 = 0x4946_5232;
+pub const MAGIC: u32 = 0x4946_5233;
 
 /// The most bytes of text in one request, more than the kernel takes in an `execve` by
 /// default on a small stack, and enough for any command a person reads.
@@ -37,7 +37,7 @@ pub mod fd {
 pub const ENV: &str = "IMAGE_FUZZER_RUN_SERVER";
 
 const HEAD_LEN: usize = 40;
-const REPLY_LEN: usize = 48;
+const REPLY_LEN: usize = 56;
 
 /// The fixed part of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,8 @@ pub struct Reply {
     pub cpu_us: u64,
     /// The largest resident set, in KiB.
     pub max_rss_kib: u64,
+    /// The place of a crash, as a number that holds for this server; 0 where it is not known.
+    pub crash: u64,
 }
 
 impl Reply {
@@ -185,6 +187,7 @@ impl Reply {
             wall_ns: 0,
             cpu_us: 0,
             max_rss_kib: 0,
+            crash: 0,
         }
     }
 
@@ -198,7 +201,7 @@ impl Reply {
         to.put(&(self.failed as u32).to_ne_bytes());
         to.put(&self.errno.to_ne_bytes());
         to.put(&u32::from(self.left).to_ne_bytes());
-        for long in [self.wall_ns, self.cpu_us, self.max_rss_kib] {
+        for long in [self.wall_ns, self.cpu_us, self.max_rss_kib, self.crash] {
             to.put(&long.to_ne_bytes());
         }
         to.bytes
@@ -223,6 +226,7 @@ impl Reply {
             wall_ns: from.u64()?,
             cpu_us: from.u64()?,
             max_rss_kib: from.u64()?,
+            crash: from.u64()?,
         })
     }
 }
@@ -293,12 +297,12 @@ mod tests {
         #[test]
         fn a_reply_comes_back(
             status: i32, errno: i32, left: bool, kind in 0..3usize, failed in 0..5u32,
-            wall_ns: u64, cpu_us: u64, max_rss_kib: u64,
+            wall_ns: u64, cpu_us: u64, max_rss_kib: u64, crash: u64,
         ) {
             let reply = Reply {
                 kind: [Kind::Ready, Kind::Ended, Kind::Swept][kind],
                 failed: Step::from_number(failed),
-                status, errno, left, wall_ns, cpu_us, max_rss_kib,
+                status, errno, left, wall_ns, cpu_us, max_rss_kib, crash,
             };
             prop_assert_eq!(Reply::decode(&reply.encode()), Some(reply));
         }

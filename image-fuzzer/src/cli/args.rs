@@ -41,7 +41,7 @@ pub(super) enum Ask {
     Show(ShowArgs),
     /// Change one field of an image, and nothing else
     Set(SetArgs),
-    /// Carry out the recipe of a finding again
+    /// Carry out the recipe of a finding again, or those of all findings in a work folder
     Reproduce(AgainArgs),
     /// Make the example of a finding smaller
     Minimise(AgainArgs),

@@ -60,10 +60,11 @@ fn table(rows: &[Row]) -> String {
             row.record.edits,
             key.site
         );
-        let unsure = if row.record.confirmed {
-            ""
-        } else {
-            " (did not show again)"
+        let unsure = match (row.record.confirmed, row.record.minimised) {
+            (true, true) => "",
+            (true, false) => " (to be made smaller)",
+            (false, true) => " (did not show again)",
+            (false, false) => " (to be confirmed)",
         };
         let _ = writeln!(text, "{:31}{}{unsure}", "", row.record.command);
         let _ = writeln!(text, "{:31}{}", "", row.folder.display());

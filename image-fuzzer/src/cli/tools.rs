@@ -5,11 +5,14 @@ use anyhow::Result;
 use super::args::AgainArgs;
 use super::fuzz::{settings, tell};
 use super::{FAULTS, OK};
-use crate::finding::{minimise_folder, reproduce_folder};
+use crate::finding::{minimise_folder, records, reproduce_folder};
 use crate::triage::minimise::Budget;
 
-/// Carries out a recipe again.
+/// Carries out a recipe again, or all of a work folder.
 pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {
+    if args.dir.join("findings").is_dir() {
+        return all(args);
+    }
     let again = reproduce_folder(&args.dir, settings(&args.run, &std::env::temp_dir())?)?;
     tell(&again.recipe, &again.outcome);
     let wanted = again.wanted.as_ref().map(ToString::to_string);
@@ -19,6 +22,26 @@ pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {
     }
     anstream::println!("the fault does not show: {}", wanted.unwrap_or_default());
     Ok(FAULTS)
+}
+
+/// Carries out the recipes of all findings in a work folder, and says of each whether the
+/// fault shows.
+fn all(args: &AgainArgs) -> Result<u8> {
+    let settings = settings(&args.run, &std::env::temp_dir())?;
+    let found = records(&args.dir)?;
+    let mut shown = 0;
+    for (folder, record) in &found {
+        let again = reproduce_folder(folder, settings.clone())?;
+        let word = if again.shown() {
+            shown += 1;
+            "shows"
+        } else {
+            "does not show"
+        };
+        anstream::println!("{word}: {}", record.key);
+    }
+    anstream::println!("{shown} of {} faults show", found.len());
+    Ok(if shown == found.len() { OK } else { FAULTS })
 }
 
 /// Makes an example smaller.

@@ -241,7 +241,7 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
         3 => (words.add(["--enable"]), existing),
         4 => (words.add(["--disable"]), existing),
         5 => (words.add(["--clear", "--disable"]), existing),
-        6 => (words.add(["--add", "--disabled"]), "new"),
+        6 => (words.add(["--add", "--disable"]), "new"),
         _ => (words.add(["--add", "--merge", existing]), "new"),
     };
     words.add(["$test_img", name]).done()
@@ -276,9 +276,16 @@ fn amend(rng: &mut Rng) -> Command {
 
 fn resize(base: &Base, rng: &mut Rng) -> Command {
     const MODES: [&str; 4] = ["metadata", "falloc", "full", "off"];
-    let size = qemu_io::new_size(base.image.virtual_size, base.cluster_size(), rng).to_string();
-    let mode = rng.pick(&MODES).copied().unwrap_or("off");
+    /// The most bytes that a command may be asked to fill.
+    const MOST_FILLED: u64 = 64 << 20;
+    let size = qemu_io::new_size(base.image.virtual_size, base.cluster_size(), rng);
+    let mode = match rng.pick(&MODES).copied().unwrap_or("off") {
+        // What a command asks for itself is no growth to wonder about.
+        "falloc" | "full" if size > MOST_FILLED => "metadata",
+        mode => mode,
+    };
     let preallocation = format!("--preallocation={mode}");
+    let size = size.to_string();
     Words::new("resize")
         .format(rng)
         .maybe(50, rng, ["--shrink"])

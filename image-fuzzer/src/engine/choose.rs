@@ -36,7 +36,7 @@ impl Plan {
 
 /// How often a new base image is drawn where an earlier one would do, in percent.
 /// Making a base image takes many times as long as lying in one.
-const NEW_BASE: u64 = 12;
+const NEW_BASE: u64 = 6;
 
 /// How many earlier base images are at hand.
 const BASES: usize = 48;

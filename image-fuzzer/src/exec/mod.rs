@@ -133,6 +133,9 @@ pub enum End {
 pub struct Observation {
     /// How it ended.
     pub end: End,
+    /// For a signal that an instruction caused: a number that is the same for all crashes at
+    /// the same place under one executor. `None` where it cannot be had so cheaply.
+    pub crash: Option<u64>,
     /// Standard output, at most [`Limits::output`] bytes of it.
     pub stdout: Vec<u8>,
     /// Standard error, at most [`Limits::output`] bytes of it.
@@ -159,18 +162,37 @@ pub struct Observation {
     pub left_behind: Vec<String>,
 }
 
+impl Observation {
+    /// What is seen of a program that could not be started.
+    pub fn not_started(why: String) -> Self {
+        Self {
+            end: End::NotStarted(why),
+            crash: None,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+            max_rss: 0,
+            disk_growth: 0,
+            sanitizer: None,
+            touched: Vec::new(),
+            left_behind: Vec::new(),
+        }
+    }
+}
+
 /// Runs one program, one request at a time.
 ///
 /// An executor stays in the thread that made it: the processes behind it end with that thread.
 pub trait Executor {
     /// Runs the program once and waits until it, and all it started, have ended.
     fn run(&mut self, request: &Request) -> Observation {
-        self.run_and_look(request, &mut |_| {})
+        let look = &mut |_| false;
+        self.run_and_look(request, Look { early: None, look })
     }
 
-    /// As [`run`](Executor::run), but where the program is about to be ended because its
-    /// time is over, `look` is called with its process id before.
-    fn run_and_look(&mut self, request: &Request, look: &mut dyn FnMut(i32)) -> Observation;
+    /// As [`run`](Executor::run), but a program that takes long is looked at.
+    fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation;
 
     /// How programs are run here: `fork server` or `spawn`.
     fn name(&self) -> &str;
@@ -186,6 +208,16 @@ pub trait Executor {
     fn canaries(&self) -> &Canaries;
 }
 
+/// A look at a program that takes long.
+pub struct Look<'a> {
+    /// The time after which it is looked at once before its time is over.
+    pub early: Option<Duration>,
+    /// Called with the program's process id, early and where the program is about to be
+    /// ended since its time is over. Whether it need not be waited for any longer: it is
+    /// then ended as if its time were over. The time this takes is not the program's.
+    pub look: &'a mut dyn FnMut(i32) -> bool,
+}
+
 /// Things outside the scratch folder that no command names: a program that touches one was
 /// made to by the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -196,6 +228,22 @@ pub struct Canaries {
     pub socket: Option<PathBuf>,
     /// A TCP port of `127.0.0.1` that listens.
     pub port: Option<u16>,
+}
+
+/// How long a process that runs, of those that a [`Look`] is given, had to wait for a
+/// processor so far: the longest of its threads.
+pub fn starved(pid: i32) -> Duration {
+    watch::starved(pid)
+}
+
+/// Whether there are many times as many threads ready to run on this machine as it has
+/// processors, as a mean of the last minute: then what waits may wait for one of them.
+pub fn machine_is_busy() -> bool {
+    const TIMES: f64 = 4.0;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse().ok());
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    load.is_some_and(|load: f64| load > TIMES * processors as f64)
 }
 
 /// How an executor is to be set up.

@@ -193,8 +193,9 @@ fn executable(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The preloaded library, which the build puts beside our own executable; a test's
-/// executable lies one folder below that.
+/// The preloaded library, which the build puts beside our own executable or into `deps`
+/// there, depending on what else is built; a test's executable lies one folder below that.
+/// The newest counts: another may be left from an earlier build, which talks otherwise.
 pub(super) fn library() -> io::Result<PathBuf> {
     const NAME: &str = "libpreload.so";
     let exe = std::env::current_exe()?;
@@ -202,7 +203,8 @@ pub(super) fn library() -> io::Result<PathBuf> {
         .skip(1)
         .take(2)
         .flat_map(|folder| [folder.join(NAME), folder.join("deps").join(NAME)])
-        .find(|path| path.is_file())
+        .filter(|path| path.is_file())
+        .max_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok())
         .ok_or_else(|| {
             let beside = exe.parent().unwrap_or(Path::new("/")).display();
             let text =

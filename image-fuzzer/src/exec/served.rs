@@ -17,7 +17,7 @@ use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED}
 use super::canary::hang_up_tcp;
 use super::program::Program;
 use super::server::Server;
-use super::{Canaries, End, ExecError, Executor, Limit, Limits, Observation, Request, watch};
+use super::{Canaries, End, ExecError, Executor, Limit, Limits, Look, Observation, Request, watch};
 
 /// How often a run that takes long is looked at. Most have ended before the first time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -33,6 +33,8 @@ pub(super) struct Served {
     program: Program,
     how: How,
     server: Option<Server>,
+    /// How many servers there were: each has its code at other addresses.
+    servers: u64,
     input: File,
     output: File,
     error: File,
@@ -71,6 +73,7 @@ impl Served {
             program,
             how,
             server: None,
+            servers: 0,
             input: file("stdin")?,
             output: file("stdout")?,
             error: file("stderr")?,
@@ -99,6 +102,7 @@ impl Served {
         self.sandbox = server.sandbox().to_owned();
         self.canaries = self.program.coop().names(server.tcp().is_some());
         self.server = Some(server);
+        self.servers += 1;
         Ok(())
     }
 
@@ -116,7 +120,7 @@ impl Served {
         }
     }
 
-    fn try_run(&mut self, request: &Request, look: &mut dyn FnMut(i32)) -> io::Result<Observation> {
+    fn try_run(&mut self, request: &Request, look: Look<'_>) -> io::Result<Observation> {
         let message = encode(request, &self.program.environment(request))?;
         self.prepare_files(request)?;
         // Whoever looked at a canary between the runs is not the program.
@@ -150,6 +154,7 @@ impl Served {
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
         let after = self.program.allocated(&request.cwd);
         let mut seen = Observation {
+            crash: self.place_of(&reply),
             end: ended_by_us.unwrap_or_else(|| end_of(&reply, request)),
             sanitizer: self.program.reports().take(&stderr, bound),
             stdout,
@@ -167,6 +172,12 @@ impl Served {
             seen.end = End::OverLimit(limit);
         }
         Ok(seen)
+    }
+
+    /// The number that stands for the place of a crash.
+    fn place_of(&self, reply: &Reply) -> Option<u64> {
+        let spread = self.servers.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (reply.crash != 0).then_some(reply.crash ^ spread)
     }
 
     fn prepare_files(&mut self, request: &Request) -> io::Result<()> {
@@ -196,17 +207,17 @@ impl Served {
 }
 
 impl Executor for Served {
-    fn run_and_look(&mut self, request: &Request, look: &mut dyn FnMut(i32)) -> Observation {
+    fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation {
         if self.how != How::Spawn && request.env.iter().any(|(name, _)| read_at_start(name)) {
             return match self.beside() {
                 Ok(beside) => beside.run_and_look(request, look),
-                Err(error) => not_started(error.to_string()),
+                Err(error) => Observation::not_started(error.to_string()),
             };
         }
         self.try_run(request, look).unwrap_or_else(|error| {
             // The next run gets a new one.
             self.server = None;
-            not_started(format!("the run server failed: {error}"))
+            Observation::not_started(format!("the run server failed: {error}"))
         })
     }
 
@@ -246,39 +257,58 @@ struct Watched<'a> {
 
 impl Watched<'_> {
     /// Waits for the end of the program, and sees to it that it comes.
-    fn until_ended(&mut self, look: &mut dyn FnMut(i32)) -> io::Result<Reply> {
-        let deadline = Instant::now() + self.limits.wall;
-        let mut gone_by = None;
-        loop {
-            let next = Instant::now() + LOOK_EVERY;
-            if self.wait(gone_by.map_or(deadline.min(next), |_| next))? {
-                return self.server.reply(Kind::Ended);
-            }
+    fn until_ended(&mut self, look: Look<'_>) -> io::Result<Reply> {
+        let began = Instant::now();
+        let mut deadline = began + self.limits.wall;
+        let mut early = look.early.map(|early| began + early);
+        while !self.wait(deadline.min(Instant::now() + LOOK_EVERY))? {
             let now = Instant::now();
-            if gone_by.is_none() {
-                self.ended_by_us = if self.program.is_stopped() {
-                    Some(End::Stopped)
-                } else if now >= deadline {
-                    Some(End::TimedOut)
-                } else {
-                    self.over_limit()?.map(End::OverLimit)
-                };
-                match self.ended_by_us {
-                    None => continue,
-                    Some(End::TimedOut) => {
-                        if let Some(pid) = watch::first_below(self.server.pid())? {
-                            look(pid);
-                        }
-                    }
-                    Some(_) => {}
+            self.ended_by_us = self.cause(now >= deadline)?;
+            if self.ended_by_us == Some(End::TimedOut) {
+                self.show(look.look)?;
+            } else if self.ended_by_us.is_none() && early.is_some_and(|early| now >= early) {
+                early = None;
+                if self.show(look.look)? {
+                    self.ended_by_us = Some(End::TimedOut);
                 }
+                deadline += now.elapsed();
             }
-            let now = Instant::now();
-            if now > *gone_by.get_or_insert(now + GONE_WITHIN) {
-                return Err(io::Error::other("a killed program does not end"));
+            if self.ended_by_us.is_some() {
+                self.kill()?;
+                break;
             }
+        }
+        self.server.reply(Kind::Ended)
+    }
+
+    /// Why the program is to be ended at this moment.
+    fn cause(&self, late: bool) -> io::Result<Option<End>> {
+        if self.program.is_stopped() {
+            return Ok(Some(End::Stopped));
+        }
+        if late {
+            return Ok(Some(End::TimedOut));
+        }
+        Ok(self.over_limit()?.map(End::OverLimit))
+    }
+
+    /// Lets the program be looked at; whether it need not be waited for.
+    fn show(&self, look: &mut dyn FnMut(i32) -> bool) -> io::Result<bool> {
+        Ok(watch::first_below(self.server.pid())?.is_some_and(look))
+    }
+
+    /// Ends the program with all below it, and waits until it has ended.
+    fn kill(&mut self) -> io::Result<()> {
+        let gone_by = Instant::now() + GONE_WITHIN;
+        loop {
             // Again each time: what was just being started may have been missed.
             watch::kill_below(self.server.pid())?;
+            if self.wait(Instant::now() + LOOK_EVERY)? {
+                return Ok(());
+            }
+            if Instant::now() > gone_by {
+                return Err(io::Error::other("a killed program does not end"));
+            }
         }
     }
 
@@ -385,21 +415,6 @@ fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> 
         Some(Limit::DiskGrowth)
     } else {
         output.then_some(Limit::Output)
-    }
-}
-
-fn not_started(why: String) -> Observation {
-    Observation {
-        end: End::NotStarted(why),
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-        wall: Duration::ZERO,
-        cpu: Duration::ZERO,
-        max_rss: 0,
-        disk_growth: 0,
-        sanitizer: None,
-        touched: Vec::new(),
-        left_behind: Vec::new(),
     }
 }
 

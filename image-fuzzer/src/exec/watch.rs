@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,6 +27,19 @@ pub(super) fn usage(server: i32) -> io::Result<Usage> {
         processes: memory.len(),
         memory: memory.iter().sum(),
     })
+}
+
+/// The longest time that a thread of process `pid` was ready to run and had no processor;
+/// nothing where the kernel does not count it (`CONFIG_SCHED_INFO`).
+pub(super) fn starved(pid: i32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Duration::ZERO;
+    };
+    let waited = threads.flatten().filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse().ok()
+    });
+    Duration::from_nanos(waited.max().unwrap_or(0))
 }
 
 /// The process that `server` started first of those that run.

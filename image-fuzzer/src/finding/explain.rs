@@ -6,7 +6,7 @@ use image_formats::{Field, Value};
 
 use super::{Example, Record};
 use crate::commands::Command;
-use crate::oracle::end_word;
+use crate::oracle::{Class, end_word};
 use crate::recipe::Edit;
 
 /// The explanation of an example in plain words.
@@ -72,6 +72,12 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
          `image-fuzzer reproduce` with this folder does the same from `recipe.json`.\n\
          `iotest` and `iotest.out` are a test for it, ready to be copied into a suite.\n",
     );
+    text.push_str(match example.key.class {
+        Class::Slow | Class::Growth | Class::Outside | Class::Disagreement => {
+            "It asks no more than that the commands end by themselves: this fault needs the script.\n"
+        }
+        _ => "It fails as long as the fault is there.\n",
+    });
     text
 }
 
@@ -118,8 +124,14 @@ fn describe(edit: &Edit, example: &Example) -> String {
                 .map(|b| format!("{b:02x} "))
                 .collect();
             let more = if bytes.0.len() > 24 { "…" } else { "" };
+            let text = std::str::from_utf8(&bytes.0).unwrap_or_default();
+            let text = if text.len() > 3 && text.chars().all(|c| c.is_ascii_graphic()) {
+                format!(" (`{text}`)")
+            } else {
+                String::new()
+            };
             format!(
-                "the {} bytes at {} ({}) are {}{more}",
+                "the {} bytes at {} ({}) are {}{more}{text}",
                 bytes.0.len(),
                 show(at.0),
                 owner(example, at.0),

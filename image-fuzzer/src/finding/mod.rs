@@ -432,3 +432,83 @@ pub fn counts(root: &Path) -> BTreeMap<Key, usize> {
 
 /// The name of the image in a finding's folder.
 pub const IMAGE: &str = TEST_IMG;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Plan, fresh};
+    use crate::mutate::Intensity;
+    use crate::recipe::{Edit, Lie, Number};
+
+    /// An example with `edits` lies, of which nothing else matters.
+    fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool) -> Example {
+        let mut maker = Maker::default();
+        let mut recipe = recipe.clone();
+        recipe.edits = (0..edits)
+            .map(|index| Lie {
+                family: "boundary".into(),
+                edit: Edit::Set {
+                    path: "header.nb_snapshots".into(),
+                    value: Number(index as u64),
+                },
+            })
+            .collect();
+        Example {
+            key: key.clone(),
+            files: maker.files(&recipe).unwrap(),
+            prepared: maker.prepared(&recipe.base).unwrap(),
+            recipe,
+            outcome: Outcome::default(),
+            stack: None,
+            confirmed: true,
+            minimised,
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn a_smaller_example_takes_the_place_of_a_larger_one() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["findings", "crashes"] {
+            fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        let plan = Plan {
+            commands: Some(vec![crate::commands::Command::new(["true", "$test_img"])]),
+            scope: None,
+            intensity: Intensity::default(),
+            families: Vec::new(),
+        };
+        let recipe = fresh("smaller", &plan, &mut Maker::default()).unwrap();
+        let key = Key {
+            class: Class::Crash,
+            site: "site".into(),
+        };
+        let of = |edits, minimised| example(&key, &recipe, edits, minimised);
+        let mut findings = Findings::open(root.path()).unwrap();
+        let hit = |findings: &mut Findings, number, edits| {
+            let example = of(edits, false);
+            findings.hit(&key, number, &example.recipe).unwrap()
+        };
+        assert_eq!(hit(&mut findings, 0, 3), Hit::New);
+        findings.write(&of(3, false)).unwrap();
+        // Its worker is at it: others leave it alone, also while it is half done.
+        assert_eq!(hit(&mut findings, 1, 1), Hit::Known);
+        findings.settle(&of(3, false)).unwrap();
+        assert_eq!(hit(&mut findings, 2, 1), Hit::Known);
+        findings.settle(&of(2, true)).unwrap();
+        assert_eq!(hit(&mut findings, 3, 2), Hit::Known);
+        assert_eq!(hit(&mut findings, 4, 1), Hit::Smaller);
+        findings.settle(&of(1, true)).unwrap();
+        assert_eq!(hit(&mut findings, 5, 1), Hit::Known);
+        let found = records(root.path()).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1.edits, 1);
+        assert!(found[0].1.minimised);
+        // Another run of the fuzzer knows as much.
+        let mut again = Findings::open(root.path()).unwrap();
+        assert_eq!(hit(&mut again, 6, 1), Hit::Known);
+        assert_eq!(hit(&mut again, 7, 0), Hit::Smaller);
+        assert_eq!(counts(root.path())[&key], 8);
+        assert!(again.unfinished().is_empty());
+    }
+}

@@ -28,7 +28,7 @@ impl Again {
     /// Whether the fault showed: that of the folder, or any where it names none.
     pub fn shown(&self) -> bool {
         match &self.wanted {
-            Some(key) => self.seen.contains(key),
+            Some(key) => key.is_among(&self.seen),
             None => !self.seen.is_empty(),
         }
     }
@@ -68,7 +68,7 @@ pub fn minimise_folder(
     let seen = name(&mut bench, &recipe, &files, &outcome)?;
     let wanted = record(folder)?.map(|record| record.key);
     let key = match wanted {
-        Some(key) if seen.contains(&key) => key,
+        Some(key) if key.is_among(&seen) => key,
         None if !seen.is_empty() => seen[0].clone(),
         _ => bail!("the fault of '{}' does not show any more", folder.display()),
     };

@@ -78,7 +78,11 @@ fn helpers(example: &Example) -> String {
     let memory = example.limits.memory >> 10;
     match example.key.class {
         Class::Hang | Class::Slow => format!("limit={seconds}\n"),
-        Class::Growth => format!("most_kib={memory}\n"),
+        Class::Growth => format!(
+            "most_kib={memory}\nmost_disk_kib={}\nmost_printed={}\n",
+            example.limits.disk_growth >> 10,
+            example.limits.output
+        ),
         _ => String::new(),
     }
 }
@@ -114,27 +118,32 @@ fn verdict(example: &Example, command: &Command) -> String {
             example.limits.wall.as_secs()
         ),
         Class::Growth => format!(
-            "{line} &\n\
+            "{line} >printed 2>&1 &\n\
              pid=$!\n\
              peak=0\n\
-             while kill -0 \"$pid\" 2>/dev/null; do\n\
+             over() {{\n\
              \x20   now=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' \"/proc/$pid/status\" 2>/dev/null)\n\
              \x20   [ \"${{now:-0}}\" -gt \"$peak\" ] && peak=$now\n\
              \x20   disk=$(du -sk . | cut -f 1)\n\
-             \x20   if [ \"$peak\" -gt \"$most_kib\" ] || [ \"$disk\" -gt \"$most_kib\" ]; then\n\
-             \x20       kill -KILL \"$pid\"\n\
-             \x20       echo \"memory $peak KiB, disk $disk KiB\"\n\
-             \x20       exit 0\n\
-             \x20   fi\n\
+             \x20   printed=$(wc -c <printed)\n\
+             \x20   [ \"$peak\" -gt \"$most_kib\" ] || [ \"$disk\" -gt \"$most_disk_kib\" ] ||\n\
+             \x20       [ \"$printed\" -gt \"$most_printed\" ]\n\
+             }}\n\
+             while kill -0 \"$pid\" 2>/dev/null; do\n\
+             \x20   if over; then kill -KILL \"$pid\"; break; fi\n\
              \x20   sleep 0.1\n\
              done\n\
-             echo \"memory $peak KiB\"\n\
-             exit 1\n"
+             over\n\
+             status=$?\n\
+             echo \"memory $peak KiB, disk $disk KiB, output $printed bytes\"\n\
+             exit \"$status\"\n"
         ),
         Class::Outside => format!(
-            "# The image names a file that the command does not; strace shows the access.\n\
+            "# The image names a file or address that the command does not; strace shows\n\
+             # the attempt to reach it. It need not be there.\n\
+             command -v strace >/dev/null || {{ echo 'strace is needed'; exit 2; }}\n\
              strace -f -e trace=open,openat,connect -o calls {line}\n\
-             grep -v ENOENT calls | grep -e canary -e connect\n"
+             grep -e canary -e 'connect(.*AF_INET' calls\n"
         ),
         Class::FalseRepair => format!(
             "{line} || {{ echo 'the repair reports failure'; exit 1; }}\n\

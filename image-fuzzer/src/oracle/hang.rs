@@ -25,11 +25,36 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
 
 /// The class after a second run with [`PATIENCE`] times the limits. A run that
 /// then ends by itself was slow if it took more than `limit` of the processor;
-/// else the machine was busy with something else.
-pub fn confirm(second: &Observation, limit: Duration) -> Option<Class> {
+/// else the machine was busy with something else. So it may have been where it is known to
+/// be `busy` and the program had less than `limit` of a processor.
+pub fn confirm(second: &Observation, limit: Duration, busy: bool) -> Option<Class> {
     match second.end {
+        End::TimedOut if second.cpu < limit && busy => None,
         End::TimedOut | End::OverLimit(Limit::Cpu) => Some(Class::Hang),
         _ if second.cpu >= limit => Some(Class::Slow),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_no_hang() {
+        let seconds = Duration::from_secs;
+        let seen = |end: End, cpu| Observation {
+            end,
+            wall: seconds(30),
+            cpu: seconds(cpu),
+            ..Observation::not_started(String::new())
+        };
+        let confirm = |end, cpu, busy| confirm(&seen(end, cpu), seconds(5), busy);
+        // It waited for something that did not come, or turned in a loop.
+        assert_eq!(confirm(End::TimedOut, 0, false), Some(Class::Hang));
+        assert_eq!(confirm(End::TimedOut, 6, true), Some(Class::Hang));
+        assert_eq!(confirm(End::TimedOut, 3, true), None);
+        assert_eq!(confirm(End::Exit(0), 6, true), Some(Class::Slow));
+        assert_eq!(confirm(End::Exit(0), 1, false), None);
     }
 }

@@ -20,7 +20,8 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     };
     Some((
         Class::Outside,
-        format!("{kind} {}", command.group_verb()),
+        // That it follows the image's names is one fault, wherever these lead.
+        command.group_verb(),
         format!("reached the {kind} '{}'", first.display()),
     ))
 }

@@ -61,7 +61,9 @@ impl Sampler {
         for _ in 0..LOOKS {
             tell(&format!("attach {pid}"));
             tell(&format!(r"echo \n{PART}\n"));
-            tell("backtrace 64");
+            // The outermost: of a recursion without end there is no number of innermost ones
+            // that reaches the frames which all looks have.
+            tell("backtrace -64");
             tell("info proc mappings");
             tell("detach");
             tell("shell sleep 0.1");
@@ -98,7 +100,7 @@ fn common(stacks: &[Stack]) -> Option<Stack> {
     };
     let count = (0..first.frames.len()).take_while(same).count();
     let inner = first.frames.len() - count;
-    (count > 0).then(|| Stack::new(first.frames[inner..].to_vec()))
+    (count > 0).then(|| Stack::new(first.frames[inner..].to_vec()).without_waiting())
 }
 
 #[cfg(test)]
@@ -123,6 +125,12 @@ mod tests {
         ];
         assert_eq!(common(&looks), Some(stack(&["check", "main"])));
         assert_eq!(common(&looks[..1]), Some(looks[0].clone()));
+        // That it waits, and how, is the same for all that hang.
+        let waits = ["ppoll", "x+0x1", "aio_poll", "x+0x2", "check", "main"];
+        let looks = [stack(&waits), stack(&waits[2..])];
+        assert_eq!(common(&looks), Some(stack(&["x+0x2", "check", "main"])));
+        let loops = stack(&["ppoll", "main_loop_wait"]);
+        assert_eq!(common(std::slice::from_ref(&loops)), Some(loops));
         assert_eq!(common(&[stack(&["a"]), stack(&["b"])]), None);
         assert_eq!(common(&[]), None);
     }

@@ -122,6 +122,8 @@ impl<'a> Module<'a> {
         let (start, end) = (number()?, number()?);
         let (_, _) = (number()?, number()?);
         let path = line.find(" /").map(|at| line[at + 1..].trim_end())?;
+        // So says the kernel where the file was replaced, as by an upgrade.
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         Some(Self { start, end, path })
     }
 }
@@ -201,6 +203,13 @@ Mapped address spaces:
             stack.key(2).as_deref(),
             Some("qemu-img+0x1169 < qcow2_open")
         );
+    }
+
+    #[test]
+    fn a_replaced_program_keeps_its_name() {
+        let output = OUTPUT.replace("/usr/bin/qemu-img", "/usr/bin/qemu-img (deleted)");
+        let stack = parse_backtrace(output.as_bytes()).unwrap();
+        assert_eq!(stack.frames[0].name, "qemu-img+0x1169");
     }
 
     #[test]

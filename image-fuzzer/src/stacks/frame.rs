@@ -41,6 +41,32 @@ const STARTING: [&str; 10] = [
     "qemu_thread_start",
 ];
 
+/// Functions in which a program waits for what is to happen next. What they call to do so,
+/// and what of it is seen, differs from look to look.
+const WAITING: [&str; 18] = [
+    "aio_poll",
+    "bdrv_poll_co",
+    "main_loop_wait",
+    "g_main_context_iteration",
+    "g_main_loop_run",
+    "futex_wait",
+    "futex_abstimed_wait_common64",
+    "futex_abstimed_wait_common",
+    "futex_abstimed_wait_cancelable64",
+    "lll_lock_wait",
+    "pthread_cond_wait",
+    "pthread_cond_wait_common",
+    "pthread_cond_timedwait",
+    "pthread_clockjoin_ex",
+    "pthread_join",
+    "qemu_cond_wait_impl",
+    "qemu_thread_join",
+    "qemu_event_wait",
+];
+
+/// How far inside such a function a stack is looked for it.
+const WITHIN: usize = 8;
+
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Frame {
@@ -82,6 +108,18 @@ impl Stack {
             frames.pop();
         }
         Self { frames }
+    }
+
+    /// Drops the waiting on top of a stack, where something is below it.
+    pub(super) fn without_waiting(mut self) -> Self {
+        let waits = |frame: &Frame| WAITING.contains(&frame.name.trim_start_matches('_'));
+        let inner = &self.frames[..WITHIN.min(self.frames.len())];
+        if let Some(outermost) = inner.iter().rposition(waits)
+            && outermost + 1 < self.frames.len()
+        {
+            self.frames.drain(..=outermost);
+        }
+        self
     }
 
     /// What groups findings: the innermost `depth` functions, without lines, which change

@@ -31,8 +31,8 @@ pub fn name(
         .map(|suspicion| {
             let mut key = Key::of(suspicion);
             if is_vague(suspicion)
-                && let Some(stack) = bench.stack(recipe, files, suspicion.command)?
-                && let Some(frames) = stack.key(DEPTH)
+                && let Some(frames) =
+                    bench.site_of_crash(recipe, files, outcome, suspicion.command)?
             {
                 key.site = format!("{}{IN}{frames}", key.site);
             }

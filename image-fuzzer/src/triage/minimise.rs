@@ -76,7 +76,7 @@ impl Judging<'_> {
                 return task.smallest(None, !stopped);
             }
             let (keys, outcome) = self.full(&task.best);
-            if keys.contains(&task.key) {
+            if task.key.is_among(&keys) {
                 task.sure = task.best.clone();
                 task.confirmed = true;
                 return task.smallest(outcome, !stopped);
@@ -101,7 +101,7 @@ impl Judging<'_> {
             return false;
         }
         // To be called a hang it has run twice already, the second time for long.
-        task.confirmed = task.is_of_time() || self.full(&task.sure).0.contains(&task.key);
+        task.confirmed = task.is_of_time() || task.key.is_among(&self.full(&task.sure).0);
         if task.confirmed {
             task.phase = Phase::Roughly;
         }
@@ -294,7 +294,7 @@ impl Work<'_> {
             return false;
         }
         self.tests -= 1;
-        let same = self.judge.groups(&candidate).contains(self.key);
+        let same = self.key.is_among(&self.judge.groups(&candidate));
         let same = same && !self.judge.is_cut();
         if same {
             self.best = candidate;

@@ -31,6 +31,21 @@ impl Key {
         }
     }
 
+    /// Whether a fault of the group `seen` may be one of this group: a hang whose stack
+    /// could not be looked at is not told from another of the same command.
+    pub fn covers(&self, seen: &Self) -> bool {
+        let vague = |key: &Self| !key.site.contains(IN);
+        self == seen
+            || self.class == Class::Hang
+                && (vague(self) || vague(seen))
+                && coarse_of(self) == coarse_of(seen)
+    }
+
+    /// Whether a fault of this group is among `seen`.
+    pub fn is_among(&self, seen: &[Self]) -> bool {
+        seen.iter().any(|seen| self.covers(seen))
+    }
+
     /// The name of its folder: the class, what of the site a file name can hold,
     /// and a number that is its own.
     pub fn folder(&self) -> String {
@@ -63,6 +78,22 @@ impl fmt::Display for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hang_without_a_stack_may_be_any_of_its_command() {
+        let key = |class, site: &str| Key {
+            class,
+            site: site.into(),
+        };
+        let plain = key(Class::Hang, "qemu-img convert");
+        let one = key(Class::Hang, "qemu-img convert in a < b");
+        let other = key(Class::Hang, "qemu-img convert in c < b");
+        assert!(plain.covers(&one) && one.covers(&plain) && one.covers(&one));
+        assert!(!one.covers(&other));
+        assert!(!plain.covers(&key(Class::Hang, "qemu-img check")));
+        let crash = key(Class::Crash, "SIGSEGV");
+        assert!(!crash.covers(&key(Class::Crash, "SIGSEGV in a < b")));
+    }
 
     #[test]
     fn a_folder_is_named_after_its_group() {

@@ -1,0 +1,212 @@
+//! Where a run under a fork server crashed, as a number: two crashes at the same place give
+//! the same one.
+//!
+//! All runs of one fork server have the same code at the same addresses, so that the address
+//! of the instruction that failed, with the return addresses found close above it on the
+//! stack, tell crashes apart at no cost, where a debugger takes many times as long as the run.
+//! The program's own handlers, should it set some, take the place of ours.
+#![allow(unsafe_code)] // A signal handler that reads the stack; each block says why it is sound.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+/// Signals of instructions that fail.
+const SIGNALS: [c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+
+/// How far above the stack pointer return addresses are looked for, in words.
+const WORDS: usize = 64;
+
+/// How many of them count.
+const DEPTH: usize = 6;
+
+/// The most pieces of code that are known; a program with more has fewer of them counted.
+const PIECES: usize = 256;
+
+/// Where the handler leaves the number; in memory shared with the server.
+static PLACE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+
+/// Start and end of each piece of code.
+static CODE: [(AtomicUsize, AtomicUsize); PIECES] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; PIECES];
+
+/// How many pieces there are.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes this process and its forks leave the number of a crash in `place`. A signal that
+/// has a handler already (of a sanitizer) keeps it.
+///
+/// To be called where no other thread runs.
+pub(crate) fn watch(place: &'static AtomicU64) {
+    PLACE.store(ptr::from_ref(place).cast_mut(), Ordering::Relaxed);
+    // SAFETY: the callback has the signature that the call asks for and reads what it is
+    // given; all-zero is valid for a `sigaction`, which the calls read and write.
+    unsafe {
+        libc::dl_iterate_phdr(Some(note_code), ptr::null_mut());
+        for signal in SIGNALS {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let known = libc::sigaction(signal, ptr::null(), &raw mut action) == 0;
+            if known && action.sa_sigaction == libc::SIG_DFL {
+                let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = crashed;
+                action.sa_sigaction = handler as libc::sighandler_t;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND | libc::SA_NODEFER;
+                libc::sigaction(signal, &raw const action, ptr::null_mut());
+            }
+        }
+    }
+}
+
+/// Notes where the code of one library or program is.
+extern "C" fn note_code(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> c_int {
+    // SAFETY: the loader passes a valid structure, whose headers are an array of that length.
+    let (base, headers) = unsafe {
+        let info = &*info;
+        let count = usize::from(info.dlpi_phnum);
+        let headers = if info.dlpi_phdr.is_null() {
+            &[]
+        } else {
+            std::slice::from_raw_parts(info.dlpi_phdr, count)
+        };
+        (info.dlpi_addr as usize, headers)
+    };
+    for header in headers {
+        let code = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0;
+        let number = COUNT.load(Ordering::Relaxed);
+        if let Some((start, end)) = CODE.get(number).filter(|_| code) {
+            let at = base.wrapping_add(header.p_vaddr as usize);
+            start.store(at, Ordering::Relaxed);
+            end.store(at.wrapping_add(header.p_memsz as usize), Ordering::Relaxed);
+            COUNT.store(number + 1, Ordering::Relaxed);
+        }
+    }
+    0
+}
+
+/// Whether an address is one of code.
+fn is_code(address: usize) -> bool {
+    let known = CODE.iter().take(COUNT.load(Ordering::Relaxed));
+    known.into_iter().any(|(start, end)| {
+        (start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&address)
+    })
+}
+
+/// Leaves the number and lets the signal end the program.
+extern "C" fn crashed(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
+    let place = PLACE.load(Ordering::Relaxed);
+    if !place.is_null()
+        && let Some((at, stack)) = registers(context)
+    {
+        // SAFETY: `watch` stored a reference that lives as long as the process.
+        let place = unsafe { &*place };
+        let mut number = mix(0x9e37_79b9_7f4a_7c15, at);
+        let mut depth = 0;
+        for word in 0..WORDS {
+            // What is known so far is left first: should the stack end here, reading on is
+            // a second fault, and that one ends the program.
+            place.store(number, Ordering::Relaxed);
+            let from = stack.wrapping_add(word * size_of::<usize>());
+            // SAFETY: an address on or above the stack of the thread that crashed. Where
+            // nothing is mapped there, the process is ended, as it is about to be anyway.
+            let address = unsafe { ptr::read_volatile(from as *const usize) };
+            if is_code(address) {
+                number = mix(number, address);
+                depth += 1;
+                if depth == DEPTH {
+                    break;
+                }
+            }
+        }
+        place.store(number, Ordering::Relaxed);
+    }
+    // Its default is in force again, and the signal is not held back.
+    // SAFETY: the call takes an integer.
+    unsafe { libc::raise(signal) };
+}
+
+/// One more address into a number; never 0, which stands for none.
+fn mix(number: u64, address: usize) -> u64 {
+    (number ^ address as u64)
+        .wrapping_mul(0x0000_0100_0000_01b3)
+        .rotate_left(23)
+        .max(1)
+}
+
+/// Instruction pointer and stack pointer at the signal.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn registers(context: *mut c_void) -> Option<(usize, usize)> {
+    // SAFETY: the kernel passes a handler with SA_SIGINFO a valid context.
+    let context = unsafe { context.cast::<libc::ucontext_t>().as_ref()? };
+    let register = |number: c_int| {
+        let number = usize::try_from(number).ok()?;
+        usize::try_from(context.uc_mcontext.gregs.get(number)?.cast_unsigned()).ok()
+    };
+    Some((register(libc::REG_RIP)?, register(libc::REG_RSP)? & !7))
+}
+
+/// Instruction pointer and stack pointer at the signal.
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+fn registers(context: *mut c_void) -> Option<(usize, usize)> {
+    // SAFETY: the kernel passes a handler with SA_SIGINFO a valid context.
+    let context = unsafe { context.cast::<libc::ucontext_t>().as_ref()? };
+    let machine = &context.uc_mcontext;
+    let number = |register: u64| usize::try_from(register).ok();
+    Some((number(machine.pc)?, number(machine.sp)? & !7))
+}
+
+/// Instruction pointer and stack pointer at the signal; not known here.
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_os = "linux"
+)))]
+fn registers(_: *mut c_void) -> Option<(usize, usize)> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fork that reads from `address`, and the number it leaves.
+    fn crash(place: &AtomicU64, address: usize) -> (c_int, u64) {
+        place.store(0, Ordering::Relaxed);
+        // SAFETY: the child makes system calls and reads memory, and never returns.
+        unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                ptr::read_volatile(address as *const u8);
+                libc::_exit(0);
+            }
+            let mut status = 0;
+            libc::waitpid(pid, &raw mut status, 0);
+            (status, place.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn the_same_crash_has_the_same_number() {
+        // SAFETY: fresh shared memory, zeroed, aligned to a page, never unmapped. The handler
+        // of Rust's runtime is taken away first, as in a program without one.
+        let place: &'static AtomicU64 = unsafe {
+            for signal in SIGNALS {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            let rights = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+            let memory = libc::mmap(ptr::null_mut(), 4096, rights, flags, -1, 0);
+            assert_ne!(memory, libc::MAP_FAILED);
+            &*memory.cast::<AtomicU64>()
+        };
+        watch(place);
+        assert!(is_code(crash as *const () as usize));
+        assert!(!is_code(ptr::from_ref(place) as usize));
+        let byte = 1_u8;
+        assert_eq!(crash(place, ptr::from_ref(&byte) as usize), (0, 0));
+        let runs: Vec<_> = (0..3).map(|_| crash(place, 8)).collect();
+        assert!(libc::WIFSIGNALED(runs[0].0) && libc::WTERMSIG(runs[0].0) == libc::SIGSEGV);
+        assert_ne!(runs[0].1, 0);
+        assert_eq!(runs[0], runs[1]);
+        assert_eq!(runs[0], runs[2]);
+        let elsewhere = crash(place, 8);
+        assert_ne!(elsewhere.1, runs[0].1);
+    }
+}

@@ -1,0 +1,132 @@
+//! What the fuzzer itself costs: a campaign of one short command, against a bare loop over
+//! the fork server that runs the same command on one valid image, with as many workers.
+//!
+//! `cargo bench -p image-fuzzer --bench campaign [-- SECONDS]`
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use image_fuzzer::commands::{Command, Programs};
+use image_fuzzer::engine::{Campaign, Plan, Stats};
+use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
+use image_fuzzer::mutate::Intensity;
+use image_fuzzer::triage::minimise::Budget;
+use image_fuzzer::trial::Settings;
+
+/// How often each is measured, by turns, since other work on the machine comes and goes.
+const ROUNDS: u32 = 3;
+
+/// What is run: the shortest thing that opens an image.
+const COMMAND: [&str; 3] = ["qemu-img", "info", "$test_img"];
+
+fn main() -> Result<()> {
+    // Cargo adds options of its own.
+    let seconds = std::env::args()
+        .find_map(|arg| arg.parse().ok())
+        .unwrap_or(10);
+    let time = Duration::from_secs(seconds);
+    let workers = available_parallelism()?.get();
+    let (mut bare, mut ours) = (0.0, 0.0);
+    for round in 1..=ROUNDS {
+        let loops = bare_loop(workers, time)?;
+        let images = per_second(&campaign(workers, time, Some(COMMAND))?, time).0;
+        println!("round {round}: bare loop {loops:4.0} runs/s, campaign {images:4.0} images/s");
+        bare += loops / f64::from(ROUNDS);
+        ours += images / f64::from(ROUNDS);
+    }
+    println!(
+        "{} with {workers} workers: {ours:.0} of {bare:.0} a second, {:.0} %",
+        COMMAND[..2].join(" "),
+        ours / bare * 100.0
+    );
+    let stats = campaign(workers, time, None)?;
+    let (images, commands) = per_second(&stats, time);
+    println!(
+        "commands drawn at random: {images:.0} images/s, {commands:.0} commands/s, {:.0} % opened",
+        stats.opened_percent()
+    );
+    Ok(())
+}
+
+/// Images and commands a second.
+fn per_second(stats: &Stats, time: Duration) -> (f64, f64) {
+    let rate = |count: u64| count as f64 / time.as_secs_f64();
+    (rate(stats.images), rate(stats.commands))
+}
+
+/// How many runs a second `workers` make of the command on a valid image.
+fn bare_loop(workers: usize, time: Duration) -> Result<f64> {
+    let began = Instant::now();
+    let runs = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|_| scope.spawn(|| one_loop(began + time)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a worker panicked"))?)
+            .sum::<Result<u32>>()
+    })?;
+    Ok(f64::from(runs) / time.as_secs_f64())
+}
+
+/// Runs until `end`, and gives how often.
+fn one_loop(end: Instant) -> Result<u32> {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let options = ExecOptions::new(folder.path().join("w"));
+    let mut executor = for_program(Path::new(COMMAND[0]), &options)?;
+    let run = |words: &[&str], executor: &mut dyn image_fuzzer::exec::Executor| {
+        let argv: Vec<OsString> = words.iter().map(Into::into).collect();
+        executor.run(&Request::new(argv, &options.scratch)).end
+    };
+    let create = ["qemu-img", "create", "-f", "qcow2", "$test_img", "1M"];
+    let made = run(&create, &mut *executor);
+    ensure!(made == End::Exit(0), "no image can be made: {made:?}");
+    let mut runs = 0;
+    while Instant::now() < end {
+        let seen = run(&COMMAND, &mut *executor);
+        ensure!(seen == End::Exit(0), "the image cannot be read: {seen:?}");
+        runs += 1;
+    }
+    Ok(runs)
+}
+
+/// A campaign in a folder of its own.
+fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Result<Stats> {
+    let folder = tempfile::tempdir().context("no folder for a campaign")?;
+    let campaign = Campaign {
+        dir: folder.path().to_owned(),
+        seed: Some("benchmark".into()),
+        plan: Plan {
+            commands: command.map(|words| vec![Command::new(words)]),
+            scope: None,
+            intensity: Intensity::default(),
+            families: Vec::new(),
+        },
+        settings: Settings {
+            programs: Programs::from_env()?,
+            compare_with: None,
+            limits: Limits {
+                wall: Duration::from_secs(5),
+                ..Limits::default()
+            },
+            fork_server: true,
+            sandbox: true,
+            fallback: folder.path().to_owned(),
+        },
+        duration: Some(time),
+        tests: None,
+        workers,
+        keep_passed: false,
+        verbose: false,
+        budget: Budget::default(),
+        status: false,
+    };
+    let summary = campaign.run(&Arc::new(AtomicBool::new(false)))?;
+    ensure!(summary.trouble.is_none(), "{:?}", summary.trouble);
+    Ok(summary.stats)
+}
