@@ -1,7 +1,8 @@
 //! Commands drawn at random: sequences of operations on the same image, as a
 //! person or a management program would run them.
 
-use super::{Command, encrypted, qemu_io};
+use super::encrypted::{self, unlocked};
+use super::{Command, qemu_io};
 use crate::base::{BACKING_FILE, Base};
 use crate::rng::Rng;
 
@@ -20,7 +21,7 @@ const OUTPUTS: [&str; 8] = [
 /// One to four commands for an image made from `base`. The first one often only
 /// looks, since what cannot be opened is not worth more.
 pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
-    if rng.chance(2) {
+    if base.image.encryption.is_none() && rng.chance(2) {
         return encrypted::sequence(rng);
     }
     let count = match rng.below(10) {
@@ -34,10 +35,14 @@ pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
 
 /// One command.
 pub fn one(base: &Base, rng: &mut Rng) -> Command {
-    match rng.weighted(&[40, 60]) {
+    if base.image.encryption.is_some() && rng.chance(15) {
+        return encrypted::special(rng);
+    }
+    let command = match rng.weighted(&[40, 60]) {
         Some(0) => qemu_io::script(base.image.virtual_size, base.cluster_size(), rng),
         _ => qemu_img(base, rng),
-    }
+    };
+    unlocked(base, command)
 }
 
 /// A `qemu-img` command being put together.
@@ -129,9 +134,20 @@ fn create(rng: &mut Rng) -> Command {
 }
 
 fn measure(base: &Base, rng: &mut Rng) -> Command {
-    let words = Words::new("measure")
+    const OF: [&str; 5] = [
+        "cluster_size=512",
+        "extended_l2=on",
+        "refcount_bits=1",
+        "preallocation=full",
+        "encrypt.format=luks,encrypt.key-secret=key",
+    ];
+    let option = rng.pick(&OF).copied().unwrap_or(OF[0]);
+    let mut words = Words::new("measure")
         .format(rng)
         .maybe(70, rng, ["-O", "qcow2"]);
+    if rng.chance(25) {
+        words = words.add(["-o", option]);
+    }
     match rng.pick(&base.image.snapshots) {
         Some(snapshot) if rng.chance(40) => words.add(["-l", &snapshot.name]).image(),
         _ => words.image(),
@@ -140,6 +156,9 @@ fn measure(base: &Base, rng: &mut Rng) -> Command {
 
 /// What a new qcow2 image is to be like.
 fn creation(rng: &mut Rng) -> &'static str {
+    if rng.chance(15) {
+        return contradiction(rng);
+    }
     const OPTIONS: [&str; 16] = [
         "preallocation=metadata",
         "preallocation=falloc",
@@ -161,6 +180,29 @@ fn creation(rng: &mut Rng) -> &'static str {
     rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1")
 }
 
+/// Creation options that must be refused.
+fn contradiction(rng: &mut Rng) -> &'static str {
+    const OPTIONS: [&str; 16] = [
+        "compat=0.10,lazy_refcounts=on",
+        "compat=0.10,refcount_bits=1",
+        "compat=0.10,extended_l2=on",
+        "compat=0.10,compression_type=zstd",
+        "compat=0.10,data_file=out.data",
+        "refcount_bits=3",
+        "refcount_bits=128",
+        "data_file_raw=on",
+        "extended_l2=on,cluster_size=4k",
+        "cluster_size=513",
+        "cluster_size=4M",
+        "backing_fmt=raw",
+        "backing_file=backing.img,backing_fmt=raw,data_file=out.data,data_file_raw=on",
+        "backing_file=backing.img,backing_fmt=raw,preallocation=full",
+        "encrypt.format=luks",
+        "size=1T,cluster_size=512",
+    ];
+    rng.pick(&OPTIONS).copied().unwrap_or("refcount_bits=3")
+}
+
 fn check(rng: &mut Rng) -> Command {
     let words = Words::new("check").format(rng);
     match rng.below(3) {
@@ -176,7 +218,8 @@ fn convert(base: &Base, rng: &mut Rng) -> Command {
         .format(rng)
         .maybe(10, rng, ["-U"])
         .maybe(10, rng, ["-W", "-m", "4"])
-        .maybe(10, rng, ["-S", "0"]);
+        .maybe(10, rng, ["-S", "0"])
+        .maybe(12, rng, ["-C"]);
     if let Some(snapshot) = rng.pick(&base.image.snapshots)
         && rng.chance(40)
     {
@@ -248,9 +291,18 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
 }
 
 fn amend(rng: &mut Rng) -> Command {
-    const OPTIONS: [&str; 20] = [
+    const OPTIONS: [&str; 28] = [
         "compat=0.10",
         "compat=0.10",
+        "compat=0.10",
+        "compat=0.10,lazy_refcounts=off,refcount_bits=16",
+        "compat=2.0",
+        "compat=0.10,lazy_refcounts=on",
+        "preallocation=full",
+        "refcount_bits=3",
+        "compression_type=zstd",
+        "extended_l2=on",
+        "encrypt.format=luks",
         "compat=0.10,refcount_bits=16",
         "compat=1.1",
         "compat=1.1,lazy_refcounts=on",
@@ -268,7 +320,6 @@ fn amend(rng: &mut Rng) -> Command {
         "data_file=test.data",
         "data_file_raw=on",
         "data_file_raw=off",
-        "cluster_size=512",
     ];
     let option = rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1");
     Words::new("amend").format(rng).add(["-o", option]).image()
