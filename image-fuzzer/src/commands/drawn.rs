@@ -7,8 +7,12 @@ use crate::base::{BACKING_FILE, Base};
 use crate::rng::Rng;
 
 /// The output formats `convert` and `dd` are asked for.
-const OUTPUTS: [&str; 8] = [
+const OUTPUTS: [&str; 12] = [
     "raw",
+    "raw",
+    "qcow2",
+    "qcow2",
+    "qcow2",
     "qcow2",
     "vmdk",
     "vdi",
@@ -85,7 +89,7 @@ impl Words {
 
 /// One `qemu-img` command.
 fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
-    match rng.weighted(&[8, 16, 6, 5, 16, 5, 6, 16, 10, 10, 10, 5, 4, 3, 3]) {
+    match rng.weighted(&[7, 16, 5, 5, 16, 4, 5, 16, 11, 13, 10, 5, 4, 3, 4]) {
         Some(0) => Words::new("info")
             .format(rng)
             .maybe(40, rng, ["--backing-chain"])
@@ -214,12 +218,16 @@ fn check(rng: &mut Rng) -> Command {
 
 fn convert(base: &Base, rng: &mut Rng) -> Command {
     let output = rng.pick(&OUTPUTS).copied().unwrap_or("raw");
+    // Only these two can have the kernel copy for them.
+    let offload = ["raw", "qcow2"].contains(&output) && rng.chance(20);
     let mut words = Words::new("convert")
         .format(rng)
         .maybe(10, rng, ["-U"])
         .maybe(10, rng, ["-W", "-m", "4"])
-        .maybe(10, rng, ["-S", "0"])
-        .maybe(12, rng, ["-C"]);
+        .maybe(10, rng, ["-S", "0"]);
+    if offload {
+        words = words.add(["-C"]);
+    }
     if let Some(snapshot) = rng.pick(&base.image.snapshots)
         && rng.chance(40)
     {
@@ -227,7 +235,9 @@ fn convert(base: &Base, rng: &mut Rng) -> Command {
     }
     if output == "qcow2" {
         let option = creation(rng);
-        words = words.maybe(40, rng, ["-c"]).maybe(40, rng, ["-o", option]);
+        words = words
+            .maybe(if offload { 0 } else { 40 }, rng, ["-c"])
+            .maybe(40, rng, ["-o", option]);
         if !base.image.bitmaps.is_empty() {
             words = words.maybe(50, rng, ["--bitmaps"]).maybe(
                 20,
@@ -291,28 +301,29 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
 }
 
 fn amend(rng: &mut Rng) -> Command {
-    const OPTIONS: [&str; 28] = [
-        "compat=0.10",
-        "compat=0.10",
-        "compat=0.10",
-        "compat=0.10,lazy_refcounts=off,refcount_bits=16",
-        "compat=2.0",
-        "compat=0.10,lazy_refcounts=on",
-        "preallocation=full",
-        "refcount_bits=3",
-        "compression_type=zstd",
-        "extended_l2=on",
-        "encrypt.format=luks",
-        "compat=0.10,refcount_bits=16",
-        "compat=1.1",
-        "compat=1.1,lazy_refcounts=on",
-        "lazy_refcounts=on",
-        "lazy_refcounts=off",
+    const WIDTHS: [&str; 8] = [
         "refcount_bits=1",
         "refcount_bits=2",
+        "refcount_bits=4",
         "refcount_bits=8",
+        "refcount_bits=16",
         "refcount_bits=32",
         "refcount_bits=64",
+        "refcount_bits=3",
+    ];
+    const OLDER: [&str; 4] = [
+        "compat=0.10",
+        "compat=0.10,refcount_bits=16",
+        "compat=0.10,lazy_refcounts=off",
+        "compat=0.10,lazy_refcounts=on",
+    ];
+    const OTHERS: [&str; 18] = [
+        "compat=1.1",
+        "compat=1.1",
+        "compat=1.1,lazy_refcounts=on",
+        "compat=2.0",
+        "lazy_refcounts=on",
+        "lazy_refcounts=off",
         "size=3M",
         "size=512",
         "backing_file=,backing_fmt=",
@@ -320,8 +331,18 @@ fn amend(rng: &mut Rng) -> Command {
         "data_file=test.data",
         "data_file_raw=on",
         "data_file_raw=off",
+        "cluster_size=512",
+        "preallocation=full",
+        "compression_type=zstd",
+        "extended_l2=on",
+        "encrypt.format=luks",
     ];
-    let option = rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1");
+    let options: &[&str] = match rng.below(10) {
+        0..=2 => &WIDTHS,
+        3..=5 => &OLDER,
+        _ => &OTHERS,
+    };
+    let option = rng.pick(options).copied().unwrap_or("compat=1.1");
     Words::new("amend").format(rng).add(["-o", option]).image()
 }
 

@@ -45,11 +45,13 @@ struct Entry {
 }
 
 impl Entry {
-    /// New marks are worth much, and less with every variation.
+    /// New marks are worth much, and less with every variation. What was refused is
+    /// worth nothing: one lie more is told to the same check, which refuses it again.
     fn energy(&self) -> u64 {
-        // The code behind the checks of the header is the code worth reaching.
-        let worth = if self.opened { 256 } else { 16 };
-        (self.news * worth).div_ceil(self.varied + 1).max(1)
+        if !self.opened {
+            return 0;
+        }
+        (self.news * 256).div_ceil(self.varied + 1).max(1)
     }
 }
 
@@ -73,7 +75,8 @@ impl Shared {
             .map(|(_, recipe)| Entry {
                 recipe: recipe.into(),
                 news: 1,
-                opened: false,
+                // Not known, and so worth a try.
+                opened: true,
                 varied: 0,
             })
             .collect::<Vec<_>>();
@@ -152,6 +155,9 @@ impl Shared {
             }
         }
         let entry = &mut self.queue[best?];
+        if entry.energy() == 0 {
+            return None;
+        }
         entry.varied += 1;
         Some(std::sync::Arc::clone(&entry.recipe))
     }
