@@ -1,6 +1,7 @@
 //! `image-fuzzer show`: the structure of an image as a tree, defects marked.
 
 use crate::image_file;
+use anstream::{AutoStream, ColorChoice, StripStream};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use image_formats::qcow2::records::extension_name;
@@ -36,7 +37,15 @@ const DEFECT: Style = AnsiColor::Red.on_default().bold();
 /// # Errors
 /// When the image cannot be read, has no such path, or the output cannot be written.
 pub fn run(args: &ShowArgs) -> Result<()> {
-    let mut out = BufWriter::new(anstream::stdout());
+    let stdout = std::io::stdout().lock();
+    let choice = AutoStream::choice(&stdout);
+    // Colours are taken out before lines are gathered: the other way about each piece
+    // of a line is a write of its own, and images can have a million lines.
+    let buffer: Box<dyn Write> = Box::new(BufWriter::with_capacity(1 << 16, stdout));
+    let mut out: Box<dyn Write> = match choice {
+        ColorChoice::Never => Box::new(StripStream::new(buffer)),
+        _ => buffer,
+    };
     let written = render(args, &mut out).and_then(|()| Ok(out.flush()?));
     match written {
         Err(error) if is_broken_pipe(&error) => Ok(()),

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::base::NamedFile;
+use crate::base::{Base, NamedFile};
 use crate::commands::drawn::writes;
+use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs, TEST_IMG};
 use crate::exec::{
     End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program, machine_is_busy,
@@ -95,6 +96,8 @@ pub struct Bench {
     sampler: Option<Sampler>,
     /// What was found to hang: the command and the stack.
     hangs: BTreeSet<String>,
+    /// The base image of the test, which the oracles' own commands must open.
+    base: Option<Base>,
 }
 
 impl Bench {
@@ -117,6 +120,7 @@ impl Bench {
             cut: false,
             sampler: None,
             hangs: BTreeSet::new(),
+            base: None,
         })
     }
 
@@ -241,6 +245,7 @@ impl Bench {
         self.runs = 0;
         self.cpu = Duration::ZERO;
         self.cut = false;
+        self.base = Some(recipe.base.clone());
         let mut outcome = Outcome::default();
         self.fill(files)?;
         let counts_lie = recipe.edits.iter().any(|lie| changes_counts(&lie.edit));
@@ -534,7 +539,11 @@ fn left_until(end: Instant) -> Duration {
 impl Probe for Bench {
     fn run(&mut self, command: &Command) -> Observation {
         let limits = self.settings.limits.clone();
-        self.start(command, limits)
+        let command = match &self.base {
+            Some(base) => unlocked(base, command.clone()),
+            None => command.clone(),
+        };
+        self.start(&command, limits)
             .unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
     }
 }

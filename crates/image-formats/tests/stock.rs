@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{qemu_img, scratch};
+use common::{program, qemu_img, scratch};
 use image_formats::qcow2::{
     Cluster, Content, Disk, GuestOffset, Image, Pattern, Source, Spec, build,
 };
@@ -20,6 +20,10 @@ const OPTIONS: &[(&str, bool)] = &[
     ("compat=v2", true),
     ("compat=v2,cluster_size=4k", true),
     ("compat=v3", true),
+    ("compat=v2,refcount_bits=16", true),
+    ("compat=v3,refcount_bits=16,lazy_refcounts=off", true),
+    ("compression_type=zlib", true),
+    ("extended_l2=off", true),
     ("cluster_size=512", true),
     ("cluster_size=2M", true),
     ("refcount_bits=1", true),
@@ -35,6 +39,9 @@ const OPTIONS: &[(&str, bool)] = &[
     ("preallocation=metadata", true),
     ("preallocation=falloc,cluster_size=32k", true),
     ("preallocation=full", true),
+    ("preallocation=off", true),
+    ("preallocation=metadata,extended_l2=on", false),
+    ("nocow=on", true),
     ("backing_file=base.raw,backing_fmt=raw", false),
     (
         "backing_file=base.raw,backing_fmt=raw,extended_l2=on",
@@ -43,18 +50,24 @@ const OPTIONS: &[(&str, bool)] = &[
     ("data_file=data.raw", false),
     ("data_file=data.raw,data_file_raw=on", false),
     (
+        "data_file=data.raw,data_file_raw=on,preallocation=metadata",
+        false,
+    ),
+    ("data_file=data.raw,extended_l2=on", false),
+    (
         "encrypt.format=luks,encrypt.iter-time=10,encrypt.key-secret=s",
         false,
     ),
+    ("encrypt.format=aes,encrypt.key-secret=s", false),
 ];
 
-fn run(folder: &Path, program: &str, words: &[&str]) -> Vec<u8> {
-    let out = Command::new(program)
+fn run(folder: &Path, name: &str, words: &[&str]) -> Vec<u8> {
+    let out = Command::new(program(name))
         .current_dir(folder)
         .args(words)
         .output()
         .unwrap();
-    assert!(out.status.success(), "{program} {words:?}: {out:?}");
+    assert!(out.status.success(), "{name} {words:?}: {out:?}");
     out.stdout
 }
 
@@ -372,8 +385,12 @@ fn every_creation_option() {
         std::fs::write(folder.join("base.raw"), &base).unwrap();
         let path = make(folder, options);
         let image = decode(&path, options);
-        if options.contains("encrypt") {
+        if options.contains("format=luks") {
             compare_luks(&image);
+            continue;
+        }
+        if options.contains("format=aes") {
+            assert_eq!(image.get_uint("header.crypt_method"), Some(1));
             continue;
         }
         compare_info(folder, &image, options);

@@ -1,11 +1,12 @@
 //! Drawing a base image: every feature, in every sensible combination.
 
+use image_formats::luks::Volume;
 use image_formats::qcow2::{
-    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Extension, Pattern,
-    Placement, Snapshot, Spec,
+    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Encryption, Extension,
+    Pattern, Placement, Snapshot, Spec,
 };
 
-use super::{BACKING_FILE, BackingFile, Base, DATA_FILE};
+use super::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRASE};
 use crate::rng::Rng;
 
 /// Cluster sizes and how often each is drawn. Small clusters make small images,
@@ -66,12 +67,13 @@ pub fn draw(rng: &mut Rng) -> Base {
             data: Pattern::Count(rng.below(256)).bytes(rng.below(40) as usize),
         });
     }
-    if newest && rng.chance(10) {
+    if newest && rng.chance(12) {
         image.data_file = Some(DataFile {
             name: Some(DATA_FILE.into()),
             raw: rng.chance(50),
         });
     }
+    seldom_used(&mut image, rng);
     let backing = backing(&mut image, rng);
     clusters(&mut image, rng);
     snapshots(&mut image, rng);
@@ -80,9 +82,35 @@ pub fn draw(rng: &mut Rng) -> Base {
     let crowded = backing.is_some()
         || image.data_file.is_some()
         || !image.bitmaps.is_empty()
-        || !image.extensions.is_empty();
+        || !image.extensions.is_empty()
+        || image.header_length > 112;
     image.feature_names &= image.cluster_bits > 9 || !crowded;
     Base { image, backing }
+}
+
+/// What few images have: encryption, a header of the future, refcounts that are to be
+/// counted anew.
+fn seldom_used(image: &mut Spec, rng: &mut Rng) {
+    if image.version == 2 {
+        return;
+    }
+    let raw_data = image.data_file.as_ref().is_some_and(|file| file.raw);
+    // On smaller clusters than these the header takes hundreds of them.
+    if image.cluster_bits >= 12 && !raw_data && rng.chance(10) {
+        image.encryption = Some(Encryption::Volume(Volume {
+            passphrase: PASSPHRASE.into(),
+            iterations: 1,
+            seed: rng.below(1 << 16),
+        }));
+    }
+    if image.header_length == 112 && rng.chance(8) {
+        image.header_length += 8 * rng.between(1, 4) as u32;
+        image.header_tail = vec![rng.bits() as u8, 0, 0xff];
+    }
+    if rng.chance(6) {
+        image.unknown_compatible = 1 << rng.between(1, 63);
+    }
+    image.dirty = image.lazy_refcounts && rng.chance(20);
 }
 
 /// A disk of some clusters, now and then with a partial last one.
@@ -168,7 +196,11 @@ fn content(image: &Spec, rng: &mut Rng) -> Content {
         50,
         if newest { 12 } else { 0 },
         if newest { 10 } else { 0 },
-        if image.data_file.is_some() { 0 } else { 25 },
+        if image.data_file.is_some() || image.encryption.is_some() {
+            0
+        } else {
+            25
+        },
         if image.extended_l2 { 60 } else { 0 },
     ];
     let pattern = Pattern::Fill(rng.between(1, 255) as u8);
@@ -210,10 +242,27 @@ fn snapshots(image: &mut Spec, rng: &mut Rng) {
             ),
             _ => None,
         };
+        // A disk of its own may have a size of its own.
+        let cluster = 1 << image.cluster_bits;
+        let disk_size = match (&clusters, rng.below(4)) {
+            (Some(own), 0) if own.is_empty() => {
+                Some((image.virtual_size / 2).next_multiple_of(512))
+            }
+            (Some(_), 1) => Some(image.virtual_size + cluster),
+            _ => None,
+        };
+        let icount = rng.chance(40).then_some(u64::MAX);
         image.snapshots.push(Snapshot {
             id: number.to_string(),
             name: format!("snap{number}"),
-            icount: rng.chance(40).then_some(u64::MAX),
+            icount,
+            // Extra data of the future.
+            extra: if icount.is_some() && rng.chance(25) {
+                vec![1; rng.between(1, 24) as usize]
+            } else {
+                Vec::new()
+            },
+            disk_size,
             vm_state: if rng.chance(15) {
                 vec![7; 600]
             } else {

@@ -43,6 +43,8 @@ impl BackingFile {
 
 /// The name of the backing file, where there is one.
 pub const BACKING_FILE: &str = "backing.img";
+/// What opens an encrypted base image.
+pub const PASSPHRASE: &str = "passphrase";
 /// The name of the external data file, where there is one.
 pub const DATA_FILE: &str = "test.data";
 

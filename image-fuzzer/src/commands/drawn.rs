@@ -1,13 +1,18 @@
 //! Commands drawn at random: sequences of operations on the same image, as a
 //! person or a management program would run them.
 
-use super::{Command, encrypted, qemu_io};
+use super::encrypted::{self, unlocked};
+use super::{Command, qemu_io};
 use crate::base::{BACKING_FILE, Base};
 use crate::rng::Rng;
 
 /// The output formats `convert` and `dd` are asked for.
-const OUTPUTS: [&str; 8] = [
+const OUTPUTS: [&str; 12] = [
     "raw",
+    "raw",
+    "qcow2",
+    "qcow2",
+    "qcow2",
     "qcow2",
     "vmdk",
     "vdi",
@@ -20,7 +25,7 @@ const OUTPUTS: [&str; 8] = [
 /// One to four commands for an image made from `base`. The first one often only
 /// looks, since what cannot be opened is not worth more.
 pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
-    if rng.chance(2) {
+    if base.image.encryption.is_none() && rng.chance(2) {
         return encrypted::sequence(rng);
     }
     let count = match rng.below(10) {
@@ -34,10 +39,14 @@ pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
 
 /// One command.
 pub fn one(base: &Base, rng: &mut Rng) -> Command {
-    match rng.weighted(&[40, 60]) {
+    if base.image.encryption.is_some() && rng.chance(15) {
+        return encrypted::special(rng);
+    }
+    let command = match rng.weighted(&[40, 60]) {
         Some(0) => qemu_io::script(base.image.virtual_size, base.cluster_size(), rng),
         _ => qemu_img(base, rng),
-    }
+    };
+    unlocked(base, command)
 }
 
 /// A `qemu-img` command being put together.
@@ -80,7 +89,7 @@ impl Words {
 
 /// One `qemu-img` command.
 fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
-    match rng.weighted(&[8, 16, 6, 5, 16, 5, 6, 16, 10, 10, 10, 5, 4, 3, 3]) {
+    match rng.weighted(&[7, 16, 5, 5, 16, 4, 5, 16, 11, 13, 10, 5, 4, 3, 4]) {
         Some(0) => Words::new("info")
             .format(rng)
             .maybe(40, rng, ["--backing-chain"])
@@ -129,9 +138,20 @@ fn create(rng: &mut Rng) -> Command {
 }
 
 fn measure(base: &Base, rng: &mut Rng) -> Command {
-    let words = Words::new("measure")
+    const OF: [&str; 5] = [
+        "cluster_size=512",
+        "extended_l2=on",
+        "refcount_bits=1",
+        "preallocation=full",
+        "encrypt.format=luks,encrypt.key-secret=key",
+    ];
+    let option = rng.pick(&OF).copied().unwrap_or(OF[0]);
+    let mut words = Words::new("measure")
         .format(rng)
         .maybe(70, rng, ["-O", "qcow2"]);
+    if rng.chance(25) {
+        words = words.add(["-o", option]);
+    }
     match rng.pick(&base.image.snapshots) {
         Some(snapshot) if rng.chance(40) => words.add(["-l", &snapshot.name]).image(),
         _ => words.image(),
@@ -140,6 +160,9 @@ fn measure(base: &Base, rng: &mut Rng) -> Command {
 
 /// What a new qcow2 image is to be like.
 fn creation(rng: &mut Rng) -> &'static str {
+    if rng.chance(15) {
+        return contradiction(rng);
+    }
     const OPTIONS: [&str; 16] = [
         "preallocation=metadata",
         "preallocation=falloc",
@@ -161,6 +184,29 @@ fn creation(rng: &mut Rng) -> &'static str {
     rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1")
 }
 
+/// Creation options that must be refused.
+fn contradiction(rng: &mut Rng) -> &'static str {
+    const OPTIONS: [&str; 16] = [
+        "compat=0.10,lazy_refcounts=on",
+        "compat=0.10,refcount_bits=1",
+        "compat=0.10,extended_l2=on",
+        "compat=0.10,compression_type=zstd",
+        "compat=0.10,data_file=out.data",
+        "refcount_bits=3",
+        "refcount_bits=128",
+        "data_file_raw=on",
+        "extended_l2=on,cluster_size=4k",
+        "cluster_size=513",
+        "cluster_size=4M",
+        "backing_fmt=raw",
+        "backing_file=backing.img,backing_fmt=raw,data_file=out.data,data_file_raw=on",
+        "backing_file=backing.img,backing_fmt=raw,preallocation=full",
+        "encrypt.format=luks",
+        "size=1T,cluster_size=512",
+    ];
+    rng.pick(&OPTIONS).copied().unwrap_or("refcount_bits=3")
+}
+
 fn check(rng: &mut Rng) -> Command {
     let words = Words::new("check").format(rng);
     match rng.below(3) {
@@ -172,11 +218,16 @@ fn check(rng: &mut Rng) -> Command {
 
 fn convert(base: &Base, rng: &mut Rng) -> Command {
     let output = rng.pick(&OUTPUTS).copied().unwrap_or("raw");
+    // Only these two can have the kernel copy for them.
+    let offload = ["raw", "qcow2"].contains(&output) && rng.chance(20);
     let mut words = Words::new("convert")
         .format(rng)
         .maybe(10, rng, ["-U"])
         .maybe(10, rng, ["-W", "-m", "4"])
         .maybe(10, rng, ["-S", "0"]);
+    if offload {
+        words = words.add(["-C"]);
+    }
     if let Some(snapshot) = rng.pick(&base.image.snapshots)
         && rng.chance(40)
     {
@@ -184,7 +235,9 @@ fn convert(base: &Base, rng: &mut Rng) -> Command {
     }
     if output == "qcow2" {
         let option = creation(rng);
-        words = words.maybe(40, rng, ["-c"]).maybe(40, rng, ["-o", option]);
+        words = words
+            .maybe(if offload { 0 } else { 40 }, rng, ["-c"])
+            .maybe(40, rng, ["-o", option]);
         if !base.image.bitmaps.is_empty() {
             words = words.maybe(50, rng, ["--bitmaps"]).maybe(
                 20,
@@ -248,19 +301,29 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
 }
 
 fn amend(rng: &mut Rng) -> Command {
-    const OPTIONS: [&str; 20] = [
-        "compat=0.10",
-        "compat=0.10",
-        "compat=0.10,refcount_bits=16",
-        "compat=1.1",
-        "compat=1.1,lazy_refcounts=on",
-        "lazy_refcounts=on",
-        "lazy_refcounts=off",
+    const WIDTHS: [&str; 8] = [
         "refcount_bits=1",
         "refcount_bits=2",
+        "refcount_bits=4",
         "refcount_bits=8",
+        "refcount_bits=16",
         "refcount_bits=32",
         "refcount_bits=64",
+        "refcount_bits=3",
+    ];
+    const OLDER: [&str; 4] = [
+        "compat=0.10",
+        "compat=0.10,refcount_bits=16",
+        "compat=0.10,lazy_refcounts=off",
+        "compat=0.10,lazy_refcounts=on",
+    ];
+    const OTHERS: [&str; 18] = [
+        "compat=1.1",
+        "compat=1.1",
+        "compat=1.1,lazy_refcounts=on",
+        "compat=2.0",
+        "lazy_refcounts=on",
+        "lazy_refcounts=off",
         "size=3M",
         "size=512",
         "backing_file=,backing_fmt=",
@@ -269,8 +332,17 @@ fn amend(rng: &mut Rng) -> Command {
         "data_file_raw=on",
         "data_file_raw=off",
         "cluster_size=512",
+        "preallocation=full",
+        "compression_type=zstd",
+        "extended_l2=on",
+        "encrypt.format=luks",
     ];
-    let option = rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1");
+    let options: &[&str] = match rng.below(10) {
+        0..=2 => &WIDTHS,
+        3..=5 => &OLDER,
+        _ => &OTHERS,
+    };
+    let option = rng.pick(options).copied().unwrap_or("compat=1.1");
     Words::new("amend").format(rng).add(["-o", option]).image()
 }
 

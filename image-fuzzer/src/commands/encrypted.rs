@@ -1,16 +1,74 @@
-//! Commands on an encrypted copy of the image: its header, its keys, its data.
+//! Commands on encrypted images: with the key that opens them, and on their header,
+//! their keys and their data.
 
 use super::Command;
+use crate::base::Base;
 use crate::rng::Rng;
 
-/// The copy.
+/// The encrypted copy of an image that is not encrypted.
 const COPY: &str = "encrypted.img";
 
 /// The object that holds the passphrase.
 const SECRET: &str = "secret,id=key,data=passphrase";
 
 /// How the copy is named where it needs its key.
-const OPEN: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=encrypted.img";
+const OPEN_COPY: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=encrypted.img";
+
+/// How the image under test is named where it needs its key.
+const OPEN: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=$test_img";
+
+/// `command`, with the key where `base` is encrypted and the command needs it.
+pub fn unlocked(base: &Base, command: Command) -> Command {
+    if base.image.encryption.is_none() || opens_without_key(&command) {
+        return command;
+    }
+    let mut words = command.0.into_iter();
+    let mut out: Vec<String> = words.by_ref().take(1).collect();
+    if out == ["qemu-img"] {
+        out.extend(words.by_ref().take(1));
+    }
+    out.extend(["--object", SECRET, "--image-opts"].map(String::from));
+    let verb = out.get(1).cloned().unwrap_or_default();
+    let mut rest: Vec<String> = words.collect();
+    // The format is among the options that name the image, and must not be twice.
+    let is_format = |word: &str| word == "-f" || verb == "compare" && word == "-F";
+    while let Some(at) = rest.iter().position(|word| is_format(word)) {
+        rest.drain(at..rest.len().min(at + 2));
+    }
+    rest.retain(|word| word != "--image-opts");
+    if verb == "convert" && rest.iter().any(|word| word == "-n") {
+        rest.insert(0, "--target-image-opts".into());
+        rest.retain(|word| word != "-O" && word != "qcow2");
+    }
+    out.extend(rest.into_iter().map(|word| name_with_key(&verb, word)));
+    Command(out)
+}
+
+/// A word of a command, the image under test being named with its key.
+fn name_with_key(verb: &str, word: String) -> String {
+    if verb == "compare" && !word.contains(['$', '-', '=']) {
+        return format!("driver=raw,file.filename={word}");
+    }
+    if let Some(options) = word.strip_prefix("driver=qcow2,") {
+        return format!("driver=qcow2,encrypt.key-secret=key,{options}");
+    }
+    match word.as_str() {
+        "$test_img" => OPEN.into(),
+        "if=$test_img" => format!("if={OPEN}"),
+        _ => word,
+    }
+}
+
+/// Whether an encrypted image need not be unlocked for `command`.
+pub fn opens_without_key(command: &Command) -> bool {
+    let verb = command.0.get(1).map(String::as_str);
+    match command.program() {
+        "qemu-img" => matches!(verb, Some("info" | "create")),
+        "qemu-io" => false,
+        // What other programs do is theirs.
+        _ => true,
+    }
+}
 
 /// Makes an encrypted copy and works on it.
 pub(super) fn sequence(rng: &mut Rng) -> Vec<Command> {
@@ -34,36 +92,46 @@ pub(super) fn sequence(rng: &mut Rng) -> Vec<Command> {
         COPY,
     ])];
     for _ in 0..rng.between(1, 3) {
-        commands.push(one(luks, rng));
+        commands.push(one(OPEN_COPY, COPY, luks, rng));
     }
     commands
 }
 
-/// One command on the copy.
-fn one(luks: bool, rng: &mut Rng) -> Command {
+/// One command on the encrypted image under test that others would have no use for.
+pub(super) fn special(rng: &mut Rng) -> Command {
+    one(OPEN, "$test_img", true, rng)
+}
+
+/// One command on the encrypted image `plain`, with its key `open`.
+fn one(open: &str, plain: &str, luks: bool, rng: &mut Rng) -> Command {
+    const KEYS: [&str; 4] = [
+        "encrypt.state=active,encrypt.new-secret=key,encrypt.iter-time=10",
+        "encrypt.state=inactive,encrypt.keyslot=0",
+        "encrypt.state=inactive,encrypt.old-secret=key",
+        "encrypt.state=inactive,encrypt.keyslot=7",
+    ];
     let image =
-        |verb: &str| Command::new(["qemu-img", verb, "--object", SECRET, "--image-opts", OPEN]);
+        |verb: &str| Command::new(["qemu-img", verb, "--object", SECRET, "--image-opts", open]);
     match rng.below(8) {
         0 => image("check"),
-        1 => Command::new(["qemu-img", "info", COPY]),
+        1 => Command::new(["qemu-img", "info", plain]),
         2 => image("map"),
-        3 if luks => Command::new([
-            "qemu-img",
-            "amend",
-            "--object",
-            SECRET,
-            "--image-opts",
-            "-o",
-            "encrypt.state=active,encrypt.new-secret=key,encrypt.iter-time=10",
-            OPEN,
-        ]),
+        3 if luks => {
+            let keys = rng.pick(&KEYS).copied().unwrap_or(KEYS[0]);
+            let mut words = vec!["qemu-img", "amend", "--object", SECRET, "--image-opts"];
+            if rng.chance(30) {
+                words.push("--force");
+            }
+            words.extend(["-o", keys, open]);
+            Command(words.into_iter().map(String::from).collect())
+        }
         3 => Command::new([
             "qemu-img",
             "resize",
             "--object",
             SECRET,
             "--image-opts",
-            OPEN,
+            open,
             "+64K",
         ]),
         4 => Command::new([
@@ -74,7 +142,7 @@ fn one(luks: bool, rng: &mut Rng) -> Command {
             "--image-opts",
             "-c",
             "new",
-            OPEN,
+            open,
         ]),
         5 => Command::new([
             "qemu-img",
@@ -84,7 +152,7 @@ fn one(luks: bool, rng: &mut Rng) -> Command {
             "--image-opts",
             "-O",
             "qcow2",
-            OPEN,
+            open,
         ]),
         _ => Command::new([
             "qemu-io",
@@ -97,7 +165,72 @@ fn one(luks: bool, rng: &mut Rng) -> Command {
             "write -z 0 64k",
             "-c",
             "read 0 512",
-            OPEN,
+            open,
         ]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::PASSPHRASE;
+    use image_formats::luks::Volume;
+    use image_formats::qcow2::{Encryption, Spec};
+
+    fn encrypted() -> Base {
+        let volume = Volume {
+            passphrase: PASSPHRASE.into(),
+            iterations: 1,
+            seed: 1,
+        };
+        Base {
+            image: Spec {
+                encryption: Some(Encryption::Volume(volume)),
+                ..Spec::default()
+            },
+            backing: None,
+        }
+    }
+
+    #[test]
+    fn the_key_is_given_where_it_is_needed() {
+        let base = encrypted();
+        let unlock = |line: &str| {
+            let command = Command(shlex::split(line).unwrap());
+            unlocked(&base, command).0.join(" ")
+        };
+        let key = "--object secret,id=key,data=passphrase --image-opts";
+        for (line, expected) in [
+            (
+                "qemu-img check -f qcow2 -r all $test_img",
+                format!("qemu-img check {key} -r all {OPEN}"),
+            ),
+            (
+                "qemu-img compare -f raw -F qcow2 before.raw $test_img",
+                format!("qemu-img compare {key} driver=raw,file.filename=before.raw {OPEN}"),
+            ),
+            (
+                "qemu-img dd -O raw bs=4096 if=$test_img of=out.img",
+                format!("qemu-img dd {key} -O raw bs=4096 if={OPEN} of=out.img"),
+            ),
+            (
+                "qemu-img convert -n -O qcow2 $test_img $test_img",
+                format!("qemu-img convert {key} --target-image-opts -n {OPEN} {OPEN}"),
+            ),
+            (
+                "qemu-io --image-opts -c 'read 0 512' driver=qcow2,file.filename=$test_img,x=1",
+                format!("qemu-io {key} -c read 0 512 {OPEN},x=1"),
+            ),
+            ("qemu-img info $test_img", "qemu-img info $test_img".into()),
+            ("reader $test_img", "reader $test_img".into()),
+        ] {
+            assert_eq!(unlock(line), expected, "{line}");
+        }
+        let plain = Base {
+            image: Spec::default(),
+            backing: None,
+        };
+        let command = Command::new(["qemu-img", "map", "$test_img"]);
+        assert_eq!(unlocked(&plain, command.clone()), command);
     }
 }

@@ -1,7 +1,7 @@
 //! The commands that are run on an image: given by the user or drawn at random.
 
 pub mod drawn;
-mod encrypted;
+pub mod encrypted;
 pub mod given;
 mod qemu_io;
 

@@ -10,6 +10,9 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
     match rng.below(10) {
         0 => words.extend(["-d", "unmap"].map(String::from)),
         1 => words.push("-n".into()),
+        2 if rng.chance(40) => words.push("-r".into()),
+        2 => words.push("-C".into()),
+        3 if rng.chance(40) => words.push("-s".into()),
         _ => {}
     }
     let options = rng.chance(20).then(|| open_options(rng));
@@ -43,7 +46,21 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
 
 /// The image with an option of the format's that changes what its driver does.
 fn open_options(rng: &mut Rng) -> String {
-    const OPTIONS: [&str; 12] = [
+    const OPTIONS: [&str; 25] = [
+        // Those that contradict each other or the image must be refused.
+        "backing=null-co://",
+        "data-file.driver=file,data-file.filename=test.data",
+        "cache-size=1M,l2-cache-size=512k",
+        "cache-size=1M,refcount-cache-size=2M",
+        "l2-cache-size=1M,refcount-cache-size=1M,cache-size=2M",
+        "l2-cache-entry-size=100",
+        "l2-cache-size=8E",
+        "cache-clean-interval=99999999999",
+        "overlap-check=some",
+        "overlap-check=all,overlap-check.template=none",
+        "discard-no-unref=on",
+        "encrypt.format=aes,encrypt.key-secret=none",
+        "encrypt.format=luks,encrypt.key-secret=none",
         "discard=unmap,detect-zeroes=unmap",
         "discard=unmap,discard-no-unref=on",
         "discard=unmap,pass-discard-other=on,pass-discard-snapshot=off",
@@ -68,6 +85,7 @@ fn operation(size: u64, cluster: u64, rng: &mut Rng) -> String {
     let pattern = rng.between(1, 255);
     match rng.below(24) {
         0..=2 => format!("read {at} {len}"),
+        3 if rng.chance(20) => format!("write -f -P {pattern} {at} {len}"),
         3..=5 => format!("write -P {pattern} {at} {len}"),
         6 => format!("write -z {whole_at} {whole_len}"),
         7 => format!("write -z -u {whole_at} {whole_len}"),
@@ -79,9 +97,14 @@ fn operation(size: u64, cluster: u64, rng: &mut Rng) -> String {
         12 => format!("aio_read {at} {len}"),
         13 => format!("aio_write -P {pattern} {at} {len}"),
         14 => format!("aio_write -z -u {whole_at} {whole_len}"),
-        15 => format!("truncate {}", new_size(size, cluster, rng)),
+        15 => {
+            const MODES: [&str; 5] = ["", "", "-m metadata ", "-m falloc ", "-m full "];
+            let mode = rng.pick(&MODES).copied().unwrap_or("");
+            format!("truncate {mode}{}", new_size(size, cluster, rng))
+        }
         16 => "flush".into(),
         17 => format!("alloc {at} {len}"),
+        18 if rng.chance(30) => "info".into(),
         18 => "map".into(),
         19 => match rng.below(4) {
             0 => "reopen -r".into(),

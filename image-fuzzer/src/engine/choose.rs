@@ -2,6 +2,7 @@
 
 use crate::base::{self, Base};
 use crate::case::Maker;
+use crate::commands::encrypted::opens_without_key;
 use crate::commands::{Command, drawn, given};
 use crate::mutate::{self, FAMILIES, Ground, Intensity, Scope};
 use crate::recipe::{FUZZER, Recipe};
@@ -49,14 +50,14 @@ pub(super) struct Bases {
 
 impl Bases {
     /// A base image: an earlier one or, until there are enough, a new one.
-    fn draw(&mut self, maker: &mut Maker, rng: &mut Rng) -> Base {
+    fn draw(&mut self, plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
         if self.list.len() >= BASES / 4
             && !rng.chance(NEW_BASE)
             && let Some(base) = rng.pick(&self.list)
         {
             return base.clone();
         }
-        let base = valid_base(maker, rng);
+        let base = valid_base(plan, maker, rng);
         if self.list.len() == BASES {
             let oldest = rng.index(BASES);
             self.list.swap_remove(oldest);
@@ -66,10 +67,15 @@ impl Bases {
     }
 }
 
-/// A base image that can be made.
-fn valid_base(maker: &mut Maker, rng: &mut Rng) -> Base {
+/// A base image that can be made, and that commands which have no key can open.
+fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
+    let open = plan.commands.as_ref();
+    let keyless = open.is_some_and(|list| !list.iter().all(opens_without_key));
     loop {
-        let base = base::draw(rng);
+        let mut base = base::draw(rng);
+        if keyless {
+            base.image.encryption = None;
+        }
         if maker.prepared(&base).is_ok() {
             return base;
         }
@@ -82,7 +88,7 @@ fn valid_base(maker: &mut Maker, rng: &mut Rng) -> Base {
 /// Fails where no image can be made of it, which would be a fault of the fuzzer.
 pub fn fresh(seed: &str, plan: &Plan, maker: &mut Maker) -> Result<Recipe> {
     let mut rng = Rng::from_text(seed);
-    let base = valid_base(maker, &mut rng);
+    let base = valid_base(plan, maker, &mut rng);
     let weights = plan.only(mutate::first_weights());
     compose(seed, base, plan, &weights, maker, &mut rng)
 }
@@ -96,7 +102,7 @@ pub(super) fn another(
     maker: &mut Maker,
 ) -> Result<Recipe> {
     let mut rng = Rng::from_text(seed);
-    let base = bases.draw(maker, &mut rng);
+    let base = bases.draw(plan, maker, &mut rng);
     compose(seed, base, plan, weights, maker, &mut rng)
 }
 

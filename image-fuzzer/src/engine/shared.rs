@@ -64,12 +64,14 @@ struct Entry {
 
 impl Entry {
     /// New marks are worth much, and less with every variation; so is what takes long,
-    /// since many others could be tried in its time.
+    /// since many others could be tried in its time. What was refused is worth nothing:
+    /// one lie more is told to the same check, which refuses it again.
     fn energy(&self) -> u64 {
-        // The code behind the checks of the header is the code worth reaching.
-        let worth = if self.opened { 256 } else { 16 };
+        if !self.opened {
+            return 0;
+        }
         let spent = self.cost.saturating_mul(self.varied + 1);
-        (self.news * worth).div_ceil(spent)
+        (self.news * 256).div_ceil(spent)
     }
 }
 
@@ -187,6 +189,9 @@ impl Shared {
             }
         }
         let entry = &mut self.queue[best?];
+        if entry.energy() == 0 {
+            return None;
+        }
         entry.varied += 1;
         Some(std::sync::Arc::clone(&entry.recipe))
     }

@@ -10,7 +10,9 @@ use image_formats::ReadAt as _;
 use super::script::{comment, line};
 use super::{Example, IMAGE};
 use crate::base::NamedFile;
-use crate::oracle::Class;
+use crate::commands::Command;
+use crate::commands::encrypted::unlocked;
+use crate::oracle::{Class, data, metadata};
 use crate::store::write_whole;
 
 /// Writes `iotest` and `iotest.out` into a finding's folder.
@@ -67,39 +69,52 @@ fn test(example: &Example) -> Result<String> {
             text.push_str("fresh\n");
         }
         let _ = writeln!(text, "\necho \"=== {} ===\"", index + 1);
-        let line = line(command)
-            .replace("${QEMU_IMG:-qemu-img}", "$QEMU_IMG")
-            .replace("${QEMU_IO:-qemu-io}", "$QEMU_IO");
+        let line = test_line(command);
         let last = index == example.command();
         if last && example.key.class == Class::DataChange {
-            text.push_str("$QEMU_IMG convert -f qcow2 -O raw \"$test_img\" before.raw\n");
+            let _ = writeln!(text, "{}", own_line(example, data::copy()));
         }
         let _ = writeln!(text, "run {line}");
         if last {
-            text.push_str(after(example.key.class));
+            text.push_str(&after(example));
         }
     }
     text.push_str("\necho \"*** done\"\n");
     Ok(text)
 }
 
+/// A command as the test runs it.
+fn test_line(command: &Command) -> String {
+    line(command)
+        .replace("${QEMU_IMG:-qemu-img}", "$QEMU_IMG")
+        .replace("${QEMU_IO:-qemu-io}", "$QEMU_IO")
+}
+
+/// A command of the oracles as the test runs it.
+fn own_line(example: &Example, command: Command) -> String {
+    test_line(&unlocked(&example.recipe.base, command))
+}
+
 /// What is looked at behind the last command.
-fn after(class: Class) -> &'static str {
-    match class {
-        Class::FalseRepair | Class::MetadataDamage => {
-            "if [ \"$status\" -eq 0 ]; then\n\
-             \x20   $QEMU_IMG check -f qcow2 \"$test_img\" >out 2>&1\n\
-             \x20   [ $? -lt 2 ] || echo \"success was reported, and the image is damaged\"\n\
-             fi\n"
-        }
-        Class::DataChange => {
-            "if [ \"$status\" -eq 0 ]; then\n\
-             \x20   $QEMU_IMG compare -f raw -F qcow2 before.raw \"$test_img\" >out 2>&1\n\
-             \x20   [ $? -ne 1 ] || echo \"the data have changed\"\n\
-             fi\n"
-        }
-        _ => "",
-    }
+fn after(example: &Example) -> String {
+    let (command, whole) = match example.key.class {
+        Class::FalseRepair | Class::MetadataDamage => (
+            metadata::check(),
+            "[ $? -lt 2 ] || echo \"success was reported, and the image is damaged\"",
+        ),
+        Class::DataChange => (
+            data::compare(),
+            "[ $? -ne 1 ] || echo \"the data have changed\"",
+        ),
+        _ => return String::new(),
+    };
+    format!(
+        "if [ \"$status\" -eq 0 ]; then\n\
+         \x20   {} >out 2>&1\n\
+         \x20   {whole}\n\
+         fi\n",
+        own_line(example, command)
+    )
 }
 
 /// What the test prints when nothing is wrong.

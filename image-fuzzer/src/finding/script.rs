@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{Example, IMAGE};
+use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, quote};
-use crate::oracle::Class;
+use crate::oracle::{Class, data, metadata};
 
 /// Writes a script that can be executed.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
@@ -90,7 +91,8 @@ fn helpers(example: &Example) -> String {
 /// The command that shows the fault, and how to tell that it did.
 fn verdict(example: &Example, command: &Command) -> String {
     let line = line(command);
-    let check = "${QEMU_IMG:-qemu-img} check -f qcow2 \"$test_img\"";
+    let own = |command| self::line(&unlocked(&example.recipe.base, command));
+    let check = own(metadata::check());
     match example.key.class {
         Class::Crash => format!(
             "{line}\nstatus=$?\n\
@@ -161,10 +163,12 @@ fn verdict(example: &Example, command: &Command) -> String {
              [ \"$status\" -ge 2 ]\n"
         ),
         Class::DataChange => format!(
-            "${{QEMU_IMG:-qemu-img}} convert -f qcow2 -O raw \"$test_img\" before.raw || exit 1\n\
+            "{} || exit 1\n\
              {line} || {{ echo 'the command reports failure'; exit 1; }}\n\
-             ${{QEMU_IMG:-qemu-img}} compare -f raw -F qcow2 before.raw \"$test_img\"\n\
-             [ $? -eq 1 ]\n"
+             {}\n\
+             [ $? -eq 1 ]\n",
+            own(data::copy()),
+            own(data::compare())
         ),
         Class::Disagreement => format!(
             "# OTHER_IMG is the qemu-img to compare with.\n\

@@ -25,9 +25,9 @@ pub fn keeps_data(command: &Command) -> bool {
     }
 }
 
-/// Takes the copy; false where the image cannot be read as a whole.
-pub fn remember(probe: &mut dyn Probe) -> bool {
-    let words = [
+/// The command that takes the copy.
+pub fn copy() -> Command {
+    Command::new([
         "qemu-img",
         "convert",
         "-f",
@@ -36,16 +36,12 @@ pub fn remember(probe: &mut dyn Probe) -> bool {
         "raw",
         "$test_img",
         BEFORE,
-    ];
-    probe.run(&Command::new(words)).end == End::Exit(0)
+    ])
 }
 
-/// Judges a `command` that succeeded by comparing the disk with the copy.
-pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Verdict {
-    if seen.end != End::Exit(0) {
-        return None;
-    }
-    let words = [
+/// The command that compares the disk with the copy.
+pub fn compare() -> Command {
+    Command::new([
         "qemu-img",
         "compare",
         "-f",
@@ -54,8 +50,20 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
         "qcow2",
         BEFORE,
         "$test_img",
-    ];
-    let compared = probe.run(&Command::new(words));
+    ])
+}
+
+/// Takes the copy; false where the image cannot be read as a whole.
+pub fn remember(probe: &mut dyn Probe) -> bool {
+    probe.run(&copy()).end == End::Exit(0)
+}
+
+/// Judges a `command` that succeeded by comparing the disk with the copy.
+pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Verdict {
+    if seen.end != End::Exit(0) {
+        return None;
+    }
+    let compared = probe.run(&compare());
     // 1 is that they differ; above 1 the comparison itself failed.
     if compared.end != End::Exit(1) {
         return None;

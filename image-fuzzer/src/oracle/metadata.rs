@@ -21,10 +21,14 @@ pub enum Health {
     Unknown,
 }
 
+/// The command that checks the image.
+pub fn check() -> Command {
+    Command::new(["qemu-img", "check", "-f", "qcow2", "$test_img"])
+}
+
 /// Checks the image as it is now.
 pub fn health(probe: &mut dyn Probe) -> Health {
-    let check = Command::new(["qemu-img", "check", "-f", "qcow2", "$test_img"]);
-    let seen = probe.run(&check);
+    let seen = probe.run(&check());
     match seen.end {
         End::Exit(0) => Health::Clean,
         End::Exit(2) => Health::Damaged(complaint(&seen)),

@@ -1,5 +1,6 @@
 //! `check -r all` reported success: then a second check must find nothing.
 
+use super::metadata::check;
 use super::{Class, Probe, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
@@ -11,8 +12,7 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
     if !repairs_all(command) || seen.end != End::Exit(0) {
         return None;
     }
-    let check = Command::new(["qemu-img", "check", "-f", "qcow2", "$test_img"]);
-    let again = probe.run(&check);
+    let again = probe.run(&check());
     match again.end {
         // 2 is corruptions, 3 is leaks; 1 is that the check itself failed.
         End::Exit(2 | 3) => {}
