@@ -112,6 +112,7 @@ const fn row(
 }
 
 const DATA_FILE: u64 = 0x4441_5441;
+const BACKING_FORMAT: u64 = 0xe279_2aca;
 const FEATURE_NAMES: u64 = 0x6803_f857;
 const INT_MAX: u64 = 0x7fff_ffff;
 
@@ -167,6 +168,12 @@ const ROWS: &[Row] = &[
         |d| d.sets("refcount_table[0].offset", |v| v == 0)),
     row("LP 1728643", "refcount too high", "qemu-img check -r",
         |d| d.sets("refcount_block[*].entry[*]", |v| v > 1)),
+    row("LP 1728657 LP 1728660", "no cluster counted at all, so that any is handed out", "qemu-io write",
+        |d| {
+            let zeroed = |edit: &&Edit| matches!(edit, Edit::Set { path, value }
+                if like(path, "refcount_block[*].entry[*]") && value.0 == 0);
+            d.edits.iter().filter(zeroed).count() >= 4 && d.sets("refcount_block[0].entry[0]", |v| v == 0)
+        }),
     row("93bbaf03ff", "allocated zero cluster unaligned", "qemu-io write",
         |d| d.edits.iter().any(|edit| match edit {
             Edit::Set { path, value } => like(path, "l2[*].entry[*].offset")
@@ -234,6 +241,14 @@ const ROWS: &[Row] = &[
     row("CVE-2024-32498", "data file name that is a path", "qemu-img info",
         |d| d.names(DATA_FILE, |name| name.starts_with('/') || name.starts_with("../"))
             && d.sets("header.incompatible_features.data_file", |v| v == 1)),
+    row("CVE-2024-4467 7ead946998 2e909d7ca9", "data file name that is a protocol", "qemu-img info",
+        |d| d.names(DATA_FILE, |name| name.starts_with("nbd:") || name.starts_with("nbd+unix:"))),
+    row("CVE-2024-44082 CVE-2008-2004", "backing format that is not the file's", "qemu-img convert",
+        |d| d.base.backing.as_ref().is_some_and(|backing| {
+            d.names(BACKING_FORMAT, |name| !name.is_empty() && name != backing.format())
+        })),
+    row("ddf3b47ef4", "an image that is marked corrupt", "qemu-img check -r",
+        |d| d.sets("header.incompatible_features.corrupt", |v| v == 1)),
     row("CVE-2015-5163 CVE-2024-40767", "backing file name that is a path", "qemu-img convert",
         |d| d.writes(|name| name.starts_with('/') || name.starts_with("../"))
             && d.sets("header.backing_file_offset", |_| true)),
@@ -262,6 +277,24 @@ const ROWS: &[Row] = &[
         |d| d.sets("header.incompatible_features.dirty", |v| v == 1)),
     row("cf93980e77", "refcount block over the L1 table", "qemu-io write",
         |d| d.sets("refcount_table[*].offset", |v| v == d.number("header.l1_table_offset"))),
+    row("c9a442e450", "a snapshot's L1 table unaligned, its zero clusters expanded", "qemu-img amend",
+        |d| d.unaligned("snapshot[*].l1_table_offset") && d.base.image.version == 3),
+    row("314e8d3928", "a snapshot's L1 table unaligned, read from", "qemu-img convert",
+        |d| d.unaligned("snapshot[*].l1_table_offset")),
+    row("c7a9d81d70 7cb6d3c9be", "data cluster over a snapshot's L1 table", "qemu-io write",
+        |d| d.sets("l2[*].entry[*].offset", |v| {
+            v != 0 && v == d.number("snapshot[0].l1_table_offset")
+        })),
+    row("3cce51c919 7e3e736cbd", "flag copied of an L2 entry wrong", "qemu-img check -r",
+        |d| d.sets("l2[*].entry[*].copied", |_| true)),
+    row("e1f4a37a49", "compressed data that is no stream", "qemu-img convert",
+        |d| d.edits.iter().any(|edit| {
+            matches!(edit, Edit::Bytes { bytes, .. } if bytes.0 == [0xff; 16])
+        })),
+    row("5c3216c046 a2debf6506", "subclusters allocated in no cluster", "qemu-img check -r",
+        |d| d.sets("l2[*].entry[*].subclusters", |v| v == 0xffff_ffff)),
+    row("e40e6e88f6 fe446b5da2", "a snapshot with half of its extra data", "qemu-img check -r",
+        |d| d.sets("snapshot[*].extra_data_size", |v| v == 8)),
     row("b6c147622d", "a version nobody knows", "qemu-img info",
         |d| d.sets("header.version", |v| v > 3)),
     row("11c89769dc", "refcount table that overflows a signed int", "qemu-img info",
@@ -274,7 +307,7 @@ const ROWS: &[Row] = &[
 type CommandRow = (&'static str, &'static str, fn(&Base, &Command) -> bool);
 
 /// Faults that a command on a valid image showed.
-const COMMANDS: [CommandRow; 6] = [
+const COMMANDS: [CommandRow; 14] = [
     (
         "fb43d2d46e",
         "compressed write of part of a cluster",
@@ -314,6 +347,67 @@ const COMMANDS: [CommandRow; 6] = [
         "bench on a probed image",
         |_, command| {
             command.verb() == "qemu-img bench" && !command.0.iter().any(|word| word == "-f")
+        },
+    ),
+    (
+        "ff2ab634e4",
+        "snapshot applied to an image whose format is probed",
+        |_, command| {
+            command.verb() == "qemu-img snapshot -a" && !command.0.iter().any(|word| word == "-f")
+        },
+    ),
+    (
+        "2d4b5256cf bb9f8dd0e1",
+        "write to an encrypted image",
+        |base, command| {
+            base.image.encryption.is_some()
+                && command.program() == "qemu-io"
+                && command.0.iter().any(|word| word.starts_with("write -P"))
+        },
+    ),
+    ("e06f4639d8", "copy offloading", |_, command| {
+        command.verb() == "qemu-img convert" && command.0.iter().any(|word| word == "-C")
+    }),
+    (
+        "db04524f82",
+        "commit of an image with an external data file",
+        |base, command| {
+            command.verb() == "qemu-img commit"
+                && base.image.data_file.is_some()
+                && base.backing.is_some()
+        },
+    ),
+    (
+        "a5675f3901 e400ad1e1f",
+        "preallocation behind a disk that ends within a cluster",
+        |base, command| {
+            command.verb() == "qemu-img resize"
+                && base.image.virtual_size % base.cluster_size() != 0
+                && command
+                    .0
+                    .iter()
+                    .any(|word| word.starts_with("--preallocation=f"))
+        },
+    ),
+    (
+        "c8bf9a9169",
+        "zero writes with unmap on subclusters",
+        |base, command| {
+            base.image.extended_l2 && command.0.iter().any(|word| word.starts_with("write -z -u"))
+        },
+    ),
+    (
+        "e7be13ad3f",
+        "header written anew in a cluster of 512 bytes",
+        |base, command| command.verb() == "qemu-img amend" && base.image.cluster_bits == 9,
+    ),
+    (
+        "84c26520d3",
+        "an L1 table that must grow",
+        |base, command| {
+            let size = command.0.last().and_then(|word| word.parse::<u64>().ok());
+            command.verb() == "qemu-img resize"
+                && size.is_some_and(|size| size > base.image.virtual_size * 4)
         },
     ),
     (

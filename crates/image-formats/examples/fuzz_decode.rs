@@ -1,7 +1,8 @@
 //! Feeds changed images to the decoder for a while: `fuzz_decode [SECONDS [SEED]]`.
 //!
-//! A panic ends it; the image that caused it is left in `fuzz_decode.failed`, which
-//! given as the first argument is tried again.
+//! A panic ends it; the image that caused it is left in `fuzz_decode.failed`, and the
+//! one that took longest in `fuzz_decode.slowest`. Given as the first argument, such a
+//! file is tried again.
 
 #[path = "../tests/common/exercise.rs"]
 mod exercise;
@@ -94,7 +95,14 @@ fn main() -> ExitCode {
             eprintln!("fuzz_decode: panic at image {images}; kept in fuzz_decode.failed: {kept:?}");
             return ExitCode::FAILURE;
         }
-        slowest = slowest.max(before.elapsed());
+        let took = before.elapsed();
+        if took > slowest {
+            slowest = took;
+            if let Err(error) = std::fs::write("fuzz_decode.slowest", &bytes) {
+                eprintln!("fuzz_decode: failed to write fuzz_decode.slowest: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
         images += 1;
     }
     println!("{images} images, no panic, the slowest took {slowest:?}");

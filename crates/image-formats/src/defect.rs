@@ -36,6 +36,17 @@ pub(crate) struct Defects {
 impl Defects {
     const LIMIT: usize = 4096;
 
+    /// Whether what is added from now on is only counted, so that nobody need put it
+    /// into words: a hostile table can break a rule in each of millions of entries.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= Self::LIMIT
+    }
+
+    /// Counts so many defects that are not put into words.
+    pub(crate) fn leave_out(&mut self, count: u64) {
+        self.left_out += count;
+    }
+
     pub(crate) fn add(
         &mut self,
         path: impl Into<String>,
@@ -43,7 +54,7 @@ impl Defects {
         section: &'static str,
         rule: impl Into<String>,
     ) {
-        if self.found.len() < Self::LIMIT {
+        if !self.is_full() {
             self.found.push(Defect {
                 path: path.into(),
                 offset,

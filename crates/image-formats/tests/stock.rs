@@ -62,13 +62,22 @@ const OPTIONS: &[(&str, bool)] = &[
 ];
 
 fn run(folder: &Path, name: &str, words: &[&str]) -> Vec<u8> {
-    let out = Command::new(program(name))
-        .current_dir(folder)
-        .args(words)
-        .output()
-        .unwrap();
-    assert!(out.status.success(), "{name} {words:?}: {out:?}");
-    out.stdout
+    // A LUKS header is made by the clock, which on a loaded machine may not have moved
+    // while an older version measured; it is then made once more.
+    const UNLUCKY: &str = "Unable to get accurate CPU usage";
+    for _ in 0..100 {
+        let out = Command::new(program(name))
+            .current_dir(folder)
+            .args(words)
+            .output()
+            .unwrap();
+        if out.status.success() {
+            return out.stdout;
+        }
+        let unlucky = String::from_utf8_lossy(&out.stderr).contains(UNLUCKY);
+        assert!(unlucky, "{name} {words:?}: {out:?}");
+    }
+    panic!("{name} {words:?}: {UNLUCKY}, a hundred times");
 }
 
 /// Makes an image and writes some of everything into it.
@@ -287,7 +296,9 @@ fn compare_map(folder: &Path, image: &Image, backing: Option<&dyn ReadAt>, optio
                     assert_eq!(range["depth"], 0, "{what}");
                 }
                 Source::Compressed { .. } => {
-                    assert_eq!(range["compressed"], true, "{what}");
+                    // Older versions do not tell.
+                    let told = range.get("compressed");
+                    assert!(told.is_none_or(|told| told == true), "{what}");
                     assert_eq!(range["data"], true, "{what}");
                 }
             }

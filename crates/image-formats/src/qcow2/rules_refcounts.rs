@@ -44,13 +44,23 @@ fn table(checker: &mut Checker<'_>, geometry: Geometry) {
             return;
         };
         let word = read_u64(checker.source, offset);
+        let reserved = word & !REFCOUNT_OFFSET_MASK;
+        let target = word & REFCOUNT_OFFSET_MASK;
+        let sound = [
+            reserved == 0,
+            geometry.is_aligned(target),
+            target < layout.end,
+        ];
+        let broken = sound.into_iter().filter(|holds| !holds).count() as u64;
+        if broken == 0 || checker.defects.is_full() {
+            checker.defects.leave_out(broken);
+            continue;
+        }
         let path = Tree::prefix(Node::RefcountTable(index));
         let at = (path.as_str(), offset, REFCOUNTS);
-        let reserved = word & !REFCOUNT_OFFSET_MASK;
         checker.require(reserved == 0, at, || {
             format!("reserved bits {reserved:#x} are set")
         });
-        let target = word & REFCOUNT_OFFSET_MASK;
         checker.require(geometry.is_aligned(target), at, || {
             format!("the refcount block at {target:#x} is not cluster aligned")
         });
@@ -97,6 +107,9 @@ fn count(checker: &mut Checker<'_>, geometry: Geometry, cluster: ClusterIndex, w
         .unwrap_or(0);
     if stored == wanted {
         return;
+    }
+    if checker.defects.is_full() {
+        return checker.defects.leave_out(1);
     }
     let (table, index) = geometry.refcount_indices(cluster);
     let (path, offset) = match place {
