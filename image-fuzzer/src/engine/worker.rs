@@ -141,11 +141,12 @@ impl Worker<'_> {
     /// Counts the test into a group. The first example of a group is written down at
     /// once, to be made small later; so is one that takes its place since it is smaller.
     fn found(&mut self, number: u64, key: &Key, recipe: &Recipe, outcome: &Outcome) -> Result<()> {
-        let hit = {
+        let (hit, key) = {
             let mut shared = self.lock()?;
-            let hit = shared.findings.hit(key, number, recipe)?;
+            let key = shared.findings.group_of(key);
+            let hit = shared.findings.hit(&key, number, recipe)?;
             shared.stats.groups = shared.findings.len();
-            hit
+            (hit, key)
         };
         let part = match hit {
             Hit::Known => return Ok(()),
@@ -154,10 +155,10 @@ impl Worker<'_> {
             Hit::Smaller => 4,
         };
         if hit == Hit::New {
-            let found = Example::found(recipe, key, &self.bench, &mut self.maker, outcome)?;
+            let found = Example::found(recipe, &key, &self.bench, &mut self.maker, outcome)?;
             self.lock()?.findings.write(&found)?;
         }
-        self.lock()?.triage.add(key.clone(), recipe.clone(), part);
+        self.lock()?.triage.add(key, recipe.clone(), part);
         Ok(())
     }
 

@@ -242,6 +242,16 @@ impl Findings {
         unfinished
     }
 
+    /// The group that a fault belongs to: for a hang whose stack could not be looked at,
+    /// the first known one of the same command.
+    pub fn group_of(&self, key: &Key) -> Key {
+        if self.groups.contains_key(key) {
+            return key.clone();
+        }
+        let known = self.groups.keys().find(|known| key.covers(known));
+        known.unwrap_or(key).clone()
+    }
+
     /// Counts test `number`, which has `recipe`, into a group. But for what is known
     /// the caller is to make an example of it and settle that.
     ///
@@ -509,6 +519,14 @@ mod tests {
         assert_eq!(hit(&mut again, 6, 1), Hit::Known);
         assert_eq!(hit(&mut again, 7, 0), Hit::Smaller);
         assert_eq!(counts(root.path())[&key], 8);
+        let hang = |site: &str| Key {
+            class: Class::Hang,
+            site: site.into(),
+        };
+        again.hit(&hang("tool in a < b"), 8, &recipe).unwrap();
+        assert_eq!(again.group_of(&hang("tool")), hang("tool in a < b"));
+        assert_eq!(again.group_of(&hang("tool in c")), hang("tool in c"));
+        assert_eq!(again.group_of(&hang("other")), hang("other"));
         assert!(again.unfinished().is_empty());
     }
 }
