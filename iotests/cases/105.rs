@@ -4,7 +4,7 @@
 //! group: rw auto quick qcow2
 //! supported_fmt: qcow2
 //! supported_aio: threads native
-//! unsupported_imgopts: data_file refcount_bits=1
+//! unsupported_imgopts: data_file refcount_bits=1 cluster_size=512
 
 use iotests::prelude::*;
 

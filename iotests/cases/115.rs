@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick qcow2 bitmap resize
 //! supported_fmt: qcow2
+//! unsupported_imgopts: cluster_size=512
 //! needs: bitmaps resize qemu-storage-daemon
 
 use iotests::prelude::*;

@@ -3,7 +3,7 @@
 //!
 //! group: auto quick qcow2 backing bitmap
 //! supported_fmt: qcow2
-//! unsupported_imgopts: compat=0.10 data_file refcount_bits=1
+//! unsupported_imgopts: compat=0.10 data_file refcount_bits=1 cluster_size=512
 //! needs: bitmaps
 
 use iotests::prelude::*;

@@ -4,6 +4,7 @@
 //! group: rw auto qcow2 damage repair bitmap
 //! supported_fmt: qcow2
 //! supported_proto: file fuse
+//! unsupported_imgopts: cluster_size=512
 //! needs: bitmaps
 
 use iotests::prelude::*;

@@ -5,6 +5,7 @@
 //! group: rw auto quick throttle qmp
 //! supported_fmt: generic
 //! supported_proto: file
+//! unsupported_imgopts: cluster_size=512
 //! needs: driver:throttle qemu-storage-daemon
 
 use iotests::prelude::*;

@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick fuse export
 //! supported_fmt: generic
-//! unsupported_fmt: qed
+//! unsupported_fmt: qed luks
 //! unsupported_imgopts: compat=0.10 cluster_size=2M
 //! supported_proto: file
 //! needs: fuse qemu-storage-daemon resize qemu>=10.0
