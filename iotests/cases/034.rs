@@ -54,7 +54,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // Cancelled in good order: what was written is there, and nothing else.
     let copy = qsd.export_nbd("dst").await?;
     t.io(&copy, ["read -P 9 0 2M", "read -P 5 2M 2M", "read -P 9 4M 4M"]).await?;
-    qsd.remove_export("dst").await?;
+    qsd.unexport("nbd-dst").await?;
 
     t.section("all of it, in pieces of a sector and a small buffer");
     let args = json!({"device": "src", "target": "dst", "sync": "full", "granularity": 4 * KIB, "buf-size": 16 * KIB});

@@ -49,7 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.log_bitmaps("src").await?;
     qsd.job("blockdev-backup", inc.clone()).await?;
     t.io(&copy, ["read -P 5 10M 64k", "read -P 5 14M 64k"]).options(["-r"]).await?;
-    qsd.remove_export("dst").await?;
+    qsd.unexport("nbd-dst").await?;
 
     t.section("modes of a bitmap, and a target that fails");
     for (mode, fails) in [

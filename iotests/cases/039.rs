@@ -29,7 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&export, [format!("read -P 7 0 {SIZE}")]).await?;
     qsd.qmp("job-cancel", json!({"id": job})).await?;
     qsd.conclude(&job, AtReady::Pass).await?;
-    qsd.remove_export("src").await?;
+    qsd.unexport("nbd-src").await?;
 
     t.section("the filter can give up the copy instead");
     let cbw = json!({"driver": "copy-before-write", "node-name": "cbw", "file": "src", "target": "bad",

@@ -64,7 +64,7 @@ async fn opens(t: &Test, qsd: &mut Daemon, img: &Image) -> Result<()> {
             Ok(_) => {
                 let export = qsd.export_nbd_with("probe", json!({"writable": false})).await?;
                 t.io(&export, [format!("read -P 1 0 {SIZE}")]).options(["-r"]).quiet().await?;
-                qsd.remove_export("probe").await?;
+                qsd.unexport("nbd-probe").await?;
                 qsd.run("blockdev-del", json!({"node-name": "probe"})).await?;
                 t.log(format!("{secret} opens it"));
             }

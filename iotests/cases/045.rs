@@ -60,7 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
 
     t.section("those that are not persistent are gone with the node");
-    qsd.remove_export("img").await?;
+    qsd.unexport("nbd-img").await?;
     qsd.run("blockdev-del", json!({"node-name": "img"})).await?;
     qsd.add(&img, "img").await?;
     qsd.log_bitmaps("img").await?;

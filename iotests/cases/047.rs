@@ -64,7 +64,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let refused = qsd.ask("blockdev-reopen", json!({"options": [frozen]})).await?.is_err();
     t.log(format!("under a writer: {}", if refused { "refused" } else { "done" }));
     t.io(&export, ["write -P 6 128k 64k", "read -P 6 128k 64k"]).await?;
-    qsd.remove_export("top").await?;
+    qsd.unexport("nbd-top").await?;
     qsd.run("blockdev-reopen", json!({"options": [frozen]})).await?;
     let refused = qsd.export_nbd("top").await.is_err();
     t.log(format!("a writable export of it: {}", if refused { "refused" } else { "made" }));

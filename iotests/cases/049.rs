@@ -44,7 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("a write to the moment: {}", if refused { "refused" } else { "done" }));
 
     for node in ["then", "cbw"] {
-        qsd.remove_export(node).await?;
+        qsd.unexport(&format!("nbd-{node}")).await?;
     }
     qsd.qmp_fails("blockdev-del", json!({"node-name": "cbw"})).await?;
     for node in ["then", "cbw", "old"] {

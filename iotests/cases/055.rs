@@ -9,39 +9,6 @@
 use iotests::prelude::*;
 
 const SIZE: u64 = 4 * MIB;
-const SLOTS: u64 = 16;
-
-/// A guest with writes in flight: each in a place of its own.
-struct Guest {
-    session: Session,
-    shadow: Shadow,
-    round: u8,
-}
-
-impl Guest {
-    /// Starts writes and waits for none.
-    async fn write(&mut self) -> Result<()> {
-        self.round += 1;
-        for n in 0..SLOTS {
-            let at = n * (SIZE / SLOTS) + u64::from(self.round % 4) * 32 * KIB;
-            let length = 20 * KIB + n * 512;
-            self.session.run(format!("aio_write -P {} {at} {length}", self.round)).await?;
-            self.shadow.set(at, length, Some(self.round));
-        }
-        Ok(())
-    }
-
-    /// Waits for them all, and reads the disk.
-    async fn settle(&mut self) -> Result<()> {
-        let mut commands = vec!["aio_flush".to_owned()];
-        commands.extend(self.shadow.reads(0, SIZE));
-        for command in commands {
-            let said = self.session.run(&command).await?;
-            ensure!(!said.contains("failed"), "{command}: {said}");
-        }
-        Ok(())
-    }
-}
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let jobs = [
@@ -61,9 +28,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         qsd.add_with(&base, "base", json!({"read-only": true})).await?;
         qsd.add_with(&top, "top", json!({"backing": "base"})).await?;
         qsd.add(&target, "target").await?;
-        let mut session = t.session(qsd.export_nbd("top").await?).await?;
-        session.quiet();
-        let mut guest = Guest { session, shadow, round: 0 };
+        let mut guest = t.guest(qsd.export_nbd("top").await?, shadow).await?;
 
         for verb in ["cancel", "cancel by force", last] {
             let job = qsd.start_job(command, arguments.clone()).await?;
@@ -87,7 +52,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             guest.settle().await?;
             t.log(format!("{verb}: the guest's disk is whole"));
         }
-        guest.session.close().await?;
+        guest.leave().await?;
         qsd.quit().await?;
         for img in [&base, &top, &target] {
             t.check(img).await?;

@@ -9,37 +9,6 @@
 use iotests::prelude::*;
 
 const SIZE: u64 = 8 * MIB;
-const SLOTS: u64 = 16;
-
-struct Guest {
-    session: Session,
-    shadow: Shadow,
-    round: u64,
-}
-
-impl Guest {
-    /// Starts writes, each in a place of its own, and waits for none.
-    async fn write(&mut self) -> Result<()> {
-        self.round += 1;
-        let pattern = u8::try_from(self.round % 250 + 1)?;
-        for n in 0..SLOTS {
-            let at = n * (SIZE / SLOTS) + self.round % 8 * 40 * KIB;
-            self.session.run(format!("aio_write -P {pattern} {at} 24k")).await?;
-            self.shadow.set(at, 24 * KIB, Some(pattern));
-        }
-        Ok(())
-    }
-
-    async fn settle(&mut self) -> Result<()> {
-        let mut commands = vec!["aio_flush".to_owned()];
-        commands.extend(self.shadow.reads(0, SIZE));
-        for command in commands {
-            let said = self.session.run(&command).await?;
-            ensure!(!said.contains("failed"), "{command}: {said}");
-        }
-        Ok(())
-    }
-}
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
@@ -58,9 +27,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.run("object-add", group).await?;
     qsd.qmp("blockdev-add", json!({"driver": "throttle", "node-name": "disk", "throttle-group": "group", "file": "top"}))
         .await?;
-    let mut session = t.session(qsd.export_nbd("disk").await?).await?;
-    session.quiet();
-    let mut guest = Guest { session, shadow, round: 0 };
+    let mut guest = t.guest(qsd.export_nbd("disk").await?, shadow).await?;
 
     t.section("options");
     for n in 0..6 {
@@ -111,10 +78,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         guest.write().await?;
     }
     guest.settle().await?;
-    guest.session.close().await?;
+    let shadow = guest.leave().await?;
     qsd.log_backing("three").await?;
     qsd.quit().await?;
-    t.matches(&layers[2], &guest.shadow).await?;
+    t.matches(&layers[2], &shadow).await?;
     t.check(&layers[2]).await?;
     t.check(&top).await
 }

@@ -16,10 +16,8 @@ const GRAIN: u64 = 64 * KIB;
 async fn dirty(t: &Test, qsd: &mut Daemon, node: &str) -> Result<Vec<(u64, u64)>> {
     let look = json!({"id": "look", "name": "look", "writable": true, "bitmaps": ["marks"]});
     let url = qsd.export_nbd_with(node, look).await?;
-    let socket = url.split_once("socket=").map_or("", |(_, s)| s);
-    let name = format!(
-        r#"json:{{"driver": "nbd", "server": {{"type": "unix", "path": "{socket}"}}, "export": "look", "x-dirty-bitmap": "qemu:dirty-bitmap:marks"}}"#
-    );
+    let url = url.replace(&format!("///{node}?"), "///look?");
+    let name = nbd_name(&url, &json!({"x-dirty-bitmap": "qemu:dirty-bitmap:marks"}));
     let map = t.img(["map", "--output=json", &name]).quiet().await?.json()?;
     qsd.unexport("look").await?;
     let number = |r: &Value, key: &str| r[key].as_u64().unwrap_or(0);

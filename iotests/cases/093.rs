@@ -12,12 +12,6 @@ use iotests::prelude::*;
 
 const SIZE: u64 = 8 * MIB;
 
-async fn clusters(t: &Test, img: &Image) -> Result<(u64, u64)> {
-    let found = t.img(format!("check --output=json {img}")).quiet().await?.json()?;
-    let count = |key: &str| found[key].as_u64().unwrap_or(0);
-    Ok((count("compressed-clusters"), count("allocated-clusters")))
-}
-
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plan = Plan { count: 40, longest: 200 * KIB, ..Plan::default() };
     let mut rng = t.rng();
@@ -37,7 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut shown = seen.clone();
         let own = Plan { count: 6, zeroes: false, ..plan }.ops(&mut rng, SIZE);
         t.apply(&top, &mut shown, &own).await?;
-        let (packed, before) = clusters(t, &top).await?;
+        let (packed, before) = t.clusters(&top).await?;
         ensure!(packed == 0, "there are compressed clusters already");
         let plain = t.image("plain").backing(&old).quiet().await?;
         t.io(&plain, own.iter().map(ToString::to_string)).quiet().await?;
@@ -47,9 +41,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.matches(img, &shown).await?;
             t.check(img).await?;
         }
-        let (packed, all) = clusters(t, &top).await?;
+        let (packed, all) = t.clusters(&top).await?;
         t.log(format!("what was copied is compressed: {}", packed > 0 && all - packed <= before));
-        let (packed, _) = clusters(t, &plain).await?;
+        let (packed, _) = t.clusters(&plain).await?;
         t.log(format!("without -c: {packed} compressed clusters"));
         let shorter = top.file().metadata()?.len() < plain.file().metadata()?.len();
         t.log(format!("the file is shorter: {shorter}"));

@@ -12,13 +12,6 @@ use iotests::prelude::*;
 
 const SIZE: u64 = 16 * MIB;
 
-/// How many clusters are compressed, and how many there are in all.
-async fn clusters(t: &Test, img: &Image) -> Result<(u64, u64)> {
-    let found = t.img(format!("check --output=json {img}")).quiet().await?.json()?;
-    let count = |key: &str| found[key].as_u64().unwrap_or(0);
-    Ok((count("compressed-clusters"), count("allocated-clusters")))
-}
-
 fn filter(img: &Image) -> String {
     let mut below = img.node("disk");
     below["discard"] = "unmap".into();
@@ -36,7 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(filter(&img), writes).quiet().await?;
     patches.iter().for_each(|(p, at, len)| shadow.set(*at, *len, Some(*p)));
     t.matches(&img, &shadow).await?;
-    let (packed, all) = clusters(t, &img).await?;
+    let (packed, all) = t.clusters(&img).await?;
     t.log(format!("all of it is compressed: {}", packed > 0 && packed == all));
     t.check(&img).await?;
 
@@ -49,14 +42,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .quiet()
         .await?;
     shadow.set(0, cluster, Some(9));
-    let (packed, all) = clusters(t, &img).await?;
+    let (packed, all) = t.clusters(&img).await?;
     t.log(format!("given back, it is compressed once more: {}", packed > 0 && packed == all));
     t.matches(&img, &shadow).await?;
 
     t.section("past the filter");
     t.io(&img, [format!("write -P 10 512 {cluster}")]).quiet().await?;
     shadow.set(512, cluster, Some(10));
-    let (packed, all) = clusters(t, &img).await?;
+    let (packed, all) = t.clusters(&img).await?;
     t.log(format!("clusters that are not compressed: {}", packed < all));
     t.matches(&img, &shadow).await?;
     t.check(&img).await?;
@@ -67,7 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let target = format!("driver=compress,file.driver=IMGFMT,file.file.filename={}", copy.file().display());
     t.img(["convert", "-n", "-f", "IMGFMT", "--target-image-opts", &img.to_string(), &target]).quiet().await?;
     t.same(&img, &copy).await?;
-    let (packed, all) = clusters(t, &copy).await?;
+    let (packed, all) = t.clusters(&copy).await?;
     t.log(format!("the copy is compressed: {}", packed > 0 && packed == all));
 
     let backup = t.image("backup").size(SIZE).quiet().await?;
@@ -79,7 +72,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ensure!(done.error.is_none(), "{:?}", done.error);
     qsd.quit().await?;
     t.same(&img, &backup).await?;
-    let (packed, all) = clusters(t, &backup).await?;
+    let (packed, all) = t.clusters(&backup).await?;
     t.log(format!("the backup is compressed: {}", packed > 0 && packed == all));
     t.check(&backup).await?;
 

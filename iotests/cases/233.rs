@@ -38,22 +38,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&middle, &[(2, 4 * MIB, 4 * MIB)]).await?;
     let top = t.image("top").backing(&middle).await?;
     t.write(&top, &[(3, 8 * MIB, 4 * MIB), (4, 2 * MIB, 2 * MIB)]).await?;
-    let by = |url: &str, export: &str, context: &str| {
-        let socket = url.split_once("socket=").map_or("", |(_, s)| s);
-        format!(
-            r#"json:{{"driver": "nbd", "server": {{"type": "unix", "path": "{socket}"}}, "export": "{export}", "x-dirty-bitmap": "{context}"}}"#
-        )
-    };
+    let by = |url: &str, context: &str| nbd_name(url, &json!({"x-dirty-bitmap": context}));
     const DEPTH: &str = "qemu:allocation-depth";
 
     t.section("qemu-nbd");
     let server = t.nbd_server(&top, "--persistent --shared=0 -r -A").await?;
-    let told = depths(t, &by(&server.url(""), "", DEPTH)).await?;
+    let told = depths(t, &by(&server.url(""), DEPTH)).await?;
     told.iter().for_each(|line| t.log(line));
-    t.img(["map", &by(&server.url(""), "", "qemu:dirty-bitmap:none")]).fails().quiet().await?;
+    t.img(["map", &by(&server.url(""), "qemu:dirty-bitmap:none")]).fails().quiet().await?;
     server.end().await?;
     let server = t.nbd_server(&top, "--persistent --shared=0 -r").await?;
-    t.img(["map", &by(&server.url(""), "", DEPTH)]).fails().quiet().await?;
+    t.img(["map", &by(&server.url(""), DEPTH)]).fails().quiet().await?;
     t.log("not granted: refused");
     server.end().await?;
 
@@ -61,10 +56,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut qsd = t.qsd("").await?;
     qsd.add(&top, "top").await?;
     let url = qsd.export_nbd_with("top", json!({"writable": true, "allocation-depth": true})).await?;
-    ensure!(depths(t, &by(&url, "top", DEPTH)).await? == told, "it says otherwise");
+    ensure!(depths(t, &by(&url, DEPTH)).await? == told, "it says otherwise");
     t.log("it does");
     t.io(&url, ["write -P 5 6M 2M"]).await?;
-    let now = depths(t, &by(&url, "top", DEPTH)).await?;
+    let now = depths(t, &by(&url, DEPTH)).await?;
     t.log("and follows what is written:");
     now.iter().for_each(|line| t.log(line));
     qsd.quit().await?;

@@ -38,11 +38,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
 
     t.section("the machine");
-    src.remove_export("disk").await?;
+    src.unexport("nbd-disk").await?;
     src.qmp("block-job-cancel", json!({"device": job})).await?;
     src.conclude(&job, AtReady::Pass).await?;
     src.run("blockdev-del", json!({"node-name": "remote"})).await?;
-    dst.remove_export("disk").await?;
+    dst.unexport("nbd-disk").await?;
     t.migrate(&mut src, &mut dst).await?;
     src.quit().await?;
     dst.resume().await?;

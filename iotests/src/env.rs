@@ -242,18 +242,20 @@ pub fn find_program(name: &Path, path: &std::ffi::OsStr) -> Option<PathBuf> {
         .find(|p| is_program(p))
 }
 
+/// The environment that these variables make, and nothing of the process's own.
+#[cfg(test)]
+pub(crate) fn of(vars: &[(&str, &str)]) -> Env {
+    let get = |name: &str| {
+        vars.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| OsString::from(v))
+    };
+    Env::from_lookup(get, false).expect("a good environment")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn env(vars: &[(&str, &str)]) -> Env {
-        let get = |name: &str| {
-            vars.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| OsString::from(v))
-        };
-        Env::from_lookup(get, false).expect("a good environment")
-    }
+    use super::of as env;
 
     #[test]
     fn defaults_are_raw_files_without_wrappers() {

@@ -210,6 +210,21 @@ impl Server {
     }
 }
 
+/// The `json:` name of the NBD export that `url` is about, with more options, such as
+/// `{"reconnect-delay": 10}`. The URL is one of [`Server::url`] or
+/// [`Daemon::export_nbd`].
+#[must_use]
+pub fn nbd_name(url: &str, options: &serde_json::Value) -> String {
+    let rest = url.trim_start_matches("nbd+unix:///");
+    let (export, socket) = rest.split_once("?socket=").unwrap_or((rest, ""));
+    let server = json!({"type": "unix", "path": socket});
+    let mut node = json!({"driver": "nbd", "server": server, "export": export});
+    if let (Some(node), Some(options)) = (node.as_object_mut(), options.as_object()) {
+        node.extend(options.clone());
+    }
+    format!("json:{node}")
+}
+
 /// What a program wrote into a file that is ours.
 pub(crate) fn read_back(file: &mut File) -> Vec<u8> {
     let mut said = Vec::new();
@@ -355,4 +370,23 @@ fn give_room(entry: &Entry) -> Result<()> {
     let room = length + SPARE + size.min(MOST) / 8 * 9;
     file.set_len(room)
         .with_context(|| format!("failed to lengthen {}", entry.local.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_is_named_with_options() {
+        let name = nbd_name("nbd+unix:///a?socket=S/b", &json!({"tls-creds": "t"}));
+        let node: serde_json::Value = serde_json::from_str(&name[5..]).expect("JSON");
+        assert_eq!(
+            (&node["export"], &node["server"]["path"]),
+            (&json!("a"), &json!("S/b"))
+        );
+        assert_eq!(
+            (&node["driver"], &node["tls-creds"]),
+            (&json!("nbd"), &json!("t"))
+        );
+    }
 }

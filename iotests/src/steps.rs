@@ -80,6 +80,18 @@ impl Test {
         Ok(output)
     }
 
+    /// How many clusters of the image are compressed, and how many are allocated, as
+    /// `qemu-img check` counts them; not logged.
+    ///
+    /// # Errors
+    /// Where `check` finds anything, leaks included.
+    pub async fn clusters(&self, image: &Image) -> Result<(u64, u64)> {
+        let line = ["check", "--output=json", &image.to_string()];
+        let found = self.img(line).quiet().await?.json()?;
+        let count = |key: &str| found[key].as_u64().unwrap_or(0);
+        Ok((count("compressed-clusters"), count("allocated-clusters")))
+    }
+
     /// Writes patterns in one `qemu-io`, logged as one line each.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use testdecl::Decl;
+use testdecl::{Decl, Need};
 
 use crate::env::Env;
 use crate::probe::Probes;
@@ -25,115 +25,34 @@ pub const GENERIC_FORMATS: [&str; 10] = [
 /// Protocols this library reaches images by.
 pub const PROTOCOLS: [&str; 4] = ["file", "nbd", "fuse", "ssh"];
 
-/// A word of `needs:`, whether it is there, and what is said where it is not.
-type Need = (&'static str, fn(&Env, &Probes) -> bool, &'static str);
-
-/// Every plain word that `needs:` may have; `crates/testdecl` lists the same.
-const NEEDS: &[Need] = &[
-    (
-        "qemu-img",
-        |e, _| e.programs.img.is_some(),
-        "qemu-img is not installed",
-    ),
-    (
-        "qemu-io",
-        |e, _| e.programs.io.is_some(),
-        "qemu-io is not installed",
-    ),
-    (
-        "qemu-nbd",
-        |e, _| e.programs.nbd.is_some(),
-        "qemu-nbd is not installed",
-    ),
-    (
-        "qemu-storage-daemon",
-        |e, _| e.programs.qsd.is_some(),
-        "qemu-storage-daemon is not installed",
-    ),
-    (
-        "qemu-system",
-        |e, _| e.programs.qemu.is_some(),
-        "no qemu-system program is installed",
-    ),
-    (
-        "fuse",
-        has_fuse,
-        "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)",
-    ),
-    (
-        "backing",
-        |e, _| has_backing(&e.format),
-        "the format has no backing files",
-    ),
-    (
-        "snapshots",
-        |e, _| e.format == "qcow2",
-        "the format has no internal snapshots",
-    ),
-    (
-        "check",
-        |e, _| has_check(&e.format),
-        "the format has no check",
-    ),
-    (
-        "resize",
-        has_resize,
-        "images of the format cannot be resized here",
-    ),
-    ("growing", has_growing, "an NBD export does not grow"),
-    (
-        "rebase",
-        |e, _| has_rebase(&e.format),
-        "the format cannot change its backing file",
-    ),
-    (
-        "discard",
-        |e, _| has_discard(&e.format),
-        "the format cannot discard",
-    ),
-    (
-        "compress",
-        |e, _| matches!(e.format.as_str(), "qcow2" | "qcow"),
-        "the format does not compress",
-    ),
-    ("bitmaps", has_bitmaps, "the format keeps no bitmaps here"),
-    (
-        "zstd",
-        |e, p| p.has_compression(e, "zstd"),
-        "qcow2 has no zstd here",
-    ),
-    (
-        "extended_l2",
-        |e, p| p.has_option(e, "qcow2", "extended_l2"),
-        "qcow2 has no extended_l2 here",
-    ),
-    (
-        "data_file",
-        |e, p| p.has_option(e, "qcow2", "data_file"),
-        "qcow2 has no data_file here",
-    ),
-    (
-        "luks",
-        |e, p| p.has_driver(e, "luks"),
-        "there is no luks driver here",
-    ),
-    (
-        "tls",
-        |e, _| on_path(e, "openssl"),
-        "openssl is not installed",
-    ),
-    ("gdb", |e, _| on_path(e, "gdb"), "gdb is not installed"),
-    (
-        "sparse",
-        |e, _| sparse_files(&e.test_dir),
-        "TEST_DIR has no sparse files",
-    ),
-    (
-        "not-wrapped",
-        |e, _| !e.patient(),
-        "not under gdb or valgrind",
-    ),
-];
+/// Whether a plain word of `needs:` is met.
+fn met(need: Need, e: &Env, p: &Probes) -> bool {
+    match need {
+        Need::QemuImg => e.programs.img.is_some(),
+        Need::QemuIo => e.programs.io.is_some(),
+        Need::QemuNbd => e.programs.nbd.is_some(),
+        Need::QemuStorageDaemon => e.programs.qsd.is_some(),
+        Need::QemuSystem => e.programs.qemu.is_some(),
+        Need::Fuse => has_fuse(e, p),
+        Need::Backing => has_backing(&e.format),
+        Need::Snapshots => e.format == "qcow2",
+        Need::Check => has_check(&e.format),
+        Need::Resize => has_resize(e, p),
+        Need::Growing => has_growing(e, p),
+        Need::Rebase => has_rebase(&e.format),
+        Need::Discard => has_discard(&e.format),
+        Need::Compress => matches!(e.format.as_str(), "qcow2" | "qcow"),
+        Need::Bitmaps => has_bitmaps(e, p),
+        Need::Zstd => p.has_compression(e, "zstd"),
+        Need::ExtendedL2 => p.has_option(e, "qcow2", "extended_l2"),
+        Need::DataFile => p.has_option(e, "qcow2", "data_file"),
+        Need::Luks => p.has_driver(e, "luks"),
+        Need::Tls => on_path("openssl"),
+        Need::Gdb => on_path("gdb"),
+        Need::Sparse => sparse_files(&e.test_dir),
+        Need::NotWrapped => !e.patient(),
+    }
+}
 
 /// The reason why the test cannot run in this environment; `None` where it can.
 #[must_use]
@@ -219,8 +138,8 @@ fn protocol(env: &Env, probes: &Probes) -> Option<String> {
 
 /// Why a word of `needs:` is not met.
 fn need(word: &str, env: &Env, probes: &Probes) -> Option<String> {
-    if let Some((_, there, reason)) = NEEDS.iter().find(|(name, _, _)| *name == word) {
-        return (!there(env, probes)).then(|| (*reason).to_owned());
+    if let Some((need, reason)) = Need::of(word) {
+        return (!met(need, env, probes)).then(|| reason.to_owned());
     }
     if let Some(name) = word.strip_prefix("driver:") {
         return (!probes.has_driver(env, name)).then(|| format!("there is no {name} driver here"));
@@ -293,10 +212,10 @@ fn has_fuse(env: &Env, probes: &Probes) -> bool {
     );
     probes.has_export(env, "fuse")
         && device.is_ok()
-        && (on_path(env, "fusermount3") || nix::unistd::geteuid().is_root())
+        && (on_path("fusermount3") || nix::unistd::geteuid().is_root())
 }
 
-fn on_path(_: &Env, program: &str) -> bool {
+fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     crate::env::find_program(Path::new(program), &path).is_some()
 }
@@ -343,16 +262,7 @@ pub fn bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
-
-    fn env(vars: &[(&str, &str)]) -> Env {
-        let get = |name: &str| {
-            vars.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| OsString::from(v))
-        };
-        Env::from_lookup(get, false).expect("a good environment")
-    }
+    use crate::env::of as env;
 
     fn declared_for(header: &str, vars: &[(&str, &str)]) -> Option<String> {
         declared(&Decl::parse(header), &env(vars))
@@ -377,20 +287,6 @@ mod tests {
         assert_eq!(declared_for(header, &[("IMGOPTS", "compat=1.1")]), None);
         assert!(declared_for(header, &[("IMGOPTS", "compat=0.10")]).is_some());
         assert!(declared_for(header, &[("IMGOPTS", "data_file=x")]).is_some());
-    }
-
-    #[test]
-    fn every_need_is_declared() {
-        for (word, _, _) in NEEDS {
-            assert!(testdecl::is_need(word), "{word} is missing in testdecl");
-        }
-        for (word, _) in testdecl::NEEDS {
-            let here = NEEDS.iter().any(|(name, _, _)| name == word);
-            assert!(
-                here || word.ends_with([':', '=']),
-                "{word} is not known here"
-            );
-        }
     }
 
     #[test]

@@ -138,12 +138,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn env(vars: &[(&str, &str)]) -> Env {
-        let get = |name: &str| {
-            vars.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| OsString::from(v))
-        };
-        let mut env = Env::from_lookup(get, false).expect("a good environment");
+        let mut env = crate::env::of(vars);
         env.programs.img = Some(PathBuf::from("/b/qemu-img"));
         env.programs.qsd = Some(PathBuf::from("/b/qsd"));
         env

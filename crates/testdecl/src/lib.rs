@@ -60,41 +60,124 @@ pub const KEYS: &[(&str, &str)] = &[
     ("timeout", "seconds it may take in place of the default"),
 ];
 
-/// The words `needs:` may have, each with what it asks for. A word that ends in
-/// `:` or `=` goes on with a name or version.
-pub const NEEDS: &[(&str, &str)] = &[
-    ("qemu-img", "the program"),
-    ("qemu-io", "the program"),
-    ("qemu-nbd", "the program"),
-    ("qemu-storage-daemon", "the program"),
-    ("qemu-system", "an emulator"),
-    (
-        "fuse",
-        "FUSE exports: storage daemon, /dev/fuse, fusermount3",
-    ),
-    ("backing", "a format with backing files"),
-    (
-        "rebase",
-        "a format that can change its backing file (rebase, stream)",
-    ),
-    ("snapshots", "a format with internal snapshots"),
-    ("check", "a format that `qemu-img check` checks"),
-    (
-        "resize",
-        "images that can be resized, over this protocol too",
-    ),
-    ("growing", "files that grow, over this protocol too"),
-    ("discard", "a format that gives clusters back"),
-    ("compress", "a format with compressed clusters anywhere"),
-    ("bitmaps", "a format that keeps dirty bitmaps"),
-    ("zstd", "qcow2 with zstd"),
-    ("extended_l2", "qcow2 with subclusters"),
-    ("data_file", "qcow2 with external data files"),
-    ("luks", "the luks driver"),
-    ("tls", "openssl, to make certificates"),
-    ("gdb", "gdb"),
-    ("sparse", "a file system with holes"),
-    ("not-wrapped", "no gdb or valgrind around the programs"),
+/// A plain word of `needs:`, which is met or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// `qemu-img`: the program.
+    QemuImg,
+    /// `qemu-io`: the program.
+    QemuIo,
+    /// `qemu-nbd`: the program.
+    QemuNbd,
+    /// `qemu-storage-daemon`: the program.
+    QemuStorageDaemon,
+    /// `qemu-system`: an emulator.
+    QemuSystem,
+    /// `fuse`: FUSE exports: storage daemon, /dev/fuse, fusermount3.
+    Fuse,
+    /// `backing`: a format with backing files.
+    Backing,
+    /// `snapshots`: a format with internal snapshots.
+    Snapshots,
+    /// `check`: a format that `qemu-img check` checks.
+    Check,
+    /// `resize`: images that can be resized, over this protocol too.
+    Resize,
+    /// `growing`: files that grow, over this protocol too.
+    Growing,
+    /// `rebase`: a format that can change its backing file (rebase, stream).
+    Rebase,
+    /// `discard`: a format that gives clusters back.
+    Discard,
+    /// `compress`: a format with compressed clusters anywhere.
+    Compress,
+    /// `bitmaps`: a format that keeps dirty bitmaps.
+    Bitmaps,
+    /// `zstd`: qcow2 with zstd.
+    Zstd,
+    /// `extended_l2`: qcow2 with subclusters.
+    ExtendedL2,
+    /// `data_file`: qcow2 with external data files.
+    DataFile,
+    /// `luks`: the luks driver.
+    Luks,
+    /// `tls`: openssl, to make certificates.
+    Tls,
+    /// `gdb`: gdb.
+    Gdb,
+    /// `sparse`: a file system with holes.
+    Sparse,
+    /// `not-wrapped`: no gdb or valgrind around the programs.
+    NotWrapped,
+}
+
+impl Need {
+    /// Every one, as it is written, and what is said where it is not met.
+    pub const ALL: &[(&str, Self, &str)] = &[
+        ("qemu-img", Self::QemuImg, "qemu-img is not installed"),
+        ("qemu-io", Self::QemuIo, "qemu-io is not installed"),
+        ("qemu-nbd", Self::QemuNbd, "qemu-nbd is not installed"),
+        (
+            "qemu-storage-daemon",
+            Self::QemuStorageDaemon,
+            "qemu-storage-daemon is not installed",
+        ),
+        (
+            "qemu-system",
+            Self::QemuSystem,
+            "no qemu-system program is installed",
+        ),
+        (
+            "fuse",
+            Self::Fuse,
+            "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)",
+        ),
+        ("backing", Self::Backing, "the format has no backing files"),
+        (
+            "snapshots",
+            Self::Snapshots,
+            "the format has no internal snapshots",
+        ),
+        ("check", Self::Check, "the format has no check"),
+        (
+            "resize",
+            Self::Resize,
+            "images of the format cannot be resized here",
+        ),
+        ("growing", Self::Growing, "an NBD export does not grow"),
+        (
+            "rebase",
+            Self::Rebase,
+            "the format cannot change its backing file",
+        ),
+        ("discard", Self::Discard, "the format cannot discard"),
+        ("compress", Self::Compress, "the format does not compress"),
+        ("bitmaps", Self::Bitmaps, "the format keeps no bitmaps here"),
+        ("zstd", Self::Zstd, "qcow2 has no zstd here"),
+        (
+            "extended_l2",
+            Self::ExtendedL2,
+            "qcow2 has no extended_l2 here",
+        ),
+        ("data_file", Self::DataFile, "qcow2 has no data_file here"),
+        ("luks", Self::Luks, "there is no luks driver here"),
+        ("tls", Self::Tls, "openssl is not installed"),
+        ("gdb", Self::Gdb, "gdb is not installed"),
+        ("sparse", Self::Sparse, "TEST_DIR has no sparse files"),
+        ("not-wrapped", Self::NotWrapped, "not under gdb or valgrind"),
+    ];
+
+    /// The need that `word` is, and what is said where it is not met.
+    #[must_use]
+    pub fn of(word: &str) -> Option<(Self, &'static str)> {
+        let found = Self::ALL.iter().find(|(name, _, _)| *name == word);
+        found.map(|(_, need, reason)| (*need, *reason))
+    }
+}
+
+/// What the words of `needs:` begin with that go on with a name or version, each
+/// with what it asks for.
+pub const NAMED_NEEDS: &[(&str, &str)] = &[
     ("driver:", "a block driver, such as driver:quorum"),
     (
         "option:",
@@ -111,13 +194,10 @@ pub const NEEDS: &[(&str, &str)] = &[
 /// Whether `word` may stand in `needs:`.
 #[must_use]
 pub fn is_need(word: &str) -> bool {
-    NEEDS.iter().any(|(name, _)| {
-        if name.ends_with([':', '=']) {
-            word.len() > name.len() && word.starts_with(name)
-        } else {
-            word == *name
-        }
-    })
+    Need::of(word).is_some()
+        || NAMED_NEEDS
+            .iter()
+            .any(|(start, _)| word.len() > start.len() && word.starts_with(start))
 }
 
 impl Decl {
@@ -206,7 +286,8 @@ impl Decl {
             )
         }));
         problems.extend(self.all("needs").filter(|w| !is_need(w)).map(|word| {
-            let known: Vec<&str> = NEEDS.iter().map(|(k, _)| *k).collect();
+            let plain = Need::ALL.iter().map(|(word, _, _)| *word);
+            let known: Vec<&str> = plain.chain(NAMED_NEEDS.iter().map(|(k, _)| *k)).collect();
             format!(
                 "its header needs an unknown '{word}' (known: {})",
                 known.join(", ")

@@ -1,0 +1,88 @@
+//! A guest whose writes are in flight while something else happens to its disk.
+
+use std::fmt::Display;
+
+use anyhow::{Result, ensure};
+
+use crate::io::Session;
+use crate::shadow::Shadow;
+use crate::test::Test;
+
+/// How many writes are in flight at once.
+const SLOTS: u64 = 16;
+/// The longest of them, in bytes.
+const LONGEST: u64 = 28 << 10;
+
+/// A guest that starts writes and goes on, and knows what its disk holds.
+///
+/// Those that are in flight at once never overlap: what overlaps may be done in any
+/// order.
+pub struct Guest {
+    session: Session,
+    shadow: Shadow,
+    round: u64,
+}
+
+impl Test {
+    /// A guest on a disk (an image or an export) that holds what `shadow` says, of
+    /// at least 4 MiB. Only its start is logged.
+    ///
+    /// # Errors
+    /// Where the disk is too small or cannot be opened.
+    pub async fn guest(&self, disk: impl Display, shadow: Shadow) -> Result<Guest> {
+        ensure!(
+            shadow.size() / SLOTS >= 8 * LONGEST,
+            "a guest needs a disk of 4 MiB or more"
+        );
+        let mut session = self.session(disk).await?;
+        session.quiet();
+        Ok(Guest {
+            session,
+            shadow,
+            round: 0,
+        })
+    }
+}
+
+impl Guest {
+    /// Starts writes, each in a place of its own, and waits for none.
+    ///
+    /// # Errors
+    /// Where `qemu-io` has ended.
+    pub async fn write(&mut self) -> Result<()> {
+        self.round += 1;
+        let pattern = u8::try_from(self.round % 255)? + 1;
+        for n in 0..SLOTS {
+            let at = n * (self.shadow.size() / SLOTS) + self.round % 8 * LONGEST;
+            let length = LONGEST - n * 512;
+            self.session
+                .run(format!("aio_write -P {pattern} {at} {length}"))
+                .await?;
+            self.shadow.set(at, length, Some(pattern));
+        }
+        Ok(())
+    }
+
+    /// Waits for all writes, and reads the whole disk.
+    ///
+    /// # Errors
+    /// Where a write failed, or anything else is read than was written.
+    pub async fn settle(&mut self) -> Result<()> {
+        let mut commands = vec!["aio_flush".to_owned()];
+        commands.extend(self.shadow.reads(0, self.shadow.size()));
+        for command in commands {
+            let said = self.session.run(&command).await?;
+            ensure!(!said.contains("failed"), "{command}: {said}");
+        }
+        Ok(())
+    }
+
+    /// Ends it and gives back what its disk holds. It has to have settled.
+    ///
+    /// # Errors
+    /// Where any of its requests failed.
+    pub async fn leave(self) -> Result<Shadow> {
+        self.session.close().await?;
+        Ok(self.shadow)
+    }
+}
