@@ -7,12 +7,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use image_fuzzer::commands::{Command, Programs};
-use image_fuzzer::engine::{Campaign, Plan, Stats};
+use image_fuzzer::engine::{Campaign, Plan, Stats, default_workers};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
 use image_fuzzer::mutate::Intensity;
 use image_fuzzer::triage::minimise::Budget;
@@ -30,7 +29,7 @@ fn main() -> Result<()> {
         .find_map(|arg| arg.parse().ok())
         .unwrap_or(10);
     let time = Duration::from_secs(seconds);
-    let workers = available_parallelism()?.get();
+    let workers = default_workers();
     let (mut bare, mut ours) = (0.0, 0.0);
     for round in 1..=ROUNDS {
         let loops = bare_loop(workers, time)?;

@@ -83,7 +83,7 @@ pub(super) struct Fuzz {
     /// Log passed tests too
     #[arg(short, long)]
     pub(super) verbose: bool,
-    /// Workers [default: one for each processor]
+    /// Workers [default: three for two processors]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) jobs: Option<u16>,
     /// Stop after so many tests, counted over the whole campaign

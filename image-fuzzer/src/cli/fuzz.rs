@@ -11,7 +11,7 @@ use super::{FAILED, FAULTS, OK, complain};
 use crate::base::NamedFile;
 use crate::case::Maker;
 use crate::commands::{Command, Programs, given};
-use crate::engine::{Campaign, Plan, fresh};
+use crate::engine::{Campaign, Plan, default_workers, fresh};
 use crate::exec::Limits;
 use crate::finding::log_test;
 use crate::oracle::end_word;
@@ -191,8 +191,5 @@ pub(super) fn settings(args: &RunArgs, fallback: &std::path::Path) -> Result<Set
 
 /// How many workers there are.
 fn workers(jobs: Option<u16>) -> usize {
-    jobs.map_or_else(
-        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        usize::from,
-    )
+    jobs.map_or_else(default_workers, usize::from)
 }

@@ -116,6 +116,13 @@ impl Campaign {
     }
 }
 
+/// As many workers as keep the processors busy: half as many more than there are, since a
+/// worker waits between the end of one program and the start of the next.
+pub fn default_workers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    processors + processors.div_ceil(2)
+}
+
 /// When to stop.
 struct Watch<'a> {
     stop: &'a Arc<AtomicBool>,

@@ -29,7 +29,9 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         }
         2 => {
             let count = map.get("header.nb_snapshots")?;
-            let near = [count.value.as_uint()? + 1, 0, 300, 65536];
+            // Many are rare, since a reader is busy with them for long.
+            let many = if rng.chance(8) { 1000 } else { 40 };
+            let near = [count.value.as_uint()? + 1, 0, many];
             Some(vec![set(count, *rng.pick(&near)?)?])
         }
         3 => {
