@@ -66,7 +66,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("cancelling one cancels both");
     qsd.drop_events();
     let mut slow = backup(2, "dst2");
-    slow.1["speed"] = 1.into();
+    // Should it be about to wait just when it is cancelled, it wakes in seconds still.
+    slow.1["speed"] = (64 * KIB).into();
     slow.1["sync"] = "full".into();
     if let Some(slow) = slow.1.as_object_mut() {
         slow.remove("bitmap");

@@ -9,12 +9,15 @@
 use iotests::prelude::*;
 
 const SIZE: u64 = 4 * MIB;
+/// Slow enough to last. A backup that is stopped just when it is about to wait sleeps
+/// on until its next request is due: at a byte a second, for weeks.
+const SLOW: u64 = 64 * KIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.filled("src", SIZE, 1).await?;
     for (what, command, speed, paused) in [
-        ("a backup that runs", "blockdev-backup", 1, false),
-        ("a backup that is paused", "blockdev-backup", 1, true),
+        ("a backup that runs", "blockdev-backup", SLOW, false),
+        ("a backup that is paused", "blockdev-backup", SLOW, true),
         ("a mirror that runs", "blockdev-mirror", 1, false),
         ("a mirror that is paused", "blockdev-mirror", 1, true),
         ("a mirror that is ready", "blockdev-mirror", 0, false),
