@@ -226,18 +226,33 @@ impl<'a> Prepared<'a> {
             unsafe { libc::setsid() };
         }
         reset_signals();
-        // SAFETY: `argv` and `envp` end in a null pointer, and every other
-        // pointer is to a NUL-terminated string that `self` keeps.
-        unsafe {
-            libc::execve(
-                self.program.as_ptr(),
-                self.argv.as_ptr(),
-                self.envp.as_ptr(),
-            )
-        };
+        for _ in 0..BUSY_TRIES {
+            // SAFETY: `argv` and `envp` end in a null pointer, and every other
+            // pointer is to a NUL-terminated string that `self` keeps.
+            unsafe {
+                libc::execve(
+                    self.program.as_ptr(),
+                    self.argv.as_ptr(),
+                    self.envp.as_ptr(),
+                )
+            };
+            if errno() != libc::ETXTBSY {
+                break;
+            }
+            // Somebody has it open for writing, often a process that was forked just
+            // when the file was written and has not got to its own exec yet.
+            // SAFETY: the call takes an integer.
+            unsafe { libc::usleep(BUSY_PAUSE) };
+        }
         (3, errno())
     }
 }
+
+/// How often it is tried to start a program whose file is being written.
+const BUSY_TRIES: u32 = 100;
+
+/// Microseconds between two tries: a second for all.
+const BUSY_PAUSE: u32 = 10_000;
 
 /// Makes descriptor `to` a copy of `from`, which a later exec leaves open.
 fn put(from: RawFd, to: RawFd) {

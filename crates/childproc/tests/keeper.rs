@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -144,6 +145,20 @@ fn what_cannot_start_says_why() {
     };
     let error = bench.keeper.spawn(&spec, streams).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_program_that_is_being_written_is_waited_for() {
+    let bench = Bench::new();
+    let script = bench.dir.path().join("script");
+    let text = "#!/bin/sh\nexit 6\n";
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    let writer = fs::OpenOptions::new().append(true).open(&script).unwrap();
+    let child = bench.spawn(&bench.spec(script.to_str().unwrap(), &[]));
+    drop(writer);
+    let (status, ..) = finish(child);
+    assert_eq!(status, Some(Status::Exited(6)));
 }
 
 #[test]
