@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick backing snapshot stream jobs qmp
 //! supported_fmt: generic
+//! unsupported_imgopts: data_file
 //! unsupported_fmt: qed
 //! needs: rebase qemu-storage-daemon driver:copy-on-read driver:throttle
 

@@ -4,7 +4,7 @@
 //! group: rw auto quick qcow2 snapshot zero
 //! supported_fmt: qcow2
 //! supported_proto: file
-//! unsupported_imgopts: data_file preallocation extended_l2 cluster_size=2M cluster_size=512
+//! unsupported_imgopts: data_file preallocation extended_l2 cluster_size=2M cluster_size=512 refcount_bits=1
 //! needs: sparse
 
 use std::os::unix::fs::MetadataExt as _;

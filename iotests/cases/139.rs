@@ -4,7 +4,7 @@
 //! group: rw auto quick qcow2 blkdebug backing
 //! supported_fmt: qcow2
 //! supported_proto: file
-//! unsupported_imgopts: data_file extended_l2 preallocation
+//! unsupported_imgopts: data_file extended_l2 preallocation lazy_refcounts
 //! needs: driver:blkdebug not-wrapped
 
 use iotests::prelude::*;

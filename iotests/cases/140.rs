@@ -4,7 +4,7 @@
 //! group: rw auto quick qcow2 zero
 //! supported_fmt: qcow2
 //! supported_proto: file
-//! unsupported_imgopts: data_file preallocation extended_l2 compat=0.10 cluster_size=2M
+//! unsupported_imgopts: data_file preallocation extended_l2 compat=0.10 cluster_size=2M refcount_bits=1
 //! needs: qemu>=8.1
 
 use iotests::prelude::*;

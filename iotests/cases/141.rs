@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick qcow2 snapshot transaction qmp
 //! supported_fmt: qcow2
-//! unsupported_imgopts: data_file
+//! unsupported_imgopts: data_file refcount_bits=1
 //! needs: qemu-storage-daemon
 
 use iotests::prelude::*;

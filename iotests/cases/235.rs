@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick nbd jobs mirror stream backup backing
 //! supported_fmt: generic
+//! unsupported_imgopts: data_file
 //! unsupported_fmt: qed
 //! needs: rebase qemu-storage-daemon qemu>=9.0
 

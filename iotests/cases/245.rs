@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick qmp nbd export
 //! supported_fmt: generic
+//! unsupported_imgopts: data_file
 //! unsupported_fmt: luks
 //! supported_proto: file
 //! needs: qemu-storage-daemon not-wrapped
