@@ -145,16 +145,7 @@ impl<'a> Ender<'a> {
         let mut stopped = HashSet::new();
         for _ in 0..STOP_PASSES {
             let before = stopped.len();
-            if proc::lists_children() {
-                self.stop_below(Pid::this().as_raw(), &mut stopped);
-            } else {
-                for process in self.alive() {
-                    if stopped.insert(process.pid) {
-                        send(process.pid, Signal::SIGSTOP);
-                        self.note(&process);
-                    }
-                }
-            }
+            self.stop_below(Pid::this().as_raw(), &mut stopped);
             if stopped.len() == before {
                 break;
             }
@@ -173,7 +164,7 @@ impl<'a> Ender<'a> {
     fn stop_below(&mut self, parent: i32, stopped: &mut HashSet<i32>) {
         let mut parents = vec![parent];
         while let Some(parent) = parents.pop() {
-            for child in proc::listed_children(parent) {
+            for child in proc::children(parent) {
                 if self.spare.contains(&child) {
                     continue;
                 }
@@ -263,25 +254,17 @@ impl<'a> Ender<'a> {
 
     /// Our direct children, ended ones included, less the spared.
     fn children(&self) -> Vec<i32> {
-        let me = Pid::this().as_raw();
-        self.below()
-            .iter()
-            .filter(|p| p.parent == me)
-            .map(|p| p.pid)
-            .collect()
+        let mut children = proc::children(Pid::this().as_raw());
+        children.retain(|pid| !self.spare.contains(pid));
+        children
     }
 
-    /// What lives below us, less the spared.
+    /// What lives below us, less the spared. Where `/proc` cannot be read, nothing can
+    /// be found: as good as nothing being there.
     pub(crate) fn alive(&self) -> Vec<Process> {
-        let mut processes = self.below();
+        let mut processes = proc::tree(Pid::this().as_raw(), self.spare).unwrap_or_default();
         processes.retain(|p| !p.has_ended());
         processes
-    }
-
-    /// What is below us. Where `/proc` cannot be read, nothing can be found: as
-    /// good as nothing being there.
-    fn below(&self) -> Vec<Process> {
-        proc::tree(Pid::this().as_raw(), self.spare).unwrap_or_default()
     }
 
     fn note(&mut self, process: &Process) {

@@ -100,15 +100,23 @@ pub(crate) fn one(pid: i32) -> Option<Process> {
 
 /// Whether the kernel lists the children of a process by themselves
 /// (`CONFIG_PROC_CHILDREN`), so that not all of `/proc` has to be read.
-pub(crate) fn lists_children() -> bool {
+fn lists_children() -> bool {
     static LISTS: OnceLock<bool> = OnceLock::new();
     *LISTS.get_or_init(|| Path::new("/proc/thread-self/children").exists())
 }
 
 /// The children of `pid`, those that have ended but were not waited for
-/// included, as its threads list them; none where it is gone. While children
-/// end, one may be missing.
-pub(crate) fn listed_children(pid: i32) -> Vec<i32> {
+/// included; none where it is gone. While children end, one may be missing.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    if lists_children() {
+        return listed_children(pid);
+    }
+    let all = all().unwrap_or_default().into_iter();
+    all.filter(|p| p.parent == pid).map(|p| p.pid).collect()
+}
+
+/// The children of `pid` as its threads list them.
+fn listed_children(pid: i32) -> Vec<i32> {
     let mut children = Vec::new();
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return children;
