@@ -10,6 +10,13 @@ use crate::env::Env;
 /// The exit status that valgrind gives a program with errors.
 pub(crate) const VALGRIND_STATUS: i32 = 99;
 
+/// The most bytes that valgrind takes for a stack frame; a stack pointer that moves
+/// further has gone to another stack. QEMU's coroutines have stacks of 1 MiB, often
+/// side by side, and distributions build it without telling valgrind of them: by
+/// valgrind's own 2 MB, going from one to its neighbour is a frame, and what lies
+/// between is called undefined.
+const VALGRIND_MAX_STACKFRAME: u32 = 256 * 1024;
+
 /// A kind of program under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -75,6 +82,7 @@ pub(crate) fn line(env: &Env, kind: Kind, args: &[OsString]) -> Result<Vec<OsStr
         log.push(env.test_dir.join("%p.valgrind"));
         words.extend(["valgrind".into(), log]);
         words.push(format!("--error-exitcode={VALGRIND_STATUS}").into());
+        words.push(format!("--max-stackframe={VALGRIND_MAX_STACKFRAME}").into());
     }
     if let (Kind::Vm | Kind::Qsd, Some(options)) = (kind, &env.gdb) {
         words.push("gdbserver".into());
@@ -163,7 +171,8 @@ mod tests {
         let e = env(&[("VALGRIND_QEMU", "y"), ("TEST_DIR", "/d")]);
         assert_eq!(
             words(&e, Kind::Img),
-            "valgrind --log-file=/d/%p.valgrind --error-exitcode=99 /b/qemu-img info"
+            "valgrind --log-file=/d/%p.valgrind --error-exitcode=99 --max-stackframe=262144 \
+             /b/qemu-img info"
         );
     }
 
