@@ -13,7 +13,7 @@ DURATION ?= 60
 
 help:
 	@echo 'make deps                      install the packages the tests need'
-	@echo "                               (WITH='gdb gdbserver valgrind' adds these)"
+	@echo "                               (WITH='ssh gdb gdbserver valgrind' adds these)"
 	@echo 'make check-block               qcow2 tests of group auto'
 	@echo 'make check-block SPEED=slow      and all other qcow2 tests, and raw'
 	@echo 'make check-block SPEED=thorough  and luks, nbd, parallels, qed, vdi, vhdx, vmdk, vpc'

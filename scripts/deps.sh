@@ -3,8 +3,9 @@
 # are missing, then asks apt-get for them (through sudo where not root). What
 # cannot be installed gets one line, and whatever can run without it, runs.
 #
-# Arguments are more programs to install, each from the package of its name:
-# gdb, gdbserver, valgrind.
+# Arguments are more programs to install, each from the package of its name: gdb,
+# gdbserver, valgrind. The word 'ssh' stands for what images behind ssh:// need: an
+# ssh server that each test starts for itself, and QEMU's driver.
 #
 # Exits with 0 when the image tools and a linker are there in the end.
 
@@ -39,8 +40,8 @@ emulator_program() {
     esac
 }
 
-# What every call of apt is given.
-apt_options=()
+# What every call of apt is given: another apt that is at work is waited for.
+apt_options=(-o DPkg::Lock::Timeout=120)
 
 # Runs apt-get, as root or through sudo, its chatter shown only when it fails.
 apt_get() {
@@ -120,26 +121,21 @@ enable_for_now() {
     mkdir -p "$private/sources" "$private/lists/partial"
     cp /etc/apt/sources.list.d/* "$private/sources/" 2>/dev/null
     printf 'deb [signed-by=%s] %s %s main\n' "$key" "$uri" "$2" >"$private/sources/for-now.list"
-    note "the image tools come from $2, which is not enabled here; using it for the emulator alone"
-    apt_options=(-o "Dir::Etc::SourceParts=$private/sources" -o "Dir::State::Lists=$private/lists")
+    note "the image tools come from $2, which is not enabled here; using it for $package alone"
+    apt_options+=(-o "Dir::Etc::SourceParts=$private/sources" -o "Dir::State::Lists=$private/lists")
     apt_get update || note "the package lists of $2 cannot be fetched"
 }
 
-# The emulator must be of the version of the image tools: both come from the same
-# source package, and tests compare what they say.
-install_emulator() {
+# The version of the package with the image tools.
+tools_version() { dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null; }
+
+# Installs package $1 in the version of the image tools, from wherever they come:
+# both are made of the same source package, and tests compare what they say. $2 says
+# which tests are not run without it.
+install_matching() {
     local package=$1 version suite=() codename
-    version=$(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null)
+    version=$(tools_version)
     [ -z "$version" ] && return
-    if have "$(emulator_program)"; then
-        local theirs
-        theirs=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)
-        if [ -n "$theirs" ] && [ "$theirs" != "$version" ]; then
-            note "$package is version $theirs, but the image tools are $version;" \
-                 "tests that use both may differ"
-        fi
-        return
-    fi
     offered || fetch_lists
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME-}")
@@ -150,17 +146,36 @@ install_emulator() {
             ;;
     esac
     if ! offered; then
-        note "$package $version, as the image tools have it, is not to be had;" \
-             "tests that need a machine are not run"
+        note "$package $version, as the image tools have it, is not to be had; $2 are not run"
         return
     fi
     note "installing $package, version $version"
     apt_get install --no-install-recommends "${suite[@]}" "$package=$version" ||
-        note "cannot install $package; tests that need a machine are not run"
+        note "cannot install $package; $2 are not run"
+}
+
+install_emulator() {
+    local package=$1 theirs ours
+    if ! have "$(emulator_program)"; then
+        install_matching "$package" "tests that need a machine"
+        return
+    fi
+    theirs=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)
+    ours=$(tools_version)
+    if [ -n "$theirs" ] && [ -n "$ours" ] && [ "$theirs" != "$ours" ]; then
+        note "$package is version $theirs, but the image tools are $ours;" \
+             "tests that use both may differ"
+    fi
+}
+
+# QEMU's driver for ssh:// is in a package of its own, and no program.
+install_ssh_driver() {
+    qemu-img info ssh://127.0.0.1:1/none 2>&1 | grep -q 'Unable to load module' || return 0
+    install_matching qemu-block-extra "tests over ssh"
 }
 
 main() {
-    local entry
+    local entry ssh=
     need cc gcc
     have cc || missing+=(libc6-dev)
     # The daemon's second package is tried only after its first.
@@ -169,7 +184,10 @@ main() {
     done
     need fusermount3 fuse3
     for entry; do
-        need "$entry" "$entry"
+        case $entry in
+            ssh) ssh=yes; PATH=$PATH:/usr/sbin need sshd openssh-server ;;
+            *) need "$entry" "$entry" ;;
+        esac
     done
 
     if ! have apt-get; then
@@ -188,6 +206,7 @@ main() {
             hash -r
         fi
         install_emulator "$(emulator_package)"
+        [ -z "$ssh" ] || install_ssh_driver
     fi
 
     local lacking=()

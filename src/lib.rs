@@ -15,6 +15,7 @@ pub mod history;
 pub mod install;
 pub mod model;
 pub mod new_test;
+pub mod numbers;
 pub mod plan;
 pub mod programs;
 pub mod report;

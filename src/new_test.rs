@@ -1,5 +1,6 @@
 //! `--new`: the skeleton of the next test.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::args::LowArgs;
+use crate::numbers;
 use crate::tree::{CASES, GOLDENS, Layout, Tree, is_number};
+
+/// Where the ranges of numbers are written down.
+const README: &str = "iotests/README.md";
 
 /// Groups a new test is in where none are named.
 const GROUPS: &str = "rw quick";
 
 /// Writes the skeleton of a test that tests `what`, and an empty reference.
-/// Its number is the first free one, from `--start-from` on where that is given.
+/// Its number is the first free one from `--start-from` on; where that is not given,
+/// the next of the range that its groups belong to.
 ///
 /// # Errors
 ///
@@ -35,20 +41,7 @@ pub fn new_test(tree: &Tree, args: &LowArgs, what: &str) -> Result<String> {
         [] => GROUPS.to_owned(),
         groups => groups.join(" "),
     };
-    let from = match args.start_from.as_deref() {
-        None => 1,
-        Some(text) => match text.parse() {
-            Ok(number @ 0..=999) => number,
-            _ => bail!("argument --start-from: '{text}' is no number of a test (000 to 999)"),
-        },
-    };
-    let taken = |number: &str| tree.tests().any(|t| t.name == number);
-    let number = (from..1000)
-        .map(|n| format!("{n:03}"))
-        .find(|n| is_number(n) && !taken(n));
-    let Some(number) = number else {
-        bail!("no number from {from:03} on is free");
-    };
+    let number = number(tree, args)?;
     let case = tree.source.join(CASES).join(format!("{number}.rs"));
     let golden = tree.source.join(GOLDENS).join(format!("{number}.out"));
     write_new(&case, &skeleton(&summary, &groups))?;
@@ -58,6 +51,32 @@ pub fn new_test(tree: &Tree, args: &LowArgs, what: &str) -> Result<String> {
         relative(&case, tree),
         relative(&golden, tree)
     ))
+}
+
+/// The number of a new test.
+fn number(tree: &Tree, args: &LowArgs) -> Result<String> {
+    let tests: BTreeMap<u16, BTreeSet<String>> = tree
+        .tests()
+        .filter(|t| is_number(&t.name))
+        .filter_map(|t| Some((t.name.parse().ok()?, t.groups.iter().cloned().collect())))
+        .collect();
+    let Some(text) = args.start_from.as_deref() else {
+        let readme = tree.source.join(README);
+        // A suite without the table has no ranges.
+        let ranges = numbers::ranges(&std::fs::read_to_string(&readme).unwrap_or_default());
+        let number = numbers::next(&ranges, &tests, &args.groups);
+        return number.map(|n| format!("{n:03}")).context(
+            "no number is free in the range of these groups: name one by --start-from NNN",
+        );
+    };
+    let from = match text.parse() {
+        Ok(number @ 0..=999) => number,
+        _ => bail!("argument --start-from: '{text}' is no number of a test (000 to 999)"),
+    };
+    (from..1000)
+        .find(|n| !tests.contains_key(n))
+        .map(|n| format!("{n:03}"))
+        .with_context(|| format!("no number from {from:03} on is free"))
 }
 
 /// `what` as one sentence with a full stop.

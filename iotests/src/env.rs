@@ -86,8 +86,6 @@ pub struct Env {
     pub gdb: Option<Vec<String>>,
     /// Whether the programs' own output is shown (`PRINT_QEMU`).
     pub print_qemu: bool,
-    /// Where an ssh server listens (`IOTEST_SSH`, `[user@]host[:port]`).
-    pub ssh: Option<String>,
     /// Whether to tell every command line in full on stderr (`-d`).
     pub debug: bool,
 }
@@ -184,7 +182,6 @@ impl Env {
                 .filter(|v| !v.trim().is_empty())
                 .map(|v| v.split_whitespace().map(str::to_owned).collect()),
             print_qemu: text("PRINT_QEMU")?.is_some_and(|v| !v.is_empty()),
-            ssh: text("IOTEST_SSH")?.filter(|v| !v.is_empty()),
             format,
             cache,
             aio,

@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) node: Value,
     /// The socket of its NBD server, where it has one.
     pub(crate) socket: Option<PathBuf>,
+    /// The node of its bytes, where it is behind an ssh server.
+    pub(crate) remote: Option<Value>,
     /// Files to remove at the end.
     pub(crate) files: Vec<PathBuf>,
 }
@@ -48,9 +50,10 @@ impl Entry {
     }
 
     fn protocol_node(&self) -> Value {
-        match &self.socket {
-            Some(path) => json!({"driver": "nbd", "server": {"type": "unix", "path": path}}),
-            None => json!({"driver": "file", "filename": self.local}),
+        match (&self.socket, &self.remote) {
+            (Some(path), _) => json!({"driver": "nbd", "server": {"type": "unix", "path": path}}),
+            (_, Some(node)) => node.clone(),
+            _ => json!({"driver": "file", "filename": self.local}),
         }
     }
 
@@ -247,6 +250,7 @@ impl Builder {
             node: node_options(&format, self.encrypted),
             format,
             socket: None,
+            remote: None,
             files: Vec::new(),
         };
         entry.files.push(entry.local.clone());

@@ -33,6 +33,7 @@ pub mod protocol;
 pub mod qmp;
 pub mod sample;
 pub mod shadow;
+pub mod ssh;
 pub mod steps;
 pub mod support;
 pub mod surgery;

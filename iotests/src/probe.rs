@@ -93,6 +93,15 @@ impl Probes {
             && env.programs.img.is_some()
     }
 
+    /// Whether the ssh driver is there as well as listed: it may be a module in a
+    /// package of its own. It is asked for a host where nobody listens.
+    #[must_use]
+    pub fn reaches_for_ssh(&self, env: &Env) -> bool {
+        let args = ["info", "ssh://127.0.0.1:1/none"];
+        self.ask(env.programs.img.as_deref(), &args)
+            .contains("connect")
+    }
+
     /// Whether the storage daemon can export nodes of this type.
     #[must_use]
     pub fn has_export(&self, env: &Env, kind: &str) -> bool {

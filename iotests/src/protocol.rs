@@ -6,7 +6,8 @@
 //!   longer first, as a logical volume would be.
 //! * `fuse`: `qemu-storage-daemon` shows the file's bytes as another file that
 //!   the tools open. It grows.
-//! * `ssh`: the tools open the file through the server that `IOTEST_SSH` names.
+//! * `ssh`: the tools open the file through an ssh server of the test's own. It
+//!   grows.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
@@ -24,6 +25,7 @@ use tokio::process::{Child, Command};
 
 use crate::daemon::Daemon;
 use crate::image::{Entry, Image};
+use crate::ssh::SshServer;
 use crate::test::{Ctx, Test};
 use crate::tool::{DEADLINE, Words, framed};
 use crate::wrap::{self, Kind};
@@ -36,6 +38,7 @@ pub(crate) const FIXED_FILE_FORMATS: [&str; 3] = ["raw", "luks", "qcow2"];
 pub(crate) struct Servers {
     nbd: Vec<Server>,
     fuse: Option<Daemon>,
+    pub(crate) ssh: Option<Rc<SshServer>>,
     /// Files that a FUSE export is shown as.
     mounts: Vec<PathBuf>,
 }
@@ -117,6 +120,9 @@ impl Servers {
             }
             result = result.and(ended);
         }
+        if let Some(ssh) = self.ssh.take() {
+            result = result.and(ssh.stop().await);
+        }
         result
     }
 }
@@ -141,7 +147,7 @@ impl Server {
         command
             .args(["-c", r#"LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null"#, "sh"])
             .args(words);
-        wrap::settle(&mut command);
+        wrap::settle(&ctx.env, &mut command);
         let errors = tempfile::tempfile_in(&ctx.env.test_dir).context("failed to make a file")?;
         let share = |file: &File| file.try_clone().context("failed to share a file");
         command
@@ -253,9 +259,15 @@ impl Ctx {
             }
             "fuse" => self.mount(entry).await,
             "ssh" => {
-                let host = self.env.ssh.as_deref().unwrap_or("127.0.0.1");
-                entry.real = format!("ssh://{host}{}", entry.local.display());
+                let server = self.ssh_server().await?;
+                let hash = server.fingerprint("sha256").await?;
+                let check = format!("sha256:{hash}");
+                entry.real = server.url(&entry.local, Some(&check));
                 self.name(&entry.real, &entry.shown);
+                // A node made by QMP forgets how the host was known.
+                self.name(server.url(&entry.local, None), &entry.shown);
+                let check = json!({"mode": "hash", "type": "sha256", "hash": hash});
+                entry.remote = Some(server.node(&entry.local, check));
                 Ok(())
             }
             other => bail!("protocol {other} is not known to these tests"),

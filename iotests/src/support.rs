@@ -47,6 +47,7 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::ExtendedL2 => p.has_option(e, "qcow2", "extended_l2"),
         Need::DataFile => p.has_option(e, "qcow2", "data_file"),
         Need::Luks => p.has_driver(e, "luks"),
+        Need::Ssh => crate::ssh::lacks(e, p).is_none(),
         Need::Tls => on_path("openssl"),
         Need::Gdb => on_path("gdb"),
         Need::Sparse => sparse_files(&e.test_dir),
@@ -127,10 +128,7 @@ fn protocol(env: &Env, probes: &Probes) -> Option<String> {
         "fuse" if !has_fuse(env, probes) => Some(
             "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)".to_owned(),
         ),
-        "ssh" if env.ssh.is_none() => {
-            Some("no ssh server is named in IOTEST_SSH ([user@]host[:port])".to_owned())
-        }
-        "ssh" if !probes.has_driver(env, "ssh") => Some("there is no ssh driver here".to_owned()),
+        "ssh" => crate::ssh::lacks(env, probes),
         known if PROTOCOLS.contains(&known) => None,
         other => Some(format!("these tests do not know protocol {other}")),
     }
@@ -138,6 +136,9 @@ fn protocol(env: &Env, probes: &Probes) -> Option<String> {
 
 /// Why a word of `needs:` is not met.
 fn need(word: &str, env: &Env, probes: &Probes) -> Option<String> {
+    if word == "ssh" {
+        return crate::ssh::lacks(env, probes);
+    }
     if let Some((need, reason)) = Need::of(word) {
         return (!met(need, env, probes)).then(|| reason.to_owned());
     }

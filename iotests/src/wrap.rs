@@ -100,13 +100,14 @@ pub(crate) fn command(env: &Env, kind: Kind, args: &[OsString]) -> Result<Comman
     let (first, rest) = words.split_first().context("a command has a first word")?;
     let mut command = Command::new(first);
     command.args(rest);
-    settle(&mut command);
+    settle(env, &mut command);
     Ok(command)
 }
 
 /// Sets what every program under test finds in its environment.
-pub(crate) fn settle(command: &mut Command) {
+pub(crate) fn settle(env: &Env, command: &mut Command) {
     command
+        .env("SSH_AUTH_SOCK", crate::ssh::agent_socket(env))
         .env("LC_ALL", "C")
         .env("TZ", "UTC")
         .env_remove("LANGUAGE");

@@ -571,8 +571,10 @@ pub static FLAGS: &[Flag] = &[
         acts!(v => Action::New(v.into())),
     )
     .long(
-        "The number is the first free one, or the first free one from \
-             --start-from NNN on; -g names its groups.",
+        "-g names its groups. The number is the next one of the range (in \
+             iotests/README.md) whose tests are most in these groups; where none \
+             is, the next behind all ranges. With --start-from NNN it is the \
+             first free one from there on.",
     ),
     Flag::value(
         &["--install-into"],

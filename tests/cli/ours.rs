@@ -133,3 +133,19 @@ fn a_new_test_gets_the_next_free_number() {
     let err = said(&mut check(dir, &["--new", "x", "-g", "rv"])).failed(1);
     assert!(err.ends_with("did you mean 'rw'?\n"), "{err}");
 }
+
+#[test]
+fn a_new_test_gets_no_number_that_is_kept_for_another_question() {
+    let dir = suite();
+    let dir = dir.path();
+    case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
+    case(dir, "030.rs", "//! B.\n//!\n//! group: rw quick\n");
+    case(dir, "031.rs", "//! C.\n//!\n//! group: rw\n");
+    let table = "| range | question |\n| --- | --- |\n| 001-029 | a? |\n| 030-039 | b? |\n";
+    std::fs::write(dir.join("iotests/README.md"), table).expect("a table");
+    let new = |args: &[&str]| said(&mut check(dir, args)).fine();
+    let path = |n: &str| format!("iotests/cases/{n}.rs\ngoldens/{n}.out\n");
+    assert_eq!(new(&["--new", "b", "-g", "quick"]), path("032"));
+    assert_eq!(new(&["--new", "neither", "-g", "rw"]), path("040"));
+    assert_eq!(new(&["--new", "a", "--start-from", "1"]), path("002"));
+}

@@ -101,6 +101,8 @@ pub enum Need {
     DataFile,
     /// `luks`: the luks driver.
     Luks,
+    /// `ssh`: sshd and QEMU's ssh driver.
+    Ssh,
     /// `tls`: openssl, to make certificates.
     Tls,
     /// `gdb`: gdb.
@@ -161,6 +163,7 @@ impl Need {
         ),
         ("data_file", Self::DataFile, "qcow2 has no data_file here"),
         ("luks", Self::Luks, "there is no luks driver here"),
+        ("ssh", Self::Ssh, "images cannot be reached over ssh here"),
         ("tls", Self::Tls, "openssl is not installed"),
         ("gdb", Self::Gdb, "gdb is not installed"),
         ("sparse", Self::Sparse, "TEST_DIR has no sparse files"),

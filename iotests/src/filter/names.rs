@@ -65,7 +65,7 @@ fn file_of(node: &serde_json::Value) -> Option<&str> {
         node.get("filename"),
         node.get("file.filename"),
         node.get("path")
-            .filter(|_| node.get("driver").is_some_and(|d| d == "nbd")),
+            .filter(|_| node.get("driver").is_some_and(|d| d == "nbd" || d == "ssh")),
         node.get("server.path"),
         node.pointer("/server/path"),
         node.get("file.server.path"),

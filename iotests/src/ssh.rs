@@ -1,0 +1,436 @@
+//! An ssh server of the test's own, for images that are reached over `ssh://`.
+//!
+//! Nothing of the machine is configured for it and nothing of the user's is used:
+//! `sshd` gets a host key, a list of authorised keys and a configuration that were
+//! made for it, serves files and nothing else, and listens on 127.0.0.1. The library
+//! listens in its place and hands it each connection, as inetd would, so that
+//! whoever connects is served at once.
+//!
+//! QEMU takes its own key from an agent, so there is one of these too, and knows the
+//! host by the fingerprint that stands in each name.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::unistd::{Uid, User};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+
+use crate::env::{Env, find_program};
+use crate::probe::Probes;
+use crate::test::{Ctx, Test};
+use crate::tool::{DEADLINE, framed};
+
+/// Where `sshd` chroots those who have not said who they are, as root: it wants it
+/// there and empty. What starts the system's own server makes it as well.
+const EMPTY_FOLDER: &str = "/run/sshd";
+
+/// What keeps images from being reached over ssh here; `None` where nothing does.
+#[must_use]
+pub fn lacks(env: &Env, probes: &Probes) -> Option<String> {
+    for (name, package) in [
+        ("sshd", "openssh-server"),
+        ("ssh-agent", "openssh-client"),
+        ("ssh-add", "openssh-client"),
+        ("ssh-keygen", "openssh-client"),
+    ] {
+        if program(name).is_none() {
+            return Some(format!("{name} is not installed (Debian: {package})"));
+        }
+    }
+    if !probes.has_driver(env, "ssh") {
+        return Some("there is no ssh driver here".to_owned());
+    }
+    if !probes.reaches_for_ssh(env) {
+        return Some("QEMU's ssh driver is not installed (Debian: qemu-block-extra)".to_owned());
+    }
+    let uid = Uid::effective();
+    match User::from_uid(uid) {
+        Ok(Some(_)) => {}
+        _ => return Some(format!("user id {uid} has no name to log in by")),
+    }
+    locked(uid).then(|| "sshd lets nobody in by a locked account (root's password)".to_owned())
+}
+
+/// Whether `sshd` would call root's account locked. It can't see that of others when
+/// it does not run as root.
+fn locked(uid: Uid) -> bool {
+    let shadow = std::fs::read_to_string("/etc/shadow").unwrap_or_default();
+    uid.is_root() && shadow.lines().any(|l| l.starts_with("root:!"))
+}
+
+/// A program in PATH, or where servers are, which the PATH of users may not hold.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    find_program(Path::new(name), &path)
+        .or_else(|| find_program(&Path::new("/usr/sbin").join(name), &path))
+}
+
+/// Where the agent of a test listens (`SSH_AUTH_SOCK`).
+pub(crate) fn agent_socket(env: &Env) -> PathBuf {
+    env.sock_dir.join("ssh-agent")
+}
+
+/// A running server, and the agent that has the key to it.
+pub struct SshServer {
+    ctx: Rc<Ctx>,
+    /// Keys, configuration and log; gone afterwards.
+    dir: TempDir,
+    user: String,
+    address: SocketAddr,
+    connections: Arc<Connections>,
+    listener: Option<JoinHandle<()>>,
+    agent: Child,
+}
+
+/// The `sshd` of each connection, and whether there are to be more.
+#[derive(Default)]
+struct Connections {
+    over: AtomicBool,
+    children: Mutex<Vec<std::process::Child>>,
+}
+
+impl Test {
+    /// The test's ssh server, started by the first who asks.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub async fn ssh_server(&self) -> Result<Rc<SshServer>> {
+        self.ctx.ssh_server().await
+    }
+}
+
+impl Ctx {
+    pub(crate) async fn ssh_server(self: &Rc<Self>) -> Result<Rc<SshServer>> {
+        if let Some(server) = &self.servers.borrow().ssh {
+            return Ok(Rc::clone(server));
+        }
+        let server = Rc::new(SshServer::start(self).await?);
+        self.servers.borrow_mut().ssh = Some(Rc::clone(&server));
+        Ok(server)
+    }
+}
+
+impl SshServer {
+    async fn start(ctx: &Rc<Ctx>) -> Result<Self> {
+        let user = User::from_uid(Uid::effective())
+            .context("failed to ask for the user's name")?
+            .context("this user has no name")?
+            .name;
+        let dir = tempfile::Builder::new()
+            .prefix("ssh-")
+            .tempdir_in(&ctx.env.test_dir)
+            .context("failed to make a folder for the ssh server")?;
+        for key in ["host", "user"] {
+            let words = ["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"];
+            let mut keygen = command("ssh-keygen")?;
+            keygen.args(words).arg(dir.path().join(key));
+            finish(keygen).await?;
+        }
+        let sshd = configure(dir.path()).await?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to listen on 127.0.0.1")?;
+        let address = listener.local_addr().context("a listener has no address")?;
+        let agent = start_agent(&agent_socket(&ctx.env), &dir.path().join("user")).await?;
+        let connections = Arc::new(Connections::default());
+        let (ours, log) = (Arc::clone(&connections), dir.path().join("log"));
+        let listener = std::thread::spawn(move || serve(&listener, &ours, &sshd, &log));
+        let server = Self {
+            ctx: Rc::clone(ctx),
+            dir,
+            user,
+            address,
+            connections,
+            listener: Some(listener),
+            agent,
+        };
+        ctx.name(format!("127.0.0.1:{}", address.port()), "HOST:PORT");
+        ctx.name(format!("{}@", server.user), "USER@");
+        Ok(server)
+    }
+
+    /// The name of a file behind it, with this answer to the question whether the
+    /// host is the right one: `no`, `sha256:...`; none for the user's known hosts.
+    #[must_use]
+    pub fn url(&self, file: &Path, host_key_check: Option<&str>) -> String {
+        let check = host_key_check.map_or(String::new(), |c| format!("?host_key_check={c}"));
+        format!(
+            "ssh://{}@{}{}{check}",
+            self.user,
+            self.address,
+            file.display()
+        )
+    }
+
+    /// The node of a file behind it, for `blockdev-add`; `host_key_check` as in the
+    /// schema, such as `{"mode": "none"}`.
+    #[must_use]
+    pub fn node(&self, file: &Path, host_key_check: Value) -> Value {
+        let (host, port) = (self.address.ip(), self.address.port());
+        json!({
+            "driver": "ssh", "user": self.user, "path": file,
+            "server": {"host": host.to_string(), "port": port.to_string()},
+            "host-key-check": host_key_check,
+        })
+    }
+
+    /// The host's fingerprint in hexadecimal, by `md5`, `sha1` or `sha256`.
+    ///
+    /// # Errors
+    /// Where `ssh-keygen` does not tell it.
+    pub async fn fingerprint(&self, hash: &str) -> Result<String> {
+        let mut keygen = command("ssh-keygen")?;
+        keygen.args(["-l", "-E", hash, "-f"]);
+        let said = finish(keygen.arg(self.dir.path().join("host.pub"))).await?;
+        let (_, digest) = said
+            .split_whitespace()
+            .find_map(|word| word.split_once(':'))
+            .with_context(|| format!("ssh-keygen told no fingerprint: {said}"))?;
+        match hash {
+            "md5" => Ok(digest.replace(':', "")),
+            _ => hexadecimal(digest).with_context(|| format!("'{digest}' is no base64")),
+        }
+    }
+
+    /// Ends the server of every connection there is, as where a host goes down; new
+    /// connections are served.
+    pub fn drop_connections(&self) {
+        self.connections.end();
+    }
+
+    /// What the server said about connections so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until every connection is over, and ends.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        self.connections.over.store(true, Ordering::SeqCst);
+        let connections = Arc::clone(&self.connections);
+        let address = self.address;
+        let ended = tokio::task::spawn_blocking(move || {
+            // The listener looks up when somebody knocks.
+            drop(TcpStream::connect(address));
+            connections.wait()
+        });
+        match self.ctx.bounded(DEADLINE, ended).await {
+            Some(ended) => ended.context("failed to wait for sshd")?,
+            None => bail!(
+                "sshd still has clients:\n{}",
+                framed(self.said().as_bytes())
+            ),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SshServer {
+    fn drop(&mut self) {
+        self.connections.over.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+        if let Some(listener) = self.listener.take() {
+            // A thread that panicked has nothing more to serve.
+            let _ = listener.join();
+        }
+        self.connections.end();
+        let _ = self.agent.start_kill();
+        let _ = std::fs::remove_file(agent_socket(&self.ctx.env));
+        if self.ctx.env.debug {
+            eprint!("{}", self.said());
+        }
+    }
+}
+
+impl Connections {
+    fn children(&self) -> std::sync::MutexGuard<'_, Vec<std::process::Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of each.
+    fn wait(&self) {
+        for mut child in self.children().drain(..) {
+            let _ = child.wait();
+        }
+    }
+
+    /// Ends each. One that is asked to takes those it started along.
+    fn end(&self) {
+        for mut child in self.children().drain(..) {
+            if let Ok(pid) = i32::try_from(child.id()) {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            }
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Hands each connection to an `sshd` of its own.
+fn serve(listener: &TcpListener, connections: &Connections, sshd: &[PathBuf], log: &Path) {
+    for stream in listener.incoming() {
+        if connections.over.load(Ordering::SeqCst) {
+            return;
+        }
+        // Who could not be served finds the connection closed, and says so.
+        if let Ok(child) = stream.and_then(|stream| start_sshd(stream, sshd, log)) {
+            let mut children = connections.children();
+            children.retain_mut(|c| matches!(c.try_wait(), Ok(None)));
+            children.push(child);
+        }
+    }
+}
+
+fn start_sshd(stream: TcpStream, sshd: &[PathBuf], log: &Path) -> io::Result<std::process::Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    let input = OwnedFd::from(stream);
+    let output = input.try_clone()?;
+    let [program, config] = sshd else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    std::process::Command::new(program)
+        .args(["-i", "-e", "-f"])
+        .arg(config)
+        .stdin(input)
+        .stdout(output)
+        .stderr(log)
+        .spawn()
+}
+
+/// Writes the server's configuration; gives the program and the file.
+async fn configure(dir: &Path) -> Result<[PathBuf; 2]> {
+    let sshd = program("sshd").context("sshd is not installed")?;
+    if Uid::effective().is_root() && !Path::new(EMPTY_FOLDER).is_dir() {
+        std::fs::DirBuilder::new()
+            .mode(0o755)
+            .create(EMPTY_FOLDER)
+            .with_context(|| format!("failed to make {EMPTY_FOLDER}, which sshd wants"))?;
+    }
+    std::fs::copy(dir.join("user.pub"), dir.join("authorized_keys"))
+        .context("failed to write authorized_keys")?;
+    let config = dir.join("config");
+    let shown = dir.display();
+    // Who is let in may do nothing but read and write files.
+    let lines = format!(
+        "HostKey {shown}/host\nAuthorizedKeysFile {shown}/authorized_keys\nStrictModes no\n\
+         UsePAM no\nUseDNS no\nPidFile none\nLogLevel ERROR\nPermitRootLogin prohibit-password\n\
+         PasswordAuthentication no\nKbdInteractiveAuthentication no\nDisableForwarding yes\n\
+         Subsystem sftp internal-sftp\nForceCommand internal-sftp\n"
+    );
+    let write = |text: &str| {
+        File::create(&config)
+            .and_then(|mut f| f.write_all(text.as_bytes()))
+            .with_context(|| format!("failed to write {}", config.display()))
+    };
+    // Since 9.8 sshd makes a host wait that broke off too often, as tests do; older
+    // ones do not know the word.
+    write(&format!("{lines}PerSourcePenalties no\n"))?;
+    let test = || {
+        let mut test = Command::new(&sshd);
+        test.arg("-t").arg("-f").arg(&config);
+        finish(test)
+    };
+    if test().await.is_err() {
+        write(&lines)?;
+        test().await?;
+    }
+    Ok([sshd, config])
+}
+
+/// Starts an agent that holds this key.
+async fn start_agent(socket: &Path, key: &Path) -> Result<Child> {
+    let _ = std::fs::remove_file(socket);
+    let mut agent = command("ssh-agent")?;
+    agent.arg("-D").arg("-a").arg(socket).stdout(Stdio::piped());
+    agent.kill_on_drop(true);
+    let mut agent = agent.spawn().context("failed to start ssh-agent")?;
+    // It says where it listens once it does.
+    let mut said = agent.stdout.take().context("ssh-agent has no output")?;
+    let first = said.read_u8().await;
+    ensure!(
+        first.is_ok(),
+        "ssh-agent does not listen on {}",
+        socket.display()
+    );
+    let mut add = command("ssh-add")?;
+    add.arg("-q").arg(key).env("SSH_AUTH_SOCK", socket);
+    finish(add).await?;
+    Ok(agent)
+}
+
+fn command(name: &str) -> Result<Command> {
+    let program = program(name).with_context(|| format!("{name} is not installed"))?;
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).env("LC_ALL", "C");
+    Ok(command)
+}
+
+/// Runs a program to its end, which has to be a good one; gives what it said.
+async fn finish(mut command: impl std::borrow::BorrowMut<Command>) -> Result<String> {
+    let command = command.borrow_mut();
+    let line = crate::wrap::shown(command);
+    let output = command
+        .output()
+        .await
+        .with_context(|| format!("failed to start {line}"))?;
+    ensure!(
+        output.status.success(),
+        "{}: {line}\n{}",
+        output.status,
+        framed(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Base64 without padding as hexadecimal digits; `None` where it is none.
+fn hexadecimal(base64: &str) -> Option<String> {
+    let mut digits = String::new();
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in base64.trim_end_matches('=').bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            digits += &format!("{:02x}", bits >> held & 0xff);
+        }
+    }
+    Some(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_become_hexadecimal() {
+        assert_eq!(hexadecimal("AAEC/w").as_deref(), Some("000102ff"));
+        assert_eq!(hexadecimal("Zg==").as_deref(), Some("66"));
+        assert_eq!(hexadecimal("a-b"), None);
+    }
+
+    #[test]
+    fn programs_are_found_where_servers_are() {
+        assert_eq!(program("no-such-server"), None);
+        assert!(program("sh").is_some());
+    }
+}
