@@ -46,17 +46,23 @@ check-block: deps-there
 check-block-%: deps-there
 	@./check -$* $(ARGS)
 
-# Packages are looked for where a program is missing; what cannot be had is not
-# asked for again until 'make deps'.
+# Packages are looked for where a program is missing. What cannot be had is not
+# asked for again within the hour, here or by ./check, unless by 'make deps'.
+TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 .PHONY: deps-there
 deps-there:
-	@mkdir -p target
-	@for tool in cc qemu-img qemu-io qemu-nbd qemu-storage-daemon; do \
-	    command -v $$tool >/dev/null || rm -f target/.deps; \
-	done
-	@[ -e target/.deps ] || { scripts/deps.sh; touch target/.deps; }
+	@mkdir -p $(TARGET)
+	@[ -z "$$(find $(TARGET)/.deps-tried -mmin -60 2>/dev/null)" ] || exit 0; \
+	[ -e $(TARGET)/.deps-seen ] || wanted=y; \
+	for tool in cc qemu-img qemu-io qemu-nbd qemu-storage-daemon; do \
+	    command -v $$tool >/dev/null || wanted=y; \
+	done; \
+	[ -n "$$wanted" ] || exit 0; \
+	scripts/deps.sh || touch $(TARGET)/.deps-tried; \
+	touch $(TARGET)/.deps-seen
 
 check: deps-there
+	@command -v cc >/dev/null || { echo 'make check: there is no cc to link with' >&2; exit 1; }
 	cargo test --workspace
 
 mutants: deps-there

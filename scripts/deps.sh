@@ -43,19 +43,25 @@ emulator_program() {
 # What every call of apt is given: another apt that is at work is waited for.
 apt_options=(-o DPkg::Lock::Timeout=120)
 
+# Why nothing can be installed here; empty where it can.
+hindrance() {
+    have apt-get || { echo "there is no apt-get"; return; }
+    [ "$(id -u)" = 0 ] && return
+    have sudo || { echo "not root, and there is no sudo"; return; }
+    # Where nobody can be asked for a password, sudo must do without.
+    [ -t 0 ] || sudo -n true 2>/dev/null || echo "not root, and sudo asks for a password"
+}
+
 # Runs apt-get, as root or through sudo, its chatter shown only when it fails.
 apt_get() {
     local log sudo=()
-    if [ "$(id -u)" != 0 ]; then
-        have sudo || { note "not root, and there is no sudo"; return 1; }
-        sudo=(sudo)
-    fi
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
     log=$(mktemp) || return 1
     if "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" -q -y "$@" >"$log" 2>&1; then
         rm -f "$log"
         return 0
     fi
-    grep -E '^(E|W):' "$log" | head -n 3 >&2
+    grep -E '^(E|W):|^sudo:' "$log" | head -n 3 >&2
     rm -f "$log"
     return 1
 }
@@ -75,10 +81,22 @@ install() {
     local package failed=0
     for package; do
         apt_get install --no-install-recommends "$package" && continue
-        note "cannot install $package; what needs it is not run"
+        note "cannot install $package; $(what_for "$package")"
         failed=1
     done
     return $failed
+}
+
+# What comes of a package that is not there.
+what_for() {
+    case $1 in
+        gcc | libc6-dev) echo "nothing can be built without it" ;;
+        qemu-utils | qemu-system-common) echo "no test can be run without its image tools" ;;
+        qemu-system-*) echo "tests that need a machine are not run" ;;
+        fuse3) echo "tests of FUSE exports are not run" ;;
+        openssh-server | qemu-block-extra) echo "tests over ssh are not run" ;;
+        *) echo "what needs it is not run" ;;
+    esac
 }
 
 # Adds to the packages to install those with missing programs.
@@ -130,8 +148,7 @@ enable_for_now() {
 tools_version() { dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null; }
 
 # Installs package $1 in the version of the image tools, from wherever they come:
-# both are made of the same source package, and tests compare what they say. $2 says
-# which tests are not run without it.
+# both are made of the same source package, and tests compare what they say.
 install_matching() {
     local package=$1 version suite=() codename
     version=$(tools_version)
@@ -146,18 +163,19 @@ install_matching() {
             ;;
     esac
     if ! offered; then
-        note "$package $version, as the image tools have it, is not to be had; $2 are not run"
+        note "$package $version, as the image tools have it, is not to be had;" \
+             "$(what_for "$package")"
         return
     fi
     note "installing $package, version $version"
     apt_get install --no-install-recommends "${suite[@]}" "$package=$version" ||
-        note "cannot install $package; $2 are not run"
+        note "cannot install $package; $(what_for "$package")"
 }
 
 install_emulator() {
     local package=$1 theirs ours
     if ! have "$(emulator_program)"; then
-        install_matching "$package" "tests that need a machine"
+        install_matching "$package"
         return
     fi
     theirs=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)
@@ -171,7 +189,7 @@ install_emulator() {
 # QEMU's driver for ssh:// is in a package of its own, and no program.
 install_ssh_driver() {
     qemu-img info ssh://127.0.0.1:1/none 2>&1 | grep -q 'Unable to load module' || return 0
-    install_matching qemu-block-extra "tests over ssh"
+    install_matching qemu-block-extra
 }
 
 main() {
@@ -190,10 +208,18 @@ main() {
         esac
     done
 
-    if ! have apt-get; then
+    local hindrance=
+    if [ "${#missing[@]}" != 0 ] || ! have "$(emulator_program)"; then
+        hindrance=$(hindrance)
+    fi
+    if [ -n "$hindrance" ]; then
+        need "$(emulator_program)" "$(emulator_package)"
         for entry in "${missing[@]}"; do
-            note "missing: $entry (so named in Debian); install what this system has in its place"
+            note "cannot install $entry ($hindrance); $(what_for "$entry")"
         done
+        if ! have apt-get && [ "${#missing[@]}" != 0 ]; then
+            note "these are names of Debian; install what this system has in their place"
+        fi
     else
         if [ "${#missing[@]}" != 0 ]; then
             note "missing: ${missing[*]}; installing with apt-get"

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -67,7 +70,7 @@ impl Environment {
             None => String::new(),
         };
         let mut env = Self {
-            python: python(vars),
+            python: python(tree.layout, vars),
             test_dir: test_dir(cwd, vars),
             layout: tree.layout,
             misalign: args.misalign,
@@ -93,9 +96,8 @@ impl Environment {
     fn put_directories(&mut self, tree: &Tree, vars: Vars<'_>) -> Result<()> {
         let mut python_path = vec![tree.source.clone()];
         if self.layout == Layout::Qemu {
-            let top = tree.source.join("../..");
-            let top = top.canonicalize().unwrap_or(top);
-            python_path.push(top.join("python"));
+            let library = tree.source.join("../../python");
+            python_path.push(library.canonicalize().unwrap_or(library));
             // What QEMU's runner sets: Python tests show their warnings.
             self.put("PYTHONWARNINGS", "default");
         }
@@ -140,6 +142,10 @@ impl Environment {
         }
         if args.print {
             self.put("PRINT_QEMU", "y");
+        }
+        if let Some(options) = &args.options {
+            // Also where they are empty, so that the caller's are not used.
+            self.put("IMGOPTS", options);
         }
         let is_default = if self.default_cache { "true" } else { "false" };
         self.put("CACHEMODE_IS_DEFAULT", is_default);
@@ -199,11 +205,7 @@ impl Environment {
             let value = self.get(name).unwrap_or_default();
             value.to_string_lossy().into_owned()
         };
-        let program = |path: &str, options: &str| {
-            format!("\"{}\" {}", var(path), options)
-                .trim_end()
-                .to_owned()
-        };
+        let program = |path: &str, options: &str| format!("\"{}\" {}", var(path), options);
         // One value where all combinations agree, else each.
         let each = |of: &dyn Fn(&Combo) -> String| {
             let mut values: Vec<String> = Vec::new();
@@ -266,13 +268,33 @@ pub fn test_dir(cwd: &Path, vars: Vars<'_>) -> PathBuf {
     }
 }
 
-/// What Python tests are run by: the caller's `PYTHON`, else the one in `PATH`.
-fn python(vars: Vars<'_>) -> PathBuf {
+/// What Python tests are run by: the caller's `PYTHON`, else the one in `PATH`. A
+/// script there chooses one at every start; in QEMU's layout, where most tests are
+/// in Python, the one it chooses is started directly.
+fn python(layout: Layout, vars: Vars<'_>) -> PathBuf {
     if let Some(python) = vars("PYTHON").filter(|p| !p.is_empty()) {
         return python.into();
     }
     let path = vars("PATH").unwrap_or_default();
-    which(OsStr::new("python3"), &path).unwrap_or_else(|| "python3".into())
+    let found = which(OsStr::new("python3"), &path).unwrap_or_else(|| "python3".into());
+    match layout {
+        Layout::Qemu if is_script(&found) => chosen_by(&found).unwrap_or(found),
+        _ => found,
+    }
+}
+
+fn is_script(file: &Path) -> bool {
+    let mut start = [0; 2];
+    std::fs::File::open(file).is_ok_and(|mut f| f.read_exact(&mut start).is_ok()) && start == *b"#!"
+}
+
+/// The Python that a script stands for, as it says itself.
+fn chosen_by(script: &Path) -> Option<PathBuf> {
+    let mut python = Command::new(script);
+    python.args(["-c", "import sys; print(sys.executable, end='')"]);
+    let said = python.stdin(Stdio::null()).output().ok()?;
+    let chosen = PathBuf::from(OsString::from_vec(said.stdout));
+    (said.status.success() && chosen.is_absolute() && chosen.is_file()).then_some(chosen)
 }
 
 /// The machine that an emulator without a usable default is given.

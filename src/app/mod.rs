@@ -52,7 +52,11 @@ impl Invocation {
         let places = locate(
             &self.argv0,
             self.args.source_dir.as_deref(),
-            self.args.build_dir.as_deref(),
+            // What runs nothing needs no build.
+            self.args
+                .build_dir
+                .as_deref()
+                .filter(|_| !self.args.dry_run),
             &self.cwd,
         )?;
         Tree::load(&places)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::flag::{Flag, Section};
 use super::low::{Action, Color};
-use super::values::{list, list_of, number, one_of, shard, size};
+use super::values::{jobs, list, list_of, number, one_of, shard, size};
 
 /// Formats with a single-dash word, in the order of the help.
 pub const FORMATS: [&str; 14] = [
@@ -136,7 +136,7 @@ pub static FLAGS: &[Flag] = &[
         "N",
         General,
         "run exactly N tests at once",
-        reads!(jobs, v => Some(number(v, 1)?)),
+        reads!(jobs, v => Some(jobs(v)?)),
     )
     .classic()
     .long(

@@ -48,15 +48,22 @@ impl State {
         word: &str,
         words: &mut dyn Iterator<Item = OsString>,
     ) -> Result<(), String> {
-        let Found { flag, value } = lookup(word)?;
+        self.found(lookup(word)?, words)
+    }
+
+    fn found(
+        &mut self,
+        Found { flag, value }: Found<'_>,
+        words: &mut dyn Iterator<Item = OsString>,
+    ) -> Result<(), String> {
         match (flag.takes, value) {
             (Takes::Nothing | Takes::Maybe(_), None) => self.set(flag, None),
             (Takes::Nothing, Some(Value::Rest(rest))) => {
                 // Single letters may stand together: -nd is -n -d.
                 let rest_word = format!("-{rest}");
-                lookup(&rest_word).map_err(|_| ignored(flag, rest))?;
+                let (next, _) = single_letter(&rest_word).ok_or_else(|| ignored(flag, rest))?;
                 self.set(flag, None)?;
-                self.option(&rest_word, words)
+                self.found(next, words)
             }
             (Takes::Nothing, Some(Value::Joined(v))) => Err(ignored(flag, v)),
             (Takes::Value(_), None) => {
@@ -152,8 +159,7 @@ fn abbreviated<'w>(name: &str, joined: Option<&'w str>) -> Vec<(Found<'w>, &'sta
     let mut found = Vec::new();
     for flag in FLAGS {
         for &word in flag.words {
-            // A lone letter is a whole word, never the beginning of another.
-            if word.len() > 2 && name.len() > 2 && word.starts_with(name) {
+            if word.len() > 2 && name.len() > 1 && word.starts_with(name) {
                 let value = joined.map(Value::Joined);
                 found.push((Found { flag, value }, word));
             }
@@ -168,10 +174,9 @@ fn single_letter(word: &str) -> Option<(Found<'_>, &'static str)> {
     FLAGS.iter().find_map(|flag| {
         let &name = flag.words.iter().find(|&&w| w == letter)?;
         let value = match rest.strip_prefix('=') {
-            Some(value) => Value::Joined(value),
-            None => Value::Rest(rest),
+            Some(value) => Some(Value::Joined(value)),
+            None => (!rest.is_empty()).then_some(Value::Rest(rest)),
         };
-        let value = Some(value);
         Some((Found { flag, value }, name))
     })
 }
@@ -237,9 +242,14 @@ mod tests {
         for line in ["-j4", "-j 4", "-j=4"] {
             assert_eq!(ok(line).jobs, Some(4), "{line}");
         }
+        for line in ["-j 1", "-j 0", "-j -1"] {
+            assert_eq!(ok(line).jobs, Some(1), "{line}");
+        }
         assert_eq!(ok("-grw,auto").groups, ["rw", "auto"]);
         assert_eq!(ok("-nd -np"), ok("-n -d -p"));
         assert_eq!(ok("-dj4"), ok("-d -j 4"));
+        assert_eq!(ok("-dgdb"), ok("-d -g db"));
+        assert!(err("-nqcow2").contains("ignored explicit argument 'qcow2'"));
         assert_eq!(ok("-o a=b").options.as_deref(), Some("a=b"));
     }
 
@@ -248,6 +258,7 @@ mod tests {
         assert_eq!(ok("--gr rw").groups, ["rw"]);
         assert_eq!(ok("--col=off").color, Color::Off);
         assert_eq!(ok("-val"), ok("-valgrind"));
+        assert_eq!(ok("-t -b"), ok("-tap -bochs"));
         assert!(
             err("--s 1")
                 .starts_with("ambiguous option: --s could match --source-dir, --start-from")

@@ -14,6 +14,13 @@ where
     Ok(number)
 }
 
+/// How many tests to run at once. Fewer than one are one, as for QEMU's runner:
+/// scripts compute the number from that of the processors.
+pub(super) fn jobs(text: &str) -> Result<usize, String> {
+    let number = number(text, i64::MIN)?;
+    Ok(usize::try_from(number).map_or(1, |n| n.max(1)))
+}
+
 /// A size in bytes: digits with an optional `k`, `M`, `G` or `T` (powers of
 /// 1024, either case).
 pub(super) fn size(text: &str) -> Result<u64, String> {

@@ -132,7 +132,7 @@ impl Sink for Tap {
                 self.several_combos = combos.len() > 1;
                 let mut text = String::from("TAP version 13\n");
                 text.push_str(&words::header(header, *shuffle, "# "));
-                let _ = writeln!(text, "1..{jobs}");
+                let _ = writeln!(text, "# \n1..{jobs}");
                 self.write(&text);
             }
             Event::Started { job, .. } => {

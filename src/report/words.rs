@@ -89,9 +89,8 @@ pub(crate) fn header(lines: &[HeaderLine], shuffle: Option<u64>, prefix: &str) -
     let order = shuffle.map(|seed| ("ORDER".to_owned(), format!("--shuffle={seed}")));
     let mut text = String::new();
     for (name, value) in lines.iter().chain(&order) {
-        let line = format!("{prefix}{name:13} -- {value}");
-        text.push_str(line.trim_end());
-        text.push('\n');
+        // Byte for byte as QEMU's runner, with a blank before what is empty.
+        text.push_str(&format!("{prefix}{name:13} -- {value}\n"));
     }
     text
 }

@@ -98,6 +98,23 @@ fn what_the_caller_says_is_kept() {
     let env = environment(&suite, "", &[("PYTHONPATH", "/mine"), ("GDB_OPTIONS", "x")]);
     assert!(env["PYTHONPATH"].ends_with(":/mine"));
     assert_eq!(env.get("GDB_OPTIONS"), None, "without -gdb");
+    let env = environment(&suite, "-o=", &[("IMGOPTS", "theirs")]);
+    assert_eq!(env["IMGOPTS"], "", "-o '' asks for none");
+}
+
+#[test]
+fn a_script_that_chooses_a_python_is_asked_once() {
+    let suite = Suite::new();
+    let bin = suite.root().join("bin");
+    let chosen = bin.join("python3.real");
+    script(&chosen, "");
+    script(
+        &bin.join("python3"),
+        &format!("printf %s {}\n", chosen.display()),
+    );
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let env = environment(&suite, "", &[("PATH", &path)]);
+    assert_eq!(env["PYTHON"], chosen.to_str().expect("UTF-8"));
 }
 
 #[test]
@@ -162,14 +179,14 @@ fn the_header_shows_what_is_used() {
         format!(
             "QEMU          -- \"{root}/qemu-system-x86_64\" -nodefaults -display none -accel qtest\n"
         ),
-        format!("QEMU_IMG      -- \"{root}/qemu-img\"\n"),
+        format!("QEMU_IMG      -- \"{root}/qemu-img\" \n"),
         format!("QEMU_IO       -- \"{root}/qemu-io\" --cache writeback --aio threads -f vmdk\n"),
         "IMGFMT        -- vmdk (zeroed_grain=on)\n".to_owned(),
         "IMGPROTO      -- nbd\n".to_owned(),
         "PLATFORM      -- Linux/".to_owned(),
         format!("TEST_DIR      -- {}/scratch\n", dir.display()),
-        "GDB_OPTIONS   --\n".to_owned(),
-        "PRINT_QEMU_OUTPUT --\n".to_owned(),
+        "GDB_OPTIONS   -- \n".to_owned(),
+        "PRINT_QEMU_OUTPUT -- \n".to_owned(),
     ] {
         assert!(out.contains(&want), "{want}: {out}");
     }

@@ -211,9 +211,39 @@ fn without_apt_every_missing_package_is_a_line() {
     let bin = bin(dir.path(), &BASICS);
     let err = said(&mut run(&top.join("scripts/deps.sh"), &bin)).failed(1);
     for want in [
-        "deps: missing: qemu-utils (so named in Debian)",
+        "deps: cannot install qemu-utils (there is no apt-get); no test can be run",
+        "deps: these are names of Debian",
         "deps: still missing: cc qemu-img qemu-io qemu-nbd qemu-storage-daemon",
     ] {
         assert!(err.contains(want), "{want}: {err}");
     }
+}
+
+#[test]
+fn without_root_every_missing_package_is_one_line_and_nothing_is_built() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    std::fs::remove_file(bin.join("id")).expect("removed");
+    script(&bin.join("id"), "echo 1000\n");
+    script(&bin.join("apt-get"), "echo called >>\"$0.calls\"\n");
+    script(&bin.join("cargo"), CARGO);
+    let start = || said(run(&top.join("check"), &bin).arg("-qcow2")).failed(1);
+    let err = start();
+    for package in ["gcc", "libc6-dev", "qemu-utils", "fuse3", "qemu-system-"] {
+        let line = format!("deps: cannot install {package}");
+        assert_eq!(err.matches(&line).count(), 1, "{package}: {err}");
+    }
+    assert_eq!(
+        err.matches("(not root, and there is no sudo)").count(),
+        5,
+        "{err}"
+    );
+    let last = "check: there is no cc to link with, so nothing can be built";
+    assert!(
+        err.lines().last().is_some_and(|l| l.starts_with(last)),
+        "{err}"
+    );
+    assert!(!bin.join("apt-get.calls").exists() && !top.join("calls").exists());
+    assert!(start().starts_with(last), "packages are tried once");
 }
