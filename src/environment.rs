@@ -96,7 +96,8 @@ impl Environment {
     fn put_directories(&mut self, tree: &Tree, vars: Vars<'_>) -> Result<()> {
         let mut python_path = vec![tree.source.clone()];
         if self.layout == Layout::Qemu {
-            let library = tree.source.join("../../python");
+            let top = tree.source.join("../..");
+            let library = top.canonicalize().unwrap_or(top).join("python");
             python_path.push(library.canonicalize().unwrap_or(library));
             // What QEMU's runner sets: Python tests show their warnings.
             self.put("PYTHONWARNINGS", "default");

@@ -36,8 +36,10 @@ pub fn judge(outcome: &Outcome, output_matches: Option<bool>, policy: &Policy) -
             return Verdict::NotRun(NO_REFERENCE.to_owned());
         }
     }
-    // A test that gave up (`.notrun`) has not promised any output.
-    if output_matches == Some(false) && (ended_badly || outcome.notrun.is_none()) {
+    // A test that gave up (`.notrun`) has not promised any output, and one that was
+    // never started could not keep its promise.
+    let started = !matches!(outcome.exit, Exit::NotStarted(_));
+    if output_matches == Some(false) && started && (ended_badly || outcome.notrun.is_none()) {
         failures.push(Failure::Output);
     }
     let left = !outcome.left_behind.is_empty() || !outcome.left_mounts.is_empty();

@@ -15,6 +15,7 @@ use crate::args::LowArgs;
 use crate::environment::Environment;
 use crate::plan::combos;
 use crate::programs::which;
+use crate::report::words;
 use crate::run::sock_root;
 use crate::tree::Tree;
 
@@ -96,8 +97,5 @@ fn starts_with_python(program: &Path) -> bool {
 
 fn header(env: &Environment, combo: &Arc<crate::model::Combo>, sock_dir: &Path) -> String {
     let lines = env.header(std::slice::from_ref(combo), sock_dir);
-    let lines = lines
-        .iter()
-        .map(|(name, value)| format!("{}\n", format!("{name:<13} -- {value}").trim_end()));
-    lines.chain(["\n".to_owned()]).collect()
+    words::header(&lines, None, "") + "\n"
 }

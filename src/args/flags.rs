@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::flag::{Flag, Section};
 use super::low::{Action, Color};
-use super::values::{jobs, list, list_of, number, one_of, shard, size};
+use super::values::{groups, jobs, list_of, number, one_of, shard, size};
 
 /// Formats with a single-dash word, in the order of the help.
 pub const FORMATS: [&str; 14] = [
@@ -323,7 +323,7 @@ pub static FLAGS: &[Flag] = &[
         "G1,G2,...",
         Select,
         "include the tests of these groups",
-        reads!(groups, v => list(v)),
+        reads!(groups, v => groups(v)?),
     )
     .classic()
     .long(
@@ -335,7 +335,7 @@ pub static FLAGS: &[Flag] = &[
         "G1,G2,...",
         Select,
         "leave out the tests of these groups",
-        reads!(exclude_groups, v => list(v)),
+        reads!(exclude_groups, v => groups(v)?),
     )
     .classic(),
     Flag::value(

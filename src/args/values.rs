@@ -62,6 +62,16 @@ pub(super) fn list(text: &str) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
+/// Groups between commas. None at all is an empty argument, and as good as no
+/// option; commas alone would be taken for that, and run every test.
+pub(super) fn groups(text: &str) -> Result<Vec<String>, String> {
+    let groups = list(text);
+    if groups.is_empty() && !text.is_empty() {
+        return Err(format!("{text:?} names no group"));
+    }
+    Ok(groups)
+}
+
 /// Words between commas, each one of `known`.
 pub(super) fn list_of(text: &str, known: &[&str]) -> Result<Vec<String>, String> {
     let words = list(text);
@@ -112,6 +122,8 @@ mod tests {
     #[test]
     fn lists_name_what_they_do_not_know() {
         assert_eq!(list("a,,b, c"), ["a", "b", "c"]);
+        assert_eq!(groups(""), Ok(Vec::new()));
+        assert!(groups(" ,").is_err());
         let err = list_of("raw,qow2", &["raw", "qcow2"]).unwrap_err();
         assert_eq!(err, "invalid choice: 'qow2' (choose from 'raw', 'qcow2')");
     }

@@ -48,6 +48,8 @@ struct Estimate {
     /// Of those, running jobs that the last run did not have: seconds when they
     /// last passed.
     learned: HashMap<JobId, f64>,
+    /// Whether the rest will not be run.
+    given_up: bool,
 }
 
 impl Estimate {
@@ -97,6 +99,8 @@ impl Estimate {
                     self.ended += 1;
                 }
             }
+            // Ending what runs takes no time that earlier runs could tell.
+            Event::Interrupting { .. } => self.given_up = true,
             _ => {}
         }
     }
@@ -105,7 +109,7 @@ impl Estimate {
     /// that are running have run for `running` seconds together.
     fn left(&self, left: usize, elapsed: Duration, running: f64) -> Option<Duration> {
         let elapsed = elapsed.as_secs_f64();
-        if self.ended == 0 || elapsed <= 0.0 {
+        if self.ended == 0 || elapsed <= 0.0 || self.given_up {
             return None;
         }
         // How many tests ran at once, as far as it has shown.
@@ -201,7 +205,8 @@ impl Screen for Live {
                 self.total.enable_steady_tick(TICK);
             }
             Event::Started { job, last, .. } if self.running.len() < LISTED => {
-                let bar = ProgressBar::new_spinner();
+                // Until it is one of ours, it would draw on stderr by itself.
+                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
                 bar.set_style(style("  {spinner} {time:>6}  {wide_msg}"));
                 let last = last.map_or_else(String::new, |s| format!("  (last: {s:.1}s)"));
                 bar.set_message(format!("{}{last}  {}", tally.title(job), job.test.summary));
@@ -288,5 +293,7 @@ mod tests {
             estimate.left(10, Duration::from_secs(3), 5.0),
             Some(Duration::from_secs(5))
         );
+        estimate.event(&Event::Interrupting { running: 2 });
+        assert_eq!(estimate.left(10, Duration::from_secs(3), 5.0), None);
     }
 }

@@ -314,7 +314,7 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
     let written = write(true);
     assert!(
         written.console.starts_with(
-            "QEMU_IMG      -- \"/usr/bin/qemu-img\"\nIMGFMT        -- qcow2\n\
+            "QEMU_IMG      -- \"/usr/bin/qemu-img\" \nIMGFMT        -- qcow2\n\
              ORDER         -- --shuffle=42\n\n001   pass       ["
         ),
         "{}",
@@ -327,7 +327,7 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
     );
     assert!(written.console.contains("still running after 30 s"));
     assert!(written.tap.starts_with(
-        "TAP version 13\n# QEMU_IMG      -- \"/usr/bin/qemu-img\"\n# IMGFMT        -- qcow2\n"
+        "TAP version 13\n# QEMU_IMG      -- \"/usr/bin/qemu-img\" \n# IMGFMT        -- qcow2\n"
     ));
     assert!(
         written

@@ -1,10 +1,11 @@
 //! One try of one job: its directories, its process, its bounds, and the facts
 //! of how it went.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -367,15 +368,36 @@ fn advice(start: &Start) -> String {
     let Ok(meta) = fs::metadata(file) else {
         return String::new();
     };
-    let mut head = [0; 2];
-    let known = File::open(file).and_then(|mut f| f.read_exact(&mut head));
     if meta.permissions().mode() & 0o111 == 0 {
-        format!("; make it executable: chmod +x {}", file.display())
-    } else if known.is_err() || (&head != b"#!" && &head != b"\x7fE") {
-        "; its first line must name its interpreter, such as #!/bin/sh".to_owned()
-    } else {
-        String::new()
+        return format!("; make it executable: chmod +x {}", file.display());
     }
+    // No more of a first line than the kernel looks at.
+    let mut head = Vec::new();
+    let read = File::open(file).and_then(|f| f.take(256).read_to_end(&mut head));
+    match head.strip_prefix(b"#!") {
+        Some(line) => missing_interpreter(line),
+        None if read.is_ok() && head.starts_with(b"\x7fELF") => String::new(),
+        None => "; its first line must name its interpreter, such as #!/bin/sh".to_owned(),
+    }
+}
+
+/// What to do where the interpreter that `line` names is not there: the kernel
+/// then says of the script that it does not exist.
+fn missing_interpreter(line: &[u8]) -> String {
+    let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
+    // The kernel's blanks: a carriage return belongs to the name.
+    let words = line.split(|b| matches!(b, b' ' | b'\t'));
+    let name = words
+        .into_iter()
+        .find(|w| !w.is_empty())
+        .unwrap_or_default();
+    let interpreter = Path::new(OsStr::from_bytes(name));
+    if interpreter.exists() {
+        return String::new();
+    }
+    // A carriage return would move the cursor.
+    let shown = name.escape_ascii();
+    format!("; its interpreter {shown} is not there; change its first line or install it")
 }
 
 /// Waits until `child` has something to say, the run is to stop, or `deadline`

@@ -1,6 +1,12 @@
 //! Runs: verdicts, what is printed, what is selected, what stays.
 
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::thread::JoinHandle;
+
+use nix::pty::openpty;
 
 use crate::fixture::{Said, Suite, said};
 
@@ -312,4 +318,36 @@ fn an_interrupted_run_can_be_resumed() {
     let again = said(&mut suite.check("--resume"));
     assert_eq!(again.status, Some(0), "{}{}", again.out, again.err);
     assert!(again.out.contains("002"), "{}", again.out);
+}
+
+/// A terminal: the end for a program, and all that is written to it.
+fn terminal() -> (OwnedFd, JoinHandle<String>) {
+    let pty = openpty(None, None).expect("a terminal");
+    let mut screen = File::from(pty.master);
+    let read = std::thread::spawn(move || {
+        let (mut all, mut part) = (Vec::new(), [0; 4096]);
+        // The end of a terminal that nobody holds any more is an error.
+        while let Ok(n @ 1..) = screen.read(&mut part) {
+            all.extend_from_slice(&part[..n]);
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    });
+    (pty.slave, read)
+}
+
+#[test]
+fn the_live_view_draws_on_stdout_alone() {
+    let suite = Suite::new();
+    suite.pair("001", "echo fine\n", "fine\n");
+    suite.pair("002", "echo fine\n", "fine\n");
+    let ((out, shown), (err, stray)) = (terminal(), terminal());
+    let mut check = suite.check("-qcow2");
+    check.env("TERM", "xterm").stdout(out).stderr(err);
+    let status = check.status().expect("a program that runs");
+    // It holds the ends of the terminals.
+    drop(check);
+    let shown = shown.join().expect("what was shown");
+    assert!(status.success(), "{shown}");
+    assert!(shown.contains("2 passed"), "{shown}");
+    assert_eq!(stray.join().expect("what was shown"), "");
 }

@@ -235,8 +235,17 @@ fn what_cannot_be_started_says_why() {
     suite.test("002", "echo fine", "fine\n");
     suite.test("003", "", "");
     fs::write(suite.dir.path().join("003"), "no interpreter\n").unwrap();
+    suite.test("004", "", "");
+    fs::write(suite.dir.path().join("004"), "#! /no/such/sh -e\r\n").unwrap();
+    suite.test("005", "", "");
+    fs::write(suite.dir.path().join("005"), "#!/bin/sh\r\necho\r\n").unwrap();
     let report = suite.run();
-    for (name, advice) in [("001", "chmod +x"), ("003", "#!/bin/sh")] {
+    for (name, advice) in [
+        ("001", "chmod +x"),
+        ("003", "#!/bin/sh"),
+        ("004", "interpreter /no/such/sh is not there"),
+        ("005", r"interpreter /bin/sh\r is not there"),
+    ] {
         let verdict = report.verdict(name);
         let Verdict::Fail(failures) = verdict else {
             panic!("{verdict:?}");
@@ -245,6 +254,7 @@ fn what_cannot_be_started_says_why() {
             panic!("{verdict:?}");
         };
         assert!(why.contains(advice), "{why}");
+        assert_eq!(failures.len(), 1, "what was not started promised no output");
     }
     assert_eq!(*report.verdict("002"), Verdict::Pass);
 }
