@@ -33,7 +33,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&img, &[(1, 0, MIB)]).await?;
     let mount = t.path("mount");
     std::fs::write(&mount, b"x")?;
-    std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(0o444))?;
+    // Who mounts over a file has to be its owner and may write to it.
+    std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(0o644))?;
     // Only root can ask as somebody else, and only where folders let them through.
     let can_ask = nix::unistd::geteuid().is_root() && other_reads(&mount)?;
     if !can_ask {
