@@ -2,7 +2,7 @@
 //!
 //! group: rw auto quick resize
 //! supported_fmt: generic
-//! needs: resize
+//! needs: resize shrinking
 //! unsupported_imgopts: data_file
 
 use iotests::prelude::*;

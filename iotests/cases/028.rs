@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick resize zero
 //! supported_fmt: raw qcow2 luks
-//! needs: resize
+//! needs: resize shrinking
 //! unsupported_imgopts: data_file
 
 use iotests::prelude::*;

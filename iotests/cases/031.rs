@@ -4,7 +4,7 @@
 //! group: rw auto quick stream jobs backing
 //! supported_fmt: generic
 //! unsupported_imgopts: cluster_size=2M
-//! needs: rebase qemu-storage-daemon
+//! needs: rebase qemu-storage-daemon reopen
 
 use iotests::prelude::*;
 

@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick commit jobs backing
 //! supported_fmt: generic
-//! needs: rebase resize growing qemu-storage-daemon
+//! needs: rebase resize growing qemu-storage-daemon reopen
 //! unsupported_imgopts: data_file
 
 use iotests::prelude::*;

@@ -4,7 +4,7 @@
 //! group: rw auto quick commit jobs backing
 //! supported_fmt: generic
 //! unsupported_fmt: qed
-//! needs: backing qemu-storage-daemon
+//! needs: backing qemu-storage-daemon reopen
 
 use iotests::prelude::*;
 

@@ -4,7 +4,7 @@
 //! group: rw auto quick bitmap commit mirror snapshot jobs
 //! supported_fmt: qcow2
 //! unsupported_imgopts: data_file cluster_size=2M
-//! needs: bitmaps qemu-storage-daemon
+//! needs: bitmaps qemu-storage-daemon reopen
 
 use iotests::prelude::*;
 

@@ -4,7 +4,7 @@
 //! group: rw auto quick backing qmp
 //! supported_fmt: generic
 //! unsupported_imgopts: data_file cluster_size=2M
-//! needs: backing qemu-storage-daemon
+//! needs: backing qemu-storage-daemon reopen
 
 use iotests::prelude::*;
 

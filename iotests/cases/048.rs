@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick snapshot backing stream jobs
 //! supported_fmt: generic
-//! unsupported_proto: nbd
+//! unsupported_proto: nbd ssh
 //! needs: rebase qemu-storage-daemon
 
 use iotests::prelude::*;

@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick stream commit jobs backing
 //! supported_fmt: generic
-//! unsupported_proto: nbd
+//! unsupported_proto: nbd ssh
 //! needs: rebase qemu-storage-daemon
 
 use iotests::prelude::*;

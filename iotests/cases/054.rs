@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick stream commit jobs blkdebug backing
 //! supported_fmt: generic
-//! needs: rebase qemu-storage-daemon driver:blkdebug
+//! needs: rebase qemu-storage-daemon driver:blkdebug reopen
 
 use iotests::prelude::*;
 

@@ -4,7 +4,7 @@
 //! group: rw auto quick mirror commit jobs backing
 //! supported_fmt: generic
 //! unsupported_fmt: qed qcow
-//! needs: backing qemu-storage-daemon
+//! needs: backing qemu-storage-daemon reopen
 
 use iotests::prelude::*;
 

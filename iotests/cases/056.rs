@@ -5,7 +5,7 @@
 //! supported_fmt: generic
 //! unsupported_imgopts: data_file
 //! unsupported_fmt: qed
-//! needs: rebase qemu-storage-daemon driver:copy-on-read driver:throttle
+//! needs: rebase qemu-storage-daemon driver:copy-on-read driver:throttle reopen
 
 use iotests::prelude::*;
 

@@ -4,7 +4,7 @@
 //! group: rw auto quick convert create
 //! supported_fmt: raw qcow2
 //! needs: option:preallocation
-//! unsupported_proto: nbd
+//! unsupported_proto: nbd ssh
 //! unsupported_imgopts: data_file
 
 use iotests::prelude::*;

@@ -3,7 +3,7 @@
 //!
 //! group: rw auto quick backing commit
 //! supported_fmt: generic
-//! needs: backing
+//! needs: backing reopen
 //! unsupported_fmt: vmdk
 
 use iotests::prelude::*;

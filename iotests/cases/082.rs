@@ -4,6 +4,7 @@
 //! group: rw auto quick backing commit
 //! supported_fmt: qcow2
 //! unsupported_imgopts: data_file compat=0.10
+//! needs: reopen
 
 use iotests::prelude::*;
 

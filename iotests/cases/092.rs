@@ -4,6 +4,7 @@
 //!
 //! group: rw auto quick backing zero commit
 //! supported_fmt: qcow2 vmdk
+//! needs: reopen
 
 use iotests::prelude::*;
 

@@ -4,7 +4,7 @@
 //! group: rw auto quick qcow2 bitmap resize
 //! supported_fmt: qcow2
 //! unsupported_imgopts: cluster_size=512
-//! needs: bitmaps resize qemu-storage-daemon
+//! needs: bitmaps resize qemu-storage-daemon shrinking
 
 use iotests::prelude::*;
 

@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick qcow2 resize
 //! supported_fmt: qcow2
+//! unsupported_proto: ssh
 //! needs: resize
 
 use iotests::prelude::*;

@@ -4,7 +4,7 @@
 //! group: rw auto quick qcow2 snapshot backing commit rebase
 //! supported_fmt: qcow2
 //! unsupported_imgopts: data_file refcount_bits=1
-//! needs: rebase
+//! needs: rebase reopen
 
 use iotests::prelude::*;
 

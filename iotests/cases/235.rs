@@ -5,7 +5,7 @@
 //! supported_fmt: generic
 //! unsupported_imgopts: data_file
 //! unsupported_fmt: qed
-//! needs: rebase qemu-storage-daemon qemu>=9.0
+//! needs: rebase qemu-storage-daemon qemu>=9.0 reopen
 
 use iotests::prelude::*;
 

@@ -39,6 +39,8 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::Check => has_check(&e.format),
         Need::Resize => has_resize(e, p),
         Need::Growing => has_growing(e, p),
+        // Files behind ssh are what they were opened as, and only grow.
+        Need::Shrinking | Need::Reopen => e.protocol != "ssh",
         Need::Rebase => has_rebase(&e.format),
         Need::Discard => has_discard(&e.format),
         Need::Compress => matches!(e.format.as_str(), "qcow2" | "qcow"),

@@ -85,6 +85,10 @@ pub enum Need {
     Resize,
     /// `growing`: files that grow, over this protocol too.
     Growing,
+    /// `shrinking`: files that can be made shorter, over this protocol too.
+    Shrinking,
+    /// `reopen`: files whose nodes can be reopened, over this protocol too.
+    Reopen,
     /// `rebase`: a format that can change its backing file (rebase, stream).
     Rebase,
     /// `discard`: a format that gives clusters back.
@@ -147,6 +151,16 @@ impl Need {
             "images of the format cannot be resized here",
         ),
         ("growing", Self::Growing, "an NBD export does not grow"),
+        (
+            "shrinking",
+            Self::Shrinking,
+            "QEMU's ssh driver does not make files shorter",
+        ),
+        (
+            "reopen",
+            Self::Reopen,
+            "QEMU's ssh driver does not reopen files, as a commit has to",
+        ),
         (
             "rebase",
             Self::Rebase,
