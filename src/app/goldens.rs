@@ -17,7 +17,7 @@ use crate::tree::Tree;
 /// Goes through what differed in the last run, and says what came of it.
 pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     golden::refuse_in_ci("--review")?;
-    let memory = open_history(&call.history_dir()).memory();
+    let memory = open_history(&call.history_dir()).take_memory();
     let scratch = test_dir(&call.cwd, &var);
     let named = |name: &str| {
         let tests = &call.args.tests;

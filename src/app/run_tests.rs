@@ -33,9 +33,9 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     if args.bless.is_some() {
         golden::refuse_in_ci("--bless")?;
     }
-    let history =
+    let mut history =
         open_history(&call.history_dir()).with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE));
-    let memory = history.memory();
+    let memory = history.take_memory();
     let (combos, mut jobs) = plan_jobs(args, tests, &memory)?;
     plan::validate(args, &jobs)?;
     if args.debugger.is_some() {
@@ -53,6 +53,9 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     settings.header = env.header(&combos, sockets.path());
     settings.python = env.python.clone();
     let world = Here::new(call, env, &memory, &jobs)?;
+    let previous = memory.previous();
+    // From here on nobody asks it: what is known of each job, the world has.
+    drop(memory);
 
     // Its process must be forked while this one has a single thread.
     let keeper = Keeper::start().context("cannot start the process that keeps the tests")?;
@@ -64,9 +67,13 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         junit: args.junit.clone(),
         json: args.json.clone(),
         html: args.html.clone(),
-        previous: Some(memory.previous()),
+        previous: Some(previous),
     })?;
-    reporters.push(Box::new(history));
+    // Under a debugger a person judges, and takes a person's time: what failed has
+    // still failed.
+    if args.debugger.is_none() {
+        reporters.push(Box::new(history));
+    }
     let ran = run::run(&keeper, &settings, jobs, &world, &mut reporters);
     tell_troubles(&mut reporters);
     Ok(status(&ran?))
@@ -78,7 +85,7 @@ pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Ve
     if !args.failed && !args.resume && args.shard.is_none() {
         return Ok(tests);
     }
-    let memory = open_history(&call.history_dir()).memory();
+    let memory = open_history(&call.history_dir()).take_memory();
     let (_, jobs) = plan_jobs(args, &tests, &memory)?;
     plan::validate(args, &jobs)?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));

@@ -493,7 +493,8 @@ pub static FLAGS: &[Flag] = &[
     )
     .long(
         "Exactly one test, with the terminal handed through and no \
-             time-out.",
+             time-out. The run is not remembered: what failed last has still \
+             failed.",
     ),
     Flag::maybe(
         &["--bless"],

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Combo, Event, Failure, Finished, Job, Reporter, Test, Verdict};
 use crate::report::words;
 
-use elapsed::Elapsed;
+use elapsed::{Elapsed, Times};
 use journal::{Journal, Record};
 
 pub use view::render;
@@ -61,13 +61,18 @@ pub struct Past {
     pub last_verdict: Option<Kind>,
 }
 
-/// Test and combination, as the journal writes them.
-type Key = (String, String);
+/// Test and combination, as the journal writes them. Each text is held once,
+/// however many tests and combinations there are.
+type Key = (Arc<str>, Arc<str>);
 
-/// The results of the last run, for comparison with the next.
+fn key(test: &str, combo: &Combo) -> Key {
+    (test.into(), combo_key(combo).into())
+}
+
+/// The results of the last run, for comparison with the next. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Previous {
-    results: HashMap<Key, (Kind, f64)>,
+    results: Arc<HashMap<Key, (Kind, f64)>>,
     /// When it began; absent where there was no run.
     pub at: Option<SystemTime>,
 }
@@ -76,9 +81,7 @@ impl Previous {
     /// Verdict and seconds of `test` under `combo`, where it was part of that run.
     #[must_use]
     pub fn get(&self, test: &str, combo: &Combo) -> Option<(Kind, f64)> {
-        self.results
-            .get(&(test.to_owned(), combo_key(combo)))
-            .copied()
+        self.results.get(&key(test, combo)).copied()
     }
 }
 
@@ -89,20 +92,31 @@ struct LastRun {
     at: u64,
     combos: Vec<String>,
     tests: Vec<String>,
-    results: HashMap<Key, (Kind, f64)>,
+    results: Arc<HashMap<Key, (Kind, f64)>>,
     outputs: Vec<(Key, PathBuf)>,
     ended: Option<Vec<Key>>,
 }
 
-/// What was known when the history was opened. Cheap to share.
+/// What was known when the history was opened: of use until a run is planned.
 #[derive(Debug, Default)]
 pub struct Memory {
     past: HashMap<Key, Past>,
     last_run: LastRun,
-    elapsed: Option<Elapsed>,
+    elapsed: Option<Times>,
+    /// Every text in a key.
+    texts: HashSet<Arc<str>>,
 }
 
 impl Memory {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+
     fn take(&mut self, record: Record) {
         match record {
             Record::Run {
@@ -129,7 +143,7 @@ impl Memory {
                 output,
                 ..
             } => {
-                let key = (test, combo);
+                let key = (self.text(&test), self.text(&combo));
                 if run == self.last_run.id {
                     if let Some(output) = output {
                         self.last_run.outputs.push((key.clone(), output));
@@ -138,7 +152,8 @@ impl Memory {
                     let old = self.last_run.results.get(&key);
                     if old.is_none_or(|(kind, _)| *kind != Kind::Fail) {
                         let result = (verdict, secs);
-                        self.last_run.results.insert(key.clone(), result);
+                        let results = Arc::make_mut(&mut self.last_run.results);
+                        results.insert(key.clone(), result);
                     }
                 }
                 let past = self.past.entry(key).or_insert(Past {
@@ -154,7 +169,9 @@ impl Memory {
                 run, not_reached, ..
             } => {
                 if run == self.last_run.id {
-                    self.last_run.ended = Some(not_reached);
+                    let keys = not_reached.iter();
+                    let keys = keys.map(|(test, combo)| (self.text(test), self.text(combo)));
+                    self.last_run.ended = Some(keys.collect());
                 }
             }
         }
@@ -163,7 +180,7 @@ impl Memory {
     /// What is remembered of `test` under `combo`.
     #[must_use]
     pub fn last(&self, test: &Test, combo: &Combo) -> Option<Past> {
-        let past = self.past.get(&(test.name.clone(), combo_key(combo)));
+        let past = self.past.get(&key(&test.name, combo));
         let old_runner = || self.elapsed.as_ref()?.get(test, combo);
         match past {
             Some(past) if past.last_passed_secs.is_some() => Some(*past),
@@ -192,7 +209,7 @@ impl Memory {
     pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
         let outputs = self.last_run.outputs.iter();
         let parsed = outputs.filter_map(|((test, combo), path)| {
-            Some((test.clone(), parse_combo(combo)?, path.clone()))
+            Some((test.to_string(), parse_combo(combo)?, path.clone()))
         });
         parsed.collect()
     }
@@ -205,8 +222,10 @@ impl Memory {
         let mut keys: HashSet<Key> = match &run.ended {
             Some(not_reached) => not_reached.iter().cloned().collect(),
             None => {
+                let key =
+                    |test: &String, combo: &String| (test.as_str().into(), combo.as_str().into());
                 let tests = run.tests.iter();
-                let all = tests.flat_map(|t| run.combos.iter().map(|c| (t.clone(), c.clone())));
+                let all = tests.flat_map(|t| run.combos.iter().map(move |c| key(t, c)));
                 all.filter(|key| !run.results.contains_key(key)).collect()
             }
         };
@@ -221,7 +240,7 @@ impl Memory {
     pub fn previous(&self) -> Previous {
         let run = &self.last_run;
         Previous {
-            results: run.results.clone(),
+            results: Arc::clone(&run.results),
             at: (!run.id.is_empty()).then(|| UNIX_EPOCH + std::time::Duration::from_secs(run.at)),
         }
     }
@@ -232,7 +251,7 @@ fn sorted(keys: impl Iterator<Item = Key>) -> Vec<(String, Combo)> {
     keys.sort();
     let parsed = keys
         .into_iter()
-        .filter_map(|(test, combo)| Some((test, parse_combo(&combo)?)));
+        .filter_map(|(test, combo)| Some((test.to_string(), parse_combo(&combo)?)));
     parsed.collect()
 }
 
@@ -262,7 +281,7 @@ fn parse_combo(key: &str) -> Option<Combo> {
 /// The history, open for reading and for the run's own results.
 #[derive(Debug)]
 pub struct History {
-    memory: Arc<Memory>,
+    memory: Memory,
     elapsed: Option<Elapsed>,
     journal: Option<Journal>,
     run: String,
@@ -283,7 +302,7 @@ impl History {
             .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
             journal: Some(journal),
-            memory: Arc::new(memory),
+            memory,
             ..Self::unrecorded()
         })
     }
@@ -292,7 +311,7 @@ impl History {
     #[must_use]
     pub fn unrecorded() -> Self {
         Self {
-            memory: Arc::default(),
+            memory: Memory::default(),
             elapsed: None,
             journal: None,
             run: String::new(),
@@ -304,19 +323,16 @@ impl History {
     /// keeps it up to date.
     #[must_use]
     pub fn with_elapsed_cache(mut self, path: &Path) -> Self {
-        let elapsed = Elapsed::read(path);
-        if let Some(memory) = Arc::get_mut(&mut self.memory) {
-            memory.elapsed = Some(elapsed.clone());
-        }
-        self.elapsed = Some(elapsed);
+        self.memory.elapsed = Some(Times::read(path));
+        self.elapsed = Some(Elapsed::new(path));
         self
     }
 
-    /// What was known when the history was opened, to be shared with whoever
-    /// plans the run.
+    /// What was known when the history was opened, for whoever plans the run; the
+    /// history itself needs it no more.
     #[must_use]
-    pub fn memory(&self) -> Arc<Memory> {
-        Arc::clone(&self.memory)
+    pub fn take_memory(&mut self) -> Memory {
+        std::mem::take(&mut self.memory)
     }
 
     /// [`Memory::last`].

@@ -26,6 +26,10 @@ const OUTPUT_LINES: usize = 20;
 pub(super) trait Screen {
     /// Writes whole lines.
     fn write(&mut self, text: &str) -> io::Result<()>;
+    /// How many columns there are; `None` where lines may have any length.
+    fn columns(&self) -> Option<usize> {
+        None
+    }
     /// Is told of every event before anything is written for it.
     fn note(&mut self, _event: &Event, _tally: &Tally) {}
 }
@@ -76,6 +80,7 @@ impl<S: Screen> Console<S> {
             let combo = words::combo(&job.combo);
             let _ = write!(text, "{combo:width$} ", width = self.combo_width);
         }
+        let before = text.chars().count();
         text.push_str(&self.paint.apply(line.style, line.word));
         let pad = 10usize.saturating_sub(line.word.len());
         let end = line
@@ -89,13 +94,15 @@ impl<S: Screen> Console<S> {
             .last
             .map(|secs| format!(" (last: {secs:.1}s)"))
             .unwrap_or_default();
-        let _ = write!(
-            text,
-            "{:pad$} [{}] {end:13}{took:5} {last:14} {}",
-            "",
-            words::time_of_day(line.start),
-            line.description
-        );
+        let times = format!("[{}] {end:13}", words::time_of_day(line.start));
+        let rest = match self.screen.columns() {
+            // Where the columns would be broken in two, the clock is left out.
+            Some(columns) if before + 11 + times.len() + 20 > columns => {
+                format!("{took:5}{last} {}", line.description)
+            }
+            _ => format!("{times}{took:5} {last:14} {}", line.description),
+        };
+        let _ = write!(text, "{:pad$} {rest}", "");
         text.truncate(text.trim_end().len());
         text.push('\n');
         text
@@ -291,6 +298,40 @@ mod tests {
     use super::*;
     use crate::model::{Failure, Finished};
     use crate::report::sample;
+
+    /// A terminal that keeps what is written to it.
+    struct Narrow(usize, Vec<u8>);
+
+    impl Screen for Narrow {
+        fn write(&mut self, text: &str) -> io::Result<()> {
+            self.1.write_all(text.as_bytes())
+        }
+
+        fn columns(&self) -> Option<usize> {
+            Some(self.0)
+        }
+    }
+
+    #[test]
+    fn the_clock_is_left_out_where_a_line_would_be_broken() {
+        let shown_on = |columns: usize| {
+            let mut console = Console::new(Narrow(columns, Vec::new()), Paint::Ansi);
+            let event = sample::run_started(&["030"], 0);
+            console.event(&event, None);
+            console.screen.1.clear();
+            let mut finished = sample::finished(sample::job(0, "030", "qcow2"), Verdict::Pass);
+            finished.last = Some(12.5);
+            let shown = Shown::new(&finished);
+            let event = Event::Finished(Box::new(finished.clone()));
+            console.event(&event, Some(&shown));
+            String::from_utf8(console.screen.1).unwrap()
+        };
+        let narrow = shown_on(40);
+        assert!(narrow.ends_with("1.5s  (last: 12.5s)\n"), "{narrow}");
+        assert!(!narrow.contains("] "), "{narrow}");
+        let wide = shown_on(80);
+        assert!(wide.ends_with("]   1.5s   (last: 12.5s)\n"), "{wide}");
+    }
 
     fn failed(dir: &std::path::Path, failure: Failure, output: &str) -> Finished {
         let job = sample::job(0, "030", "qcow2");

@@ -197,6 +197,11 @@ impl Screen for Live {
         })
     }
 
+    fn columns(&self) -> Option<usize> {
+        let (_, columns) = console::Term::stdout().size_checked()?;
+        Some(usize::from(columns))
+    }
+
     fn note(&mut self, event: &Event, tally: &Tally) {
         self.estimate.event(event);
         match event {

@@ -75,7 +75,9 @@ fn the_first_failure_can_end_the_run() {
 #[test]
 fn a_debugger_has_the_terminal() {
     let suite = Suite::new();
-    suite.pair("001", "read word; echo \"$word\" >$SUITE/read\n", "");
+    suite.pair("001", "read word; echo \"$word\" >$SUITE/read\n", "x\n");
+    let ran = said(suite.check("-raw").env("SUITE", suite.dir()));
+    assert_eq!(ran.status, Some(1), "{}", ran.out);
     let bin = suite.root().join("bin");
     script(
         &bin.join("gdb"),
@@ -98,6 +100,8 @@ fn a_debugger_has_the_terminal() {
     assert_eq!(read("read"), "typed\n");
     let words = read("gdb");
     assert!(words.starts_with("--args /bin/sh /"), "{words}");
+    // What a person looked at is no result: it has still failed.
+    assert_eq!(said(&mut suite.check("-raw -n --failed")).fine(), "001\n");
     suite.pair("002", "", "");
     let err = said(&mut suite.check("-raw --debugger gdb")).failed(1);
     assert!(err.contains("exactly one test"), "{err}");
