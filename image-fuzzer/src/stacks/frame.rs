@@ -102,8 +102,15 @@ impl Stack {
             let name = frame.name.trim_start_matches('_');
             names.contains(&name.strip_prefix("GI_").unwrap_or(name))
         };
-        let top = frames.iter().take_while(|f| is(&CARRYING_OUT, f)).count();
-        frames.drain(..top);
+        // Of what a stripped library does within itself only the offset is known.
+        let top = frames
+            .iter()
+            .take_while(|frame| is(&CARRYING_OUT, frame) || in_library(&frame.name).is_some())
+            .enumerate()
+            .filter(|(_, frame)| is(&CARRYING_OUT, frame))
+            .map(|(index, _)| index + 1)
+            .last();
+        frames.drain(..top.unwrap_or(0));
         while frames.last().is_some_and(|frame| is(&STARTING, frame)) {
             frames.pop();
         }
@@ -123,11 +130,15 @@ impl Stack {
     }
 
     /// What groups findings: the innermost `depth` functions, without lines, which change
-    /// with every edit of the source. `None` for an empty stack.
+    /// with every edit of the source, and without offsets into libraries, which change with
+    /// every update of the system. `None` for an empty stack.
     #[must_use]
     pub fn key(&self, depth: usize) -> Option<String> {
-        let names: Vec<_> = self.frames.iter().map(|f| f.name.as_str()).collect();
-        let names = names.get(..depth.min(names.len()))?;
+        let names = self.frames.iter().map(|frame| frame.name.as_str());
+        let mut names: Vec<_> = names.map(|name| in_library(name).unwrap_or(name)).collect();
+        // Within one library there is then nothing to tell frames apart.
+        names.dedup_by(|a, b| a == b && a.contains(LIBRARY));
+        names.truncate(depth);
         (!names.is_empty()).then(|| names.join(" < "))
     }
 }
@@ -142,15 +153,31 @@ impl fmt::Display for Stack {
     }
 }
 
-/// A function's name without the marks that compilers and linkers add to it.
+/// What the names of files of libraries have.
+const LIBRARY: &str = ".so";
+
+/// The library of a frame that has no name but an offset into one.
+fn in_library(name: &str) -> Option<&str> {
+    let (module, _) = name.rsplit_once("+0x")?;
+    module.contains(LIBRARY).then_some(module)
+}
+
+/// A function's name without the marks that compilers and linkers add to it, and without
+/// what the C library calls its variants for one processor or another.
 pub(super) fn function(name: &str) -> String {
-    const MARKS: [&str; 7] = [
+    const MARKS: [&str; 13] = [
         ".part.",
         ".constprop.",
         ".isra.",
         ".cold",
+        ".hot",
+        ".unlikely",
         ".lto_priv.",
+        ".localalias",
+        ".clone.",
         ".llvm.",
+        ".resolver",
+        " [clone ",
         "@",
     ];
     let end = MARKS.iter().filter_map(|mark| name.find(mark)).min();
@@ -159,11 +186,56 @@ pub(super) fn function(name: &str) -> String {
         Some(end) if end > 0 => &name[..end],
         _ => name,
     };
-    name.strip_prefix("__GI_").unwrap_or(name).to_owned()
+    let name = name.strip_prefix("__GI_").unwrap_or(name);
+    any_processor(without_hash(name)).to_owned()
 }
 
-/// A source file without the folders that only one build has: no `.` and `..`, and of an
-/// absolute path the last two parts.
+/// The name of a Rust function without the hash of its build.
+fn without_hash(name: &str) -> &str {
+    let hash = |hash: &str| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    match name.rsplit_once("::h") {
+        Some((plain, end)) if hash(end) => plain,
+        _ => name,
+    }
+}
+
+/// `memmove` for `__memmove_avx_unaligned_erms`, and so for the C library's other functions
+/// on memory and strings, of which each processor has its own.
+fn any_processor(name: &str) -> &str {
+    const STEMS: [&str; 6] = ["mem", "str", "stp", "wmem", "wcs", "rawmem"];
+    const VARIANTS: [&str; 14] = [
+        "_avx",
+        "_evex",
+        "_sse",
+        "_ssse",
+        "_erms",
+        "_unaligned",
+        "_generic",
+        "_asimd",
+        "_simd",
+        "_sve",
+        "_mops",
+        "_mte",
+        "_a64fx",
+        "_thunderx",
+    ];
+    let Some(stem) = name.strip_prefix("__") else {
+        return name;
+    };
+    let variant = VARIANTS.iter().filter_map(|mark| stem.find(mark)).min();
+    match variant {
+        Some(end) if STEMS.iter().any(|known| stem.starts_with(known)) => match &stem[..end] {
+            // One and the same code on many processors, with many names.
+            "memcpy" | "mempcpy" => "memmove",
+            plain if plain.contains('_') => name,
+            plain => plain,
+        },
+        _ => name,
+    }
+}
+
+/// A source file as people read it: no `.` and `..`, and of an absolute path the last two
+/// parts.
 pub(super) fn file(path: &str) -> String {
     let parts: Vec<_> = path
         .split('/')
@@ -175,6 +247,12 @@ pub(super) fn file(path: &str) -> String {
         parts.len()
     };
     parts[parts.len().saturating_sub(keep)..].join("/")
+}
+
+/// A source file as it names groups: without any folder, since where a build has its sources
+/// (`../block/x.c`, `src/block/x.c`, `/build/y-1.2/block/x.c`) is in all of them.
+pub(super) fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -210,6 +288,59 @@ mod tests {
         );
         assert_eq!(aborted.key(1).as_deref(), Some("qcow2_free_clusters"));
         assert_eq!(stack(&["raise", "abort"]).key(3), None);
+    }
+
+    /// The same fault once had another group in every build that had its sources elsewhere,
+    /// on every processor, and after every update of the C library.
+    #[test]
+    fn what_differs_between_builds_is_not_in_a_key() {
+        for (one, other) in [
+            ("qcow2_open.part.0", "qcow2_open.isra.0.constprop.1"),
+            ("qcow2_open.cold", "qcow2_open.lto_priv.17"),
+            ("qcow2_open.localalias", "qcow2_open"),
+            ("N::f(int) [clone .cold]", "N::f(int)"),
+            ("reader::open::h0123456789abcdef", "reader::open"),
+            ("__memmove_avx_unaligned_erms", "__memcpy_sse2_unaligned"),
+            ("__strlen_evex", "__strlen_avx2"),
+            ("libc.so.6+0x1234", "libc.so.6+0x99"),
+        ] {
+            let key = |name| stack(&[name, "main"]).key(2);
+            assert_eq!(key(one), key(other), "{one}, {other}");
+            assert_ne!(key(one), stack(&["other", "main"]).key(2));
+        }
+        // Offsets into the program tell its places apart.
+        assert_ne!(
+            stack(&["qemu-img+0x12"]).key(1),
+            stack(&["qemu-img+0x13"]).key(1)
+        );
+        assert_eq!(
+            function("__memory_region_generic"),
+            "__memory_region_generic"
+        );
+        assert_eq!(
+            stack(&["libc.so.6+0x1", "libc.so.6+0x2", "a", "a"])
+                .key(3)
+                .as_deref(),
+            Some("libc.so.6 < a < a")
+        );
+    }
+
+    #[test]
+    fn nameless_frames_of_an_abort_are_dropped_with_it() {
+        let aborted = [
+            "libc.so.6+0x8a",
+            "gsignal",
+            "abort",
+            "libc.so.6+0x2",
+            "__assert_fail",
+            "f",
+        ];
+        assert_eq!(stack(&aborted).key(3).as_deref(), Some("f"));
+        let crashed = ["libc.so.6+0x8a", "f", "abort"];
+        assert_eq!(
+            stack(&crashed).key(3).as_deref(),
+            Some("libc.so.6 < f < abort")
+        );
     }
 
     #[test]
