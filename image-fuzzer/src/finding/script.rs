@@ -1,13 +1,17 @@
 //! `reproduce.sh`: shows a finding again with nothing but a shell and the program.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use regex::Regex;
 
 use super::{Example, IMAGE};
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, quote};
 use crate::oracle::{Class, data, metadata};
+use crate::triage::IN;
 
 /// Writes a script that can be executed.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
@@ -94,17 +98,13 @@ fn verdict(example: &Example, command: &Command) -> String {
     let own = |command| self::line(&unlocked(&example.recipe.base, command));
     let check = own(metadata::check());
     match example.key.class {
-        Class::Crash => format!(
-            "{line}\nstatus=$?\n\
-             echo \"status $status\"\n\
-             # Above 128: a signal, 134 for a failed assertion.\n\
-             [ \"$status\" -gt 128 ]\n"
-        ),
+        Class::Crash => crash(&line, &example.key.site),
         Class::Sanitizer => format!(
             "{line} 2>report\nstatus=$?\n\
-             cat report\n\
+             cat report >&2\n\
              echo \"status $status\"\n\
-             grep -q -e 'Sanitizer: ' -e 'runtime error: ' report\n"
+             grep -q -e 'Sanitizer: ' -e 'runtime error: ' report{}\n",
+            said(&example.key.site)
         ),
         Class::Hang => format!(
             "timeout \"$limit\" {line}\nstatus=$?\n\
@@ -179,5 +179,105 @@ fn verdict(example: &Example, command: &Command) -> String {
              ! diff one other\n",
             line.replace("${QEMU_IMG:-qemu-img}", "${OTHER_IMG:?}")
         ),
+    }
+}
+
+/// The verdict on a signal: with the words of the group where the program had some,
+/// else with the signal's number. The stack of one without words is not looked at,
+/// since that takes more than a shell, and the script says so.
+fn crash(line: &str, site: &str) -> String {
+    let ran = format!(
+        "{line} 2>report\nstatus=$?\n\
+         cat report >&2\n\
+         echo \"status $status\"\n\
+         # Above 128: a signal, 134 for a failed assertion.\n"
+    );
+    let (name, stack) = site
+        .split_once(IN)
+        .map_or((site, None), |(name, stack)| (name, Some(stack)));
+    if !site.starts_with("SIG") {
+        // The first part is our word for the kind of end.
+        let words = site.split_once(": ").map_or("", |(_, words)| words);
+        return format!("{ran}[ \"$status\" -gt 128 ]{}\n", said(words));
+    }
+    let note = stack.map_or_else(String::new, |stack| {
+        let text = format!("judged by the signal alone, not by where it came: {stack}");
+        format!("echo {}\n", quote(&comment(&text)))
+    });
+    match name.parse::<Signal>() {
+        Ok(signal) => format!("{ran}{note}[ \"$status\" -eq {} ]\n", 128 + signal as i32),
+        Err(_) => format!("{ran}{note}[ \"$status\" -gt 128 ]\n"),
+    }
+}
+
+/// Further conditions: every part of a group's name is in what the program printed.
+/// Numbers are folded on both sides, as they differ from build to build.
+fn said(site: &str) -> String {
+    let parts = site.split(": ").flat_map(|part| part.split(" < "));
+    parts
+        .filter(|part| !part.trim().is_empty())
+        .map(|part| {
+            let part = quote(&folded(&comment(part)));
+            format!(
+                " &&\n    sed 's/0x[0-9a-fA-F][0-9a-fA-F]*/N/g; s/[0-9][0-9]*/N/g' report | \
+                 grep -F -e {part} >/dev/null"
+            )
+        })
+        .collect()
+}
+
+/// A text with all numbers replaced by `N`, as the script's `sed` does it.
+fn folded(text: &str) -> String {
+    static NUMBER: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new("0x[0-9a-fA-F]+|[0-9]+").expect("a valid expression"));
+    NUMBER.replace_all(text, "N").into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The exit status of the verdict on a shell command.
+    fn judged(body: &str, site: &str) -> Option<i32> {
+        let dir = tempfile::tempdir().unwrap();
+        let text = crash(&format!("sh -c {}", quote(body)), site);
+        let done = std::process::Command::new("sh")
+            .args(["-c", &text])
+            .current_dir(dir.path())
+            .output();
+        done.unwrap().status.code()
+    }
+
+    #[test]
+    fn a_crash_is_judged_by_its_words() {
+        let site = "assertion: qcow2-cluster.c: handle_dependencies: old_end > N";
+        let dies = |text: &str| format!("echo \"{text}\" >&2; kill -ABRT $$");
+        let words = "x: ../block/qcow2-cluster.c:11: handle_dependencies: Assertion old_end > 0x1f";
+        assert_eq!(judged(&dies(words), site), Some(0));
+        let other = words.replace("handle_dependencies", "another_function");
+        assert_eq!(judged(&dies(&other), site), Some(1));
+        assert_eq!(judged(&format!("echo '{words}' >&2"), site), Some(1));
+    }
+
+    #[test]
+    fn a_crash_without_words_is_judged_by_its_signal() {
+        let site = "SIGSEGV in get_refcount < it's";
+        assert_eq!(judged("kill -SEGV $$", site), Some(0));
+        assert_eq!(judged("kill -ABRT $$", site), Some(1));
+    }
+
+    #[test]
+    fn a_report_is_judged_by_its_frames() {
+        let text = "==1==ERROR: AddressSanitizer: SEGV on\n #0 0x5 in fill_l2 /a/x.c:3\n";
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("report"), text).unwrap();
+        let shows = |site| {
+            let script = format!("true{}", said(site));
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &script]).current_dir(dir.path());
+            shell.status().unwrap().success()
+        };
+        assert!(shows("SEGV: fill_l2"));
+        assert!(!shows("SEGV: fill_l2 < main"));
     }
 }
