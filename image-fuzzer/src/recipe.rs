@@ -174,8 +174,12 @@ impl Recipe {
     /// Fails where the file cannot be read, is no recipe, or was made by another
     /// version of the fuzzer, whose images may differ.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the recipe '{}'", path.display()))?;
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "cannot read the recipe '{}'; name the folder of a finding or of a test",
+                path.display()
+            )
+        })?;
         let recipe: Self = serde_json::from_str(&text)
             .with_context(|| format!("'{}' is not a recipe", path.display()))?;
         if recipe.fuzzer != FUZZER {

@@ -1,7 +1,7 @@
 //! `image-fuzzer set`: changes one field of an image.
 
 use crate::image_file;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use image_formats::{Field, Place, ReadAt, Store, Value, WriteAt, read_padded};
 use std::fs::{self, File};
 use std::io;
@@ -116,8 +116,19 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
     Ok(match (field.place, value) {
         (Place::Bytes { .. }, Value::Uint(_)) => Value::Bytes(text.as_bytes().to_vec()),
         (place @ Place::Bits { .. }, Value::Uint(number)) if text.starts_with('-') => {
-            Value::Uint(number & place.mask())
+            let mask = place.mask();
+            ensure!(
+                number.wrapping_neg() <= mask,
+                "cannot set {}: {text} does not fit: the field has the bits {mask:#x}",
+                field.path
+            );
+            Value::Uint(number & mask)
         }
+        (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
+            "cannot set {}: '{text}' is no number of up to 64 bits; the field has the bits {:#x}",
+            field.path,
+            place.mask()
+        ),
         (_, value) => value,
     })
 }
@@ -183,6 +194,23 @@ mod tests {
         let path = image(folder.path());
         let old = fs::read(&path).unwrap();
         assert!(set(&path, "header.nb_snapshots", "0x100000000").is_err());
+        for (value, why) in [
+            (
+                "99999999999999999999",
+                "no number of up to 64 bits; the field has the bits 0xffffffff",
+            ),
+            (
+                "three",
+                "no number of up to 64 bits; the field has the bits 0xffffffff",
+            ),
+            ("-4294967296", "does not fit"),
+        ] {
+            let said = format!(
+                "{:#}",
+                set(&path, "header.nb_snapshots", value).unwrap_err()
+            );
+            assert!(said.contains(why), "{said}");
+        }
         assert!(set(&path, "header.nosuch", "1").is_err());
         let mut read_only = fs::metadata(&path).unwrap().permissions();
         read_only.set_readonly(true);

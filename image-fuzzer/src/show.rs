@@ -462,7 +462,7 @@ mod tests {
         for (path, value, problem) in [
             ("header.l1size", "1", "did you mean 'header.l1_size'?"),
             ("header.l1_size", "0x100000000", "does not fit"),
-            ("header.l1_size", "many", "the field holds a number"),
+            ("header.l1_size", "many", "no number of up to 64 bits"),
             ("header[", "1", "is not a path"),
             ("refcount_table[0].offset", "1", "does not fit"),
             ("ext[0].feature[0].name", "hex:0", "pairs"),

@@ -373,10 +373,13 @@ fn what_is_wrong_is_said_in_a_line() {
         ),
         (
             &["reproduce", absent.to_str().unwrap()],
-            "cannot read the recipe",
+            "name the folder of a finding",
         ),
         (&["minimise", damaged.to_str().unwrap()], "is not a recipe"),
-        (&["report", absent.to_str().unwrap()], "cannot read"),
+        (
+            &["report", absent.to_str().unwrap()],
+            "name the work folder of a campaign",
+        ),
         (&["show", absent.to_str().unwrap()], "absent"),
         (&["--config", "[[\"x\"]]"], "there is no structure 'x'"),
     ];

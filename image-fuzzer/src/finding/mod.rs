@@ -408,8 +408,12 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
 /// Fails where the folder cannot be read.
 pub fn records(root: &Path) -> Result<Vec<(PathBuf, Record)>> {
     let findings = root.join("findings");
-    let entries =
-        fs::read_dir(&findings).with_context(|| format!("cannot read '{}'", findings.display()))?;
+    let entries = fs::read_dir(&findings).with_context(|| {
+        format!(
+            "cannot read '{}'; name the work folder of a campaign",
+            findings.display()
+        )
+    })?;
     let mut records = Vec::new();
     for entry in entries {
         let path = entry?.path();
