@@ -348,14 +348,8 @@ fn amend(rng: &mut Rng) -> Command {
 
 fn resize(base: &Base, rng: &mut Rng) -> Command {
     const MODES: [&str; 4] = ["metadata", "falloc", "full", "off"];
-    /// The most bytes that a command may be asked to fill.
-    const MOST_FILLED: u64 = 64 << 20;
     let size = qemu_io::new_size(base.image.virtual_size, base.cluster_size(), rng);
-    let mode = match rng.pick(&MODES).copied().unwrap_or("off") {
-        // What a command asks for itself is no growth to wonder about.
-        "falloc" | "full" if size > MOST_FILLED => "metadata",
-        mode => mode,
-    };
+    let mode = qemu_io::sparing(rng.pick(&MODES).copied().unwrap_or("off"), size);
     let preallocation = format!("--preallocation={mode}");
     let size = size.to_string();
     Words::new("resize")
