@@ -2,6 +2,7 @@
 
 use image_formats::{Field, Kind};
 
+use super::snapshots::affordable;
 use super::{Ground, disturb, numeric};
 use crate::map::Map;
 use crate::recipe::Edit;
@@ -81,12 +82,9 @@ pub fn interesting(map: &Map, field: &Field) -> Vec<u64> {
     ) {
         values.extend((0..64).map(|bit| present ^ (1 << bit)));
     }
-    values.retain(|value| value & mask == *value && *value != present);
-    if field.path == "header.nb_snapshots" {
-        // Thousands of snapshots that a reader takes for real keep it busy for as long
-        // as thousands of other images do.
-        values.retain(|value| !(512..=65536).contains(value));
-    }
+    values.retain(|value| {
+        value & mask == *value && *value != present && affordable(field, *value) == *value
+    });
     values.sort_unstable();
     values.dedup();
     values

@@ -6,6 +6,23 @@ use super::{Ground, disturb, set};
 use crate::recipe::{Edit, Number};
 use crate::rng::Rng;
 
+/// The most snapshots that an image claims and a reader may take for real.
+const MOST: u64 = 511;
+
+/// From here on QEMU refuses the image before it reads a snapshot.
+const REFUSED: u64 = 65537;
+
+/// `count` for `field`, or fewer where that is the number of snapshots and would cost too
+/// much: each snapshot is read by itself, so that a reader that takes thousands for real
+/// is busy for as long as thousands of other images would keep it.
+pub(super) fn affordable(field: &Field, count: u64) -> u64 {
+    if field.path == "header.nb_snapshots" && (MOST + 1..REFUSED).contains(&count) {
+        count % 64
+    } else {
+        count
+    }
+}
+
 /// A field of a snapshot or of its tables, or how many snapshots there are.
 pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     let map = ground.map;
@@ -29,8 +46,7 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         }
         2 => {
             let count = map.get("header.nb_snapshots")?;
-            // Many are rare, since a reader is busy with them for long.
-            let many = if rng.chance(8) { 1000 } else { 40 };
+            let many = if rng.chance(8) { MOST } else { 40 };
             let near = [count.value.as_uint()? + 1, 0, many];
             Some(vec![set(count, *rng.pick(&near)?)?])
         }
@@ -59,4 +75,29 @@ fn invented(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
             value: Number(place),
         },
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Maker;
+    use crate::mutate::boundary::interesting;
+
+    /// Images with thousands of snapshots once took most of a campaign's time.
+    #[test]
+    fn no_value_costs_thousands_of_snapshots() {
+        let base = crate::base::draw(&mut Rng::from_text("any"));
+        let map = Maker::default().prepared(&base).unwrap().map.clone();
+        let count = map.get("header.nb_snapshots").unwrap();
+        let values = interesting(&map, count);
+        assert!(values.contains(&65537) && values.contains(&63));
+        for value in values {
+            assert!(value <= MOST || value >= REFUSED, "{value}");
+        }
+        assert_eq!(affordable(count, MOST), MOST);
+        assert!(affordable(count, MOST + 1) < 64 && affordable(count, 65536) < 64);
+        assert_eq!(affordable(count, REFUSED), REFUSED);
+        let other = map.get("header.l1_size").unwrap();
+        assert_eq!(affordable(other, 1000), 1000);
+    }
 }

@@ -2,6 +2,7 @@
 
 use image_formats::{Field, Kind};
 
+use super::snapshots::affordable;
 use super::{Ground, disturb, set};
 use crate::recipe::Edit;
 use crate::rng::Rng;
@@ -35,13 +36,8 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
             // Long enough to reach over what lies behind it, and still short of
             // the limits of readers.
             let field = rng.pick(&sizes)?;
-            let entries = if field.path == "header.nb_snapshots" {
-                // Each is read by itself: thousands would take a reader very long.
-                rng.below(64)
-            } else {
-                ground.map.file_len / 8 + rng.below(64)
-            };
-            Some(vec![set(field, entries)?])
+            let entries = ground.map.file_len / 8 + rng.below(64);
+            Some(vec![set(field, affordable(field, entries))?])
         }
         _ => disturb(ground, &sizes, rng),
     }
