@@ -40,22 +40,10 @@ fn test(example: &Example) -> Result<String> {
          trap 'rm -rf \"$work\"' EXIT\n\
          cd \"$work\" || exit 1\n\
          test_img={IMAGE}\n\n\
-         # Runs a command and says how it ended; its own words depend on versions.\n\
-         run() {{\n\
-         \x20   timeout {seconds} \"$@\" >out 2>&1\n\
-         \x20   status=$?\n\
-         \x20   if [ \"$status\" -eq 124 ]; then\n\
-         \x20       echo \"did not end\"\n\
-         \x20   elif [ \"$status\" -gt 128 ]; then\n\
-         \x20       echo \"ended by signal $((status - 128))\"\n\
-         \x20   elif grep -q -e 'Sanitizer: ' -e 'runtime error: ' out; then\n\
-         \x20       echo \"sanitizer report\"\n\
-         \x20   else\n\
-         \x20       echo \"ended by itself\"\n\
-         \x20   fi\n\
-         }}\n\n\
+         {}\
          fresh() {{\n",
-        comment(&example.key.to_string())
+        comment(&example.key.to_string()),
+        runner(seconds)
     );
     for file in &example.files {
         text.push_str(&unpack(file)?);
@@ -81,6 +69,27 @@ fn test(example: &Example) -> Result<String> {
     }
     text.push_str("\necho \"*** done\"\n");
     Ok(text)
+}
+
+/// The shell function that runs a command for at most so many seconds.
+fn runner(seconds: u64) -> String {
+    format!(
+        "# Runs a command and says how it ended; its own words depend on versions.\n\
+         run() {{\n\
+         \x20   # What the shell itself says of a signal has a number that changes.\n\
+         \x20   {{ timeout {seconds} \"$@\" >out 2>&1; }} 2>/dev/null\n\
+         \x20   status=$?\n\
+         \x20   if [ \"$status\" -eq 124 ]; then\n\
+         \x20       echo \"did not end\"\n\
+         \x20   elif [ \"$status\" -gt 128 ]; then\n\
+         \x20       echo \"ended by signal $((status - 128))\"\n\
+         \x20   elif grep -q -e 'Sanitizer: ' -e 'runtime error: ' out; then\n\
+         \x20       echo \"sanitizer report\"\n\
+         \x20   else\n\
+         \x20       echo \"ended by itself\"\n\
+         \x20   fi\n\
+         }}\n\n"
+    )
 }
 
 /// A command as the test runs it.
@@ -176,6 +185,23 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The shell once told of the signal too, with the number of the process.
+    #[test]
+    fn a_signal_is_told_in_the_same_words_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |command: &str| {
+            let text = format!("{}run sh -c '{command}'", runner(30));
+            let mut shell = std::process::Command::new("bash");
+            let done = shell.args(["-c", &text]).current_dir(&folder).output();
+            let done = done.unwrap();
+            assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{command}");
+            String::from_utf8(done.stdout).unwrap()
+        };
+        assert_eq!(told("kill -SEGV $$"), "ended by signal 11\n");
+        assert_eq!(told("echo x: runtime error: y >&2"), "sanitizer report\n");
+        assert_eq!(told("echo no >&2; exit 1"), "ended by itself\n");
+    }
 
     #[test]
     fn base64_is_what_others_read() {
