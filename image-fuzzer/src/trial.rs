@@ -279,6 +279,19 @@ impl Bench {
         Ok(outcome)
     }
 
+    /// The first line of what one of QEMU's tools says of its version. Other programs are
+    /// not asked: they may take the question for the name of an image.
+    pub fn version(&mut self, program: &str) -> Option<String> {
+        if !program.starts_with("qemu-") {
+            return None;
+        }
+        let limits = self.settings.limits.clone();
+        let seen = self.start(&Command::new([program, "--version"]), limits);
+        let seen = seen.ok().filter(|seen| seen.end == End::Exit(0))?;
+        let words = String::from_utf8_lossy(&seen.stdout).into_owned();
+        words.lines().next().map(str::to_owned)
+    }
+
     /// Carries out one command with all oracles around it. `clean` is what is
     /// known of the image's health: nothing, clean or not clean.
     fn step(

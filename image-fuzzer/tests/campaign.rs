@@ -392,6 +392,24 @@ fn what_is_wrong_is_said_in_a_line() {
     }
 }
 
+/// The README of a finding once left out which program it was seen with.
+#[test]
+fn tools_say_their_version_and_others_are_not_asked() {
+    let work = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(Settings {
+        programs: Programs::from_env().unwrap(),
+        compare_with: None,
+        limits: Limits::default(),
+        fork_server: true,
+        sandbox: true,
+        fallback: work.path().to_owned(),
+    })
+    .unwrap();
+    let version = bench.version("qemu-img").expect("a version");
+    assert!(version.starts_with("qemu-img version "), "{version}");
+    assert_eq!(bench.version("bash"), None);
+}
+
 #[test]
 fn a_report_lists_what_was_found() {
     let dir = tempfile::tempdir().unwrap();

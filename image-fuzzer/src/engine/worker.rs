@@ -155,7 +155,7 @@ impl Worker<'_> {
             Hit::Smaller => 4,
         };
         if hit == Hit::New {
-            let found = Example::found(recipe, &key, &self.bench, &mut self.maker, outcome)?;
+            let found = Example::found(recipe, &key, &mut self.bench, &mut self.maker, outcome)?;
             self.lock()?.findings.write(&found)?;
         }
         self.lock()?.triage.add(key, recipe.clone(), part);

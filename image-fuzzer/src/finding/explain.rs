@@ -25,6 +25,9 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         example.key.class.meaning(),
         record.summary
     );
+    if let Some(version) = &example.version {
+        let _ = writeln!(text, "Seen with {}.\n", printable(version));
+    }
     if !example.confirmed && example.minimised {
         text.push_str("A second run did not show it: it depends on more than the image.\n\n");
     }
@@ -70,13 +73,15 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         "\n## See it again\n\n\
          `./reproduce.sh` needs nothing but the program (`QEMU_IMG` and `QEMU_IO` name others).\n\
          `image-fuzzer reproduce` with this folder does the same from `recipe.json`.\n\
-         `iotest` and `iotest.out` are a test for it, ready to be copied into a suite.\n",
+         `iotest` and `iotest.out` are a test for it: copied as `iotests/cases/NNN` and\n\
+         `goldens/NNN.out`, `./check -qcow2 NNN` runs it; in a QEMU tree both go into\n\
+         `tests/qemu-iotests/tests`, with a name of one's choice in place of `iotest`.\n",
     );
     text.push_str(match example.key.class {
         Class::Slow | Class::Growth | Class::Outside | Class::Disagreement => {
-            "It asks no more than that the commands end by themselves: this fault needs the script.\n"
+            "The test asks no more than that the commands end by themselves: this fault needs the script.\n"
         }
-        _ => "It fails as long as the fault is there.\n",
+        _ => "The test fails as long as the fault is there.\n",
     });
     text
 }

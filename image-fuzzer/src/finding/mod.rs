@@ -107,6 +107,8 @@ pub struct Example {
     pub minimised: bool,
     /// What the programs could use.
     pub limits: Limits,
+    /// What the program that showed the fault says of its version.
+    pub version: Option<String>,
 }
 
 impl Example {
@@ -116,11 +118,11 @@ impl Example {
     pub fn found(
         recipe: &Recipe,
         key: &Key,
-        bench: &Bench,
+        bench: &mut Bench,
         maker: &mut Maker,
         outcome: &Outcome,
     ) -> Result<Self> {
-        Ok(Self {
+        let mut example = Self {
             key: key.clone(),
             recipe: recipe.clone(),
             files: maker.files(recipe)?,
@@ -130,7 +132,16 @@ impl Example {
             confirmed: false,
             minimised: false,
             limits: bench.settings().limits.clone(),
-        })
+            version: None,
+        };
+        example.ask_version(bench);
+        Ok(example)
+    }
+
+    /// Has the program that showed the fault say its version.
+    fn ask_version(&mut self, bench: &mut Bench) {
+        let command = self.recipe.commands.get(self.command());
+        self.version = command.and_then(|command| bench.version(command.program()));
     }
 
     /// The smallest example that is known when `task` is done or `stop` says to leave it.
@@ -164,7 +175,9 @@ impl Example {
             confirmed,
             minimised: done,
             limits: bench.settings().limits.clone(),
+            version: None,
         };
+        example.ask_version(bench);
         if task.key.class == Class::Crash && done {
             example.stack = bench.stack(&example.recipe, &example.files, example.command())?;
         }
@@ -477,6 +490,7 @@ mod tests {
             confirmed: true,
             minimised,
             limits: Limits::default(),
+            version: None,
         }
     }
 
