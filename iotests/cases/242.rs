@@ -2,7 +2,7 @@
 //! room as it was last told to, and gives it back when it may write no longer.
 //!
 //! group: rw auto quick io qmp
-//! supported_fmt: qcow2 qed parallels
+//! supported_fmt: qcow2 qed
 //! supported_proto: file
 //! unsupported_imgopts: data_file preallocation cluster_size=2M
 //! needs: driver:preallocate qemu-storage-daemon
