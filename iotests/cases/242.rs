@@ -18,8 +18,13 @@ fn nodes(qsd: &Daemon, img: &Image, ahead: u64, read_only: bool) -> [Value; 3] {
     file["node-name"] = json!("file");
     file["read-only"] = json!(read_only);
     top["file"] = json!("pre");
-    let pre = json!({"driver": "preallocate", "node-name": "pre", "file": "file", "read-only": read_only,
+    let mut pre = json!({"driver": "preallocate", "node-name": "pre", "file": "file", "read-only": read_only,
         "prealloc-size": ahead, "prealloc-align": MIB});
+    // A cache mode of the disk is one of all that is below it.
+    if let Some(cache) = top.get("cache") {
+        file["cache"] = cache.clone();
+        pre["cache"] = cache.clone();
+    }
     [file, pre, top]
 }
 
