@@ -4,7 +4,7 @@
 //! group: rw auto quick io qmp
 //! supported_fmt: qcow2 qed
 //! supported_proto: file
-//! unsupported_imgopts: data_file preallocation cluster_size=2M
+//! unsupported_imgopts: data_file preallocation cluster_size=2M lazy_refcounts
 //! needs: driver:preallocate qemu-storage-daemon
 
 use iotests::prelude::*;
