@@ -121,5 +121,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     session.close().await?;
     disband(&mut qsd, &["a"]).await?;
     qsd.quit().await?;
-    t.verify(&img, &[(u8::try_from(pattern)?, 3 * MIB, 4 * KIB)]).await
+    t.verify(&img, &[(pattern, 3 * MIB, 4 * KIB)]).await
 }
