@@ -31,6 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         session.run("write -P 0xfe 15M 64k").await?;
         shadow.set(15 * MIB, 64 * KIB, None);
         session.kill().await?;
+        t.after_crash(&img).await?;
         // Opened for writing first: what a format repairs, it repairs then.
         t.io(&img, shadow.reads(0, SIZE)).quiet().await?;
         t.log("what was flushed is there");

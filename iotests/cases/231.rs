@@ -67,6 +67,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         client.run(format!("aio_write -P {} {} 64k", n + 2, n * 2 * 64 * KIB)).await?;
     }
     slow.kill().await?;
+    t.after_crash(&img).await?;
     let quick = server(t, &img, &path, false).await?;
     let said = client.run("aio_flush").await?;
     ensure!(!said.contains("failed"), "{said}");

@@ -57,18 +57,24 @@ pub fn lacks(env: &Env, probes: &Probes) -> Option<String> {
         return Some("QEMU's ssh driver is not installed (Debian: qemu-block-extra)".to_owned());
     }
     let uid = Uid::effective();
-    match User::from_uid(uid) {
-        Ok(Some(_)) => {}
-        _ => return Some(format!("user id {uid} has no name to log in by")),
-    }
-    locked(uid).then(|| "sshd lets nobody in by a locked account (root's password)".to_owned())
+    let Ok(Some(user)) = User::from_uid(uid) else {
+        return Some(format!("user id {uid} has no name to log in by"));
+    };
+    let asked = std::process::Command::new("getent")
+        .args(["shadow", &user.name])
+        .output();
+    // What this user may not see, the user's sshd does not see either.
+    let entry = asked.map(|o| o.stdout).unwrap_or_default();
+    locked(&entry).then(|| {
+        let name = &user.name;
+        format!("sshd lets nobody in by a locked account ({name}'s password)")
+    })
 }
 
-/// Whether `sshd` would call root's account locked. It can't see that of others when
-/// it does not run as root.
-fn locked(uid: Uid) -> bool {
-    let shadow = std::fs::read_to_string("/etc/shadow").unwrap_or_default();
-    uid.is_root() && shadow.lines().any(|l| l.starts_with("root:!"))
+/// Whether `sshd` would call an account locked, by its entry among the passwords.
+fn locked(entry: &[u8]) -> bool {
+    let password = entry.splitn(3, |b| *b == b':').nth(1);
+    password.is_some_and(|p| p.starts_with(b"!"))
 }
 
 /// A program in PATH, or where servers are, which the PATH of users may not hold.
@@ -426,6 +432,15 @@ mod tests {
         assert_eq!(hexadecimal("AAEC/w").as_deref(), Some("000102ff"));
         assert_eq!(hexadecimal("Zg==").as_deref(), Some("66"));
         assert_eq!(hexadecimal("a-b"), None);
+    }
+
+    #[test]
+    fn an_account_is_locked_by_its_password() {
+        assert!(locked(b"nobody:!*:::::::\n"));
+        assert!(locked(b"root:!:20000:0:99999:7:::\n"));
+        assert!(!locked(b"root:*:20000:0:99999:7:::\n"));
+        assert!(!locked(b"a:$y$j9T$!:20000::::::\n"));
+        assert!(!locked(b""));
     }
 
     #[test]
