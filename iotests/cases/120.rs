@@ -4,7 +4,7 @@
 //! group: rw auto qcow2 crypto snapshot
 //! supported_fmt: qcow2
 //! unsupported_imgopts: data_file compat=0.10 refcount_bits=1
-//! needs: luks
+//! needs: luks reopen
 
 use iotests::prelude::*;
 
