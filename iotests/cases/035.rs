@@ -23,7 +23,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut copies = Vec::new();
     for mode in ["background", "write-blocking"] {
         t.section(mode);
-        let dst = t.image(mode).size(SIZE).await?;
+        let dst = t.target(mode, SIZE).await?;
         qsd.add(&dst, "dst").await?;
         let args = json!({"device": "src", "target": "dst", "sync": "full", "copy-mode": mode, "speed": 64 * KIB});
         let job = qsd.start_job("blockdev-mirror", args).await?;

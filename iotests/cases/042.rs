@@ -12,7 +12,7 @@ const VERBS: [&str; 6] = ["job-pause", "job-resume", "job-complete", "job-finali
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.filled("src", SIZE, 1).await?;
-    let dst = t.image("dst").size(SIZE).await?;
+    let dst = t.target("dst", SIZE).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;
     qsd.add(&dst, "dst").await?;

@@ -16,7 +16,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for n in 1u8..=2 {
         let src = t.image(&format!("src{n}")).size(SIZE).await?;
         t.write(&src, &[(n, 0, SIZE)]).await?;
-        let dst = t.image(&format!("dst{n}")).size(SIZE).await?;
+        let dst = t.target(&format!("dst{n}"), SIZE).await?;
         qsd.add(&src, &format!("src{n}")).await?;
         qsd.add(&dst, &format!("dst{n}")).await?;
         let bitmap = json!({"node": format!("src{n}"), "name": "b", "granularity": 64 * KIB});

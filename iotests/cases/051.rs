@@ -24,7 +24,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("a mirror in standby", "blockdev-mirror", 0, true),
     ] {
         t.section(what);
-        let dst = t.image("dst").size(SIZE).quiet().await?;
+        let dst = t.target("dst", SIZE).await?;
         let mut qsd = t.qsd("").await?;
         qsd.add(&src, "src").await?;
         qsd.add(&dst, "dst").await?;

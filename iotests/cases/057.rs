@@ -17,7 +17,7 @@ async fn synced(qsd: &mut Daemon) -> Result<bool> {
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
-    let dst = t.image("dst").size(SIZE).await?;
+    let dst = t.target("dst", SIZE).await?;
     let mut shadow = t.shadow(SIZE);
     let plan = Plan { count: 25, align: 4096, longest: 200 * KIB, ..Plan::default() };
     let mut rng = t.rng();

@@ -15,7 +15,9 @@ const SIZE: u64 = 4 * MIB;
 async fn commit(t: &Test, vm: &mut Daemon, what: &str) -> Result<()> {
     let line = json!({"command-line": format!("commit {what}")});
     let answer = vm.run("human-monitor-command", line).await?;
+    // Since 10.2 what went wrong begins with "Error: ".
     let said = answer.as_str().unwrap_or_default().trim();
+    let said = said.strip_prefix("Error: ").unwrap_or(said);
     t.log(format!("commit {what}: {}", if said.is_empty() { "done" } else { said }));
     Ok(())
 }
