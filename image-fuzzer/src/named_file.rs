@@ -12,6 +12,12 @@ use image_formats::{ReadAt, read_padded};
 /// Bytes that are looked at together when holes are left out.
 const PAGE: u64 = 4096;
 
+/// A page of a hole.
+const NOTHING: [u8; PAGE as usize] = [0; PAGE as usize];
+
+/// The most memory that is reserved for a piece before it is known how long it is.
+const MOST_AT_ONCE: u64 = 256 << 10;
+
 /// The most bytes of a file that are kept; the rest of a longer one is a hole.
 pub const MOST_BYTES: u64 = 64 << 20;
 
@@ -45,20 +51,22 @@ impl NamedFile {
         let len = source.len();
         let most = len.min(MOST_BYTES);
         let mut pieces: Vec<Piece> = Vec::new();
-        let mut page = [0; PAGE as usize];
+        let mut page = NOTHING;
         let mut at = 0;
         while let Some(data) = source.next_data(at).filter(|data| data.start < most) {
             at = data.start / PAGE * PAGE;
             while at < data.end.min(most) {
                 let page = &mut page[..PAGE.min(most - at) as usize];
                 read_padded(source, at, page);
-                if page.iter().any(|byte| *byte != 0) {
+                if *page != NOTHING[..page.len()] {
                     match pieces.last_mut().filter(|last| last.end() == at) {
                         Some(last) => last.bytes.extend_from_slice(page),
-                        None => pieces.push(Piece {
-                            offset: at,
-                            bytes: page.to_vec(),
-                        }),
+                        None => {
+                            let most = (data.end.min(most) - at).min(MOST_AT_ONCE);
+                            let mut bytes = Vec::with_capacity(most as usize);
+                            bytes.extend_from_slice(page);
+                            pieces.push(Piece { offset: at, bytes });
+                        }
                     }
                 }
                 at += page.len() as u64;
@@ -93,10 +101,14 @@ impl NamedFile {
     /// The file cannot be made, or there is no space for it.
     pub fn write_into(&self, folder: &Path) -> io::Result<()> {
         let file = fs::File::create(folder.join(&self.name))?;
-        file.set_len(self.len)?;
         self.pieces
             .iter()
-            .try_for_each(|piece| file.write_all_at(&piece.bytes, piece.offset))
+            .try_for_each(|piece| file.write_all_at(&piece.bytes, piece.offset))?;
+        // Most files end with data, and have their length by now.
+        match self.pieces.last() {
+            Some(last) if last.end() == self.len => Ok(()),
+            _ => file.set_len(self.len),
+        }
     }
 
     /// The offsets, up to [`MOST_BYTES`], at which the bytes are not those of `other`.

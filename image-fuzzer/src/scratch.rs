@@ -30,7 +30,9 @@ impl Scratch {
         // that the owner was killed.
         fs::write(folder.path().join("owner"), std::process::id().to_string())
             .context("cannot write into the scratch folder")?;
-        fs::create_dir(folder.path().join("w")).context("cannot make a scratch folder")?;
+        for name in ["w", "look"] {
+            fs::create_dir(folder.path().join(name)).context("cannot make a scratch folder")?;
+        }
         Ok(Self { folder })
     }
 
@@ -39,11 +41,9 @@ impl Scratch {
         self.folder.path().join("w")
     }
 
-    /// A folder beside it, for the needs of one executor.
-    pub fn beside(&self, name: &str) -> Result<PathBuf> {
-        let path = self.folder.path().join(name);
-        fs::create_dir_all(&path).context("cannot make a scratch folder")?;
-        Ok(path)
+    /// A folder beside it, for what looks at programs.
+    pub fn beside(&self) -> PathBuf {
+        self.folder.path().join("look")
     }
 
     /// Leaves exactly `files` in the work folder, each as it was made.

@@ -1,5 +1,7 @@
 //! From the description of a base image to its files and fields.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use image_formats::qcow2::{Cluster, Content, Image, Pattern, Spec, build};
 use image_formats::{ReadAt as _, Store};
@@ -27,7 +29,8 @@ const MOST_FIELDS: usize = 6000;
 /// Fails where the description contradicts itself, as an edited one may.
 pub fn prepare(base: &Base) -> Result<Prepared> {
     let built = build(&base.image).context("the base image cannot be made")?;
-    let image = built.image;
+    // Most of its bytes are read for every image that is made of it: in few pieces.
+    let image = Image::open(Arc::new(file_of(&built.image)));
     let file_len = image.bytes().len();
     let fields = image.used_fields().take(MOST_FIELDS).collect();
     let mut beside = Vec::new();

@@ -57,8 +57,10 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         }
         6 => list.insert(0, small(*rng.pick(&KNOWN)?, rng)),
         7 => {
-            // Nested to the end of the cluster, and without an end.
-            let room = ground.map.cluster.saturating_sub(200).min(4096) / 8;
+            // Nested to the end of the cluster, and without an end. In larger clusters not
+            // that far: each extension costs readers as much as a small image.
+            let most = if rng.chance(10) { 4096 } else { 824 };
+            let room = ground.map.cluster.saturating_sub(200).min(most) / 8;
             let magic = *rng.pick(&[0x7e57_0001, 0xe279_2aca, 0x6803_f857])?;
             list.extend((0..room).map(|_| Extension {
                 magic: Number(magic),
