@@ -5,17 +5,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use image_formats::qcow2::Spec;
 
 use super::args::{Fuzz, RunArgs};
 use super::{FAILED, FAULTS, OK, complain};
-use crate::base::NamedFile;
+use crate::base::{Base, NamedFile};
 use crate::case::Maker;
 use crate::commands::{Command, Programs, given};
 use crate::engine::{Campaign, Plan, default_workers, fresh};
-use crate::exec::Limits;
+use crate::exec::{End, Limits};
 use crate::finding::log_test;
 use crate::oracle::end_word;
-use crate::recipe::Recipe;
+use crate::recipe::{FUZZER, Recipe};
+use crate::rng::Rng;
 use crate::triage::minimise::Budget;
 use crate::trial::{Bench, Outcome, Settings};
 
@@ -59,6 +61,7 @@ fn many(campaign: &Campaign) -> Result<u8> {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot watch for interrupts")?;
     }
+    try_on_valid_image(campaign, &stop)?;
     let summary = campaign.run(&stop)?;
     let stats = &summary.stats;
     anstream::println!(
@@ -78,6 +81,60 @@ fn many(campaign: &Campaign) -> Result<u8> {
         return Ok(FAILED);
     }
     Ok(if summary.groups > 0 { FAULTS } else { OK })
+}
+
+/// Warns of given commands that fail on a plain valid image as well, as misspelt ones do:
+/// what they say of damaged images tells nothing then. The campaign goes on all the same.
+///
+/// Fails where the machine does.
+fn try_on_valid_image(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
+    let Some(commands) = &campaign.plan.commands else {
+        return Ok(());
+    };
+    let mut settings = campaign.settings.clone();
+    settings.compare_with = None;
+    let mut bench = Bench::new(settings)?;
+    bench.set_stop(Arc::clone(stop));
+    // Programs that serve, and those that are slow, are not waited for.
+    bench.set_hasty(true);
+    let base = Base {
+        image: Spec {
+            virtual_size: 1 << 20,
+            ..Spec::default()
+        },
+        backing: None,
+    };
+    let seed = "valid";
+    for command in commands {
+        let command = std::slice::from_ref(command);
+        let size = base.image.virtual_size;
+        let recipe = Recipe {
+            fuzzer: FUZZER.into(),
+            seed: seed.into(),
+            base: base.clone(),
+            edits: Vec::new(),
+            commands: given::resolve(command, size, &mut Rng::from_text(seed)),
+            fresh_copies: true,
+        };
+        let outcome = bench.run(&recipe, &Maker::default().files(&recipe)?)?;
+        if bench.is_cut() {
+            break;
+        }
+        for ran in &outcome.ran {
+            if matches!(ran.seen.end, End::Exit(0) | End::TimedOut) {
+                continue;
+            }
+            let said = String::from_utf8_lossy(&ran.seen.stderr).into_owned();
+            let said = said.lines().next().map(|line| format!(": {line}"));
+            complain(&format!(
+                "'{}' fails on a valid image as well ({}){}",
+                recipe.commands[0].shell(),
+                end_word(&ran.seen.end),
+                said.unwrap_or_default()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// One test, from a seed alone; its folder is kept.
