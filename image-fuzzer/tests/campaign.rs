@@ -216,7 +216,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
     );
     // Waits for ever until it may go on; says that it waits.
     let script = format!(
-        "test -e '{0}' || {{ : >'{1}'; exec sleep 100000; }}",
+        "test -e '{0}' || {{ echo >>'{1}'; exec sleep 100000; }}",
         go.display(),
         up.display()
     );
@@ -229,7 +229,8 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
         fuzzer
     };
     let mut child = start().spawn().unwrap();
-    while !up.exists() {
+    // The first time it is tried on a valid image.
+    while fs::metadata(&up).map_or(0, |up| up.len()) < 2 {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::yield_now();
     }
@@ -390,6 +391,29 @@ fn what_is_wrong_is_said_in_a_line() {
         assert!(said.contains(wanted), "{words:?}: {said}");
         assert!(!said.contains("panicked"), "{words:?}: {said}");
     }
+}
+
+/// A misspelt command once ran on thousands of images, and nothing told that none of them
+/// was looked at.
+#[test]
+fn a_command_that_fails_on_valid_images_too_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let misspelt = format!("{} raed", env!("CARGO_BIN_EXE_planted"));
+    let done = run(fuzzer().current_dir(dir.path()).args([
+        "--tests",
+        "2",
+        "-c",
+        &misspelt,
+        "-c",
+        &reader(),
+        "work",
+    ]));
+    let said = text(&done.stderr);
+    let warnings: Vec<&str> = said.lines().collect();
+    assert_eq!(warnings.len(), 1, "{said}");
+    let wanted = "raed \"$test_img\"' fails on a valid image as well (exit 2)";
+    assert!(warnings[0].contains(wanted), "{said}");
+    assert!(text(&done.stdout).starts_with("2 images"), "{said}");
 }
 
 /// The README of a finding once left out which program it was seen with.

@@ -41,13 +41,18 @@ impl Queue {
         }
     }
 
-    /// Adds an example, which gets one part in `part` of the budget.
-    pub(super) fn add(&mut self, key: Key, recipe: Recipe, part: u32) {
+    /// Adds an example, `confirmed` where its fault showed a second time; it gets one part
+    /// in `part` of the budget.
+    pub(super) fn add(&mut self, key: Key, recipe: Recipe, confirmed: bool, part: u32) {
         let budget = Budget {
             tests: self.budget.tests / part,
             ..self.budget
         };
-        self.waiting.push_back(Task::new(key, recipe, budget));
+        let mut task = Task::new(key, recipe, budget);
+        if confirmed {
+            task.confirm();
+        }
+        self.waiting.push_back(task);
     }
 
     /// An example to work on for a while, if it is its turn.

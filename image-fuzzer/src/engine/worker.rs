@@ -15,7 +15,7 @@ use crate::case::Maker;
 use crate::finding::{self, Example, Hit};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::triage::minimise::Task;
+use crate::triage::minimise::{Judging, Task};
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome};
 
@@ -138,15 +138,37 @@ impl Worker<'_> {
         shared.learn(number, recipe, files.first(), outcome)
     }
 
-    /// Counts the test into a group. The first example of a group is written down at
-    /// once, to be made small later; so is one that takes its place since it is smaller.
+    /// Counts the test into a group. The first example of a group is tried once more and
+    /// written down at once, to be made small later; so is one that takes its place since
+    /// it is smaller, or since the first did not show the fault again.
     fn found(&mut self, number: u64, key: &Key, recipe: &Recipe, outcome: &Outcome) -> Result<()> {
-        let (hit, key) = {
-            let mut shared = self.lock()?;
+        let (mut key, unsure) = {
+            let shared = self.lock()?;
             let key = shared.findings.group_of(key);
-            let hit = shared.findings.hit(&key, number, recipe)?;
+            let unsure = shared.findings.is_unsure(&key);
+            (key, unsure)
+        };
+        let again = if unsure {
+            let stop = || self.watch.ended();
+            let mut judging = Judging {
+                bench: &mut self.bench,
+                maker: &mut self.maker,
+                stop: &stop,
+            };
+            judging.again(&key, recipe)
+        } else {
+            None
+        };
+        let confirmed = again.is_some();
+        let given_up = unsure && !confirmed && !self.watch.ended();
+        if let Some(again) = again {
+            key = again;
+        }
+        let hit = {
+            let mut shared = self.lock()?;
+            let hit = shared.findings.hit(&key, number, recipe, confirmed)?;
             shared.stats.groups = shared.findings.len();
-            (hit, key)
+            hit
         };
         let part = match hit {
             Hit::Known => return Ok(()),
@@ -155,10 +177,18 @@ impl Worker<'_> {
             Hit::Smaller => 4,
         };
         if hit == Hit::New {
-            let found = Example::found(recipe, &key, &mut self.bench, &mut self.maker, outcome)?;
+            let mut found =
+                Example::found(recipe, &key, &mut self.bench, &mut self.maker, outcome)?;
+            found.confirmed = confirmed;
+            found.minimised = given_up;
             self.lock()?.findings.write(&found)?;
         }
-        self.lock()?.triage.add(key, recipe.clone(), part);
+        let mut shared = self.lock()?;
+        if given_up {
+            shared.findings.release(&key);
+        } else {
+            shared.triage.add(key, recipe.clone(), confirmed, part);
+        }
         Ok(())
     }
 

@@ -29,7 +29,7 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         let _ = writeln!(text, "Seen with {}.\n", printable(version));
     }
     if !example.confirmed && example.minimised {
-        text.push_str("A second run did not show it: it depends on more than the image.\n\n");
+        text.push_str("It did not show in further runs: it depends on more than the image.\n\n");
     }
     text.push_str("## What is wrong with the image\n\n");
     if example.recipe.edits.is_empty() {

@@ -37,6 +37,8 @@ pub struct Findings {
     groups: BTreeMap<Key, BTreeSet<u64>>,
     /// The size of each group's example.
     written: BTreeMap<Key, Size>,
+    /// Groups whose example showed the fault a second time.
+    confirmed: BTreeSet<Key>,
     /// Groups whose example is being made small by a worker.
     busy: BTreeSet<Key>,
     /// Groups whose example is still to be made small, with its recipe.
@@ -214,6 +216,7 @@ impl Findings {
             root: root.to_owned(),
             groups: BTreeMap::new(),
             written: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
             busy: BTreeSet::new(),
             unfinished: Vec::new(),
         };
@@ -229,6 +232,9 @@ impl Findings {
             findings.groups.entry(record.key.clone()).or_default();
             let recipe = Recipe::read(&folder.join("recipe.json"))?;
             findings.written.insert(record.key.clone(), recipe.size());
+            if record.confirmed {
+                findings.confirmed.insert(record.key.clone());
+            }
             if !record.minimised {
                 findings.unfinished.push((record.key, recipe));
             }
@@ -265,11 +271,17 @@ impl Findings {
         known.unwrap_or(key).clone()
     }
 
-    /// Counts test `number`, which has `recipe`, into a group. But for what is known
-    /// the caller is to make an example of it and settle that.
+    /// Whether no example of the group has shown the fault a second time.
+    pub fn is_unsure(&self, key: &Key) -> bool {
+        !self.confirmed.contains(key)
+    }
+
+    /// Counts test `number`, which has `recipe`, into a group; `confirmed` where it showed
+    /// the fault a second time. But for what is known the caller is to make an example of
+    /// it and settle that.
     ///
     /// Fails where the log cannot be written.
-    pub fn hit(&mut self, key: &Key, number: u64, recipe: &Recipe) -> Result<Hit> {
+    pub fn hit(&mut self, key: &Key, number: u64, recipe: &Recipe, confirmed: bool) -> Result<Hit> {
         let hits = self.groups.entry(key.clone()).or_default();
         if hits.insert(number) {
             let hit = HitLine {
@@ -292,6 +304,13 @@ impl Findings {
         let size = recipe.size();
         let hit = match self.written.get(key) {
             None => Hit::New,
+            Some(_) if self.is_unsure(key) => {
+                if confirmed {
+                    Hit::New
+                } else {
+                    Hit::Known
+                }
+            }
             Some(known) if (size.0, size.1) < (known.0, known.1) => Hit::Smaller,
             Some(_) => Hit::Known,
         };
@@ -301,7 +320,15 @@ impl Findings {
         if hit == Hit::New {
             self.written.insert(key.clone(), size);
         }
+        if confirmed {
+            self.confirmed.insert(key.clone());
+        }
         Ok(hit)
+    }
+
+    /// Nobody makes the example of a group small: its fault did not show again.
+    pub fn release(&mut self, key: &Key) {
+        self.busy.remove(key);
     }
 
     /// Writes an example that was made smaller, if there is no smaller one of its group.
@@ -341,6 +368,9 @@ impl Findings {
         }
         let size = example.recipe.size();
         self.written.insert(example.key.clone(), size);
+        if example.confirmed {
+            self.confirmed.insert(example.key.clone());
+        }
         Ok(())
     }
 }
@@ -515,7 +545,7 @@ mod tests {
         let mut findings = Findings::open(root.path()).unwrap();
         let hit = |findings: &mut Findings, number, edits| {
             let example = of(edits, false);
-            findings.hit(&key, number, &example.recipe).unwrap()
+            findings.hit(&key, number, &example.recipe, true).unwrap()
         };
         assert_eq!(hit(&mut findings, 0, 3), Hit::New);
         findings.write(&of(3, false)).unwrap();
@@ -541,10 +571,52 @@ mod tests {
             class: Class::Hang,
             site: site.into(),
         };
-        again.hit(&hang("tool in a < b"), 8, &recipe).unwrap();
+        let first = hang("tool in a < b");
+        again.hit(&first, 8, &recipe, true).unwrap();
         assert_eq!(again.group_of(&hang("tool")), hang("tool in a < b"));
         assert_eq!(again.group_of(&hang("tool in c")), hang("tool in c"));
         assert_eq!(again.group_of(&hang("other")), hang("other"));
         assert!(again.unfinished().is_empty());
+    }
+
+    #[test]
+    fn a_fault_that_showed_once_waits_for_an_example_that_shows_it_again() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["findings", "crashes"] {
+            fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        let base = crate::base::draw(&mut crate::rng::Rng::from_text("once"));
+        let recipe = Recipe {
+            fuzzer: crate::recipe::FUZZER.into(),
+            seed: "once".into(),
+            base,
+            edits: Vec::new(),
+            commands: vec![crate::commands::Command::new(["true", "$test_img"])],
+            fresh_copies: true,
+        };
+        let key = Key {
+            class: Class::Crash,
+            site: "SIGSEGV".into(),
+        };
+        let mut once = example(&key, &recipe, 1, true);
+        once.confirmed = false;
+        let mut findings = Findings::open(root.path()).unwrap();
+        let recipe = once.recipe.clone();
+        assert_eq!(findings.hit(&key, 0, &recipe, false).unwrap(), Hit::New);
+        findings.write(&once).unwrap();
+        findings.release(&key);
+        assert_eq!(findings.hit(&key, 1, &recipe, false).unwrap(), Hit::Known);
+        // Another run of the fuzzer waits for one as well.
+        let mut findings = Findings::open(root.path()).unwrap();
+        assert!(findings.is_unsure(&key) && findings.unfinished().is_empty());
+        // A larger example that shows the fault twice is worth more than a smaller one.
+        let twice = example(&key, &recipe, 3, false);
+        let hit = findings.hit(&key, 2, &twice.recipe, true).unwrap();
+        assert_eq!(hit, Hit::New);
+        findings.write(&twice).unwrap();
+        assert!(!findings.is_unsure(&key));
+        let found = records(root.path()).unwrap();
+        assert_eq!((found.len(), found[0].1.edits), (1, 3));
+        assert_eq!(counts(root.path())[&key], 3);
     }
 }

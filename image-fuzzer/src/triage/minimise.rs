@@ -97,17 +97,36 @@ impl Judging<'_> {
 
     /// Carries the example out as it was found; whether the fault shows again.
     fn confirm(&mut self, task: &mut Task) -> bool {
-        if self.is_over() {
-            return false;
-        }
-        // To be called a hang it has run twice already, the second time for long.
-        task.confirmed = task.is_of_time() || task.key.is_among(&self.full(&task.sure).0);
-        if task.confirmed {
-            task.phase = Phase::Roughly;
+        let again = self.again(&task.key, &task.sure);
+        if again.as_ref().is_some_and(|again| task.key.covers(again)) {
+            task.confirm();
         }
         task.confirmed
     }
+
+    /// The group of the fault when `recipe`, an example of the group `key`, is carried out
+    /// again: that one or, where it says no more than that there was a signal, the one
+    /// that the stack tells this time. `None` where the fault does not show in a few runs,
+    /// or time is over.
+    pub fn again(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
+        // To be called a hang it has run twice already, the second time for long.
+        if matches!(key.class, Class::Hang | Class::Slow) {
+            return Some(key.clone());
+        }
+        (0..AGAIN).find_map(|_| {
+            if self.is_over() {
+                return None;
+            }
+            let keys = self.full(recipe).0;
+            let same = |seen: &&Key| key.covers(seen) || super::coarse_of(seen) == *key;
+            keys.iter().find(same).cloned()
+        })
+    }
 }
+
+/// How often an example is tried that does not show its fault again: what depends on where
+/// the kernel puts a program in memory shows now and then.
+const AGAIN: usize = 4;
 
 /// An example on its way to be made small, which can be left and taken up again.
 #[derive(Clone, Debug)]
@@ -147,6 +166,12 @@ impl Task {
             confirmed: false,
             budget,
         }
+    }
+
+    /// Notes that the fault showed a second time.
+    pub fn confirm(&mut self) {
+        self.confirmed = true;
+        self.phase = Phase::Roughly;
     }
 
     /// Whether the fault is one of time.
