@@ -6,6 +6,9 @@
 //! whatever is left inside when their first process ends. Neither needs root, though some
 //! systems forbid user name spaces to others. What could not be had is said, never hidden.
 //!
+//! Some programs make files in `/tmp` whatever `TMPDIR` says. Where there are name spaces
+//! for mounts, the scratch folder is there in its place.
+//!
 //! One thing neither bounds: a program may connect to a UNIX socket that has a path, such as
 //! that of a daemon in `/run`, if the user who runs the fuzzer may. Images can name such
 //! paths (`nbd+unix:`), but those that are made here name the canary's socket alone.

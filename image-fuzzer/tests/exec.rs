@@ -480,6 +480,36 @@ fn the_sandbox_holds() {
     }
 }
 
+/// nbdkit, which makes a folder in `/tmp` whatever it is told, once could not be run at all.
+#[test]
+fn a_program_that_wants_tmp_has_its_scratch_folder_there() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    let options = ExecOptions::new(folder.path().join("work"));
+    for fork_server in [true, false] {
+        let options = ExecOptions {
+            fork_server,
+            ..options.clone()
+        };
+        let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
+        if !executor.sandbox().contains("own processes") {
+            eprintln!("not here: {}", executor.sandbox());
+            return;
+        }
+        let name = format!("image-fuzzer-test-{}", std::process::id());
+        let script = format!("echo mine > /tmp/{name} && cat {name}");
+        let words = ["sh", "-c", &script].map(OsString::from);
+        let seen = executor.run(&Request::new(words.into(), &options.scratch));
+        assert_eq!(
+            (&seen.end, &seen.stdout[..]),
+            (&End::Exit(0), &b"mine\n"[..])
+        );
+        assert!(options.scratch.join(&name).exists());
+        assert!(!Path::new("/tmp").join(&name).exists());
+    }
+}
+
 #[test]
 fn reports_of_a_sanitizer_are_picked_up() {
     let bench = Bench::new();

@@ -58,6 +58,8 @@ impl Namespaces {
 pub(super) struct Launch<'a> {
     pub(super) serve: Serve<'a>,
     pub(super) namespaces: Namespaces,
+    /// The folder that is `/tmp` for the server, where it has a view of mounts of its own.
+    pub(super) tmp: Option<&'a CStr>,
     /// A Landlock ruleset to put in force.
     pub(super) ruleset: Option<&'a OwnedFd>,
     /// The server's end of the control socket.
@@ -229,7 +231,8 @@ impl<'a> Child<'a> {
 
     /// Mounts a `/proc` that shows the processes of the new name space, out of sight of all
     /// others, and lets the ruleset allow reading it: the rule for the old one is not for
-    /// this one.
+    /// this one. Puts a folder of the program's in the place of `/tmp`, which some programs
+    /// use whatever `TMPDIR` says; where that is not to be had, they are refused it.
     fn own_proc(&self) -> bool {
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         // SAFETY: strings ended by zero, and null where the call takes it.
@@ -239,6 +242,13 @@ impl<'a> Child<'a> {
             libc::mount(none, c"/".as_ptr(), none, private, ptr::null()) == 0
                 && libc::mount(proc, c"/proc".as_ptr(), proc, flags, ptr::null()) == 0
         };
+        if let Some(tmp) = self.launch.tmp {
+            // SAFETY: as above.
+            unsafe {
+                let (bind, none) = (libc::MS_BIND, ptr::null());
+                libc::mount(tmp.as_ptr(), c"/tmp".as_ptr(), none, bind, ptr::null());
+            }
+        }
         let [.., ruleset] = self.descriptors;
         mounted && (ruleset < 0 || allow_reading(ruleset, c"/proc"))
     }

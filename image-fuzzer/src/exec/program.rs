@@ -1,9 +1,10 @@
 //! A program under test and what belongs to it: where it is, what it may reach, its
 //! environment, its canaries.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -123,6 +124,17 @@ impl Program {
         let mut env = self.env.clone();
         add(&mut env, &request.env);
         env
+    }
+
+    /// The folder to put in the place of `/tmp`: the scratch folder. `None` where something
+    /// that the program needs lies in `/tmp`, or there is no sandbox.
+    pub(super) fn tmp(&self, how: &How) -> Option<CString> {
+        let Reach { read, write } = self.reach(how);
+        let hidden = |path: &PathBuf| path.starts_with("/tmp");
+        if !self.options.sandbox || read.iter().chain(&write).any(hidden) {
+            return None;
+        }
+        CString::new(self.options.scratch.as_os_str().as_bytes()).ok()
     }
 
     /// What the program may reach beyond the system's own.

@@ -88,9 +88,11 @@ impl Server {
             },
             How::Spawn => Serve::Exec { program: &path },
         };
+        let tmp = program.tmp(how);
         let pid = launch::launch(&Launch {
             serve,
             namespaces,
+            tmp: tmp.as_deref(),
             ruleset: ruleset.as_ref(),
             control: &theirs,
             files: [input, output, error],
