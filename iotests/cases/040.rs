@@ -30,7 +30,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         if let (Some(options), Some(more)) = (options.as_object_mut(), more.as_object()) {
             options.extend(more.clone());
         }
-        json!({"job-id": "create", "options": options})
+        options
     };
 
     t.section("what cannot be");
@@ -38,7 +38,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("a file that is not there", json!({"file": "nowhere"})),
         ("a file that is the image itself", json!({"file": ""})),
     ] {
-        qsd.run("blockdev-create", create(more)).await?;
+        qsd.run("blockdev-create", json!({"job-id": "create", "options": create(more)})).await?;
         let end = qsd.conclude_quietly("create").await?;
         t.log(format!("{what}: {}", if end.error.is_some() { "refused" } else { "made" }));
     }
@@ -47,8 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("a driver that creates nothing: {}", if refused.is_err() { "refused" } else { "begun" }));
 
     t.section("a new image");
-    qsd.run("blockdev-create", create(json!({}))).await?;
-    qsd.conclude("create", AtReady::Return).await?;
+    qsd.create(create(json!({}))).await?;
     qsd.run("blockdev-del", json!({"node-name": "bytes"})).await?;
     qsd.add(&img, "img").await?;
     let export = qsd.export_nbd("img").await?;

@@ -27,7 +27,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log("what is too short for a header is refused, and the rest ended well");
 
     t.section("every word of the header at its largest and smallest");
-    for at in (0..80).step_by(4) {
+    let mut words: Vec<usize> = (0..80).step_by(4).collect();
+    if t.format() == "parallels" && t.probes().version(t.env()) < (10, 0) {
+        t.case_not_run("a wild offset of the extension: before 10.0 an assertion fails")?;
+        words.retain(|at| !(56..64).contains(at));
+    }
+    for at in words {
         for value in [[0xff; 4], [0x7f; 4], [0; 4]] {
             let mut bad = good.clone();
             bad[at..at + 4].copy_from_slice(&value);

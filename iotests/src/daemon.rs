@@ -310,6 +310,12 @@ impl Daemon {
         self.qmp.take_events();
     }
 
+    /// How many events of this name nobody asked for; all are forgotten.
+    pub fn left_events(&mut self, name: &str) -> usize {
+        let events = self.qmp.take_events();
+        events.iter().filter(|event| event["event"] == name).count()
+    }
+
     /// Adds an image as a node of this name; logged by its name, so that the log
     /// is the same for every format and protocol.
     ///

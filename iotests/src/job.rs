@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
+use crate::tool::{NO_CPU_TIME, TRIES};
 
 /// What happens when a job can be completed or finalized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +66,36 @@ impl Daemon {
     /// Where it does not end.
     pub async fn conclude(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
         let conclusion = self.follow(id, at_ready).await?;
-        let error = conclusion
-            .error
-            .as_ref()
-            .map(|e| format!(" ({e})"))
-            .unwrap_or_default();
-        self.ctx
-            .log(format!("{id}: {}{error}", conclusion.states.join(" -> ")));
+        self.log_conclusion(id, &conclusion);
         Ok(conclusion)
+    }
+
+    fn log_conclusion(&self, id: &str, conclusion: &Conclusion) {
+        let error = conclusion.error.as_ref();
+        let error = error.map(|e| format!(" ({e})")).unwrap_or_default();
+        let states = conclusion.states.join(" -> ");
+        self.ctx.log(format!("{id}: {states}{error}"));
+    }
+
+    /// Makes an image by `blockdev-create`, and logs the states of that job, `create`. Once
+    /// more where QEMU could not measure how fast the machine derives keys.
+    ///
+    /// # Errors
+    /// Where the command fails, or the job does not end. A job that fails is no error:
+    /// look at the conclusion.
+    pub async fn create(&mut self, options: Value) -> Result<Conclusion> {
+        let arguments = json!({"job-id": "create", "options": options});
+        let mut tries = 1;
+        loop {
+            self.run("blockdev-create", arguments.clone()).await?;
+            let conclusion = self.conclude_quietly("create").await?;
+            let unmeasured = conclusion.error.as_ref();
+            if tries == TRIES || unmeasured.is_none_or(|e| !e.contains(NO_CPU_TIME)) {
+                self.log_conclusion("create", &conclusion);
+                return Ok(conclusion);
+            }
+            tries += 1;
+        }
     }
 
     /// Follows a job to its conclusion, and logs nothing.

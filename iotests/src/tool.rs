@@ -133,10 +133,10 @@ pub enum Streams {
 
 /// What QEMU up to 8.2 says, now and then, where it should measure how fast the
 /// machine derives keys; the next try usually can.
-const NO_CPU_TIME: &str = "Unable to get accurate CPU usage";
+pub(crate) const NO_CPU_TIME: &str = "Unable to get accurate CPU usage";
 
 /// How often a program that could not measure is tried.
-const TRIES: usize = 20;
+pub(crate) const TRIES: usize = 20;
 
 /// A program that is about to run.
 #[derive(Debug, Clone)]
