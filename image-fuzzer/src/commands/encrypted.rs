@@ -72,8 +72,9 @@ pub fn opens_without_key(command: &Command) -> bool {
 
 /// Makes an encrypted copy and works on it.
 pub(super) fn sequence(rng: &mut Rng) -> Vec<Command> {
-    // Making a LUKS header takes long on purpose: half a second for each key.
-    let luks = rng.chance(30);
+    // Making a LUKS header takes long on purpose: two seconds, in which hundreds of other
+    // commands would be run.
+    let luks = rng.chance(8);
     let options = if luks {
         "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"
     } else {
