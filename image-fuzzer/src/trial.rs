@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -22,7 +22,7 @@ use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, met
 use crate::recipe::{Edit, Recipe};
 use crate::scratch::Scratch;
 use crate::stacks::{Debugger, Sampler, Stack};
-use crate::triage::{DEPTH, IN};
+use crate::triage::{DEPTH, IN, STUCK};
 
 /// How tests are carried out.
 #[derive(Clone, Debug)]
@@ -55,6 +55,34 @@ pub struct Ran {
     pub index: usize,
     /// What was seen.
     pub seen: Observation,
+}
+
+/// What was found to hang, by the names of the groups: it need not be waited for again.
+#[derive(Clone, Debug, Default)]
+pub struct Hangs(Arc<Mutex<BTreeSet<String>>>);
+
+impl Hangs {
+    /// These sites of hangs whose stack is known.
+    pub fn new(sites: BTreeSet<String>) -> Self {
+        Self(Arc::new(Mutex::new(sites)))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
+        // Whoever panicked with the lock left a set that is whole.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn all(&self) -> BTreeSet<String> {
+        self.with(|sites| sites.clone())
+    }
+
+    fn contains(&self, site: &str) -> bool {
+        self.with(|sites| sites.contains(site))
+    }
+
+    fn insert(&self, site: String) {
+        self.with(|sites| sites.insert(site));
+    }
 }
 
 /// What came of a test.
@@ -94,8 +122,7 @@ pub struct Bench {
     stop: Option<Arc<AtomicBool>>,
     cut: bool,
     sampler: Option<Sampler>,
-    /// What was found to hang: the command and the stack.
-    hangs: BTreeSet<String>,
+    hangs: Hangs,
     /// The base image of the test, which the oracles' own commands must open.
     base: Option<Base>,
 }
@@ -119,7 +146,7 @@ impl Bench {
             stop: None,
             cut: false,
             sampler: None,
-            hangs: BTreeSet::new(),
+            hangs: Hangs::default(),
             base: None,
         })
     }
@@ -133,6 +160,11 @@ impl Bench {
     /// first of them.
     pub fn set_stop(&mut self, stop: Arc<AtomicBool>) {
         self.stop = Some(stop);
+    }
+
+    /// Has it know the hangs that others know, and they those that it finds.
+    pub fn share_hangs(&mut self, hangs: &Hangs) {
+        self.hangs = hangs.clone();
     }
 
     /// Whether a command of the last test was ended for no other reason than these:
@@ -400,7 +432,6 @@ impl Bench {
         if class == Some(Class::Hang) && found.site.contains(IN) {
             self.hangs.insert(found.site.clone());
         }
-        let verb = found.site.split(IN).next().unwrap_or_default().to_owned();
         Ok(class.map(|class| Suspicion {
             class,
             summary: match class {
@@ -409,7 +440,7 @@ impl Bench {
             },
             // What is slow is somewhere else at every look.
             site: if class == Class::Slow {
-                verb
+                command.group_verb()
             } else {
                 found.site.clone()
             },
@@ -458,7 +489,7 @@ impl Bench {
         let mut stack = None;
         let (folder, end) = (self.scratch.beside(), self.end);
         let verb = command.group_verb();
-        let known = std::mem::take(&mut self.hangs);
+        let known = self.hangs.all();
         let mut look = |pid: i32| {
             let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
             if sampler.is_none() {
@@ -477,7 +508,6 @@ impl Bench {
         };
         let seen = self.launch(&programs, command, limits, look);
         self.sampler = sampler;
-        self.hangs = known;
         Ok((seen?, stack))
     }
 
@@ -571,7 +601,7 @@ struct Step {
 /// The name of a hang of a command, by where it hangs.
 fn site_of_hang(verb: &str, stack: &Stack) -> String {
     match stack.key(DEPTH) {
-        Some(frames) => format!("{verb}{IN}{frames}"),
+        Some(frames) => format!("{STUCK}{IN}{frames}"),
         None => verb.to_owned(),
     }
 }

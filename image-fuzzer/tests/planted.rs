@@ -115,7 +115,8 @@ const READER: [(Class, &str, &str); 7] = [
         "heap-buffer-overflow",
         "header.header_length",
     ),
-    (Class::Hang, "planted", "header.refcount_table_clusters"),
+    // By its stack, or by its command where there is no gdb.
+    (Class::Hang, "", "header.refcount_table_clusters"),
     (Class::Growth, "memory", "header.size"),
     (Class::Growth, "output", "header.cluster_bits"),
     (Class::Growth, "disk", "header.refcount_table_offset"),

@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use crate::finding::Findings;
 use crate::store::Store;
 use crate::triage::minimise::Budget;
-use crate::trial::Settings;
+use crate::trial::{Hangs, Settings};
 use shared::Shared;
 
 /// What a campaign is to do.
@@ -72,6 +72,7 @@ impl Campaign {
         crate::scratch::sweep(&[std::path::Path::new("/dev/shm"), store.root()]);
         let state = store.state(self.seed.as_deref(), drawn_seed)?;
         let findings = Findings::open(store.root())?;
+        let hangs = Hangs::new(findings.hangs());
         let past = store.past()?;
         let triage = triage::Queue::new(self.workers.max(1), self.budget);
         let shared = Shared::new(store, findings, past, state.seed, triage);
@@ -81,6 +82,7 @@ impl Campaign {
             stop,
             over: AtomicBool::new(false),
             end: self.duration.map(|duration| started + duration),
+            hangs,
         };
         let trouble = std::thread::scope(|scope| {
             let handles: Vec<_> = (0..self.workers.max(1))
@@ -128,6 +130,8 @@ struct Watch<'a> {
     stop: &'a Arc<AtomicBool>,
     over: AtomicBool,
     end: Option<Instant>,
+    /// What all workers know to hang.
+    hangs: Hangs,
 }
 
 impl Watch<'_> {

@@ -26,6 +26,7 @@ pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_
     let mut bench = Bench::new(campaign.settings.clone())?;
     bench.set_end(watch.end);
     bench.set_stop(watch.stop.clone());
+    bench.share_hangs(&watch.hangs);
     let mut worker = Worker {
         campaign,
         shared,

@@ -26,8 +26,8 @@ use crate::oracle::{Class, Suspicion};
 use crate::recipe::Recipe;
 use crate::stacks::Stack;
 use crate::store::write_whole;
-use crate::triage::Key;
 use crate::triage::minimise::{Judging, Smallest, Task};
+use crate::triage::{Key, STUCK};
 use crate::trial::{Bench, Outcome};
 
 /// The groups of a work folder.
@@ -242,6 +242,13 @@ impl Findings {
         Ok(findings)
     }
 
+    /// The sites of the hangs whose stack is known and that showed a second time.
+    pub fn hangs(&self) -> BTreeSet<String> {
+        let stuck = |key: &&Key| key.class == Class::Hang && key.site.starts_with(STUCK);
+        let hangs = self.confirmed.iter().filter(stuck);
+        hangs.map(|key| key.site.clone()).collect()
+    }
+
     /// How many groups there are.
     pub fn len(&self) -> usize {
         self.groups.len()
@@ -262,7 +269,7 @@ impl Findings {
     }
 
     /// The group that a fault belongs to: for a hang whose stack could not be looked at,
-    /// the first known one of the same command.
+    /// the first known one.
     pub fn group_of(&self, key: &Key) -> Key {
         if self.groups.contains_key(key) {
             return key.clone();
@@ -571,11 +578,15 @@ mod tests {
             class: Class::Hang,
             site: site.into(),
         };
-        let first = hang("tool in a < b");
+        let first = hang("stuck in a < b");
         again.hit(&first, 8, &recipe, true).unwrap();
-        assert_eq!(again.group_of(&hang("tool")), hang("tool in a < b"));
-        assert_eq!(again.group_of(&hang("tool in c")), hang("tool in c"));
-        assert_eq!(again.group_of(&hang("other")), hang("other"));
+        assert_eq!(again.group_of(&hang("tool")), hang("stuck in a < b"));
+        assert_eq!(again.group_of(&hang("stuck in c")), hang("stuck in c"));
+        let crash = Key {
+            class: Class::Crash,
+            ..hang("tool")
+        };
+        assert_eq!(again.group_of(&crash), crash);
         assert!(again.unfinished().is_empty());
     }
 

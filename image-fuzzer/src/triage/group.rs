@@ -11,9 +11,12 @@ use crate::trial::{Bench, Outcome};
 /// How many frames of a stack tell one crash from another.
 pub(crate) const DEPTH: usize = 3;
 
-/// What parts the signal, or the command that hangs, from the stack in the name of a
-/// group.
+/// What parts the signal, or [`STUCK`], from the stack in the name of a group.
 pub(crate) const IN: &str = " in ";
+
+/// What the names of hangs begin with whose stack is known. The command is not in them: an
+/// image that a program hangs at when it opens it hangs every command.
+pub(crate) const STUCK: &str = "stuck";
 
 /// The groups of an outcome's suspicions. A crash without a word is named by its
 /// stack, for which the command runs once more under a debugger.

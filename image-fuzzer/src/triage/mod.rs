@@ -3,7 +3,7 @@
 mod group;
 pub mod minimise;
 
-pub(crate) use group::{DEPTH, IN};
+pub(crate) use group::{DEPTH, IN, STUCK};
 pub use group::{coarse, coarse_of, name};
 
 use std::fmt;
@@ -32,13 +32,14 @@ impl Key {
     }
 
     /// Whether a fault of the group `seen` may be one of this group: a hang whose stack
-    /// could not be looked at is not told from another of the same command.
+    /// could not be looked at, which is named by its command, is not told from one whose
+    /// stack is known.
     pub fn covers(&self, seen: &Self) -> bool {
-        let vague = |key: &Self| !key.site.contains(IN);
+        let stuck = |key: &Self| key.site.starts_with(STUCK);
         self == seen
             || self.class == Class::Hang
-                && (vague(self) || vague(seen))
-                && coarse_of(self) == coarse_of(seen)
+                && seen.class == Class::Hang
+                && (stuck(self) != stuck(seen) || self.site == STUCK || seen.site == STUCK)
     }
 
     /// Whether a fault of this group is among `seen`.
@@ -80,17 +81,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hang_without_a_stack_may_be_any_of_its_command() {
+    fn a_hang_without_a_stack_may_be_any_that_has_one() {
         let key = |class, site: &str| Key {
             class,
             site: site.into(),
         };
         let plain = key(Class::Hang, "qemu-img convert");
-        let one = key(Class::Hang, "qemu-img convert in a < b");
-        let other = key(Class::Hang, "qemu-img convert in c < b");
+        let one = key(Class::Hang, "stuck in a < b");
+        let other = key(Class::Hang, "stuck in c < b");
         assert!(plain.covers(&one) && one.covers(&plain) && one.covers(&one));
-        assert!(!one.covers(&other));
+        assert!(!one.covers(&other) && coarse_of(&one).covers(&other));
         assert!(!plain.covers(&key(Class::Hang, "qemu-img check")));
+        assert!(!one.covers(&key(Class::Crash, "SIGSEGV")));
         let crash = key(Class::Crash, "SIGSEGV");
         assert!(!crash.covers(&key(Class::Crash, "SIGSEGV in a < b")));
     }
