@@ -22,7 +22,7 @@ use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, met
 use crate::recipe::{Edit, Recipe};
 use crate::scratch::Scratch;
 use crate::stacks::{Debugger, Sampler, Stack};
-use crate::triage::{DEPTH, IN, STUCK};
+use crate::triage::{DEPTH, IN, Key, STUCK};
 
 /// How tests are carried out.
 #[derive(Clone, Debug)]
@@ -72,12 +72,19 @@ impl Hangs {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn all(&self) -> BTreeSet<String> {
-        self.with(|sites| sites.clone())
+    fn is_empty(&self) -> bool {
+        self.with(|sites| sites.is_empty())
     }
 
+    /// Whether a hang, whose stack is known, is one of these.
     fn contains(&self, site: &str) -> bool {
-        self.with(|sites| sites.contains(site))
+        let key = |site: &str| Key {
+            class: Class::Hang,
+            site: site.to_owned(),
+        };
+        let seen = key(site);
+        let known = |sites: &mut BTreeSet<String>| sites.iter().any(|site| key(site).covers(&seen));
+        site.starts_with(STUCK) && self.with(known)
     }
 
     fn insert(&self, site: String) {
@@ -489,7 +496,7 @@ impl Bench {
         let mut stack = None;
         let (folder, end) = (self.scratch.beside(), self.end);
         let verb = command.group_verb();
-        let known = self.hangs.all();
+        let known = self.hangs.clone();
         let mut look = |pid: i32| {
             let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
             if sampler.is_none() {

@@ -13,7 +13,7 @@ pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {
     if args.dir.join("findings").is_dir() {
         return all(args);
     }
-    let again = reproduce_folder(&args.dir, settings(&args.run, &std::env::temp_dir())?)?;
+    let again = reproduce_folder(&args.dir, &settings(&args.run, &std::env::temp_dir())?)?;
     tell(&again.recipe, &again.outcome);
     let wanted = again.wanted.as_ref().map(ToString::to_string);
     if again.shown() {
@@ -31,7 +31,7 @@ fn all(args: &AgainArgs) -> Result<u8> {
     let found = records(&args.dir)?;
     let mut shown = 0;
     for (folder, record) in &found {
-        let again = reproduce_folder(folder, settings.clone())?;
+        let again = reproduce_folder(folder, &settings)?;
         let word = if again.shown() {
             shown += 1;
             "shows"

@@ -109,7 +109,7 @@ impl Shared {
             })
             .collect::<Vec<_>>();
         for (key, recipe) in findings.unfinished() {
-            triage.add(key, recipe, false, 1);
+            triage.add(key, recipe, None, 1);
         }
         let stats = Stats {
             queue: queue.len(),

@@ -41,16 +41,17 @@ impl Queue {
         }
     }
 
-    /// Adds an example, `confirmed` where its fault showed a second time; it gets one part
-    /// in `part` of the budget.
-    pub(super) fn add(&mut self, key: Key, recipe: Recipe, confirmed: bool, part: u32) {
+    /// Adds an example; where its fault showed a second time, `of_ten` tells in how many of
+    /// ten runs. It gets one part in `part` of the budget.
+    pub(super) fn add(&mut self, key: Key, recipe: Recipe, of_ten: Option<u8>, part: u32) {
         let budget = Budget {
             tests: self.budget.tests / part,
             ..self.budget
         };
         let mut task = Task::new(key, recipe, budget);
-        if confirmed {
+        if let Some(of_ten) = of_ten {
             task.confirm();
+            task.set_of_ten(of_ten);
         }
         self.waiting.push_back(task);
     }

@@ -177,10 +177,21 @@ impl Worker<'_> {
             // Most of the way to the smallest was gone before.
             Hit::Smaller => 4,
         };
+        let mut of_ten = confirmed.then_some(10);
         if hit == Hit::New {
+            if confirmed {
+                let stop = || self.watch.ended();
+                let mut judging = Judging {
+                    bench: &mut self.bench,
+                    maker: &mut self.maker,
+                    stop: &stop,
+                };
+                of_ten = Some(judging.of_ten(&key, recipe));
+            }
             let mut found =
                 Example::found(recipe, &key, &mut self.bench, &mut self.maker, outcome)?;
             found.confirmed = confirmed;
+            found.of_ten = of_ten.unwrap_or(found.of_ten);
             found.minimised = given_up;
             self.lock()?.findings.write(&found)?;
         }
@@ -188,7 +199,7 @@ impl Worker<'_> {
         if given_up {
             shared.findings.release(&key);
         } else {
-            shared.triage.add(key, recipe.clone(), confirmed, part);
+            shared.triage.add(key, recipe.clone(), of_ten, part);
         }
         Ok(())
     }

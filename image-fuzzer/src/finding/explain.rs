@@ -30,6 +30,12 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     }
     if !example.confirmed && example.minimised {
         text.push_str("It did not show in further runs: it depends on more than the image.\n\n");
+    } else if example.of_ten < 10 {
+        let _ = writeln!(
+            text,
+            "It shows in {} of 10 runs: chance, such as the order of threads, has a part in it.\n",
+            example.of_ten
+        );
     }
     text.push_str("## What is wrong with the image\n\n");
     if example.recipe.edits.is_empty() {

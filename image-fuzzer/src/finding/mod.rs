@@ -79,6 +79,9 @@ pub struct Record {
     pub command: String,
     /// Whether a second run showed it too.
     pub confirmed: bool,
+    /// In how many of ten runs it shows.
+    #[serde(default = "always")]
+    pub of_ten: u8,
     /// Whether the example was made as small as can be; else that goes on when the
     /// campaign does.
     pub minimised: bool,
@@ -86,6 +89,11 @@ pub struct Record {
     pub edits: usize,
     /// How many bytes of it differ from a valid image.
     pub bytes: usize,
+}
+
+/// What records say that do not say how often the fault shows.
+fn always() -> u8 {
+    10
 }
 
 /// An example of a group, about to be written down.
@@ -105,6 +113,8 @@ pub struct Example {
     pub stack: Option<Stack>,
     /// Whether a second run showed the fault too.
     pub confirmed: bool,
+    /// In how many of ten runs it shows.
+    pub of_ten: u8,
     /// Whether it was made as small as can be.
     pub minimised: bool,
     /// What the programs could use.
@@ -132,6 +142,7 @@ impl Example {
             outcome: outcome.clone(),
             stack: None,
             confirmed: false,
+            of_ten: always(),
             minimised: false,
             limits: bench.settings().limits.clone(),
             version: None,
@@ -175,11 +186,15 @@ impl Example {
             outcome,
             stack: None,
             confirmed,
+            of_ten: task.of_ten(),
             minimised: done,
             limits: bench.settings().limits.clone(),
             version: None,
         };
         example.ask_version(bench);
+        if confirmed && done {
+            example.of_ten = Judging { bench, maker, stop }.of_ten(&task.key, &example.recipe);
+        }
         if task.key.class == Class::Crash && done {
             example.stack = bench.stack(&example.recipe, &example.files, example.command())?;
         }
@@ -274,6 +289,7 @@ impl Findings {
         if self.groups.contains_key(key) {
             return key.clone();
         }
+        // A function called where the program hangs may be there at every look.
         let known = self.groups.keys().find(|known| key.covers(known));
         known.unwrap_or(key).clone()
     }
@@ -422,6 +438,7 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
             .get(example.command())
             .map_or_else(String::new, |command| command.shell()),
         confirmed: example.confirmed,
+        of_ten: example.of_ten,
         minimised: example.minimised,
         edits: example.recipe.edits.len(),
         bytes: example.changed_bytes().len(),
@@ -525,6 +542,7 @@ mod tests {
             outcome: Outcome::default(),
             stack: None,
             confirmed: true,
+            of_ten: 10,
             minimised,
             limits: Limits::default(),
             version: None,
@@ -629,5 +647,45 @@ mod tests {
         let found = records(root.path()).unwrap();
         assert_eq!((found.len(), found[0].1.edits), (1, 3));
         assert_eq!(counts(root.path())[&key], 3);
+    }
+
+    #[test]
+    fn the_script_of_a_fault_of_chance_tries_until_it_shows() {
+        let root = tempfile::tempdir().unwrap();
+        let count = root.path().join("count");
+        let script = format!(
+            "printf x >>'{0}'; [ $(wc -c <'{0}') -lt 12 ] || kill -SEGV $$",
+            count.display()
+        );
+        let recipe = Recipe {
+            fuzzer: crate::recipe::FUZZER.into(),
+            seed: "chance".into(),
+            base: crate::base::draw(&mut crate::rng::Rng::from_text("chance")),
+            edits: Vec::new(),
+            commands: vec![crate::commands::Command::new([
+                "sh",
+                "-c",
+                &script,
+                "$test_img",
+            ])],
+            fresh_copies: true,
+        };
+        let key = Key {
+            class: Class::Crash,
+            site: "SIGSEGV".into(),
+        };
+        let mut example = example(&key, &recipe, 0, true);
+        example.of_ten = 1;
+        let folder = root.path().join("finding");
+        write_folder(&folder, &example).unwrap();
+        let run = |words: &[&str]| {
+            let mut sh = std::process::Command::new("sh");
+            let done = sh.arg(folder.join("reproduce.sh")).args(words).output();
+            done.unwrap().status.code()
+        };
+        assert_eq!(run(&["once"]), Some(1));
+        assert_eq!(run(&[]), Some(0));
+        let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+        assert!(readme.contains("It shows in 1 of 10 runs"), "{readme}");
     }
 }

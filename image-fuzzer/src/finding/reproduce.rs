@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Example, Record, write_folder};
 use crate::case::Maker;
 use crate::recipe::Recipe;
 use crate::triage::minimise::{Budget, Task};
-use crate::triage::{Key, name};
+use crate::triage::{Key, coarse_of, name};
 use crate::trial::{Bench, Outcome, Settings};
 
 /// What came of carrying a recipe out again.
@@ -28,27 +30,81 @@ impl Again {
     /// Whether the fault showed: that of the folder, or any where it names none.
     pub fn shown(&self) -> bool {
         match &self.wanted {
-            Some(key) => key.is_among(&self.seen),
+            // A crash whose stack could not be had may be any by that signal.
+            Some(key) => {
+                key.is_among(&self.seen) || self.seen.iter().any(|seen| coarse_of(seen) == *key)
+            }
             None => !self.seen.is_empty(),
         }
     }
 }
 
-/// Carries out the recipe in `folder`.
+/// How often a recipe is carried out, by each of some threads, whose fault does not show in
+/// every run.
+const TRIES: usize = 60;
+
+/// Carries out the recipe in `folder`; where its fault does not show in every run, again and
+/// again, several at a time, until it shows.
 ///
 /// Fails where there is none, or it cannot be carried out.
-pub fn reproduce_folder(folder: &Path, settings: Settings) -> Result<Again> {
+pub fn reproduce_folder(folder: &Path, settings: &Settings) -> Result<Again> {
     let recipe = Recipe::read(&folder.join("recipe.json"))?;
-    let mut bench = Bench::new(settings)?;
-    let files = Maker::default().files(&recipe)?;
-    let outcome = bench.run(&recipe, &files)?;
-    let seen = name(&mut bench, &recipe, &files, &outcome)?;
-    Ok(Again {
-        wanted: record(folder)?.map(|record| record.key),
-        recipe,
-        seen,
-        outcome,
-    })
+    let record = record(folder)?;
+    let seldom = record.as_ref().is_some_and(|record| record.of_ten < 10);
+    let wanted = record.map(|record| record.key);
+    if !seldom {
+        return attempt(
+            &recipe,
+            wanted.as_ref(),
+            settings,
+            1,
+            &AtomicBool::new(false),
+        );
+    }
+    let threads = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shown = AtomicBool::new(false);
+    let tries = std::thread::scope(|scope| {
+        let attempts: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| attempt(&recipe, wanted.as_ref(), settings, TRIES, &shown)))
+            .collect();
+        let ends = attempts.into_iter().map(|thread| {
+            let end = thread.join();
+            end.unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
+        });
+        ends.collect::<Result<Vec<Again>>>()
+    })?;
+    let best = tries.into_iter().max_by_key(Again::shown);
+    best.context("there is no thread to carry it out")
+}
+
+/// Carries a recipe out up to `tries` times, until it or another thread has `shown` the fault.
+fn attempt(
+    recipe: &Recipe,
+    wanted: Option<&Key>,
+    settings: &Settings,
+    tries: usize,
+    shown: &AtomicBool,
+) -> Result<Again> {
+    let mut bench = Bench::new(settings.clone())?;
+    let files = Maker::default().files(recipe)?;
+    let mut left = tries;
+    loop {
+        let outcome = bench.run(recipe, &files)?;
+        let seen = name(&mut bench, recipe, &files, &outcome)?;
+        let again = Again {
+            recipe: recipe.clone(),
+            wanted: wanted.cloned(),
+            seen,
+            outcome,
+        };
+        left -= 1;
+        if again.shown() {
+            shown.store(true, Ordering::Relaxed);
+        }
+        if left == 0 || shown.load(Ordering::Relaxed) {
+            return Ok(again);
+        }
+    }
 }
 
 /// Minimises the recipe in `folder` and writes the folder anew; gives the number

@@ -21,6 +21,29 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write '{}'", path.display()))
 }
 
+/// What begins the script of a fault that does not show in every run. Many runs at once give
+/// the threads of each more ways to get in each other's way.
+const CHANCE: &str = "\
+# It does not show in every run: eight at a time are made until one shows it.
+if [ \"${1-}\" != once ]; then
+    round=0
+    while [ \"$round\" -lt 100 ]; do
+        round=$((round + 1))
+        runs=
+        for run in 1 2 3 4 5 6 7 8; do
+            sh \"$0\" once >/dev/null 2>&1 &
+            runs=\"$runs $!\"
+        done
+        shown=
+        for run in $runs; do
+            wait \"$run\" && shown=yes
+        done
+        [ -z \"$shown\" ] || { echo \"shown in round $round\"; exit 0; }
+    done
+    exit 1
+fi
+";
+
 /// The script for an example. It exits with 0 when the fault shows, with 1 when
 /// it does not.
 pub(super) fn reproduce(example: &Example) -> String {
@@ -30,6 +53,7 @@ pub(super) fn reproduce(example: &Example) -> String {
          # Shows this fault again: {}\n\
          # Exits with 0 when it shows, with 1 when it does not.\n\
          # QEMU_IMG and QEMU_IO name the programs where they are not those in PATH.\n\
+         {}\
          here=$(cd \"$(dirname \"$0\")\" && pwd) || exit 2\n\
          work=$(mktemp -d) || exit 2\n\
          trap 'rm -rf \"$work\"' EXIT\n\
@@ -37,6 +61,7 @@ pub(super) fn reproduce(example: &Example) -> String {
          test_img={IMAGE}\n\
          fresh() {{\n    for file in {}; do cp --sparse=always \"$here/$file\" . || exit 2; done\n}}\n",
         comment(&example.key.to_string()),
+        if example.of_ten < 10 { CHANCE } else { "" },
         files.join(" ")
     );
     text.push_str(&helpers(example));

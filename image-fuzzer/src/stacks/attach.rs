@@ -24,7 +24,7 @@ const PART: &str = "=== what follows is the next look ===";
 
 /// How often it looks, with some time between: what a program is at within its loop
 /// differs from look to look, the loop does not.
-const LOOKS: usize = 3;
+const LOOKS: usize = 4;
 
 /// How long gdb may take at most: it reads the symbols of the program and its libraries.
 const WITHIN: Duration = Duration::from_secs(20);

@@ -131,13 +131,19 @@ impl Stack {
 
     /// What groups findings: the innermost `depth` functions, without lines, which change
     /// with every edit of the source, and without offsets into libraries, which change with
-    /// every update of the system. `None` for an empty stack.
+    /// every update of the system. Of a recursion, one turn, which begins at the same
+    /// function wherever it was looked at. `None` for an empty stack.
     #[must_use]
     pub fn key(&self, depth: usize) -> Option<String> {
         let names = self.frames.iter().map(|frame| frame.name.as_str());
         let mut names: Vec<_> = names.map(|name| in_library(name).unwrap_or(name)).collect();
         // Within one library there is then nothing to tell frames apart.
         names.dedup_by(|a, b| a == b && a.contains(LIBRARY));
+        if let Some(turn) = turn(&names, depth) {
+            names.truncate(turn);
+            let first = (0..turn).min_by_key(|at| names[*at]).unwrap_or(0);
+            names.rotate_left(first);
+        }
         names.truncate(depth);
         (!names.is_empty()).then(|| names.join(" < "))
     }
@@ -151,6 +157,14 @@ impl fmt::Display for Stack {
         }
         Ok(())
     }
+}
+
+/// How many frames, `most` at most, come again at once: those of one turn of a recursion.
+fn turn(names: &[&str], most: usize) -> Option<usize> {
+    (1..=most).find(|turn| {
+        let (inner, outer) = names.split_at(names.len().min(*turn));
+        outer.starts_with(inner) && inner.len() == *turn
+    })
 }
 
 /// What the names of files of libraries have.
@@ -288,6 +302,20 @@ mod tests {
         );
         assert_eq!(aborted.key(1).as_deref(), Some("qcow2_free_clusters"));
         assert_eq!(stack(&["raise", "abort"]).key(3), None);
+    }
+
+    /// A recursion without end once had a group for each place in it that was looked at.
+    #[test]
+    fn a_recursion_is_one_turn_of_it() {
+        let key = |names: &[&str]| stack(names).key(3);
+        let open = ["open", "backing", "open", "backing", "open", "main"];
+        assert_eq!(key(&open).as_deref(), Some("backing < open"));
+        assert_eq!(key(&open[1..]).as_deref(), Some("backing < open"));
+        assert_eq!(key(&["a", "a", "a", "main"]).as_deref(), Some("a"));
+        let three = ["c", "a", "b", "c", "a", "b", "main"];
+        assert_eq!(key(&three).as_deref(), Some("a < b < c"));
+        assert_eq!(key(&["a", "b", "a", "main"]).as_deref(), Some("a < b < a"));
+        assert_eq!(key(&["a", "b"]).as_deref(), Some("a < b"));
     }
 
     /// The same fault once had another group in every build that had its sources elsewhere,

@@ -128,6 +128,19 @@ impl Judging<'_> {
 /// the kernel puts a program in memory shows now and then.
 const AGAIN: usize = 4;
 
+impl Judging<'_> {
+    /// In how many of ten runs `recipe` shows its fault, the group `key`; ten without trying
+    /// for classes that chance has no part in, or that take long.
+    pub fn of_ten(&mut self, key: &Key, recipe: &Recipe) -> u8 {
+        if !matches!(key.class, Class::Crash | Class::Sanitizer) {
+            return 10;
+        }
+        let key = super::coarse_of(key);
+        let shown = (0..10).filter(|_| !self.is_over() && key.is_among(&self.groups(recipe)));
+        u8::try_from(shown.count()).unwrap_or(10)
+    }
+}
+
 /// An example on its way to be made small, which can be left and taken up again.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -140,6 +153,8 @@ pub struct Task {
     phase: Phase,
     /// Whether the fault showed a second time.
     confirmed: bool,
+    /// In how many of ten runs the example showed it that was found.
+    of_ten: u8,
     /// What may still be spent.
     budget: Budget,
 }
@@ -164,6 +179,7 @@ impl Task {
             sure: recipe,
             phase: Phase::Confirm,
             confirmed: false,
+            of_ten: 10,
             budget,
         }
     }
@@ -172,6 +188,16 @@ impl Task {
     pub fn confirm(&mut self) {
         self.confirmed = true;
         self.phase = Phase::Roughly;
+    }
+
+    /// Notes in how many of ten runs the example showed the fault.
+    pub fn set_of_ten(&mut self, of_ten: u8) {
+        self.of_ten = of_ten;
+    }
+
+    /// In how many of ten runs the example showed the fault that was found.
+    pub fn of_ten(&self) -> u8 {
+        self.of_ten
     }
 
     /// Whether the fault is one of time.

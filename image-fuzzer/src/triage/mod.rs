@@ -39,7 +39,11 @@ impl Key {
         self == seen
             || self.class == Class::Hang
                 && seen.class == Class::Hang
-                && (stuck(self) != stuck(seen) || self.site == STUCK || seen.site == STUCK)
+                && (stuck(self) != stuck(seen)
+                    || self.site == STUCK
+                    || seen.site == STUCK
+                    || deeper(&self.site, &seen.site)
+                    || deeper(&seen.site, &self.site))
     }
 
     /// Whether a fault of this group is among `seen`.
@@ -70,6 +74,18 @@ impl Key {
     }
 }
 
+/// Whether `inner` names a hang at the place of `outer`, looked at while a function was
+/// called there: all frames but its innermost are the innermost ones of `outer`.
+fn deeper(inner: &str, outer: &str) -> bool {
+    let frames = |site: &str| site.split_once(IN).map(|(_, frames)| frames.to_owned());
+    let (Some(inner), Some(outer)) = (frames(inner), frames(outer)) else {
+        return false;
+    };
+    inner
+        .split_once(" < ")
+        .is_some_and(|(_, rest)| outer == rest || outer.starts_with(&format!("{rest} < ")))
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.class, self.site)
@@ -93,6 +109,10 @@ mod tests {
         assert!(!one.covers(&other) && coarse_of(&one).covers(&other));
         assert!(!plain.covers(&key(Class::Hang, "qemu-img check")));
         assert!(!one.covers(&key(Class::Crash, "SIGSEGV")));
+        let (shallow, deep) = ("stuck in b < c < d", "stuck in a < b < c");
+        let (shallow, deep) = (key(Class::Hang, shallow), key(Class::Hang, deep));
+        assert!(shallow.covers(&deep) && deep.covers(&shallow));
+        assert!(!shallow.covers(&key(Class::Hang, "stuck in b < e < c")));
         let crash = key(Class::Crash, "SIGSEGV");
         assert!(!crash.covers(&key(Class::Crash, "SIGSEGV in a < b")));
     }
