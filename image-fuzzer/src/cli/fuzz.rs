@@ -105,6 +105,7 @@ fn try_on_valid_image(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()>
         backing: None,
     };
     let seed = "valid";
+    let mut maker = Maker::default();
     for command in commands {
         let command = std::slice::from_ref(command);
         let size = base.image.virtual_size;
@@ -116,7 +117,7 @@ fn try_on_valid_image(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()>
             commands: given::resolve(command, size, &mut Rng::from_text(seed)),
             fresh_copies: true,
         };
-        let outcome = bench.run(&recipe, &Maker::default().files(&recipe)?)?;
+        let outcome = bench.run(&recipe, &maker.files(&recipe)?)?;
         if bench.is_cut() {
             break;
         }

@@ -50,8 +50,7 @@ impl Queue {
         };
         let mut task = Task::new(key, recipe, budget);
         if let Some(of_ten) = of_ten {
-            task.confirm();
-            task.set_of_ten(of_ten);
+            task.confirm(of_ten);
         }
         self.waiting.push_back(task);
     }

@@ -150,13 +150,7 @@ impl Worker<'_> {
             (key, unsure)
         };
         let again = if unsure {
-            let stop = || self.watch.ended();
-            let mut judging = Judging {
-                bench: &mut self.bench,
-                maker: &mut self.maker,
-                stop: &stop,
-            };
-            judging.again(&key, recipe)
+            self.judge(|judging| judging.again(&key, recipe))
         } else {
             None
         };
@@ -180,13 +174,7 @@ impl Worker<'_> {
         let mut of_ten = confirmed.then_some(10);
         if hit == Hit::New {
             if confirmed {
-                let stop = || self.watch.ended();
-                let mut judging = Judging {
-                    bench: &mut self.bench,
-                    maker: &mut self.maker,
-                    stop: &stop,
-                };
-                of_ten = Some(judging.of_ten(&key, recipe));
+                of_ten = Some(self.judge(|judging| judging.of_ten(&key, recipe)));
             }
             let mut found =
                 Example::found(recipe, &key, &mut self.bench, &mut self.maker, outcome)?;
@@ -202,6 +190,16 @@ impl Worker<'_> {
             shared.triage.add(key, recipe.clone(), of_ten, part);
         }
         Ok(())
+    }
+
+    /// Has something judged, until the campaign is over.
+    fn judge<T>(&mut self, act: impl FnOnce(&mut Judging<'_>) -> T) -> T {
+        let stop = || self.watch.ended();
+        act(&mut Judging {
+            bench: &mut self.bench,
+            maker: &mut self.maker,
+            stop: &stop,
+        })
     }
 
     /// Works for a while on making an example smaller, and writes down what came of it.

@@ -52,20 +52,16 @@ pub fn reproduce_folder(folder: &Path, settings: &Settings) -> Result<Again> {
     let record = record(folder)?;
     let seldom = record.as_ref().is_some_and(|record| record.of_ten < 10);
     let wanted = record.map(|record| record.key);
-    if !seldom {
-        return attempt(
-            &recipe,
-            wanted.as_ref(),
-            settings,
-            1,
-            &AtomicBool::new(false),
-        );
-    }
-    let threads = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (threads, tries) = if seldom {
+        let processors = std::thread::available_parallelism();
+        (2 * processors.map_or(1, std::num::NonZero::get), TRIES)
+    } else {
+        (1, 1)
+    };
     let shown = AtomicBool::new(false);
-    let tries = std::thread::scope(|scope| {
+    let ends = std::thread::scope(|scope| {
         let attempts: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| attempt(&recipe, wanted.as_ref(), settings, TRIES, &shown)))
+            .map(|_| scope.spawn(|| attempt(&recipe, wanted.as_ref(), settings, tries, &shown)))
             .collect();
         let ends = attempts.into_iter().map(|thread| {
             let end = thread.join();
@@ -73,7 +69,7 @@ pub fn reproduce_folder(folder: &Path, settings: &Settings) -> Result<Again> {
         });
         ends.collect::<Result<Vec<Again>>>()
     })?;
-    let best = tries.into_iter().max_by_key(Again::shown);
+    let best = ends.into_iter().max_by_key(Again::shown);
     best.context("there is no thread to carry it out")
 }
 

@@ -32,6 +32,10 @@ pub trait Judge {
     }
 }
 
+/// How often an example is tried that does not show its fault again: what depends on where
+/// the kernel puts a program in memory shows now and then.
+const AGAIN: usize = 4;
+
 /// A bench that judges.
 pub struct Judging<'a> {
     /// Where programs run.
@@ -72,7 +76,7 @@ impl Judging<'_> {
             self.bench.set_hasty(false);
             let stopped = self.is_over();
             // To find out that a hang still is one takes longer than there is.
-            if task.best == task.sure || stopped && task.is_of_time() {
+            if task.best == task.sure || stopped && is_of_time(&task.key) {
                 return task.smallest(None, !stopped);
             }
             let (keys, outcome) = self.full(&task.best);
@@ -99,7 +103,7 @@ impl Judging<'_> {
     fn confirm(&mut self, task: &mut Task) -> bool {
         let again = self.again(&task.key, &task.sure);
         if again.as_ref().is_some_and(|again| task.key.covers(again)) {
-            task.confirm();
+            task.confirm(10);
         }
         task.confirmed
     }
@@ -110,7 +114,7 @@ impl Judging<'_> {
     /// or time is over.
     pub fn again(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
         // To be called a hang it has run twice already, the second time for long.
-        if matches!(key.class, Class::Hang | Class::Slow) {
+        if is_of_time(key) {
             return Some(key.clone());
         }
         (0..AGAIN).find_map(|_| {
@@ -122,13 +126,7 @@ impl Judging<'_> {
             keys.iter().find(same).cloned()
         })
     }
-}
 
-/// How often an example is tried that does not show its fault again: what depends on where
-/// the kernel puts a program in memory shows now and then.
-const AGAIN: usize = 4;
-
-impl Judging<'_> {
     /// In how many of ten runs `recipe` shows its fault, the group `key`; ten without trying
     /// for classes that chance has no part in, or that take long.
     pub fn of_ten(&mut self, key: &Key, recipe: &Recipe) -> u8 {
@@ -159,6 +157,11 @@ pub struct Task {
     budget: Budget,
 }
 
+/// Whether the fault is one of time.
+fn is_of_time(key: &Key) -> bool {
+    matches!(key.class, Class::Hang | Class::Slow)
+}
+
 /// How far a task has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -184,25 +187,16 @@ impl Task {
         }
     }
 
-    /// Notes that the fault showed a second time.
-    pub fn confirm(&mut self) {
+    /// Notes that the fault showed a second time, and in how many of ten runs it does.
+    pub fn confirm(&mut self, of_ten: u8) {
         self.confirmed = true;
-        self.phase = Phase::Roughly;
-    }
-
-    /// Notes in how many of ten runs the example showed the fault.
-    pub fn set_of_ten(&mut self, of_ten: u8) {
         self.of_ten = of_ten;
+        self.phase = Phase::Roughly;
     }
 
     /// In how many of ten runs the example showed the fault that was found.
     pub fn of_ten(&self) -> u8 {
         self.of_ten
-    }
-
-    /// Whether the fault is one of time.
-    fn is_of_time(&self) -> bool {
-        matches!(self.key.class, Class::Hang | Class::Slow)
     }
 
     /// Makes the best recipe smaller as long as there is time, at the budget's expense.
