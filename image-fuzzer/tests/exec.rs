@@ -492,6 +492,10 @@ fn a_program_that_wants_tmp_has_its_scratch_folder_there() {
             fork_server,
             ..options.clone()
         };
+        // A build in /tmp has the fork server's library there, which must not be hidden.
+        if fork_server && std::env::current_exe().unwrap().starts_with("/tmp") {
+            continue;
+        }
         let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
         if !executor.sandbox().contains("own processes") {
             eprintln!("not here: {}", executor.sandbox());
