@@ -33,8 +33,14 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     if args.bless.is_some() {
         golden::refuse_in_ci("--bless")?;
     }
-    let mut history =
-        open_history(&call.history_dir()).with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE));
+    let under = match (args.valgrind, args.gdb) {
+        (true, _) => "valgrind",
+        (_, true) => "gdb",
+        _ => "",
+    };
+    let mut history = open_history(&call.history_dir())
+        .with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE))
+        .under(under);
     let memory = history.take_memory();
     let (combos, mut jobs) = plan_jobs(args, tests, &memory)?;
     plan::validate(args, &jobs)?;

@@ -54,6 +54,9 @@ pub(super) enum Record {
         /// Where the output of a failure is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<PathBuf>,
+        /// What QEMU's programs ran under, where that makes the time a time of its own.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        under: String,
     },
     /// A run ended by itself (one that was killed has no such record).
     End {
@@ -237,6 +240,7 @@ mod tests {
             at: n,
             why: String::new(),
             output: None,
+            under: String::new(),
         }
     }
 

@@ -141,6 +141,7 @@ impl Memory {
                 verdict,
                 secs,
                 output,
+                under,
                 ..
             } => {
                 let key = (self.text(&test), self.text(&combo));
@@ -161,7 +162,7 @@ impl Memory {
                     last_verdict: None,
                 });
                 past.last_verdict = Some(verdict);
-                if verdict == Kind::Pass {
+                if verdict == Kind::Pass && under.is_empty() {
                     past.last_passed_secs = Some(secs);
                 }
             }
@@ -285,6 +286,7 @@ pub struct History {
     elapsed: Option<Elapsed>,
     journal: Option<Journal>,
     run: String,
+    under: &'static str,
     trouble: Option<String>,
 }
 
@@ -315,6 +317,7 @@ impl History {
             elapsed: None,
             journal: None,
             run: String::new(),
+            under: "",
             trouble: None,
         }
     }
@@ -325,6 +328,15 @@ impl History {
     pub fn with_elapsed_cache(mut self, path: &Path) -> Self {
         self.memory.elapsed = Some(Times::read(path));
         self.elapsed = Some(Elapsed::new(path));
+        self
+    }
+
+    /// Notes that QEMU's programs run under `tool` (`valgrind`), or under none (an empty
+    /// text): verdicts are remembered all the same, but times are then no measure of what
+    /// the tests take without it.
+    #[must_use]
+    pub fn under(mut self, tool: &'static str) -> Self {
+        self.under = tool;
         self
     }
 
@@ -382,6 +394,7 @@ impl History {
             .map_or(0.0, |o| o.wall.as_secs_f64());
         let Job { test, combo, .. } = &finished.job;
         if kind == Kind::Pass
+            && self.under.is_empty()
             && let Some(elapsed) = &mut self.elapsed
         {
             elapsed.passed(test, combo, secs);
@@ -398,6 +411,7 @@ impl History {
                 _ => words::short(finished),
             },
             output: reviewable(finished),
+            under: self.under.to_owned(),
         };
         self.append(&record);
     }
@@ -614,6 +628,27 @@ mod tests {
         history.event(&ended(vec![]));
         let text = std::fs::read_to_string(&cache).unwrap();
         assert_eq!(text, r#"{"/src/001":{"file":{"qcow2":1.5}}}"#);
+    }
+
+    /// The first plain run after one under valgrind once expected valgrind's times.
+    #[test]
+    fn times_under_valgrind_are_times_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        let open = || History::open(dir.path()).unwrap();
+        let mut history = open().under("valgrind").with_elapsed_cache(&cache);
+        history.event(&sample::run_started(&["001", "002"], 0));
+        history.event(&done("001", Verdict::Pass));
+        history.event(&done("002", Verdict::Fail(vec![Failure::Output])));
+        history.event(&ended(vec![]));
+        assert!(!cache.exists());
+        let past = open().last(&sample::test("001"), &sample::combo("qcow2"));
+        let expected = Past {
+            last_passed_secs: None,
+            last_verdict: Some(Kind::Pass),
+        };
+        assert_eq!(past, Some(expected));
+        assert_eq!(names(&open().failed_last()), ["002"]);
     }
 
     #[test]

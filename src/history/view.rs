@@ -17,6 +17,8 @@ struct Remembered {
     secs: f64,
     at: u64,
     why: String,
+    /// What QEMU's programs ran under.
+    under: String,
 }
 
 /// Results by test and combination, oldest first.
@@ -79,6 +81,7 @@ fn take(record: Record, only: Option<&str>, results: &mut Results, runs: &mut Ve
             secs,
             at,
             why,
+            under,
             ..
         } => {
             if let Some(run) = runs.iter_mut().rev().find(|r| r.id == run) {
@@ -94,6 +97,7 @@ fn take(record: Record, only: Option<&str>, results: &mut Results, runs: &mut Ve
                 at,
                 // The overview shows no reasons; they are many and long.
                 why: if only.is_some() { why } else { String::new() },
+                under,
             });
             if ring.len() > RING {
                 ring.pop_front();
@@ -216,9 +220,10 @@ fn flaky(results: &Results) -> Vec<String> {
     found.iter().map(line).collect()
 }
 
-/// Seconds of the passes, oldest first.
+/// Seconds of the passes, oldest first; those under valgrind say nothing of the others.
 fn passes(ring: &VecDeque<Remembered>) -> Vec<f64> {
-    let passed = ring.iter().filter(|r| r.kind == Kind::Pass);
+    let plain = ring.iter().filter(|r| r.under.is_empty());
+    let passed = plain.filter(|r| r.kind == Kind::Pass);
     passed.map(|r| r.secs).collect()
 }
 
@@ -294,9 +299,13 @@ fn one_test(results: &Results) -> String {
         for r in ring.iter().rev().take(LISTED) {
             let word = words::kind(r.kind);
             let line = format!(
-                "  {}  {word:11} {:>8}  {}",
+                "  {}  {word:11} {:>8}  {}{}",
                 words::date_time(r.at),
                 secs_text(r.secs),
+                match r.under.as_str() {
+                    "" => String::new(),
+                    tool => format!("under {tool}  "),
+                },
                 r.why
             );
             let _ = writeln!(out, "{}", line.trim_end());
@@ -373,6 +382,7 @@ mod tests {
                         String::new()
                     },
                     output: None,
+                    under: String::new(),
                 })
                 .unwrap();
             journal
