@@ -270,7 +270,7 @@ impl<'a> Ender<'a> {
     fn note(&mut self, process: &Process) {
         if self.seen.insert(process.pid) {
             self.ended.push(LeftBehind {
-                name: process.name.clone(),
+                name: process.whole_name(),
                 pid: process.pid,
             });
         }

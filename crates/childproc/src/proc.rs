@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use crate::sys;
 
+/// How many bytes of a name the kernel keeps (`TASK_COMM_LEN`, less the end).
+const NAME_KEPT: usize = 15;
+/// The longest name that is told whole (bytes): a command line may hold anything.
+pub(crate) const NAME_TOLD: usize = 64;
+
 /// A process as seen at one moment; it may have ended since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -30,6 +35,16 @@ impl Process {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Its name, not cut off where the command line still tells it whole:
+    /// `qemu-storage-daemon`, of which the kernel keeps `qemu-storage-da`.
+    #[must_use]
+    pub fn whole_name(&self) -> String {
+        let cut_off = self.name.len() >= NAME_KEPT;
+        let line = cut_off.then(|| fs::read(format!("/proc/{}/cmdline", self.pid)).ok());
+        let whole = line.flatten().and_then(|line| whole(&self.name, &line));
+        whole.unwrap_or_else(|| self.name.clone())
     }
 
     /// Reads a line of `/proc/PID/stat`. The name stands in parentheses and may
@@ -59,6 +74,16 @@ impl Process {
             cpu: tick.saturating_mul(user.saturating_add(system)),
         })
     }
+}
+
+/// The name that begins with `name`, among the program and, for a script, its first
+/// argument in a command line as `/proc/PID/cmdline` has it.
+fn whole(name: &str, line: &[u8]) -> Option<String> {
+    let mut files = line.split(|b| *b == 0).take(2).map(|word| {
+        let file = word.rsplit(|b| *b == b'/').next().unwrap_or(word);
+        String::from_utf8_lossy(file).into_owned()
+    });
+    files.find(|file| file.starts_with(name) && file.len() <= NAME_TOLD)
 }
 
 /// Every process there is.
@@ -250,5 +275,17 @@ mod tests {
             pids(&below(1, vec![process(2, 1), process(1, 2)], &[])),
             [2, 1]
         );
+    }
+
+    /// Reports once named `qemu-storage-da`.
+    #[test]
+    fn a_long_name_is_told_whole() {
+        let known = |line: &[u8]| whole("qemu-storage-da", line);
+        let daemon = Some("qemu-storage-daemon".to_owned());
+        assert_eq!(known(b"/usr/bin/qemu-storage-daemon\0--blockdev\0"), daemon);
+        assert_eq!(known(b"python3\0./qemu-storage-daemon\0"), daemon);
+        assert_eq!(known(b"python3\0-c\0qemu-storage-daemon\0"), None);
+        assert_eq!(known(b""), None);
+        assert_eq!(known(format!("qemu-storage-da{:50}", "").as_bytes()), None);
     }
 }

@@ -426,14 +426,20 @@ mod tests {
             cpu: Duration::ZERO,
             left_behind: vec![
                 LeftBehind {
-                    name: "x".repeat(15),
+                    name: "x".repeat(crate::proc::NAME_TOLD),
                     pid: i32::MAX
                 };
                 9000
             ],
             left_count: 9000,
             mounts: vec![PathBuf::from("m".repeat(4000)); 100],
-            alive: Vec::new(),
+            alive: vec![
+                LeftBehind {
+                    name: "x".repeat(crate::proc::NAME_TOLD),
+                    pid: i32::MAX
+                };
+                9000
+            ],
         };
         let message = Event::Done(done).write();
         assert!(message.len() < PACKET);

@@ -255,7 +255,7 @@ impl Supervision<'_> {
             Vec::new()
         } else {
             let left = |p: Process| LeftBehind {
-                name: p.name,
+                name: p.whole_name(),
                 pid: p.pid,
             };
             self.ender.alive().into_iter().map(left).collect()
