@@ -139,7 +139,8 @@ impl Stack {
         let mut names: Vec<_> = names.map(|name| in_library(name).unwrap_or(name)).collect();
         // Within one library there is then nothing to tell frames apart.
         names.dedup_by(|a, b| a == b && a.contains(LIBRARY));
-        if let Some(turn) = turn(&names, depth) {
+        if let Some((inner, turn)) = recursion(&names, depth) {
+            names.drain(..inner);
             names.truncate(turn);
             let first = (0..turn).min_by_key(|at| names[*at]).unwrap_or(0);
             names.rotate_left(first);
@@ -159,11 +160,33 @@ impl fmt::Display for Stack {
     }
 }
 
-/// How many frames, `most` at most, come again at once: those of one turn of a recursion.
-fn turn(names: &[&str], most: usize) -> Option<usize> {
-    (1..=most).find(|turn| {
-        let (inner, outer) = names.split_at(names.len().min(*turn));
-        outer.starts_with(inner) && inner.len() == *turn
+/// As many frames are those of a recursion without end: what stands behind each other in a
+/// program, a chain of images for instance, is seldom as deep.
+const DEEP: usize = 48;
+/// The longest turn of such a recursion that is looked for, and how far inside the stack it
+/// may begin: what it called when the stack was at its end is chance.
+const LONG: usize = 20;
+
+/// Where a recursion begins, as a number of frames inside of it, and how many frames one turn
+/// of it has: up to `most` that come again at once or, in a deep stack, those that come a
+/// third time.
+fn recursion(names: &[&str], most: usize) -> Option<(usize, usize)> {
+    let turns = |from: usize, turn: usize, times: usize| {
+        let frames = names.get(from..from + turn * times)?;
+        frames[turn..]
+            .iter()
+            .eq(&frames[..turn * (times - 1)])
+            .then_some((from, turn))
+    };
+    let at_once = (1..=most).find_map(|turn| turns(0, turn, 2));
+    at_once.or_else(|| {
+        if names.len() < DEEP {
+            return None;
+        }
+        let starts = 0..=LONG;
+        starts
+            .into_iter()
+            .find_map(|from| (1..=LONG).find_map(|turn| turns(from, turn, 3)))
     })
 }
 
@@ -316,6 +339,29 @@ mod tests {
         assert_eq!(key(&three).as_deref(), Some("a < b < c"));
         assert_eq!(key(&["a", "b", "a", "main"]).as_deref(), Some("a < b < a"));
         assert_eq!(key(&["a", "b"]).as_deref(), Some("a < b"));
+    }
+
+    /// A stack that was full had a group for each function that happened to be called last.
+    #[test]
+    fn a_full_stack_is_the_recursion_that_filled_it() {
+        let turn = ["read", "map", "lock", "load", "fetch"];
+        let full = |inner: &[&str], from: usize| {
+            let turns = turn.iter().cycle().skip(from).take(60);
+            let names: Vec<_> = inner.iter().chain(turns).copied().collect();
+            stack(&names).key(3)
+        };
+        let group = Some("fetch < read < map".to_owned());
+        for from in 0..5 {
+            assert_eq!(full(&[], from), group);
+            assert_eq!(full(&["memset", "clear"], from), group);
+        }
+        // A chain of images of some length has its faults by themselves.
+        let chain: Vec<_> = ["crash"]
+            .iter()
+            .chain(turn.iter().cycle().take(20))
+            .copied()
+            .collect();
+        assert_eq!(stack(&chain).key(3).as_deref(), Some("crash < read < map"));
     }
 
     /// The same fault once had another group in every build that had its sources elsewhere,
