@@ -490,6 +490,32 @@ fn a_report_lists_what_was_found() {
     assert_eq!(smaller.status.code(), Some(0), "{smaller:?}");
 }
 
+/// A fault of chance once did not show any more when it was to be made small.
+#[test]
+fn a_fault_of_chance_is_waited_for_when_it_is_made_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let config = r#"[["header", "nb_snapshots"]]"#;
+    let command = format!("{} seldom", env!("CARGO_BIN_EXE_planted"));
+    let words = [
+        "-j", "1", "--tests", "200", "--config", config, "-c", &command,
+    ];
+    let done = run(fuzzer().args(words).arg(&work));
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    let json = run(fuzzer().args(["report", "--json"]).arg(&work)).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let folder = Path::new(json["groups"][0]["folder"].as_str().unwrap());
+    // What ten runs of it came to is chance as well.
+    let record = folder.join("finding.json");
+    let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    known["of_ten"] = 3.into();
+    fs::write(&record, known.to_string()).unwrap();
+    for verb in ["reproduce", "minimise"] {
+        let again = run(fuzzer().arg(verb).arg(folder));
+        assert_eq!(again.status.code(), Some(0), "{again:?}");
+    }
+}
+
 /// The oracles say nothing about valid images, whatever commands run on them.
 #[test]
 fn valid_images_give_no_findings() {

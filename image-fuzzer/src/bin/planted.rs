@@ -1,7 +1,7 @@
 //! A reader of images with known faults, to prove that the fuzzer finds them.
 //!
 //! `planted read IMAGE` looks at the header and fails in one of several ways where
-//! a field has a certain value. `planted tool VERB ... IMAGE` stands in for
+//! a field has a certain value, `planted seldom IMAGE` in one run of three. `planted tool VERB ... IMAGE` stands in for
 //! `qemu-img` with faults that only a look behind its success shows.
 
 use std::fs::{self, File};
@@ -34,6 +34,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["read", image] => read(image),
+        ["seldom", image] if by_chance() => read(image),
+        ["seldom", _] => Ok(ExitCode::SUCCESS),
         ["tool" | "other", verb, rest @ ..] => tool(words[0], verb, rest),
         _ => Ok(ExitCode::from(2)),
     };
@@ -41,6 +43,12 @@ fn main() -> ExitCode {
         eprintln!("planted: {why}");
         ExitCode::FAILURE
     })
+}
+
+/// Whether this is one of the runs that are unlucky.
+fn by_chance() -> bool {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    now.subsec_nanos() % 3 == 0
 }
 
 /// Reads the header, and fails where a field asks for it.

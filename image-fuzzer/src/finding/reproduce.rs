@@ -112,19 +112,22 @@ pub fn minimise_folder(
     settings: Settings,
     budget: Budget,
 ) -> Result<(usize, usize)> {
-    let recipe = Recipe::read(&folder.join("recipe.json"))?;
+    let of_ten = record(folder)?.map_or(10, |record| record.of_ten);
+    let again = reproduce_folder(folder, &settings)?;
+    let shown = again.shown();
+    let Again {
+        recipe,
+        wanted,
+        seen,
+        ..
+    } = again;
+    let Some(key) = wanted.or_else(|| seen.first().cloned()).filter(|_| shown) else {
+        bail!("the fault of '{}' does not show any more", folder.display());
+    };
     let mut bench = Bench::new(settings)?;
     let mut maker = Maker::default();
-    let files = maker.files(&recipe)?;
-    let outcome = bench.run(&recipe, &files)?;
-    let seen = name(&mut bench, &recipe, &files, &outcome)?;
-    let wanted = record(folder)?.map(|record| record.key);
-    let key = match wanted {
-        Some(key) if key.is_among(&seen) => key,
-        None if !seen.is_empty() => seen[0].clone(),
-        _ => bail!("the fault of '{}' does not show any more", folder.display()),
-    };
     let mut task = Task::new(key, recipe.clone(), budget);
+    task.confirm(of_ten);
     let example = Example::smallest(&mut task, &mut bench, &mut maker, &|| false)?;
     let folder = std::path::absolute(folder)?;
     write_folder(&folder, &example)?;
