@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,16 +160,19 @@ pub fn jobs(
     jobs
 }
 
-/// Holds what the arguments say against each other and against `jobs`.
+/// Holds what the arguments say against each other and against `jobs`; `remembered` is
+/// whether there is a last run to go by.
 ///
 /// # Errors
 ///
 /// What they ask for makes no sense together.
-pub fn validate(args: &LowArgs, jobs: &[Job]) -> Result<()> {
+pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
     if jobs.is_empty() {
         bail!(
             "No tests selected{}",
             match (args.failed, args.resume, args.shard) {
+                (true, _, _) | (_, true, _) if !remembered =>
+                    ": no last run is remembered here, so --failed and --resume have nothing to go by",
                 (true, _, _) => ": of these none failed in the last run",
                 (_, true, _) => ": of these the last run reached every one",
                 (_, _, Some(_)) => " for this shard",
@@ -279,11 +283,35 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
     };
 }
 
-/// The command that runs just `job` again.
+/// Variables that say which programs are tested, and where.
+const TELLING: [&str; 8] = [
+    "TEST_DIR",
+    "SOCK_DIR",
+    "QEMU_PROG",
+    "QEMU_IMG_PROG",
+    "QEMU_IO_PROG",
+    "QEMU_NBD_PROG",
+    "QSD_PROG",
+    "PYTHON",
+];
+
+/// How the program was called as `argv0`, up to its options, in an environment that `var`
+/// tells.
+#[must_use]
+pub fn called(argv0: &Path, var: &dyn Fn(&str) -> Option<OsString>) -> String {
+    let set = TELLING.iter().filter_map(|name| {
+        let value = var(name).filter(|value| !value.is_empty())?;
+        Some(format!("{name}={} ", quoted(&value.to_string_lossy())))
+    });
+    set.collect::<String>() + &quoted(&argv0.display().to_string())
+}
+
+/// The command that runs just `job` again; `program` is what it begins with
+/// ([`called`]).
 #[must_use]
 pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
     let combo = &job.combo;
-    let mut words = vec![program.to_owned(), format!("-{}", combo.format)];
+    let mut words = vec![format!("-{}", combo.format)];
     if combo.protocol != "file" {
         words.push(format!("-{}", combo.protocol));
     }
@@ -309,6 +337,19 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
             words.push(word.into());
         }
     }
+    let number = |n: Option<u64>| n.map(|n| n.to_string());
+    let left_behind = args.left_behind_fails;
+    let left_behind = left_behind.map(|fails| if fails { "fail" } else { "warn" }.to_owned());
+    for (option, value) in [
+        ("--timeout", number(args.timeout)),
+        ("--output-limit", number(args.output_limit)),
+        ("--scratch-limit", number(args.scratch_limit)),
+        ("--left-behind", left_behind),
+    ] {
+        if let Some(value) = value {
+            words.extend([option.to_owned(), value]);
+        }
+    }
     for (option, dir) in [
         ("--source-dir", &args.source_dir),
         ("--build-dir", &args.build_dir),
@@ -318,7 +359,8 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
         }
     }
     words.push(job.test.name.clone());
-    let words: Vec<_> = words.iter().map(|w| quoted(w)).collect();
+    let words = words.iter().map(|w| quoted(w));
+    let words: Vec<_> = std::iter::once(program.to_owned()).chain(words).collect();
     words.join(" ")
 }
 
@@ -421,6 +463,19 @@ mod tests {
             "./check -luks -nbd -nocache -misalign 030"
         );
         assert_eq!(
+            rerun_of("-raw --timeout 8 --output-limit 1M --left-behind fail"),
+            "./check -raw --timeout 8 --output-limit 1048576 --left-behind fail 030"
+        );
+        let var = |name: &str| match name {
+            "TEST_DIR" => Some("/a b".into()),
+            "QSD_PROG" => Some("".into()),
+            _ => None,
+        };
+        assert_eq!(
+            called(Path::new("./check"), &var),
+            "TEST_DIR='/a b' ./check"
+        );
+        assert_eq!(
             rerun_of("-c unsafe -o a=$b --build-dir /x"),
             "./check -raw -c unsafe -o 'a=$b' --build-dir /x 030"
         );
@@ -452,7 +507,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_said() {
         let jobs = [sample::job(0, "001", "raw"), sample::job(1, "002", "raw")];
-        let said = |line: &str, jobs: &[Job]| match validate(&args(line), jobs) {
+        let said = |line: &str, jobs: &[Job]| match validate(&args(line), jobs, true) {
             Ok(()) => String::new(),
             Err(e) => e.to_string(),
         };
@@ -460,5 +515,7 @@ mod tests {
         assert_eq!(said("--debugger gdb", &jobs[..1]), "");
         assert!(said("--failed", &[]).contains("none failed"));
         assert_eq!(said("-qcow2", &jobs), "");
+        let forgotten = validate(&args("--resume"), &[], false).unwrap_err();
+        assert!(forgotten.to_string().contains("no last run is remembered"));
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
         .with_context(|| format!("cannot make {}", env.test_dir.display()))?;
     let asked = var("SOCK_DIR").map(|dir| cwd.join(dir));
     let sockets = sock_root(asked.as_deref(), &[])?;
-    say(&header(&env, combo, sockets.path()));
+    say(&header(&env, combo, sockets.path()))?;
 
     let path = var("PATH").unwrap_or_default();
     let Some(program) = which(name, &path) else {

@@ -77,16 +77,16 @@ fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
     };
     let args = &call.args;
     match &args.action {
-        Action::Help { long } => say(&args::help(*long)),
-        Action::Version => say(concat!("check ", env!("CARGO_PKG_VERSION"), "\n")),
-        Action::ListGroups => say(&list_groups(&call.tree()?)),
-        Action::New(what) => say(&new_test::new_test(&call.tree()?, args, what)?),
-        Action::InstallInto(tree) => say(&install::install(tree, &own_program()?)?),
-        Action::RemoveFrom(tree) => say(&install::remove(tree)?),
+        Action::Help { long } => say(&args::help(*long))?,
+        Action::Version => say(concat!("check ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        Action::ListGroups => say(&list_groups(&call.tree()?))?,
+        Action::New(what) => say(&new_test::new_test(&call.tree()?, args, what)?)?,
+        Action::InstallInto(tree) => say(&install::install(tree, &own_program()?)?)?,
+        Action::RemoveFrom(tree) => say(&install::remove(tree)?)?,
         Action::Run => return run(&call),
-        Action::History => say(&show_history(&call)?),
-        Action::Review => say(&goldens::review(&call, &call.tree()?)?),
-        Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?),
+        Action::History => say(&show_history(&call)?)?,
+        Action::Review => say(&goldens::review(&call, &call.tree()?)?)?,
+        Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?)?,
     }
     Ok(exit::OK)
 }
@@ -100,7 +100,7 @@ fn run(call: &Invocation) -> Result<u8> {
     let tests = select(&tree, args)?;
     if args.dry_run {
         let tests = run_tests::left_to_run(call, tests)?;
-        say(&dry_run(&tests, args)?);
+        say(&dry_run(&tests, args)?)?;
         return Ok(exit::OK);
     }
     run_tests::run_tests(call, &tree, &tests)

@@ -43,7 +43,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         .under(under);
     let memory = history.take_memory();
     let (combos, mut jobs) = plan_jobs(args, tests, &memory)?;
-    plan::validate(args, &jobs)?;
+    plan::validate(args, &jobs, memory.previous().at.is_some())?;
     if args.debugger.is_some() {
         for job in &mut jobs {
             plan::debuggable(Arc::make_mut(&mut job.test))?;
@@ -75,14 +75,21 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         html: args.html.clone(),
         previous: Some(previous),
     })?;
+    let reports = reporters.len();
     // Under a debugger a person judges, and takes a person's time: what failed has
     // still failed.
     if args.debugger.is_none() {
         reporters.push(Box::new(history));
     }
     let ran = run::run(&keeper, &settings, jobs, &world, &mut reporters);
-    tell_troubles(&mut reporters);
-    Ok(status(&ran?))
+    let reported = !tell_troubles(&mut reporters[..reports]);
+    // A run does not depend on its history.
+    tell_troubles(&mut reporters[reports..]);
+    let unwritten = world.bless.as_ref().is_some_and(Bless::has_failed);
+    Ok(match status(&ran?) {
+        exit::OK if !reported || unwritten => exit::FAILED,
+        status => status,
+    })
 }
 
 /// Of `tests` those that would be run: what earlier runs and shards leave.
@@ -93,17 +100,16 @@ pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Ve
     }
     let memory = open_history(&call.history_dir()).take_memory();
     let (_, jobs) = plan_jobs(args, &tests, &memory)?;
-    plan::validate(args, &jobs)?;
+    plan::validate(args, &jobs, memory.previous().at.is_some())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())
 }
 
-fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) {
-    for reporter in reporters {
-        for trouble in reporter.finish() {
-            say::error(&trouble);
-        }
-    }
+/// Tells what went wrong with reports; whether anything did.
+fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) -> bool {
+    let troubles: Vec<String> = reporters.iter_mut().flat_map(|r| r.finish()).collect();
+    troubles.iter().for_each(|trouble| say::error(trouble));
+    !troubles.is_empty()
 }
 
 /// A run does not depend on its history: where it cannot be kept, that is said.
@@ -145,7 +151,8 @@ fn plan_jobs(
 /// What the run asks of the rest of the program.
 struct Here<'a> {
     args: &'a LowArgs,
-    /// How the program was started, for commands to run again.
+    /// How the program was started, for commands to run again: variables of the caller's
+    /// that say what is run and where, and its name.
     program: String,
     env: Environment,
     pasts: HashMap<JobId, Past>,
@@ -165,7 +172,7 @@ impl<'a> Here<'a> {
         let past = |job: &Job| Some((job.id, memory.last(&job.test, &job.combo)?));
         Ok(Self {
             args,
-            program: call.argv0.display().to_string(),
+            program: plan::called(&call.argv0, &var),
             pasts: jobs.iter().filter_map(past).collect(),
             env,
             bless,

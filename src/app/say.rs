@@ -2,14 +2,20 @@
 
 use std::io::{ErrorKind, Write};
 
+use anyhow::Context;
+
 /// Writes `text` to stdout. A reader that has gone has read enough.
-pub fn say(text: &str) {
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn say(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if let Err(e) = written
-        && e.kind() != ErrorKind::BrokenPipe
-    {
-        error(&format!("cannot write to stdout: {e}"));
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(e).context("cannot write to standard output")
+        }
+        _ => Ok(()),
     }
 }
 

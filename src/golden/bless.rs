@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 
@@ -103,6 +104,8 @@ pub struct Bless {
     then: Then,
     /// Files written by this run, and for which combination.
     written: Mutex<HashMap<PathBuf, String>>,
+    /// Whether one that was asked for could not be written.
+    failed: AtomicBool,
 }
 
 impl Bless {
@@ -115,6 +118,7 @@ impl Bless {
             machine: machine.to_owned(),
             then: Then::Pass,
             written: Mutex::default(),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -150,6 +154,12 @@ impl Bless {
         }
     }
 
+    /// Whether a reference that was asked for could not be written.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// Whether there is anything to write for this verdict.
     fn wanted(&self, finished: &Finished) -> bool {
         match (&finished.verdict, self.then) {
@@ -177,21 +187,27 @@ impl Bless {
         }
         let job = &finished.job;
         let file = self.variant.file(&job.test, &job.combo, &self.machine)?;
+        let failed = |why: String| {
+            self.failed.store(true, Ordering::Relaxed);
+            why
+        };
         let bytes = std::fs::read(output)
-            .map_err(|e| format!("cannot read {}: {e}", words::path(output)))?;
+            .map_err(|e| failed(format!("cannot read {}: {e}", words::path(output))))?;
         let same = |path: &Path| std::fs::read(path).is_ok_and(|old| equal(&old, &bytes));
         if same(&file) {
             return Ok(None);
         }
-        if finished.verdict == Verdict::Pass {
+        // One that is there and differs is wrong, and the plain one serves others too.
+        let more_of_the_same = !file.exists() && self.variant != Variant::Plain;
+        if finished.verdict == Verdict::Pass && more_of_the_same {
             let applies = find(&job.test, &job.combo, &self.machine);
             if let Some(applies) = applies.filter(|path| same(path)) {
                 let applies = words::path(&applies);
                 return Err(format!("it would equal {applies}, which applies"));
             }
         }
-        self.claim(&file, &job.combo)?;
-        save(&file, &bytes).map_err(|e| format!("{e:#}"))?;
+        self.claim(&file, &job.combo).map_err(failed)?;
+        save(&file, &bytes).map_err(|e| failed(format!("{e:#}")))?;
         Ok(Some(file))
     }
 

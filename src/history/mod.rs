@@ -52,6 +52,16 @@ impl From<&Verdict> for Kind {
     }
 }
 
+/// How much a verdict counts among those of several repetitions.
+fn badness(kind: Kind) -> u8 {
+    match kind {
+        Kind::Pass | Kind::NotRun => 0,
+        Kind::Interrupted => 1,
+        Kind::Flaky => 2,
+        Kind::Fail => 3,
+    }
+}
+
 /// What is remembered of a test under a combination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Past {
@@ -151,7 +161,7 @@ impl Memory {
                     }
                     // Of several repetitions the worst one counts.
                     let old = self.last_run.results.get(&key);
-                    if old.is_none_or(|(kind, _)| *kind != Kind::Fail) {
+                    if old.is_none_or(|(kind, _)| badness(*kind) <= badness(verdict)) {
                         let result = (verdict, secs);
                         let results = Arc::make_mut(&mut self.last_run.results);
                         results.insert(key.clone(), result);
@@ -195,12 +205,12 @@ impl Memory {
         }
     }
 
-    /// What failed in the last run: names of tests with their combinations, in
+    /// What failed in the last run, if only now and then: names of tests with their combinations, in
     /// order of the names.
     #[must_use]
     pub fn failed_last(&self) -> Vec<(String, Combo)> {
         let results = self.last_run.results.iter();
-        let failed = results.filter(|(_, (kind, _))| *kind == Kind::Fail);
+        let failed = results.filter(|(_, (kind, _))| matches!(kind, Kind::Fail | Kind::Flaky));
         sorted(failed.map(|(key, _)| key.clone()))
     }
 

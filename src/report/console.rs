@@ -68,7 +68,10 @@ impl<S: Screen> Console<S> {
     }
 
     fn write(&mut self, text: &str) {
-        if let Err(e) = self.screen.write(text) {
+        // A reader that has gone has read enough.
+        if let Err(e) = self.screen.write(text)
+            && e.kind() != io::ErrorKind::BrokenPipe
+        {
             self.trouble.get_or_insert(e);
         }
     }

@@ -2,7 +2,7 @@
 //! schema.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -25,6 +25,8 @@ const VERSION: u32 = 1;
 pub(super) struct Json {
     path: PathBuf,
     out: Box<dyn Write>,
+    /// The file behind `out`, where it is a regular one, and the length of its whole lines.
+    file: Option<(File, u64)>,
     tally: Tally,
     trouble: Option<io::Error>,
 }
@@ -34,13 +36,19 @@ impl Json {
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         let file = File::create(path)
             .with_context(|| format!("cannot write the JSON file {}", path.display()))?;
-        Ok(Self::new(path, Box::new(file)))
+        let regular = file.metadata().is_ok_and(|meta| meta.is_file());
+        let same = regular.then(|| file.try_clone().ok()).flatten();
+        Ok(Self {
+            file: same.map(|same| (same, 0)),
+            ..Self::new(path, Box::new(file))
+        })
     }
 
     pub(super) fn new(path: &Path, out: Box<dyn Write>) -> Self {
         Self {
             path: path.to_owned(),
             out,
+            file: None,
             tally: Tally::default(),
             trouble: None,
         }
@@ -50,9 +58,18 @@ impl Json {
         // A line is written at once, so that a run cut off leaves whole lines.
         let mut line = value.to_string().into_bytes();
         line.push(b'\n');
-        let written = self.out.write_all(&line);
-        if let Err(e) = written.and_then(|()| self.out.flush()) {
-            self.trouble.get_or_insert(e);
+        let written = self.out.write_all(&line).and_then(|()| self.out.flush());
+        match (written, &mut self.file) {
+            (Ok(()), Some((_, whole))) => *whole += line.len() as u64,
+            (Ok(()), None) => {}
+            (Err(e), file) => {
+                if let Some((file, whole)) = file {
+                    // Half a line is of no use; later ones may find room again.
+                    let _ = file.set_len(*whole);
+                    let _ = file.seek(SeekFrom::Start(*whole));
+                }
+                self.trouble.get_or_insert(e);
+            }
         }
     }
 }
@@ -161,22 +178,18 @@ fn finished(shown: &Shown<'_>) -> Value {
     let mut put = |name: &str, value: Value| map.insert(name.to_owned(), value);
     put("verdict", json!(Kind::from(&finished.verdict)));
     put("description", json!(shown.description));
+    let share = |(passed, tries): (u32, u32)| json!({"passed": passed, "of": tries});
+    let (mut failures, mut reason, mut tries) = (Value::Null, Value::Null, Value::Null);
     match &finished.verdict {
-        Verdict::Fail(failures) => {
-            let failures = failures.iter().map(|f| failure(f, finished));
-            put("failures", failures.collect());
-        }
-        Verdict::NotRun(reason) => {
-            put("reason", json!(reason));
-        }
-        Verdict::Flaky { passed, tries } => {
-            put("tries", json!({"passed": passed, "of": tries}));
-        }
+        Verdict::Fail(all) => failures = all.iter().map(|f| failure(f, finished)).collect(),
+        Verdict::NotRun(why) => reason = json!(why),
+        Verdict::Flaky { passed, tries: of } => tries = share((*passed, *of)),
         Verdict::Pass | Verdict::Interrupted => {}
     }
-    if let Some((passed, tries)) = finished.retries {
-        put("retries", json!({"passed": passed, "of": tries}));
-    }
+    put("failures", failures);
+    put("reason", reason);
+    put("tries", tries);
+    put("retries", finished.retries.map_or(Value::Null, share));
     put("cases_not_run", json!(finished.cases_not_run));
     put("last_seconds", json!(finished.last));
     put("rerun", json!(finished.rerun));

@@ -112,6 +112,10 @@ fn result(shown: &Shown<'_>) -> TestCase {
     }
     let output = shown.logs.iter().find(|log| log.title == "output");
     let mut text = output.map(|log| blanks(&log.text)).unwrap_or_default();
+    if finished.verdict == Verdict::Pass && !said.is_empty() {
+        text.push_str(said);
+        text.push('\n');
+    }
     for line in finished.cases_not_run.iter().chain(&finished.notes) {
         text.push_str(&words::one_line(line));
         text.push('\n');

@@ -28,6 +28,9 @@ pub(super) struct Rewritten<D: Document> {
 
 struct Shared<D> {
     path: PathBuf,
+    /// Whether the file is a pipe or a terminal, to which nothing can be written anew: it is
+    /// written once, in the end.
+    once: bool,
     state: Mutex<State<D>>,
     changed: Condvar,
 }
@@ -42,12 +45,16 @@ struct State<D> {
 impl<D: Document> Rewritten<D> {
     /// Writes the document as it is and follows its changes from then on.
     pub(super) fn create(path: &Path, document: D) -> io::Result<Self> {
-        write_whole(path, |out| document.write(out))?;
+        let once = path.metadata().is_ok_and(|meta| !meta.is_file());
+        if !once {
+            write_whole(path, |out| document.write(out))?;
+        }
         let shared = Arc::new(Shared {
             path: path.to_owned(),
+            once,
             state: Mutex::new(State {
                 document,
-                dirty: false,
+                dirty: once,
                 closing: false,
                 trouble: None,
             }),
@@ -106,7 +113,7 @@ impl<D: Document> Shared<D> {
         let mut due = Instant::now();
         let mut state = self.lock();
         loop {
-            let idle = |s: &mut State<D>| !s.dirty && !s.closing;
+            let idle = |s: &mut State<D>| !s.closing && (self.once || !s.dirty);
             state = self
                 .changed
                 .wait_while(state, idle)
@@ -168,6 +175,24 @@ mod tests {
         file.close();
         assert_eq!(read(), "abcd");
         assert_eq!(file.trouble("text file"), None);
+    }
+
+    /// A pipe once had one document behind the other.
+    #[test]
+    fn a_pipe_is_written_to_once() {
+        use nix::sys::stat::Mode;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::read_to_string(path).unwrap()
+        });
+        let mut file = Rewritten::create(&path, Text("a".into())).unwrap();
+        file.change(|text| text.0.push('b'));
+        file.change(|text| text.0.push('c'));
+        file.close();
+        assert_eq!(reader.join().unwrap(), "abc");
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn rows() -> Vec<Row> {
             },
             word: "flaky",
             says: "passed 1 of 3 tries",
-            tap: "ok",
+            tap: "not ok",
             junit: "<flakyFailure",
         },
         Row {

@@ -206,7 +206,7 @@ impl Tally {
                 let _ = writeln!(out, "{title}: {}", list(names));
             }
         }
-        let sentence = self.sentence(interrupted || !not_reached.is_empty());
+        let sentence = self.sentence(interrupted, !not_reached.is_empty());
         let style = match (self.count(Kind::Fail), sentence.starts_with("Passed all")) {
             (0, true) => PASS,
             (0, false) => NOT_RUN,
@@ -220,13 +220,19 @@ impl Tally {
         out
     }
 
-    fn sentence(&self, cut_off: bool) -> String {
+    /// `interrupted` by the user; `cut_off` for whatever reason.
+    fn sentence(&self, interrupted: bool, cut_off: bool) -> String {
         let (passed, failed) = (self.count(Kind::Pass), self.count(Kind::Fail));
         let flaky = self.count(Kind::Flaky);
         let ran = passed + failed + flaky;
-        if failed > 0 {
+        if failed > 0 && interrupted {
+            format!(
+                "Interrupted: passed {passed}, failed {failed} of {} iotests",
+                self.jobs
+            )
+        } else if failed > 0 {
             format!("Failed {failed} of {ran} iotests")
-        } else if cut_off {
+        } else if interrupted || cut_off {
             format!("Interrupted: passed {passed} of {} iotests", self.jobs)
         } else if ran == 0 {
             "No iotests were run".to_owned()

@@ -68,7 +68,10 @@ impl Tap {
 
     fn write(&mut self, text: &str) {
         let written = self.out.write_all(text.as_bytes());
-        if let Err(e) = written.and_then(|()| self.out.flush()) {
+        // A reader that has gone has read enough.
+        if let Err(e) = written.and_then(|()| self.out.flush())
+            && e.kind() != io::ErrorKind::BrokenPipe
+        {
             self.trouble.get_or_insert(e);
         }
     }
@@ -88,8 +91,9 @@ impl Tap {
         let finished = shown.finished;
         let title = self.numbering.next() + &self.title(&finished.job);
         let mut text = match &finished.verdict {
-            Verdict::Pass | Verdict::Flaky { .. } => format!("ok {title}\n"),
-            Verdict::Fail(_) => format!("not ok {title}\n"),
+            Verdict::Pass => format!("ok {title}\n"),
+            // It makes the run fail, so a harness must not count it as passed.
+            Verdict::Fail(_) | Verdict::Flaky { .. } => format!("not ok {title}\n"),
             Verdict::NotRun(_) | Verdict::Interrupted => {
                 format!("ok {title} # SKIP {}\n", shown.description)
             }

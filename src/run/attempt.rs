@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use childproc::{Child, Event, How, Keeper, Resource, Spec, Status, Streams};
@@ -19,7 +20,7 @@ use super::cores::Cores;
 use super::dirs::Names;
 use super::stop::{Stop, Urgency};
 use super::{Settings, World, sanitizers, scratch};
-use crate::model::{Ended, Exit, Job, LeftBehind, Limit, Outcome, Start};
+use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
 
 /// How long a test that is ended may tidy up.
 const GRACE: Duration = Duration::from_secs(1);
@@ -42,6 +43,16 @@ pub(super) struct Shared<'a> {
     pub(super) names: &'a Names,
     pub(super) stop: &'a Stop,
     pub(super) cores: &'a Cores,
+    /// Held while the world settles what comes of a job.
+    pub(super) settling: Mutex<()>,
+}
+
+impl Shared<'_> {
+    /// Has the world settle what comes of a job, one at a time.
+    pub(super) fn settle(&self, finished: &mut Finished) {
+        let _one = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        self.world.finished(finished);
+    }
 }
 
 /// A try's directories.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -67,6 +67,7 @@ pub fn run(
         names: &names,
         stop: &stop,
         cores: &cores,
+        settling: Mutex::default(),
     };
     let (sender, receiver) = channel();
     let to_signals = sender.clone();
@@ -294,8 +295,7 @@ impl Dispatcher<'_, '_, '_> {
     }
 
     /// Counts a job and tells of it.
-    fn finished(&mut self, mut finished: Finished) {
-        self.shared.world.finished(&mut finished);
+    fn finished(&mut self, finished: Finished) {
         let summary = &mut self.summary;
         let count = match finished.verdict {
             Verdict::Pass => &mut summary.passed,

@@ -9,7 +9,8 @@ use super::order::Queued;
 use super::scratch;
 use super::stop::Urgency;
 use crate::golden;
-use crate::model::{Finished, Mismatch, Verdict};
+use crate::model::{Exit, Finished, Mismatch, Verdict};
+use crate::report::words;
 use crate::verdict;
 
 /// Runs a job, again where it failed and that is asked for, and judges it.
@@ -40,12 +41,13 @@ pub(super) fn run(
         }
         _ => (judged.verdict.clone(), None),
     };
-    let mut notes = clean_up(shared, &tried, judged.is_done_with());
-    notes.splice(..0, tried.notes);
-    Finished {
+    let done_with = judged.is_done_with();
+    let mut notes = tried.notes.clone();
+    notes.extend(judged.note);
+    let mut finished = Finished {
         verdict,
         cases_not_run: lines(tried.outcome.casenotrun.as_deref()),
-        outcome: Some(tried.outcome),
+        outcome: Some(tried.outcome.clone()),
         reference,
         mismatch: judged.mismatch,
         last,
@@ -53,12 +55,18 @@ pub(super) fn run(
         rerun: shared.world.rerun(&job),
         notes,
         job,
-    }
+    };
+    // The output may become a reference: it is there until that is settled.
+    shared.settle(&mut finished);
+    let done_with = done_with || finished.verdict == Verdict::Pass;
+    let notes = clean_up(shared, &tried, done_with);
+    finished.notes.extend(notes);
+    finished
 }
 
 /// What is told of a job of which nothing was started.
 pub(super) fn not_started(shared: &Shared<'_>, queued: Queued, verdict: Verdict) -> Finished {
-    Finished {
+    let mut finished = Finished {
         verdict,
         outcome: None,
         reference: None,
@@ -69,14 +77,21 @@ pub(super) fn not_started(shared: &Shared<'_>, queued: Queued, verdict: Verdict)
         rerun: shared.world.rerun(&queued.job),
         notes: Vec::new(),
         job: queued.job,
-    }
+    };
+    shared.settle(&mut finished);
+    finished
 }
 
 /// A try's verdict.
 struct Judged {
     verdict: Verdict,
     mismatch: Option<Mismatch>,
+    /// What a person should see with it.
+    note: Option<String>,
 }
+
+/// Why a test that ran under a debugger has no verdict of its own.
+const NOT_JUDGED: &str = "not judged: it ran under a debugger, on the terminal";
 
 impl Judged {
     /// Compares the output of a try with the reference, and judges.
@@ -85,25 +100,30 @@ impl Judged {
         let outcome = &tried.outcome;
         let judge = |matches| verdict::judge(outcome, matches, &settings.policy);
         if settings.debugger.is_some() {
-            // What it printed went to the terminal, for a person to judge.
+            // What it printed went to the terminal, for a person to judge, and how it
+            // ended says what the debugger was told to do.
+            let verdict = match (judge(Some(true)), &outcome.exit) {
+                (verdict @ (Verdict::Interrupted | Verdict::NotRun(_)), _)
+                | (verdict, Exit::NotStarted(_)) => verdict,
+                _ => Verdict::NotRun(NOT_JUDGED.to_owned()),
+            };
             return Self {
-                verdict: judge(Some(true)),
+                verdict,
                 mismatch: None,
+                note: None,
             };
         }
         let actual = read_bounded(&outcome.output, settings.output_limit).unwrap_or_default();
-        let expected = match reference.map(std::fs::read) {
-            Some(Ok(expected)) => Some(expected),
-            None => None,
-            Some(Err(e)) => {
-                let why = format!("failed to read the reference: {e}");
-                return Self {
-                    verdict: Verdict::Fail(vec![crate::model::Failure::NotStarted(why)]),
-                    mismatch: None,
-                };
-            }
-        };
-        let matches = expected.as_deref().map(|e| golden::equal(e, &actual));
+        let mut note = None;
+        let expected = reference.map(|path| {
+            std::fs::read(path).unwrap_or_else(|e| {
+                let path = words::path(path);
+                note = Some(format!("cannot read the reference {path}: {e}"));
+                Vec::new()
+            })
+        });
+        let equal = |expected: &[u8]| note.is_none() && golden::equal(expected, &actual);
+        let matches = expected.as_deref().map(equal);
         let verdict = judge(matches);
         // A test that cannot run here has promised no output.
         let shown = outcome.notrun.is_none() || matches!(verdict, Verdict::Fail(_));
@@ -111,7 +131,11 @@ impl Judged {
             expected: Arc::new(expected.unwrap_or_default()),
             actual: Arc::new(actual),
         });
-        Self { verdict, mismatch }
+        Self {
+            verdict,
+            mismatch,
+            note,
+        }
     }
 
     /// Whether nobody needs the job's files any more: it passed, or cannot run

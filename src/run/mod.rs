@@ -145,8 +145,8 @@ pub trait World: Sync {
     /// The command that runs just this job again.
     fn rerun(&self, job: &Job) -> String;
 
-    /// A job has finished and reporters are about to be told: the place to write
-    /// references and add notes. Called by the dispatcher, one at a time.
+    /// A job has finished, its files are still there, and reporters are about to be told:
+    /// the place to write references and add notes. Called one at a time.
     fn finished(&self, finished: &mut Finished);
 }
 

@@ -141,3 +141,40 @@ fn reports_are_written_where_asked() {
     let err = said(&mut suite.check("-raw --junit no/such/j.xml")).failed(1);
     assert!(err.contains("no/such/j.xml"), "{err}");
 }
+
+/// Lists and reports that got lost once left the exit status at 0.
+#[test]
+fn what_cannot_be_written_is_no_success() {
+    let suite = Suite::new();
+    suite.pair("001", "", "");
+    for line in ["-n", "--help", "-raw", "-raw -tap"] {
+        let full = std::fs::File::create("/dev/full").expect("/dev/full");
+        let ran = said(suite.check(line).stdout(full));
+        assert_eq!(ran.status, Some(1), "{line}: {}", ran.err);
+        assert!(ran.err.contains("No space left"), "{line}: {}", ran.err);
+    }
+    for report in ["--json", "--junit"] {
+        let ran = said(&mut suite.check(&format!("-raw {report} /dev/full")));
+        assert_eq!(ran.status, Some(1), "{report}: {}", ran.err);
+        assert!(ran.out.contains("Passed all 1 iotests"), "{}", ran.out);
+        assert!(ran.err.contains("/dev/full"), "{}", ran.err);
+    }
+}
+
+/// The output of a test that passes once was gone before it was asked for.
+#[test]
+fn a_variant_is_written_for_a_test_that_passes() {
+    let suite = Suite::new();
+    suite
+        .pair("001", "echo v\n", "v\n")
+        .pair("002", "echo v\n", "other\n")
+        .file("002.out.raw", "v\n");
+    let out = said(&mut suite.check("-raw --bless=raw 1")).fine();
+    assert!(out.contains("it would equal"), "{out}");
+    let out = said(&mut suite.check("-raw --bless=plain 2")).fine();
+    assert!(out.contains("reference written"), "{out}");
+    let written = std::fs::read_to_string(suite.dir().join("002.out"));
+    assert_eq!(written.expect("002.out"), "v\n");
+    let scratch = suite.dir().join("scratch/raw-file-002");
+    assert!(!scratch.exists(), "{}", scratch.display());
+}

@@ -257,6 +257,8 @@ fn a_flaky_test_is_neither_passed_nor_failed() {
     let ran = said(&mut suite.check("-raw --rerun-failed 2"));
     assert_eq!(ran.status, Some(1), "{}", ran.out);
     assert!(ran.out.contains("flaky"), "{}", ran.out);
+    // It made the run fail, so it is among what failed.
+    assert_eq!(said(&mut suite.check("-raw -n --failed")).fine(), "001\n");
     assert!(!ran.out.contains("Passed all"), "{}", ran.out);
 }
 

@@ -341,7 +341,8 @@ fn a_debugger_gets_the_terminal_and_gives_it_back() {
     suite.settings.timeout = Some(Duration::from_millis(1));
     let script = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] || exit 5; read x; echo got $x, $WRAPPED";
     suite.test("001", script, "nothing of this is compared\n");
-    assert_eq!(*suite.run().verdict("001"), Verdict::Pass);
+    let judged = suite.run().verdict("001").clone();
+    assert!(matches!(judged, Verdict::NotRun(_)), "{judged:?}");
     // The terminal's foreground is ours again.
     let foreground = nix::unistd::tcgetpgrp(std::io::stdin()).unwrap();
     assert_eq!(foreground, nix::unistd::getpgrp());
