@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::args::{CACHES, FORMATS, PROTOCOLS};
 use crate::glob;
 use crate::model::{Combo, Test};
 
@@ -23,6 +24,8 @@ pub struct Excludes {
 /// A line of an exclude file.
 #[derive(Debug, Clone)]
 struct Rule {
+    /// Where it stands, for messages.
+    place: String,
     pattern: String,
     conditions: Vec<(Key, Vec<String>)>,
     reason: String,
@@ -62,11 +65,29 @@ impl Excludes {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("argument -X: cannot read {}", file.display()))?;
         for (n, line) in text.lines().enumerate() {
-            let rule = Rule::parse(line, file)
-                .with_context(|| format!("argument -X: {}:{}", file.display(), n + 1))?;
+            let place = format!("{}:{}", file.display(), n + 1);
+            let rule =
+                Rule::parse(line, file, &place).with_context(|| format!("argument -X: {place}"))?;
             self.rules.extend(rule);
         }
         Ok(())
+    }
+
+    /// Rules of exclude files that are about none of `names`, as lines: a name that was
+    /// misspelt excludes nothing.
+    #[must_use]
+    pub fn about_nothing(&self, names: &[&str]) -> Vec<String> {
+        let idle = self
+            .rules
+            .iter()
+            .filter(|rule| !names.iter().any(|name| glob::matches(&rule.pattern, name)));
+        idle.map(|rule| {
+            format!(
+                "argument -X: {}: no test is named '{}'",
+                rule.place, rule.pattern
+            )
+        })
+        .collect()
     }
 
     /// Why `test` is not run under `combo`; `None` where nothing excludes it.
@@ -97,27 +118,42 @@ impl Excludes {
 
 impl Rule {
     /// The rule of a line; `None` where it is blank or a comment.
-    fn parse(line: &str, file: &Path) -> Result<Option<Self>> {
+    fn parse(line: &str, file: &Path, place: &str) -> Result<Option<Self>> {
         let (rule, reason) = line.split_once('#').unwrap_or((line, ""));
         let mut words = rule.split_whitespace();
         let Some(pattern) = words.next() else {
             return Ok(None);
         };
-        let mut conditions = Vec::new();
+        if pattern.contains('=') {
+            bail!("'{pattern}' stands where the test is named ('*' is all of them)");
+        }
+        let mut conditions: Vec<(Key, Vec<String>)> = Vec::new();
         for word in words {
             let Some((key, values)) = word.split_once('=') else {
                 bail!(
                     "'{word}' is no condition (fmt=, proto=, cache=, host=; reasons stand behind '#')"
                 );
             };
-            let key = match key {
-                "fmt" => Key::Format,
-                "proto" => Key::Protocol,
-                "cache" => Key::Cache,
-                "host" => Key::Host,
+            let (key, known): (Key, &[&str]) = match key {
+                "fmt" => (Key::Format, &FORMATS),
+                "proto" => (Key::Protocol, &PROTOCOLS),
+                "cache" => (Key::Cache, &CACHES),
+                "host" => (Key::Host, &[]),
                 _ => bail!("unknown condition '{key}=' (known are fmt=, proto=, cache=, host=)"),
             };
-            conditions.push((key, values.split(',').map(str::to_owned).collect()));
+            if conditions.iter().any(|(before, _)| *before == key) {
+                bail!("'{word}': a second condition of its kind; values stand with commas between");
+            }
+            let values: Vec<String> = values.split(',').map(str::to_owned).collect();
+            for value in &values {
+                let any = known.is_empty() || known.iter().any(|known| glob::matches(value, known));
+                if value.is_empty() || !any {
+                    let known = known.join(", ");
+                    let known = if known.is_empty() { "a name" } else { &known };
+                    bail!("'{word}': '{value}' is none of them ({known})");
+                }
+            }
+            conditions.push((key, values));
         }
         let reason = match reason.trim() {
             "" => format!("listed in {}", file.display()),
@@ -129,6 +165,7 @@ impl Rule {
             pattern.to_owned()
         };
         Ok(Some(Self {
+            place: place.to_owned(),
             pattern,
             conditions,
             reason,
@@ -177,12 +214,28 @@ mod tests {
     }
 
     #[test]
+    fn rules_about_no_test_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        std::fs::write(&file, "001\n77? # gone\n").unwrap();
+        let mut e = Excludes::new("", "");
+        e.read(&file).unwrap();
+        let told = e.about_nothing(&["001", "002"]);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].ends_with("x:2: no test is named '77?'"), "{told:?}");
+    }
+
+    #[test]
     fn a_wrong_line_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x");
         for (text, want) in [
             ("001 too slow\n", "x:1: 'too' is no condition"),
             ("\n001 arch=x\n", "x:2: unknown condition 'arch='"),
+            ("001 fmt=\n", "'fmt=': '' is none of them"),
+            ("001 fmt=raw,quack\n", "'quack' is none of them (raw, "),
+            ("fmt=raw\n", "'fmt=raw' stands where the test is named"),
+            ("001 fmt=raw fmt=qcow2\n", "a second condition"),
         ] {
             std::fs::write(&file, text).unwrap();
             let err = format!("{:#}", Excludes::new("", "").read(&file).unwrap_err());

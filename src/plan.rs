@@ -34,6 +34,18 @@ pub fn names_combination(args: &LowArgs) -> bool {
     words.iter().any(|w| w.is_some()) || lists.iter().any(|l| !l.is_empty())
 }
 
+/// Whether `combo` has the format, protocol and cache mode that the arguments name; what
+/// they do not name may be anything.
+#[must_use]
+pub fn is_named(args: &LowArgs, combo: &Combo) -> bool {
+    let named = |list: &[String], one: &Option<String>, value: &String| {
+        (list.is_empty() && one.is_none()) || list.contains(value) || one.as_ref() == Some(value)
+    };
+    named(&args.formats, &args.format, &combo.format)
+        && named(&args.protocols, &args.protocol, &combo.protocol)
+        && named(&args.caches, &args.cache, &combo.cache)
+}
+
 /// Every combination that the arguments ask for, in order.
 #[must_use]
 pub fn combos(args: &LowArgs) -> Vec<Arc<Combo>> {

@@ -2,11 +2,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::{AccessFlags, access};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::tree::Layout;
 
@@ -315,6 +319,10 @@ fn machine() -> String {
     }
 }
 
+/// How long the emulator may take to list its machines. It is a matter of milliseconds,
+/// and of seconds on a machine that is busy.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
 /// The emulator's default machine as `-machine help` lists it: the line marked
 /// `(default)`, by its alias where another line says `(alias of NAME)`. Empty
 /// where there is none.
@@ -324,17 +332,34 @@ fn machine() -> String {
 /// The emulator cannot be run, or fails.
 pub fn default_machine(qemu: &Path) -> Result<String> {
     let shown = format!("{} -machine help", qemu.display());
-    let output = Command::new(qemu)
+    let child = Command::new(qemu)
         .args(["-machine", "help"])
-        .stdin(std::process::Stdio::null())
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
         .with_context(|| format!("cannot run {shown}"))?;
+    let group = Pid::from_raw(child.id().cast_signed());
+    let (sender, answer) = channel();
+    let waiting = std::thread::spawn(move || {
+        // Nobody listens any more where it took too long.
+        let _ = sender.send(child.wait_with_output());
+    });
+    let Ok(output) = answer.recv_timeout(ANSWERS_WITHIN) else {
+        let _ = killpg(group, Signal::SIGKILL);
+        bail!("{shown}: no answer within {} s", ANSWERS_WITHIN.as_secs());
+    };
+    // What is forked later must be forked by a program with a single thread.
+    let _ = waiting.join();
+    let output = output.with_context(|| format!("cannot run {shown}"))?;
     if !output.status.success() {
-        bail!(
-            "{shown}: {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = match said.trim() {
+            "" => "it said nothing",
+            said => said,
+        };
+        bail!("{shown}: {}: {said}", output.status);
     }
     Ok(parse_machines(&String::from_utf8_lossy(&output.stdout)))
 }

@@ -12,9 +12,10 @@ use anyhow::{Context, Result};
 
 use crate::args::{self, Action, LowArgs};
 use crate::dry_run::dry_run;
+use crate::model::Combo;
 use crate::select::select;
 use crate::tree::{Tree, locate};
-use crate::{exit, history, install, new_test};
+use crate::{exit, history, install, new_test, plan};
 
 pub use say::say;
 
@@ -109,13 +110,18 @@ fn run(call: &Invocation) -> Result<u8> {
 /// How tests did in the past: an overview, or all about those named.
 fn show_history(call: &Invocation) -> Result<String> {
     let dir = call.history_dir();
+    let named = |combo: &Combo| plan::is_named(&call.args, combo);
     if call.args.tests.is_empty() {
-        return history::render(&dir, None);
+        return history::render(&dir, None, &named);
     }
     let tree = call.tree()?;
     let mut text = String::new();
     for name in &call.args.tests {
-        text.push_str(&history::render(&dir, Some(&tree.find(name)?.name))?);
+        text.push_str(&history::render(
+            &dir,
+            Some(&tree.find(name)?.name),
+            &named,
+        )?);
     }
     Ok(text)
 }

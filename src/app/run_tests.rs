@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use childproc::Keeper;
+use nix::unistd::{AccessFlags, access};
 
 use super::{Invocation, say, var};
 use crate::args::LowArgs;
@@ -51,7 +52,11 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     }
     plan::require_programs(&jobs)?;
 
+    for idle in idle_rules(call, tree)? {
+        say::error(&idle);
+    }
     let env = Environment::new(tree, args, &call.cwd, &var)?;
+    writable(&env.test_dir)?;
     let asked = var("SOCK_DIR").map(|dir| call.cwd.join(dir));
     let sockets = sock_root(asked.as_deref(), &jobs)?;
     let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
@@ -64,7 +69,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     drop(memory);
 
     // Its process must be forked while this one has a single thread.
-    let keeper = Keeper::start().context("cannot start the process that keeps the tests")?;
+    let keeper = Keeper::start_with(sockets.to_remove())
+        .context("cannot start the process that keeps the tests")?;
     let mut reporters = report::build(&report::Options {
         color: args.color.into(),
         plain: args.debugger.is_some(),
@@ -90,6 +96,24 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
     })
+}
+
+/// Rules of exclude files that are about no test of the tree.
+fn idle_rules(call: &Invocation, tree: &Tree) -> Result<Vec<String>> {
+    let mut excludes = Excludes::default();
+    for file in &call.args.exclude_files {
+        excludes.read(file)?;
+    }
+    let names: Vec<&str> = tree.tests().map(|test| test.name.as_str()).collect();
+    Ok(excludes.about_nothing(&names))
+}
+
+/// That tests can have their directories in `dir`, which is made where it is not there:
+/// else each of them would fail for the same reason.
+fn writable(dir: &Path) -> Result<()> {
+    let what = || format!("no tests can be run in {}; set TEST_DIR", dir.display());
+    std::fs::create_dir_all(dir).with_context(what)?;
+    access(dir, AccessFlags::W_OK | AccessFlags::X_OK).with_context(what)
 }
 
 /// Of `tests` those that would be run: what earlier runs and shards leave.

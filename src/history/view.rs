@@ -9,6 +9,7 @@ use anyhow::bail;
 
 use super::journal::{self, RING, Record};
 use super::{Kind, parse_combo};
+use crate::model::Combo;
 use crate::report::words;
 
 /// One remembered result.
@@ -37,21 +38,30 @@ struct Run {
 /// How many runs, slow tests and so on the overview lists.
 const LISTED: usize = 10;
 
-/// The history in `dir` as text: an overview, or everything about `test`.
+/// The history in `dir` as text: an overview, or everything about `test`; of results, those
+/// under combinations that are `wanted`.
 ///
 /// # Errors
 /// The history cannot be read, or it holds nothing about `test`.
-pub fn render(dir: &Path, test: Option<&str>) -> anyhow::Result<String> {
+pub fn render(
+    dir: &Path,
+    test: Option<&str>,
+    wanted: &dyn Fn(&Combo) -> bool,
+) -> anyhow::Result<String> {
     let path = journal::path(dir);
     let (mut results, mut runs) = (Results::new(), VecDeque::new());
     journal::read(&path, |record| take(record, test, &mut results, &mut runs))
         .with_context(|| format!("cannot read {}", path.display()))?;
+    results.retain(|(_, combo), _| parse_combo(combo).is_none_or(|combo| wanted(&combo)));
     if runs.is_empty() {
         return Ok(format!("No runs are remembered in {}.\n", dir.display()));
     }
     match test {
         Some(test) if results.is_empty() => {
-            bail!("nothing is remembered of test {test} in {}", dir.display())
+            bail!(
+                "nothing of this kind is remembered of test {test} in {}",
+                dir.display()
+            )
         }
         Some(_) => Ok(one_test(&results)),
         None => Ok(overview(&results, &runs)),
@@ -414,7 +424,7 @@ mod tests {
                 ("003", Fail, 0.1),
             ],
         );
-        let text = render(dir.path(), None).unwrap();
+        let text = render(dir.path(), None, &|_| true).unwrap();
         let part = |title: &str| {
             let from = text.find(title).unwrap();
             text[from..].split("\n\n").next().unwrap().to_owned()
@@ -445,18 +455,20 @@ mod tests {
                 ("001", Kind::Fail, 2.0),
             ],
         );
-        let text = render(dir.path(), Some("001")).unwrap();
+        let text = render(dir.path(), Some("001"), &|_| true).unwrap();
         assert!(text.contains("verdicts  .F "), "{text}");
         assert!(text.contains("output mismatch"), "{text}");
         assert!(!text.contains("9.0"), "{text}");
-        let error = render(dir.path(), Some("777")).unwrap_err();
+        let error = render(dir.path(), Some("777"), &|_| true).unwrap_err();
         assert!(error.to_string().contains("test 777"), "{error}");
+        let raw = |combo: &Combo| combo.format == "raw";
+        assert!(render(dir.path(), Some("001"), &raw).is_err());
     }
 
     #[test]
     fn no_history_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let text = render(&dir.path().join("none"), None).unwrap();
+        let text = render(&dir.path().join("none"), None, &|_| true).unwrap();
         assert!(text.starts_with("No runs are remembered"), "{text}");
     }
 }

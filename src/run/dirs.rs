@@ -36,6 +36,12 @@ impl SockRoot {
         &self.path
     }
 
+    /// The directory, where it was made for this run and has to go.
+    #[must_use]
+    pub fn to_remove(&self) -> Option<PathBuf> {
+        self.made.as_ref().map(|made| made.path().to_owned())
+    }
+
     /// Whether it was made for this run and goes with it.
     #[must_use]
     pub fn is_temporary(&self) -> bool {

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::pty::openpty;
 
@@ -352,4 +354,56 @@ fn the_live_view_draws_on_stdout_alone() {
     assert!(status.success(), "{shown}");
     assert!(shown.contains("2 passed"), "{shown}");
     assert_eq!(stray.join().expect("what was shown"), "");
+}
+
+/// The directory for sockets once stayed for ever.
+#[test]
+fn the_socket_directory_goes_with_a_runner_that_is_killed() {
+    let suite = Suite::new();
+    suite.pair("001", "echo $SOCK_DIR >$SUITE/sock; exec sleep 600\n", "");
+    let mut child = suite
+        .check("-raw")
+        .env("SUITE", suite.dir())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("check");
+    let told = loop {
+        let told = std::fs::read_to_string(suite.dir().join("sock")).unwrap_or_default();
+        if told.ends_with('\n') {
+            break PathBuf::from(told.trim());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let root = told.parent().expect("the run's directory");
+    assert!(root.exists());
+    child.kill().expect("killed");
+    child.wait().expect("an end");
+    // What ends and removes it outlives the runner for a moment.
+    while root.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_directory_that_nothing_can_be_written_to_is_told_at_once() {
+    let suite = Suite::new();
+    suite.pair("001", "", "").pair("002", "", "");
+    // What may not be written to by root either.
+    let err = said(suite.check("-raw").env("TEST_DIR", "/proc/self")).failed(1);
+    assert!(err.contains("set TEST_DIR"), "{err}");
+    assert_eq!(
+        err.lines()
+            .filter(|line| line.contains("/proc/self"))
+            .count(),
+        err.lines().count()
+    );
+}
+
+#[test]
+fn an_emulator_that_fails_without_a_word_is_told_so() {
+    let suite = Suite::new();
+    suite.pair("001", "", "");
+    crate::fixture::script(&suite.root().join("qemu-system-x86_64"), "exit 3\n");
+    let err = said(&mut suite.check("-raw")).failed(1);
+    assert!(err.contains("exit status: 3: it said nothing"), "{err}");
 }

@@ -308,6 +308,24 @@ fn a_fuse_mount_is_unmounted() {
     assert_eq!(outcome.ended, None::<Ended>);
 }
 
+/// Only what FUSE had mounted was once unmounted, and the test passed.
+#[test]
+fn any_mount_is_unmounted() {
+    let mut suite = Suite::new();
+    let script = "mkdir $TEST_DIR/m; mount -t tmpfs none $TEST_DIR/m 2>/dev/null || echo cannot";
+    suite.test("001", script, "");
+    let report = suite.run();
+    let outcome = report.of("001").outcome.as_ref().unwrap();
+    if fs::read(&outcome.output).is_ok_and(|said| said == b"cannot\n") {
+        eprintln!("skipped: mounting is not allowed here");
+        return;
+    }
+    assert_eq!(*report.verdict("001"), failed([Failure::LeftBehind]));
+    assert_eq!(outcome.left_mounts, [outcome.scratch.join("m")]);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(outcome.scratch.to_str().unwrap()));
+}
+
 #[test]
 fn a_debugger_gets_the_terminal_and_gives_it_back() {
     const VICTIM: &str = "CHECK_TEST_TERMINAL";

@@ -23,7 +23,7 @@ use nix::unistd::{AccessFlags, Pid, access, setpgid};
 use crate::child::Child;
 use crate::end::{Ender, How, Woken, become_subreaper};
 use crate::exec::{Stdio, close_all_but, close_in_child, fork_into, null_stdio, receive_with_fds};
-use crate::mounts::{fuse_below, unmount};
+use crate::mounts::{newest_below, unmount};
 use crate::spec::{Done, Event, Order, Spec, read_order, write_order};
 use crate::supervisor::{supervise, tell};
 use crate::sys::{self, Status, Waited};
@@ -90,6 +90,16 @@ impl Keeper {
     ///
     /// The system has no room for a process or a socket.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts the keeper, which removes `dir` and all below it at the end, also when its
+    /// caller was killed.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for a process or a socket.
+    pub fn start_with(dir: Option<PathBuf>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let caller = Pid::this().as_raw();
         let pid = fork_into(|| {
@@ -97,6 +107,9 @@ impl Keeper {
             close_all_but(theirs.as_raw_fd());
             if let Ok(mut keeping) = Keeping::new(theirs.into(), caller) {
                 keeping.serve();
+            }
+            if let Some(dir) = dir {
+                let _ = std::fs::remove_dir_all(dir);
             }
         })?;
         Ok(Self {
@@ -350,7 +363,7 @@ impl Keeping {
         let supervisors: Vec<i32> = self.running.keys().copied().collect();
         let mut ender = Ender::new(&supervisors);
         ender.end(How::Kill, None);
-        let mounts = fuse_below(&lost.mounts_below);
+        let mounts = newest_below(&lost.mounts_below);
         for path in &mounts {
             let _ = unmount(path);
         }
@@ -373,7 +386,7 @@ impl Keeping {
             ender.end(How::Kill, None);
         }
         for running in self.running.values() {
-            for path in fuse_below(&running.mounts_below) {
+            for path in newest_below(&running.mounts_below) {
                 let _ = unmount(&path);
             }
         }

@@ -1,4 +1,4 @@
-//! FUSE mounts below a directory: finding them, and unmounting what was left.
+//! Mounts below a directory: finding them, and unmounting what was left.
 
 use std::ffi::OsString;
 use std::fs;
@@ -67,16 +67,15 @@ pub fn unmount(path: &Path) -> io::Result<()> {
     Err(error.into())
 }
 
-/// The FUSE mounts at or below any of `dirs`, the newest first: the order in
+/// What is mounted at or below any of `dirs`, by FUSE or otherwise, the newest first: the order in
 /// which they can be unmounted. None where there is no directory to look below.
-pub(crate) fn fuse_below(dirs: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn newest_below(dirs: &[PathBuf]) -> Vec<PathBuf> {
     if dirs.is_empty() {
         return Vec::new();
     }
     let mut paths: Vec<PathBuf> = mounts_below(dirs)
         .unwrap_or_default()
         .into_iter()
-        .filter(Mount::is_fuse)
         .map(|mount| mount.path)
         .collect();
     paths.reverse();

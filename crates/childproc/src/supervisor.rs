@@ -20,7 +20,7 @@ use nix::unistd::{Pid, getpgid, setsid, tcsetpgrp};
 
 use crate::end::{Ender, How, LeftBehind, Woken, become_subreaper};
 use crate::exec::{self, Stdio, receive_with_fds};
-use crate::mounts::{fuse_below, unmount};
+use crate::mounts::{newest_below, unmount};
 use crate::proc::Process;
 use crate::spec::{Done, Event, Order, read_end, read_order, write_ready};
 use crate::sys::Status;
@@ -151,7 +151,7 @@ impl Supervision<'_> {
     fn run(mut self, children: &SignalFd, after_exit: impl FnOnce()) -> Done {
         let asked = self.wait_for_program(children);
         after_exit();
-        let mut mounts = fuse_below(&self.order.mounts_below);
+        let mut mounts = newest_below(&self.order.mounts_below);
         if let Some(how) = asked {
             self.end(how);
         } else if !self.ender.all_gone() {
@@ -234,7 +234,7 @@ impl Supervision<'_> {
 
     /// Unmounts what is mounted, and again what was below; gives what it found.
     fn unmount(&self) -> Vec<PathBuf> {
-        let found = fuse_below(&self.order.mounts_below);
+        let found = newest_below(&self.order.mounts_below);
         for path in &found {
             let _ = unmount(path);
         }
