@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::bounds::{Bounds, Due};
 use super::cores::Cores;
 use super::dirs::Names;
+use super::scratch::Claim;
 use super::stop::{Stop, Urgency};
 use super::{Settings, World, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
@@ -71,7 +72,13 @@ pub(super) struct Tried {
     /// Words a person should see with it.
     pub(super) notes: Vec<String>,
     pub(super) dirs: Dirs,
+    /// Keeps other runs out of the directories.
+    _claims: Vec<Claim>,
 }
+
+/// How long a job waits at most for another run that uses its directories, where tests
+/// have no time-out of their own.
+const OTHER_RUN_TAKES: Duration = Duration::from_secs(600);
 
 /// Runs `job` once and cleans up its processes and mounts, not its files.
 /// `attempt` counts tries from 0; `slow` is told how long it runs when that is
@@ -90,12 +97,24 @@ pub(super) fn run_once(
     let start = SystemTime::now();
     let began = Instant::now();
     let mut watch = Watch::new(shared, job, slow, &dirs);
-    let result = prepare(shared, job, &mut dirs).and_then(|(spec, output)| {
+    let mut claims = Vec::new();
+    let claimed = claim(shared, &dirs, &mut claims);
+    let waited = began.elapsed();
+    if waited > Duration::from_secs(1) {
+        let waited = waited.as_secs_f64();
+        let note = format!("waited {waited:.1} s for another run in the same TEST_DIR");
+        watch.notes.push(note);
+    }
+    let prepared = claimed.and_then(|()| prepare(shared, job, &mut dirs));
+    let result = prepared.and_then(|(spec, output)| {
         watch.outcome.scratch.clone_from(&dirs.scratch);
         watch.outcome.output = dirs.scratch.join(format!("{}.out.bad", job.test.name));
         watch.run(&spec, &output)
     });
     if let Err(e) = result {
+        if e.kind() == io::ErrorKind::Interrupted {
+            watch.outcome.ended = Some(Ended::Interrupted);
+        }
         watch.outcome.exit = Exit::NotStarted(e.to_string());
         watch.outcome.wall = began.elapsed();
     }
@@ -108,7 +127,20 @@ pub(super) fn run_once(
         outcome,
         notes,
         dirs,
+        _claims: claims,
     }
+}
+
+/// Keeps other runs out of the directories of a try.
+fn claim(shared: &Shared<'_>, dirs: &Dirs, claims: &mut Vec<Claim>) -> io::Result<()> {
+    let most = shared.settings.timeout.unwrap_or(OTHER_RUN_TAKES);
+    let stopped = || shared.stop.urgency() > Urgency::None;
+    claims.push(Claim::new(&dirs.scratch, most, &stopped)?);
+    // Both may be the same directory.
+    if dirs.sockets != dirs.scratch {
+        claims.push(Claim::new(&dirs.sockets, most, &stopped)?);
+    }
+    Ok(())
 }
 
 /// Makes the directories and the output file, and says what is to be started.

@@ -1,11 +1,74 @@
 //! A job's scratch directory: made fresh, measured, removed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use childproc::{mounts_below, unmount};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// A directory that no other run uses as long as this is there.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// `None` on a file system that knows no locks.
+    _lock: Option<Flock<File>>,
+}
+
+/// How often a directory in use is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl Claim {
+    /// Makes `dir` and keeps other runs out of it: two in the same `TEST_DIR` would empty
+    /// and remove the directory under each other's tests. Waits until another run has done
+    /// with it, at most for `most`, or until `stopped`.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made (the error names it), is in use for longer
+    /// (`ResourceBusy`), or the wait was stopped (`Interrupted`).
+    pub(super) fn new(dir: &Path, most: Duration, stopped: &dyn Fn() -> bool) -> io::Result<Self> {
+        let with_path = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
+        let end = Instant::now() + most;
+        loop {
+            fs::create_dir_all(dir).map_err(with_path)?;
+            let opened = match File::open(dir) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(with_path)?,
+            };
+            match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) if is_at(&lock, dir) => return Ok(Self { _lock: Some(lock) }),
+                // The other run has removed it meanwhile.
+                Ok(_) => continue,
+                Err((_, Errno::EWOULDBLOCK)) => {}
+                Err(_) => return Ok(Self { _lock: None }),
+            }
+            if stopped() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if Instant::now() >= end {
+                let text = format!(
+                    "{} is in use by another run; give this one a TEST_DIR of its own",
+                    dir.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// Whether `file` is what lies at `path` now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let (Ok(held), Ok(there)) = (file.metadata(), fs::metadata(path)) else {
+        return false;
+    };
+    place(held) == place(there)
+}
 
 /// Makes `dir` and empties it of what an earlier run left there, mounts
 /// included. Gives its path without symbolic links.
@@ -91,6 +154,28 @@ mod tests {
         fs::write(dir.join("030.notrun"), "old").unwrap();
         let fresh = fresh(&dir).unwrap();
         assert_eq!(fs::read_dir(fresh).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_has_one_user() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("x");
+        let claim = |most| Claim::new(&dir, most, &|| false);
+        let first = claim(Duration::ZERO).unwrap();
+        let busy = claim(Duration::ZERO).unwrap_err();
+        assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
+        let stopped = Claim::new(&dir, Duration::from_secs(600), &|| true).unwrap_err();
+        assert_eq!(stopped.kind(), io::ErrorKind::Interrupted);
+        thread::scope(|scope| {
+            let second = scope.spawn(|| claim(Duration::from_secs(600)));
+            remove(&dir).unwrap();
+            drop(first);
+            let second = second.join().unwrap().unwrap();
+            // What it holds is what is there now.
+            assert!(claim(Duration::ZERO).is_err());
+            drop(second);
+        });
+        claim(Duration::ZERO).unwrap();
     }
 
     #[test]

@@ -407,3 +407,26 @@ fn an_emulator_that_fails_without_a_word_is_told_so() {
     let err = said(&mut suite.check("-raw")).failed(1);
     assert!(err.contains("exit status: 3: it said nothing"), "{err}");
 }
+
+/// Two runs in the same directory once removed it under each other's tests.
+#[test]
+fn two_runs_at_once_take_turns() {
+    let suite = Suite::new();
+    let mine = "echo $$ >$TEST_DIR/me; for i in 1 2 3 4 5 6 7 8 9; do
+        sleep 0.02; [ \"$(cat $TEST_DIR/me)\" = $$ ] || exit 9; done\n";
+    for name in ["001", "002", "003"] {
+        suite.pair(name, mine, "");
+    }
+    let runs: Vec<_> = (0..3)
+        .map(|_| {
+            let mut check = suite.check("-raw -j 3");
+            check.stdout(Stdio::piped()).stderr(Stdio::piped());
+            check.spawn().expect("check")
+        })
+        .collect();
+    for run in runs {
+        let output = run.wait_with_output().expect("an end");
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(out.contains("Passed all 3 iotests"), "{out}");
+    }
+}
