@@ -77,8 +77,7 @@ impl Declared {
 ///
 /// It cannot be read.
 pub fn read_local(file: &Path) -> Result<Vec<(String, Vec<String>)>> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("Failed to read group file '{}'", file.display()))?;
+    let text = std::fs::read_to_string(file).context("it cannot be read")?;
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines

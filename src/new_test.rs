@@ -47,7 +47,7 @@ pub fn new_test(tree: &Tree, args: &LowArgs, what: &str) -> Result<String> {
     write_new(&case, &skeleton(&summary, &groups))?;
     write_new(&golden, "")?;
     Ok(format!(
-        "{}\n{}\n",
+        "{}\n{}\n./check -qcow2 --bless {number} writes the reference, once the test is written\n",
         relative(&case, tree),
         relative(&golden, tree)
     ))

@@ -30,7 +30,9 @@ pub(crate) fn write_whole(
     let file = tempfile::Builder::new()
         .prefix(".check-")
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)?;
+        .tempfile_in(dir)
+        // Its text names a file that the user knows nothing of.
+        .map_err(|e| io::Error::from(e.kind()))?;
     if let Ok(old) = target.metadata() {
         file.as_file().set_permissions(old.permissions())?;
     }

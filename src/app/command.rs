@@ -41,7 +41,9 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
     let env = Environment::new(tree, args, cwd, &var)?;
     std::fs::create_dir_all(&env.test_dir)
         .with_context(|| format!("cannot make {}", env.test_dir.display()))?;
-    let asked = var("SOCK_DIR").map(|dir| cwd.join(dir));
+    let asked = var("SOCK_DIR")
+        .filter(|dir| !dir.is_empty())
+        .map(|dir| cwd.join(dir));
     let sockets = sock_root(asked.as_deref(), &[])?;
     say(&header(&env, combo, sockets.path()))?;
 

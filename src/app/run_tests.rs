@@ -57,7 +57,9 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     }
     let env = Environment::new(tree, args, &call.cwd, &var)?;
     writable(&env.test_dir)?;
-    let asked = var("SOCK_DIR").map(|dir| call.cwd.join(dir));
+    let asked = var("SOCK_DIR")
+        .filter(|dir| !dir.is_empty())
+        .map(|dir| call.cwd.join(dir));
     let sockets = sock_root(asked.as_deref(), &jobs)?;
     let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
     plan::apply(&mut settings, args, tree.layout);

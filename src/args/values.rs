@@ -76,7 +76,10 @@ pub(super) fn groups(text: &str) -> Result<Vec<String>, String> {
 pub(super) fn list_of(text: &str, known: &[&str]) -> Result<Vec<String>, String> {
     let words = list(text);
     if words.is_empty() {
-        return Err("expected one argument".into());
+        return Err(format!(
+            "{text:?} names none (known are {})",
+            known.join(", ")
+        ));
     }
     for word in &words {
         one_of(word, known)?;

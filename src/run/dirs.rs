@@ -56,7 +56,8 @@ impl SockRoot {
 ///
 /// No directory can be made, or none is short enough for the longest name.
 pub fn sock_root(asked: Option<&Path>, jobs: &[Job]) -> anyhow::Result<SockRoot> {
-    let longest = Names::new(jobs).longest(jobs);
+    let names = Names::new(jobs);
+    let longest = names.longest(jobs);
     if let Some(dir) = asked
         && fits(dir, longest)
     {
@@ -94,9 +95,11 @@ pub fn sock_root(asked: Option<&Path>, jobs: &[Job]) -> anyhow::Result<SockRoot>
     {
         return Err(e).context("failed to make a directory for sockets; set SOCK_DIR");
     }
+    let culprit = jobs.iter().max_by_key(|job| names.of(job, 0).len());
     bail!(
-        "a test's name is too long for its sockets: with {longest} bytes of it, no directory \
-         leaves room for a socket path of at most {SOCKET_PATH_MAX} bytes; give the test a shorter name"
+        "the name of test {} is too long for its sockets: with {longest} bytes of it, no directory \
+         leaves room for a socket path of at most {SOCKET_PATH_MAX} bytes; give the test a shorter name",
+        culprit.map_or("", |job| &job.test.name)
     );
 }
 

@@ -115,18 +115,26 @@ impl Judged {
         }
         let actual = read_bounded(&outcome.output, settings.output_limit).unwrap_or_default();
         let mut note = None;
+        let started = !matches!(outcome.exit, Exit::NotStarted(_));
+        if started && !outcome.output.exists() {
+            note = Some("the test removed the file of its own output".to_owned());
+        }
+        let mut readable = true;
         let expected = reference.map(|path| {
             std::fs::read(path).unwrap_or_else(|e| {
+                readable = false;
                 let path = words::path(path);
                 note = Some(format!("cannot read the reference {path}: {e}"));
                 Vec::new()
             })
         });
-        let equal = |expected: &[u8]| note.is_none() && golden::equal(expected, &actual);
+        let equal = |expected: &[u8]| readable && golden::equal(expected, &actual);
         let matches = expected.as_deref().map(equal);
         let verdict = judge(matches);
         // A test that cannot run here has promised no output.
         let shown = outcome.notrun.is_none() || matches!(verdict, Verdict::Fail(_));
+        // And one that never started has said nothing.
+        let shown = shown && started;
         let mismatch = (shown && matches != Some(true)).then(|| Mismatch {
             expected: Arc::new(expected.unwrap_or_default()),
             actual: Arc::new(actual),

@@ -114,7 +114,13 @@ fn a_new_test_gets_the_next_free_number() {
     let dir = suite();
     let dir = dir.path();
     case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
-    let new = |args: &[&str]| said(&mut check(dir, args)).fine();
+    // Two paths, and how the reference is written.
+    let new = |args: &[&str]| {
+        let said = said(&mut check(dir, args)).fine();
+        let (paths, hint) = said.split_once("./check -qcow2 --bless ").expect("a hint");
+        assert!(hint.contains("writes the reference"), "{hint}");
+        paths.to_owned()
+    };
     assert_eq!(
         new(&["--new", "data is kept"]),
         "iotests/cases/002.rs\ngoldens/002.out\n"
@@ -129,7 +135,8 @@ fn a_new_test_gets_the_next_free_number() {
         new(&["--new", "more", "-g", "quick", "--start-from", "100"]),
         "iotests/cases/100.rs\ngoldens/100.out\n"
     );
-    assert_eq!(new(&["-n", "-raw"]), "001\n002\n100\n");
+    let listed = said(&mut check(dir, &["-n", "-raw"])).fine();
+    assert_eq!(listed, "001\n002\n100\n");
     let err = said(&mut check(dir, &["--new", "x", "-g", "rv"])).failed(1);
     assert!(err.ends_with("did you mean 'rw'?\n"), "{err}");
 }
@@ -143,7 +150,13 @@ fn a_new_test_gets_no_number_that_is_kept_for_another_question() {
     case(dir, "031.rs", "//! C.\n//!\n//! group: rw\n");
     let table = "| range | question |\n| --- | --- |\n| 001-029 | a? |\n| 030-039 | b? |\n";
     std::fs::write(dir.join("iotests/README.md"), table).expect("a table");
-    let new = |args: &[&str]| said(&mut check(dir, args)).fine();
+    let new = |args: &[&str]| {
+        let said = said(&mut check(dir, args)).fine();
+        let paths = said
+            .split_once("./check")
+            .map(|(paths, _)| paths.to_owned());
+        paths.expect("a hint")
+    };
     let path = |n: &str| format!("iotests/cases/{n}.rs\ngoldens/{n}.out\n");
     assert_eq!(new(&["--new", "b", "-g", "quick"]), path("032"));
     assert_eq!(new(&["--new", "neither", "-g", "rw"]), path("040"));
