@@ -99,6 +99,14 @@ fn run(call: &Invocation) -> Result<u8> {
     }
     let tree = call.tree()?;
     let tests = select(&tree, args)?;
+    // Where groups are declared, a name that is none is an error.
+    let all = args.groups.iter().chain(&args.exclude_groups);
+    let lenient = tree.declared.is_none() && !tests.is_empty();
+    for group in all.filter(|_| lenient) {
+        if !tree.tests().any(|test| test.groups.contains(group)) {
+            say::error(&format!("no test is in group '{group}'"));
+        }
+    }
     if args.dry_run {
         let tests = run_tests::left_to_run(call, tests)?;
         say(&dry_run(&tests, args)?)?;

@@ -430,3 +430,12 @@ fn two_runs_at_once_take_turns() {
         assert!(out.contains("Passed all 3 iotests"), "{out}");
     }
 }
+
+#[test]
+fn a_group_that_no_test_is_in_is_told() {
+    let suite = Suite::new();
+    suite.pair("001", "", "");
+    let ran = said(&mut suite.check("-n -raw -g rw,nosuch"));
+    assert_eq!((ran.status, ran.out.as_str()), (Some(0), "001\n"));
+    assert_eq!(ran.err, "check: no test is in group 'nosuch'\n");
+}
