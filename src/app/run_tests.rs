@@ -43,7 +43,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         .with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE))
         .under(under);
     let memory = history.take_memory();
-    let (combos, mut jobs) = plan_jobs(args, tests, &memory)?;
+    let excludes = excludes(args)?;
+    let (combos, mut jobs) = plan_jobs(args, tests, &memory, &excludes)?;
     plan::validate(args, &jobs, memory.previous().at.is_some())?;
     if args.debugger.is_some() {
         for job in &mut jobs {
@@ -52,7 +53,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     }
     plan::require_programs(&jobs)?;
 
-    for idle in idle_rules(call, tree)? {
+    let names: Vec<&str> = tree.tests().map(|test| test.name.as_str()).collect();
+    for idle in excludes.about_nothing(&names) {
         say::error(&idle);
     }
     let env = Environment::new(tree, args, &call.cwd, &var)?;
@@ -100,14 +102,14 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     })
 }
 
-/// Rules of exclude files that are about no test of the tree.
-fn idle_rules(call: &Invocation, tree: &Tree) -> Result<Vec<String>> {
-    let mut excludes = Excludes::default();
-    for file in &call.args.exclude_files {
+/// What the caller excludes. Its files are read once: one may be a pipe.
+fn excludes(args: &LowArgs) -> Result<Excludes> {
+    let skip = var(SKIP_VARIABLE).unwrap_or_default();
+    let mut excludes = Excludes::new(&skip.to_string_lossy(), &host());
+    for file in &args.exclude_files {
         excludes.read(file)?;
     }
-    let names: Vec<&str> = tree.tests().map(|test| test.name.as_str()).collect();
-    Ok(excludes.about_nothing(&names))
+    Ok(excludes)
 }
 
 /// That tests can have their directories in `dir`, which is made where it is not there:
@@ -125,7 +127,7 @@ pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Ve
         return Ok(tests);
     }
     let memory = open_history(&call.history_dir()).take_memory();
-    let (_, jobs) = plan_jobs(args, &tests, &memory)?;
+    let (_, jobs) = plan_jobs(args, &tests, &memory, &excludes(args)?)?;
     plan::validate(args, &jobs, memory.previous().at.is_some())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())
@@ -150,12 +152,8 @@ fn plan_jobs(
     args: &LowArgs,
     tests: &[Arc<Test>],
     memory: &Memory,
+    excludes: &Excludes,
 ) -> Result<(Vec<Arc<Combo>>, Vec<Job>)> {
-    let skip = var(SKIP_VARIABLE).unwrap_or_default();
-    let mut excludes = Excludes::new(&skip.to_string_lossy(), &host());
-    for file in &args.exclude_files {
-        excludes.read(file)?;
-    }
     let wanted = if args.failed {
         let mut jobs = memory.failed_last();
         jobs.extend(memory.not_reached_last());
@@ -170,7 +168,7 @@ fn plan_jobs(
         .combos()
         .filter(|_| !plan::names_combination(args))
         .unwrap_or_else(|| plan::combos(args));
-    let jobs = plan::jobs(tests, &combos, &excludes, &wanted, args);
+    let jobs = plan::jobs(tests, &combos, excludes, &wanted, args);
     Ok((combos, jobs))
 }
 

@@ -175,6 +175,17 @@ fn tests_are_left_out_for_reasons() {
     for want in ["sluggish here", "QEMU_TEST_IO_SKIP"] {
         assert!(ran.out.contains(want), "{want}: {}", ran.out);
     }
+    // A pipe can be read once.
+    let mut piped = crate::fixture::bare("/bin/sh".as_ref());
+    let words = "printf '777\\n1 # piped\\n' | \"$0\" -raw -X /dev/stdin";
+    piped.args(["-c", words, crate::fixture::CHECK]);
+    let ran = said(piped.current_dir(suite.dir()));
+    assert!(ran.out.contains("piped"), "{}", ran.out);
+    assert!(
+        ran.err.ends_with(":1: no test is named '777'\n"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
