@@ -142,7 +142,7 @@ pub(super) struct ReportArgs {
     /// Print JSON
     #[arg(long, conflicts_with = "html")]
     pub(super) json: bool,
-    /// Write a page that stands for itself
+    /// Write a page that stands for itself; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::OK;
 use super::args::ReportArgs;
 use crate::finding::{Record, counts, records};
+use crate::output;
 
 /// One group of a report.
 struct Row {
@@ -33,8 +34,10 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
         order.then(b.hits.cmp(&a.hits))
     });
     if let Some(path) = &args.html {
-        crate::store::write_whole(path, page(&rows).as_bytes())?;
-        anstream::println!("{} groups in {}", rows.len(), path.display());
+        output::write(path, &page(&rows))?;
+        if !output::is_stdout(path) {
+            anstream::println!("{} groups in {}", rows.len(), path.display());
+        }
     } else if args.json {
         anstream::println!("{}", serde_json::to_string_pretty(&as_json(&rows))?);
     } else {
