@@ -9,6 +9,32 @@ use anyhow::{Context, Result};
 
 use crate::store::write_whole;
 
+/// Prints a text on standard output, its colours taken out where nobody sees them. A reader
+/// that goes away has seen enough.
+///
+/// # Errors
+/// Standard output cannot be written, as on a full disk.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Prints a line, as [`print`] does.
+///
+/// # Errors
+/// Those of [`print`].
+pub fn line(text: &str) -> Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// What came of writing to standard output, in words for the user.
+///
+/// # Errors
+/// It could not be written; that its reader has gone is none.
+pub fn printed(done: io::Result<()>) -> Result<()> {
+    unless_gone(done).context("cannot write to standard output")
+}
+
 /// Writes a text into the file that the user names; `-` is standard output.
 ///
 /// A regular file is there whole or as it was, and a link to one stays a link. What is no
@@ -20,9 +46,7 @@ use crate::store::write_whole;
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let failed = || format!("cannot write '{}'", path.display());
     if is_stdout(path) {
-        let mut out = io::stdout().lock();
-        return unless_gone(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
-            .context("cannot write to standard output");
+        return print(text);
     }
     match fs::metadata(path) {
         Ok(there) if there.is_file() => {

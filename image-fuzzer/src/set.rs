@@ -1,6 +1,6 @@
 //! `image-fuzzer set`: changes one field of an image.
 
-use crate::image_file;
+use crate::{image_file, output};
 use anyhow::{Context, Result, bail, ensure};
 use image_formats::{Field, Place, ReadAt, Store, Value, WriteAt, read_padded};
 use std::fs::{self, File};
@@ -56,8 +56,10 @@ pub fn run(args: &SetArgs) -> Result<()> {
         write_in_place(&args.image, image.bytes(), offset, len)
     }
     .with_context(|| format!("failed to write '{name}'"))?;
-    anstream::println!("{}: {} -> {}", after.path, before.value, after.value);
-    Ok(())
+    output::line(&format!(
+        "{}: {} -> {}",
+        after.path, before.value, after.value
+    ))
 }
 
 /// Puts a file of these bytes in the place of `path`; behind a symbolic link, of what that

@@ -53,3 +53,71 @@ fn a_page_goes_to_standard_output_too() {
     let held = fs::read_to_string(&log).unwrap();
     assert!(held.starts_with("before\n<!DOCTYPE html>"), "{held}");
 }
+
+/// What was asked for was lost on a full disk: the program panicked.
+#[test]
+fn a_full_disk_is_told_and_a_reader_that_has_gone_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let work_dir = dir.path().join("work");
+    work(&work_dir);
+    let image = dir.path().join("image");
+    let spec = image_formats::qcow2::Spec::default();
+    let built = image_formats::qcow2::build(&spec).unwrap();
+    fs::write(&image, built.image.bytes().to_vec(1 << 30).unwrap()).unwrap();
+    let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
+    let seeds = ["-s", "x", "--intensity", "0", "-c", &reader];
+    let tests = ["--tests", "1", "--intensity", "0", "-c", &reader];
+    let (work_dir, image) = (work_dir.to_str().unwrap(), image.to_str().unwrap());
+    let kept = dir.path().join("seed");
+    let kept = kept.to_str().unwrap();
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["report", work_dir], &[]),
+        (&["report", "--json", work_dir], &[]),
+        (&["report", "--html", "-", work_dir], &[]),
+        (&["set", image, "header.nb_snapshots", "0"], &[]),
+        (&["show", image], &[]),
+        (&["--help"], &[]),
+        (&seeds, &[kept]),
+        (&tests, &["campaign"]),
+        (&["reproduce"], &["seed/test-0"]),
+    ];
+    for (words, more) in cases {
+        let start = |out: Stdio| {
+            let mut fuzzer = fuzzer();
+            fuzzer.current_dir(dir.path()).args(words).args(more);
+            run(fuzzer.stdout(out))
+        };
+        let done = start(File::create("/dev/full").unwrap().into());
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {said}");
+        assert!(
+            said.starts_with("image-fuzzer: cannot write to standard output: "),
+            "{words:?}: {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{words:?}: {said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let done = start(writer.into());
+        assert_ne!(done.status.code(), Some(101), "{words:?}: {done:?}");
+        assert_eq!(text(&done.stderr), "", "{words:?}");
+        // With nowhere to complain to either, the exit status is left.
+        let mut deaf = fuzzer();
+        deaf.current_dir(dir.path()).args(words).args(more);
+        let full = || File::create("/dev/full").unwrap();
+        let done = deaf.stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(done.code(), Some(1), "{words:?}");
+    }
+}
+
+#[test]
+fn json_tells_of_a_folder_whose_name_is_no_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let work_dir = dir.path().join(std::ffi::OsStr::from_bytes(b"w\xff"));
+    work(&work_dir);
+    let done = run(fuzzer().args(["report", "--json"]).arg(&work_dir));
+    assert!(done.status.success(), "{done:?}");
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let folder = json["groups"][0]["folder"].as_str().unwrap();
+    assert!(folder.ends_with("w\u{fffd}/findings/one"), "{folder}");
+}

@@ -16,6 +16,7 @@ use crate::engine::{Campaign, Plan, default_workers, fresh};
 use crate::exec::{End, Limits};
 use crate::finding::log_test;
 use crate::oracle::end_word;
+use crate::output;
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 use crate::triage::minimise::Budget;
@@ -64,8 +65,8 @@ fn many(campaign: &Campaign) -> Result<u8> {
     try_on_valid_image(campaign, &stop)?;
     let summary = campaign.run(&stop)?;
     let stats = &summary.stats;
-    anstream::println!(
-        "{} images, {} commands, {:.0} % opened, {} distinct messages, {} groups of findings",
+    let mut told = format!(
+        "{} images, {} commands, {:.0} % opened, {} distinct messages, {} groups of findings\n",
         stats.images,
         stats.commands,
         stats.opened_percent(),
@@ -74,8 +75,11 @@ fn many(campaign: &Campaign) -> Result<u8> {
     );
     if summary.groups > 0 {
         let dir = campaign.dir.display();
-        anstream::println!("image-fuzzer report {dir} lists them; they are in {dir}/findings");
+        told.push_str(&format!(
+            "image-fuzzer report {dir} lists them; they are in {dir}/findings\n"
+        ));
     }
+    output::print(&told)?;
     if let Some(trouble) = summary.trouble {
         complain(&trouble);
         return Ok(FAILED);
@@ -150,7 +154,7 @@ fn one(campaign: &Campaign, seed: &str) -> Result<u8> {
     for note in bench.take_notes() {
         complain(&note);
     }
-    tell(&recipe, &outcome);
+    tell(&recipe, &outcome)?;
     let kept = Campaign {
         keep_passed: true,
         verbose: true,
@@ -175,23 +179,23 @@ fn keep(
     let number = free.unwrap_or_default();
     log_test(campaign, number, recipe, files, outcome)?;
     let folder = campaign.dir.join(format!("test-{number}"));
-    anstream::println!("kept in {}", folder.display());
-    Ok(())
+    output::line(&format!("kept in {}", folder.display()))
 }
 
 /// Says what a test did, command by command.
-pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) {
+///
+/// Fails where standard output cannot be written.
+pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) -> Result<()> {
+    let mut told = String::new();
     for ran in &outcome.ran {
         let command = recipe.commands.get(ran.index).map(Command::shell);
-        anstream::println!(
-            "{}: {}",
-            command.unwrap_or_default(),
-            end_word(&ran.seen.end)
-        );
+        let end = end_word(&ran.seen.end);
+        told.push_str(&format!("{}: {end}\n", command.unwrap_or_default()));
         for fault in outcome.suspicions.iter().filter(|s| s.command == ran.index) {
-            anstream::println!("  {}: {}", fault.class, fault.summary);
+            told.push_str(&format!("  {}: {}\n", fault.class, fault.summary));
         }
     }
+    output::print(&told)
 }
 
 /// The given commands, those that cannot run left out with a warning.

@@ -36,12 +36,12 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
     if let Some(path) = &args.html {
         output::write(path, &page(&rows))?;
         if !output::is_stdout(path) {
-            anstream::println!("{} groups in {}", rows.len(), path.display());
+            output::line(&format!("{} groups in {}", rows.len(), path.display()))?;
         }
     } else if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&as_json(&rows))?);
+        output::line(&serde_json::to_string_pretty(&as_json(&rows))?)?;
     } else {
-        anstream::print!("{}", table(&rows));
+        output::print(&table(&rows))?;
     }
     Ok(OK)
 }
@@ -89,7 +89,8 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
                 "edits": row.record.edits,
                 "bytes": row.record.bytes,
                 "confirmed": row.record.confirmed,
-                "folder": row.folder,
+                // JSON has no other names than those of characters.
+                "folder": row.folder.to_string_lossy(),
             })
         })
         .collect();

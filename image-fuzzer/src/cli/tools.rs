@@ -6,6 +6,7 @@ use super::args::AgainArgs;
 use super::fuzz::{settings, tell};
 use super::{FAULTS, OK};
 use crate::finding::{minimise_folder, records, reproduce_folder};
+use crate::output;
 use crate::triage::minimise::Budget;
 
 /// Carries out a recipe again, or all of a work folder.
@@ -14,13 +15,16 @@ pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {
         return all(args);
     }
     let again = reproduce_folder(&args.dir, &settings(&args.run, &std::env::temp_dir())?)?;
-    tell(&again.recipe, &again.outcome);
+    tell(&again.recipe, &again.outcome)?;
     let wanted = again.wanted.as_ref().map(ToString::to_string);
     if again.shown() {
-        anstream::println!("the fault shows: {}", wanted.unwrap_or_default());
+        output::line(&format!("the fault shows: {}", wanted.unwrap_or_default()))?;
         return Ok(OK);
     }
-    anstream::println!("the fault does not show: {}", wanted.unwrap_or_default());
+    output::line(&format!(
+        "the fault does not show: {}",
+        wanted.unwrap_or_default()
+    ))?;
     Ok(FAULTS)
 }
 
@@ -38,9 +42,9 @@ fn all(args: &AgainArgs) -> Result<u8> {
         } else {
             "does not show"
         };
-        anstream::println!("{word}: {}", record.key);
+        output::line(&format!("{word}: {}", record.key))?;
     }
-    anstream::println!("{shown} of {} faults show", found.len());
+    output::line(&format!("{shown} of {} faults show", found.len()))?;
     Ok(if shown == found.len() { OK } else { FAULTS })
 }
 
@@ -48,6 +52,9 @@ fn all(args: &AgainArgs) -> Result<u8> {
 pub(super) fn minimise(args: &AgainArgs) -> Result<u8> {
     let settings = settings(&args.run, &std::env::temp_dir())?;
     let (before, after) = minimise_folder(&args.dir, settings, Budget::default())?;
-    anstream::println!("{}: {before} edits before, {after} now", args.dir.display());
+    output::line(&format!(
+        "{}: {before} edits before, {after} now",
+        args.dir.display()
+    ))?;
     Ok(OK)
 }
