@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use image_formats::ReadAt as _;
 
-use super::script::{comment, line};
+use super::script::{CLEAN, comment, of_qemu};
 use super::{Example, IMAGE};
 use crate::base::NamedFile;
 use crate::commands::Command;
@@ -36,8 +36,8 @@ fn test(example: &Example) -> Result<String> {
          seq=$(basename \"$0\")\n\
          QEMU_IMG=${{QEMU_IMG:-${{QEMU_IMG_PROG:-qemu-img}}}}\n\
          QEMU_IO=${{QEMU_IO:-${{QEMU_IO_PROG:-qemu-io}}}}\n\
+         {CLEAN}\
          work=$(mktemp -d \"${{TEST_DIR:-/tmp}}/$seq.XXXXXX\") || exit 1\n\
-         trap 'rm -rf \"$work\"' EXIT\n\
          cd \"$work\" || exit 1\n\
          test_img={IMAGE}\n\n\
          {}\
@@ -77,8 +77,10 @@ fn runner(seconds: u64) -> String {
         "# Runs a command and says how it ended; its own words depend on versions.\n\
          run() {{\n\
          \x20   # What the shell itself says of a signal has a number that changes.\n\
-         \x20   {{ timeout {seconds} \"$@\" >out 2>&1; }} 2>/dev/null\n\
+         \x20   running=yes\n\
+         \x20   {{ timeout -k 1 {seconds} \"$@\" >out 2>&1 & wait \"$!\"; }} 2>/dev/null\n\
          \x20   status=$?\n\
+         \x20   running=\n\
          \x20   if [ \"$status\" -eq 124 ]; then\n\
          \x20       echo \"did not end\"\n\
          \x20   elif [ \"$status\" -gt 128 ]; then\n\
@@ -94,9 +96,12 @@ fn runner(seconds: u64) -> String {
 
 /// A command as the test runs it.
 fn test_line(command: &Command) -> String {
-    line(command)
-        .replace("${QEMU_IMG:-qemu-img}", "$QEMU_IMG")
-        .replace("${QEMU_IO:-qemu-io}", "$QEMU_IO")
+    let shell = command.shell();
+    match of_qemu(&shell) {
+        Some(("qemu-img", rest)) => format!("$QEMU_IMG{rest}"),
+        Some((_, rest)) => format!("$QEMU_IO{rest}"),
+        None => shell,
+    }
 }
 
 /// A command of the oracles as the test runs it.

@@ -649,6 +649,120 @@ mod tests {
         assert_eq!(counts(root.path())[&key], 3);
     }
 
+    /// The folder of a finding, in `root`, that `words` showed in `of_ten` of ten runs.
+    fn folder_of(root: &Path, words: &[&str], of_ten: u8) -> PathBuf {
+        let command = words.iter().map(|word| (*word).to_owned()).collect();
+        let recipe = Recipe {
+            fuzzer: crate::recipe::FUZZER.into(),
+            seed: "script".into(),
+            base: crate::base::draw(&mut crate::rng::Rng::from_text("script")),
+            edits: Vec::new(),
+            commands: vec![crate::commands::Command(command)],
+            fresh_copies: true,
+        };
+        let key = Key {
+            class: Class::Crash,
+            site: "SIGSEGV".into(),
+        };
+        let mut example = example(&key, &recipe, 0, true);
+        example.of_ten = of_ten;
+        let folder = root.join("finding");
+        write_folder(&folder, &example).unwrap();
+        folder
+    }
+
+    /// "Does not show" was once said of a program that was not run at all.
+    #[test]
+    fn the_script_tells_which_program_it_cannot_run() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let blank = root.path().join("a b");
+        fs::create_dir(&blank).unwrap();
+        let script = |name: &str, text: &str| {
+            let path = blank.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        script("qimg", "#!/bin/sh\n[ \"$1\" = info ] && kill -SEGV $$\n");
+        script("strange", "#!/no/such/program\n");
+        for of_ten in [10, 1] {
+            let folder = folder_of(root.path(), &["qemu-img", "info", "$test_img"], of_ten);
+            let run = |program: &str| {
+                let mut sh = std::process::Command::new(folder.join("reproduce.sh"));
+                let done = sh.current_dir(&blank).env("QEMU_IMG", program).output();
+                let done = done.unwrap();
+                let said = String::from_utf8_lossy(&done.stderr).into_owned();
+                (done.status.code(), said)
+            };
+            for program in ["/nosuch", "nosuchprogram", "./nosuch", "./strange"] {
+                let (status, said) = run(program);
+                assert_eq!(status, Some(2), "{program}: {said}");
+                let name = program.trim_start_matches("./");
+                assert!(
+                    said.contains("cannot run '") && said.contains(name),
+                    "{said}"
+                );
+            }
+            if of_ten == 10 {
+                assert_eq!(run("true").0, Some(1));
+            }
+            let whole = format!("'{}/qimg'", blank.display());
+            for program in ["./qimg", &whole, &format!("sh {whole}"), "env './qimg' "] {
+                let (status, said) = run(program);
+                // Only the program itself is looked for in the folder of the caller.
+                let wanted = if program.starts_with("env") { 2 } else { 0 };
+                assert_eq!(status, Some(wanted), "{program}: {said}");
+            }
+        }
+    }
+
+    /// Whether a process works in a folder below `folder`.
+    fn in_use(folder: &Path) -> bool {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let folders = processes.filter_map(|it| fs::read_link(it.path().join("cwd")).ok());
+        folders.into_iter().any(|cwd| cwd.starts_with(folder))
+    }
+
+    /// An interrupt once left the images and the program that hangs.
+    #[test]
+    fn the_scripts_leave_nothing_when_they_are_interrupted() {
+        use std::io::Read as _;
+        let root = tempfile::tempdir().unwrap();
+        let (up, tmp) = (root.path().join("up"), root.path().join("tmp"));
+        fs::create_dir(&tmp).unwrap();
+        nix::unistd::mkfifo(&up, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let script = format!("echo $$ >'{}'; exec sleep 100000", up.display());
+        let shells = ["sh", "bash"].map(|shell| (shell, "reproduce.sh"));
+        for of_ten in [10, 1] {
+            let words = ["sh", "-c", &script, "$test_img"];
+            let folder = folder_of(root.path(), &words, of_ten);
+            for (shell, file) in shells.into_iter().chain([("bash", "iotest")]) {
+                // Open for both sides, so that nobody waits for the other one.
+                let both = fs::File::options().read(true).write(true).open(&up);
+                let mut both = both.unwrap();
+                let mut sh = std::process::Command::new(shell);
+                sh.arg(folder.join(file))
+                    .env("TMPDIR", &tmp)
+                    .env("TEST_DIR", &tmp);
+                sh.stdout(std::process::Stdio::null());
+                let mut sh = sh.spawn().unwrap();
+                let mut byte = [0];
+                while byte != *b"\n" {
+                    both.read_exact(&mut byte).unwrap();
+                }
+                let pid = nix::unistd::Pid::from_raw(sh.id().cast_signed());
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+                let status = sh.wait().unwrap();
+                assert!(status.code().is_some_and(|code| code > 128), "{status}");
+                assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0, "{shell} {file}");
+                // What was ended may need a moment to be gone.
+                while in_use(&tmp) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_script_of_a_fault_of_chance_tries_until_it_shows() {
         let root = tempfile::tempdir().unwrap();
