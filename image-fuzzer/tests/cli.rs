@@ -121,3 +121,27 @@ fn json_tells_of_a_folder_whose_name_is_no_text() {
     let folder = json["groups"][0]["folder"].as_str().unwrap();
     assert!(folder.ends_with("w\u{fffd}/findings/one"), "{folder}");
 }
+
+/// A pipe was once waited for, or taken for an image without bytes.
+#[test]
+fn what_has_no_offsets_is_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let pipe = pipe.to_str().unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (&["show", pipe], "a pipe"),
+        (&["set", pipe, "header.version", "3"], "a pipe"),
+        (&["show", "/dev/stdin"], "a pipe"),
+        (&["show", "-f", "qcow2", "/dev/null"], "a device without"),
+        (&["show", "/"], "a directory"),
+    ];
+    for (words, what) in cases {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let done = run(fuzzer().args(words).stdin(reader));
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {said}");
+        assert!(said.contains(&format!("is {what}")), "{words:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
