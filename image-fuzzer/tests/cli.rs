@@ -2,7 +2,7 @@
 //! words that mean nothing.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn fuzzer() -> Command {
@@ -27,6 +27,15 @@ fn work(dir: &Path) {
     let record = r#"{"class":"crash","site":"SIGSEGV in a < b","summary":"died","command":"true",
         "confirmed":true,"minimised":true,"edits":1,"bytes":1}"#;
     fs::write(finding.join("finding.json"), record).unwrap();
+}
+
+/// A valid image in `dir`.
+fn image(dir: &Path) -> PathBuf {
+    let spec = image_formats::qcow2::Spec::default();
+    let built = image_formats::qcow2::build(&spec).unwrap();
+    let image = dir.join("image");
+    fs::write(&image, built.image.bytes().to_vec(1 << 30).unwrap()).unwrap();
+    image
 }
 
 #[test]
@@ -60,10 +69,7 @@ fn a_full_disk_is_told_and_a_reader_that_has_gone_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let work_dir = dir.path().join("work");
     work(&work_dir);
-    let image = dir.path().join("image");
-    let spec = image_formats::qcow2::Spec::default();
-    let built = image_formats::qcow2::build(&spec).unwrap();
-    fs::write(&image, built.image.bytes().to_vec(1 << 30).unwrap()).unwrap();
+    let image = image(dir.path());
     let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
     let seeds = ["-s", "x", "--intensity", "0", "-c", &reader];
     let tests = ["--tests", "1", "--intensity", "0", "-c", &reader];
@@ -144,4 +150,44 @@ fn what_has_no_offsets_is_no_image() {
         assert!(said.contains(&format!("is {what}")), "{words:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+/// Who could write in its folder once changed a file of others, by putting another in its
+/// place.
+#[test]
+fn a_file_of_others_is_left_alone() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65534;
+    if !nix::unistd::geteuid().is_root() {
+        println!("not run: it takes root to be somebody else");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path());
+    // Where it is built others may not be allowed to look.
+    let program = dir.path().join("image-fuzzer");
+    fs::copy(env!("CARGO_BIN_EXE_image-fuzzer"), &program).unwrap();
+    let folder_mode = |mode| {
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let set = || {
+        let mut other = Command::new(&program);
+        other.arg("set").arg(&image);
+        other.args(["header.nb_snapshots", "3"]);
+        run(other.current_dir("/").uid(NOBODY).gid(NOBODY))
+    };
+    let old = fs::read(&image).unwrap();
+    folder_mode(0o777);
+    let done = set();
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(fs::read(&image).unwrap() == old);
+    // Their own file they may change, in whatever folder it is.
+    chown(&image, Some(NOBODY), None).unwrap();
+    folder_mode(0o755);
+    let done = set();
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 0, 3]);
 }

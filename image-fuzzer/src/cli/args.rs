@@ -40,6 +40,9 @@ pub(super) enum Ask {
     /// Show the structure of an image, its defects marked
     Show(ShowArgs),
     /// Change one field of an image, and nothing else
+    ///
+    /// The bytes of the field are written into the file itself, which keeps its length and its
+    /// other names.
     Set(SetArgs),
     /// Carry out the recipe of a finding again, or those of all findings in a work folder
     Reproduce(AgainArgs),
