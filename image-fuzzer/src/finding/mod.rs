@@ -25,7 +25,7 @@ use crate::exec::Limits;
 use crate::oracle::{Class, Suspicion};
 use crate::recipe::Recipe;
 use crate::stacks::Stack;
-use crate::store::write_whole;
+use crate::store::{name_it, write_nameless, write_whole};
 use crate::triage::minimise::{Judging, Smallest, Task};
 use crate::triage::{Key, STUCK};
 use crate::trial::{Bench, Outcome};
@@ -372,22 +372,26 @@ impl Findings {
         if better { self.write(example) } else { Ok(()) }
     }
 
-    /// Writes the folder of a group, and its image where AFL's tools look for it.
+    /// Writes the folder of a group, and its image where AFL's tools look for it: both, or
+    /// neither where one of them cannot be written.
     ///
     /// Fails where the work folder cannot be written.
     pub fn write(&mut self, example: &Example) -> Result<()> {
         let folder = self.root.join("findings").join(example.key.folder());
+        let place = self.root.join(match example.key.class {
+            Class::Hang | Class::Slow => "hangs",
+            _ => "crashes",
+        });
+        let image = match example.files.first() {
+            Some(image) => Some((
+                afl_name(&place, &example.key.folder())?,
+                write_nameless(&place, image)?,
+            )),
+            None => None,
+        };
         write_folder(&folder, example)?;
-        if let Some(image) = example.files.first() {
-            let place = match example.key.class {
-                Class::Hang | Class::Slow => "hangs",
-                _ => "crashes",
-            };
-            let name = afl_name(&self.root.join(place), &example.key.folder())?;
-            image
-                .named(name)
-                .write_into(&self.root.join(place))
-                .with_context(|| format!("cannot write to '{place}'"))?;
+        if let Some((name, image)) = image {
+            name_it(image, &place, &name)?;
         }
         let size = example.recipe.size();
         self.written.insert(example.key.clone(), size);
@@ -402,7 +406,8 @@ impl Findings {
 /// one it has, or the next number.
 fn afl_name(place: &Path, folder: &str) -> Result<String> {
     let mut count = 0;
-    for entry in fs::read_dir(place)? {
+    let entries = fs::read_dir(place);
+    for entry in entries.with_context(|| format!("cannot read '{}'", place.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name
             .split_once(',')
@@ -606,6 +611,37 @@ mod tests {
         };
         assert_eq!(again.group_of(&crash), crash);
         assert!(again.unfinished().is_empty());
+    }
+
+    /// A finding without its image among those for AFL's tools once stayed, as did the image.
+    #[test]
+    fn a_finding_and_its_image_are_there_together_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let key = Key {
+            class: Class::Crash,
+            site: "SIGSEGV".into(),
+        };
+        let recipe = Recipe {
+            fuzzer: crate::recipe::FUZZER.into(),
+            seed: "together".into(),
+            base: crate::base::draw(&mut crate::rng::Rng::from_text("together")),
+            edits: Vec::new(),
+            commands: vec![crate::commands::Command::new(["true", "$test_img"])],
+            fresh_copies: true,
+        };
+        let example = example(&key, &recipe, 1, true);
+        let count = |name: &str| fs::read_dir(at(name)).unwrap().count();
+        fs::create_dir(at("findings")).unwrap();
+        let mut findings = Findings::open(root.path()).unwrap();
+        assert!(findings.write(&example).is_err());
+        assert_eq!(count("findings"), 0);
+        fs::rename(at("findings"), at("crashes")).unwrap();
+        assert!(findings.write(&example).is_err());
+        assert_eq!(count("crashes"), 0);
+        fs::create_dir(at("findings")).unwrap();
+        findings.write(&example).unwrap();
+        assert_eq!((count("findings"), count("crashes")), (1, 1));
     }
 
     #[test]
