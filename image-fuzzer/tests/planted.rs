@@ -223,5 +223,27 @@ fn faults_behind_a_success_are_found() {
             fields.len() <= 1 && fields.iter().all(expected),
             "{class}: {fields:?}"
         );
+        // What shows the fault is another command than the one that has it.
+        let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
+        let line = record.command.replace("\"$test_img\"", "test.qcow2");
+        let line = format!("$ {line}\n");
+        let Some((first, rest)) = readme.split_once(&line) else {
+            panic!("{class}: {readme}");
+        };
+        let damaged = "ERROR the image is damaged\n(exit 2";
+        let (before, after) = match class {
+            Class::FalseRepair => ("", ["$ qemu-img check ", damaged]),
+            Class::MetadataDamage => ("$ qemu-img check ", ["$ qemu-img check ", damaged]),
+            Class::DataChange => ("$ qemu-img convert ", ["$ qemu-img compare ", "(exit 1"]),
+            _ => ("", [""; 2]),
+        };
+        assert!(first.contains(before), "{class}: {readme}");
+        assert!(
+            after.iter().all(|text| rest.contains(text)),
+            "{class}: {readme}"
+        );
+        if fields.is_empty() {
+            assert!(!readme.contains("The rules it breaks"), "{class}: {readme}");
+        }
     }
 }
