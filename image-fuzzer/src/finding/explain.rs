@@ -108,6 +108,10 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         Class::Slow | Class::Growth | Class::Outside | Class::Disagreement => {
             "The test asks no more than that the commands end by themselves: this fault needs the script.\n"
         }
+        _ if example.of_ten < 10 => {
+            "The test, like the script, runs the commands again and again, up to 800 times, and\n\
+             fails once the fault shows: it takes long where the fault is gone.\n"
+        }
         _ => "The test fails as long as the fault is there.\n",
     });
     text

@@ -21,42 +21,62 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// What begins the script of a fault that does not show in every run. Many runs at once give
-/// the threads of each more ways to get in each other's way.
-const CHANCE: &str = "\
-# It does not show in every run: eight at a time are made until one shows it.
-if [ \"${1-}\" != once ]; then
-    round=0
-    runs=
-    trap '
-        trap \"\" HUP INT TERM
-        for run in $runs \"${!-}\"; do
-            while kill \"$run\" 2>/dev/null; do sleep 0.1; done
-        done
-        exit 130
-    ' HUP INT TERM
-    while [ \"$round\" -lt 100 ]; do
-        round=$((round + 1))
-        runs=
-        for run in 1 2 3 4 5 6 7 8; do
-            sh \"$0\" once >/dev/null 2>&1 &
-            runs=\"$runs $!\"
-        done
-        shown=
-        failed=
-        for run in $runs; do
-            wait \"$run\"
-            case $? in
-            0) shown=yes ;;
-            2) failed=yes ;;
-            esac
-        done
-        [ -z \"$shown\" ] || { echo \"shown in round $round\"; exit 0; }
-        # One more says why.
-        [ -z \"$failed\" ] || exec sh \"$0\" once
-    done
-    exit 1
-fi
+/// What begins the script of a fault that does not show in every run: the script itself is
+/// run many times. Many runs at once give the threads of each more ways to get in each other's
+/// way. After `start`, `run` begins one, number `$run`; `judge` looks at what came of eight,
+/// which are `$runs`; `none` is done where no run showed the fault.
+pub(super) fn chance(start: &str, run: &str, judge: &str, none: &str) -> String {
+    let many = format!(
+        "{start}\
+         round=0\n\
+         runs=\n\
+         trap '\n\
+         \x20   trap \"\" HUP INT TERM\n\
+         \x20   for run in $runs \"${{!-}}\"; do\n\
+         \x20       while kill \"$run\" 2>/dev/null; do sleep 0.1; done\n\
+         \x20   done\n\
+         \x20   exit 130\n\
+         ' HUP INT TERM\n\
+         while [ \"$round\" -lt 100 ]; do\n\
+         \x20   round=$((round + 1))\n\
+         \x20   runs=\n\
+         \x20   for run in 1 2 3 4 5 6 7 8; do\n\
+         \x20       {run} &\n\
+         \x20       runs=\"$runs $!\"\n\
+         \x20   done\n\
+         {}\
+         done\n\
+         {none}",
+        indented(judge)
+    );
+    format!(
+        "# It does not show in every run: eight at a time are made until one shows it.\n\
+         if [ \"${{1-}}\" != once ]; then\n\
+         {}\
+         fi\n",
+        indented(&many)
+    )
+}
+
+/// Lines of a script inside a block.
+fn indented(lines: &str) -> String {
+    lines.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+/// How [`chance`] tells for `reproduce.sh` that the fault showed.
+const SHOWN: &str = "\
+shown=
+failed=
+for run in $runs; do
+    wait \"$run\"
+    case $? in
+    0) shown=yes ;;
+    2) failed=yes ;;
+    esac
+done
+[ -z \"$shown\" ] || { echo \"shown in round $round\"; exit 0; }
+# One more says why.
+[ -z \"$failed\" ] || exec sh \"$0\" once
 ";
 
 /// What takes the folder `$work` away at the end, however that comes. Many shells do what
@@ -122,6 +142,11 @@ qemu_io() { eval \"run ${QEMU_IO:-qemu-io}\" '\"$@\"'; }
 /// it does not, with 2 when that cannot be told.
 pub(super) fn reproduce(example: &Example) -> String {
     let files: Vec<String> = example.files.iter().map(|file| quote(&file.name)).collect();
+    let again = if example.of_ten < 10 {
+        chance("", "sh \"$0\" once >/dev/null 2>&1", SHOWN, "exit 1\n")
+    } else {
+        String::new()
+    };
     let mut text = format!(
         "#!/bin/sh\n\
          # Shows this fault again: {}\n\
@@ -139,7 +164,7 @@ pub(super) fn reproduce(example: &Example) -> String {
          {RUN}\
          fresh() {{\n    for file in {}; do cp --sparse=always \"$here/$file\" . || exit 2; done\n}}\n",
         comment(&example.key.to_string()),
-        if example.of_ten < 10 { CHANCE } else { "" },
+        again,
         files.join(" ")
     );
     text.push_str(&helpers(example));
