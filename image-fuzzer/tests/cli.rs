@@ -191,3 +191,42 @@ fn a_file_of_others_is_left_alone() {
     assert!(done.status.success(), "{done:?}");
     assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 0, 3]);
 }
+
+/// Of a program without symbols a crash is named by offsets, which no other build has: that
+/// crash was printed, and then said not to show.
+#[test]
+fn a_crash_at_another_place_is_told_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let reproduce = |command: &str, site: Option<&str>| {
+        let _ = fs::remove_dir_all(dir.path().join("work"));
+        let words = ["-s", "x", "--intensity", "0", "-c", command, "work"];
+        run(fuzzer().current_dir(dir.path()).args(words));
+        let folder = dir.path().join("work/test-0");
+        if let Some(site) = site {
+            let record = serde_json::json!({
+                "class": "crash", "site": site, "summary": "", "command": command,
+                "confirmed": true, "minimised": true, "edits": 0, "bytes": 0,
+            });
+            fs::write(folder.join("finding.json"), record.to_string()).unwrap();
+        }
+        let done = run(fuzzer().arg("reproduce").arg(&folder));
+        let said = text(&done.stdout);
+        let last = said.lines().last().unwrap_or_default().to_owned();
+        (done.status.code(), last)
+    };
+    let dies = "sh -c 'kill -SEGV $$'";
+    let (status, said) = reproduce(dies, Some("SIGSEGV in nosuch+0x1 < nosuch"));
+    assert_eq!(status, Some(3), "{said}");
+    // Where it is takes a debugger to tell.
+    let told = "a crash shows by the same signal, ";
+    assert!(said.starts_with(told), "{said}");
+    let (status, said) = reproduce(dies, Some("SIGABRT in nosuch+0x1 < nosuch"));
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.starts_with("the fault does not show: crash"), "{said}");
+    // A test that is no finding has no fault of its own.
+    let (status, said) = reproduce("true", None);
+    assert_eq!((status, &*said), (Some(3), "no fault shows"));
+    let (status, said) = reproduce(dies, None);
+    assert_eq!(status, Some(0));
+    assert!(said.starts_with("a fault shows: crash: SIGSEGV"), "{said}");
+}

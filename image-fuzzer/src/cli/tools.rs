@@ -16,16 +16,24 @@ pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {
     }
     let again = reproduce_folder(&args.dir, &settings(&args.run, &std::env::temp_dir())?)?;
     tell(&again.recipe, &again.outcome)?;
-    let wanted = again.wanted.as_ref().map(ToString::to_string);
-    if again.shown() {
-        output::line(&format!("the fault shows: {}", wanted.unwrap_or_default()))?;
-        return Ok(OK);
-    }
-    output::line(&format!(
-        "the fault does not show: {}",
-        wanted.unwrap_or_default()
-    ))?;
-    Ok(FAULTS)
+    let (told, status) = match (&again.wanted, again.found(), again.elsewhere()) {
+        (Some(wanted), Some(_), _) => (format!("the fault shows: {wanted}"), OK),
+        (Some(wanted), None, Some(seen)) => (
+            match seen.place() {
+                Some(_) => format!(
+                    "a crash shows by the same signal, at another place: {} and not {}",
+                    seen.site, wanted.site
+                ),
+                None => format!("a crash shows by the same signal, but not where: {wanted}"),
+            },
+            FAULTS,
+        ),
+        (Some(wanted), None, None) => (format!("the fault does not show: {wanted}"), FAULTS),
+        (None, Some(seen), _) => (format!("a fault shows: {seen}"), OK),
+        (None, None, _) => ("no fault shows".to_owned(), FAULTS),
+    };
+    output::line(&told)?;
+    Ok(status)
 }
 
 /// Carries out the recipes of all findings in a work folder, and says of each whether the
@@ -39,6 +47,8 @@ fn all(args: &AgainArgs) -> Result<u8> {
         let word = if again.shown() {
             shown += 1;
             "shows"
+        } else if again.elsewhere().is_some() {
+            "shows by the signal alone"
         } else {
             "does not show"
         };
