@@ -93,9 +93,10 @@ pub(super) struct Fuzz {
     #[arg(long, value_name = "N")]
     pub(super) tests: Option<u64>,
     /// How much is changed: a number of edits (2; 0 for valid images), a range, or a
-    /// share of the fields (20%-50%, as the old fuzzer did)
-    #[arg(long, value_name = "AMOUNT", default_value = "1-3")]
-    pub(super) intensity: Intensity,
+    /// share of the fields (20%-50%, as the old fuzzer did, and where --config names a
+    /// structure) [default: 1-3]
+    #[arg(long, value_name = "AMOUNT")]
+    pub(super) intensity: Option<Intensity>,
     /// Draw edits from this family alone; can be repeated
     #[arg(long, value_name = "NAME", value_parser = FAMILIES.map(|family| family.name))]
     pub(super) family: Vec<String>,

@@ -15,6 +15,7 @@ use crate::commands::{Command, Programs, given};
 use crate::engine::{Campaign, Plan, default_workers, fresh};
 use crate::exec::{End, Limits};
 use crate::finding::log_test;
+use crate::mutate::{Intensity, Scope};
 use crate::oracle::end_word;
 use crate::output;
 use crate::recipe::{FUZZER, Recipe};
@@ -31,7 +32,10 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         plan: Plan {
             commands: commands(args, &settings.programs)?,
             scope: args.config.clone(),
-            intensity: args.intensity,
+            intensity: args.intensity.unwrap_or_else(|| {
+                let scope = args.config.as_ref();
+                scope.map_or_else(Intensity::default, Scope::intensity)
+            }),
             families: args.family.clone(),
         },
         settings,
