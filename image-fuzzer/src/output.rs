@@ -9,6 +9,12 @@ use anyhow::{Context, Result};
 
 use crate::store::write_whole;
 
+/// A number of things: `1 group`, `2 groups`.
+pub fn counted(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 /// Prints a text on standard output, its colours taken out where nobody sees them. A reader
 /// that goes away has seen enough.
 ///
@@ -91,6 +97,12 @@ fn unless_gone(done: io::Result<()>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+
+    #[test]
+    fn one_is_no_plural() {
+        let said = [0, 1, 2].map(|number| counted(number, "group"));
+        assert_eq!(said, ["0 groups", "1 group", "2 groups"]);
+    }
 
     /// The link was once replaced by the file, and what it led to left as it was.
     #[test]

@@ -50,6 +50,17 @@ fn a_page_goes_to_standard_output_too() {
         assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
         assert!(page.ends_with("</html>\n"), "{page}");
     }
+    let page = dir.path().join("page.html");
+    let done = run(fuzzer()
+        .args(["report", "--html"])
+        .arg(&page)
+        .arg(&work_dir));
+    assert!(text(&done.stdout).starts_with("1 group in "), "{done:?}");
+    assert!(
+        fs::read_to_string(&page)
+            .unwrap()
+            .contains("<p>1 group, by")
+    );
     // What the file held that standard output appends to stays.
     let log = dir.path().join("log");
     fs::write(&log, "before\n").unwrap();

@@ -17,7 +17,7 @@ use crate::exec::{End, Limits};
 use crate::finding::log_test;
 use crate::mutate::{Intensity, Scope};
 use crate::oracle::end_word;
-use crate::output;
+use crate::output::{self, counted};
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 use crate::triage::minimise::Budget;
@@ -70,12 +70,12 @@ fn many(campaign: &Campaign) -> Result<u8> {
     let summary = campaign.run(&stop)?;
     let stats = &summary.stats;
     let mut told = format!(
-        "{} images, {} commands, {:.0} % opened, {} distinct messages, {} groups of findings\n",
-        stats.images,
-        stats.commands,
+        "{}, {}, {:.0} % opened, {}, {} of findings\n",
+        counted(stats.images, "image"),
+        counted(stats.commands, "command"),
         stats.opened_percent(),
-        stats.messages,
-        summary.groups
+        counted(stats.messages as u64, "distinct message"),
+        counted(summary.groups as u64, "group")
     );
     if summary.groups > 0 {
         let dir = campaign.dir.display();

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::OK;
 use super::args::ReportArgs;
 use crate::finding::{Record, counts, records};
-use crate::output;
+use crate::output::{self, counted};
 
 /// One group of a report.
 struct Row {
@@ -36,7 +36,8 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
     if let Some(path) = &args.html {
         output::write(path, &page(&rows))?;
         if !output::is_stdout(path) {
-            output::line(&format!("{} groups in {}", rows.len(), path.display()))?;
+            let groups = counted(rows.len() as u64, "group");
+            output::line(&format!("{groups} in {}", path.display()))?;
         }
     } else if args.json {
         output::line(&serde_json::to_string_pretty(&as_json(&rows))?)?;
@@ -110,8 +111,8 @@ fn page(rows: &[Row]) -> String {
     );
     let _ = writeln!(
         text,
-        "<p>{} groups, by {}.</p>",
-        rows.len(),
+        "<p>{}, by {}.</p>",
+        counted(rows.len() as u64, "group"),
         crate::recipe::FUZZER
     );
     text.push_str("<table><tr><th>Class</th><th>Hits</th><th>Edits</th><th>Site</th></tr>\n");

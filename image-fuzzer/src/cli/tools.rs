@@ -6,7 +6,7 @@ use super::args::AgainArgs;
 use super::fuzz::{settings, tell};
 use super::{FAULTS, OK};
 use crate::finding::{minimise_folder, records, reproduce_folder};
-use crate::output;
+use crate::output::{self, counted};
 use crate::triage::minimise::Budget;
 
 /// Carries out a recipe again, or all of a work folder.
@@ -62,8 +62,9 @@ fn all(args: &AgainArgs) -> Result<u8> {
 pub(super) fn minimise(args: &AgainArgs) -> Result<u8> {
     let settings = settings(&args.run, &std::env::temp_dir())?;
     let (before, after) = minimise_folder(&args.dir, settings, Budget::default())?;
+    let before = counted(before as u64, "edit");
     output::line(&format!(
-        "{}: {before} edits before, {after} now",
+        "{}: {before} before, {after} now",
         args.dir.display()
     ))?;
     Ok(OK)

@@ -630,7 +630,7 @@ mod tests {
             commands: vec![crate::commands::Command::new(["true", "$test_img"])],
             fresh_copies: true,
         };
-        let example = example(&key, &recipe, 1, true);
+        let example = example(&key, &recipe, 2, true);
         let count = |name: &str| fs::read_dir(at(name)).unwrap().count();
         fs::create_dir(at("findings")).unwrap();
         let mut findings = Findings::open(root.path()).unwrap();
@@ -642,6 +642,11 @@ mod tests {
         fs::create_dir(at("findings")).unwrap();
         findings.write(&example).unwrap();
         assert_eq!((count("findings"), count("crashes")), (1, 1));
+        // And what it says of one byte is no plural.
+        assert_eq!(example.changed_bytes().len(), 1);
+        let readme = at("findings").join(key.folder()).join("README.md");
+        let readme = fs::read_to_string(readme).unwrap();
+        assert!(readme.contains("\n1 of its bytes differs from"), "{readme}");
     }
 
     #[test]
