@@ -1,8 +1,8 @@
 //! `image-fuzzer set`: changes one field of an image.
 
-use crate::{image_file, output};
+use crate::{image_file, output, show};
 use anyhow::{Context, Result, bail, ensure};
-use image_formats::{Field, Place, ReadAt, Store, Value, read_padded};
+use image_formats::{Endian, Field, Place, ReadAt, Store, Value, read_padded};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,11 @@ pub struct SetArgs {
 /// When the image cannot be read or written, has no such field, or the field cannot
 /// hold the value. Nothing is changed then.
 pub fn run(args: &SetArgs) -> Result<()> {
+    output::line(&change(args)?)
+}
+
+/// Changes the field, and gives the line that says what was done.
+fn change(args: &SetArgs) -> Result<String> {
     let name = args.image.display();
     let mut image = image_file::open(&args.image, args.format.as_deref())?;
     let image_len = image.bytes().len();
@@ -52,10 +57,17 @@ pub fn run(args: &SetArgs) -> Result<()> {
     );
     write_in_place(&args.image, image.bytes(), offset, len)
         .with_context(|| format!("failed to write '{name}'"))?;
-    output::line(&format!(
-        "{}: {} -> {}",
-        after.path, before.value, after.value
-    ))
+    let room = after.width_bits / 8;
+    let given = args
+        .value
+        .strip_prefix("hex:")
+        .map(|hex| hex.len() as u64 / 2);
+    let rest = match given.filter(|given| *given < room) {
+        Some(given) => format!(" (the last {} of its {room} bytes are 0)", room - given),
+        None => String::new(),
+    };
+    let (before, now) = (show::text(&before), show::text(&after));
+    Ok(format!("{}: {before} -> {now}{rest}", after.path))
 }
 
 /// Writes the bytes of one field, with one write.
@@ -87,6 +99,31 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
                 field.path
             );
             Value::Uint(number & mask)
+        }
+        (
+            Place::Bits {
+                bytes,
+                bits,
+                endian,
+                ..
+            },
+            Value::Bytes(given),
+        ) if text.starts_with("hex:") => {
+            let path = &field.path;
+            ensure!(
+                bits == bytes * 8,
+                "cannot set {path}: it is no whole bytes, but {bits} bits: give a number"
+            );
+            let count = given.len();
+            ensure!(
+                count == usize::from(bytes),
+                "cannot set {path}: it has {bytes} bytes, not {count}"
+            );
+            let word = |word: u64, byte: &u8| word << 8 | u64::from(*byte);
+            Value::Uint(match endian {
+                Endian::Big => given.iter().fold(0, word),
+                Endian::Little => given.iter().rev().fold(0, word),
+            })
         }
         (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
             "cannot set {}: '{text}' is no number of up to 64 bits; the field has the bits {:#x}",
@@ -149,6 +186,52 @@ mod tests {
         assert_eq!((after.nlink(), after.mode() & 0o777), (2, 0o640));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    /// It once told of offsets in decimal and refused the bytes of numbers.
+    #[test]
+    fn says_what_was_done_as_show_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let said = |path: &str, value: &str| {
+            let args = SetArgs {
+                image: image.clone(),
+                path: path.into(),
+                value: value.into(),
+                format: None,
+            };
+            change(&args).map_err(|why| why.to_string())
+        };
+        let told = |path: &str, value: &str| said(path, value).unwrap();
+        let table = told("header.refcount_table_offset", "0x50000");
+        assert!(
+            table.starts_with("header.refcount_table_offset: 0x"),
+            "{table}"
+        );
+        assert!(table.ends_with(" -> 0x50000"), "{table}");
+        let magic = told("header.magic", "hex:514649fb");
+        assert_eq!(magic, "header.magic: 0x514649fb -> 0x514649fb");
+        let size = told("header.nb_snapshots", "hex:00000102");
+        assert_eq!(size, "header.nb_snapshots: 0 -> 258");
+        assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 1, 2]);
+        let padding = told("header.padding", "hex:0102");
+        assert!(
+            padding.ends_with(" (the last 5 of its 7 bytes are 0)"),
+            "{padding}"
+        );
+        let padding = told("header.padding", "hex:01020304050607");
+        assert!(!padding.contains("the last"), "{padding}");
+        for (path, value, why) in [
+            ("header.nb_snapshots", "hex:01", "it has 4 bytes, not 1"),
+            (
+                "header.incompatible_features.dirty",
+                "hex:01",
+                "no whole bytes",
+            ),
+        ] {
+            let said = said(path, value).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
     }
 
     #[test]

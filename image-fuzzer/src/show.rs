@@ -285,7 +285,7 @@ fn section(defect: &Defect) -> String {
 }
 
 /// Offsets and sets of bits in hexadecimal, all else in decimal.
-fn text(field: &Field) -> String {
+pub(crate) fn text(field: &Field) -> String {
     match (&field.value, field.kind) {
         (
             Value::Uint(number),
