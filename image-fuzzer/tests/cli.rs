@@ -241,3 +241,16 @@ fn a_crash_at_another_place_is_told_as_such() {
     assert_eq!(status, Some(0));
     assert!(said.starts_with("a fault shows: crash: SIGSEGV"), "{said}");
 }
+
+#[test]
+fn a_mistyped_subcommand_is_no_work_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = run(fuzzer().current_dir(dir.path()).arg("reprot"));
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("did you mean 'report'?") && said.contains("./reprot"),
+        "{said}"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}

@@ -1,9 +1,9 @@
 //! The options and what they mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{Command, given};
 use crate::mutate::{FAMILIES, Intensity, Scope};
@@ -32,6 +32,44 @@ pub(super) struct Args {
     pub(super) ask: Option<Ask>,
     #[command(flatten)]
     pub(super) fuzz: Fuzz,
+}
+
+impl Args {
+    /// The subcommand that `word` is likely meant to be, where it is none: a slip of the
+    /// fingers is no name of a work folder that is still to be made.
+    pub(super) fn meant(word: &Path) -> Option<String> {
+        let text = word.to_str()?;
+        if text.contains('/') || word.exists() {
+            return None;
+        }
+        let command = Self::command();
+        let names = command.get_subcommands().map(|known| known.get_name());
+        let near = names
+            .chain(["help"])
+            .map(|name| (slips(text, name), name))
+            .min()?;
+        let most = (near.1.len() / 3).clamp(1, 2);
+        (near.0 <= most).then(|| near.1.to_owned())
+    }
+}
+
+/// How many letters are missing, too many, others, or two of them swapped.
+fn slips(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let changed = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut least = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
 }
 
 /// What else can be asked for.
@@ -186,7 +224,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(shlex::split(line).unwrap())
@@ -217,6 +254,33 @@ mod tests {
         let args = parse("image-fuzzer -c 'qemu-img info' -c 'qemu-img check'").unwrap();
         assert_eq!(args.fuzz.command.len(), 2);
         assert_eq!(args.fuzz.test_dir, PathBuf::from("image-fuzzer.work"));
+    }
+
+    /// A mistyped subcommand once began a campaign without an end, in a folder of that name.
+    #[test]
+    fn a_subcommand_is_known_by_most_of_its_letters() {
+        let meant = |word: &str| Args::meant(Path::new(word));
+        for (word, name) in [
+            ("reprot", "report"),
+            ("minimize", "minimise"),
+            ("shwo", "show"),
+            ("ste", "set"),
+            ("reprodcue", "reproduce"),
+            ("hlep", "help"),
+        ] {
+            assert_eq!(meant(word).as_deref(), Some(name), "{word}");
+        }
+        for word in [
+            "work",
+            "test",
+            "image-fuzzer.work",
+            "./report",
+            "/tmp/x",
+            "fuzz",
+            "s",
+        ] {
+            assert_eq!(meant(word), None, "{word}");
+        }
     }
 
     #[test]

@@ -34,6 +34,16 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    if args.ask.is_none() && std::env::args_os().len() == 2 {
+        let folder = &args.fuzz.test_dir;
+        if let Some(name) = Args::meant(folder) {
+            let folder = folder.display();
+            complain(&format!(
+                "did you mean '{name}'? For a work folder of that name give ./{folder}"
+            ));
+            return ExitCode::from(USAGE);
+        }
+    }
     let done = match args.ask {
         None => fuzz::run(&args.fuzz),
         Some(Ask::Show(args)) => crate::show::run(&args).map(|()| OK),
