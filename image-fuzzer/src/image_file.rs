@@ -1,11 +1,11 @@
 //! Image files, opened for looking into.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use image_formats::{AnyImage, Format, ReadAt};
 use nix::unistd::{Whence, lseek};
-use std::fs::File;
+use std::fs::{self, File, FileType};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,25 +17,39 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Opens a file for reading.
+    /// Opens a regular file or a block device for reading. Nothing else can be read at any
+    /// offset, and a pipe waits to be opened until somebody writes into it.
     ///
     /// # Errors
-    /// When it cannot be opened, or is a directory.
+    /// When it cannot be opened, or is something else.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = || format!("failed to open '{}'", path.display());
+        let metadata = fs::metadata(path).with_context(failed)?;
+        if let Some(what) = no_image(metadata.file_type()) {
+            bail!("'{}' is {what}, not an image", path.display());
+        }
         let file = File::open(path).with_context(failed)?;
-        let metadata = file.metadata().with_context(failed)?;
-        anyhow::ensure!(
-            !metadata.is_dir(),
-            "'{}' is a directory, not an image",
-            path.display()
-        );
         // Block devices have no length of their own; their end can be sought.
         let end = lseek(&file, 0, Whence::SeekEnd).ok();
         let len = end
             .and_then(|end| u64::try_from(end).ok())
             .unwrap_or(metadata.len());
         Ok(Self { file, len })
+    }
+}
+
+/// What a file is that cannot be an image.
+fn no_image(kind: FileType) -> Option<&'static str> {
+    if kind.is_file() || kind.is_block_device() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else if kind.is_fifo() {
+        Some("a pipe")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device without offsets")
     }
 }
 

@@ -13,6 +13,7 @@ pub mod messages;
 pub mod mutate;
 pub mod named_file;
 pub mod oracle;
+pub mod output;
 pub mod recipe;
 pub mod rng;
 pub mod sandbox;

@@ -100,7 +100,15 @@ impl NamedFile {
     ///
     /// The file cannot be made, or there is no space for it.
     pub fn write_into(&self, folder: &Path) -> io::Result<()> {
-        let file = fs::File::create(folder.join(&self.name))?;
+        self.write_to(&fs::File::create(folder.join(&self.name))?)
+    }
+
+    /// Writes it into an empty file, with holes where it has them.
+    ///
+    /// # Errors
+    ///
+    /// There is no space for it.
+    pub fn write_to(&self, file: &fs::File) -> io::Result<()> {
         self.pieces
             .iter()
             .try_for_each(|piece| file.write_all_at(&piece.bytes, piece.offset))?;

@@ -1,11 +1,10 @@
 //! `image-fuzzer set`: changes one field of an image.
 
-use crate::image_file;
+use crate::{image_file, output, show};
 use anyhow::{Context, Result, bail, ensure};
-use image_formats::{Field, Place, ReadAt, Store, Value, WriteAt, read_padded};
+use image_formats::{Endian, Field, Place, ReadAt, Store, Value, read_padded};
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, chown};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What to set.
@@ -25,14 +24,21 @@ pub struct SetArgs {
 
 /// Changes the bytes of one field and no others, and says what it did.
 ///
-/// A file is replaced by a changed copy, so that it is at every moment the old image or
-/// the new one, whole; it keeps its mode, its owner and its holes. A block device is
-/// written to in place.
+/// They are written into the file itself, which stays the file it is: its other names, its
+/// owner and its attributes, and who may change it. A change never makes the image longer, so
+/// it is one write of one range, which for the few bytes of a field is there whole or not at
+/// all, also after an interrupt. Only the contents of clusters are longer than the system
+/// writes in one go.
 ///
 /// # Errors
 /// When the image cannot be read or written, has no such field, or the field cannot
 /// hold the value. Nothing is changed then.
 pub fn run(args: &SetArgs) -> Result<()> {
+    output::line(&change(args)?)
+}
+
+/// Changes the field, and gives the line that says what was done.
+fn change(args: &SetArgs) -> Result<String> {
     let name = args.image.display();
     let mut image = image_file::open(&args.image, args.format.as_deref())?;
     let image_len = image.bytes().len();
@@ -49,64 +55,34 @@ pub fn run(args: &SetArgs) -> Result<()> {
         "{} lies behind the end of '{name}', at {offset:#x}",
         args.path
     );
-    let file = fs::metadata(&args.image).is_ok_and(|meta| meta.is_file());
-    if file {
-        replace(&args.image, image.bytes())
-    } else {
-        write_in_place(&args.image, image.bytes(), offset, len)
-    }
-    .with_context(|| format!("failed to write '{name}'"))?;
-    anstream::println!("{}: {} -> {}", after.path, before.value, after.value);
-    Ok(())
-}
-
-/// Puts a file of these bytes in the place of `path`; behind a symbolic link, of what that
-/// leads to.
-fn replace(path: &Path, bytes: &Store) -> Result<()> {
-    let path = path.canonicalize()?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let old = fs::metadata(&path)?;
-    ensure!(
-        !old.permissions().readonly(),
-        "it is read-only; 'chmod u+w' makes it writable"
-    );
-    let made = tempfile::Builder::new()
-        .prefix(".image-fuzzer-set.")
-        .tempfile_in(folder)?;
-    bytes.copy_to(&mut Sparse(made.as_file()))?;
-    // Only root can give a file away; for others it was theirs, or is now.
-    if let Err(error) = chown(made.path(), Some(old.uid()), Some(old.gid()))
-        && nix::unistd::geteuid().is_root()
-    {
-        return Err(error.into());
-    }
-    made.as_file().set_permissions(old.permissions())?;
-    made.as_file().sync_data()?;
-    made.persist(&path)?;
-    Ok(())
+    write_in_place(&args.image, image.bytes(), offset, len)
+        .with_context(|| format!("failed to write '{name}'"))?;
+    let room = after.width_bits / 8;
+    let given = args
+        .value
+        .strip_prefix("hex:")
+        .map(|hex| hex.len() as u64 / 2);
+    let rest = match given.filter(|given| *given < room) {
+        Some(given) => format!(" (the last {} of its {room} bytes are 0)", room - given),
+        None => String::new(),
+    };
+    let (before, now) = (show::text(&before), show::text(&after));
+    Ok(format!("{}: {before} -> {now}{rest}", after.path))
 }
 
 /// Writes the bytes of one field, with one write.
 fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<()> {
     let mut bytes = vec![0; usize::try_from(len).context("the field is too long")?];
     read_padded(image, offset, &mut bytes);
+    // Root may write to these as well, and the others are told what to do.
+    ensure!(
+        !fs::metadata(path)?.permissions().readonly(),
+        "it is read-only; 'chmod u+w' makes it writable"
+    );
     let file = File::options().write(true).open(path)?;
     file.write_all_at(&bytes, offset)?;
     file.sync_data()?;
     Ok(())
-}
-
-/// An empty file that is written to where there are data.
-struct Sparse<'a>(&'a File);
-
-impl WriteAt for Sparse<'_> {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
-    }
-
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
 }
 
 /// Reads the value as the field needs it: digits are text in a text field, and a
@@ -123,6 +99,31 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
                 field.path
             );
             Value::Uint(number & mask)
+        }
+        (
+            Place::Bits {
+                bytes,
+                bits,
+                endian,
+                ..
+            },
+            Value::Bytes(given),
+        ) if text.starts_with("hex:") => {
+            let path = &field.path;
+            ensure!(
+                bits == bytes * 8,
+                "cannot set {path}: it is no whole bytes, but {bits} bits: give a number"
+            );
+            let count = given.len();
+            ensure!(
+                count == usize::from(bytes),
+                "cannot set {path}: it has {bytes} bytes, not {count}"
+            );
+            let word = |word: u64, byte: &u8| word << 8 | u64::from(*byte);
+            Value::Uint(match endian {
+                Endian::Big => given.iter().fold(0, word),
+                Endian::Little => given.iter().rev().fold(0, word),
+            })
         }
         (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
             "cannot set {}: '{text}' is no number of up to 64 bits; the field has the bits {:#x}",
@@ -144,8 +145,7 @@ fn bytes_of(place: &Place) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     fn set(image: &Path, path: &str, value: &str) -> Result<()> {
         run(&SetArgs {
@@ -165,27 +165,73 @@ mod tests {
         path
     }
 
-    /// A change was once written into the file itself, so that one that was cut short, or
-    /// seen by a reader halfway, was neither the old image nor the new one.
+    /// The file was once replaced by a changed copy, which its other names did not lead to,
+    /// and which was made in a folder that need not be writable.
     #[test]
-    fn a_file_is_the_old_image_or_the_new_one() {
+    fn a_file_stays_the_file_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = image(folder.path());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let old = fs::read(&path).unwrap();
-        let link = folder.path().join("link");
+        let (link, name) = (folder.path().join("link"), folder.path().join("name"));
         std::os::unix::fs::symlink("a.qcow2", &link).unwrap();
-        let mut reader = File::open(&path).unwrap();
+        fs::hard_link(&path, &name).unwrap();
+        let before = fs::metadata(&path).unwrap();
         set(&link, "header.nb_snapshots", "3").unwrap();
-        let mut seen = Vec::new();
-        reader.read_to_end(&mut seen).unwrap();
-        assert!(seen == old, "a reader sees the change within what it reads");
-        let new = fs::read(&path).unwrap();
+        let new = fs::read(&name).unwrap();
         assert_eq!(new[60..64], [0, 0, 0, 3]);
         assert!(new[..60] == old[..60] && new[64..] == old[64..]);
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(after.ino(), before.ino());
+        assert_eq!((after.nlink(), after.mode() & 0o777), (2, 0o640));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    /// It once told of offsets in decimal and refused the bytes of numbers.
+    #[test]
+    fn says_what_was_done_as_show_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let said = |path: &str, value: &str| {
+            let args = SetArgs {
+                image: image.clone(),
+                path: path.into(),
+                value: value.into(),
+                format: None,
+            };
+            change(&args).map_err(|why| why.to_string())
+        };
+        let told = |path: &str, value: &str| said(path, value).unwrap();
+        let table = told("header.refcount_table_offset", "0x50000");
+        assert!(
+            table.starts_with("header.refcount_table_offset: 0x"),
+            "{table}"
+        );
+        assert!(table.ends_with(" -> 0x50000"), "{table}");
+        let magic = told("header.magic", "hex:514649fb");
+        assert_eq!(magic, "header.magic: 0x514649fb -> 0x514649fb");
+        let size = told("header.nb_snapshots", "hex:00000102");
+        assert_eq!(size, "header.nb_snapshots: 0 -> 258");
+        assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 1, 2]);
+        let padding = told("header.padding", "hex:0102");
+        assert!(
+            padding.ends_with(" (the last 5 of its 7 bytes are 0)"),
+            "{padding}"
+        );
+        let padding = told("header.padding", "hex:01020304050607");
+        assert!(!padding.contains("the last"), "{padding}");
+        for (path, value, why) in [
+            ("header.nb_snapshots", "hex:01", "it has 4 bytes, not 1"),
+            (
+                "header.incompatible_features.dirty",
+                "hex:01",
+                "no whole bytes",
+            ),
+        ] {
+            let said = said(path, value).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
     }
 
     #[test]

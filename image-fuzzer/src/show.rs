@@ -1,6 +1,6 @@
 //! `image-fuzzer show`: the structure of an image as a tree, defects marked.
 
-use crate::image_file;
+use crate::{image_file, output};
 use anstream::{AutoStream, ColorChoice, StripStream};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
@@ -8,7 +8,7 @@ use image_formats::qcow2::records::extension_name;
 use image_formats::{AnyImage, Defect, Field, Kind, ReadAt, Value};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 /// What to show.
@@ -46,10 +46,13 @@ pub fn run(args: &ShowArgs) -> Result<()> {
         ColorChoice::Never => Box::new(StripStream::new(buffer)),
         _ => buffer,
     };
-    let written = render(args, &mut out).and_then(|()| Ok(out.flush()?));
-    match written {
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        other => other,
+    let image = image_file::open(&args.image, args.format.as_deref())?;
+    let written = write(&image, args, &mut out).and_then(|()| Ok(out.flush()?));
+    // From here on only the output fails as files do.
+    match written.map_err(anyhow::Error::downcast) {
+        Ok(()) => Ok(()),
+        Err(Ok(error)) => output::printed(Err(error)),
+        Err(Err(other)) => Err(other),
     }
 }
 
@@ -60,12 +63,6 @@ pub fn run(args: &ShowArgs) -> Result<()> {
 pub fn render(args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     let image = image_file::open(&args.image, args.format.as_deref())?;
     write(&image, args, out)
-}
-
-/// Whoever read the output has seen enough.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
@@ -288,7 +285,7 @@ fn section(defect: &Defect) -> String {
 }
 
 /// Offsets and sets of bits in hexadecimal, all else in decimal.
-fn text(field: &Field) -> String {
+pub(crate) fn text(field: &Field) -> String {
     match (&field.value, field.kind) {
         (
             Value::Uint(number),

@@ -21,11 +21,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 
 use crate::base::NamedFile;
 use crate::recipe::{FUZZER, Recipe};
@@ -87,6 +89,14 @@ impl Store {
                 root.display()
             );
         };
+        for folder in ["queue", "crashes", "hangs"] {
+            for entry in fs::read_dir(root.join(folder))?.flatten() {
+                // A fuzzer that was killed was writing it.
+                if entry.file_name().to_string_lossy().starts_with(NAMELESS) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
         let done = append_to(&root.join("done"))?;
         Ok(Self {
             root,
@@ -223,16 +233,16 @@ impl Store {
             .with_context(|| format!("cannot write to '{name}'"))
     }
 
-    /// Adds an image and its recipe to the queue.
+    /// Adds an image and its recipe to the queue: both, or neither where one of them cannot
+    /// be written.
     pub fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
-        image
-            .named(name.into())
-            .write_into(&self.root.join("queue"))
-            .with_context(|| format!("cannot write '{name}' to the queue"))?;
-        write_whole(
-            &self.root.join("recipes").join(format!("{name}.json")),
-            recipe.to_json()?.as_bytes(),
-        )
+        let queue = self.root.join("queue");
+        name_it(write_nameless(&queue, image)?, &queue, name)?;
+        let path = self.root.join("recipes").join(format!("{name}.json"));
+        write_whole(&path, recipe.to_json()?.as_bytes()).inspect_err(|_| {
+            // That there is no room is what is told.
+            let _ = fs::remove_file(queue.join(name));
+        })
     }
 
     /// Notes marks that were not seen before, after the image that showed them is in the
@@ -308,13 +318,38 @@ pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(contents)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        let mode = PermissionsExt::from_mode(0o644);
         fs::set_permissions(file.path(), mode)?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
     write().with_context(|| format!("cannot write '{}'", path.display()))
 }
+
+/// Writes an image into `folder` under a name that nobody looks at, which goes away with what
+/// is returned.
+pub fn write_nameless(folder: &Path, image: &NamedFile) -> Result<TempPath> {
+    let write = || -> std::io::Result<TempPath> {
+        let file = tempfile::Builder::new()
+            .prefix(NAMELESS)
+            .permissions(PermissionsExt::from_mode(0o644))
+            .tempfile_in(folder)?;
+        image.write_to(file.as_file())?;
+        Ok(file.into_temp_path())
+    };
+    write().with_context(|| format!("cannot write an image into '{}'", folder.display()))
+}
+
+/// Gives an image in `folder` its name.
+pub fn name_it(image: TempPath, folder: &Path, name: &str) -> Result<()> {
+    let path = folder.join(name);
+    image
+        .persist(&path)
+        .with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// What the names of images begin with that are being written.
+const NAMELESS: &str = ".new-";
 
 /// Opens a log to append to.
 fn append_to(path: &Path) -> Result<File> {
@@ -382,6 +417,51 @@ mod tests {
         let _first = Store::open(folder.path()).unwrap();
         let said = Store::open(folder.path()).unwrap_err().to_string();
         assert!(said.contains("another image-fuzzer"), "{said}");
+    }
+
+    /// An image that there was no room for once stayed in the queue, empty.
+    #[test]
+    fn an_image_and_its_recipe_are_there_together_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let store = Store::open(root).unwrap();
+        let count = |name: &str| fs::read_dir(root.join(name)).unwrap().count();
+        let recipe = Recipe {
+            fuzzer: FUZZER.into(),
+            seed: "together".into(),
+            base: crate::base::draw(&mut crate::rng::Rng::from_text("together")),
+            edits: Vec::new(),
+            commands: Vec::new(),
+            fresh_copies: true,
+        };
+        let small = NamedFile::new("a", &image_formats::Store::new());
+        /// Longer than files can be.
+        struct Endless;
+        impl image_formats::ReadAt for Endless {
+            fn read_at(&self, _: u64, _: &mut [u8]) -> usize {
+                0
+            }
+            fn len(&self) -> u64 {
+                u64::MAX
+            }
+            fn next_data(&self, _: u64) -> Option<std::ops::Range<u64>> {
+                None
+            }
+        }
+        let large = NamedFile::new("a", &Endless);
+        assert!(store.enqueue("large", &recipe, &large).is_err());
+        assert_eq!((count("queue"), count("recipes")), (0, 0));
+        fs::rename(root.join("recipes"), root.join("away")).unwrap();
+        assert!(store.enqueue("small", &recipe, &small).is_err());
+        assert_eq!(count("queue"), 0);
+        fs::rename(root.join("away"), root.join("recipes")).unwrap();
+        store.enqueue("small", &recipe, &small).unwrap();
+        assert_eq!((count("queue"), count("recipes")), (1, 1));
+        // What a kill left is taken away.
+        fs::write(root.join("queue/.new-x"), "").unwrap();
+        drop(store);
+        Store::open(root).unwrap();
+        assert_eq!(count("queue"), 1);
     }
 
     #[test]

@@ -176,6 +176,18 @@ fn a_file_that_only_the_image_names_is_found() {
         .expect("it was found");
     let recipe = std::fs::read_to_string(folder.join("recipe.json")).expect("a recipe");
     assert!(recipe.contains("header.backing_file_offset"), "{recipe}");
+    let mut strace = std::process::Command::new("strace");
+    if !strace
+        .arg("true")
+        .output()
+        .is_ok_and(|done| done.status.success())
+    {
+        println!("not all was run: strace is not installed");
+        return;
+    }
+    let again = std::process::Command::new(folder.join("reproduce.sh")).output();
+    let again = again.expect("the script starts");
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
 }
 
 /// Faults that are seen only behind a success: class, command, field.
@@ -223,5 +235,35 @@ fn faults_behind_a_success_are_found() {
             fields.len() <= 1 && fields.iter().all(expected),
             "{class}: {fields:?}"
         );
+        // What shows the fault is another command than the one that has it.
+        let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
+        let line = record.command.replace("\"$test_img\"", "test.qcow2");
+        let line = format!("$ {line}\n");
+        let Some((first, rest)) = readme.split_once(&line) else {
+            panic!("{class}: {readme}");
+        };
+        let damaged = "ERROR the image is damaged\n(exit 2";
+        let (before, after) = match class {
+            Class::FalseRepair => ("", ["$ qemu-img check ", damaged]),
+            Class::MetadataDamage => ("$ qemu-img check ", ["$ qemu-img check ", damaged]),
+            Class::DataChange => ("$ qemu-img convert ", ["$ qemu-img compare ", "(exit 1"]),
+            _ => ("", [""; 2]),
+        };
+        assert!(first.contains(before), "{class}: {readme}");
+        assert!(
+            after.iter().all(|text| rest.contains(text)),
+            "{class}: {readme}"
+        );
+        // The script takes the words of a program as the fuzzer does.
+        let words = |who: &str| format!("'{}' {who}", planted().display());
+        let again = std::process::Command::new(folder.join("reproduce.sh"))
+            .env("QEMU_IMG", words("tool"))
+            .env("OTHER_IMG", words("other"))
+            .output()
+            .expect("the script starts");
+        assert_eq!(again.status.code(), Some(0), "{class}: {again:?}");
+        if fields.is_empty() {
+            assert!(!readme.contains("The rules it breaks"), "{class}: {readme}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The options and what they mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{Command, given};
 use crate::mutate::{FAMILIES, Intensity, Scope};
@@ -34,12 +34,53 @@ pub(super) struct Args {
     pub(super) fuzz: Fuzz,
 }
 
+impl Args {
+    /// The subcommand that `word` is likely meant to be, where it is none: a slip of the
+    /// fingers is no name of a work folder that is still to be made.
+    pub(super) fn meant(word: &Path) -> Option<String> {
+        let text = word.to_str()?;
+        if text.contains('/') || word.exists() {
+            return None;
+        }
+        let command = Self::command();
+        let names = command.get_subcommands().map(|known| known.get_name());
+        let near = names
+            .chain(["help"])
+            .map(|name| (slips(text, name), name))
+            .min()?;
+        let most = (near.1.len() / 3).clamp(1, 2);
+        (near.0 <= most).then(|| near.1.to_owned())
+    }
+}
+
+/// How many letters are missing, too many, others, or two of them swapped.
+fn slips(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let changed = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut least = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
+}
+
 /// What else can be asked for.
 #[derive(Debug, Subcommand)]
 pub(super) enum Ask {
     /// Show the structure of an image, its defects marked
     Show(ShowArgs),
     /// Change one field of an image, and nothing else
+    ///
+    /// The bytes of the field are written into the file itself, which keeps its length and its
+    /// other names.
     Set(SetArgs),
     /// Carry out the recipe of a finding again, or those of all findings in a work folder
     Reproduce(AgainArgs),
@@ -90,9 +131,10 @@ pub(super) struct Fuzz {
     #[arg(long, value_name = "N")]
     pub(super) tests: Option<u64>,
     /// How much is changed: a number of edits (2; 0 for valid images), a range, or a
-    /// share of the fields (20%-50%, as the old fuzzer did)
-    #[arg(long, value_name = "AMOUNT", default_value = "1-3")]
-    pub(super) intensity: Intensity,
+    /// share of the fields (20%-50%, as the old fuzzer did, and where --config names a
+    /// structure) [default: 1-3]
+    #[arg(long, value_name = "AMOUNT")]
+    pub(super) intensity: Option<Intensity>,
     /// Draw edits from this family alone; can be repeated
     #[arg(long, value_name = "NAME", value_parser = FAMILIES.map(|family| family.name))]
     pub(super) family: Vec<String>,
@@ -142,7 +184,7 @@ pub(super) struct ReportArgs {
     /// Print JSON
     #[arg(long, conflicts_with = "html")]
     pub(super) json: bool,
-    /// Write a page that stands for itself
+    /// Write a page that stands for itself; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
 }
@@ -182,7 +224,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(shlex::split(line).unwrap())
@@ -213,6 +254,33 @@ mod tests {
         let args = parse("image-fuzzer -c 'qemu-img info' -c 'qemu-img check'").unwrap();
         assert_eq!(args.fuzz.command.len(), 2);
         assert_eq!(args.fuzz.test_dir, PathBuf::from("image-fuzzer.work"));
+    }
+
+    /// A mistyped subcommand once began a campaign without an end, in a folder of that name.
+    #[test]
+    fn a_subcommand_is_known_by_most_of_its_letters() {
+        let meant = |word: &str| Args::meant(Path::new(word));
+        for (word, name) in [
+            ("reprot", "report"),
+            ("minimize", "minimise"),
+            ("shwo", "show"),
+            ("ste", "set"),
+            ("reprodcue", "reproduce"),
+            ("hlep", "help"),
+        ] {
+            assert_eq!(meant(word).as_deref(), Some(name), "{word}");
+        }
+        for word in [
+            "work",
+            "test",
+            "image-fuzzer.work",
+            "./report",
+            "/tmp/x",
+            "fuzz",
+            "s",
+        ] {
+            assert_eq!(meant(word), None, "{word}");
+        }
     }
 
     #[test]

@@ -15,7 +15,9 @@ use crate::commands::{Command, Programs, given};
 use crate::engine::{Campaign, Plan, default_workers, fresh};
 use crate::exec::{End, Limits};
 use crate::finding::log_test;
+use crate::mutate::{Intensity, Scope};
 use crate::oracle::end_word;
+use crate::output::{self, counted};
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 use crate::triage::minimise::Budget;
@@ -30,7 +32,10 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         plan: Plan {
             commands: commands(args, &settings.programs)?,
             scope: args.config.clone(),
-            intensity: args.intensity,
+            intensity: args.intensity.unwrap_or_else(|| {
+                let scope = args.config.as_ref();
+                scope.map_or_else(Intensity::default, Scope::intensity)
+            }),
             families: args.family.clone(),
         },
         settings,
@@ -64,18 +69,21 @@ fn many(campaign: &Campaign) -> Result<u8> {
     try_on_valid_image(campaign, &stop)?;
     let summary = campaign.run(&stop)?;
     let stats = &summary.stats;
-    anstream::println!(
-        "{} images, {} commands, {:.0} % opened, {} distinct messages, {} groups of findings",
-        stats.images,
-        stats.commands,
+    let mut told = format!(
+        "{}, {}, {:.0} % opened, {}, {} of findings\n",
+        counted(stats.images, "image"),
+        counted(stats.commands, "command"),
         stats.opened_percent(),
-        stats.messages,
-        summary.groups
+        counted(stats.messages as u64, "distinct message"),
+        counted(summary.groups as u64, "group")
     );
     if summary.groups > 0 {
         let dir = campaign.dir.display();
-        anstream::println!("image-fuzzer report {dir} lists them; they are in {dir}/findings");
+        told.push_str(&format!(
+            "image-fuzzer report {dir} lists them; they are in {dir}/findings\n"
+        ));
     }
+    output::print(&told)?;
     if let Some(trouble) = summary.trouble {
         complain(&trouble);
         return Ok(FAILED);
@@ -150,7 +158,7 @@ fn one(campaign: &Campaign, seed: &str) -> Result<u8> {
     for note in bench.take_notes() {
         complain(&note);
     }
-    tell(&recipe, &outcome);
+    tell(&recipe, &outcome)?;
     let kept = Campaign {
         keep_passed: true,
         verbose: true,
@@ -175,23 +183,23 @@ fn keep(
     let number = free.unwrap_or_default();
     log_test(campaign, number, recipe, files, outcome)?;
     let folder = campaign.dir.join(format!("test-{number}"));
-    anstream::println!("kept in {}", folder.display());
-    Ok(())
+    output::line(&format!("kept in {}", folder.display()))
 }
 
 /// Says what a test did, command by command.
-pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) {
+///
+/// Fails where standard output cannot be written.
+pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) -> Result<()> {
+    let mut told = String::new();
     for ran in &outcome.ran {
         let command = recipe.commands.get(ran.index).map(Command::shell);
-        anstream::println!(
-            "{}: {}",
-            command.unwrap_or_default(),
-            end_word(&ran.seen.end)
-        );
+        let end = end_word(&ran.seen.end);
+        told.push_str(&format!("{}: {end}\n", command.unwrap_or_default()));
         for fault in outcome.suspicions.iter().filter(|s| s.command == ran.index) {
-            anstream::println!("  {}: {}", fault.class, fault.summary);
+            told.push_str(&format!("  {}: {}\n", fault.class, fault.summary));
         }
     }
+    output::print(&told)
 }
 
 /// The given commands, those that cannot run left out with a warning.

@@ -5,6 +5,7 @@ mod fuzz;
 mod report;
 mod tools;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -27,10 +28,22 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output and are no error.
             let status = if error.use_stderr() { USAGE } else { OK };
-            let _ = error.print();
-            return ExitCode::from(status);
+            return match crate::output::printed(error.print()) {
+                Err(why) if status == OK => fail(&why),
+                _ => ExitCode::from(status),
+            };
         }
     };
+    if args.ask.is_none() && std::env::args_os().len() == 2 {
+        let folder = &args.fuzz.test_dir;
+        if let Some(name) = Args::meant(folder) {
+            let folder = folder.display();
+            complain(&format!(
+                "did you mean '{name}'? For a work folder of that name give ./{folder}"
+            ));
+            return ExitCode::from(USAGE);
+        }
+    }
     let done = match args.ask {
         None => fuzz::run(&args.fuzz),
         Some(Ask::Show(args)) => crate::show::run(&args).map(|()| OK),
@@ -41,14 +54,18 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(status) => ExitCode::from(status),
-        Err(why) => {
-            complain(&format!("{why:#}"));
-            ExitCode::from(FAILED)
-        }
+        Err(why) => fail(&why),
     }
 }
 
-/// Says what is wrong, in a line: the only place that does.
+/// Says why the work could not be done.
+fn fail(why: &anyhow::Error) -> ExitCode {
+    complain(&format!("{why:#}"));
+    ExitCode::from(FAILED)
+}
+
+/// Says what is wrong, in a line: the only place that does. Where that cannot be written
+/// either, the exit status tells it.
 fn complain(what: &str) {
-    anstream::eprintln!("image-fuzzer: {what}");
+    let _ = writeln!(anstream::stderr(), "image-fuzzer: {what}");
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::OK;
 use super::args::ReportArgs;
 use crate::finding::{Record, counts, records};
+use crate::output::{self, counted};
 
 /// One group of a report.
 struct Row {
@@ -33,12 +34,15 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
         order.then(b.hits.cmp(&a.hits))
     });
     if let Some(path) = &args.html {
-        crate::store::write_whole(path, page(&rows).as_bytes())?;
-        anstream::println!("{} groups in {}", rows.len(), path.display());
+        output::write(path, &page(&rows))?;
+        if !output::is_stdout(path) {
+            let groups = counted(rows.len() as u64, "group");
+            output::line(&format!("{groups} in {}", path.display()))?;
+        }
     } else if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&as_json(&rows))?);
+        output::line(&serde_json::to_string_pretty(&as_json(&rows))?)?;
     } else {
-        anstream::print!("{}", table(&rows));
+        output::print(&table(&rows))?;
     }
     Ok(OK)
 }
@@ -86,7 +90,8 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
                 "edits": row.record.edits,
                 "bytes": row.record.bytes,
                 "confirmed": row.record.confirmed,
-                "folder": row.folder,
+                // JSON has no other names than those of characters.
+                "folder": row.folder.to_string_lossy(),
             })
         })
         .collect();
@@ -106,8 +111,8 @@ fn page(rows: &[Row]) -> String {
     );
     let _ = writeln!(
         text,
-        "<p>{} groups, by {}.</p>",
-        rows.len(),
+        "<p>{}, by {}.</p>",
+        counted(rows.len() as u64, "group"),
         crate::recipe::FUZZER
     );
     text.push_str("<table><tr><th>Class</th><th>Hits</th><th>Edits</th><th>Site</th></tr>\n");

@@ -282,37 +282,38 @@ impl ExecOptions {
     }
 }
 
-/// Why no executor could be made.
+/// Why no executor could be made. What the system said is in the text, and is no source of
+/// the error, which would be told as well.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// The program is not there, or is not one.
-    #[error("cannot run {}: {source}", program.display())]
+    #[error("cannot run {}: {cause}", program.display())]
     Program {
         /// The program asked for.
         program: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Something the executor itself needs failed.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {cause}")]
     Setup {
         /// What was being done.
         what: String,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
 impl ExecError {
-    fn setup(what: &str, source: std::io::Error) -> Self {
+    fn setup(what: &str, cause: std::io::Error) -> Self {
         Self::Setup {
             what: what.to_owned(),
-            source,
+            cause,
         }
     }
 
-    fn setup_at(what: &str, path: &Path, source: std::io::Error) -> Self {
-        Self::setup(&format!("{what} {}", path.display()), source)
+    fn setup_at(what: &str, path: &Path, cause: std::io::Error) -> Self {
+        Self::setup(&format!("{what} {}", path.display()), cause)
     }
 }
 
@@ -354,5 +355,24 @@ fn fork_server(program: Program) -> Result<Served, String> {
         Ok(forked)
     } else {
         Err("with --version it does not do what it does when started plainly".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "No space left on device: No space left on device".
+    #[test]
+    fn an_error_says_once_what_the_system_said() {
+        let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let program = ExecError::Program {
+            program: "x".into(),
+            cause: full(),
+        };
+        for error in [ExecError::setup("make x", full()), program] {
+            let said = format!("{:#}", anyhow::Error::from(error));
+            assert_eq!(said.matches("No space left").count(), 1, "{said}");
+        }
     }
 }

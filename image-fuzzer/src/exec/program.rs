@@ -31,9 +31,9 @@ pub(super) struct Program {
 impl Program {
     /// Finds the program and makes its surroundings.
     pub(super) fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
-        let path = find(program).map_err(|source| ExecError::Program {
+        let path = find(program).map_err(|cause| ExecError::Program {
             program: program.to_owned(),
-            source,
+            cause,
         })?;
         let scratch = &options.scratch;
         fs::create_dir_all(scratch).map_err(|e| ExecError::setup_at("make", scratch, e))?;

@@ -6,7 +6,8 @@ use image_formats::{Field, Value};
 
 use super::{Example, Record};
 use crate::commands::Command;
-use crate::oracle::{Class, end_word};
+use crate::commands::encrypted::unlocked;
+use crate::oracle::{Class, data, end_word, metadata};
 use crate::recipe::Edit;
 
 /// The explanation of an example in plain words.
@@ -38,8 +39,11 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         );
     }
     text.push_str("## What is wrong with the image\n\n");
-    if example.recipe.edits.is_empty() {
+    let defects = defects(example);
+    if example.recipe.edits.is_empty() && defects.is_empty() {
         text.push_str("Nothing: the image is valid.\n");
+    } else if example.recipe.edits.is_empty() {
+        text.push_str("Nothing was changed in it: a program must cope with it as it is.\n");
     }
     for lie in &example.recipe.edits {
         let _ = writeln!(text, "* {}", describe(&lie.edit, example));
@@ -47,11 +51,16 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     let changed = example.changed_bytes();
     let _ = writeln!(
         text,
-        "\n{} of its bytes differ from those of a valid image{}.\n",
+        "\n{} of its bytes {} from those of a valid image{}.\n",
         changed.len(),
+        if changed.len() == 1 {
+            "differs"
+        } else {
+            "differ"
+        },
         places(&changed)
     );
-    text.push_str(&defects(example));
+    text.push_str(&defects);
     text.push_str("## What was run\n\n");
     let image = if example.recipe.fresh_copies {
         "each on a fresh copy of the image"
@@ -60,15 +69,27 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     };
     let _ = writeln!(text, "In the folder of `{}`, {image}:\n", super::IMAGE);
     text.push_str("```console\n");
+    let around = Around::of(example, record);
     for ran in &example.outcome.ran {
-        if let Some(command) = example.recipe.commands.get(ran.index) {
-            let line = command.shell().replace("\"$test_img\"", super::IMAGE);
-            let _ = writeln!(text, "$ {}", line.replace("$test_img", super::IMAGE));
-            let said = String::from_utf8_lossy(&ran.seen.stderr).into_owned();
-            for line in said.lines().take(12) {
-                let _ = writeln!(text, "{}", printable(line));
-            }
-            let _ = writeln!(text, "({})", end_word(&ran.seen.end));
+        let Some(command) = example.recipe.commands.get(ran.index) else {
+            continue;
+        };
+        let around = around.as_ref().filter(|_| ran.index == example.command());
+        if let Some(before) = around.and_then(|around| around.before.as_ref()) {
+            let _ = writeln!(text, "$ {}\n(exit 0)", typed(before));
+        }
+        let _ = writeln!(text, "$ {}", typed(command));
+        let said = String::from_utf8_lossy(&ran.seen.stderr).into_owned();
+        for line in said.lines().take(12) {
+            let _ = writeln!(text, "{}", printable(line));
+        }
+        let _ = writeln!(text, "({})", end_word(&ran.seen.end));
+        if let Some(Around { after, said, .. }) = around {
+            let end = match example.key.class {
+                Class::DataChange => "exit 1: they differ",
+                _ => "exit 2 for errors, 3 for leaks",
+            };
+            let _ = writeln!(text, "$ {}\n{}\n({end})", typed(after), printable(said));
         }
     }
     text.push_str("```\n");
@@ -87,12 +108,51 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         Class::Slow | Class::Growth | Class::Outside | Class::Disagreement => {
             "The test asks no more than that the commands end by themselves: this fault needs the script.\n"
         }
+        _ if example.of_ten < 10 => {
+            "The test, like the script, runs the commands again and again, up to 800 times, and\n\
+             fails once the fault shows: it takes long where the fault is gone.\n"
+        }
         _ => "The test fails as long as the fault is there.\n",
     });
     text
 }
 
-/// The rules of the format that the image breaks, which follow from the edits.
+/// What was run around a command to see a fault that the command itself does not tell of.
+struct Around {
+    before: Option<Command>,
+    after: Command,
+    /// The complaint of the command behind it.
+    said: String,
+}
+
+impl Around {
+    fn of(example: &Example, record: &Record) -> Option<Self> {
+        example.suspicion()?;
+        let (before, after) = match example.key.class {
+            Class::FalseRepair => (None, metadata::check()),
+            Class::MetadataDamage => (Some(metadata::check()), metadata::check()),
+            Class::DataChange => (Some(data::copy()), data::compare()),
+            _ => return None,
+        };
+        let base = &example.recipe.base;
+        // The summary ends with what was said.
+        let said = record.summary.split_once(": ");
+        Some(Self {
+            before: before.map(|command| unlocked(base, command)),
+            after: unlocked(base, after),
+            said: said.map_or_else(String::new, |(_, said)| said.to_owned()),
+        })
+    }
+}
+
+/// A command as it is typed in the folder of the image.
+fn typed(command: &Command) -> String {
+    let line = command.shell().replace("\"$test_img\"", super::IMAGE);
+    line.replace("$test_img", super::IMAGE)
+}
+
+/// The rules of the format that the image breaks, which follow from the edits; an image
+/// without any may have what readers are to leave alone.
 fn defects(example: &Example) -> String {
     let Some(file) = example.files.first() else {
         return String::new();
@@ -101,7 +161,12 @@ fn defects(example: &Example) -> String {
     if defects.is_empty() {
         return String::new();
     }
-    let mut text = "The rules it breaks, as `image-fuzzer show` tells them:\n\n".to_owned();
+    let mut text = if example.recipe.edits.is_empty() {
+        "What `image-fuzzer show` remarks all the same:\n\n"
+    } else {
+        "The rules it breaks, as `image-fuzzer show` tells them:\n\n"
+    }
+    .to_owned();
     for defect in defects.iter().take(MOST_DEFECTS) {
         let _ = writeln!(text, "* {defect}");
     }

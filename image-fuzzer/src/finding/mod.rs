@@ -25,7 +25,7 @@ use crate::exec::Limits;
 use crate::oracle::{Class, Suspicion};
 use crate::recipe::Recipe;
 use crate::stacks::Stack;
-use crate::store::write_whole;
+use crate::store::{name_it, write_nameless, write_whole};
 use crate::triage::minimise::{Judging, Smallest, Task};
 use crate::triage::{Key, STUCK};
 use crate::trial::{Bench, Outcome};
@@ -372,22 +372,26 @@ impl Findings {
         if better { self.write(example) } else { Ok(()) }
     }
 
-    /// Writes the folder of a group, and its image where AFL's tools look for it.
+    /// Writes the folder of a group, and its image where AFL's tools look for it: both, or
+    /// neither where one of them cannot be written.
     ///
     /// Fails where the work folder cannot be written.
     pub fn write(&mut self, example: &Example) -> Result<()> {
         let folder = self.root.join("findings").join(example.key.folder());
+        let place = self.root.join(match example.key.class {
+            Class::Hang | Class::Slow => "hangs",
+            _ => "crashes",
+        });
+        let image = match example.files.first() {
+            Some(image) => Some((
+                afl_name(&place, &example.key.folder())?,
+                write_nameless(&place, image)?,
+            )),
+            None => None,
+        };
         write_folder(&folder, example)?;
-        if let Some(image) = example.files.first() {
-            let place = match example.key.class {
-                Class::Hang | Class::Slow => "hangs",
-                _ => "crashes",
-            };
-            let name = afl_name(&self.root.join(place), &example.key.folder())?;
-            image
-                .named(name)
-                .write_into(&self.root.join(place))
-                .with_context(|| format!("cannot write to '{place}'"))?;
+        if let Some((name, image)) = image {
+            name_it(image, &place, &name)?;
         }
         let size = example.recipe.size();
         self.written.insert(example.key.clone(), size);
@@ -402,7 +406,8 @@ impl Findings {
 /// one it has, or the next number.
 fn afl_name(place: &Path, folder: &str) -> Result<String> {
     let mut count = 0;
-    for entry in fs::read_dir(place)? {
+    let entries = fs::read_dir(place);
+    for entry in entries.with_context(|| format!("cannot read '{}'", place.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name
             .split_once(',')
@@ -608,6 +613,42 @@ mod tests {
         assert!(again.unfinished().is_empty());
     }
 
+    /// A finding without its image among those for AFL's tools once stayed, as did the image.
+    #[test]
+    fn a_finding_and_its_image_are_there_together_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let key = Key {
+            class: Class::Crash,
+            site: "SIGSEGV".into(),
+        };
+        let recipe = Recipe {
+            fuzzer: crate::recipe::FUZZER.into(),
+            seed: "together".into(),
+            base: crate::base::draw(&mut crate::rng::Rng::from_text("together")),
+            edits: Vec::new(),
+            commands: vec![crate::commands::Command::new(["true", "$test_img"])],
+            fresh_copies: true,
+        };
+        let example = example(&key, &recipe, 2, true);
+        let count = |name: &str| fs::read_dir(at(name)).unwrap().count();
+        fs::create_dir(at("findings")).unwrap();
+        let mut findings = Findings::open(root.path()).unwrap();
+        assert!(findings.write(&example).is_err());
+        assert_eq!(count("findings"), 0);
+        fs::rename(at("findings"), at("crashes")).unwrap();
+        assert!(findings.write(&example).is_err());
+        assert_eq!(count("crashes"), 0);
+        fs::create_dir(at("findings")).unwrap();
+        findings.write(&example).unwrap();
+        assert_eq!((count("findings"), count("crashes")), (1, 1));
+        // And what it says of one byte is no plural.
+        assert_eq!(example.changed_bytes().len(), 1);
+        let readme = at("findings").join(key.folder()).join("README.md");
+        let readme = fs::read_to_string(readme).unwrap();
+        assert!(readme.contains("\n1 of its bytes differs from"), "{readme}");
+    }
+
     #[test]
     fn a_fault_that_showed_once_waits_for_an_example_that_shows_it_again() {
         let root = tempfile::tempdir().unwrap();
@@ -649,6 +690,120 @@ mod tests {
         assert_eq!(counts(root.path())[&key], 3);
     }
 
+    /// The folder of a finding, in `root`, that `words` showed in `of_ten` of ten runs.
+    fn folder_of(root: &Path, words: &[&str], of_ten: u8) -> PathBuf {
+        let command = words.iter().map(|word| (*word).to_owned()).collect();
+        let recipe = Recipe {
+            fuzzer: crate::recipe::FUZZER.into(),
+            seed: "script".into(),
+            base: crate::base::draw(&mut crate::rng::Rng::from_text("script")),
+            edits: Vec::new(),
+            commands: vec![crate::commands::Command(command)],
+            fresh_copies: true,
+        };
+        let key = Key {
+            class: Class::Crash,
+            site: "SIGSEGV".into(),
+        };
+        let mut example = example(&key, &recipe, 0, true);
+        example.of_ten = of_ten;
+        let folder = root.join("finding");
+        write_folder(&folder, &example).unwrap();
+        folder
+    }
+
+    /// "Does not show" was once said of a program that was not run at all.
+    #[test]
+    fn the_script_tells_which_program_it_cannot_run() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let blank = root.path().join("a b");
+        fs::create_dir(&blank).unwrap();
+        let script = |name: &str, text: &str| {
+            let path = blank.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        script("qimg", "#!/bin/sh\n[ \"$1\" = info ] && kill -SEGV $$\n");
+        script("strange", "#!/no/such/program\n");
+        for of_ten in [10, 1] {
+            let folder = folder_of(root.path(), &["qemu-img", "info", "$test_img"], of_ten);
+            let run = |program: &str| {
+                let mut sh = std::process::Command::new(folder.join("reproduce.sh"));
+                let done = sh.current_dir(&blank).env("QEMU_IMG", program).output();
+                let done = done.unwrap();
+                let said = String::from_utf8_lossy(&done.stderr).into_owned();
+                (done.status.code(), said)
+            };
+            for program in ["/nosuch", "nosuchprogram", "./nosuch", "./strange"] {
+                let (status, said) = run(program);
+                assert_eq!(status, Some(2), "{program}: {said}");
+                let name = program.trim_start_matches("./");
+                assert!(
+                    said.contains("cannot run '") && said.contains(name),
+                    "{said}"
+                );
+            }
+            if of_ten == 10 {
+                assert_eq!(run("true").0, Some(1));
+            }
+            let whole = format!("'{}/qimg'", blank.display());
+            for program in ["./qimg", &whole, &format!("sh {whole}"), "env './qimg' "] {
+                let (status, said) = run(program);
+                // Only the program itself is looked for in the folder of the caller.
+                let wanted = if program.starts_with("env") { 2 } else { 0 };
+                assert_eq!(status, Some(wanted), "{program}: {said}");
+            }
+        }
+    }
+
+    /// Whether a process works in a folder below `folder`.
+    fn in_use(folder: &Path) -> bool {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let folders = processes.filter_map(|it| fs::read_link(it.path().join("cwd")).ok());
+        folders.into_iter().any(|cwd| cwd.starts_with(folder))
+    }
+
+    /// An interrupt once left the images and the program that hangs.
+    #[test]
+    fn the_scripts_leave_nothing_when_they_are_interrupted() {
+        use std::io::Read as _;
+        let root = tempfile::tempdir().unwrap();
+        let (up, tmp) = (root.path().join("up"), root.path().join("tmp"));
+        fs::create_dir(&tmp).unwrap();
+        nix::unistd::mkfifo(&up, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let script = format!("echo $$ >'{}'; exec sleep 100000", up.display());
+        let shells = ["sh", "bash"].map(|shell| (shell, "reproduce.sh"));
+        for of_ten in [10, 1] {
+            let words = ["sh", "-c", &script, "$test_img"];
+            let folder = folder_of(root.path(), &words, of_ten);
+            for (shell, file) in shells.into_iter().chain([("bash", "iotest")]) {
+                // Open for both sides, so that nobody waits for the other one.
+                let both = fs::File::options().read(true).write(true).open(&up);
+                let mut both = both.unwrap();
+                let mut sh = std::process::Command::new(shell);
+                sh.arg(folder.join(file))
+                    .env("TMPDIR", &tmp)
+                    .env("TEST_DIR", &tmp);
+                sh.stdout(std::process::Stdio::null());
+                let mut sh = sh.spawn().unwrap();
+                let mut byte = [0];
+                while byte != *b"\n" {
+                    both.read_exact(&mut byte).unwrap();
+                }
+                let pid = nix::unistd::Pid::from_raw(sh.id().cast_signed());
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+                let status = sh.wait().unwrap();
+                assert!(status.code().is_some_and(|code| code > 128), "{status}");
+                assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0, "{shell} {file}");
+                // What was ended may need a moment to be gone.
+                while in_use(&tmp) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_script_of_a_fault_of_chance_tries_until_it_shows() {
         let root = tempfile::tempdir().unwrap();
@@ -687,5 +842,16 @@ mod tests {
         assert_eq!(run(&[]), Some(0));
         let readme = fs::read_to_string(folder.join("README.md")).unwrap();
         assert!(readme.contains("It shows in 1 of 10 runs"), "{readme}");
+        // The numbered test once tried a single time, and passed.
+        fs::write(&count, "").unwrap();
+        let mut bash = std::process::Command::new("bash");
+        let test = bash.arg(folder.join("iotest")).env("TEST_DIR", root.path());
+        let said = String::from_utf8(test.output().unwrap().stdout).unwrap();
+        let golden = fs::read_to_string(folder.join("iotest.out")).unwrap();
+        assert_eq!(
+            said,
+            golden.replace("ended by itself", "ended by signal 11")
+        );
+        assert!(readme.contains("like the script"), "{readme}");
     }
 }

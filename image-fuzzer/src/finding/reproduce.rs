@@ -29,13 +29,25 @@ pub struct Again {
 impl Again {
     /// Whether the fault showed: that of the folder, or any where it names none.
     pub fn shown(&self) -> bool {
-        match &self.wanted {
+        self.found().is_some()
+    }
+
+    /// The fault that showed, as it is named now.
+    pub fn found(&self) -> Option<&Key> {
+        let Some(wanted) = &self.wanted else {
+            return self.seen.first();
+        };
+        let seen = |is: &dyn Fn(&Key) -> bool| self.seen.iter().find(|seen| is(seen));
+        seen(&|seen| wanted.covers(seen))
             // A crash whose stack could not be had may be any by that signal.
-            Some(key) => {
-                key.is_among(&self.seen) || self.seen.iter().any(|seen| coarse_of(seen) == *key)
-            }
-            None => !self.seen.is_empty(),
-        }
+            .or_else(|| seen(&|seen| coarse_of(seen) == *wanted))
+            .or_else(|| seen(&|seen| wanted.is_rebuilt(seen)))
+    }
+
+    /// A crash by the signal of the one that was to show, at another place.
+    pub fn elsewhere(&self) -> Option<&Key> {
+        let wanted = self.wanted.as_ref()?;
+        self.seen.iter().find(|seen| wanted.has_signal_of(seen))
     }
 }
 
@@ -114,21 +126,23 @@ pub fn minimise_folder(
 ) -> Result<(usize, usize)> {
     let of_ten = record(folder)?.map_or(10, |record| record.of_ten);
     let again = reproduce_folder(folder, &settings)?;
-    let shown = again.shown();
-    let Again {
-        recipe,
-        wanted,
-        seen,
-        ..
-    } = again;
-    let Some(key) = wanted.or_else(|| seen.first().cloned()).filter(|_| shown) else {
+    let Some(found) = again.found().cloned() else {
         bail!("the fault of '{}' does not show any more", folder.display());
+    };
+    let Again { recipe, wanted, .. } = again;
+    let key = wanted.unwrap_or_else(|| found.clone());
+    // Of another build the examples are to have the place that it has there.
+    let sought = if key.is_rebuilt(&found) {
+        found
+    } else {
+        key.clone()
     };
     let mut bench = Bench::new(settings)?;
     let mut maker = Maker::default();
-    let mut task = Task::new(key, recipe.clone(), budget);
+    let mut task = Task::new(sought, recipe.clone(), budget);
     task.confirm(of_ten);
-    let example = Example::smallest(&mut task, &mut bench, &mut maker, &|| false)?;
+    let mut example = Example::smallest(&mut task, &mut bench, &mut maker, &|| false)?;
+    example.key = key;
     let folder = std::path::absolute(folder)?;
     write_folder(&folder, &example)?;
     Ok((recipe.edits.len(), example.recipe.edits.len()))

@@ -21,47 +21,150 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// What begins the script of a fault that does not show in every run. Many runs at once give
-/// the threads of each more ways to get in each other's way.
-const CHANCE: &str = "\
-# It does not show in every run: eight at a time are made until one shows it.
-if [ \"${1-}\" != once ]; then
-    round=0
-    while [ \"$round\" -lt 100 ]; do
-        round=$((round + 1))
-        runs=
-        for run in 1 2 3 4 5 6 7 8; do
-            sh \"$0\" once >/dev/null 2>&1 &
-            runs=\"$runs $!\"
-        done
-        shown=
-        for run in $runs; do
-            wait \"$run\" && shown=yes
-        done
-        [ -z \"$shown\" ] || { echo \"shown in round $round\"; exit 0; }
-    done
-    exit 1
-fi
+/// What begins the script of a fault that does not show in every run: the script itself is
+/// run many times. Many runs at once give the threads of each more ways to get in each other's
+/// way. After `start`, `run` begins one, number `$run`; `judge` looks at what came of eight,
+/// which are `$runs`; `none` is done where no run showed the fault.
+pub(super) fn chance(start: &str, run: &str, judge: &str, none: &str) -> String {
+    let many = format!(
+        "{start}\
+         round=0\n\
+         runs=\n\
+         trap '\n\
+         \x20   trap \"\" HUP INT TERM\n\
+         \x20   for run in $runs \"${{!-}}\"; do\n\
+         \x20       while kill \"$run\" 2>/dev/null; do sleep 0.1; done\n\
+         \x20   done\n\
+         \x20   exit 130\n\
+         ' HUP INT TERM\n\
+         while [ \"$round\" -lt 100 ]; do\n\
+         \x20   round=$((round + 1))\n\
+         \x20   runs=\n\
+         \x20   for run in 1 2 3 4 5 6 7 8; do\n\
+         \x20       {run} &\n\
+         \x20       runs=\"$runs $!\"\n\
+         \x20   done\n\
+         {}\
+         done\n\
+         {none}",
+        indented(judge)
+    );
+    format!(
+        "# It does not show in every run: eight at a time are made until one shows it.\n\
+         if [ \"${{1-}}\" != once ]; then\n\
+         {}\
+         fi\n",
+        indented(&many)
+    )
+}
+
+/// Lines of a script inside a block.
+fn indented(lines: &str) -> String {
+    lines.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+/// How [`chance`] tells for `reproduce.sh` that the fault showed.
+const SHOWN: &str = "\
+shown=
+failed=
+for run in $runs; do
+    wait \"$run\"
+    case $? in
+    0) shown=yes ;;
+    2) failed=yes ;;
+    esac
+done
+[ -z \"$shown\" ] || { echo \"shown in round $round\"; exit 0; }
+# One more says why.
+[ -z \"$failed\" ] || exec sh \"$0\" once
+";
+
+/// What takes the folder `$work` away at the end, however that comes. Many shells do what
+/// they are to do at their exit neither at a signal nor, before that, while a program runs
+/// that they wait for: so a program runs in the background, with `running` set. One that has
+/// just been started may miss a signal, and gets another.
+pub(super) const CLEAN: &str = "\
+work=
+running=
+clean() {
+    if [ -n \"$running\" ]; then
+        while kill -s \"${end_by:-TERM}\" \"${!-}\" 2>/dev/null; do sleep 0.1; done
+        # What timeout(1) had no time to take note of is in its group.
+        kill -s KILL -- \"-${!-}\" 2>/dev/null
+    fi
+    [ -z \"$work\" ] || rm -rf \"$work\"
+}
+trap clean EXIT
+# A second signal does not cut that short.
+trap 'trap \"\" HUP INT TERM; exit 129' HUP
+trap 'trap \"\" HUP INT TERM; exit 130' INT
+trap 'trap \"\" HUP INT TERM; exit 143' TERM
+";
+
+/// How the script runs a program, which is not in the folder that the script works in where
+/// its name is relative. `before` are words that go before it; `timeout` ends with all that
+/// it started. The programs of QEMU are words for a shell, as for the fuzzer.
+const RUN: &str = "\
+watch() { :; }
+cannot() {
+    echo \"reproduce.sh: cannot run '$1'\" >&3
+    exit 2
+}
+run() {
+    case $1 in
+    /*) ;;
+    */*)
+        program=$called/$1
+        shift
+        set -- \"$program\" \"$@\"
+        ;;
+    esac
+    case $1 in
+    */*) [ -f \"$1\" ] && [ -x \"$1\" ] || cannot \"$1\" ;;
+    *) command -v \"$1\" >/dev/null || cannot \"$1\" ;;
+    esac
+    running=yes
+    $before \"$@\" 3>&- &
+    watch
+    wait \"$!\"
+    ended=$?
+    running=
+    case $ended in
+    126 | 127) cannot \"$*\" ;;
+    esac
+    return \"$ended\"
+}
+qemu_img() { eval \"run ${QEMU_IMG:-qemu-img}\" '\"$@\"'; }
+qemu_io() { eval \"run ${QEMU_IO:-qemu-io}\" '\"$@\"'; }
 ";
 
 /// The script for an example. It exits with 0 when the fault shows, with 1 when
-/// it does not.
+/// it does not, with 2 when that cannot be told.
 pub(super) fn reproduce(example: &Example) -> String {
     let files: Vec<String> = example.files.iter().map(|file| quote(&file.name)).collect();
+    let again = if example.of_ten < 10 {
+        chance("", "sh \"$0\" once >/dev/null 2>&1", SHOWN, "exit 1\n")
+    } else {
+        String::new()
+    };
     let mut text = format!(
         "#!/bin/sh\n\
          # Shows this fault again: {}\n\
-         # Exits with 0 when it shows, with 1 when it does not.\n\
-         # QEMU_IMG and QEMU_IO name the programs where they are not those in PATH.\n\
+         # Exits with 0 when it shows, with 1 when it does not, with 2 when that cannot be told.\n\
+         # QEMU_IMG and QEMU_IO name the programs where they are not those in PATH; what holds\n\
+         # blanks is quoted as for a shell: QEMU_IMG=\"'/a b/qemu-img'\".\n\
          {}\
-         here=$(cd \"$(dirname \"$0\")\" && pwd) || exit 2\n\
+         exec 3>&2\n\
+         set -f\n\
+         called=$(pwd) && here=$(cd \"$(dirname \"$0\")\" && pwd) || exit 2\n\
+         {CLEAN}\
          work=$(mktemp -d) || exit 2\n\
-         trap 'rm -rf \"$work\"' EXIT\n\
          cd \"$work\" || exit 2\n\
          test_img={IMAGE}\n\
+         {RUN}\
          fresh() {{\n    for file in {}; do cp --sparse=always \"$here/$file\" . || exit 2; done\n}}\n",
         comment(&example.key.to_string()),
-        if example.of_ten < 10 { CHANCE } else { "" },
+        again,
         files.join(" ")
     );
     text.push_str(&helpers(example));
@@ -90,30 +193,39 @@ pub(super) fn comment(text: &str) -> String {
 }
 
 /// A command as the script runs it.
-pub(super) fn line(command: &Command) -> String {
+fn line(command: &Command) -> String {
     let shell = command.shell();
-    for (name, variable) in [("qemu-img", "QEMU_IMG"), ("qemu-io", "QEMU_IO")] {
-        if let Some(rest) = shell.strip_prefix(name)
-            && (rest.is_empty() || rest.starts_with(' '))
-        {
-            return format!("${{{variable}:-{name}}}{rest}");
-        }
+    match of_qemu(&shell) {
+        Some((name, rest)) => format!("{}{rest}", name.replace('-', "_")),
+        None => format!("run {shell}"),
     }
-    shell
 }
 
-/// Shell functions that the verdict needs.
+/// The program of QEMU that a line of a shell begins with, and the rest of the line.
+pub(super) fn of_qemu(shell: &str) -> Option<(&str, &str)> {
+    let (name, rest) = shell.split_at(shell.find(' ').unwrap_or(shell.len()));
+    ["qemu-img", "qemu-io"]
+        .contains(&name)
+        .then_some((name, rest))
+}
+
+/// Variables and functions that the verdict needs.
 fn helpers(example: &Example) -> String {
     let seconds = example.limits.wall.as_secs().max(1) * 6;
     let memory = example.limits.memory >> 10;
     match example.key.class {
-        Class::Hang | Class::Slow => format!("limit={seconds}\n"),
+        Class::Hang | Class::Slow => {
+            format!("limit={seconds}\nbefore=\"timeout -k 1 $limit\"\n")
+        }
         Class::Growth => format!(
-            "most_kib={memory}\nmost_disk_kib={}\nmost_printed={}\n",
+            "before=\n\
+             end_by=KILL\n\
+             most_kib={memory}\nmost_disk_kib={}\nmost_printed={}\n",
             example.limits.disk_growth >> 10,
             example.limits.output
         ),
-        _ => String::new(),
+        // Without a limit.
+        _ => "before='timeout -k 1 0'\n".to_owned(),
     }
 }
 
@@ -132,22 +244,20 @@ fn verdict(example: &Example, command: &Command) -> String {
             said(&example.key.site)
         ),
         Class::Hang => format!(
-            "timeout \"$limit\" {line}\nstatus=$?\n\
-             echo \"status $status (124: still running after $limit s)\"\n\
-             [ \"$status\" -eq 124 ]\n"
+            "{line}\nstatus=$?\n\
+             echo \"status $status (124: still running after $limit s; 137: and ended by force)\"\n\
+             [ \"$status\" -eq 124 ] || [ \"$status\" -eq 137 ]\n"
         ),
         Class::Slow => format!(
             "start=$(date +%s)\n\
-             timeout \"$limit\" {line}\n\
+             {line}\n\
              seconds=$(($(date +%s) - start))\n\
              echo \"$seconds s\"\n\
              [ \"$seconds\" -ge {} ]\n",
             example.limits.wall.as_secs()
         ),
         Class::Growth => format!(
-            "{line} >printed 2>&1 &\n\
-             pid=$!\n\
-             peak=0\n\
+            "peak=0\n\
              over() {{\n\
              \x20   now=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' \"/proc/$pid/status\" 2>/dev/null)\n\
              \x20   [ \"${{now:-0}}\" -gt \"$peak\" ] && peak=$now\n\
@@ -156,10 +266,14 @@ fn verdict(example: &Example, command: &Command) -> String {
              \x20   [ \"$peak\" -gt \"$most_kib\" ] || [ \"$disk\" -gt \"$most_disk_kib\" ] ||\n\
              \x20       [ \"$printed\" -gt \"$most_printed\" ]\n\
              }}\n\
-             while kill -0 \"$pid\" 2>/dev/null; do\n\
-             \x20   if over; then kill -KILL \"$pid\"; break; fi\n\
-             \x20   sleep 0.1\n\
-             done\n\
+             watch() {{\n\
+             \x20   pid=$!\n\
+             \x20   while kill -0 \"$pid\" 2>/dev/null; do\n\
+             \x20       if over; then kill -KILL \"$pid\"; break; fi\n\
+             \x20       sleep 0.1\n\
+             \x20   done\n\
+             }}\n\
+             {line} >printed 2>&1\n\
              over\n\
              status=$?\n\
              echo \"memory $peak KiB, disk $disk KiB, output $printed bytes\"\n\
@@ -168,8 +282,9 @@ fn verdict(example: &Example, command: &Command) -> String {
         Class::Outside => format!(
             "# The image names a file or address that the command does not; strace shows\n\
              # the attempt to reach it. It need not be there.\n\
-             command -v strace >/dev/null || {{ echo 'strace is needed'; exit 2; }}\n\
-             strace -f -e trace=open,openat,connect -o calls {line}\n\
+             command -v strace >/dev/null || {{ echo 'strace is needed' >&2; exit 2; }}\n\
+             before=\"$before strace -f -e trace=open,openat,connect -o calls\"\n\
+             {line}\n\
              grep -e canary -e 'connect(.*AF_INET' calls\n"
         ),
         Class::FalseRepair => format!(
@@ -197,12 +312,13 @@ fn verdict(example: &Example, command: &Command) -> String {
         ),
         Class::Disagreement => format!(
             "# OTHER_IMG is the qemu-img to compare with.\n\
+             [ -n \"${{OTHER_IMG-}}\" ] || {{ echo 'OTHER_IMG names no program' >&2; exit 2; }}\n\
              {line} >one\n\
              echo \"status $?\" >>one\n\
-             {} >other\n\
+             QEMU_IMG=$OTHER_IMG\n\
+             {line} >other\n\
              echo \"status $?\" >>other\n\
-             ! diff one other\n",
-            line.replace("${QEMU_IMG:-qemu-img}", "${OTHER_IMG:?}")
+             ! diff one other\n"
         ),
     }
 }

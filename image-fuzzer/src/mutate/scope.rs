@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use image_formats::Field;
+use image_formats::{Field, nearest};
 
 use super::{Ground, interesting, numeric, set};
 use crate::map::{Map, structure};
@@ -91,6 +91,120 @@ const STRUCTURES: [(&str, Structure); 11] = [
     ("bitmaps", Structure::Bitmaps),
 ];
 
+impl Structure {
+    /// The names of its fields: those that `show` has for them, and before them those that
+    /// the old fuzzer had.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Header => &[
+                "snapshot_offset",
+                "magic",
+                "version",
+                "backing_file_offset",
+                "backing_file_size",
+                "cluster_bits",
+                "size",
+                "crypt_method",
+                "l1_size",
+                "l1_table_offset",
+                "refcount_table_offset",
+                "refcount_table_clusters",
+                "nb_snapshots",
+                "snapshots_offset",
+                "incompatible_features",
+                "dirty",
+                "corrupt",
+                "data_file",
+                "compression",
+                "extended_l2",
+                "compatible_features",
+                "lazy_refcounts",
+                "autoclear_features",
+                "bitmaps",
+                "raw_data_file",
+                "reserved",
+                "refcount_order",
+                "header_length",
+                "compression_type",
+            ],
+            Self::BackingFileName => &["bf_name", "backing_file_name"],
+            Self::BackingFileFormat => &[
+                "ext_magic",
+                "ext_length",
+                "bf_format",
+                "type",
+                "length",
+                "text",
+            ],
+            Self::FeatureNameTable => &[
+                "ext_magic",
+                "ext_length",
+                "feature_type",
+                "feature_bit_number",
+                "feature_name",
+                "type",
+                "length",
+                "bit",
+                "name",
+            ],
+            Self::EndOfExtensions => &["ext_magic", "ext_length", "type", "length"],
+            Self::L1Table => &[
+                "l1_entry",
+                "offset",
+                "copied",
+                "reserved_high",
+                "reserved_low",
+            ],
+            Self::L2Tables => &[
+                "l2_entry",
+                "offset",
+                "copied",
+                "compressed",
+                "zero",
+                "compressed_offset",
+                "sectors",
+                "subclusters",
+                "subclusters_allocated",
+                "subclusters_zero",
+                "reserved_high",
+                "reserved_low",
+            ],
+            Self::RefcountTable => &["refcount_table_entry", "offset", "reserved"],
+            Self::RefcountBlocks => &["refcount_block_entry"],
+            Self::Snapshots => &[
+                "l1_table_offset",
+                "l1_size",
+                "id_size",
+                "name_size",
+                "date_sec",
+                "date_nsec",
+                "vm_clock_nsec",
+                "vm_state_size",
+                "extra_data_size",
+                "vm_state_size_large",
+                "disk_size",
+                "icount",
+                "id",
+                "name",
+            ],
+            Self::Bitmaps => &[
+                "table_offset",
+                "table_size",
+                "flags",
+                "in_use",
+                "auto",
+                "extra_data_compatible",
+                "reserved",
+                "type",
+                "granularity_bits",
+                "name_size",
+                "extra_data_size",
+                "name",
+            ],
+        }
+    }
+}
+
 impl FromStr for Scope {
     type Err = anyhow::Error;
 
@@ -125,6 +239,19 @@ fn wanted(words: &[String]) -> Result<Wanted> {
             names.join(", ")
         );
     };
+    if let Some(field) = &field
+        && !structure.names().contains(&field.as_str())
+    {
+        let names = structure.names();
+        let near = nearest(field, names.iter().copied());
+        match near {
+            Some(near) => bail!("there is no field '{field}' in '{name}'; did you mean '{near}'?"),
+            None => bail!(
+                "there is no field '{field}' in '{name}'; there are {}",
+                names.join(", ")
+            ),
+        }
+    }
     Ok(Wanted {
         structure: *structure,
         field,
@@ -132,6 +259,15 @@ fn wanted(words: &[String]) -> Result<Wanted> {
 }
 
 impl Scope {
+    /// How much is changed where nobody says it: of a structure what the old fuzzer did.
+    pub fn intensity(&self) -> Intensity {
+        if self.wanted.iter().any(|wanted| wanted.field.is_none()) {
+            Intensity::Share(20, 50)
+        } else {
+            Intensity::default()
+        }
+    }
+
     /// Draws the edits: of a structure a random share of its fields, of a named
     /// field always that field.
     pub fn draw(&self, ground: Ground<'_>, intensity: Intensity, rng: &mut Rng) -> Vec<Lie> {
@@ -216,12 +352,15 @@ impl Wanted {
             return numeric(field) || field.kind == image_formats::Kind::Text;
         };
         let last = field.path.rsplit('.').next().unwrap_or_default();
+        // The features in an extension have types of their own.
+        let within = field.path.contains(".feature[");
         match name.as_str() {
-            "ext_magic" => last == "type" && field.path.starts_with("ext["),
-            "ext_length" => last == "length" && field.path.starts_with("ext["),
+            "ext_magic" => last == "type" && !within,
+            "ext_length" => last == "length" && !within,
             "bf_format" => last == "text",
             "bf_name" => field.path == "backing_file_name",
-            "feature_type" => last == "type" && field.path.contains(".feature["),
+            "snapshot_offset" => last == "snapshots_offset",
+            "feature_type" => last == "type" && within,
             "feature_bit_number" => last == "bit",
             "feature_name" => last == "name",
             "l1_entry" | "l2_entry" | "refcount_table_entry" => last.ends_with(']'),
@@ -285,8 +424,77 @@ mod tests {
             said.contains("'haeder'") && said.contains("header,"),
             "{said}"
         );
+        let of_header = |field: &str| format!(r#"[["header", "{field}"]]"#).parse::<Scope>();
+        let said = of_header("versoin").unwrap_err().to_string();
+        assert!(said.ends_with("did you mean 'version'?"), "{said}");
+        let said = of_header("x").unwrap_err().to_string();
+        assert!(
+            said.contains("no field 'x' in 'header'") && said.contains("l1_size,"),
+            "{said}"
+        );
         for bad in ["", "[]", "[[]]", r#"["header"]"#, r#"[["a","b","c"]]"#] {
             assert!(bad.parse::<Scope>().is_err(), "{bad}");
         }
+    }
+
+    /// The names of features once counted as those of their extension, and a name that no
+    /// field has was taken without a word.
+    #[test]
+    fn each_name_means_fields_of_its_structure_and_each_field_has_a_name() {
+        let mut rng = Rng::from_text("names");
+        let mut maker = crate::case::Maker::default();
+        let mut unseen: std::collections::BTreeSet<(&str, &str)> = STRUCTURES
+            .iter()
+            .flat_map(|(name, structure)| structure.names().iter().map(|field| (*name, *field)))
+            .collect();
+        for _ in 0..400 {
+            let base = crate::base::draw(&mut rng);
+            let prepared = maker.prepared(&base).unwrap();
+            for (name, structure) in STRUCTURES {
+                let of = |field: Option<&str>| {
+                    let field = field.map(str::to_owned);
+                    let fields = Wanted { structure, field }.fields(&prepared.map);
+                    let paths = fields.iter().map(|field| field.path.clone());
+                    paths.collect::<std::collections::BTreeSet<String>>()
+                };
+                let mut named = std::collections::BTreeSet::new();
+                for field in structure.names() {
+                    let fields = of(Some(field));
+                    if !fields.is_empty() {
+                        unseen.remove(&(name, *field));
+                    }
+                    if field.starts_with("ext_") {
+                        let inner = fields.iter().find(|path| path.contains("].feature["));
+                        assert_eq!(inner, None, "{field}");
+                    }
+                    named.extend(fields);
+                }
+                let without: Vec<String> = of(None).difference(&named).cloned().collect();
+                assert!(without.is_empty(), "{name}: {without:?}");
+            }
+        }
+        assert!(unseen.is_empty(), "{unseen:?}");
+    }
+
+    #[test]
+    fn of_a_structure_a_share_is_changed() {
+        let scope = |text: &str| text.parse::<Scope>().unwrap();
+        let mut rng = Rng::from_text("share");
+        let base = crate::base::draw(&mut rng);
+        let prepared = crate::case::Maker::default().prepared(&base).unwrap();
+        let ground = Ground {
+            base: &base,
+            map: &prepared.map,
+        };
+        let header = scope(r#"[["header"]]"#);
+        let lies = header.draw(ground, header.intensity(), &mut rng).len();
+        let fields = prepared.map.filter(numeric);
+        let fields = fields
+            .iter()
+            .filter(|field| field.path.starts_with("header."));
+        let fields = fields.count();
+        assert!(lies > 3 && lies <= fields / 2 + 1, "{lies} of {fields}");
+        let field = scope(r#"[["header", "version"]]"#);
+        assert_eq!(field.intensity(), Intensity::default());
     }
 }

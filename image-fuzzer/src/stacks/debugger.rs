@@ -44,9 +44,9 @@ impl Debugger {
     ///
     /// gdb is not installed, or no executor can be made for it.
     pub fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
-        let program = find_program(program).map_err(|source| ExecError::Program {
+        let program = find_program(program).map_err(|cause| ExecError::Program {
             program: program.to_owned(),
-            source,
+            cause,
         })?;
         let mut options = options.clone();
         // gdb reads the program from outside the sandbox's usual places.

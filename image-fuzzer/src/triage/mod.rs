@@ -51,6 +51,40 @@ impl Key {
         seen.iter().any(|seen| self.covers(seen))
     }
 
+    /// The stack that names it, where one does.
+    pub fn place(&self) -> Option<&str> {
+        self.site.split_once(IN).map(|(_, stack)| stack)
+    }
+
+    /// Whether `seen` is a crash by the same signal as this one, wherever.
+    pub fn has_signal_of(&self, seen: &Self) -> bool {
+        let signal = |key: &Self| {
+            let name = key.site.split_once(IN).map_or(&*key.site, |(name, _)| name);
+            (key.class == Class::Crash && name.starts_with("SIG")).then(|| name.to_owned())
+        };
+        signal(self).is_some_and(|name| signal(seen) == Some(name))
+    }
+
+    /// Whether `seen` is this crash in another build: by the same signal, and with the same
+    /// frames but for those without a name, whose offsets are other ones in each build.
+    pub fn is_rebuilt(&self, seen: &Self) -> bool {
+        let frames = |key: &Self| -> Vec<String> {
+            let place = key.place().unwrap_or_default();
+            place.split(" < ").map(str::to_owned).collect()
+        };
+        let (ours, theirs) = (frames(self), frames(seen));
+        let alike = |(one, other): (&String, &String)| match (module(one), module(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => one == other,
+        };
+        self.has_signal_of(seen)
+            && ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(alike)
+            && ours
+                .iter()
+                .any(|frame| !frame.is_empty() && module(frame).is_none())
+    }
+
     /// The name of its folder: the class, what of the site a file name can hold,
     /// and a number that is its own.
     pub fn folder(&self) -> String {
@@ -72,6 +106,13 @@ impl Key {
         let words = words.trim_end_matches('-');
         format!("{}-{words}-{:06x}", self.class, hash & 0xff_ffff)
     }
+}
+
+/// The program or library of a frame that has an offset into it and no name.
+fn module(frame: &str) -> Option<&str> {
+    let (module, offset) = frame.rsplit_once("+0x")?;
+    let is_offset = !offset.is_empty() && offset.chars().all(|c| c.is_ascii_hexdigit());
+    is_offset.then_some(module)
 }
 
 /// Whether `inner` names a hang at the place of `outer`, looked at while a function was
@@ -115,6 +156,38 @@ mod tests {
         assert!(!shallow.covers(&key(Class::Hang, "stuck in b < e < c")));
         let crash = key(Class::Crash, "SIGSEGV");
         assert!(!crash.covers(&key(Class::Crash, "SIGSEGV in a < b")));
+    }
+
+    #[test]
+    fn a_crash_in_another_build_is_known_by_the_frames_that_have_names() {
+        let crash = |site: &str| Key {
+            class: Class::Crash,
+            site: site.into(),
+        };
+        let rebuilt = |one: &str, other: &str| {
+            let (one, other) = (crash(one), crash(other));
+            assert_eq!(one.is_rebuilt(&other), other.is_rebuilt(&one));
+            one.is_rebuilt(&other)
+        };
+        let known = "SIGSEGV in img+0x9c58c < open < img+0x1";
+        assert!(rebuilt(known, "SIGSEGV in img+0x77 < open < img+0x2"));
+        assert!(!rebuilt(known, "SIGABRT in img+0x77 < open < img+0x2"));
+        assert!(!rebuilt(known, "SIGSEGV in img+0x77 < close < img+0x2"));
+        assert!(!rebuilt(
+            known,
+            "SIGSEGV in libc.so.6+0x77 < open < img+0x2"
+        ));
+        assert!(!rebuilt(known, "SIGSEGV in img+0x77 < open"));
+        assert!(!rebuilt("SIGSEGV in img+0x1", "SIGSEGV in img+0x2"));
+        assert!(!rebuilt("SIGSEGV", "SIGSEGV"));
+        let other = crash("SIGSEGV in img+0x5");
+        assert!(crash(known).has_signal_of(&other));
+        assert!(!crash("assertion: a in b").has_signal_of(&crash("assertion: a in c")));
+        let hang = Key {
+            class: Class::Hang,
+            ..other.clone()
+        };
+        assert!(!hang.has_signal_of(&other));
     }
 
     #[test]
