@@ -14,8 +14,8 @@ use crate::commands::drawn::writes;
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs, TEST_IMG};
 use crate::exec::{
-    End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program, machine_is_busy,
-    starved,
+    End, ExecOptions, Executor, FAIR, Limits, Look, Observation, Request, for_program,
+    machine_is_busy, starved,
 };
 use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
@@ -426,23 +426,30 @@ impl Bench {
             waited = starved(pid);
             false
         };
-        let second = self.launch(&programs, command, limits, Look { early: None, look })?;
+        let look = Look {
+            early: None,
+            fair: true,
+            look,
+        };
+        let second = self.launch(&programs, command, limits, look)?;
         if self.cut {
             return Ok(None);
         }
         let seconds = second.wall.as_secs_f64();
-        let class = hang::confirm(
-            &second,
-            first,
-            waited > second.wall / 2 || machine_is_busy(),
-        );
+        let class = hang::confirm(&second, first, waited, machine_is_busy());
         if class == Some(Class::Hang) && found.site.contains(IN) {
             self.hangs.insert(found.site.clone());
         }
         Ok(class.map(|class| Suspicion {
             class,
             summary: match class {
-                Class::Slow => format!("ended after {seconds:.0} s"),
+                Class::Slow if second.end != End::TimedOut => {
+                    format!("ended after {seconds:.0} s")
+                }
+                Class::Slow => format!(
+                    "still running after {seconds:.0} s, {:.0} s of them on a processor",
+                    second.cpu.as_secs_f64()
+                ),
                 _ => format!("still running after {seconds:.0} s"),
             },
             // What is slow is somewhere else at every look.
@@ -474,8 +481,7 @@ impl Bench {
         command: &Command,
         limits: Limits,
     ) -> Result<Observation> {
-        let look = &mut |_| false;
-        self.launch(programs, command, limits, Look { early: None, look })
+        self.launch(programs, command, limits, Look::none(&mut |_| false))
     }
 
     /// Runs `command` once; where it does not end in time, the stack it is at then.
@@ -511,6 +517,7 @@ impl Bench {
         };
         let look = Look {
             early: (!known.is_empty()).then_some(EARLY),
+            fair: false,
             look: &mut look,
         };
         let seen = self.launch(&programs, command, limits, look);
@@ -524,7 +531,7 @@ impl Bench {
         programs: &Programs,
         command: &Command,
         limits: Limits,
-        look: Look<'_>,
+        mut look: Look<'_>,
     ) -> Result<Observation> {
         let argv = programs.argv(command, TEST_IMG);
         let program = self.find(programs, command, &argv)?;
@@ -534,6 +541,9 @@ impl Bench {
         if let Some(left) = left {
             request.limits.wall = left;
         }
+        // The end of the campaign does not wait for a fair share.
+        let longest = request.limits.wall * FAIR;
+        look.fair &= self.left().is_none_or(|left| left >= longest);
         self.runs += 1;
         if !self.executors.contains_key(&program) {
             let executor = for_program(&program, &self.options())?;

@@ -187,8 +187,7 @@ impl Observation {
 pub trait Executor {
     /// Runs the program once and waits until it, and all it started, have ended.
     fn run(&mut self, request: &Request) -> Observation {
-        let look = &mut |_| false;
-        self.run_and_look(request, Look { early: None, look })
+        self.run_and_look(request, Look::none(&mut |_| false))
     }
 
     /// As [`run`](Executor::run), but a program that takes long is looked at.
@@ -212,10 +211,28 @@ pub trait Executor {
 pub struct Look<'a> {
     /// The time after which it is looked at once before its time is over.
     pub early: Option<Duration>,
+    /// Whether the time that it was ready to run and had no processor does not count, up to
+    /// [`FAIR`] times its limit.
+    pub fair: bool,
     /// Called with the program's process id, early and where the program is about to be
     /// ended since its time is over. Whether it need not be waited for any longer: it is
     /// then ended as if its time were over. The time this takes is not the program's.
     pub look: &'a mut dyn FnMut(i32) -> bool,
+}
+
+/// How many times its limit a run may take at most that is given more time for that in
+/// which it had no processor.
+pub const FAIR: u32 = 4;
+
+impl<'a> Look<'a> {
+    /// One at the end alone.
+    pub fn none(look: &'a mut dyn FnMut(i32) -> bool) -> Self {
+        Self {
+            early: None,
+            fair: false,
+            look,
+        }
+    }
 }
 
 /// Things outside the scratch folder that no command names: a program that touches one was
