@@ -42,10 +42,10 @@ pub struct Settings {
 }
 
 /// What a command may take when variations of a known fault are tried.
-const HASTE: Duration = Duration::from_secs(1);
+pub const HASTE: Duration = Duration::from_secs(1);
 
-/// When a command is looked at that takes long, once there are known hangs: one of these
-/// need not be waited for.
+/// When a command is looked at that takes long, once there are known hangs and a test is
+/// only to be counted: one of these need not be waited for.
 const EARLY: Duration = Duration::from_millis(1500);
 
 /// One command of a test and what was seen of it.
@@ -124,7 +124,8 @@ pub struct Bench {
     notes: Vec<String>,
     runs: u64,
     cpu: Duration,
-    hasty: bool,
+    haste: Option<Duration>,
+    counting: bool,
     end: Option<Instant>,
     stop: Option<Arc<AtomicBool>>,
     cut: bool,
@@ -148,7 +149,8 @@ impl Bench {
             notes: Vec::new(),
             runs: 0,
             cpu: Duration::ZERO,
-            hasty: false,
+            haste: None,
+            counting: false,
             end: None,
             stop: None,
             cut: false,
@@ -192,8 +194,15 @@ impl Bench {
 
     /// Gives commands a short time, and takes for a hang what does not end in it:
     /// for trying many variations of a known fault.
-    pub fn set_hasty(&mut self, hasty: bool) {
-        self.hasty = hasty;
+    pub fn set_haste(&mut self, haste: Option<Duration>) {
+        self.haste = haste;
+    }
+
+    /// Takes what is at the place of a known hang for that hang, and does not wait for it:
+    /// for counting how often it is hit. What is slow there is counted too, so no example
+    /// may come of it.
+    pub fn set_counting(&mut self, counting: bool) {
+        self.counting = counting;
     }
 
     /// The innermost frames at the signal that ended command `index` of the recipe, as they
@@ -349,14 +358,14 @@ impl Bench {
         let remembered = valid && data::keeps_data(command) && data::remember(self);
         let compared = self.compare(command)?;
         let mut limits = self.settings.limits.clone();
-        if self.hasty {
-            limits.wall = limits.wall.min(HASTE);
+        if let Some(haste) = self.haste {
+            limits.wall = limits.wall.min(haste);
         }
         let (seen, stack) = self.start_and_look(command, limits)?;
         let mut suspicion = oracle::judge(command, index, &seen);
         if self.cut {
             suspicion = None;
-        } else if !self.hasty
+        } else if self.haste.is_none()
             && let Some(mut found) = suspicion.take_if(|found| found.class == Class::Hang)
         {
             if let Some(stack) = stack {
@@ -389,6 +398,7 @@ impl Bench {
             site,
             command: index,
             summary,
+            assumed: false,
         });
         Ok(Step {
             seen,
@@ -412,9 +422,13 @@ impl Bench {
     /// Finds out whether what did not end in time hangs or is slow; `None` when it
     /// was the machine that was slow.
     fn confirm_hang(&mut self, command: &Command, found: Suspicion) -> Result<Option<Suspicion>> {
-        if self.hangs.contains(&found.site) {
+        if self.counting && self.hangs.contains(&found.site) {
             // It was waited for long enough the first time.
-            return Ok(Some(found));
+            return Ok(Some(Suspicion {
+                summary: format!("{}, at the place of a known hang", found.summary),
+                assumed: true,
+                ..found
+            }));
         }
         let first = self.settings.limits.wall;
         let mut limits = self.settings.limits.clone();
@@ -494,7 +508,7 @@ impl Bench {
         // At the end of its processor time the kernel ends a program before it can be
         // looked at; the clock is to be first even where two threads spin.
         limits.cpu = limits.cpu.max(limits.wall * 2);
-        if self.hasty {
+        if self.haste.is_some() {
             let seen = self.start_with(&programs, command, limits)?;
             return Ok((seen, None));
         }
@@ -502,7 +516,8 @@ impl Bench {
         let mut stack = None;
         let (folder, end) = (self.scratch.beside(), self.end);
         let verb = command.group_verb();
-        let known = self.hangs.clone();
+        let known = self.counting.then(|| self.hangs.clone());
+        let known = known.filter(|known| !known.is_empty());
         let mut look = |pid: i32| {
             let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
             if sampler.is_none() {
@@ -511,18 +526,20 @@ impl Bench {
             }
             let sampler = sampler.as_mut();
             stack = sampler.and_then(|sampler| sampler.stack(pid, &folder, within));
-            stack
-                .as_ref()
-                .is_some_and(|stack| known.contains(&site_of_hang(&verb, stack)))
+            let site = stack.as_ref().map(|stack| site_of_hang(&verb, stack));
+            let contains = |known: &Hangs| site.is_some_and(|site| known.contains(&site));
+            known.as_ref().is_some_and(contains)
         };
         let look = Look {
-            early: (!known.is_empty()).then_some(EARLY),
+            early: known.is_some().then_some(EARLY),
             fair: false,
             look: &mut look,
         };
         let seen = self.launch(&programs, command, limits, look);
         self.sampler = sampler;
-        Ok((seen?, stack))
+        let seen = seen?;
+        // Where it was early on says nothing of where it was when it was ended.
+        Ok((seen.clone(), stack.filter(|_| seen.end == End::TimedOut)))
     }
 
     /// Runs `command` once. A run that the end of the campaign cuts short is noted.

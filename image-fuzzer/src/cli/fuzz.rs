@@ -19,7 +19,7 @@ use crate::oracle::end_word;
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 use crate::triage::minimise::Budget;
-use crate::trial::{Bench, Outcome, Settings};
+use crate::trial::{Bench, HASTE, Outcome, Settings};
 
 /// Runs what was asked for.
 pub(super) fn run(args: &Fuzz) -> Result<u8> {
@@ -96,7 +96,7 @@ fn try_on_valid_image(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()>
     let mut bench = Bench::new(settings)?;
     bench.set_stop(Arc::clone(stop));
     // Programs that serve, and those that are slow, are not waited for.
-    bench.set_hasty(true);
+    bench.set_haste(Some(HASTE));
     let base = Base {
         image: Spec {
             virtual_size: 1 << 20,

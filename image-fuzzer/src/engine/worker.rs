@@ -15,7 +15,7 @@ use crate::case::Maker;
 use crate::finding::{self, Example, Hit};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::triage::minimise::{Judging, Task};
+use crate::triage::minimise::{Judging, Task, is_of_time};
 use crate::triage::{Key, name};
 use crate::trial::{Bench, Outcome};
 
@@ -68,7 +68,10 @@ impl Worker<'_> {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
-        let outcome = self.bench.run(&recipe, &files)?;
+        self.bench.set_counting(true);
+        let outcome = self.bench.run(&recipe, &files);
+        self.bench.set_counting(false);
+        let outcome = outcome?;
         let keys = if self.is_cut() {
             Vec::new()
         } else {
@@ -81,8 +84,14 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
-        for key in &keys {
-            self.found(number, key, &recipe, &outcome)?;
+        for (key, suspicion) in keys.iter().zip(&outcome.suspicions) {
+            if suspicion.assumed {
+                let mut shared = self.lock()?;
+                let key = shared.findings.group_of(key);
+                shared.findings.count(&key, number)?;
+            } else {
+                self.found(number, key, &recipe, &outcome)?;
+            }
         }
         finding::log_test(self.campaign, number, &recipe, &files, &outcome)?;
         self.lock()?.finish(number)?;
@@ -149,10 +158,13 @@ impl Worker<'_> {
             let unsure = shared.findings.is_unsure(&key);
             (key, unsure)
         };
-        let again = if unsure {
-            self.judge(|judging| judging.again(&key, recipe))
-        } else {
+        let again = if !unsure {
             None
+        } else if is_of_time(&key) {
+            // To be called a hang it has run twice already, the second time for long.
+            Some(key.clone())
+        } else {
+            self.judge(|judging| judging.again(&key, recipe))
         };
         let confirmed = again.is_some();
         let given_up = unsure && !confirmed && !self.watch.ended();
@@ -187,7 +199,12 @@ impl Worker<'_> {
         if given_up {
             shared.findings.release(&key);
         } else {
-            shared.triage.add(key, recipe.clone(), of_ten, part);
+            let mut task = shared.triage.task(key, recipe.clone(), part);
+            task.set_outcome(outcome.clone());
+            if let Some(of_ten) = of_ten {
+                task.confirm(of_ten);
+            }
+            shared.triage.add(task);
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ pub fn minimise_folder(
         recipe,
         wanted,
         seen,
-        ..
+        outcome,
     } = again;
     let Some(key) = wanted.or_else(|| seen.first().cloned()).filter(|_| shown) else {
         bail!("the fault of '{}' does not show any more", folder.display());
@@ -128,6 +128,7 @@ pub fn minimise_folder(
     let mut maker = Maker::default();
     let mut task = Task::new(key, recipe.clone(), budget);
     task.confirm(of_ten);
+    task.set_outcome(outcome);
     let example = Example::smallest(&mut task, &mut bench, &mut maker, &|| false)?;
     let folder = std::path::absolute(folder)?;
     write_folder(&folder, &example)?;
