@@ -115,6 +115,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             },
             fork_server: true,
             sandbox: true,
+            readable: Vec::new(),
             fallback: folder.path().to_owned(),
         },
         duration: Some(time),

@@ -37,6 +37,8 @@ pub struct Settings {
     pub fork_server: bool,
     /// Whether programs are held in a sandbox.
     pub sandbox: bool,
+    /// More folders that they may read there.
+    pub readable: Vec<PathBuf>,
     /// Where scratch folders go when the machine has no place in memory.
     pub fallback: PathBuf,
 }
@@ -276,6 +278,7 @@ impl Bench {
         let mut options = ExecOptions::new(self.scratch.work());
         options.fork_server = self.settings.fork_server;
         options.sandbox = self.settings.sandbox;
+        options.readable.clone_from(&self.settings.readable);
         options.stop.clone_from(&self.stop);
         options
     }
@@ -415,8 +418,7 @@ impl Bench {
         if writes(command) || !disagreement::comparable(command) {
             return Ok(None);
         }
-        let limits = self.settings.limits.clone();
-        self.start_with(&programs, command, limits).map(Some)
+        self.start_with(&programs, command).map(Some)
     }
 
     /// Finds out whether what did not end in time hangs or is slow; `None` when it
@@ -486,15 +488,14 @@ impl Bench {
     /// Runs `command` once.
     fn start(&mut self, command: &Command, limits: Limits) -> Result<Observation> {
         let programs = self.settings.programs.clone();
-        self.start_with(&programs, command, limits)
+        self.launch(&programs, command, limits, Look::none(&mut |_| false))
     }
 
-    fn start_with(
-        &mut self,
-        programs: &Programs,
-        command: &Command,
-        limits: Limits,
-    ) -> Result<Observation> {
+    /// Runs `command` of `programs` once, on what is in the scratch folder.
+    ///
+    /// Fails where there is no such program.
+    pub fn start_with(&mut self, programs: &Programs, command: &Command) -> Result<Observation> {
+        let limits = self.settings.limits.clone();
         self.launch(programs, command, limits, Look::none(&mut |_| false))
     }
 
@@ -509,7 +510,7 @@ impl Bench {
         // looked at; the clock is to be first even where two threads spin.
         limits.cpu = limits.cpu.max(limits.wall * 2);
         if self.haste.is_some() {
-            let seen = self.start_with(&programs, command, limits)?;
+            let seen = self.start(command, limits)?;
             return Ok((seen, None));
         }
         let mut sampler = self.sampler.take();
@@ -655,7 +656,10 @@ fn opened(seen: &Observation) -> bool {
     if matches!(seen.end, End::Exit(0)) {
         return true;
     }
+    if seen.cannot_run() {
+        return false;
+    }
     let stderr = String::from_utf8_lossy(&seen.stderr);
     let refused = stderr.contains("ould not open ") || stderr.contains("can't open");
-    !refused && !matches!(seen.end, End::NotStarted(_))
+    !refused
 }

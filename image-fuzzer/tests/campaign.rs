@@ -305,6 +305,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
             },
             fork_server,
             sandbox: true,
+            readable: Vec::new(),
             fallback: std::env::temp_dir(),
         })
         .unwrap()
@@ -426,6 +427,7 @@ fn tools_say_their_version_and_others_are_not_asked() {
         limits: Limits::default(),
         fork_server: true,
         sandbox: true,
+        readable: Vec::new(),
         fallback: work.path().to_owned(),
     })
     .unwrap();

@@ -26,6 +26,7 @@ fn bench(fallback: &Path) -> Bench {
         },
         fork_server: true,
         sandbox: true,
+        readable: Vec::new(),
         fallback: fallback.to_owned(),
     })
     .expect("a bench")

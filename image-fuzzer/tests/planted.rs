@@ -52,6 +52,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
             },
             fork_server: true,
             sandbox: true,
+            readable: Vec::new(),
             fallback: dir.to_owned(),
         },
         duration: None,

@@ -121,6 +121,10 @@ pub(super) struct RunArgs {
     /// Let programs reach all files and the network; run in a machine of its own
     #[arg(long)]
     pub(super) no_sandbox: bool,
+    /// Folder that programs may read besides their own and the system's, such as that of
+    /// a program which a script starts; can be repeated
+    #[arg(long, value_name = "DIR", value_parser = there)]
+    pub(super) readable: Vec<PathBuf>,
 }
 
 /// `reproduce` and `minimise`
@@ -167,6 +171,12 @@ fn words(text: &str) -> Result<Words, String> {
         Some(words) if words.is_empty() => Err("no program is named".into()),
         Some(words) => Ok(Words(words)),
     }
+}
+
+/// A file or folder that is there.
+fn there(text: &str) -> Result<PathBuf, String> {
+    let path = std::path::absolute(text).and_then(std::fs::canonicalize);
+    path.map_err(|why| why.to_string())
 }
 
 /// Seconds, with a fraction where that is wanted; not zero.
@@ -225,6 +235,7 @@ mod tests {
             "image-fuzzer --intensity 3-1",
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
+            "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --nosuch",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -5,21 +5,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use image_formats::qcow2::Spec;
 
 use super::args::{Fuzz, RunArgs};
+use super::ready::Ready;
 use super::{FAILED, FAULTS, OK, complain};
-use crate::base::{Base, NamedFile};
+use crate::base::NamedFile;
 use crate::case::Maker;
 use crate::commands::{Command, Programs, given};
 use crate::engine::{Campaign, Plan, default_workers, fresh};
 use crate::exec::{End, Limits};
 use crate::finding::log_test;
 use crate::oracle::end_word;
-use crate::recipe::{FUZZER, Recipe};
-use crate::rng::Rng;
+use crate::recipe::Recipe;
 use crate::triage::minimise::Budget;
-use crate::trial::{Bench, HASTE, Outcome, Settings};
+use crate::trial::{Bench, Outcome, Settings};
 
 /// Runs what was asked for.
 pub(super) fn run(args: &Fuzz) -> Result<u8> {
@@ -61,7 +60,7 @@ fn many(campaign: &Campaign) -> Result<u8> {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot watch for interrupts")?;
     }
-    try_on_valid_image(campaign, &stop)?;
+    try_programs(campaign, &stop)?;
     let summary = campaign.run(&stop)?;
     let stats = &summary.stats;
     anstream::println!(
@@ -83,57 +82,32 @@ fn many(campaign: &Campaign) -> Result<u8> {
     Ok(if summary.groups > 0 { FAULTS } else { OK })
 }
 
-/// Warns of given commands that fail on a plain valid image as well, as misspelt ones do:
-/// what they say of damaged images tells nothing then. The campaign goes on all the same.
+/// Tries the programs, and warns of given commands that fail on a plain valid image as well,
+/// as misspelt ones do: what they say of damaged images tells nothing then. The campaign goes
+/// on all the same.
 ///
-/// Fails where the machine does.
-fn try_on_valid_image(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
+/// Fails where a program cannot run, or the machine fails.
+fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
+    let mut ready = Ready::new(&campaign.settings, "-c", stop)?;
     let Some(commands) = &campaign.plan.commands else {
-        return Ok(());
+        return ready.tools(&["qemu-img", "qemu-io"].into());
     };
-    let mut settings = campaign.settings.clone();
-    settings.compare_with = None;
-    let mut bench = Bench::new(settings)?;
-    bench.set_stop(Arc::clone(stop));
-    // Programs that serve, and those that are slow, are not waited for.
-    bench.set_haste(Some(HASTE));
-    let base = Base {
-        image: Spec {
-            virtual_size: 1 << 20,
-            ..Spec::default()
-        },
-        backing: None,
-    };
-    let seed = "valid";
-    let mut maker = Maker::default();
+    ready.tools(&commands.iter().map(Command::program).collect())?;
     for command in commands {
-        let command = std::slice::from_ref(command);
-        let size = base.image.virtual_size;
-        let recipe = Recipe {
-            fuzzer: FUZZER.into(),
-            seed: seed.into(),
-            base: base.clone(),
-            edits: Vec::new(),
-            commands: given::resolve(command, size, &mut Rng::from_text(seed)),
-            fresh_copies: true,
-        };
-        let outcome = bench.run(&recipe, &maker.files(&recipe)?)?;
-        if bench.is_cut() {
+        let Some(seen) = ready.on_valid_image(command)? else {
             break;
+        };
+        if matches!(seen.end, End::Exit(0) | End::TimedOut) {
+            continue;
         }
-        for ran in &outcome.ran {
-            if matches!(ran.seen.end, End::Exit(0) | End::TimedOut) {
-                continue;
-            }
-            let said = String::from_utf8_lossy(&ran.seen.stderr).into_owned();
-            let said = said.lines().next().map(|line| format!(": {line}"));
-            complain(&format!(
-                "'{}' fails on a valid image as well ({}){}",
-                recipe.commands[0].shell(),
-                end_word(&ran.seen.end),
-                said.unwrap_or_default()
-            ));
-        }
+        let said = String::from_utf8_lossy(&seen.stderr).into_owned();
+        let said = said.lines().next().map(|line| format!(": {line}"));
+        complain(&format!(
+            "'{}' fails on a valid image as well ({}){}",
+            command.shell(),
+            end_word(&seen.end),
+            said.unwrap_or_default()
+        ));
     }
     Ok(())
 }
@@ -142,6 +116,7 @@ fn try_on_valid_image(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()>
 fn one(campaign: &Campaign, seed: &str) -> Result<u8> {
     std::fs::create_dir_all(&campaign.dir)
         .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
+    try_programs(campaign, &Arc::default())?;
     let mut maker = Maker::default();
     let recipe = fresh(seed, &campaign.plan, &mut maker)?;
     let files = maker.files(&recipe)?;
@@ -243,6 +218,7 @@ pub(super) fn settings(args: &RunArgs, fallback: &std::path::Path) -> Result<Set
         },
         fork_server: !args.no_fork_server,
         sandbox: !args.no_sandbox,
+        readable: args.readable.clone(),
         fallback: fallback.to_owned(),
     })
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod fuzz;
+mod ready;
 mod report;
 mod tools;
 

@@ -179,6 +179,12 @@ impl Observation {
             left_behind: Vec::new(),
         }
     }
+
+    /// Whether it was not the program that ran: it was not started, or ended with what a
+    /// shell and a loader say where there is no program or it cannot be executed.
+    pub fn cannot_run(&self) -> bool {
+        matches!(self.end, End::Exit(126 | 127) | End::NotStarted(_))
+    }
 }
 
 /// Runs one program, one request at a time.
