@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::args::{Fuzz, RunArgs};
+use super::interrupt::{self, unless_stopped};
 use super::ready::Ready;
 use super::{FAILED, FAULTS, OK, complain};
 use crate::base::NamedFile;
@@ -41,27 +42,17 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         budget: Budget::default(),
         status: true,
     };
+    let stop = interrupt::begin(&campaign.dir)?;
+    try_programs(&campaign, &stop)?;
     match &args.seed {
-        Some(seed) => one(&campaign, seed),
-        None => many(&campaign),
+        Some(seed) => one(&campaign, seed, &stop),
+        None => many(&campaign, &stop),
     }
 }
 
 /// A campaign, until its time is over or the user interrupts it.
-fn many(campaign: &Campaign) -> Result<u8> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGHUP,
-    ] {
-        // A second one ends the program at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("cannot watch for interrupts")?;
-    }
-    try_programs(campaign, &stop)?;
-    let summary = campaign.run(&stop)?;
+fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
+    let summary = campaign.run(stop)?;
     let stats = &summary.stats;
     anstream::println!(
         "{} images, {} commands, {:.0} % opened, {} distinct messages, {} groups of findings",
@@ -113,29 +104,31 @@ fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
 }
 
 /// One test, from a seed alone; its folder is kept.
-fn one(campaign: &Campaign, seed: &str) -> Result<u8> {
+fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
     std::fs::create_dir_all(&campaign.dir)
         .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
-    try_programs(campaign, &Arc::default())?;
     let mut maker = Maker::default();
     let recipe = fresh(seed, &campaign.plan, &mut maker)?;
     let files = maker.files(&recipe)?;
     let mut bench = Bench::new(campaign.settings.clone())?;
+    bench.set_stop(Arc::clone(stop));
     let outcome = bench.run(&recipe, &files)?;
     for note in bench.take_notes() {
         complain(&note);
     }
-    tell(&recipe, &outcome);
-    let kept = Campaign {
-        keep_passed: true,
-        verbose: true,
-        ..campaign.clone()
-    };
-    keep(&kept, &recipe, &files, &outcome)?;
-    Ok(if outcome.suspicions.is_empty() {
-        OK
-    } else {
-        FAULTS
+    unless_stopped(stop, || {
+        tell(&recipe, &outcome);
+        let kept = Campaign {
+            keep_passed: true,
+            verbose: true,
+            ..campaign.clone()
+        };
+        keep(&kept, &recipe, &files, &outcome)?;
+        Ok(if outcome.suspicions.is_empty() {
+            OK
+        } else {
+            FAULTS
+        })
     })
 }
 

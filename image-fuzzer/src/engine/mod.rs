@@ -69,7 +69,6 @@ impl Campaign {
     /// Fails where the work folder cannot be used or no worker can start.
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<Summary> {
         let mut store = Store::open(&self.dir)?;
-        crate::scratch::sweep(&[std::path::Path::new("/dev/shm"), store.root()]);
         let state = store.state(self.seed.as_deref(), drawn_seed)?;
         let findings = Findings::open(store.root())?;
         let hangs = Hangs::new(findings.hangs());
