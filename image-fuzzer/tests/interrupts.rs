@@ -98,3 +98,25 @@ fn every_start_removes_what_the_dead_left() {
     assert_eq!(done.expect("the fuzzer starts").status.code(), Some(1));
     assert!(!left.path().exists());
 }
+
+/// The programs are tried first, and there was no folder yet to try them in.
+#[test]
+fn a_new_work_folder_will_do_where_there_is_no_memory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut unshare = Command::new("unshare");
+    let read_only = "mount -t tmpfs -o ro none /dev/shm || exit 99; exec \"$@\"";
+    unshare.args(["-r", "-m", "sh", "-c", read_only, "sh"]);
+    unshare.arg(env!("CARGO_BIN_EXE_image-fuzzer"));
+    let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
+    unshare.args(["-j", "1", "--tests", "1", "--intensity", "0", "-c", &reader]);
+    let Ok(done) = unshare.arg(dir.path().join("new/work")).output() else {
+        println!("not run: there is no unshare");
+        return;
+    };
+    let said = String::from_utf8_lossy(&done.stderr);
+    if done.status.code() == Some(99) || said.starts_with("unshare:") {
+        println!("not run: no name space for mounts");
+        return;
+    }
+    assert_eq!(done.status.code(), Some(0), "{said}");
+}

@@ -42,6 +42,9 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         budget: Budget::default(),
         status: true,
     };
+    // Without a place in memory the scratch folders are there as well.
+    std::fs::create_dir_all(&campaign.dir)
+        .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
     let stop = interrupt::begin(&campaign.dir)?;
     try_programs(&campaign, &stop)?;
     match &args.seed {
@@ -105,8 +108,6 @@ fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
 
 /// One test, from a seed alone; its folder is kept.
 fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
-    std::fs::create_dir_all(&campaign.dir)
-        .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
     let mut maker = Maker::default();
     let recipe = fresh(seed, &campaign.plan, &mut maker)?;
     let files = maker.files(&recipe)?;
