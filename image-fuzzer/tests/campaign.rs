@@ -228,7 +228,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
         fuzzer.arg(&work).stdout(Stdio::null());
         fuzzer
     };
-    let mut child = start().spawn().unwrap();
+    let mut child = start().stdout(Stdio::piped()).spawn().unwrap();
     // The first time it is tried on a valid image.
     while fs::metadata(&up).map_or(0, |up| up.len()) < 2 {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
@@ -237,7 +237,11 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     // It does not wait for the programs that run.
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(0));
+    let said = text(&done.stdout);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("interrupted; "), "{said}");
     assert_eq!(finished(&work), BTreeSet::new());
     let suspended = || -> Vec<PathBuf> {
         let entries = fs::read_dir(work.join("suspended")).unwrap();

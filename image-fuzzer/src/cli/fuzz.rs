@@ -1,7 +1,7 @@
 //! A campaign, or one test of a given seed.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -68,6 +68,10 @@ fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     if summary.groups > 0 {
         let dir = campaign.dir.display();
         anstream::println!("image-fuzzer report {dir} lists them; they are in {dir}/findings");
+    }
+    if stop.load(Ordering::SeqCst) {
+        let dir = campaign.dir.display();
+        anstream::println!("interrupted; started again with {dir} it goes on");
     }
     if let Some(trouble) = summary.trouble {
         complain(&trouble);
