@@ -70,7 +70,8 @@ pub(super) struct Fuzz {
     /// Run one test, made from this seed alone
     #[arg(short, long, value_name = "STRING", conflicts_with_all = ["campaign_seed", "tests"])]
     pub(super) seed: Option<String>,
-    /// Draw all tests of the campaign from this seed
+    /// Draw the tests of the campaign from this seed. Which ones come of it depends on the
+    /// number of workers and on time as well: what was seen by then has a part in it
     #[arg(long, value_name = "STRING")]
     pub(super) campaign_seed: Option<String>,
     /// What alone is changed, as a JSON array: [["header"], ["header","version"]];

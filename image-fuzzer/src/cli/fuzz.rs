@@ -146,7 +146,7 @@ fn keep(
 ) -> Result<()> {
     let free = (0..).find(|number| !campaign.dir.join(format!("test-{number}")).exists());
     let number = free.unwrap_or_default();
-    log_test(campaign, number, recipe, files, outcome)?;
+    log_test(campaign, number, recipe, true, files, outcome)?;
     let folder = campaign.dir.join(format!("test-{number}"));
     anstream::println!("kept in {}", folder.display());
     Ok(())

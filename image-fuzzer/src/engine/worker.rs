@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-use super::choose::{Bases, another, variation};
+use super::choose::{Bases, another, fresh, variation};
 use super::shared::Shared;
 use super::triage::SLICE;
 use super::{Campaign, Watch};
@@ -52,6 +52,14 @@ pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_
     Ok(())
 }
 
+/// A test to carry out.
+struct Drawn {
+    number: u64,
+    recipe: Recipe,
+    /// Whether its seed alone gives it again.
+    fresh: bool,
+}
+
 struct Worker<'a> {
     campaign: &'a Campaign,
     shared: &'a Mutex<Shared>,
@@ -64,7 +72,12 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Carries out one test; false when there is none left.
     fn test(&mut self) -> Result<bool> {
-        let Some((number, recipe)) = self.draw()? else {
+        let Some(Drawn {
+            number,
+            recipe,
+            fresh,
+        }) = self.draw()?
+        else {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
@@ -93,7 +106,7 @@ impl Worker<'_> {
                 self.found(number, key, &recipe, &outcome)?;
             }
         }
-        finding::log_test(self.campaign, number, &recipe, &files, &outcome)?;
+        finding::log_test(self.campaign, number, &recipe, fresh, &files, &outcome)?;
         self.lock()?.finish(number)?;
         Ok(true)
     }
@@ -103,13 +116,19 @@ impl Worker<'_> {
         self.watch.is_stopped() || self.bench.is_cut()
     }
 
-    /// The next test and its number.
-    fn draw(&mut self) -> Result<Option<(u64, Recipe)>> {
+    /// The next test.
+    fn draw(&mut self) -> Result<Option<Drawn>> {
+        let suspended = self.lock()?.resume();
+        if let Some((number, recipe)) = suspended {
+            let again = fresh(&recipe.seed, &self.campaign.plan, &mut self.maker);
+            return Ok(Some(Drawn {
+                fresh: again.is_ok_and(|again| again == recipe),
+                number,
+                recipe,
+            }));
+        }
         let (number, seed, parent, weights) = {
             let mut shared = self.lock()?;
-            if let Some(suspended) = shared.resume() {
-                return Ok(Some(suspended));
-            }
             let Some(number) = shared.number(self.campaign.tests) else {
                 return Ok(None);
             };
@@ -123,13 +142,18 @@ impl Worker<'_> {
             )
         };
         let plan = &self.campaign.plan;
-        let recipe = match parent {
+        let (recipe, fresh) = match parent {
             Some(parent) if plan.scope.is_none() => {
-                variation(&seed, &parent, plan, &weights, &mut self.maker)?
+                let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
+                (recipe, false)
             }
             _ => another(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
         };
-        Ok(Some((number, recipe)))
+        Ok(Some(Drawn {
+            number,
+            recipe,
+            fresh,
+        }))
     }
 
     /// Takes in what the test showed; an image that showed something new is kept.
