@@ -86,3 +86,30 @@ fn a_program_that_the_sandbox_keeps_out_is_told() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
+
+/// Both once were in a log alone.
+#[test]
+fn what_is_lacking_is_told_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
+    let words = ["-j", "2", "--tests", "4", "--intensity", "0", "-c", &reader];
+    let work = |name| dir.path().join(name);
+    let done = run(fuzzer(&words).arg(work("gdb")).env("PATH", dir.path()));
+    let lines = said(&done);
+    assert_eq!(lines.matches("there is no gdb").count(), 1, "{lines}");
+    let mut unshare = Command::new("unshare");
+    let no_network = "echo 0 >/proc/sys/user/max_net_namespaces || exit 99; exec \"$@\"";
+    unshare.args(["-r", "sh", "-c", no_network, "sh"]);
+    unshare.arg(env!("CARGO_BIN_EXE_image-fuzzer")).args(words);
+    let Ok(done) = unshare.arg(work("network")).output() else {
+        println!("not run: there is no unshare");
+        return;
+    };
+    let lines = said(&done);
+    if done.status.code() == Some(99) || lines.starts_with("unshare:") {
+        println!("not run: name spaces cannot be limited");
+        return;
+    }
+    let gap = "image-fuzzer: the sandbox has a gap: ";
+    assert_eq!(lines.matches(gap).count(), 1, "{lines}");
+}

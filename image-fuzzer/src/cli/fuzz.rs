@@ -14,7 +14,7 @@ use crate::base::NamedFile;
 use crate::case::Maker;
 use crate::commands::{Command, Programs, given};
 use crate::engine::{Campaign, Plan, default_workers, fresh};
-use crate::exec::{End, Limits};
+use crate::exec::{End, GAP, Limits};
 use crate::finding::log_test;
 use crate::oracle::end_word;
 use crate::recipe::Recipe;
@@ -80,18 +80,21 @@ fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     Ok(if summary.groups > 0 { FAULTS } else { OK })
 }
 
-/// Tries the programs, and warns of given commands that fail on a plain valid image as well,
+/// Tries the programs, says what is lacking to run them, and warns of given commands that fail on a plain valid image as well,
 /// as misspelt ones do: what they say of damaged images tells nothing then. The campaign goes
 /// on all the same.
 ///
 /// Fails where a program cannot run, or the machine fails.
 fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
     let mut ready = Ready::new(&campaign.settings, "-c", stop)?;
-    let Some(commands) = &campaign.plan.commands else {
-        return ready.tools(&["qemu-img", "qemu-io"].into());
+    let none = Vec::new();
+    let commands = campaign.plan.commands.as_ref();
+    let programs = match commands {
+        Some(commands) => commands.iter().map(Command::program).collect(),
+        None => ["qemu-img", "qemu-io"].into(),
     };
-    ready.tools(&commands.iter().map(Command::program).collect())?;
-    for command in commands {
+    ready.tools(&programs)?;
+    for command in commands.unwrap_or(&none) {
         let Some(seen) = ready.on_valid_image(command)? else {
             break;
         };
@@ -107,6 +110,9 @@ fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
             said.unwrap_or_default()
         ));
     }
+    for gap in ready.gaps() {
+        complain(&gap);
+    }
     Ok(())
 }
 
@@ -118,8 +124,10 @@ fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
     let mut bench = Bench::new(campaign.settings.clone())?;
     bench.set_stop(Arc::clone(stop));
     let outcome = bench.run(&recipe, &files)?;
-    for note in bench.take_notes() {
-        complain(&note);
+    let notes = bench.take_notes();
+    // What is lacking was said when the programs were tried.
+    for note in notes.iter().filter(|note| !note.starts_with(GAP)) {
+        complain(note);
     }
     unless_stopped(stop, || {
         tell(&recipe, &outcome);

@@ -2,6 +2,7 @@
 //! with them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,7 +12,7 @@ use image_formats::qcow2::Spec;
 use crate::base::Base;
 use crate::case::Maker;
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, Observation};
+use crate::exec::{End, GAP, Observation, find_program};
 use crate::oracle::end_word;
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
@@ -61,6 +62,21 @@ impl Ready {
             Some(other) => self.tool(&other, "qemu-img", true),
             None => Ok(()),
         }
+    }
+
+    /// What the user should know of how programs are run here, a line each: what of the
+    /// sandbox could not be had, and that there is no debugger.
+    pub(super) fn gaps(&mut self) -> BTreeSet<String> {
+        let mut gaps: BTreeSet<String> = self.bench.take_notes().into_iter().collect();
+        gaps.retain(|note| note.starts_with(GAP));
+        if find_program(Path::new("gdb")).is_err() {
+            gaps.insert(
+                "there is no gdb: crashes are told apart by their signal alone, and hangs by \
+                 their command"
+                    .into(),
+            );
+        }
+        gaps
     }
 
     fn tool(&mut self, programs: &Programs, program: &str, other: bool) -> Result<()> {

@@ -226,6 +226,10 @@ pub struct Look<'a> {
     pub look: &'a mut dyn FnMut(i32) -> bool,
 }
 
+/// What the [note](Executor::notes) begins with that tells what of the sandbox could not be
+/// had.
+pub const GAP: &str = "the sandbox has a gap: ";
+
 /// How many times its limit a run may take at most that is given more time for that in
 /// which it had no processor.
 pub const FAIR: u32 = 4;

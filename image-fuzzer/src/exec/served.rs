@@ -18,7 +18,7 @@ use super::canary::hang_up_tcp;
 use super::program::Program;
 use super::server::Server;
 use super::{
-    Canaries, End, ExecError, Executor, FAIR, Limit, Limits, Look, Observation, Request, watch,
+    Canaries, End, ExecError, Executor, FAIR, GAP, Limit, Limits, Look, Observation, Request, watch,
 };
 
 /// How often a run that takes long is looked at. Most have ended before the first time.
@@ -99,7 +99,7 @@ impl Served {
         )?;
         if server.is_open() && self.sandbox.is_empty() {
             let sandbox = server.sandbox();
-            self.notes.push(format!("the sandbox has a gap: {sandbox}"));
+            self.notes.push(format!("{GAP}{sandbox}"));
         }
         self.sandbox = server.sandbox().to_owned();
         self.canaries = self.program.coop().names(server.tcp().is_some());
