@@ -106,6 +106,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             intensity: Intensity::default(),
             families: Vec::new(),
         },
+        failing: std::collections::BTreeSet::new(),
         settings: Settings {
             programs: Programs::from_env()?,
             compare_with: None,

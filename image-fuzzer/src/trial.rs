@@ -57,6 +57,8 @@ pub struct Ran {
     pub index: usize,
     /// What was seen.
     pub seen: Observation,
+    /// Whether it got past opening the image.
+    pub opened: bool,
 }
 
 /// What was found to hang, by the names of the groups: it need not be waited for again.
@@ -311,7 +313,8 @@ impl Bench {
             let step = self.step(command, index, clean, counts_lie)?;
             clean = step.clean;
             let seen = step.seen;
-            outcome.opened |= opened(&seen);
+            let opened = opened(command, &seen);
+            outcome.opened |= opened;
             outcome.marks.extend(signature(
                 &command.verb(),
                 &oracle::end_word(&seen.end),
@@ -319,7 +322,11 @@ impl Bench {
             ));
             let failed = step.suspicion.is_some();
             outcome.suspicions.extend(step.suspicion);
-            outcome.ran.push(Ran { index, seen });
+            outcome.ran.push(Ran {
+                index,
+                seen,
+                opened,
+            });
             // What follows a fault on the same image tells nothing new.
             if self.cut || failed && !recipe.fresh_copies {
                 break;
@@ -650,9 +657,12 @@ fn changes_counts(edit: &Edit) -> bool {
     }
 }
 
-/// Whether the program got past opening the image: it succeeded, or failed with
-/// something else than the messages that refuse an image.
-fn opened(seen: &Observation) -> bool {
+/// Whether the program was given the image and got past opening it: it succeeded, or failed
+/// with something else than the messages that refuse an image.
+fn opened(command: &Command, seen: &Observation) -> bool {
+    if !command.0.iter().any(|word| word.contains("$test_img")) {
+        return false;
+    }
     if matches!(seen.end, End::Exit(0)) {
         return true;
     }

@@ -456,6 +456,28 @@ fn a_command_that_fails_on_valid_images_too_is_told() {
     assert!(text(&done.stdout).starts_with("2 images"), "{said}");
 }
 
+/// Commands that never look at the image once counted as having opened it.
+#[test]
+fn what_opens_no_image_does_not_count_as_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let misspelt = format!("{} raed", env!("CARGO_BIN_EXE_planted"));
+    let reader = reader();
+    let cases = [
+        (&[misspelt.as_str(), r#"[["true"]]"#][..], "0 % opened"),
+        (&[misspelt.as_str(), reader.as_str()], "100 % opened"),
+    ];
+    for (commands, wanted) in cases {
+        let mut fuzzer = fuzzer();
+        let work = dir.path().join(commands.len().to_string());
+        fuzzer.args(["-j", "1", "--tests", "4", "--intensity", "0"]);
+        for command in commands {
+            fuzzer.args(["-c", command]);
+        }
+        let said = text(&run(fuzzer.arg(work.with_extension(&wanted[..1]))).stdout);
+        assert!(said.contains(&format!(" {wanted}")), "{commands:?}: {said}");
+    }
+}
+
 /// The README of a finding once left out which program it was seen with.
 #[test]
 fn tools_say_their_version_and_others_are_not_asked() {

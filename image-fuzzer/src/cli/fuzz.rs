@@ -1,5 +1,6 @@
 //! A campaign, or one test of a given seed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::trial::{Bench, Outcome, Settings};
 /// Runs what was asked for.
 pub(super) fn run(args: &Fuzz) -> Result<u8> {
     let settings = settings(&args.run, &args.test_dir)?;
-    let campaign = Campaign {
+    let mut campaign = Campaign {
         dir: args.test_dir.clone(),
         seed: args.campaign_seed.clone(),
         plan: Plan {
@@ -33,6 +34,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
             intensity: args.intensity,
             families: args.family.clone(),
         },
+        failing: BTreeSet::new(),
         settings,
         duration: args.duration,
         tests: args.tests,
@@ -46,7 +48,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
     std::fs::create_dir_all(&campaign.dir)
         .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
     let stop = interrupt::begin(&campaign.dir)?;
-    try_programs(&campaign, &stop)?;
+    campaign.failing = try_programs(&campaign, &stop)?;
     match &args.seed {
         Some(seed) => one(&campaign, seed, &stop),
         None => many(&campaign, &stop),
@@ -82,10 +84,10 @@ fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
 
 /// Tries the programs, says what is lacking to run them, and warns of given commands that fail on a plain valid image as well,
 /// as misspelt ones do: what they say of damaged images tells nothing then. The campaign goes
-/// on all the same.
+/// on all the same. Gives the places of these.
 ///
 /// Fails where a program cannot run, or the machine fails.
-fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
+fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSet<usize>> {
     let mut ready = Ready::new(&campaign.settings, "-c", stop)?;
     let none = Vec::new();
     let commands = campaign.plan.commands.as_ref();
@@ -94,13 +96,15 @@ fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
         None => ["qemu-img", "qemu-io"].into(),
     };
     ready.tools(&programs)?;
-    for command in commands.unwrap_or(&none) {
+    let mut failing = BTreeSet::new();
+    for (place, command) in commands.unwrap_or(&none).iter().enumerate() {
         let Some(seen) = ready.on_valid_image(command)? else {
             break;
         };
         if matches!(seen.end, End::Exit(0) | End::TimedOut) {
             continue;
         }
+        failing.insert(place);
         let said = String::from_utf8_lossy(&seen.stderr).into_owned();
         let said = said.lines().next().map(|line| format!(": {line}"));
         complain(&format!(
@@ -113,7 +117,7 @@ fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
     for gap in ready.gaps() {
         complain(&gap);
     }
-    Ok(())
+    Ok(failing)
 }
 
 /// One test, from a seed alone; its folder is kept.

@@ -10,6 +10,7 @@ mod worker;
 pub use choose::{Plan, fresh};
 pub use stats::Stats;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,9 @@ pub struct Campaign {
     pub seed: Option<String>,
     /// What tests are drawn from.
     pub plan: Plan,
+    /// The given commands, by their place, that fail on a valid image too: what they do with
+    /// others does not tell whether they open them.
+    pub failing: BTreeSet<usize>,
     /// How they are carried out.
     pub settings: Settings,
     /// After so long no command is started, and those that run are ended soon.

@@ -17,7 +17,7 @@ use crate::recipe::Recipe;
 use crate::rng::Rng;
 use crate::triage::minimise::{Judging, Task, is_of_time};
 use crate::triage::{Key, name};
-use crate::trial::{Bench, Outcome};
+use crate::trial::{Bench, Outcome, Ran};
 
 /// Works until the campaign is over.
 ///
@@ -169,6 +169,9 @@ impl Worker<'_> {
         for note in notes {
             shared.note(&note)?;
         }
+        let failing = &self.campaign.failing;
+        let opens = |ran: &Ran| ran.opened && !failing.contains(&ran.index);
+        shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
         shared.learn(number, recipe, files.first(), outcome)
     }
 
