@@ -456,6 +456,40 @@ fn a_command_that_fails_on_valid_images_too_is_told() {
     assert!(text(&done.stdout).starts_with("2 images"), "{said}");
 }
 
+/// What another command had found once stood beside what this one finds, without a word.
+#[test]
+fn going_on_with_other_commands_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = reader();
+    let mut tests = 0;
+    let mut told = |options: &[&str]| {
+        tests += 1;
+        let mut fuzzer = fuzzer();
+        fuzzer.args(["-j", "1", "--intensity", "0", "--tests", &tests.to_string()]);
+        let done = run(fuzzer.args(options).arg(dir.path()));
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        let said = text(&done.stderr);
+        let mut lines = said.lines().filter(|line| line.contains("the last start"));
+        let line = lines.next().map(str::to_owned);
+        assert_eq!(lines.next(), None, "{said}");
+        line
+    };
+    assert_eq!(told(&["-c", "true"]), None);
+    assert_eq!(told(&["-c", "true"]), None);
+    let other = told(&["-c", &reader, "--family", "havoc"]).expect("it is told");
+    assert!(
+        other.contains("another -c and another --family:"),
+        "{other}"
+    );
+    assert_eq!(told(&["-c", &reader, "--family", "havoc"]), None);
+    // A folder of an older fuzzer does not say what that was asked for.
+    let state = dir.path().join("state.json");
+    let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    known.as_object_mut().unwrap().remove("asked").unwrap();
+    fs::write(&state, known.to_string()).unwrap();
+    assert_eq!(told(&["-c", "true"]), None);
+}
+
 /// Commands that never look at the image once counted as having opened it.
 #[test]
 fn what_opens_no_image_does_not_count_as_opened() {

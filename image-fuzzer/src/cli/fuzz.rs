@@ -19,6 +19,7 @@ use crate::exec::{End, GAP, Limits};
 use crate::finding::log_test;
 use crate::oracle::end_word;
 use crate::recipe::Recipe;
+use crate::store::Asked;
 use crate::triage::minimise::Budget;
 use crate::trial::{Bench, Outcome, Settings};
 
@@ -57,6 +58,16 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
 
 /// A campaign, until its time is over or the user interrupts it.
 fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
+    let last = Asked::last(&campaign.dir);
+    let other = last.map(|last| last.differing(&campaign.plan.asked()));
+    if let Some(options) = other.filter(|options| !options.is_empty()) {
+        complain(&format!(
+            "the last start in '{}' had another {}: the queue and the findings there are of \
+             that one too",
+            campaign.dir.display(),
+            options.join(" and another ")
+        ));
+    }
     let summary = campaign.run(stop)?;
     let stats = &summary.stats;
     anstream::println!(

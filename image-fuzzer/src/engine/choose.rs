@@ -7,6 +7,7 @@ use crate::commands::{Command, drawn, given};
 use crate::mutate::{self, FAMILIES, Ground, Intensity, Scope};
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
+use crate::store::Asked;
 
 use anyhow::Result;
 
@@ -24,6 +25,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the user asked for, to be compared with what another start asked for.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            commands: self.commands.clone(),
+            families: self.families.clone(),
+            config: self.scope.as_ref().map(|scope| format!("{scope:?}")),
+        }
+    }
+
     /// `weights` of the families, those left out being 0.
     pub fn only(&self, mut weights: Vec<u64>) -> Vec<u64> {
         for (family, weight) in FAMILIES.iter().zip(&mut weights) {

@@ -74,6 +74,7 @@ impl Campaign {
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<Summary> {
         let mut store = Store::open(&self.dir)?;
         let state = store.state(self.seed.as_deref(), drawn_seed)?;
+        store.note_asked(&state, self.plan.asked())?;
         let findings = Findings::open(store.root())?;
         let hangs = Hangs::new(findings.hangs());
         let past = store.past()?;
