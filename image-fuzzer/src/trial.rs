@@ -63,16 +63,26 @@ pub struct Ran {
 
 /// What was found to hang, by the names of the groups: it need not be waited for again.
 #[derive(Clone, Debug, Default)]
-pub struct Hangs(Arc<Mutex<BTreeSet<String>>>);
+pub struct Hangs(Arc<Mutex<BTreeMap<String, Known>>>);
+
+/// What is known of the place of a hang.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// How often a program was seen there.
+    met: u32,
+    /// Whether one of them went on and ended by itself: some are only slow there.
+    doubtful: bool,
+}
 
 impl Hangs {
     /// These sites of hangs whose stack is known.
     pub fn new(sites: BTreeSet<String>) -> Self {
-        Self(Arc::new(Mutex::new(sites)))
+        let known = sites.into_iter().map(|site| (site, Known::default()));
+        Self(Arc::new(Mutex::new(known.collect())))
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
-        // Whoever panicked with the lock left a set that is whole.
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, Known>) -> T) -> T {
+        // Whoever panicked with the lock left a map that is whole.
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -80,19 +90,49 @@ impl Hangs {
         self.with(|sites| sites.is_empty())
     }
 
-    /// Whether a hang, whose stack is known, is one of these.
-    fn contains(&self, site: &str) -> bool {
+    /// Does something with what is known of a hang, whose stack is known, if it is one of
+    /// these.
+    fn at<T>(&self, site: &str, act: impl FnOnce(&mut Known) -> T) -> Option<T> {
         let key = |site: &str| Key {
             class: Class::Hang,
             site: site.to_owned(),
         };
         let seen = key(site);
-        let known = |sites: &mut BTreeSet<String>| sites.iter().any(|site| key(site).covers(&seen));
-        site.starts_with(STUCK) && self.with(known)
+        self.with(|sites| {
+            let mut sites = sites.iter_mut();
+            let known = sites.find(|(site, _)| key(site).covers(&seen));
+            known
+                .filter(|_| site.starts_with(STUCK))
+                .map(|(_, known)| act(known))
+        })
+    }
+
+    /// Whether a hang is one of these.
+    fn contains(&self, site: &str) -> bool {
+        self.at(site, |_| ()).is_some()
+    }
+
+    /// Whether a program that was seen at the place of one of these before its time was over
+    /// need not be waited for. Now and then it is, to find out whether some are only slow
+    /// there: the first, the fourth, the sixteenth.
+    fn is_sure(&self, site: &str) -> bool {
+        let sure = |known: &mut Known| {
+            known.met = known.met.saturating_add(1);
+            let tried = known.met.is_power_of_two() && known.met.trailing_zeros().is_multiple_of(2);
+            !known.doubtful && !tried
+        };
+        self.at(site, sure).unwrap_or(false)
+    }
+
+    /// Notes that a program was seen there and ended by itself.
+    fn doubt(&self, site: &str) {
+        self.at(site, |known| known.doubtful = true);
     }
 
     fn insert(&self, site: String) {
-        self.with(|sites| sites.insert(site));
+        self.with(|sites| {
+            sites.entry(site).or_default();
+        });
     }
 }
 
@@ -526,6 +566,7 @@ impl Bench {
         let verb = command.group_verb();
         let known = self.counting.then(|| self.hangs.clone());
         let known = known.filter(|known| !known.is_empty());
+        let (mut first, mut met) = (true, None);
         let mut look = |pid: i32| {
             let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
             if sampler.is_none() {
@@ -534,9 +575,14 @@ impl Bench {
             }
             let sampler = sampler.as_mut();
             stack = sampler.and_then(|sampler| sampler.stack(pid, &folder, within));
-            let site = stack.as_ref().map(|stack| site_of_hang(&verb, stack));
-            let contains = |known: &Hangs| site.is_some_and(|site| known.contains(&site));
-            known.as_ref().is_some_and(contains)
+            let early = std::mem::take(&mut first)
+                .then_some(known.as_ref())
+                .flatten();
+            let (Some(known), Some(stack)) = (early, &stack) else {
+                return false;
+            };
+            let site = met.insert(site_of_hang(&verb, stack));
+            known.is_sure(site)
         };
         let look = Look {
             early: known.is_some().then_some(EARLY),
@@ -546,8 +592,12 @@ impl Bench {
         let seen = self.launch(&programs, command, limits, look);
         self.sampler = sampler;
         let seen = seen?;
+        if let (Some(known), Some(site), End::Exit(_)) = (&known, &met, &seen.end) {
+            known.doubt(site);
+        }
         // Where it was early on says nothing of where it was when it was ended.
-        Ok((seen.clone(), stack.filter(|_| seen.end == End::TimedOut)))
+        let stack = stack.filter(|_| seen.end == End::TimedOut);
+        Ok((seen, stack))
     }
 
     /// Runs `command` once. A run that the end of the campaign cuts short is noted.
@@ -672,4 +722,23 @@ fn opened(command: &Command, seen: &Observation) -> bool {
     let stderr = String::from_utf8_lossy(&seen.stderr);
     let refused = stderr.contains("ould not open ") || stderr.contains("can't open");
     !refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was slow where something else had hung was once taken for a hang for ever.
+    #[test]
+    fn a_known_hang_is_tried_now_and_then() {
+        let site = "stuck in a < b";
+        let hangs = Hangs::new([site.to_owned()].into());
+        let sure = |_| hangs.is_sure(site);
+        let met: Vec<bool> = (0..5).map(sure).collect();
+        assert_eq!(met, [false, true, true, false, true]);
+        assert!(!hangs.is_sure("stuck in c") && !hangs.is_sure("tool"));
+        hangs.doubt(site);
+        assert_eq!((0..20).filter(|_| hangs.is_sure(site)).count(), 0);
+        assert!(hangs.contains(site));
+    }
 }
