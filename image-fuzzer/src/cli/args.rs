@@ -19,7 +19,7 @@ use crate::show::ShowArgs;
 /// again with the same TEST_DIR.
 ///
 /// Exit status: 0 no fault was found, 1 the work could not be done, 2 the command
-/// line is wrong, 3 faults were found.
+/// line is wrong, 3 faults were found, 130 what cannot be gone on with was interrupted.
 #[derive(Debug, Parser)]
 #[command(
     name = "image-fuzzer",
