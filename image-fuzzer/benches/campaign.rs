@@ -106,6 +106,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             intensity: Intensity::default(),
             families: Vec::new(),
         },
+        failing: std::collections::BTreeSet::new(),
         settings: Settings {
             programs: Programs::from_env()?,
             compare_with: None,
@@ -115,6 +116,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             },
             fork_server: true,
             sandbox: true,
+            readable: Vec::new(),
             fallback: folder.path().to_owned(),
         },
         duration: Some(time),

@@ -1,7 +1,7 @@
 //! The work folder: what a campaign has done and found, on disk at every moment.
 //!
 //! ```text
-//! state.json        seed and version of the fuzzer
+//! state.json        seed and version of the fuzzer, what it was last asked for
 //! done              numbers of finished tests
 //! queue/            images that showed something new, named as AFL names them
 //! recipes/          the recipes of the queue
@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
 
 use crate::base::NamedFile;
+use crate::commands::Command;
 use crate::recipe::{FUZZER, Recipe};
 
 /// A campaign's work folder, locked for as long as this lives.
@@ -47,7 +48,46 @@ pub struct State {
     pub fuzzer: String,
     /// The seed that all its tests are drawn from.
     pub seed: String,
+    /// What the last start asked for; older fuzzers did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
+
+/// What tests are drawn from, as far as one start may differ in it from the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The given commands.
+    pub commands: Option<Vec<Command>>,
+    /// The families that edits are drawn from.
+    pub families: Vec<String>,
+    /// What alone may be changed, as text.
+    pub config: Option<String>,
+}
+
+impl Asked {
+    /// What the start that is noted in the work folder `root` asked for; `None` where
+    /// nothing is noted.
+    pub fn last(root: &Path) -> Option<Self> {
+        let text = fs::read_to_string(root.join(STATE)).ok()?;
+        serde_json::from_str::<State>(&text).ok()?.asked
+    }
+
+    /// The options in which `other` differs.
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("-c", self.commands == other.commands),
+            ("--family", self.families == other.families),
+            ("--config", self.config == other.config),
+        ]
+        .into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(option, _)| option)
+        .collect()
+    }
+}
+
+/// The file that holds the state.
+const STATE: &str = "state.json";
 
 /// What a campaign has done before.
 #[derive(Debug)]
@@ -114,7 +154,7 @@ impl Store {
     ///
     /// Fails where the campaign was begun by another version or with another seed.
     pub fn state(&self, seed: Option<&str>, fresh: impl FnOnce() -> String) -> Result<State> {
-        let path = self.root.join("state.json");
+        let path = self.root.join(STATE);
         if let Ok(text) = fs::read_to_string(&path) {
             let state: State = serde_json::from_str(&text)
                 .with_context(|| format!("'{}' is damaged", path.display()))?;
@@ -137,9 +177,21 @@ impl Store {
         let state = State {
             fuzzer: FUZZER.into(),
             seed: seed.map_or_else(fresh, str::to_owned),
+            asked: None,
         };
         write_whole(&path, &serde_json::to_vec_pretty(&state)?)?;
         Ok(state)
+    }
+
+    /// Notes what this start asks for.
+    ///
+    /// Fails where the folder cannot be written.
+    pub fn note_asked(&self, state: &State, asked: Asked) -> Result<()> {
+        let state = State {
+            asked: Some(asked),
+            ..state.clone()
+        };
+        write_whole(&self.root.join(STATE), &serde_json::to_vec_pretty(&state)?)
     }
 
     /// What the campaign has done so far.
@@ -472,5 +524,18 @@ mod tests {
         assert_eq!(begun.seed, "drawn");
         assert_eq!(store.state(Some("drawn"), String::new).unwrap(), begun);
         assert!(store.state(Some("other"), String::new).is_err());
+        assert_eq!(Asked::last(folder.path()), None);
+        let asked = Asked {
+            commands: None,
+            families: vec!["havoc".into()],
+            config: None,
+        };
+        store.note_asked(&begun, asked.clone()).unwrap();
+        assert_eq!(Asked::last(folder.path()), Some(asked.clone()));
+        let other = Asked {
+            families: Vec::new(),
+            ..asked.clone()
+        };
+        assert_eq!(asked.differing(&other), ["--family"]);
     }
 }

@@ -14,8 +14,8 @@ use crate::commands::drawn::writes;
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs, TEST_IMG};
 use crate::exec::{
-    End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program, machine_is_busy,
-    starved,
+    End, ExecOptions, Executor, FAIR, Limits, Look, Observation, Request, for_program,
+    machine_is_busy, starved,
 };
 use crate::messages::signature;
 use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
@@ -37,15 +37,17 @@ pub struct Settings {
     pub fork_server: bool,
     /// Whether programs are held in a sandbox.
     pub sandbox: bool,
+    /// More folders that they may read there.
+    pub readable: Vec<PathBuf>,
     /// Where scratch folders go when the machine has no place in memory.
     pub fallback: PathBuf,
 }
 
 /// What a command may take when variations of a known fault are tried.
-const HASTE: Duration = Duration::from_secs(1);
+pub const HASTE: Duration = Duration::from_secs(1);
 
-/// When a command is looked at that takes long, once there are known hangs: one of these
-/// need not be waited for.
+/// When a command is looked at that takes long, once there are known hangs and a test is
+/// only to be counted: one of these need not be waited for.
 const EARLY: Duration = Duration::from_millis(1500);
 
 /// One command of a test and what was seen of it.
@@ -55,20 +57,32 @@ pub struct Ran {
     pub index: usize,
     /// What was seen.
     pub seen: Observation,
+    /// Whether it got past opening the image.
+    pub opened: bool,
 }
 
 /// What was found to hang, by the names of the groups: it need not be waited for again.
 #[derive(Clone, Debug, Default)]
-pub struct Hangs(Arc<Mutex<BTreeSet<String>>>);
+pub struct Hangs(Arc<Mutex<BTreeMap<String, Known>>>);
+
+/// What is known of the place of a hang.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// How often a program was seen there.
+    met: u32,
+    /// Whether one of them went on and ended by itself: some are only slow there.
+    doubtful: bool,
+}
 
 impl Hangs {
     /// These sites of hangs whose stack is known.
     pub fn new(sites: BTreeSet<String>) -> Self {
-        Self(Arc::new(Mutex::new(sites)))
+        let known = sites.into_iter().map(|site| (site, Known::default()));
+        Self(Arc::new(Mutex::new(known.collect())))
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
-        // Whoever panicked with the lock left a set that is whole.
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, Known>) -> T) -> T {
+        // Whoever panicked with the lock left a map that is whole.
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -76,19 +90,49 @@ impl Hangs {
         self.with(|sites| sites.is_empty())
     }
 
-    /// Whether a hang, whose stack is known, is one of these.
-    fn contains(&self, site: &str) -> bool {
+    /// Does something with what is known of a hang, whose stack is known, if it is one of
+    /// these.
+    fn at<T>(&self, site: &str, act: impl FnOnce(&mut Known) -> T) -> Option<T> {
         let key = |site: &str| Key {
             class: Class::Hang,
             site: site.to_owned(),
         };
         let seen = key(site);
-        let known = |sites: &mut BTreeSet<String>| sites.iter().any(|site| key(site).covers(&seen));
-        site.starts_with(STUCK) && self.with(known)
+        self.with(|sites| {
+            let mut sites = sites.iter_mut();
+            let known = sites.find(|(site, _)| key(site).covers(&seen));
+            known
+                .filter(|_| site.starts_with(STUCK))
+                .map(|(_, known)| act(known))
+        })
+    }
+
+    /// Whether a hang is one of these.
+    fn contains(&self, site: &str) -> bool {
+        self.at(site, |_| ()).is_some()
+    }
+
+    /// Whether a program that was seen at the place of one of these before its time was over
+    /// need not be waited for. Now and then it is, to find out whether some are only slow
+    /// there: the first, the fourth, the sixteenth.
+    fn is_sure(&self, site: &str) -> bool {
+        let sure = |known: &mut Known| {
+            known.met = known.met.saturating_add(1);
+            let tried = known.met.is_power_of_two() && known.met.trailing_zeros().is_multiple_of(2);
+            !known.doubtful && !tried
+        };
+        self.at(site, sure).unwrap_or(false)
+    }
+
+    /// Notes that a program was seen there and ended by itself.
+    fn doubt(&self, site: &str) {
+        self.at(site, |known| known.doubtful = true);
     }
 
     fn insert(&self, site: String) {
-        self.with(|sites| sites.insert(site));
+        self.with(|sites| {
+            sites.entry(site).or_default();
+        });
     }
 }
 
@@ -124,7 +168,8 @@ pub struct Bench {
     notes: Vec<String>,
     runs: u64,
     cpu: Duration,
-    hasty: bool,
+    haste: Option<Duration>,
+    counting: bool,
     end: Option<Instant>,
     stop: Option<Arc<AtomicBool>>,
     cut: bool,
@@ -148,7 +193,8 @@ impl Bench {
             notes: Vec::new(),
             runs: 0,
             cpu: Duration::ZERO,
-            hasty: false,
+            haste: None,
+            counting: false,
             end: None,
             stop: None,
             cut: false,
@@ -192,8 +238,15 @@ impl Bench {
 
     /// Gives commands a short time, and takes for a hang what does not end in it:
     /// for trying many variations of a known fault.
-    pub fn set_hasty(&mut self, hasty: bool) {
-        self.hasty = hasty;
+    pub fn set_haste(&mut self, haste: Option<Duration>) {
+        self.haste = haste;
+    }
+
+    /// Takes what is at the place of a known hang for that hang, and does not wait for it:
+    /// for counting how often it is hit. What is slow there is counted too, so no example
+    /// may come of it.
+    pub fn set_counting(&mut self, counting: bool) {
+        self.counting = counting;
     }
 
     /// The innermost frames at the signal that ended command `index` of the recipe, as they
@@ -267,6 +320,7 @@ impl Bench {
         let mut options = ExecOptions::new(self.scratch.work());
         options.fork_server = self.settings.fork_server;
         options.sandbox = self.settings.sandbox;
+        options.readable.clone_from(&self.settings.readable);
         options.stop.clone_from(&self.stop);
         options
     }
@@ -299,7 +353,8 @@ impl Bench {
             let step = self.step(command, index, clean, counts_lie)?;
             clean = step.clean;
             let seen = step.seen;
-            outcome.opened |= opened(&seen);
+            let opened = opened(command, &seen);
+            outcome.opened |= opened;
             outcome.marks.extend(signature(
                 &command.verb(),
                 &oracle::end_word(&seen.end),
@@ -307,7 +362,11 @@ impl Bench {
             ));
             let failed = step.suspicion.is_some();
             outcome.suspicions.extend(step.suspicion);
-            outcome.ran.push(Ran { index, seen });
+            outcome.ran.push(Ran {
+                index,
+                seen,
+                opened,
+            });
             // What follows a fault on the same image tells nothing new.
             if self.cut || failed && !recipe.fresh_copies {
                 break;
@@ -349,14 +408,14 @@ impl Bench {
         let remembered = valid && data::keeps_data(command) && data::remember(self);
         let compared = self.compare(command)?;
         let mut limits = self.settings.limits.clone();
-        if self.hasty {
-            limits.wall = limits.wall.min(HASTE);
+        if let Some(haste) = self.haste {
+            limits.wall = limits.wall.min(haste);
         }
         let (seen, stack) = self.start_and_look(command, limits)?;
         let mut suspicion = oracle::judge(command, index, &seen);
         if self.cut {
             suspicion = None;
-        } else if !self.hasty
+        } else if self.haste.is_none()
             && let Some(mut found) = suspicion.take_if(|found| found.class == Class::Hang)
         {
             if let Some(stack) = stack {
@@ -389,6 +448,7 @@ impl Bench {
             site,
             command: index,
             summary,
+            assumed: false,
         });
         Ok(Step {
             seen,
@@ -405,16 +465,19 @@ impl Bench {
         if writes(command) || !disagreement::comparable(command) {
             return Ok(None);
         }
-        let limits = self.settings.limits.clone();
-        self.start_with(&programs, command, limits).map(Some)
+        self.start_with(&programs, command).map(Some)
     }
 
     /// Finds out whether what did not end in time hangs or is slow; `None` when it
     /// was the machine that was slow.
     fn confirm_hang(&mut self, command: &Command, found: Suspicion) -> Result<Option<Suspicion>> {
-        if self.hangs.contains(&found.site) {
+        if self.counting && self.hangs.contains(&found.site) {
             // It was waited for long enough the first time.
-            return Ok(Some(found));
+            return Ok(Some(Suspicion {
+                summary: format!("{}, at the place of a known hang", found.summary),
+                assumed: true,
+                ..found
+            }));
         }
         let first = self.settings.limits.wall;
         let mut limits = self.settings.limits.clone();
@@ -426,23 +489,30 @@ impl Bench {
             waited = starved(pid);
             false
         };
-        let second = self.launch(&programs, command, limits, Look { early: None, look })?;
+        let look = Look {
+            early: None,
+            fair: true,
+            look,
+        };
+        let second = self.launch(&programs, command, limits, look)?;
         if self.cut {
             return Ok(None);
         }
         let seconds = second.wall.as_secs_f64();
-        let class = hang::confirm(
-            &second,
-            first,
-            waited > second.wall / 2 || machine_is_busy(),
-        );
+        let class = hang::confirm(&second, first, waited, machine_is_busy());
         if class == Some(Class::Hang) && found.site.contains(IN) {
             self.hangs.insert(found.site.clone());
         }
         Ok(class.map(|class| Suspicion {
             class,
             summary: match class {
-                Class::Slow => format!("ended after {seconds:.0} s"),
+                Class::Slow if second.end != End::TimedOut => {
+                    format!("ended after {seconds:.0} s")
+                }
+                Class::Slow => format!(
+                    "still running after {seconds:.0} s, {:.0} s of them on a processor",
+                    second.cpu.as_secs_f64()
+                ),
                 _ => format!("still running after {seconds:.0} s"),
             },
             // What is slow is somewhere else at every look.
@@ -465,17 +535,15 @@ impl Bench {
     /// Runs `command` once.
     fn start(&mut self, command: &Command, limits: Limits) -> Result<Observation> {
         let programs = self.settings.programs.clone();
-        self.start_with(&programs, command, limits)
+        self.launch(&programs, command, limits, Look::none(&mut |_| false))
     }
 
-    fn start_with(
-        &mut self,
-        programs: &Programs,
-        command: &Command,
-        limits: Limits,
-    ) -> Result<Observation> {
-        let look = &mut |_| false;
-        self.launch(programs, command, limits, Look { early: None, look })
+    /// Runs `command` of `programs` once, on what is in the scratch folder.
+    ///
+    /// Fails where there is no such program.
+    pub fn start_with(&mut self, programs: &Programs, command: &Command) -> Result<Observation> {
+        let limits = self.settings.limits.clone();
+        self.launch(programs, command, limits, Look::none(&mut |_| false))
     }
 
     /// Runs `command` once; where it does not end in time, the stack it is at then.
@@ -488,15 +556,17 @@ impl Bench {
         // At the end of its processor time the kernel ends a program before it can be
         // looked at; the clock is to be first even where two threads spin.
         limits.cpu = limits.cpu.max(limits.wall * 2);
-        if self.hasty {
-            let seen = self.start_with(&programs, command, limits)?;
+        if self.haste.is_some() {
+            let seen = self.start(command, limits)?;
             return Ok((seen, None));
         }
         let mut sampler = self.sampler.take();
         let mut stack = None;
         let (folder, end) = (self.scratch.beside(), self.end);
         let verb = command.group_verb();
-        let known = self.hangs.clone();
+        let known = self.counting.then(|| self.hangs.clone());
+        let known = known.filter(|known| !known.is_empty());
+        let (mut first, mut met) = (true, None);
         let mut look = |pid: i32| {
             let within = end.map_or(Duration::MAX, |end| left_until(end) + GRACE);
             if sampler.is_none() {
@@ -505,17 +575,29 @@ impl Bench {
             }
             let sampler = sampler.as_mut();
             stack = sampler.and_then(|sampler| sampler.stack(pid, &folder, within));
-            stack
-                .as_ref()
-                .is_some_and(|stack| known.contains(&site_of_hang(&verb, stack)))
+            let early = std::mem::take(&mut first)
+                .then_some(known.as_ref())
+                .flatten();
+            let (Some(known), Some(stack)) = (early, &stack) else {
+                return false;
+            };
+            let site = met.insert(site_of_hang(&verb, stack));
+            known.is_sure(site)
         };
         let look = Look {
-            early: (!known.is_empty()).then_some(EARLY),
+            early: known.is_some().then_some(EARLY),
+            fair: false,
             look: &mut look,
         };
         let seen = self.launch(&programs, command, limits, look);
         self.sampler = sampler;
-        Ok((seen?, stack))
+        let seen = seen?;
+        if let (Some(known), Some(site), End::Exit(_)) = (&known, &met, &seen.end) {
+            known.doubt(site);
+        }
+        // Where it was early on says nothing of where it was when it was ended.
+        let stack = stack.filter(|_| seen.end == End::TimedOut);
+        Ok((seen, stack))
     }
 
     /// Runs `command` once. A run that the end of the campaign cuts short is noted.
@@ -524,7 +606,7 @@ impl Bench {
         programs: &Programs,
         command: &Command,
         limits: Limits,
-        look: Look<'_>,
+        mut look: Look<'_>,
     ) -> Result<Observation> {
         let argv = programs.argv(command, TEST_IMG);
         let program = self.find(programs, command, &argv)?;
@@ -534,6 +616,9 @@ impl Bench {
         if let Some(left) = left {
             request.limits.wall = left;
         }
+        // The end of the campaign does not wait for a fair share.
+        let longest = request.limits.wall * FAIR;
+        look.fair &= self.left().is_none_or(|left| left >= longest);
         self.runs += 1;
         if !self.executors.contains_key(&program) {
             let executor = for_program(&program, &self.options())?;
@@ -622,13 +707,38 @@ fn changes_counts(edit: &Edit) -> bool {
     }
 }
 
-/// Whether the program got past opening the image: it succeeded, or failed with
-/// something else than the messages that refuse an image.
-fn opened(seen: &Observation) -> bool {
+/// Whether the program was given the image and got past opening it: it succeeded, or failed
+/// with something else than the messages that refuse an image.
+fn opened(command: &Command, seen: &Observation) -> bool {
+    if !command.0.iter().any(|word| word.contains("$test_img")) {
+        return false;
+    }
     if matches!(seen.end, End::Exit(0)) {
         return true;
     }
+    if seen.cannot_run() {
+        return false;
+    }
     let stderr = String::from_utf8_lossy(&seen.stderr);
     let refused = stderr.contains("ould not open ") || stderr.contains("can't open");
-    !refused && !matches!(seen.end, End::NotStarted(_))
+    !refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was slow where something else had hung was once taken for a hang for ever.
+    #[test]
+    fn a_known_hang_is_tried_now_and_then() {
+        let site = "stuck in a < b";
+        let hangs = Hangs::new([site.to_owned()].into());
+        let sure = |_| hangs.is_sure(site);
+        let met: Vec<bool> = (0..5).map(sure).collect();
+        assert_eq!(met, [false, true, true, false, true]);
+        assert!(!hangs.is_sure("stuck in c") && !hangs.is_sure("tool"));
+        hangs.doubt(site);
+        assert_eq!((0..20).filter(|_| hangs.is_sure(site)).count(), 0);
+        assert!(hangs.contains(site));
+    }
 }

@@ -228,7 +228,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
         fuzzer.arg(&work).stdout(Stdio::null());
         fuzzer
     };
-    let mut child = start().spawn().unwrap();
+    let mut child = start().stdout(Stdio::piped()).spawn().unwrap();
     // The first time it is tried on a valid image.
     while fs::metadata(&up).map_or(0, |up| up.len()) < 2 {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
@@ -237,7 +237,11 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     // It does not wait for the programs that run.
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(0));
+    let said = text(&done.stdout);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("interrupted; "), "{said}");
     assert_eq!(finished(&work), BTreeSet::new());
     let suspended = || -> Vec<PathBuf> {
         let entries = fs::read_dir(work.join("suspended")).unwrap();
@@ -257,7 +261,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
     for number in 0..6 {
         let lines = log
             .lines()
-            .filter(|line| line.starts_with(&format!("test {number} ")))
+            .filter(|line| format!("{line} ").starts_with(&format!("test {number} ")))
             .count();
         assert_eq!(lines, 1, "{log}");
     }
@@ -265,11 +269,44 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
         let recipe: serde_json::Value = serde_json::from_str(&recipe).unwrap();
         let number = path.file_stem().unwrap().to_str().unwrap();
         let seed = recipe["seed"].as_str().unwrap();
-        assert!(
-            log.contains(&format!("test {number} seed {seed} ")),
-            "{log}"
-        );
+        let line = format!("test {number} seed {seed}");
+        assert!(log.lines().any(|known| known == line), "{log}");
     }
+}
+
+/// The log once named a seed for every failed test, and most of these seeds gave others.
+#[test]
+fn the_log_says_how_to_get_a_test_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let config = r#"[["header", "nb_snapshots"]]"#;
+    let reader = reader();
+    let options = ["--config", config, "-c", &reader];
+    let words = ["-j", "1", "--tests", "60", "--campaign-seed", "again"];
+    let done = run(fuzzer().args(words).args(options).arg(&work));
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    let log = fs::read_to_string(work.join("run.log")).unwrap();
+    let (mut by_seed, mut by_folder) = (0, 0);
+    for lines in log.lines().collect::<Vec<_>>().windows(2) {
+        let Some(how) = lines[1].strip_prefix("  again: ") else {
+            continue;
+        };
+        let folder = Path::new(lines[0].split(" dir ").nth(1).unwrap());
+        let recipe = fs::read_to_string(folder.join("recipe.json")).unwrap();
+        if how == format!("image-fuzzer reproduce {}", folder.display()) {
+            by_folder += 1;
+            assert!(!lines[0].contains(" seed "), "{log}");
+            continue;
+        }
+        let seed = how.strip_prefix("image-fuzzer -s ").unwrap();
+        let seed = seed.strip_suffix(" with the same options").unwrap();
+        let alone = dir.path().join(format!("alone-{by_seed}"));
+        run(fuzzer().args(["-s", seed]).args(options).arg(&alone));
+        let again = fs::read_to_string(alone.join("test-0/recipe.json")).unwrap();
+        assert_eq!(again, recipe);
+        by_seed += 1;
+    }
+    assert!(by_seed > 0 && by_folder > 0, "{log}");
 }
 
 /// However a program is started, it does the same with an image that lies.
@@ -305,6 +342,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
             },
             fork_server,
             sandbox: true,
+            readable: Vec::new(),
             fallback: std::env::temp_dir(),
         })
         .unwrap()
@@ -409,11 +447,69 @@ fn a_command_that_fails_on_valid_images_too_is_told() {
         "work",
     ]));
     let said = text(&done.stderr);
-    let warnings: Vec<&str> = said.lines().collect();
+    // Others may be about what this machine lacks.
+    let about_images = |line: &&str| line.contains("valid image");
+    let warnings: Vec<&str> = said.lines().filter(about_images).collect();
     assert_eq!(warnings.len(), 1, "{said}");
     let wanted = "raed \"$test_img\"' fails on a valid image as well (exit 2)";
     assert!(warnings[0].contains(wanted), "{said}");
     assert!(text(&done.stdout).starts_with("2 images"), "{said}");
+}
+
+/// What another command had found once stood beside what this one finds, without a word.
+#[test]
+fn going_on_with_other_commands_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = reader();
+    let mut tests = 0;
+    let mut told = |options: &[&str]| {
+        tests += 1;
+        let mut fuzzer = fuzzer();
+        fuzzer.args(["-j", "1", "--intensity", "0", "--tests", &tests.to_string()]);
+        let done = run(fuzzer.args(options).arg(dir.path()));
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        let said = text(&done.stderr);
+        let mut lines = said.lines().filter(|line| line.contains("the last start"));
+        let line = lines.next().map(str::to_owned);
+        assert_eq!(lines.next(), None, "{said}");
+        line
+    };
+    assert_eq!(told(&["-c", "true"]), None);
+    assert_eq!(told(&["-c", "true"]), None);
+    let other = told(&["-c", &reader, "--family", "havoc"]).expect("it is told");
+    assert!(
+        other.contains("another -c and another --family:"),
+        "{other}"
+    );
+    assert_eq!(told(&["-c", &reader, "--family", "havoc"]), None);
+    // A folder of an older fuzzer does not say what that was asked for.
+    let state = dir.path().join("state.json");
+    let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    known.as_object_mut().unwrap().remove("asked").unwrap();
+    fs::write(&state, known.to_string()).unwrap();
+    assert_eq!(told(&["-c", "true"]), None);
+}
+
+/// Commands that never look at the image once counted as having opened it.
+#[test]
+fn what_opens_no_image_does_not_count_as_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let misspelt = format!("{} raed", env!("CARGO_BIN_EXE_planted"));
+    let reader = reader();
+    let cases = [
+        (&[misspelt.as_str(), r#"[["true"]]"#][..], "0 % opened"),
+        (&[misspelt.as_str(), reader.as_str()], "100 % opened"),
+    ];
+    for (commands, wanted) in cases {
+        let mut fuzzer = fuzzer();
+        let work = dir.path().join(commands.len().to_string());
+        fuzzer.args(["-j", "1", "--tests", "4", "--intensity", "0"]);
+        for command in commands {
+            fuzzer.args(["-c", command]);
+        }
+        let said = text(&run(fuzzer.arg(work.with_extension(&wanted[..1]))).stdout);
+        assert!(said.contains(&format!(" {wanted}")), "{commands:?}: {said}");
+    }
 }
 
 /// The README of a finding once left out which program it was seen with.
@@ -426,6 +522,7 @@ fn tools_say_their_version_and_others_are_not_asked() {
         limits: Limits::default(),
         fork_server: true,
         sandbox: true,
+        readable: Vec::new(),
         fallback: work.path().to_owned(),
     })
     .unwrap();

@@ -241,6 +241,7 @@ fn a_look_can_end_a_run_early() {
     };
     let waits = Look {
         early,
+        fair: false,
         look: &mut look,
     };
     let seen = executor.run_and_look(&bench.sh("exec sleep 1000"), waits);
@@ -253,6 +254,7 @@ fn a_look_can_end_a_run_early() {
     };
     let goes_on = Look {
         early,
+        fair: true,
         look: &mut look,
     };
     let seen = executor.run_and_look(&bench.sh("sleep 1; exit 3"), goes_on);

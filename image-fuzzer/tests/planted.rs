@@ -39,6 +39,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
             intensity: Intensity::Lies(1, 3),
             families: Vec::new(),
         },
+        failing: std::collections::BTreeSet::new(),
         settings: Settings {
             compare_with: Some(programs.with_qemu_img(other)),
             programs,
@@ -52,6 +53,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
             },
             fork_server: true,
             sandbox: true,
+            readable: Vec::new(),
             fallback: dir.to_owned(),
         },
         duration: None,

@@ -1,13 +1,15 @@
 //! A reader of images with known faults, to prove that the fuzzer finds them.
 //!
 //! `planted read IMAGE` looks at the header and fails in one of several ways where
-//! a field has a certain value, `planted seldom IMAGE` in one run of three. `planted tool VERB ... IMAGE` stands in for
-//! `qemu-img` with faults that only a look behind its success shows.
+//! a field has a certain value, `planted seldom IMAGE` in one run of three. `planted nap IMAGE`
+//! hangs on images of version 2, and is slow on others. `planted tool VERB ... IMAGE` stands
+//! in for `qemu-img` with faults that only a look behind its success shows.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         ["read", image] => read(image),
         ["seldom", image] if by_chance() => read(image),
         ["seldom", _] => Ok(ExitCode::SUCCESS),
+        ["nap", image] => nap(image),
         ["tool" | "other", verb, rest @ ..] => tool(words[0], verb, rest),
         _ => Ok(ExitCode::from(2)),
     };
@@ -49,6 +52,16 @@ fn main() -> ExitCode {
 fn by_chance() -> bool {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     now.subsec_nanos().is_multiple_of(3)
+}
+
+/// Sleeps for ever, or for longer than a command may take: at the same place.
+fn nap(image: &str) -> std::io::Result<ExitCode> {
+    let began = Instant::now();
+    let hangs = Header::read(image)?.number(4, 4) == 2;
+    while hangs || began.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the header, and fails where a field asks for it.

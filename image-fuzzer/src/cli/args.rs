@@ -19,7 +19,7 @@ use crate::show::ShowArgs;
 /// again with the same TEST_DIR.
 ///
 /// Exit status: 0 no fault was found, 1 the work could not be done, 2 the command
-/// line is wrong, 3 faults were found.
+/// line is wrong, 3 faults were found, 130 what cannot be gone on with was interrupted.
 #[derive(Debug, Parser)]
 #[command(
     name = "image-fuzzer",
@@ -111,7 +111,8 @@ pub(super) struct Fuzz {
     /// Run one test, made from this seed alone
     #[arg(short, long, value_name = "STRING", conflicts_with_all = ["campaign_seed", "tests"])]
     pub(super) seed: Option<String>,
-    /// Draw all tests of the campaign from this seed
+    /// Draw the tests of the campaign from this seed. Which ones come of it depends on the
+    /// number of workers and on time as well: what was seen by then has a part in it
     #[arg(long, value_name = "STRING")]
     pub(super) campaign_seed: Option<String>,
     /// What alone is changed, as a JSON array: [["header"], ["header","version"]];
@@ -163,6 +164,10 @@ pub(super) struct RunArgs {
     /// Let programs reach all files and the network; run in a machine of its own
     #[arg(long)]
     pub(super) no_sandbox: bool,
+    /// Folder that programs may read besides their own and the system's, such as that of
+    /// a program which a script starts; can be repeated
+    #[arg(long, value_name = "DIR", value_parser = there)]
+    pub(super) readable: Vec<PathBuf>,
 }
 
 /// `reproduce` and `minimise`
@@ -209,6 +214,12 @@ fn words(text: &str) -> Result<Words, String> {
         Some(words) if words.is_empty() => Err("no program is named".into()),
         Some(words) => Ok(Words(words)),
     }
+}
+
+/// A file or folder that is there.
+fn there(text: &str) -> Result<PathBuf, String> {
+    let path = std::path::absolute(text).and_then(std::fs::canonicalize);
+    path.map_err(|why| why.to_string())
 }
 
 /// Seconds, with a fraction where that is wanted; not zero.
@@ -293,6 +304,7 @@ mod tests {
             "image-fuzzer --intensity 3-1",
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
+            "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --nosuch",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -1,32 +1,34 @@
 //! A campaign, or one test of a given seed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use image_formats::qcow2::Spec;
 
 use super::args::{Fuzz, RunArgs};
+use super::interrupt::{self, unless_stopped};
+use super::ready::Ready;
 use super::{FAILED, FAULTS, OK, complain};
-use crate::base::{Base, NamedFile};
+use crate::base::NamedFile;
 use crate::case::Maker;
 use crate::commands::{Command, Programs, given};
 use crate::engine::{Campaign, Plan, default_workers, fresh};
-use crate::exec::{End, Limits};
+use crate::exec::{End, GAP, Limits};
 use crate::finding::log_test;
 use crate::mutate::{Intensity, Scope};
 use crate::oracle::end_word;
 use crate::output::{self, counted};
-use crate::recipe::{FUZZER, Recipe};
-use crate::rng::Rng;
+use crate::recipe::Recipe;
+use crate::store::Asked;
 use crate::triage::minimise::Budget;
 use crate::trial::{Bench, Outcome, Settings};
 
 /// Runs what was asked for.
 pub(super) fn run(args: &Fuzz) -> Result<u8> {
     let settings = settings(&args.run, &args.test_dir)?;
-    let campaign = Campaign {
+    let mut campaign = Campaign {
         dir: args.test_dir.clone(),
         seed: args.campaign_seed.clone(),
         plan: Plan {
@@ -38,6 +40,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
             }),
             families: args.family.clone(),
         },
+        failing: BTreeSet::new(),
         settings,
         duration: args.duration,
         tests: args.tests,
@@ -47,27 +50,30 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         budget: Budget::default(),
         status: true,
     };
+    // Without a place in memory the scratch folders are there as well.
+    std::fs::create_dir_all(&campaign.dir)
+        .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
+    let stop = interrupt::begin(&campaign.dir)?;
+    campaign.failing = try_programs(&campaign, &stop)?;
     match &args.seed {
-        Some(seed) => one(&campaign, seed),
-        None => many(&campaign),
+        Some(seed) => one(&campaign, seed, &stop),
+        None => many(&campaign, &stop),
     }
 }
 
 /// A campaign, until its time is over or the user interrupts it.
-fn many(campaign: &Campaign) -> Result<u8> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGHUP,
-    ] {
-        // A second one ends the program at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("cannot watch for interrupts")?;
+fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
+    let last = Asked::last(&campaign.dir);
+    let other = last.map(|last| last.differing(&campaign.plan.asked()));
+    if let Some(options) = other.filter(|options| !options.is_empty()) {
+        complain(&format!(
+            "the last start in '{}' had another {}: the queue and the findings there are of \
+             that one too",
+            campaign.dir.display(),
+            options.join(" and another ")
+        ));
     }
-    try_on_valid_image(campaign, &stop)?;
-    let summary = campaign.run(&stop)?;
+    let summary = campaign.run(stop)?;
     let stats = &summary.stats;
     let mut told = format!(
         "{}, {}, {:.0} % opened, {}, {} of findings\n",
@@ -83,6 +89,12 @@ fn many(campaign: &Campaign) -> Result<u8> {
             "image-fuzzer report {dir} lists them; they are in {dir}/findings\n"
         ));
     }
+    if stop.load(Ordering::SeqCst) {
+        let dir = campaign.dir.display();
+        told.push_str(&format!(
+            "interrupted; started again with {dir} it goes on\n"
+        ));
+    }
     output::print(&told)?;
     if let Some(trouble) = summary.trouble {
         complain(&trouble);
@@ -91,84 +103,70 @@ fn many(campaign: &Campaign) -> Result<u8> {
     Ok(if summary.groups > 0 { FAULTS } else { OK })
 }
 
-/// Warns of given commands that fail on a plain valid image as well, as misspelt ones do:
-/// what they say of damaged images tells nothing then. The campaign goes on all the same.
+/// Tries the programs, says what is lacking to run them, and warns of given commands that
+/// fail on a plain valid image as well, as misspelt ones do: what they say of damaged images
+/// tells nothing then. The campaign goes on all the same. Gives the places of these.
 ///
-/// Fails where the machine does.
-fn try_on_valid_image(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<()> {
-    let Some(commands) = &campaign.plan.commands else {
-        return Ok(());
+/// Fails where a program cannot run, or the machine fails.
+fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSet<usize>> {
+    let mut ready = Ready::new(&campaign.settings, "-c", stop)?;
+    let none = Vec::new();
+    let commands = campaign.plan.commands.as_ref();
+    let programs = match commands {
+        Some(commands) => commands.iter().map(Command::program).collect(),
+        None => ["qemu-img", "qemu-io"].into(),
     };
-    let mut settings = campaign.settings.clone();
-    settings.compare_with = None;
-    let mut bench = Bench::new(settings)?;
-    bench.set_stop(Arc::clone(stop));
-    // Programs that serve, and those that are slow, are not waited for.
-    bench.set_hasty(true);
-    let base = Base {
-        image: Spec {
-            virtual_size: 1 << 20,
-            ..Spec::default()
-        },
-        backing: None,
-    };
-    let seed = "valid";
-    let mut maker = Maker::default();
-    for command in commands {
-        let command = std::slice::from_ref(command);
-        let size = base.image.virtual_size;
-        let recipe = Recipe {
-            fuzzer: FUZZER.into(),
-            seed: seed.into(),
-            base: base.clone(),
-            edits: Vec::new(),
-            commands: given::resolve(command, size, &mut Rng::from_text(seed)),
-            fresh_copies: true,
-        };
-        let outcome = bench.run(&recipe, &maker.files(&recipe)?)?;
-        if bench.is_cut() {
+    ready.tools(&programs)?;
+    let mut failing = BTreeSet::new();
+    for (place, command) in commands.unwrap_or(&none).iter().enumerate() {
+        let Some(seen) = ready.on_valid_image(command)? else {
             break;
+        };
+        if matches!(seen.end, End::Exit(0) | End::TimedOut) {
+            continue;
         }
-        for ran in &outcome.ran {
-            if matches!(ran.seen.end, End::Exit(0) | End::TimedOut) {
-                continue;
-            }
-            let said = String::from_utf8_lossy(&ran.seen.stderr).into_owned();
-            let said = said.lines().next().map(|line| format!(": {line}"));
-            complain(&format!(
-                "'{}' fails on a valid image as well ({}){}",
-                recipe.commands[0].shell(),
-                end_word(&ran.seen.end),
-                said.unwrap_or_default()
-            ));
-        }
+        failing.insert(place);
+        let said = String::from_utf8_lossy(&seen.stderr).into_owned();
+        let said = said.lines().next().map(|line| format!(": {line}"));
+        complain(&format!(
+            "'{}' fails on a valid image as well ({}){}",
+            command.shell(),
+            end_word(&seen.end),
+            said.unwrap_or_default()
+        ));
     }
-    Ok(())
+    for gap in ready.gaps() {
+        complain(&gap);
+    }
+    Ok(failing)
 }
 
 /// One test, from a seed alone; its folder is kept.
-fn one(campaign: &Campaign, seed: &str) -> Result<u8> {
-    std::fs::create_dir_all(&campaign.dir)
-        .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
+fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
     let mut maker = Maker::default();
     let recipe = fresh(seed, &campaign.plan, &mut maker)?;
     let files = maker.files(&recipe)?;
     let mut bench = Bench::new(campaign.settings.clone())?;
+    bench.set_stop(Arc::clone(stop));
     let outcome = bench.run(&recipe, &files)?;
-    for note in bench.take_notes() {
-        complain(&note);
+    let notes = bench.take_notes();
+    // What is lacking was said when the programs were tried.
+    for note in notes.iter().filter(|note| !note.starts_with(GAP)) {
+        complain(note);
     }
-    tell(&recipe, &outcome)?;
-    let kept = Campaign {
-        keep_passed: true,
-        verbose: true,
-        ..campaign.clone()
-    };
-    keep(&kept, &recipe, &files, &outcome)?;
-    Ok(if outcome.suspicions.is_empty() {
-        OK
-    } else {
-        FAULTS
+    unless_stopped(stop, || {
+        tell(&recipe, &outcome)?;
+        let kept = Campaign {
+            keep_passed: true,
+            verbose: true,
+            ..campaign.clone()
+        };
+        keep(&kept, &recipe, &files, &outcome)?;
+        Ok(if outcome.suspicions.is_empty() {
+            OK
+        } else {
+            FAULTS
+        })
     })
 }
 
@@ -181,7 +179,7 @@ fn keep(
 ) -> Result<()> {
     let free = (0..).find(|number| !campaign.dir.join(format!("test-{number}")).exists());
     let number = free.unwrap_or_default();
-    log_test(campaign, number, recipe, files, outcome)?;
+    log_test(campaign, number, recipe, true, files, outcome)?;
     let folder = campaign.dir.join(format!("test-{number}"));
     output::line(&format!("kept in {}", folder.display()))
 }
@@ -251,6 +249,7 @@ pub(super) fn settings(args: &RunArgs, fallback: &std::path::Path) -> Result<Set
         },
         fork_server: !args.no_fork_server,
         sandbox: !args.no_sandbox,
+        readable: args.readable.clone(),
         fallback: fallback.to_owned(),
     })
 }

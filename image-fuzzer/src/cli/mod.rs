@@ -2,6 +2,8 @@
 
 mod args;
 mod fuzz;
+mod interrupt;
+mod ready;
 mod report;
 mod tools;
 

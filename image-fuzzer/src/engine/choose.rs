@@ -7,6 +7,7 @@ use crate::commands::{Command, drawn, given};
 use crate::mutate::{self, FAMILIES, Ground, Intensity, Scope};
 use crate::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
+use crate::store::Asked;
 
 use anyhow::Result;
 
@@ -24,6 +25,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the user asked for, to be compared with what another start asked for.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            commands: self.commands.clone(),
+            families: self.families.clone(),
+            config: self.scope.as_ref().map(|scope| format!("{scope:?}")),
+        }
+    }
+
     /// `weights` of the families, those left out being 0.
     pub fn only(&self, mut weights: Vec<u64>) -> Vec<u64> {
         for (family, weight) in FAMILIES.iter().zip(&mut weights) {
@@ -49,9 +59,14 @@ pub(super) struct Bases {
 }
 
 impl Bases {
+    /// Whether the next one is a new one, and nothing is drawn to decide that.
+    fn are_few(&self) -> bool {
+        self.list.len() < BASES / 4
+    }
+
     /// A base image: an earlier one or, until there are enough, a new one.
     fn draw(&mut self, plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
-        if self.list.len() >= BASES / 4
+        if !self.are_few()
             && !rng.chance(NEW_BASE)
             && let Some(base) = rng.pick(&self.list)
         {
@@ -93,17 +108,20 @@ pub fn fresh(seed: &str, plan: &Plan, maker: &mut Maker) -> Result<Recipe> {
     compose(seed, base, plan, &weights, maker, &mut rng)
 }
 
-/// A new test, on a base image at hand or a new one.
+/// A new test, on a base image at hand or a new one; whether it is the [`fresh`] one of
+/// that seed.
 pub(super) fn another(
     seed: &str,
     plan: &Plan,
     weights: &[u64],
     bases: &mut Bases,
     maker: &mut Maker,
-) -> Result<Recipe> {
+) -> Result<(Recipe, bool)> {
     let mut rng = Rng::from_text(seed);
+    let fresh = bases.are_few() && weights == plan.only(mutate::first_weights());
     let base = bases.draw(plan, maker, &mut rng);
-    compose(seed, base, plan, weights, maker, &mut rng)
+    let recipe = compose(seed, base, plan, weights, maker, &mut rng)?;
+    Ok((recipe, fresh))
 }
 
 /// A test on `base`.

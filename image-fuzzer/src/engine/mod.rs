@@ -10,6 +10,7 @@ mod worker;
 pub use choose::{Plan, fresh};
 pub use stats::Stats;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,9 @@ pub struct Campaign {
     pub seed: Option<String>,
     /// What tests are drawn from.
     pub plan: Plan,
+    /// The given commands, by their place, that fail on a valid image too: what they do with
+    /// others does not tell whether they open them.
+    pub failing: BTreeSet<usize>,
     /// How they are carried out.
     pub settings: Settings,
     /// After so long no command is started, and those that run are ended soon.
@@ -69,8 +73,8 @@ impl Campaign {
     /// Fails where the work folder cannot be used or no worker can start.
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<Summary> {
         let mut store = Store::open(&self.dir)?;
-        crate::scratch::sweep(&[std::path::Path::new("/dev/shm"), store.root()]);
         let state = store.state(self.seed.as_deref(), drawn_seed)?;
+        store.note_asked(&state, self.plan.asked())?;
         let findings = Findings::open(store.root())?;
         let hangs = Hangs::new(findings.hangs());
         let past = store.past()?;

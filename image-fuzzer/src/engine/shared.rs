@@ -109,7 +109,8 @@ impl Shared {
             })
             .collect::<Vec<_>>();
         for (key, recipe) in findings.unfinished() {
-            triage.add(key, recipe, None, 1);
+            let task = triage.task(key, recipe, 1);
+            triage.add(task);
         }
         let stats = Stats {
             queue: queue.len(),

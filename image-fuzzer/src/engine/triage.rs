@@ -41,17 +41,17 @@ impl Queue {
         }
     }
 
-    /// Adds an example; where its fault showed a second time, `of_ten` tells in how many of
-    /// ten runs. It gets one part in `part` of the budget.
-    pub(super) fn add(&mut self, key: Key, recipe: Recipe, of_ten: Option<u8>, part: u32) {
+    /// A task for an example, with one part in `part` of the budget.
+    pub(super) fn task(&self, key: Key, recipe: Recipe, part: u32) -> Task {
         let budget = Budget {
             tests: self.budget.tests / part,
             ..self.budget
         };
-        let mut task = Task::new(key, recipe, budget);
-        if let Some(of_ten) = of_ten {
-            task.confirm(of_ten);
-        }
+        Task::new(key, recipe, budget)
+    }
+
+    /// Adds a task.
+    pub(super) fn add(&mut self, task: Task) {
         self.waiting.push_back(task);
     }
 

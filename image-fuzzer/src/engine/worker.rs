@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-use super::choose::{Bases, another, variation};
+use super::choose::{Bases, another, fresh, variation};
 use super::shared::Shared;
 use super::triage::SLICE;
 use super::{Campaign, Watch};
@@ -15,9 +15,9 @@ use crate::case::Maker;
 use crate::finding::{self, Example, Hit};
 use crate::recipe::Recipe;
 use crate::rng::Rng;
-use crate::triage::minimise::{Judging, Task};
+use crate::triage::minimise::{Judging, Task, is_of_time};
 use crate::triage::{Key, name};
-use crate::trial::{Bench, Outcome};
+use crate::trial::{Bench, Outcome, Ran};
 
 /// Works until the campaign is over.
 ///
@@ -52,6 +52,14 @@ pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_
     Ok(())
 }
 
+/// A test to carry out.
+struct Drawn {
+    number: u64,
+    recipe: Recipe,
+    /// Whether its seed alone gives it again.
+    fresh: bool,
+}
+
 struct Worker<'a> {
     campaign: &'a Campaign,
     shared: &'a Mutex<Shared>,
@@ -64,11 +72,19 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Carries out one test; false when there is none left.
     fn test(&mut self) -> Result<bool> {
-        let Some((number, recipe)) = self.draw()? else {
+        let Some(Drawn {
+            number,
+            recipe,
+            fresh,
+        }) = self.draw()?
+        else {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
-        let outcome = self.bench.run(&recipe, &files)?;
+        self.bench.set_counting(true);
+        let outcome = self.bench.run(&recipe, &files);
+        self.bench.set_counting(false);
+        let outcome = outcome?;
         let keys = if self.is_cut() {
             Vec::new()
         } else {
@@ -81,10 +97,16 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
-        for key in &keys {
-            self.found(number, key, &recipe, &outcome)?;
+        for (key, suspicion) in keys.iter().zip(&outcome.suspicions) {
+            if suspicion.assumed {
+                let mut shared = self.lock()?;
+                let key = shared.findings.group_of(key);
+                shared.findings.count(&key, number)?;
+            } else {
+                self.found(number, key, &recipe, &outcome)?;
+            }
         }
-        finding::log_test(self.campaign, number, &recipe, &files, &outcome)?;
+        finding::log_test(self.campaign, number, &recipe, fresh, &files, &outcome)?;
         self.lock()?.finish(number)?;
         Ok(true)
     }
@@ -94,13 +116,19 @@ impl Worker<'_> {
         self.watch.is_stopped() || self.bench.is_cut()
     }
 
-    /// The next test and its number.
-    fn draw(&mut self) -> Result<Option<(u64, Recipe)>> {
+    /// The next test.
+    fn draw(&mut self) -> Result<Option<Drawn>> {
+        let suspended = self.lock()?.resume();
+        if let Some((number, recipe)) = suspended {
+            let again = fresh(&recipe.seed, &self.campaign.plan, &mut self.maker);
+            return Ok(Some(Drawn {
+                fresh: again.is_ok_and(|again| again == recipe),
+                number,
+                recipe,
+            }));
+        }
         let (number, seed, parent, weights) = {
             let mut shared = self.lock()?;
-            if let Some(suspended) = shared.resume() {
-                return Ok(Some(suspended));
-            }
             let Some(number) = shared.number(self.campaign.tests) else {
                 return Ok(None);
             };
@@ -114,13 +142,18 @@ impl Worker<'_> {
             )
         };
         let plan = &self.campaign.plan;
-        let recipe = match parent {
+        let (recipe, fresh) = match parent {
             Some(parent) if plan.scope.is_none() => {
-                variation(&seed, &parent, plan, &weights, &mut self.maker)?
+                let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
+                (recipe, false)
             }
             _ => another(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
         };
-        Ok(Some((number, recipe)))
+        Ok(Some(Drawn {
+            number,
+            recipe,
+            fresh,
+        }))
     }
 
     /// Takes in what the test showed; an image that showed something new is kept.
@@ -136,6 +169,9 @@ impl Worker<'_> {
         for note in notes {
             shared.note(&note)?;
         }
+        let failing = &self.campaign.failing;
+        let opens = |ran: &Ran| ran.opened && !failing.contains(&ran.index);
+        shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
         shared.learn(number, recipe, files.first(), outcome)
     }
 
@@ -149,10 +185,13 @@ impl Worker<'_> {
             let unsure = shared.findings.is_unsure(&key);
             (key, unsure)
         };
-        let again = if unsure {
-            self.judge(|judging| judging.again(&key, recipe))
-        } else {
+        let again = if !unsure {
             None
+        } else if is_of_time(&key) {
+            // To be called a hang it has run twice already, the second time for long.
+            Some(key.clone())
+        } else {
+            self.judge(|judging| judging.again(&key, recipe))
         };
         let confirmed = again.is_some();
         let given_up = unsure && !confirmed && !self.watch.ended();
@@ -187,7 +226,12 @@ impl Worker<'_> {
         if given_up {
             shared.findings.release(&key);
         } else {
-            shared.triage.add(key, recipe.clone(), of_ten, part);
+            let mut task = shared.triage.task(key, recipe.clone(), part);
+            task.set_outcome(outcome.clone());
+            if let Some(of_ten) = of_ten {
+                task.confirm(of_ten);
+            }
+            shared.triage.add(task);
         }
         Ok(())
     }

@@ -179,6 +179,12 @@ impl Observation {
             left_behind: Vec::new(),
         }
     }
+
+    /// Whether it was not the program that ran: it was not started, or ended with what a
+    /// shell and a loader say where there is no program or it cannot be executed.
+    pub fn cannot_run(&self) -> bool {
+        matches!(self.end, End::Exit(126 | 127) | End::NotStarted(_))
+    }
 }
 
 /// Runs one program, one request at a time.
@@ -187,8 +193,7 @@ impl Observation {
 pub trait Executor {
     /// Runs the program once and waits until it, and all it started, have ended.
     fn run(&mut self, request: &Request) -> Observation {
-        let look = &mut |_| false;
-        self.run_and_look(request, Look { early: None, look })
+        self.run_and_look(request, Look::none(&mut |_| false))
     }
 
     /// As [`run`](Executor::run), but a program that takes long is looked at.
@@ -212,10 +217,32 @@ pub trait Executor {
 pub struct Look<'a> {
     /// The time after which it is looked at once before its time is over.
     pub early: Option<Duration>,
+    /// Whether the time that it was ready to run and had no processor does not count, up to
+    /// [`FAIR`] times its limit.
+    pub fair: bool,
     /// Called with the program's process id, early and where the program is about to be
     /// ended since its time is over. Whether it need not be waited for any longer: it is
     /// then ended as if its time were over. The time this takes is not the program's.
     pub look: &'a mut dyn FnMut(i32) -> bool,
+}
+
+/// What the [note](Executor::notes) begins with that tells what of the sandbox could not be
+/// had.
+pub const GAP: &str = "the sandbox has a gap: ";
+
+/// How many times its limit a run may take at most that is given more time for that in
+/// which it had no processor.
+pub const FAIR: u32 = 4;
+
+impl<'a> Look<'a> {
+    /// One at the end alone.
+    pub fn none(look: &'a mut dyn FnMut(i32) -> bool) -> Self {
+        Self {
+            early: None,
+            fair: false,
+            look,
+        }
+    }
 }
 
 /// Things outside the scratch folder that no command names: a program that touches one was

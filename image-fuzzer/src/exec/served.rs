@@ -17,7 +17,9 @@ use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED}
 use super::canary::hang_up_tcp;
 use super::program::Program;
 use super::server::Server;
-use super::{Canaries, End, ExecError, Executor, Limit, Limits, Look, Observation, Request, watch};
+use super::{
+    Canaries, End, ExecError, Executor, FAIR, GAP, Limit, Limits, Look, Observation, Request, watch,
+};
 
 /// How often a run that takes long is looked at. Most have ended before the first time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -97,7 +99,7 @@ impl Served {
         )?;
         if server.is_open() && self.sandbox.is_empty() {
             let sandbox = server.sandbox();
-            self.notes.push(format!("the sandbox has a gap: {sandbox}"));
+            self.notes.push(format!("{GAP}{sandbox}"));
         }
         self.sandbox = server.sandbox().to_owned();
         self.canaries = self.program.coop().names(server.tcp().is_some());
@@ -263,6 +265,10 @@ impl Watched<'_> {
         let mut early = look.early.map(|early| began + early);
         while !self.wait(deadline.min(Instant::now() + LOOK_EVERY))? {
             let now = Instant::now();
+            if look.fair && now >= deadline {
+                let latest = began + self.limits.wall * FAIR;
+                deadline = latest.min(began + self.limits.wall + self.starved()?);
+            }
             self.ended_by_us = self.cause(now >= deadline)?;
             if self.ended_by_us == Some(End::TimedOut) {
                 self.show(look.look)?;
@@ -295,6 +301,12 @@ impl Watched<'_> {
     /// Lets the program be looked at; whether it need not be waited for.
     fn show(&self, look: &mut dyn FnMut(i32) -> bool) -> io::Result<bool> {
         Ok(watch::first_below(self.server.pid())?.is_some_and(look))
+    }
+
+    /// How long the program had to wait for a processor so far.
+    fn starved(&self) -> io::Result<Duration> {
+        let first = watch::first_below(self.server.pid())?;
+        Ok(first.map_or(Duration::ZERO, watch::starved))
     }
 
     /// Ends the program with all below it, and waits until it has ended.

@@ -176,7 +176,11 @@ impl Example {
         let prepared = maker.prepared(&recipe.base)?;
         let outcome = match outcome {
             Some(outcome) => outcome,
-            None => bench.run(&recipe, &files)?,
+            None => {
+                let outcome = bench.run(&recipe, &files)?;
+                task.set_outcome(outcome.clone());
+                outcome
+            }
         };
         let mut example = Self {
             key: task.key.clone(),
@@ -305,25 +309,7 @@ impl Findings {
     ///
     /// Fails where the log cannot be written.
     pub fn hit(&mut self, key: &Key, number: u64, recipe: &Recipe, confirmed: bool) -> Result<Hit> {
-        let hits = self.groups.entry(key.clone()).or_default();
-        if hits.insert(number) {
-            let hit = HitLine {
-                test: number,
-                key: key.clone(),
-            };
-            let mut line = serde_json::to_string(&hit)?;
-            line.push('\n');
-            let path = self.root.join("hits.jsonl");
-            let append = || -> std::io::Result<()> {
-                use std::io::Write as _;
-                let mut log = fs::OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&path)?;
-                log.write_all(line.as_bytes())
-            };
-            append().with_context(|| format!("cannot write to '{}'", path.display()))?;
-        }
+        self.count(key, number)?;
         let size = recipe.size();
         let hit = match self.written.get(key) {
             None => Hit::New,
@@ -347,6 +333,32 @@ impl Findings {
             self.confirmed.insert(key.clone());
         }
         Ok(hit)
+    }
+
+    /// Counts test `number` into a group, and no more: it is no example.
+    ///
+    /// Fails where the log cannot be written.
+    pub fn count(&mut self, key: &Key, number: u64) -> Result<()> {
+        let hits = self.groups.entry(key.clone()).or_default();
+        if hits.insert(number) {
+            let hit = HitLine {
+                test: number,
+                key: key.clone(),
+            };
+            let mut line = serde_json::to_string(&hit)?;
+            line.push('\n');
+            let path = self.root.join("hits.jsonl");
+            let append = || -> std::io::Result<()> {
+                use std::io::Write as _;
+                let mut log = fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&path)?;
+                log.write_all(line.as_bytes())
+            };
+            append().with_context(|| format!("cannot write to '{}'", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Nobody makes the example of a group small: its fault did not show again.

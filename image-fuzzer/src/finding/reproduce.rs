@@ -1,7 +1,7 @@
 //! `reproduce` and `minimise`: a finding's recipe carried out again.
 
 use std::path::Path;
-
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -56,10 +56,15 @@ impl Again {
 const TRIES: usize = 60;
 
 /// Carries out the recipe in `folder`; where its fault does not show in every run, again and
-/// again, several at a time, until it shows.
+/// again, several at a time, until it shows. When `stop` becomes true what was seen last is
+/// all there is.
 ///
 /// Fails where there is none, or it cannot be carried out.
-pub fn reproduce_folder(folder: &Path, settings: &Settings) -> Result<Again> {
+pub fn reproduce_folder(
+    folder: &Path,
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+) -> Result<Again> {
     let recipe = Recipe::read(&folder.join("recipe.json"))?;
     let record = record(folder)?;
     let seldom = record.as_ref().is_some_and(|record| record.of_ten < 10);
@@ -73,7 +78,13 @@ pub fn reproduce_folder(folder: &Path, settings: &Settings) -> Result<Again> {
     let shown = AtomicBool::new(false);
     let ends = std::thread::scope(|scope| {
         let attempts: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| attempt(&recipe, wanted.as_ref(), settings, tries, &shown)))
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut bench = Bench::new(settings.clone())?;
+                    bench.set_stop(Arc::clone(stop));
+                    attempt(&recipe, wanted.as_ref(), bench, tries, &shown)
+                })
+            })
             .collect();
         let ends = attempts.into_iter().map(|thread| {
             let end = thread.join();
@@ -85,15 +96,15 @@ pub fn reproduce_folder(folder: &Path, settings: &Settings) -> Result<Again> {
     best.context("there is no thread to carry it out")
 }
 
-/// Carries a recipe out up to `tries` times, until it or another thread has `shown` the fault.
+/// Carries a recipe out up to `tries` times, until it or another thread has `shown` the
+/// fault, or it is stopped.
 fn attempt(
     recipe: &Recipe,
     wanted: Option<&Key>,
-    settings: &Settings,
+    mut bench: Bench,
     tries: usize,
     shown: &AtomicBool,
 ) -> Result<Again> {
-    let mut bench = Bench::new(settings.clone())?;
     let files = Maker::default().files(recipe)?;
     let mut left = tries;
     loop {
@@ -109,7 +120,7 @@ fn attempt(
         if again.shown() {
             shown.store(true, Ordering::Relaxed);
         }
-        if left == 0 || shown.load(Ordering::Relaxed) {
+        if left == 0 || bench.is_cut() || shown.load(Ordering::Relaxed) {
             return Ok(again);
         }
     }
@@ -118,18 +129,24 @@ fn attempt(
 /// Minimises the recipe in `folder` and writes the folder anew; gives the number
 /// of edits before and after.
 ///
-/// Fails where the fault does not show any more.
+/// Fails where the fault does not show any more, or `stop` became true.
 pub fn minimise_folder(
     folder: &Path,
     settings: Settings,
     budget: Budget,
+    stop: &Arc<AtomicBool>,
 ) -> Result<(usize, usize)> {
     let of_ten = record(folder)?.map_or(10, |record| record.of_ten);
-    let again = reproduce_folder(folder, &settings)?;
+    let again = reproduce_folder(folder, &settings, stop)?;
     let Some(found) = again.found().cloned() else {
         bail!("the fault of '{}' does not show any more", folder.display());
     };
-    let Again { recipe, wanted, .. } = again;
+    let Again {
+        recipe,
+        wanted,
+        outcome,
+        ..
+    } = again;
     let key = wanted.unwrap_or_else(|| found.clone());
     // Of another build the examples are to have the place that it has there.
     let sought = if key.is_rebuilt(&found) {
@@ -138,10 +155,16 @@ pub fn minimise_folder(
         key.clone()
     };
     let mut bench = Bench::new(settings)?;
+    bench.set_stop(Arc::clone(stop));
+    let stopped = || stop.load(Ordering::SeqCst);
     let mut maker = Maker::default();
     let mut task = Task::new(sought, recipe.clone(), budget);
     task.confirm(of_ten);
-    let mut example = Example::smallest(&mut task, &mut bench, &mut maker, &|| false)?;
+    task.set_outcome(outcome);
+    let mut example = Example::smallest(&mut task, &mut bench, &mut maker, &stopped)?;
+    if stopped() {
+        bail!("it was interrupted");
+    }
     example.key = key;
     let folder = std::path::absolute(folder)?;
     write_folder(&folder, &example)?;

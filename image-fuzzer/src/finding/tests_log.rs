@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::base::NamedFile;
+use crate::commands::quote;
 use crate::engine::Campaign;
 use crate::oracle::end_word;
 use crate::recipe::Recipe;
@@ -18,39 +19,57 @@ use crate::trial::Outcome;
 const MOST_FAILED: usize = 200;
 
 /// Logs a test that failed, and keeps its folder; one that passed where that was
-/// asked for.
+/// asked for. `fresh` tells whether its seed alone gives it again.
 ///
 /// Fails where the work folder cannot be written.
 pub fn log_test(
     campaign: &Campaign,
     number: u64,
     recipe: &Recipe,
+    fresh: bool,
     files: &[NamedFile],
     outcome: &Outcome,
 ) -> Result<()> {
     let failed = !outcome.suspicions.is_empty();
-    if failed || campaign.verbose {
-        let lines = log(&campaign.dir, number, recipe, outcome);
-        append(&campaign.dir.join("run.log"), &lines)?;
-    }
     let folder = campaign.dir.join(format!("test-{number}"));
-    if campaign.keep_passed || (failed && failed_folders(&campaign.dir) < MOST_FAILED) {
+    let kept = campaign.keep_passed || (failed && failed_folders(&campaign.dir) < MOST_FAILED);
+    if kept {
         keep(&folder, recipe, files, outcome)?;
+    }
+    if failed || campaign.verbose {
+        let lines = log(kept.then_some(&folder), number, recipe, fresh, outcome);
+        append(&campaign.dir.join("run.log"), &lines)?;
     }
     Ok(())
 }
 
-/// The lines about a test: its seed, its commands, its folder, what came of it.
-fn log(dir: &Path, number: u64, recipe: &Recipe, outcome: &Outcome) -> String {
-    let mut text = String::new();
-    let folder = dir.join(format!("test-{number}"));
+/// The lines about a test: its seed where that alone gives it again, its folder where it has
+/// one, how to get it again, its commands, what came of it.
+fn log(
+    folder: Option<&PathBuf>,
+    number: u64,
+    recipe: &Recipe,
+    fresh: bool,
+    outcome: &Outcome,
+) -> String {
+    let mut text = format!("test {number}");
+    let seed = &recipe.seed;
+    if fresh {
+        text.push_str(&format!(" seed {seed}"));
+    }
+    if let Some(folder) = folder {
+        text.push_str(&format!(" dir {}", folder.display()));
+    }
+    let again = match folder {
+        _ if fresh => format!("image-fuzzer -s {} with the same options", quote(seed)),
+        Some(folder) => format!(
+            "image-fuzzer reproduce {}",
+            quote(&folder.to_string_lossy())
+        ),
+        None => "not kept; 'findings' has an example of each fault".into(),
+    };
     // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
-        "test {number} seed {} dir {}",
-        recipe.seed,
-        folder.display()
-    );
+    let _ = writeln!(text, "\n  again: {again}");
     if let Some(backing) = &recipe.base.image.backing {
         let _ = writeln!(text, "  backing file {}", backing.name);
     }

@@ -53,9 +53,10 @@ pub fn compare() -> Command {
     ])
 }
 
-/// Takes the copy; false where the image cannot be read as a whole.
+/// Takes the copy; false where the image cannot be read as a whole, or reads otherwise once
+/// the copy is there: the data of a folder that is a disk (`fat:.`) has the copy in it.
 pub fn remember(probe: &mut dyn Probe) -> bool {
-    probe.run(&copy()).end == End::Exit(0)
+    probe.run(&copy()).end == End::Exit(0) && probe.run(&compare()).end == End::Exit(0)
 }
 
 /// Judges a `command` that succeeded by comparing the disk with the copy.
@@ -74,4 +75,41 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
         command.group_verb(),
         format!("the guest reads other data than before: {said}"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that changes when a file comes into the folder, or does not.
+    struct Disk {
+        shows_the_folder: bool,
+        copied: bool,
+    }
+
+    impl Probe for Disk {
+        fn run(&mut self, command: &Command) -> Observation {
+            let status = if *command == copy() {
+                self.copied = true;
+                0
+            } else {
+                i32::from(self.shows_the_folder && self.copied)
+            };
+            Observation {
+                end: End::Exit(status),
+                ..Observation::not_started(String::new())
+            }
+        }
+    }
+
+    /// The copy itself was once held for a change of the data.
+    #[test]
+    fn a_disk_that_shows_the_folder_is_not_compared() {
+        let disk = |shows_the_folder| Disk {
+            shows_the_folder,
+            copied: false,
+        };
+        assert!(remember(&mut disk(false)));
+        assert!(!remember(&mut disk(true)));
+    }
 }

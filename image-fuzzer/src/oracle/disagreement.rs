@@ -9,7 +9,7 @@ use crate::exec::{End, Observation};
 /// Judges what two programs made of the same command on equal copies of a valid
 /// image: both succeed or both fail, and they print the same.
 pub fn judge(command: &Command, one: &Observation, other: &Observation) -> Verdict {
-    if matches!(other.end, End::NotStarted(_)) {
+    if one.cannot_run() || other.cannot_run() {
         return None;
     }
     let failed = |seen: &Observation| !matches!(seen.end, End::Exit(0));
@@ -71,6 +71,20 @@ pub fn comparable(command: &Command) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where the other one could not run, thousands of images were once findings.
+    #[test]
+    fn what_cannot_run_says_nothing() {
+        let seen = |end| Observation {
+            end,
+            ..Observation::not_started(String::new())
+        };
+        let check = Command::new(["qemu-img", "check", "$test_img"]);
+        let judge = |one, other| judge(&check, &seen(End::Exit(one)), &seen(End::Exit(other)));
+        assert!(judge(0, 2).is_some());
+        assert_eq!(judge(0, 126), None);
+        assert_eq!(judge(127, 0), None);
+    }
 
     /// What a newer version tells besides was once held against the older.
     #[test]

@@ -110,6 +110,9 @@ pub struct Suspicion {
     pub command: usize,
     /// What happened, in a sentence.
     pub summary: String,
+    /// Whether it was taken for a known hang by where it was, and not waited for: it counts
+    /// as a hit and is no example.
+    pub assumed: bool,
 }
 
 /// How a run ended, in a word or two: `exit 1`, `signal 6`, `time-out`.
@@ -136,6 +139,7 @@ pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Susp
         site,
         command: index,
         summary,
+        assumed: false,
     })
 }
 

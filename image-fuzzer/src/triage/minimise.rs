@@ -11,7 +11,7 @@ use crate::case::Maker;
 use crate::commands::Command;
 use crate::oracle::Class;
 use crate::recipe::{Edit, Number, Recipe};
-use crate::trial::{Bench, Outcome};
+use crate::trial::{Bench, HASTE, Outcome};
 
 /// Carries out a recipe and says which groups it falls into.
 pub trait Judge {
@@ -67,13 +67,18 @@ impl Judging<'_> {
     /// is judged in full once more, and given up where it is of another group.
     pub fn advance(&mut self, task: &mut Task) -> Smallest {
         if task.phase == Phase::Confirm && !self.confirm(task) {
-            let done = !self.is_over();
+            // A hang takes longer than a slice, and was tried to its end nevertheless.
+            let tried = is_of_time(&task.key) && !self.is_cut();
+            let done = tried || !self.is_over();
             return task.smallest(None, done);
         }
-        if task.phase == Phase::Roughly {
-            self.bench.set_hasty(true);
+        while let Phase::Roughly | Phase::Patiently = task.phase {
+            let limit = self.bench.settings().limits.wall;
+            let patient = task.phase == Phase::Patiently;
+            self.bench
+                .set_haste(Some(if patient { limit } else { HASTE }));
             task.best = task.attempt(self, super::coarse_of);
-            self.bench.set_hasty(false);
+            self.bench.set_haste(None);
             let stopped = self.is_over();
             // To find out that a hang still is one takes longer than there is.
             if task.best == task.sure || stopped && is_of_time(&task.key) {
@@ -82,26 +87,40 @@ impl Judging<'_> {
             let (keys, outcome) = self.full(&task.best);
             if task.key.is_among(&keys) {
                 task.sure = task.best.clone();
+                task.outcome = outcome;
                 task.confirmed = true;
-                return task.smallest(outcome, !stopped);
+                return task.smallest(None, !stopped);
             }
-            if stopped {
+            if stopped || self.is_cut() {
                 return task.smallest(None, false);
             }
-            task.phase = Phase::Thoroughly;
             task.best = task.sure.clone();
             task.budget.tests = task.budget.tests.max(16) / 2;
+            task.budget.time += task.more;
+            task.phase = match task.phase {
+                Phase::Roughly if is_of_time(&task.key) => Phase::Patiently,
+                Phase::Roughly => Phase::Thoroughly,
+                // What only is slow is not told from what hangs: the example stays as it was.
+                _ => return task.smallest(None, true),
+            };
         }
         task.best = task.attempt(&mut Thorough(self), Key::clone);
         task.sure = task.best.clone();
         let done = !self.is_over();
         let outcome = done.then(|| self.full(&task.best).1).flatten();
+        task.outcome.clone_from(&outcome);
         task.smallest(outcome, done)
     }
 
     /// Carries the example out as it was found; whether the fault shows again.
     fn confirm(&mut self, task: &mut Task) -> bool {
-        let again = self.again(&task.key, &task.sure);
+        let again = if is_of_time(&task.key) {
+            let (keys, outcome) = self.full(&task.sure);
+            task.outcome = outcome.filter(|_| !self.is_cut());
+            keys.into_iter().find(|seen| task.key.covers(seen))
+        } else {
+            self.again(&task.key, &task.sure)
+        };
         if again.as_ref().is_some_and(|again| task.key.covers(again)) {
             task.confirm(10);
         }
@@ -113,11 +132,8 @@ impl Judging<'_> {
     /// that the stack tells this time. `None` where the fault does not show in a few runs,
     /// or time is over.
     pub fn again(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
-        // To be called a hang it has run twice already, the second time for long.
-        if is_of_time(key) {
-            return Some(key.clone());
-        }
-        (0..AGAIN).find_map(|_| {
+        let tries = if is_of_time(key) { 1 } else { AGAIN };
+        (0..tries).find_map(|_| {
             if self.is_over() {
                 return None;
             }
@@ -149,16 +165,20 @@ pub struct Task {
     /// The smallest recipe so far.
     best: Recipe,
     phase: Phase,
+    /// What came of the recipe in `sure` when it was last carried out in full.
+    outcome: Option<Outcome>,
     /// Whether the fault showed a second time.
     confirmed: bool,
     /// In how many of ten runs the example showed it that was found.
     of_ten: u8,
     /// What may still be spent.
     budget: Budget,
+    /// The time to be had besides where a first attempt led astray.
+    more: Duration,
 }
 
 /// Whether the fault is one of time.
-fn is_of_time(key: &Key) -> bool {
+pub fn is_of_time(key: &Key) -> bool {
     matches!(key.class, Class::Hang | Class::Slow)
 }
 
@@ -169,6 +189,8 @@ enum Phase {
     Confirm,
     /// Variations are told apart by what is quickly seen.
     Roughly,
+    /// That led astray with a hang: what only is slow is given the time to end.
+    Patiently,
     /// That led astray: they are judged in full.
     Thoroughly,
 }
@@ -181,10 +203,18 @@ impl Task {
             best: recipe.clone(),
             sure: recipe,
             phase: Phase::Confirm,
+            outcome: None,
             confirmed: false,
             of_ten: 10,
+            more: budget.time / 2,
             budget,
         }
+    }
+
+    /// Notes what came of the example when it was carried out in full, so that it need not be
+    /// once more.
+    pub fn set_outcome(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
     }
 
     /// Notes that the fault showed a second time, and in how many of ten runs it does.
@@ -212,7 +242,7 @@ impl Task {
     fn smallest(&self, outcome: Option<Outcome>, done: bool) -> Smallest {
         Smallest {
             recipe: self.sure.clone(),
-            outcome,
+            outcome: outcome.or_else(|| self.outcome.clone()),
             confirmed: self.confirmed,
             done,
         }

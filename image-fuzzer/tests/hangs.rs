@@ -1,0 +1,122 @@
+//! What hangs is told from what is slow at the same place of a program.
+
+use std::path::Path;
+use std::time::Duration;
+
+use image_formats::qcow2::Spec;
+use image_fuzzer::base::Base;
+use image_fuzzer::case::Maker;
+use image_fuzzer::commands::{Command, Programs};
+use image_fuzzer::exec::Limits;
+use image_fuzzer::oracle::Class;
+use image_fuzzer::recipe::{FUZZER, Recipe};
+use image_fuzzer::triage::Key;
+use image_fuzzer::triage::minimise::{Budget, Judging, Task};
+use image_fuzzer::trial::{Bench, Settings};
+
+/// A bench where a second is allowed; the program is slow for three.
+fn bench(fallback: &Path) -> Bench {
+    Bench::new(Settings {
+        programs: Programs::new(Vec::new(), Vec::new()),
+        compare_with: None,
+        limits: Limits {
+            wall: Duration::from_secs(1),
+            cpu: Duration::from_secs(2),
+            ..Limits::default()
+        },
+        fork_server: true,
+        sandbox: true,
+        readable: Vec::new(),
+        fallback: fallback.to_owned(),
+    })
+    .expect("a bench")
+}
+
+/// The program at an image that it hangs at (version 2) or is slow with.
+fn recipe(version: u32) -> Recipe {
+    let image = Spec {
+        version,
+        virtual_size: 1 << 20,
+        ..Spec::default()
+    };
+    Recipe {
+        fuzzer: FUZZER.into(),
+        seed: "nap".into(),
+        base: Base {
+            image,
+            backing: None,
+        },
+        edits: Vec::new(),
+        commands: vec![Command::new([
+            env!("CARGO_BIN_EXE_planted"),
+            "nap",
+            "$test_img",
+        ])],
+        fresh_copies: true,
+    }
+}
+
+/// A healthy image, with which the program is slow where it hangs with others, once took
+/// the place of the example of a hang.
+#[test]
+fn a_slow_run_is_no_smaller_example_of_a_hang() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut bench = bench(dir.path());
+    let mut maker = Maker::default();
+    let example = recipe(2);
+    let files = maker.files(&example).expect("its files");
+    let outcome = bench.run(&example, &files).expect("an outcome");
+    let Some(found) = outcome.suspicions.first() else {
+        println!("not run: on a machine so busy, what waits is not called a hang");
+        return;
+    };
+    let key = Key::of(found);
+    assert_eq!(key.class, Class::Hang);
+    let budget = Budget {
+        tests: 30,
+        time: Duration::from_secs(20),
+    };
+    let mut task = Task::new(key, example, budget);
+    task.set_outcome(outcome);
+    task.confirm(10);
+    let smallest = Judging {
+        bench: &mut bench,
+        maker: &mut maker,
+        stop: &|| false,
+    }
+    .advance(&mut task);
+    assert!(smallest.confirmed && smallest.done);
+    assert_eq!(smallest.recipe.base.image.version, 2);
+    let seen = smallest.outcome.expect("it was judged in full").suspicions;
+    assert!(
+        seen.iter().any(|seen| seen.class == Class::Hang),
+        "{seen:?}"
+    );
+}
+
+/// What is slow where another image hangs is at most a hit, and only where it is counted.
+#[test]
+fn a_known_hang_is_recognised_where_tests_are_counted_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut bench = bench(dir.path());
+    let mut maker = Maker::default();
+    let mut seen = |version, counting| {
+        let recipe = recipe(version);
+        let files = maker.files(&recipe).expect("its files");
+        bench.set_counting(counting);
+        let outcome = bench.run(&recipe, &files).expect("an outcome");
+        outcome.suspicions.first().cloned()
+    };
+    let Some(first) = seen(2, true) else {
+        println!("not run: on a machine so busy, what waits is not called a hang");
+        return;
+    };
+    assert!(first.class == Class::Hang && !first.assumed);
+    assert_eq!(seen(3, false), None);
+    let slow = seen(3, true);
+    // Without gdb the place is not known.
+    assert!(slow.is_none_or(|slow| slow.assumed));
+    // It is tried to its end, and then called a hang but on a busy machine.
+    let again = seen(2, false);
+    assert!(again.is_none_or(|again| again.class == Class::Hang && !again.assumed));
+}

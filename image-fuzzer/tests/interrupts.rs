@@ -1,0 +1,122 @@
+//! Whatever is interrupted ends at once, and leaves nothing behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn fuzzer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
+    command.env_remove("QEMU_IMG").env_remove("QEMU_IO");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Scratch folders in memory that belong to process `owner`.
+fn scratch_of(owner: u32) -> Vec<PathBuf> {
+    let entries = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    let owned = |path: &PathBuf| {
+        fs::read_to_string(path.join("owner")).is_ok_and(|text| text == owner.to_string())
+    };
+    entries.map(|entry| entry.path()).filter(owned).collect()
+}
+
+/// Waits until the file `up` has so many lines, and gives the last one.
+fn wait_for(child: &mut Child, up: &Path, lines: usize) -> String {
+    loop {
+        let text = fs::read_to_string(up).unwrap_or_default();
+        if text.matches('\n').count() >= lines {
+            return text.lines().last().unwrap_or_default().to_owned();
+        }
+        let ended = child.try_wait().expect("a child");
+        assert!(ended.is_none(), "it ended by itself: {ended:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// An interrupted `-s`, `reproduce` or `minimise` once left its scratch folder.
+#[test]
+fn what_is_interrupted_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name);
+    let (work, up, waits) = (path("work"), path("up"), path("waits"));
+    // Waits for ever once it is to, and says by its number that it does.
+    let script = format!(
+        "test -e '{0}' || exit 0; echo $$ >>'{1}'; exec sleep 100000",
+        waits.display(),
+        up.display()
+    );
+    let command = serde_json::json!([["sh", "-c", script, "$test_img"]]).to_string();
+    let kept = work.join("test-0");
+    let [work, kept] = [&work, &kept].map(|path| path.to_str().expect("a path that is text"));
+    let one = ["-s", "seed", "-c", &command, work];
+    let plainly = ["--no-sandbox", "--timeout", "50000"];
+    let done = fuzzer().args(plainly).args(one).status();
+    assert_eq!(done.expect("the fuzzer starts").code(), Some(0));
+    fs::write(&waits, "").expect("a file");
+    let cases = [
+        (&one[..], Signal::SIGINT),
+        (&["reproduce", kept], Signal::SIGTERM),
+        (&["minimise", kept], Signal::SIGHUP),
+    ];
+    for (words, signal) in cases {
+        fs::write(&up, "").expect("a file");
+        let mut fuzzer = fuzzer();
+        // Options belong behind the word that they are options of.
+        fuzzer.args(words).args(plainly);
+        fuzzer.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = fuzzer.spawn().expect("the fuzzer starts");
+        // The first time it is tried on a valid image.
+        let program = wait_for(&mut child, &up, 2);
+        let owner = child.id();
+        kill(Pid::from_raw(owner.cast_signed()), signal).expect("it lives");
+        let done = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(130), "{words:?}: {said}");
+        assert!(said.contains("image-fuzzer: interrupted\n"), "{said}");
+        assert_eq!(scratch_of(owner), Vec::<PathBuf>::new(), "{words:?}");
+        let gone = !Path::new("/proc").join(&program).exists();
+        assert!(gone, "{words:?}: {program} goes on");
+    }
+}
+
+/// Only a campaign once removed what a killed fuzzer had left.
+#[test]
+fn every_start_removes_what_the_dead_left() {
+    let Ok(left) = tempfile::Builder::new()
+        .prefix("image-fuzzer.")
+        .tempdir_in("/dev/shm")
+    else {
+        println!("not run: there is no /dev/shm");
+        return;
+    };
+    fs::write(left.path().join("owner"), "2147483646").expect("a file");
+    let absent = left.path().join("absent");
+    let done = fuzzer().arg("reproduce").arg(absent).output();
+    assert_eq!(done.expect("the fuzzer starts").status.code(), Some(1));
+    assert!(!left.path().exists());
+}
+
+/// The programs are tried first, and there was no folder yet to try them in.
+#[test]
+fn a_new_work_folder_will_do_where_there_is_no_memory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut unshare = Command::new("unshare");
+    let read_only = "mount -t tmpfs -o ro none /dev/shm || exit 99; exec \"$@\"";
+    unshare.args(["-r", "-m", "sh", "-c", read_only, "sh"]);
+    unshare.arg(env!("CARGO_BIN_EXE_image-fuzzer"));
+    let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
+    unshare.args(["-j", "1", "--tests", "1", "--intensity", "0", "-c", &reader]);
+    let Ok(done) = unshare.arg(dir.path().join("new/work")).output() else {
+        println!("not run: there is no unshare");
+        return;
+    };
+    let said = String::from_utf8_lossy(&done.stderr);
+    if done.status.code() == Some(99) || said.starts_with("unshare:") {
+        println!("not run: no name space for mounts");
+        return;
+    }
+    assert_eq!(done.status.code(), Some(0), "{said}");
+}
