@@ -22,7 +22,7 @@ use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, met
 use crate::recipe::{Edit, Recipe};
 use crate::scratch::Scratch;
 use crate::stacks::{Debugger, Sampler, Stack};
-use crate::triage::{DEPTH, IN, Key, STUCK};
+use crate::triage::{DEPTH, DEPTH_EXACT, IN, Key, STUCK};
 
 /// How tests are carried out.
 #[derive(Clone, Debug)]
@@ -275,7 +275,8 @@ impl Bench {
             return Ok(Some(site.clone()));
         }
         let stack = self.stack(recipe, files, index)?;
-        let site = stack.and_then(|stack| stack.key(DEPTH));
+        let depth = |stack: &Stack| if stack.is_exact() { DEPTH_EXACT } else { DEPTH };
+        let site = stack.and_then(|stack| stack.key(depth(&stack)));
         if let (Some(place), Some(site)) = (place, &site) {
             self.crashes.insert(place, site.clone());
         }

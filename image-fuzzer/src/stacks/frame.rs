@@ -129,6 +129,14 @@ impl Stack {
         self
     }
 
+    /// Whether the innermost frame is a place in the program to the byte, as in one that was
+    /// stripped of its symbols: it tells more than the name of a function.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        let inner = self.frames.first().map(|frame| frame.name.as_str());
+        inner.is_some_and(|name| name.contains("+0x") && in_library(name).is_none())
+    }
+
     /// What groups findings: the innermost `depth` functions, without lines, which change
     /// with every edit of the source, and without offsets into libraries, which change with
     /// every update of the system. Of a recursion, one turn, which begins at the same
@@ -387,6 +395,9 @@ mod tests {
             stack(&["qemu-img+0x12"]).key(1),
             stack(&["qemu-img+0x13"]).key(1)
         );
+        assert!(stack(&["qemu-img+0x12", "main"]).is_exact());
+        assert!(!stack(&["libc.so.6+0x12", "qemu-img+0x12"]).is_exact());
+        assert!(!stack(&["qcow2_open", "qemu-img+0x12"]).is_exact());
         assert_eq!(
             function("__memory_region_generic"),
             "__memory_region_generic"

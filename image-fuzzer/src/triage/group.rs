@@ -11,6 +11,10 @@ use crate::trial::{Bench, Outcome};
 /// How many frames of a stack tell one crash from another.
 pub(crate) const DEPTH: usize = 3;
 
+/// How many do where the innermost is known to the byte: which way it came to the same
+/// instruction is then the same fault.
+pub(crate) const DEPTH_EXACT: usize = 2;
+
 /// What parts the signal, or [`STUCK`], from the stack in the name of a group.
 pub(crate) const IN: &str = " in ";
 

@@ -3,7 +3,7 @@
 mod group;
 pub mod minimise;
 
-pub(crate) use group::{DEPTH, IN, STUCK};
+pub(crate) use group::{DEPTH, DEPTH_EXACT, IN, STUCK};
 pub use group::{coarse, coarse_of, name};
 
 use std::fmt;
