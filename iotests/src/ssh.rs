@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::{Uid, User};
@@ -272,15 +273,41 @@ impl Connections {
         }
     }
 
-    /// Ends each. One that is asked to takes those it started along.
+    /// Ends each. One that is asked to takes those it started along, but forgets that it was
+    /// asked where the signal comes as it is about to wait for its client: it is asked again
+    /// until it has ended.
     fn end(&self) {
         for mut child in self.children().drain(..) {
-            if let Ok(pid) = i32::try_from(child.id()) {
-                let pid = nix::unistd::Pid::from_raw(pid);
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let patience = Instant::now() + DEADLINE;
+            while !has_ended_within(&mut child, ASKED_AGAIN) {
+                if Instant::now() > patience {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break;
+                }
             }
-            let _ = child.wait();
         }
+    }
+}
+
+/// How long an `sshd` has to end before it is asked to again.
+const ASKED_AGAIN: Duration = Duration::from_millis(100);
+
+/// Asks a child to end; whether it has, by then.
+fn has_ended_within(child: &mut std::process::Child, most: Duration) -> bool {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    }
+    let end = Instant::now() + most;
+    loop {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -425,7 +452,28 @@ fn hexadecimal(base64: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
+
+    /// A server once forgot that it was asked to end, and was waited for until the time-out.
+    #[test]
+    fn a_server_that_forgets_is_asked_again() {
+        let script = "trap 'trap - TERM' TERM; echo; while :; do sleep 0.01; done";
+        let mut forgetful = std::process::Command::new("sh");
+        forgetful.args(["-c", script]);
+        let mut child = forgetful
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("sh");
+        let mut ready = [0];
+        let mut out = child.stdout.take().expect("a pipe");
+        out.read_exact(&mut ready).expect("a line");
+        let connections = Connections::default();
+        connections.children().push(child);
+        connections.end();
+        assert!(connections.children().is_empty());
+    }
 
     #[test]
     fn fingerprints_become_hexadecimal() {
