@@ -269,6 +269,13 @@ pub fn test_dir(cwd: &Path, vars: Vars<'_>) -> PathBuf {
     }
 }
 
+/// The caller's `SOCK_DIR`, where it names one.
+#[must_use]
+pub fn sock_dir(cwd: &Path, vars: Vars<'_>) -> Option<PathBuf> {
+    let dir = vars("SOCK_DIR").filter(|dir| !dir.is_empty())?;
+    Some(cwd.join(dir))
+}
+
 /// What Python tests are run by: the caller's `PYTHON`, else the one in `PATH`. A
 /// script there chooses one at every start; in QEMU's layout, where most tests are
 /// in Python, the one it chooses is started directly.

@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGQUIT};
 
 use super::{say, var};
 use crate::args::LowArgs;
-use crate::environment::Environment;
+use crate::environment::{Environment, sock_dir};
 use crate::plan::combos;
 use crate::programs::which;
 use crate::report::words;
@@ -41,9 +41,7 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
     let env = Environment::new(tree, args, cwd, &var)?;
     std::fs::create_dir_all(&env.test_dir)
         .with_context(|| format!("cannot make {}", env.test_dir.display()))?;
-    let asked = var("SOCK_DIR")
-        .filter(|dir| !dir.is_empty())
-        .map(|dir| cwd.join(dir));
+    let asked = sock_dir(cwd, &var);
     let sockets = sock_root(asked.as_deref(), &[])?;
     say(&header(&env, combo, sockets.path()))?;
 

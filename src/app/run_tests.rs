@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Invocation, say, var};
 use crate::args::LowArgs;
-use crate::environment::{Environment, host, test_dir};
+use crate::environment::{Environment, host, sock_dir, test_dir};
 use crate::exclude::{Excludes, SKIP_VARIABLE};
 use crate::exit;
 use crate::golden::{self, Bless, Variant};
@@ -59,9 +59,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     }
     let env = Environment::new(tree, args, &call.cwd, &var)?;
     writable(&env.test_dir)?;
-    let asked = var("SOCK_DIR")
-        .filter(|dir| !dir.is_empty())
-        .map(|dir| call.cwd.join(dir));
+    let asked = sock_dir(&call.cwd, &var);
     let sockets = sock_root(asked.as_deref(), &jobs)?;
     let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
     plan::apply(&mut settings, args, tree.layout);

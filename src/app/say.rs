@@ -1,8 +1,10 @@
 //! The one place that writes plain text to stdout and errors to stderr.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 
 use anyhow::Context;
+
+use crate::report::unless_gone;
 
 /// Writes `text` to stdout. A reader that has gone has read enough.
 ///
@@ -11,12 +13,8 @@ use anyhow::Context;
 /// It cannot be written.
 pub fn say(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(e).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    unless_gone(written).context("cannot write to standard output")
 }
 
 /// Writes a line that begins with the program's name to stderr.

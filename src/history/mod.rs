@@ -205,8 +205,8 @@ impl Memory {
         }
     }
 
-    /// What failed in the last run, if only now and then: names of tests with their combinations, in
-    /// order of the names.
+    /// What failed in the last run, if only now and then: names of tests with their
+    /// combinations, in order of the names.
     #[must_use]
     pub fn failed_last(&self) -> Vec<(String, Combo)> {
         let results = self.last_run.results.iter();

@@ -11,10 +11,10 @@ use crate::diff::Paint;
 use crate::history::Kind;
 use crate::model::{Event, Exit, Job, Verdict};
 
-use super::Sink;
 use super::shown::{Log, Shown};
 use super::summary::{self, Tally};
 use super::words;
+use super::{Sink, unless_gone};
 
 /// Lines of a sanitizer's report or of stacks that are shown.
 const LOG_LINES: usize = 60;
@@ -68,10 +68,7 @@ impl<S: Screen> Console<S> {
     }
 
     fn write(&mut self, text: &str) {
-        // A reader that has gone has read enough.
-        if let Err(e) = self.screen.write(text)
-            && e.kind() != io::ErrorKind::BrokenPipe
-        {
+        if let Err(e) = unless_gone(self.screen.write(text)) {
             self.trouble.get_or_insert(e);
         }
     }

@@ -59,6 +59,18 @@ impl Color {
     }
 }
 
+/// What came of writing to standard output: a reader that has gone has read enough.
+///
+/// # Errors
+///
+/// It could not be written for another reason.
+pub fn unless_gone(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 /// Which reports are made.
 #[derive(Debug, Clone, Default)]
 pub struct Options {

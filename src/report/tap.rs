@@ -9,11 +9,11 @@ use crate::diff::Paint;
 use crate::history::Kind;
 use crate::model::{Event, Job, Verdict};
 
-use super::Sink;
 use super::console::failure;
 use super::shown::Shown;
 use super::summary::Tally;
 use super::words;
+use super::{Sink, unless_gone};
 
 /// Whether the lines with verdicts carry their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +68,7 @@ impl Tap {
 
     fn write(&mut self, text: &str) {
         let written = self.out.write_all(text.as_bytes());
-        // A reader that has gone has read enough.
-        if let Err(e) = written.and_then(|()| self.out.flush())
-            && e.kind() != io::ErrorKind::BrokenPipe
-        {
+        if let Err(e) = unless_gone(written.and_then(|()| self.out.flush())) {
             self.trouble.get_or_insert(e);
         }
     }

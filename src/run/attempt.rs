@@ -105,6 +105,9 @@ pub(super) fn run_once(
         let note = format!("waited {waited:.1} s for another run in the same TEST_DIR");
         watch.notes.push(note);
     }
+    if matches!(&claimed, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
+        watch.outcome.ended = Some(Ended::Interrupted);
+    }
     let prepared = claimed.and_then(|()| prepare(shared, job, &mut dirs));
     let result = prepared.and_then(|(spec, output)| {
         watch.outcome.scratch.clone_from(&dirs.scratch);
@@ -112,9 +115,6 @@ pub(super) fn run_once(
         watch.run(&spec, &output)
     });
     if let Err(e) = result {
-        if e.kind() == io::ErrorKind::Interrupted {
-            watch.outcome.ended = Some(Ended::Interrupted);
-        }
         watch.outcome.exit = Exit::NotStarted(e.to_string());
         watch.outcome.wall = began.elapsed();
     }

@@ -41,12 +41,6 @@ impl SockRoot {
     pub fn to_remove(&self) -> Option<PathBuf> {
         self.made.as_ref().map(|made| made.path().to_owned())
     }
-
-    /// Whether it was made for this run and goes with it.
-    #[must_use]
-    pub fn is_temporary(&self) -> bool {
-        self.made.is_some()
-    }
 }
 
 /// Finds the directory for the sockets of `jobs`: the one `asked` for, where
@@ -253,14 +247,14 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let long = temp.path().join("x".repeat(80));
         let root = sock_root(Some(&long), &jobs).unwrap();
-        assert!(root.is_temporary());
+        assert!(root.to_remove().is_some());
         assert!(!long.exists());
         assert!(check_sock_dir(&long, &Names::new(&jobs), &jobs).is_err());
         let path = root.path().to_owned();
         drop(root);
         assert!(!path.exists());
         let root = sock_root(Some(temp.path()), &jobs).unwrap();
-        assert!(!root.is_temporary());
+        assert!(root.to_remove().is_none());
     }
 
     #[test]

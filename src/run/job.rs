@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{Shared, Tried, read_bounded, run_once};
+use super::attempt::{Dirs, Shared, Tried, read_bounded, run_once};
 use super::order::Queued;
 use super::scratch;
 use super::stop::Urgency;
@@ -33,7 +33,7 @@ pub(super) fn run(
                 }
                 let again = run_once(shared, &job, attempt, slow);
                 verdicts.push(Judged::new(shared, &again, reference.as_deref()).verdict);
-                clean_up(shared, &again, true);
+                clean_up(shared, &again.dirs, again.outcome.cores.is_empty());
             }
             // A retry that the user cut off says nothing.
             verdicts.retain(|v| *v != Verdict::Interrupted);
@@ -42,12 +42,13 @@ pub(super) fn run(
         _ => (judged.verdict.clone(), None),
     };
     let done_with = judged.is_done_with();
-    let mut notes = tried.notes.clone();
+    let has_cores = !tried.outcome.cores.is_empty();
+    let mut notes = tried.notes;
     notes.extend(judged.note);
     let mut finished = Finished {
         verdict,
         cases_not_run: lines(tried.outcome.casenotrun.as_deref()),
-        outcome: Some(tried.outcome.clone()),
+        outcome: Some(tried.outcome),
         reference,
         mismatch: judged.mismatch,
         last,
@@ -59,7 +60,7 @@ pub(super) fn run(
     // The output may become a reference: it is there until that is settled.
     shared.settle(&mut finished);
     let done_with = done_with || finished.verdict == Verdict::Pass;
-    let notes = clean_up(shared, &tried, done_with);
+    let notes = clean_up(shared, &tried.dirs, done_with && !has_cores);
     finished.notes.extend(notes);
     finished
 }
@@ -158,14 +159,14 @@ impl Judged {
 }
 
 /// Removes the sockets of a try, and its scratch where that is `done_with`, but
-/// what the user asked to keep and core files. Gives what went wrong.
-fn clean_up(shared: &Shared<'_>, tried: &Tried, done_with: bool) -> Vec<String> {
+/// what the user asked to keep. Gives what went wrong.
+fn clean_up(shared: &Shared<'_>, dirs: &Dirs, done_with: bool) -> Vec<String> {
     if shared.settings.keep {
         return Vec::new();
     }
-    let scratch = (done_with && tried.outcome.cores.is_empty()).then_some(&tried.dirs.scratch);
+    let scratch = done_with.then_some(&dirs.scratch);
     // Both may be the same directory.
-    let sockets = (tried.dirs.sockets != tried.dirs.scratch).then_some(&tried.dirs.sockets);
+    let sockets = (dirs.sockets != dirs.scratch).then_some(&dirs.sockets);
     scratch
         .into_iter()
         .chain(sockets)

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -108,7 +109,8 @@ impl Keeper {
             if let Ok(mut keeping) = Keeping::new(theirs.into(), caller) {
                 keeping.serve();
             }
-            if let Some(dir) = dir {
+            // What is still mounted there shows what is not ours to remove.
+            if let Some(dir) = dir.filter(|dir| newest_below(slice::from_ref(dir)).is_empty()) {
                 let _ = std::fs::remove_dir_all(dir);
             }
         })?;
