@@ -10,12 +10,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use image_fuzzer::campaign::{Campaign, Plan, Stats, default_workers};
 use image_fuzzer::commands::{Command, Programs};
-use image_fuzzer::engine::{Campaign, Plan, Stats, default_workers};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
-use image_fuzzer::mutate::Intensity;
+use image_fuzzer::input::mutate::Intensity;
+use image_fuzzer::oracle::runner::Settings;
 use image_fuzzer::triage::minimise::Budget;
-use image_fuzzer::trial::Settings;
 
 /// How often each is measured, by turns, since other work on the machine comes and goes.
 const ROUNDS: u32 = 3;

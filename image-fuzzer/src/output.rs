@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::store::write_whole;
+use crate::files::write_whole;
 
 /// A number of things: `1 group`, `2 groups`.
 pub fn counted(number: u64, thing: &str) -> String {

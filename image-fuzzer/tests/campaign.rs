@@ -7,13 +7,13 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use image_formats::ReadAt as _;
-use image_fuzzer::case::Maker;
+use image_fuzzer::campaign::{Plan, fresh};
 use image_fuzzer::commands::{Command as Words, Programs};
-use image_fuzzer::engine::{Plan, fresh};
 use image_fuzzer::exec::{End, Limits};
-use image_fuzzer::mutate::Intensity;
+use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::mutate::Intensity;
+use image_fuzzer::oracle::runner::{Bench, Outcome, Settings};
 use image_fuzzer::rng::{FNV_START, Rng, fnv};
-use image_fuzzer::trial::{Bench, Outcome, Settings};
 
 fn fuzzer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));

@@ -4,9 +4,9 @@
 use std::process::Command as Process;
 
 use image_formats::ReadAt as _;
-use image_fuzzer::base::{self, Base};
-use image_fuzzer::case::Maker;
 use image_fuzzer::commands::{Command, drawn, encrypted::unlocked};
+use image_fuzzer::input::base::{self, Base};
+use image_fuzzer::input::case::Maker;
 use image_fuzzer::oracle::{data, metadata};
 use image_fuzzer::rng::Rng;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use image_fuzzer::exec::{
     End, ExecOptions, Executor, Limit, Limits, Look, Observation, Request, SECRET, for_program,
 };
-use image_fuzzer::stacks::Debugger;
+use image_fuzzer::triage::stacks::Debugger;
 
 /// A folder with a scratch folder in it, and executors over that.
 struct Bench {

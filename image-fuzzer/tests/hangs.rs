@@ -4,15 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use image_formats::qcow2::Spec;
-use image_fuzzer::base::Base;
-use image_fuzzer::case::Maker;
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
+use image_fuzzer::input::base::Base;
+use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::recipe::{FUZZER, Recipe};
 use image_fuzzer::oracle::Class;
-use image_fuzzer::recipe::{FUZZER, Recipe};
+use image_fuzzer::oracle::runner::{Bench, Settings};
 use image_fuzzer::triage::Key;
 use image_fuzzer::triage::minimise::{Budget, Judging, Task};
-use image_fuzzer::trial::{Bench, Settings};
 
 /// A bench where a second is allowed; the program is slow for three.
 fn bench(fallback: &Path) -> Bench {

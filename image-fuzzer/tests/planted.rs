@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use image_fuzzer::campaign::{Campaign, Plan};
 use image_fuzzer::commands::{Command, Programs};
-use image_fuzzer::engine::{Campaign, Plan};
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::{Record, records};
-use image_fuzzer::mutate::Intensity;
+use image_fuzzer::input::mutate::Intensity;
+use image_fuzzer::input::recipe::{Edit, Recipe};
 use image_fuzzer::oracle::Class;
-use image_fuzzer::recipe::{Edit, Recipe};
+use image_fuzzer::oracle::runner::Settings;
 use image_fuzzer::triage::minimise::Budget;
-use image_fuzzer::trial::Settings;
 
 /// The reader with the faults.
 fn planted() -> PathBuf {

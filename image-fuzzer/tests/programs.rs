@@ -38,7 +38,7 @@ fn wrapper(dir: &Path) -> (PathBuf, PathBuf) {
 
 #[test]
 fn a_program_that_the_sandbox_keeps_out_is_told() {
-    if image_fuzzer::sandbox::landlock_version() == 0 {
+    if image_fuzzer::exec::sandbox::landlock_version() == 0 {
         println!("not run: this kernel has no Landlock");
         return;
     }

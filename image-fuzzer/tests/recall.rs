@@ -4,12 +4,12 @@
 
 use image_formats::Value;
 use image_formats::qcow2::Content;
-use image_fuzzer::base::{self, BACKING_FILE, Base};
-use image_fuzzer::case::{Maker, apply};
 use image_fuzzer::commands::{Command, drawn};
-use image_fuzzer::map::Map;
-use image_fuzzer::mutate::{self, Ground, Intensity};
-use image_fuzzer::recipe::{Edit, Extension};
+use image_fuzzer::input::base::{self, BACKING_FILE, Base};
+use image_fuzzer::input::case::{Maker, apply};
+use image_fuzzer::input::map::Map;
+use image_fuzzer::input::mutate::{self, Ground, Intensity};
+use image_fuzzer::input::recipe::{Edit, Extension};
 use image_fuzzer::rng::Rng;
 
 /// What a drawn test consists of.

@@ -2,10 +2,10 @@
 //! machine and in every build. What changes them on purpose changes the numbers below, and
 //! the fuzzer's version with them.
 
-use image_fuzzer::case::Maker;
+use image_fuzzer::campaign::{Plan, fresh};
 use image_fuzzer::commands::Command;
-use image_fuzzer::engine::{Plan, fresh};
-use image_fuzzer::mutate::Intensity;
+use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::rng::{FNV_START, fnv};
 
 /// Hashes of the recipes, of the files and of the command lines of `count` seeds.

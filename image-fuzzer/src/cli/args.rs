@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{Command, given};
-use crate::mutate::{FAMILIES, Intensity, Scope};
-use crate::set::SetArgs;
-use crate::show::ShowArgs;
+use crate::input::mutate::{FAMILIES, Intensity, Scope};
+use crate::inspect::set::SetArgs;
+use crate::inspect::show::ShowArgs;
 
 /// Makes disk images that are valid but for a few chosen lies, hands them to
 /// programs, and judges what those do.

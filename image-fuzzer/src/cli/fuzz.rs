@@ -11,19 +11,19 @@ use super::args::{Fuzz, RunArgs};
 use super::interrupt::{self, unless_stopped};
 use super::ready::Ready;
 use super::{FAILED, FAULTS, OK, complain};
-use crate::base::NamedFile;
-use crate::case::Maker;
+use crate::campaign::log_test;
+use crate::campaign::store::Asked;
+use crate::campaign::{Campaign, Plan, default_workers, fresh};
 use crate::commands::{Command, Programs, given};
-use crate::engine::{Campaign, Plan, default_workers, fresh};
 use crate::exec::{End, GAP, Limits};
-use crate::finding::log_test;
-use crate::mutate::{Intensity, Scope};
+use crate::input::case::Maker;
+use crate::input::mutate::{Intensity, Scope};
+use crate::input::recipe::Recipe;
+use crate::named_file::NamedFile;
 use crate::oracle::end_word;
+use crate::oracle::runner::{Bench, Outcome, Settings};
 use crate::output::{self, counted};
-use crate::recipe::Recipe;
-use crate::store::Asked;
 use crate::triage::minimise::Budget;
-use crate::trial::{Bench, Outcome, Settings};
 
 /// Runs what was asked for.
 pub(super) fn run(args: &Fuzz) -> Result<u8> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::complain;
-use crate::scratch;
+use crate::exec::scratch;
 
 /// Exit status: the user interrupted what cannot be gone on with. That of a shell whose
 /// command was ended by SIGINT.

@@ -48,8 +48,8 @@ pub fn main() -> ExitCode {
     }
     let done = match args.ask {
         None => fuzz::run(&args.fuzz),
-        Some(Ask::Show(args)) => crate::show::run(&args).map(|()| OK),
-        Some(Ask::Set(args)) => crate::set::run(&args).map(|()| OK),
+        Some(Ask::Show(args)) => crate::inspect::show::run(&args).map(|()| OK),
+        Some(Ask::Set(args)) => crate::inspect::set::run(&args).map(|()| OK),
         Some(Ask::Reproduce(again)) => tools::reproduce(&again),
         Some(Ask::Minimise(again)) => tools::minimise(&again),
         Some(Ask::Report(report)) => report::run(&report),

@@ -9,14 +9,14 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, bail};
 use image_formats::qcow2::Spec;
 
-use crate::base::Base;
-use crate::case::Maker;
 use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP, Observation, find_program};
+use crate::input::base::Base;
+use crate::input::case::Maker;
+use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::end_word;
-use crate::recipe::{FUZZER, Recipe};
+use crate::oracle::runner::{Bench, HASTE, Settings};
 use crate::rng::Rng;
-use crate::trial::{Bench, HASTE, Settings};
 
 /// Runs programs once, to see whether they can.
 pub(super) struct Ready {

@@ -95,7 +95,7 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
             })
         })
         .collect();
-    json!({ "fuzzer": crate::recipe::FUZZER, "groups": groups })
+    json!({ "fuzzer": crate::input::recipe::FUZZER, "groups": groups })
 }
 
 /// The groups as a page that needs no other file.
@@ -113,7 +113,7 @@ fn page(rows: &[Row]) -> String {
         text,
         "<p>{}, by {}.</p>",
         counted(rows.len() as u64, "group"),
-        crate::recipe::FUZZER
+        crate::input::recipe::FUZZER
     );
     text.push_str("<table><tr><th>Class</th><th>Hits</th><th>Edits</th><th>Site</th></tr>\n");
     for (number, row) in rows.iter().enumerate() {

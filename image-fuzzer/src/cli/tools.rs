@@ -14,10 +14,10 @@ use super::ready::Ready;
 use super::{FAULTS, OK};
 use crate::commands::Command;
 use crate::finding::{minimise_folder, records, reproduce_folder};
+use crate::input::recipe::Recipe;
+use crate::oracle::runner::Settings;
 use crate::output::{self, counted};
-use crate::recipe::Recipe;
 use crate::triage::minimise::Budget;
-use crate::trial::Settings;
 
 /// Carries out a recipe again, or all of a work folder.
 pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {

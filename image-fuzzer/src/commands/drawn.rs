@@ -3,7 +3,7 @@
 
 use super::encrypted::{self, unlocked};
 use super::{Command, qemu_io};
-use crate::base::{BACKING_FILE, Base};
+use crate::input::base::{BACKING_FILE, Base};
 use crate::rng::Rng;
 
 /// The output formats `convert` and `dd` are asked for.
@@ -412,7 +412,7 @@ mod tests {
     fn every_sequence_names_the_image() {
         let mut rng = Rng::from_text("sequences");
         for round in 0..300 {
-            let base = crate::base::draw(&mut rng);
+            let base = crate::input::base::draw(&mut rng);
             let commands = sequence(&base, &mut rng);
             let named = commands[0].0.iter().any(|word| word.contains("$test_img"));
             assert!(named, "round {round}: {commands:?}");

@@ -2,7 +2,7 @@
 //! their keys and their data.
 
 use super::Command;
-use crate::base::Base;
+use crate::input::base::Base;
 use crate::rng::Rng;
 
 /// The encrypted copy of an image that is not encrypted.
@@ -174,7 +174,7 @@ fn one(open: &str, plain: &str, luks: bool, rng: &mut Rng) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::PASSPHRASE;
+    use crate::input::base::PASSPHRASE;
     use image_formats::luks::Volume;
     use image_formats::qcow2::{Encryption, Spec};
 

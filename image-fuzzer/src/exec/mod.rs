@@ -11,7 +11,9 @@
 mod canary;
 mod launch;
 mod program;
+pub mod sandbox;
 mod sanitizer;
+pub mod scratch;
 mod served;
 mod server;
 mod watch;

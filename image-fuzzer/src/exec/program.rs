@@ -14,7 +14,7 @@ use super::canary::Coop;
 use super::sanitizer::Reports;
 use super::served::How;
 use super::{ExecError, ExecOptions, Request, watch};
-use crate::sandbox::Reach;
+use crate::exec::sandbox::Reach;
 
 /// Where programs find other programs, the same everywhere.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -17,7 +17,7 @@ use super::launch::{self, Launch, Namespaces, Serve};
 use super::program::Program;
 use super::served::How;
 use super::watch;
-use crate::sandbox::{self, Network};
+use crate::exec::sandbox::{self, Network};
 
 /// How long a server may take to come up: it loads one program.
 const UP_WITHIN: Duration = Duration::from_secs(20);

@@ -7,8 +7,8 @@ use image_formats::{Field, Value};
 use super::{Example, Record};
 use crate::commands::Command;
 use crate::commands::encrypted::unlocked;
+use crate::input::recipe::Edit;
 use crate::oracle::{Class, data, end_word, metadata};
-use crate::recipe::Edit;
 
 /// The explanation of an example in plain words.
 pub(super) fn readme(example: &Example, record: &Record) -> String {

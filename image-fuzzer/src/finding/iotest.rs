@@ -9,11 +9,11 @@ use image_formats::ReadAt as _;
 
 use super::script::{CLEAN, chance, comment, of_qemu};
 use super::{Example, IMAGE};
-use crate::base::NamedFile;
 use crate::commands::Command;
 use crate::commands::encrypted::unlocked;
+use crate::files::write_whole;
+use crate::named_file::NamedFile;
 use crate::oracle::{Class, data, metadata};
-use crate::store::write_whole;
 
 /// Writes `iotest` and `iotest.out` into a finding's folder.
 pub(super) fn write(folder: &Path, example: &Example) -> Result<()> {

@@ -5,10 +5,8 @@ mod explain;
 mod iotest;
 mod reproduce;
 mod script;
-mod tests_log;
 
 pub use reproduce::{minimise_folder, reproduce_folder};
-pub use tests_log::log_test;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,17 +16,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::base::{NamedFile, Prepared};
-use crate::case::Maker;
-use crate::commands::TEST_IMG;
 use crate::exec::Limits;
+use crate::files::{name_it, write_nameless, write_whole};
+use crate::input::base::TEST_IMG;
+use crate::input::base::{NamedFile, Prepared};
+use crate::input::case::Maker;
+use crate::input::recipe::Recipe;
+use crate::oracle::runner::{Bench, Outcome};
 use crate::oracle::{Class, Suspicion};
-use crate::recipe::Recipe;
-use crate::stacks::Stack;
-use crate::store::{name_it, write_nameless, write_whole};
 use crate::triage::minimise::{Judging, Smallest, Task};
+use crate::triage::stacks::Stack;
 use crate::triage::{Key, STUCK};
-use crate::trial::{Bench, Outcome};
 
 /// The groups of a work folder.
 #[derive(Debug)]
@@ -534,9 +532,9 @@ pub const IMAGE: &str = TEST_IMG;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Plan, fresh};
-    use crate::mutate::Intensity;
-    use crate::recipe::{Edit, Lie, Number};
+    use crate::campaign::{Plan, fresh};
+    use crate::input::mutate::Intensity;
+    use crate::input::recipe::{Edit, Lie, Number};
 
     /// An example with `edits` lies, of which nothing else matters.
     fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool) -> Example {
@@ -635,9 +633,9 @@ mod tests {
             site: "SIGSEGV".into(),
         };
         let recipe = Recipe {
-            fuzzer: crate::recipe::FUZZER.into(),
+            fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "together".into(),
-            base: crate::base::draw(&mut crate::rng::Rng::from_text("together")),
+            base: crate::input::base::draw(&mut crate::rng::Rng::from_text("together")),
             edits: Vec::new(),
             commands: vec![crate::commands::Command::new(["true", "$test_img"])],
             fresh_copies: true,
@@ -667,9 +665,9 @@ mod tests {
         for folder in ["findings", "crashes"] {
             fs::create_dir(root.path().join(folder)).unwrap();
         }
-        let base = crate::base::draw(&mut crate::rng::Rng::from_text("once"));
+        let base = crate::input::base::draw(&mut crate::rng::Rng::from_text("once"));
         let recipe = Recipe {
-            fuzzer: crate::recipe::FUZZER.into(),
+            fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "once".into(),
             base,
             edits: Vec::new(),
@@ -706,9 +704,9 @@ mod tests {
     fn folder_of(root: &Path, words: &[&str], of_ten: u8) -> PathBuf {
         let command = words.iter().map(|word| (*word).to_owned()).collect();
         let recipe = Recipe {
-            fuzzer: crate::recipe::FUZZER.into(),
+            fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "script".into(),
-            base: crate::base::draw(&mut crate::rng::Rng::from_text("script")),
+            base: crate::input::base::draw(&mut crate::rng::Rng::from_text("script")),
             edits: Vec::new(),
             commands: vec![crate::commands::Command(command)],
             fresh_copies: true,
@@ -825,9 +823,9 @@ mod tests {
             count.display()
         );
         let recipe = Recipe {
-            fuzzer: crate::recipe::FUZZER.into(),
+            fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "chance".into(),
-            base: crate::base::draw(&mut crate::rng::Rng::from_text("chance")),
+            base: crate::input::base::draw(&mut crate::rng::Rng::from_text("chance")),
             edits: Vec::new(),
             commands: vec![crate::commands::Command::new([
                 "sh",

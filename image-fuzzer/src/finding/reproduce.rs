@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Example, Record, write_folder};
-use crate::case::Maker;
-use crate::recipe::Recipe;
+use crate::input::case::Maker;
+use crate::input::recipe::Recipe;
+use crate::oracle::runner::{Bench, Outcome, Settings};
 use crate::triage::minimise::{Budget, Task};
 use crate::triage::{Key, coarse_of, name};
-use crate::trial::{Bench, Outcome, Settings};
 
 /// What came of carrying a recipe out again.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::triage::IN;
 
 /// Writes a script that can be executed.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    crate::store::write_whole(path, text.as_bytes())?;
+    crate::files::write_whole(path, text.as_bytes())?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(path, mode)
         .with_context(|| format!("cannot write '{}'", path.display()))

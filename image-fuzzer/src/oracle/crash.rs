@@ -2,7 +2,7 @@
 
 use super::{Class, Verdict};
 use crate::exec::{End, Observation};
-use crate::stacks;
+use crate::triage::stacks;
 
 /// Judges how the program ended. The site is what the program said as it gave up,
 /// else the signal; a stack refines it later.

@@ -6,7 +6,7 @@ use super::{Class, Probe, Verdict};
 use crate::commands::Command;
 use crate::commands::drawn::writes;
 use crate::exec::{End, Observation};
-use crate::messages::normalise;
+use crate::triage::messages::normalise;
 
 /// What a check says of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]

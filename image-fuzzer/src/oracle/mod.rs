@@ -9,6 +9,7 @@ pub mod hang;
 pub mod metadata;
 pub mod outside;
 pub mod repair;
+pub mod runner;
 pub mod sanitizer;
 
 use std::fmt;

@@ -4,7 +4,7 @@ use super::metadata::check;
 use super::{Class, Probe, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
-use crate::messages::normalise;
+use crate::triage::messages::normalise;
 
 /// Judges a finished `command` that repaired everything it found, by checking
 /// the image once more.

@@ -2,7 +2,7 @@
 
 use super::{Class, Verdict, end_word};
 use crate::exec::{End, Observation};
-use crate::stacks;
+use crate::triage::stacks;
 
 /// How many frames tell one report from another.
 const DEPTH: usize = 3;

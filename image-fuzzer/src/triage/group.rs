@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::Key;
-use crate::base::NamedFile;
+use crate::input::recipe::Recipe;
+use crate::named_file::NamedFile;
+use crate::oracle::runner::{Bench, Outcome};
 use crate::oracle::{Class, Suspicion};
-use crate::recipe::Recipe;
-use crate::trial::{Bench, Outcome};
 
 /// How many frames of a stack tell one crash from another.
 pub(crate) const DEPTH: usize = 3;

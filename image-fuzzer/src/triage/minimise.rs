@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use image_formats::qcow2::{Compression, Image, Placement, Spec};
 
 use super::Key;
-use crate::base::Base;
-use crate::case::Maker;
 use crate::commands::Command;
+use crate::input::base::Base;
+use crate::input::case::Maker;
+use crate::input::recipe::{Edit, Number, Recipe};
 use crate::oracle::Class;
-use crate::recipe::{Edit, Number, Recipe};
-use crate::trial::{Bench, HASTE, Outcome};
+use crate::oracle::runner::{Bench, HASTE, Outcome};
 
 /// Carries out a recipe and says which groups it falls into.
 pub trait Judge {

@@ -1,7 +1,9 @@
 //! What becomes of a suspicion: grouped, made small, written down.
 
 mod group;
+pub mod messages;
 pub mod minimise;
+pub mod stacks;
 
 pub(crate) use group::{DEPTH, DEPTH_EXACT, IN, STUCK};
 pub use group::{coarse, coarse_of, name};

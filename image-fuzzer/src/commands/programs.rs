@@ -1,0 +1,96 @@
+//! The programs that commands name: where they are, and the arguments they start with.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::input::command::Command;
+
+/// Where the programs are, and with which arguments they start.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    qemu_img: Vec<OsString>,
+    qemu_io: Vec<OsString>,
+}
+
+impl Programs {
+    /// Programs with their first arguments.
+    pub fn new(qemu_img: Vec<OsString>, qemu_io: Vec<OsString>) -> Self {
+        Self { qemu_img, qemu_io }
+    }
+
+    /// The programs that `QEMU_IMG` and `QEMU_IO` name, else those in PATH.
+    ///
+    /// Fails where a value has an unclosed quotation mark.
+    pub fn from_env() -> Result<Self> {
+        Ok(Self {
+            qemu_img: from_variable("QEMU_IMG", "qemu-img")?,
+            qemu_io: from_variable("QEMU_IO", "qemu-io")?,
+        })
+    }
+
+    /// These programs, with another `qemu-img` (for comparing two versions).
+    pub fn with_qemu_img(&self, words: Vec<OsString>) -> Self {
+        Self {
+            qemu_img: words,
+            qemu_io: self.qemu_io.clone(),
+        }
+    }
+
+    /// The command line for `command`, the image under test being `image`.
+    pub fn argv(&self, command: &Command, image: &str) -> Vec<OsString> {
+        let mut argv = match command.program() {
+            "qemu-img" => self.qemu_img.clone(),
+            "qemu-io" => self.qemu_io.clone(),
+            other => vec![other.into()],
+        };
+        let arguments = command.0.iter().skip(1);
+        argv.extend(arguments.map(|word| OsString::from(word.replace("$test_img", image))));
+        argv
+    }
+
+    /// The file that runs when `program` is named.
+    ///
+    /// Fails, in words for the user, where there is none.
+    pub fn find(&self, program: &str) -> Result<PathBuf> {
+        let words = self.argv(&Command::new([program]), "");
+        let name = words.first().map(PathBuf::from).unwrap_or_default();
+        find_in_path(&name)
+    }
+}
+
+/// The executable file that `name` means.
+fn find_in_path(name: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let runnable = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if name.components().count() > 1 {
+        if runnable(name) {
+            return Ok(std::path::absolute(name)?);
+        }
+        bail!("'{}' is not an executable file", name.display());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for folder in std::env::split_paths(&path) {
+        let file = folder.join(name);
+        if runnable(&file) {
+            return Ok(file);
+        }
+    }
+    bail!("there is no program '{}' in PATH", name.display());
+}
+
+/// The words of the environment's variable `name`, else `fallback`.
+fn from_variable(name: &str, fallback: &str) -> Result<Vec<OsString>> {
+    let Ok(value) = std::env::var(name) else {
+        return Ok(vec![fallback.into()]);
+    };
+    match shlex::split(&value) {
+        None => bail!("{name} has an unclosed quotation mark: {value}"),
+        Some(words) if words.is_empty() => Ok(vec![fallback.into()]),
+        Some(words) => Ok(words.into_iter().map(OsString::from).collect()),
+    }
+}

@@ -1,0 +1,110 @@
+//! A worker's scratch folder, in memory where the machine has such a place.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::named_file::NamedFile;
+
+/// What the names of scratch folders begin with.
+const PREFIX: &str = "image-fuzzer.";
+
+/// A folder of one worker's own, removed with everything in it when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: TempDir,
+}
+
+impl Scratch {
+    /// Makes a scratch folder in memory (`/dev/shm`), else below `fallback`.
+    pub fn new(fallback: &Path) -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let make = |parent: &Path| tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
+        let folder = make(memory)
+            .or_else(|_| make(fallback))
+            .with_context(|| format!("cannot make a scratch folder in '{}'", fallback.display()))?;
+        // The mark of the process that owns it, by which a later run finds out
+        // that the owner was killed.
+        fs::write(folder.path().join("owner"), std::process::id().to_string())
+            .context("cannot write into the scratch folder")?;
+        for name in ["w", "look"] {
+            fs::create_dir(folder.path().join(name)).context("cannot make a scratch folder")?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// The folder programs work in.
+    pub fn work(&self) -> PathBuf {
+        self.folder.path().join("w")
+    }
+
+    /// A folder beside it, for what looks at programs.
+    pub fn beside(&self) -> PathBuf {
+        self.folder.path().join("look")
+    }
+
+    /// Leaves exactly `files` in the work folder, each as it was made.
+    pub fn fill(&self, files: &[NamedFile]) -> io::Result<()> {
+        let work = self.work();
+        for entry in fs::read_dir(&work)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        files.iter().try_for_each(|file| file.write_into(&work))
+    }
+}
+
+/// Removes scratch folders whose owner no longer lives (it was killed).
+pub fn sweep(places: &[&Path]) {
+    for place in places {
+        let Ok(entries) = fs::read_dir(place) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                continue;
+            }
+            let owner = fs::read_to_string(entry.path().join("owner")).unwrap_or_default();
+            let alive = |pid: i32| Path::new("/proc").join(pid.to_string()).exists();
+            if owner.parse().is_ok_and(|pid| !alive(pid)) {
+                // Someone else's folder cannot be removed, and need not be.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filled_folder_holds_the_files_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(parent.path()).unwrap();
+        fs::create_dir(scratch.work().join("left")).unwrap();
+        fs::write(scratch.work().join("left/over"), "x").unwrap();
+        scratch.fill(&[NamedFile::new("a", &[1, 2][..])]).unwrap();
+        assert_eq!(fs::read(scratch.work().join("a")).unwrap(), [1, 2]);
+        assert_eq!(fs::read_dir(scratch.work()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn folders_of_the_dead_are_swept_and_of_the_living_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        for (name, owner) in [("image-fuzzer.a", "2147483646"), ("image-fuzzer.b", "1")] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+            fs::write(parent.path().join(name).join("owner"), owner).unwrap();
+        }
+        sweep(&[parent.path()]);
+        assert!(!parent.path().join("image-fuzzer.a").exists());
+        assert!(parent.path().join("image-fuzzer.b").exists());
+    }
+}

@@ -1,0 +1,87 @@
+//! From a recipe to the files it stands for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use image_formats::Value;
+use image_formats::qcow2::Image;
+
+use crate::input::base::{Base, MOST_BYTES, NamedFile, Prepared, file_of, prepare};
+use crate::input::recipe::{Edit, Extension, Recipe};
+
+/// Makes the files of recipes, and remembers the last base images it made.
+#[derive(Debug, Default)]
+pub struct Maker {
+    known: VecDeque<(Base, Arc<Prepared>)>,
+}
+
+/// How many base images are remembered.
+const REMEMBERED: usize = 64;
+
+impl Maker {
+    /// The base image, made or remembered.
+    ///
+    /// Fails where its description contradicts itself.
+    pub fn prepared(&mut self, base: &Base) -> Result<Arc<Prepared>> {
+        if let Some((_, prepared)) = self.known.iter().find(|(known, _)| known == base) {
+            return Ok(Arc::clone(prepared));
+        }
+        let prepared = Arc::new(prepare(base)?);
+        if self.known.len() == REMEMBERED {
+            self.known.pop_front();
+        }
+        self.known.push_back((base.clone(), Arc::clone(&prepared)));
+        Ok(prepared)
+    }
+
+    /// The files of `recipe`, the image under test first.
+    ///
+    /// Fails where the recipe names fields that its base image does not have.
+    pub fn files(&mut self, recipe: &Recipe) -> Result<Vec<NamedFile>> {
+        let prepared = self.prepared(&recipe.base)?;
+        let mut image = prepared.image.clone();
+        for (number, lie) in recipe.edits.iter().enumerate() {
+            apply(&mut image, &lie.edit)
+                .with_context(|| format!("edit {number} of the recipe cannot be applied"))?;
+        }
+        let mut files = vec![file_of(&image)];
+        files.extend(prepared.beside.iter().cloned());
+        Ok(files)
+    }
+}
+
+/// Makes one change to an image.
+///
+/// Fails where the image has no such field, or the field no room for the value.
+pub fn apply(image: &mut Image, edit: &Edit) -> Result<()> {
+    match edit {
+        Edit::Set { path, value } => image.set(path, value.0)?,
+        Edit::Text { path, text } => image.set(path, Value::from(text.as_str()))?,
+        Edit::Bytes { at, bytes } => {
+            let end = at.0.checked_add(bytes.0.len() as u64);
+            if end.is_none_or(|end| end > MOST_BYTES) {
+                bail!("the bytes at {:#x} lie past the first 64 MiB", at.0);
+            }
+            image.bytes_mut().write(at.0, &bytes.0);
+        }
+        Edit::Extensions { list } => {
+            let start = u64::from(image.layout().header.header_length);
+            image.bytes_mut().write(start, &extension_area(list));
+        }
+        Edit::Length { bytes } => image.bytes_mut().resize(bytes.0),
+    }
+    Ok(())
+}
+
+/// The header extensions as they stand in the file.
+fn extension_area(list: &[Extension]) -> Vec<u8> {
+    let mut area = Vec::new();
+    for extension in list {
+        area.extend_from_slice(&(extension.magic.0 as u32).to_be_bytes());
+        area.extend_from_slice(&(extension.length.0 as u32).to_be_bytes());
+        area.extend_from_slice(&extension.data.0);
+        area.resize(area.len().next_multiple_of(8), 0);
+    }
+    area
+}

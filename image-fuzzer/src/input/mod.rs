@@ -1,0 +1,9 @@
+//! What a test is made of: a valid base image, the mutations made to it, and the recipe that
+//! records both, with the commands that are run on it.
+
+pub mod base;
+pub mod case;
+pub mod command;
+pub mod map;
+pub mod mutate;
+pub mod recipe;

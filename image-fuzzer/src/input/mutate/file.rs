@@ -1,0 +1,25 @@
+//! The file itself cut short or too long.
+
+use super::Ground;
+use crate::input::recipe::{Edit, Number};
+use crate::rng::Rng;
+
+/// Another length of the image file.
+pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let len = ground.map.file_len;
+    let cluster = ground.map.cluster;
+    let bytes = match rng.below(7) {
+        0 => len.saturating_sub(cluster),
+        1 => len.saturating_sub(512),
+        2 => len.saturating_sub(1),
+        3 => rng.below(len),
+        4 => len + cluster,
+        5 => len + 512,
+        _ => len + (1 << rng.between(20, 42)),
+    };
+    (bytes != len).then(|| {
+        vec![Edit::Length {
+            bytes: Number(bytes),
+        }]
+    })
+}

@@ -1,0 +1,130 @@
+//! Names that are paths, protocols, options, formats, loops.
+
+use super::extensions::present;
+use super::{Ground, set};
+use crate::input::base::TEST_IMG;
+use crate::input::recipe::{Edit, Extension, Hex, Number};
+use crate::rng::Rng;
+
+/// File names that a reader of images must be careful with.
+const FILES: [&str; 14] = [
+    "",
+    ".",
+    "/",
+    "/dev/zero",
+    "nosuchfile",
+    "nbd:unix:/nosuchsocket",
+    "http://127.0.0.1:1/x",
+    "ssh://127.0.0.1/x",
+    "json:{\"driver\":\"null-co\",\"size\":1073741824}",
+    "json:{\"driver\":\"blkdebug\",\"image\":\"test.qcow2\"}",
+    "json:{",
+    "file:test.qcow2",
+    "fat:.",
+    "null-co://",
+];
+
+/// Names of the canaries: files, a UNIX socket and a TCP port outside the scratch folder
+/// that tell when they are touched, as paths, addresses and options.
+const CANARIES: [&str; 9] = [
+    "../w.canary/secret.raw",
+    "../w.canary/secret.qcow2",
+    "file:../w.canary/secret.raw",
+    "nbd://127.0.0.1:10809/x",
+    "nbd:127.0.0.1:10809",
+    "nbd+unix:///x?socket=../w.canary/secret.sock",
+    "nbd:unix:../w.canary/secret.sock",
+    "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"../w.canary/secret.qcow2\"}}",
+    "json:{\"driver\":\"nbd\",\"server\":{\"type\":\"unix\",\"path\":\"../w.canary/secret.sock\"}}",
+];
+
+/// Names of formats that are not what the file has.
+const FORMATS: [&str; 14] = [
+    "",
+    "raw",
+    "qcow2",
+    "qcow",
+    "vmdk",
+    "vdi",
+    "vpc",
+    "vhdx",
+    "qed",
+    "luks",
+    "blkdebug",
+    "quorum",
+    "nosuchformat",
+    "file",
+];
+
+/// The type of the extension that names the backing file's format.
+const BACKING_FORMAT: u64 = 0xe279_2aca;
+/// The type of the extension that names the external data file.
+const DATA_FILE: u64 = 0x4441_5441;
+
+/// One name to another: of the backing file, its format, or the data file.
+pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    match rng.below(3) {
+        0 => backing_name(ground, rng),
+        1 => {
+            let name = *rng.pick(&FORMATS)?;
+            Some(with_extension(ground, BACKING_FORMAT, name))
+        }
+        _ => data_file(ground, rng),
+    }
+}
+
+/// Any file name, the image itself among them.
+fn file_name(rng: &mut Rng) -> Option<String> {
+    Some(match rng.below(8) {
+        0 => TEST_IMG.to_owned(),
+        1 => "x".repeat(rng.between(900, 1100) as usize),
+        2..=4 => (*rng.pick(&CANARIES)?).to_owned(),
+        _ => (*rng.pick(&FILES)?).to_owned(),
+    })
+}
+
+/// The backing file's name, at the end of the first cluster, with its length.
+fn backing_name(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let name = file_name(rng)?;
+    let at = ground.map.cluster.checked_sub(name.len() as u64 + 8)?;
+    if at < 256 {
+        return None;
+    }
+    Some(vec![
+        set(ground.map.get("header.backing_file_offset")?, at)?,
+        Edit::Set {
+            path: "header.backing_file_size".into(),
+            value: Number(name.len() as u64),
+        },
+        Edit::Bytes {
+            at: Number(at),
+            bytes: Hex(name.into_bytes()),
+        },
+    ])
+}
+
+/// The data file's name, together with the feature bit where it is missing.
+fn data_file(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let name = file_name(rng)?;
+    let bit = ground.map.get("header.incompatible_features.data_file")?;
+    let mut edits = with_extension(ground, DATA_FILE, &name);
+    edits.extend(set(bit, 1));
+    Some(edits)
+}
+
+/// The extension area with an extension of type `magic` that holds `text`.
+fn with_extension(ground: Ground<'_>, magic: u64, text: &str) -> Vec<Edit> {
+    let mut list = present(ground.map);
+    list.retain(|extension| extension.magic.0 != magic);
+    list.push(Extension {
+        magic: Number(magic),
+        length: Number(text.len() as u64),
+        data: Hex(text.as_bytes().to_vec()),
+    });
+    list.push(Extension {
+        magic: Number(0),
+        length: Number(0),
+        data: Hex::default(),
+    });
+    vec![Edit::Extensions { list }]
+}

@@ -1,0 +1,227 @@
+//! What a test consists of: small, readable, and enough to make it again.
+//!
+//! A recipe names a valid image, the lies told in it and the commands run on it.
+//! It holds results, never chances: values are written out, so that a recipe
+//! gives the same bytes on every machine and can be simplified piece by piece.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::commands::Command;
+use crate::input::base::Base;
+
+/// The fuzzer's name and version, as recipes carry it.
+pub const FUZZER: &str = concat!("image-fuzzer ", env!("CARGO_PKG_VERSION"));
+
+/// One test, replayable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The fuzzer that made it, with its version.
+    pub fuzzer: String,
+    /// The seed it was drawn from; kept for the record, not needed to replay.
+    pub seed: String,
+    /// The valid image to begin with.
+    pub base: Base,
+    /// The lies, applied in order.
+    pub edits: Vec<Lie>,
+    /// The commands, in order.
+    pub commands: Vec<Command>,
+    /// Whether each command gets a fresh copy of the image (the commands were
+    /// given) or all work on the same one (they were drawn as a sequence).
+    #[serde(default)]
+    pub fresh_copies: bool,
+}
+
+/// One edit and the family it was drawn from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lie {
+    /// The family's name (`image-fuzzer --help` lists them).
+    pub family: String,
+    /// What is changed.
+    pub edit: Edit,
+}
+
+/// One change to an image, with its values written out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Edit {
+    /// A field, by its path, to a number.
+    Set {
+        /// The field, as `image-fuzzer show` names it.
+        path: String,
+        /// Its new value.
+        value: Number,
+    },
+    /// A field that holds text, by its path. The length field beside it stays.
+    Text {
+        /// The field, as `image-fuzzer show` names it.
+        path: String,
+        /// Its new value.
+        text: String,
+    },
+    /// The header extensions, written anew behind the header.
+    Extensions {
+        /// Every extension, in order; none is added at the end.
+        list: Vec<Extension>,
+    },
+    /// Bytes of the file, in place.
+    Bytes {
+        /// Where in the file, in bytes.
+        at: Number,
+        /// What is written there.
+        bytes: Hex,
+    },
+    /// The length of the file, cut or extended with a hole.
+    Length {
+        /// The new length in bytes.
+        bytes: Number,
+    },
+}
+
+/// A header extension as it is written, whether or not its length is true.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extension {
+    /// The extension's type.
+    pub magic: Number,
+    /// The length it claims, in bytes.
+    pub length: Number,
+    /// Its data, padded to a multiple of 8 bytes when written.
+    pub data: Hex,
+}
+
+/// A number that reads as hexadecimal in JSON where that says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Number(pub u64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 < 1024 {
+            serializer.serialize_u64(self.0)
+        } else {
+            serializer.serialize_str(&format!("{:#x}", self.0))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Plain(u64),
+            Text(String),
+        }
+        match Either::deserialize(deserializer)? {
+            Either::Plain(value) => Ok(Self(value)),
+            Either::Text(text) => text
+                .strip_prefix("0x")
+                .map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16))
+                .map(Self)
+                .map_err(|_| serde::de::Error::custom(format!("'{text}' is not a number"))),
+        }
+    }
+}
+
+/// Bytes that read as hexadecimal digits in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hex(pub Vec<u8>);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        serializer.serialize_str(&digits)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || serde::de::Error::custom("not an even number of hexadecimal digits");
+        if !text.is_ascii() || text.len() % 2 != 0 {
+            return Err(wrong());
+        }
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong()))
+            .collect::<Result<Vec<u8>, D::Error>>()
+            .map(Self)
+    }
+}
+
+impl Recipe {
+    /// The recipe as people and other programs read it.
+    pub fn to_json(&self) -> Result<String> {
+        let mut text = serde_json::to_string_pretty(self).context("cannot write the recipe")?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// How much there is to it, to compare two examples of a fault: edits, words of
+    /// its commands, characters of its JSON.
+    pub fn size(&self) -> (usize, usize, usize) {
+        let words = self.commands.iter().map(|command| command.0.len()).sum();
+        let text = serde_json::to_string(self).map_or(usize::MAX, |text| text.len());
+        (self.edits.len(), words, text)
+    }
+
+    /// The recipe in the file `path`.
+    ///
+    /// Fails where the file cannot be read, is no recipe, or was made by another
+    /// version of the fuzzer, whose images may differ.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!(
+                "cannot read the recipe '{}'; name the folder of a finding or of a test",
+                path.display()
+            )
+        })?;
+        let recipe: Self = serde_json::from_str(&text)
+            .with_context(|| format!("'{}' is not a recipe", path.display()))?;
+        if recipe.fuzzer != FUZZER {
+            bail!(
+                "'{}' was made by {}, this is {FUZZER}: use that version to replay it",
+                path.display(),
+                recipe.fuzzer
+            );
+        }
+        Ok(recipe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_bytes_survive_json() {
+        let edits = vec![
+            Edit::Set {
+                path: "header.l1_size".into(),
+                value: Number(u64::MAX),
+            },
+            Edit::Bytes {
+                at: Number(7),
+                bytes: Hex(vec![0, 255]),
+            },
+        ];
+        let text = serde_json::to_string(&edits).unwrap();
+        assert!(text.contains(r#""value":"0xffffffffffffffff""#), "{text}");
+        assert!(text.contains(r#""bytes":"00ff""#), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<Edit>>(&text).unwrap(), edits);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [r#""0x""#, r#""1g""#, r#""-1""#] {
+            assert!(serde_json::from_str::<Number>(bad).is_err(), "{bad}");
+        }
+        for bad in [r#""0""#, r#""zz""#, "\"\u{e9}\""] {
+            assert!(serde_json::from_str::<Hex>(bad).is_err(), "{bad}");
+        }
+    }
+}

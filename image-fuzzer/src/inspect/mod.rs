@@ -1,0 +1,5 @@
+//! The inspector of images: `show` and `set`.
+
+pub mod image_file;
+pub mod set;
+pub mod show;

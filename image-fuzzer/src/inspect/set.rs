@@ -1,0 +1,270 @@
+//! `image-fuzzer set`: changes one field of an image.
+
+use super::{image_file, show};
+use crate::output;
+use anyhow::{Context, Result, bail, ensure};
+use image_formats::{Endian, Field, Place, ReadAt, Store, Value, read_padded};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// What to set.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SetArgs {
+    /// The image
+    image: PathBuf,
+    /// The field, as image-fuzzer show names it
+    path: String,
+    /// A number (12, 0x1f, -1), text, or bytes (hex:00ff)
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+    /// The image's format; probed when not named
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// Changes the bytes of one field and no others, and says what it did.
+///
+/// They are written into the file itself, which stays the file it is: its other names, its
+/// owner and its attributes, and who may change it. A change never makes the image longer, so
+/// it is one write of one range, which for the few bytes of a field is there whole or not at
+/// all, also after an interrupt. Only the contents of clusters are longer than the system
+/// writes in one go.
+///
+/// # Errors
+/// When the image cannot be read or written, has no such field, or the field cannot
+/// hold the value. Nothing is changed then.
+pub fn run(args: &SetArgs) -> Result<()> {
+    output::line(&change(args)?)
+}
+
+/// Changes the field, and gives the line that says what was done.
+fn change(args: &SetArgs) -> Result<String> {
+    let name = args.image.display();
+    let mut image = image_file::open(&args.image, args.format.as_deref())?;
+    let image_len = image.bytes().len();
+    let before = image.field(&args.path)?;
+    let value = value_for(&before, &args.value)?;
+    image.set(&args.path, value)?;
+    let after = image.field(&args.path)?;
+    let (offset, len) = bytes_of(&after.place);
+    let end = offset
+        .checked_add(len)
+        .context("the field ends behind the last offset there is")?;
+    ensure!(
+        end <= image_len,
+        "{} lies behind the end of '{name}', at {offset:#x}",
+        args.path
+    );
+    write_in_place(&args.image, image.bytes(), offset, len)
+        .with_context(|| format!("failed to write '{name}'"))?;
+    let room = after.width_bits / 8;
+    let given = args
+        .value
+        .strip_prefix("hex:")
+        .map(|hex| hex.len() as u64 / 2);
+    let rest = match given.filter(|given| *given < room) {
+        Some(given) => format!(" (the last {} of its {room} bytes are 0)", room - given),
+        None => String::new(),
+    };
+    let (before, now) = (show::text(&before), show::text(&after));
+    Ok(format!("{}: {before} -> {now}{rest}", after.path))
+}
+
+/// Writes the bytes of one field, with one write.
+fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<()> {
+    let mut bytes = vec![0; usize::try_from(len).context("the field is too long")?];
+    read_padded(image, offset, &mut bytes);
+    // Root may write to these as well, and the others are told what to do.
+    ensure!(
+        !fs::metadata(path)?.permissions().readonly(),
+        "it is read-only; 'chmod u+w' makes it writable"
+    );
+    let file = File::options().write(true).open(path)?;
+    file.write_all_at(&bytes, offset)?;
+    file.sync_data()?;
+    Ok(())
+}
+
+/// Reads the value as the field needs it: digits are text in a text field, and a
+/// negative number has the width of its field.
+fn value_for(field: &Field, text: &str) -> Result<Value> {
+    let value: Value = text.parse()?;
+    Ok(match (field.place, value) {
+        (Place::Bytes { .. }, Value::Uint(_)) => Value::Bytes(text.as_bytes().to_vec()),
+        (place @ Place::Bits { .. }, Value::Uint(number)) if text.starts_with('-') => {
+            let mask = place.mask();
+            ensure!(
+                number.wrapping_neg() <= mask,
+                "cannot set {}: {text} does not fit: the field has the bits {mask:#x}",
+                field.path
+            );
+            Value::Uint(number & mask)
+        }
+        (
+            Place::Bits {
+                bytes,
+                bits,
+                endian,
+                ..
+            },
+            Value::Bytes(given),
+        ) if text.starts_with("hex:") => {
+            let path = &field.path;
+            ensure!(
+                bits == bytes * 8,
+                "cannot set {path}: it is no whole bytes, but {bits} bits: give a number"
+            );
+            let count = given.len();
+            ensure!(
+                count == usize::from(bytes),
+                "cannot set {path}: it has {bytes} bytes, not {count}"
+            );
+            let word = |word: u64, byte: &u8| word << 8 | u64::from(*byte);
+            Value::Uint(match endian {
+                Endian::Big => given.iter().fold(0, word),
+                Endian::Little => given.iter().rev().fold(0, word),
+            })
+        }
+        (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
+            "cannot set {}: '{text}' is no number of up to 64 bits; the field has the bits {:#x}",
+            field.path,
+            place.mask()
+        ),
+        (_, value) => value,
+    })
+}
+
+/// The bytes of the file that a field lies in.
+fn bytes_of(place: &Place) -> (u64, u64) {
+    match *place {
+        Place::Bits { offset, bytes, .. } => (offset, bytes.into()),
+        Place::Bytes { offset, len } => (offset, len),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    fn set(image: &Path, path: &str, value: &str) -> Result<()> {
+        run(&SetArgs {
+            image: image.to_owned(),
+            path: path.into(),
+            value: value.into(),
+            format: None,
+        })
+    }
+
+    /// A valid image in `folder`.
+    fn image(folder: &Path) -> PathBuf {
+        let spec = image_formats::qcow2::Spec::default();
+        let built = image_formats::qcow2::build(&spec).unwrap();
+        let path = folder.join("a.qcow2");
+        fs::write(&path, built.image.bytes().to_vec(1 << 30).unwrap()).unwrap();
+        path
+    }
+
+    /// The file was once replaced by a changed copy, which its other names did not lead to,
+    /// and which was made in a folder that need not be writable.
+    #[test]
+    fn a_file_stays_the_file_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = image(folder.path());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let old = fs::read(&path).unwrap();
+        let (link, name) = (folder.path().join("link"), folder.path().join("name"));
+        std::os::unix::fs::symlink("a.qcow2", &link).unwrap();
+        fs::hard_link(&path, &name).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        set(&link, "header.nb_snapshots", "3").unwrap();
+        let new = fs::read(&name).unwrap();
+        assert_eq!(new[60..64], [0, 0, 0, 3]);
+        assert!(new[..60] == old[..60] && new[64..] == old[64..]);
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(after.ino(), before.ino());
+        assert_eq!((after.nlink(), after.mode() & 0o777), (2, 0o640));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    /// It once told of offsets in decimal and refused the bytes of numbers.
+    #[test]
+    fn says_what_was_done_as_show_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let said = |path: &str, value: &str| {
+            let args = SetArgs {
+                image: image.clone(),
+                path: path.into(),
+                value: value.into(),
+                format: None,
+            };
+            change(&args).map_err(|why| why.to_string())
+        };
+        let told = |path: &str, value: &str| said(path, value).unwrap();
+        let table = told("header.refcount_table_offset", "0x50000");
+        assert!(
+            table.starts_with("header.refcount_table_offset: 0x"),
+            "{table}"
+        );
+        assert!(table.ends_with(" -> 0x50000"), "{table}");
+        let magic = told("header.magic", "hex:514649fb");
+        assert_eq!(magic, "header.magic: 0x514649fb -> 0x514649fb");
+        let size = told("header.nb_snapshots", "hex:00000102");
+        assert_eq!(size, "header.nb_snapshots: 0 -> 258");
+        assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 1, 2]);
+        let padding = told("header.padding", "hex:0102");
+        assert!(
+            padding.ends_with(" (the last 5 of its 7 bytes are 0)"),
+            "{padding}"
+        );
+        let padding = told("header.padding", "hex:01020304050607");
+        assert!(!padding.contains("the last"), "{padding}");
+        for (path, value, why) in [
+            ("header.nb_snapshots", "hex:01", "it has 4 bytes, not 1"),
+            (
+                "header.incompatible_features.dirty",
+                "hex:01",
+                "no whole bytes",
+            ),
+        ] {
+            let said = said(path, value).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_set_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = image(folder.path());
+        let old = fs::read(&path).unwrap();
+        assert!(set(&path, "header.nb_snapshots", "0x100000000").is_err());
+        for (value, why) in [
+            (
+                "99999999999999999999",
+                "no number of up to 64 bits; the field has the bits 0xffffffff",
+            ),
+            (
+                "three",
+                "no number of up to 64 bits; the field has the bits 0xffffffff",
+            ),
+            ("-4294967296", "does not fit"),
+        ] {
+            let said = format!(
+                "{:#}",
+                set(&path, "header.nb_snapshots", value).unwrap_err()
+            );
+            assert!(said.contains(why), "{said}");
+        }
+        assert!(set(&path, "header.nosuch", "1").is_err());
+        let mut read_only = fs::metadata(&path).unwrap().permissions();
+        read_only.set_readonly(true);
+        fs::set_permissions(&path, read_only).unwrap();
+        let said = format!("{:#}", set(&path, "header.nb_snapshots", "3").unwrap_err());
+        assert!(said.contains("read-only"), "{said}");
+        assert_eq!(fs::read(&path).unwrap(), old);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
