@@ -39,7 +39,7 @@ pub fn write_nameless(folder: &Path, image: &NamedFile) -> Result<TempPath> {
 }
 
 /// Gives an image in `folder` its name.
-pub fn name_it(image: TempPath, folder: &Path, name: &str) -> Result<()> {
+pub fn persist_as(image: TempPath, folder: &Path, name: &str) -> Result<()> {
     let path = folder.join(name);
     image
         .persist(&path)

@@ -1,4 +1,4 @@
-//! `image-fuzzer`: makes images that lie and judges what programs do with them.
+//! `image-fuzzer`: makes corrupted images and checks what programs do with them.
 
 fn main() -> std::process::ExitCode {
     image_fuzzer::cli::main()

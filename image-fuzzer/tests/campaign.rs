@@ -12,7 +12,7 @@ use image_fuzzer::commands::{Command as Words, Programs};
 use image_fuzzer::exec::{End, Limits};
 use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::mutate::Intensity;
-use image_fuzzer::oracle::runner::{Bench, Outcome, Settings};
+use image_fuzzer::oracle::runner::{Outcome, Settings, TestRunner};
 use image_fuzzer::rng::{FNV_START, Rng, fnv};
 
 fn fuzzer() -> Command {
@@ -309,7 +309,7 @@ fn the_log_says_how_to_get_a_test_again() {
     assert!(by_seed > 0 && by_folder > 0, "{log}");
 }
 
-/// However a program is started, it does the same with an image that lies.
+/// However a program is started, it does the same with a mutated image.
 #[test]
 fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
     if Command::new("qemu-img").arg("--version").output().is_err() {
@@ -331,8 +331,8 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
         intensity: Intensity::default(),
         families: Vec::new(),
     };
-    let bench = |fork_server| {
-        Bench::new(Settings {
+    let runner = |fork_server| {
+        TestRunner::new(Settings {
             programs: Programs::from_env().unwrap(),
             compare_with: None,
             limits: Limits {
@@ -347,7 +347,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
         })
         .unwrap()
     };
-    let (mut forked, mut plain) = (bench(true), bench(false));
+    let (mut forked, mut plain) = (runner(true), runner(false));
     let mut maker = Maker::default();
     for number in 0..25 {
         let recipe = fresh(&format!("both {number}"), &plan, &mut maker).unwrap();
@@ -358,8 +358,8 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
             outcome.ran.iter().map(|ran| ran.seen.end.clone()).collect()
         };
         assert_eq!(ends(&one), ends(&other), "{number}");
-        assert_eq!(one.marks, other.marks, "{number}");
-        assert_eq!(one.suspicions, other.suspicions, "{number}");
+        assert_eq!(one.features, other.features, "{number}");
+        assert_eq!(one.violations, other.violations, "{number}");
         assert_eq!(one.opened, other.opened, "{number}");
     }
 }
@@ -516,7 +516,7 @@ fn what_opens_no_image_does_not_count_as_opened() {
 #[test]
 fn tools_say_their_version_and_others_are_not_asked() {
     let work = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new(Settings {
+    let mut runner = TestRunner::new(Settings {
         programs: Programs::from_env().unwrap(),
         compare_with: None,
         limits: Limits::default(),
@@ -526,9 +526,9 @@ fn tools_say_their_version_and_others_are_not_asked() {
         fallback: work.path().to_owned(),
     })
     .unwrap();
-    let version = bench.version("qemu-img").expect("a version");
+    let version = runner.version("qemu-img").expect("a version");
     assert!(version.starts_with("qemu-img version "), "{version}");
-    assert_eq!(bench.version("bash"), None);
+    assert_eq!(runner.version("bash"), None);
 }
 
 #[test]
@@ -605,7 +605,7 @@ fn a_fault_of_chance_is_waited_for_when_it_is_made_small() {
     // What ten runs of it came to is chance as well.
     let record = folder.join("finding.json");
     let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
-    known["of_ten"] = 3.into();
+    known["hits_in_10"] = 3.into();
     fs::write(&record, known.to_string()).unwrap();
     for verb in ["reproduce", "minimise"] {
         let again = run(fuzzer().arg(verb).arg(folder));

@@ -14,11 +14,11 @@ use image_fuzzer::exec::{
 use image_fuzzer::triage::stacks::Debugger;
 
 /// A folder with a scratch folder in it, and executors over that.
-struct Bench {
+struct TestRunner {
     folder: tempfile::TempDir,
 }
 
-impl Bench {
+impl TestRunner {
     fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -117,19 +117,23 @@ fn same(seen: &Observation) -> (&End, String, String, &[PathBuf], &[String], boo
     )
 }
 
-fn run_all(executor: &mut dyn Executor, bench: &Bench, commands: &[&str]) -> Vec<Observation> {
+fn run_all(
+    executor: &mut dyn Executor,
+    runner: &TestRunner,
+    commands: &[&str],
+) -> Vec<Observation> {
     let words = |command: &str| {
         let words = command
             .split(' ')
             .map(|word| word.trim_matches('\'').into());
-        Request::new(words.collect(), bench.scratch())
+        Request::new(words.collect(), runner.scratch())
     };
     commands.iter().map(|c| executor.run(&words(c))).collect()
 }
 
 #[test]
 fn a_fork_server_gives_what_plain_starts_give() {
-    let (forked, plain) = (Bench::new(), Bench::new());
+    let (forked, plain) = (TestRunner::new(), TestRunner::new());
     let mut fork_server = forked.executor("qemu-img");
     assert_eq!(
         fork_server.name(),
@@ -153,14 +157,14 @@ fn a_fork_server_gives_what_plain_starts_give() {
 
 #[test]
 fn input_environment_and_directory_reach_both() {
-    let bench = Bench::new();
-    fs::create_dir_all(bench.scratch().join("sub")).unwrap();
-    for mut executor in [bench.executor("/bin/sh"), bench.plain("/bin/sh")] {
+    let runner = TestRunner::new();
+    fs::create_dir_all(runner.scratch().join("sub")).unwrap();
+    for mut executor in [runner.executor("/bin/sh"), runner.plain("/bin/sh")] {
         let seen = executor.run(&Request {
             env: vec![("COLOUR".into(), "blue".into())],
-            cwd: bench.scratch().join("sub"),
+            cwd: runner.scratch().join("sub"),
             stdin: Some(b"some words\n".to_vec()),
-            ..bench
+            ..runner
                 .sh("read line; echo $0 $COLOUR $line ${PWD##*/}; env | sort >&2; ls /proc/self/fd")
         });
         let out = String::from_utf8(seen.stdout).unwrap();
@@ -168,18 +172,18 @@ fn input_environment_and_directory_reach_both() {
         let env = String::from_utf8(seen.stderr).unwrap();
         assert!(!env.contains("LD_") && !env.contains("RUN_SERVER"), "{env}");
         assert!(env.contains("LC_ALL=C\n"), "{env}");
-        let empty = executor.run(&bench.sh("cat; readlink /proc/self/fd/0"));
+        let empty = executor.run(&runner.sh("cat; readlink /proc/self/fd/0"));
         assert_eq!(empty.stdout, b"/dev/null\n");
     }
 }
 
 #[test]
 fn variables_of_the_loader_reach_a_program_under_a_fork_server() {
-    let bench = Bench::new();
-    let mut executor = bench.executor("/bin/sh");
+    let runner = TestRunner::new();
+    let mut executor = runner.executor("/bin/sh");
     let seen = executor.run(&Request {
         env: vec![("LD_DEBUG".into(), "statistics".into())],
-        ..bench.sh("exit 3")
+        ..runner.sh("exit 3")
     });
     assert_eq!(seen.end, End::Exit(3));
     assert!(String::from_utf8_lossy(&seen.stderr).contains("relocation"));
@@ -187,17 +191,17 @@ fn variables_of_the_loader_reach_a_program_under_a_fork_server() {
 
 #[test]
 fn qemu_io_reads_its_commands_from_input() {
-    let bench = Bench::new();
+    let runner = TestRunner::new();
     let seen = run_all(
-        &mut *bench.executor("qemu-img"),
-        &bench,
+        &mut *runner.executor("qemu-img"),
+        &runner,
         &["qemu-img create -f qcow2 a.qcow2 1M"],
     );
     assert_eq!(seen[0].end, End::Exit(0));
-    for mut executor in [bench.executor("qemu-io"), bench.plain("qemu-io")] {
+    for mut executor in [runner.executor("qemu-io"), runner.plain("qemu-io")] {
         let seen = executor.run(&Request {
             stdin: Some(b"write -P 7 0 64k\nread -P 7 0 64k\nquit\n".to_vec()),
-            ..bench.request(&["qemu-io", "a.qcow2"])
+            ..runner.request(&["qemu-io", "a.qcow2"])
         });
         assert_eq!(seen.end, End::Exit(0));
         let out = String::from_utf8(seen.stdout).unwrap();
@@ -208,31 +212,31 @@ fn qemu_io_reads_its_commands_from_input() {
 
 #[test]
 fn a_signal_is_the_programs_own() {
-    let bench = Bench::new();
-    let seen = bench.executor("/bin/sh").run(&bench.sh("kill -SEGV $$"));
+    let runner = TestRunner::new();
+    let seen = runner.executor("/bin/sh").run(&runner.sh("kill -SEGV $$"));
     assert_eq!(seen.end, End::Signal(libc::SIGSEGV));
 }
 
 #[test]
 fn a_hang_is_ended_with_all_below_it() {
-    let bench = Bench::new();
-    let mut executor = bench.executor("/bin/sh");
+    let runner = TestRunner::new();
+    let mut executor = runner.executor("/bin/sh");
     let seen = executor.run(&Request {
         limits: Limits {
             wall: Duration::from_millis(300),
             ..Limits::default()
         },
-        ..bench.sh("trap '' TERM; (sleep 1000 & sleep 1000); sleep 1000")
+        ..runner.sh("trap '' TERM; (sleep 1000 & sleep 1000); sleep 1000")
     });
     assert_eq!(seen.end, End::TimedOut);
     assert_eq!(seen.left_behind, [] as [String; 0]);
-    assert_eq!(executor.run(&bench.sh("exit 4")).end, End::Exit(4));
+    assert_eq!(executor.run(&runner.sh("exit 4")).end, End::Exit(4));
 }
 
 #[test]
 fn a_look_can_end_a_run_early() {
-    let bench = Bench::new();
-    let mut executor = bench.executor("/bin/sh");
+    let runner = TestRunner::new();
+    let mut executor = runner.executor("/bin/sh");
     let early = Some(Duration::from_millis(20));
     let mut looks = Vec::new();
     let mut look = |pid| {
@@ -244,7 +248,7 @@ fn a_look_can_end_a_run_early() {
         fair: false,
         look: &mut look,
     };
-    let seen = executor.run_and_look(&bench.sh("exec sleep 1000"), waits);
+    let seen = executor.run_and_look(&runner.sh("exec sleep 1000"), waits);
     assert_eq!(seen.end, End::TimedOut);
     assert_eq!(looks.len(), 1);
     let mut looks = 0;
@@ -257,27 +261,27 @@ fn a_look_can_end_a_run_early() {
         fair: true,
         look: &mut look,
     };
-    let seen = executor.run_and_look(&bench.sh("sleep 1; exit 3"), goes_on);
+    let seen = executor.run_and_look(&runner.sh("sleep 1; exit 3"), goes_on);
     assert_eq!((seen.end, looks), (End::Exit(3), 1));
 }
 
 #[test]
 fn a_run_ends_when_it_is_told_to_stop() {
-    let bench = Bench::new();
+    let runner = TestRunner::new();
     let stop = Arc::new(AtomicBool::new(false));
     let options = ExecOptions {
         stop: Some(Arc::clone(&stop)),
-        ..bench.options()
+        ..runner.options()
     };
     let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
-    let up = bench.scratch().join("up");
+    let up = runner.scratch().join("up");
     let stopper = std::thread::spawn(move || {
         while !up.exists() {
             std::thread::yield_now();
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let seen = executor.run(&bench.sh(": >up; sleep 1000 & exec sleep 1000"));
+    let seen = executor.run(&runner.sh(": >up; sleep 1000 & exec sleep 1000"));
     stopper.join().unwrap();
     assert_eq!(seen.end, End::Stopped);
     assert_eq!(seen.left_behind, Vec::<String>::new());
@@ -285,38 +289,38 @@ fn a_run_ends_when_it_is_told_to_stop() {
 
 #[test]
 fn daemons_are_found_and_ended() {
-    let bench = Bench::new();
+    let runner = TestRunner::new();
     for sandbox in [true, false] {
         let options = ExecOptions {
             sandbox,
-            ..bench.options()
+            ..runner.options()
         };
         let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
         let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $! > pid; exit 0";
-        let seen = executor.run(&bench.sh(script));
+        let seen = executor.run(&runner.sh(script));
         assert_eq!(seen.end, End::Exit(0));
         assert_eq!(seen.left_behind.len(), 1, "{seen:?}");
-        assert_eq!(executor.run(&bench.sh("exit 0")).left_behind.len(), 0);
+        assert_eq!(executor.run(&runner.sh("exit 0")).left_behind.len(), 0);
     }
-    let mut image = bench.executor("qemu-img");
+    let mut image = runner.executor("qemu-img");
     run_all(
         &mut *image,
-        &bench,
+        &runner,
         &["qemu-img create -f qcow2 a.qcow2 1M"],
     );
     let serve = [
         "qemu-nbd", "--fork", "-k", "nbd.sock", "-f", "qcow2", "a.qcow2",
     ];
-    let mut request = bench.request(&serve);
-    request.argv[3] = bench.scratch().join("nbd.sock").into();
-    let seen = bench.executor("qemu-nbd").run(&request);
+    let mut request = runner.request(&serve);
+    request.argv[3] = runner.scratch().join("nbd.sock").into();
+    let seen = runner.executor("qemu-nbd").run(&request);
     assert_eq!(seen.left_behind, ["qemu-nbd"], "{seen:?}");
 }
 
 #[test]
 fn each_limit_ends_a_run() {
-    let bench = Bench::new();
-    let mut executor = bench.executor("/bin/sh");
+    let runner = TestRunner::new();
+    let mut executor = runner.executor("/bin/sh");
     let wide = || Limits {
         wall: Duration::from_secs(120),
         cpu: Duration::from_secs(120),
@@ -367,7 +371,7 @@ fn each_limit_ends_a_run() {
     for (limit, script, limits) in cases {
         let seen = executor.run(&Request {
             limits: limits.clone(),
-            ..bench.sh(script)
+            ..runner.sh(script)
         });
         assert_eq!(seen.end, End::OverLimit(limit), "{script}: {seen:?}");
         assert!(seen.stdout.len() <= limits.output);
@@ -377,49 +381,49 @@ fn each_limit_ends_a_run() {
             file_size: 1000,
             ..wide()
         },
-        ..bench.sh("head -c 2000 /dev/zero > file; stat -c %s file")
+        ..runner.sh("head -c 2000 /dev/zero > file; stat -c %s file")
     });
     assert_eq!(seen.stdout, b"1000\n");
 }
 
 #[test]
 fn growth_and_memory_of_a_run_are_measured() {
-    let bench = Bench::new();
-    let mut executor = bench.executor("/bin/sh");
-    let seen = executor.run(&bench.sh("head -c 1048576 /dev/urandom > file"));
+    let runner = TestRunner::new();
+    let mut executor = runner.executor("/bin/sh");
+    let seen = executor.run(&runner.sh("head -c 1048576 /dev/urandom > file"));
     assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
-    let seen = executor.run(&bench.sh("rm file"));
+    let seen = executor.run(&runner.sh("rm file"));
     assert!(seen.disk_growth <= -(1 << 20), "{seen:?}");
-    let elsewhere = bench.folder.path().canonicalize().unwrap().join("other");
+    let elsewhere = runner.folder.path().canonicalize().unwrap().join("other");
     fs::create_dir(&elsewhere).unwrap();
     let options = ExecOptions {
         writable: vec![elsewhere.clone()],
-        ..bench.options()
+        ..runner.options()
     };
     let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
     let seen = executor.run(&Request {
         cwd: elsewhere,
-        ..bench.sh("head -c 1048576 /dev/urandom > file")
+        ..runner.sh("head -c 1048576 /dev/urandom > file")
     });
     assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
-    let seen = executor.run(&bench.sh("dd if=/dev/zero of=/dev/null bs=64M count=1"));
+    let seen = executor.run(&runner.sh("dd if=/dev/zero of=/dev/null bs=64M count=1"));
     assert!(seen.max_rss >= 64 << 20, "{seen:?}");
 }
 
 #[test]
 fn canaries_tell() {
-    let bench = Bench::new();
-    for mut executor in [bench.executor("/bin/sh"), bench.plain("/bin/sh")] {
+    let runner = TestRunner::new();
+    for mut executor in [runner.executor("/bin/sh"), runner.plain("/bin/sh")] {
         let canaries = executor.canaries().clone();
         let secret = canaries.files[0].display().to_string();
-        let seen = executor.run(&bench.sh("echo harmless"));
+        let seen = executor.run(&runner.sh("echo harmless"));
         assert_eq!(seen.touched, [] as [PathBuf; 0]);
-        let seen = executor.run(&bench.sh(&format!("head -c 35 {secret}")));
+        let seen = executor.run(&runner.sh(&format!("head -c 35 {secret}")));
         assert_eq!(seen.touched, [canaries.files[0].clone()]);
         assert_eq!(seen.stdout, SECRET);
-        let seen = executor.run(&bench.sh(&format!("echo > {secret}; rm {secret}")));
+        let seen = executor.run(&runner.sh(&format!("echo > {secret}; rm {secret}")));
         assert_eq!(seen.touched, [canaries.files[0].clone()]);
-        let seen = executor.run(&bench.sh("echo harmless"));
+        let seen = executor.run(&runner.sh("echo harmless"));
         assert_eq!(seen.touched, [] as [PathBuf; 0]);
         assert_eq!(fs::read(&secret).unwrap()[..35], *SECRET);
     }
@@ -427,19 +431,19 @@ fn canaries_tell() {
 
 #[test]
 fn an_image_that_names_a_canary_is_seen_to_use_it() {
-    let bench = Bench::new();
-    let mut executor = bench.executor("qemu-img");
+    let runner = TestRunner::new();
+    let mut executor = runner.executor("qemu-img");
     let canaries = executor.canaries().clone();
     let qcow2 = canaries.files[1].to_str().unwrap();
-    let check = executor.run(&bench.request(&["qemu-img", "check", qcow2]));
+    let check = executor.run(&runner.request(&["qemu-img", "check", qcow2]));
     assert_eq!(check.end, End::Exit(0), "{check:?}");
     let create = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F"];
     let mut make = |format: &str, backing: &str, name: &str| {
         let mut words = create.to_vec();
         words.extend([format, "-b", backing, name, "1M"]);
-        let seen = executor.run(&bench.request(&words));
+        let seen = executor.run(&runner.request(&words));
         assert_eq!((seen.end, seen.touched), (End::Exit(0), vec![]));
-        executor.run(&bench.request(&["qemu-img", "map", "--output=json", name]))
+        executor.run(&runner.request(&["qemu-img", "map", "--output=json", name]))
     };
     let seen = make("qcow2", qcow2, "file.qcow2");
     assert_eq!(seen.end, End::Exit(0), "{seen:?}");
@@ -462,10 +466,10 @@ fn an_image_that_names_a_canary_is_seen_to_use_it() {
 
 #[test]
 fn the_sandbox_holds() {
-    let bench = Bench::new();
-    let outside = bench.folder.path().join("outside");
+    let runner = TestRunner::new();
+    let outside = runner.folder.path().join("outside");
     fs::write(&outside, "outside\n").unwrap();
-    for mut executor in [bench.executor("/bin/sh"), bench.plain("/bin/sh")] {
+    for mut executor in [runner.executor("/bin/sh"), runner.plain("/bin/sh")] {
         if executor.sandbox().contains("not bounded") {
             eprintln!("not here: {}", executor.sandbox());
             return;
@@ -475,7 +479,7 @@ fn the_sandbox_holds() {
              echo > inside && cat inside; ls /sys/class/net; ls / || echo denied",
             outside.display()
         );
-        let seen = executor.run(&bench.sh(&script));
+        let seen = executor.run(&runner.sh(&script));
         let out = String::from_utf8(seen.stdout).unwrap();
         assert_eq!(out.matches("denied").count(), 3, "{out}");
         assert_eq!(fs::read(&outside).unwrap(), b"outside\n");
@@ -518,16 +522,16 @@ fn a_program_that_wants_tmp_has_its_scratch_folder_there() {
 
 #[test]
 fn reports_of_a_sanitizer_are_picked_up() {
-    let bench = Bench::new();
-    let program = bench.script(
+    let runner = TestRunner::new();
+    let program = runner.script(
         "#!/bin/sh\n# __asan_init\nlog=${ASAN_OPTIONS#log_path=}\n\
          echo '==1==ERROR: AddressSanitizer: heap-use-after-free' > ${log%%:*}.$$\nexit $1\n",
     );
-    let mut executor = bench.executor(&program);
+    let mut executor = runner.executor(&program);
     assert_eq!(executor.name(), "spawn");
     assert!(executor.notes()[0].ends_with("it is a script"));
     for _ in 0..2 {
-        let seen = executor.run(&bench.request(&["program", "0"]));
+        let seen = executor.run(&runner.request(&["program", "0"]));
         let report = b"==1==ERROR: AddressSanitizer: heap-use-after-free\n";
         assert_eq!(seen.sanitizer.as_deref(), Some(&report[..]));
         assert_eq!(seen.end, End::Exit(0));
@@ -536,11 +540,11 @@ fn reports_of_a_sanitizer_are_picked_up() {
 
 #[test]
 fn what_cannot_run_says_why() {
-    let bench = Bench::new();
-    let mut executor = bench.executor("/bin/sh");
+    let runner = TestRunner::new();
+    let mut executor = runner.executor("/bin/sh");
     let seen = executor.run(&Request {
         cwd: "/nowhere".into(),
-        ..bench.sh("exit 0")
+        ..runner.sh("exit 0")
     });
     let End::NotStarted(why) = seen.end else {
         panic!("{seen:?}")
@@ -550,10 +554,10 @@ fn what_cannot_run_says_why() {
         "cannot enter /nowhere: No such file or directory (os error 2)"
     );
     let huge = "x".repeat(2 << 20);
-    let seen = executor.run(&bench.sh(&huge));
+    let seen = executor.run(&runner.sh(&huge));
     assert!(matches!(seen.end, End::NotStarted(_)));
-    assert_eq!(executor.run(&bench.sh("exit 0")).end, End::Exit(0));
-    let error = for_program(Path::new("no-such-program"), &bench.options())
+    assert_eq!(executor.run(&runner.sh("exit 0")).end, End::Exit(0));
+    let error = for_program(Path::new("no-such-program"), &runner.options())
         .err()
         .unwrap();
     assert_eq!(
@@ -564,9 +568,9 @@ fn what_cannot_run_says_why() {
 
 #[test]
 fn a_program_that_nothing_can_be_loaded_into_is_started_plainly() {
-    let bench = Bench::new();
-    let program = bench.script("#!/bin/sh\necho \"$@\"; exit 4\n");
-    let mut executor = bench.executor(&program);
+    let runner = TestRunner::new();
+    let program = runner.script("#!/bin/sh\necho \"$@\"; exit 4\n");
+    let mut executor = runner.executor(&program);
     assert_eq!(executor.name(), "spawn");
     let notes = executor.notes();
     assert!(
@@ -575,15 +579,15 @@ fn a_program_that_nothing_can_be_loaded_into_is_started_plainly() {
             .any(|note| note.starts_with("no fork server in") && note.ends_with("it is a script")),
         "{notes:?}"
     );
-    let seen = executor.run(&bench.request(&["program", "a", "b c"]));
+    let seen = executor.run(&runner.request(&["program", "a", "b c"]));
     assert_eq!((seen.end, &*seen.stdout), (End::Exit(4), &b"a b c\n"[..]));
 }
 
 #[test]
 fn a_program_that_does_otherwise_when_loaded_into_is_started_plainly() {
-    let bench = Bench::new();
-    let source = bench.folder.path().join("program.c");
-    let program = bench.folder.path().join("program");
+    let runner = TestRunner::new();
+    let source = runner.folder.path().join("program.c");
+    let program = runner.folder.path().join("program");
     fs::write(
         &source,
         "#include <stdio.h>\n#include <string.h>\n\
@@ -601,44 +605,44 @@ fn a_program_that_does_otherwise_when_loaded_into_is_started_plainly() {
         println!("not run: there is no C compiler");
         return;
     }
-    let mut executor = bench.executor(program.to_str().unwrap());
+    let mut executor = runner.executor(program.to_str().unwrap());
     assert_eq!(executor.name(), "spawn");
     let said = executor.notes().join("; ");
     assert!(
         said.contains("does not do what it does when started plainly"),
         "{said}"
     );
-    let seen = executor.run(&bench.request(&["program"]));
+    let seen = executor.run(&runner.request(&["program"]));
     assert_eq!((seen.end, &*seen.stdout), (End::Exit(0), &b"alone\n"[..]));
 }
 
 #[test]
 fn a_run_that_kills_its_server_does_not_end_the_executor() {
-    let bench = Bench::new();
+    let runner = TestRunner::new();
     let options = ExecOptions {
         sandbox: false,
-        ..bench.options()
+        ..runner.options()
     };
     let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
-    let seen = executor.run(&bench.sh("kill -9 $PPID; exec sleep 1000"));
+    let seen = executor.run(&runner.sh("kill -9 $PPID; exec sleep 1000"));
     assert!(matches!(seen.end, End::NotStarted(_)), "{seen:?}");
-    assert_eq!(executor.run(&bench.sh("exit 5")).end, End::Exit(5));
+    assert_eq!(executor.run(&runner.sh("exit 5")).end, End::Exit(5));
 }
 
 #[test]
 fn an_executor_leaves_nothing() {
-    let bench = Bench::new();
-    let scratch = bench.scratch();
+    let runner = TestRunner::new();
+    let scratch = runner.scratch();
     {
-        let mut executor = bench.executor("/bin/sh");
+        let mut executor = runner.executor("/bin/sh");
         for _ in 0..50 {
             assert_eq!(
-                executor.run(&bench.sh("sleep 1000 & exit 0")).end,
+                executor.run(&runner.sh("sleep 1000 & exit 0")).end,
                 End::Exit(0)
             );
         }
     }
-    let left: Vec<_> = fs::read_dir(bench.folder.path())
+    let left: Vec<_> = fs::read_dir(runner.folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().path().canonicalize().unwrap())
         .collect();
@@ -653,25 +657,25 @@ fn an_executor_leaves_nothing() {
 
 #[test]
 fn gdb_shows_the_stack_of_a_crash() {
-    let bench = Bench::new();
-    let mut debugger = match Debugger::new(Path::new("/bin/sh"), &bench.options()) {
+    let runner = TestRunner::new();
+    let mut debugger = match Debugger::new(Path::new("/bin/sh"), &runner.options()) {
         Ok(debugger) => debugger,
         Err(error) => return eprintln!("not here: {error}"),
     };
     let stack = debugger
-        .stack(&bench.sh("kill -SEGV $$"), Duration::MAX)
+        .stack(&runner.sh("kill -SEGV $$"), Duration::MAX)
         .unwrap();
     assert!(!stack.frames.is_empty(), "{stack}");
-    assert_eq!(debugger.stack(&bench.sh("exit 0"), Duration::MAX), None);
+    assert_eq!(debugger.stack(&runner.sh("exit 0"), Duration::MAX), None);
 }
 
 #[test]
 fn folders_that_are_not_ours_stay_as_they_are() {
-    let bench = Bench::new();
-    let folder = bench.folder.path().join("scratch.canary");
+    let runner = TestRunner::new();
+    let folder = runner.folder.path().join("scratch.canary");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("thesis.txt"), "years of work").unwrap();
-    let error = for_program(Path::new("/bin/sh"), &bench.options())
+    let error = for_program(Path::new("/bin/sh"), &runner.options())
         .err()
         .unwrap();
     assert!(

@@ -10,13 +10,13 @@ use image_fuzzer::input::base::Base;
 use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::recipe::{FUZZER, Recipe};
 use image_fuzzer::oracle::Class;
-use image_fuzzer::oracle::runner::{Bench, Settings};
+use image_fuzzer::oracle::runner::{Settings, TestRunner};
 use image_fuzzer::triage::Key;
-use image_fuzzer::triage::minimise::{Budget, Judging, Task};
+use image_fuzzer::triage::minimise::{Budget, Minimiser, Task};
 
-/// A bench where a second is allowed; the program is slow for three.
-fn bench(fallback: &Path) -> Bench {
-    Bench::new(Settings {
+/// A test runner where a second is allowed; the program is slow for three.
+fn runner(fallback: &Path) -> TestRunner {
+    TestRunner::new(Settings {
         programs: Programs::new(Vec::new(), Vec::new()),
         compare_with: None,
         limits: Limits {
@@ -61,12 +61,12 @@ fn recipe(version: u32) -> Recipe {
 #[test]
 fn a_slow_run_is_no_smaller_example_of_a_hang() {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut bench = bench(dir.path());
+    let mut runner = runner(dir.path());
     let mut maker = Maker::default();
     let example = recipe(2);
     let files = maker.files(&example).expect("its files");
-    let outcome = bench.run(&example, &files).expect("an outcome");
-    let Some(found) = outcome.suspicions.first() else {
+    let outcome = runner.run(&example, &files).expect("an outcome");
+    let Some(found) = outcome.violations.first() else {
         println!("not run: on a machine so busy, what waits is not called a hang");
         return;
     };
@@ -79,15 +79,15 @@ fn a_slow_run_is_no_smaller_example_of_a_hang() {
     let mut task = Task::new(key, example, budget);
     task.set_outcome(outcome);
     task.confirm(10);
-    let smallest = Judging {
-        bench: &mut bench,
+    let smallest = Minimiser {
+        runner: &mut runner,
         maker: &mut maker,
         stop: &|| false,
     }
     .advance(&mut task);
     assert!(smallest.confirmed && smallest.done);
     assert_eq!(smallest.recipe.base.image.version, 2);
-    let seen = smallest.outcome.expect("it was judged in full").suspicions;
+    let seen = smallest.outcome.expect("it was judged in full").violations;
     assert!(
         seen.iter().any(|seen| seen.class == Class::Hang),
         "{seen:?}"
@@ -98,14 +98,14 @@ fn a_slow_run_is_no_smaller_example_of_a_hang() {
 #[test]
 fn a_known_hang_is_recognised_where_tests_are_counted_alone() {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut bench = bench(dir.path());
+    let mut runner = runner(dir.path());
     let mut maker = Maker::default();
     let mut seen = |version, counting| {
         let recipe = recipe(version);
         let files = maker.files(&recipe).expect("its files");
-        bench.set_counting(counting);
-        let outcome = bench.run(&recipe, &files).expect("an outcome");
-        outcome.suspicions.first().cloned()
+        runner.set_counting(counting);
+        let outcome = runner.run(&recipe, &files).expect("an outcome");
+        outcome.violations.first().cloned()
     };
     let Some(first) = seen(2, true) else {
         println!("not run: on a machine so busy, what waits is not called a hang");

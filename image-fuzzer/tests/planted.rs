@@ -36,7 +36,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
         plan: Plan {
             commands: Some(commands),
             scope: config.map(|config| config.parse().expect("a sound config")),
-            intensity: Intensity::Lies(1, 3),
+            intensity: Intensity::Mutations(1, 3),
             families: Vec::new(),
         },
         failing: std::collections::BTreeSet::new(),
@@ -101,7 +101,7 @@ fn fields(folder: &Path) -> Vec<String> {
     recipe
         .edits
         .iter()
-        .map(|lie| match &lie.edit {
+        .map(|mutation| match &mutation.edit {
             Edit::Set { path, .. } | Edit::Text { path, .. } => path.clone(),
             other => format!("{other:?}"),
         })

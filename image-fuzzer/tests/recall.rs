@@ -8,7 +8,7 @@ use image_fuzzer::commands::{Command, drawn};
 use image_fuzzer::input::base::{self, BACKING_FILE, Base};
 use image_fuzzer::input::case::{Maker, apply};
 use image_fuzzer::input::map::Map;
-use image_fuzzer::input::mutate::{self, Ground, Intensity};
+use image_fuzzer::input::mutate::{self, Intensity, MutationContext};
 use image_fuzzer::input::recipe::{Edit, Extension};
 use image_fuzzer::rng::Rng;
 
@@ -420,7 +420,7 @@ const COMMANDS: [CommandRow; 14] = [
     ),
 ];
 
-/// How many base images are drawn at most, and how many lies of each.
+/// How many base images are drawn at most, and how many mutations of each.
 const BASES: usize = 1500;
 const LIES: usize = 120;
 
@@ -439,13 +439,22 @@ fn every_trigger_of_the_past_can_be_drawn() {
         let prepared = maker
             .prepared(&base)
             .expect("a drawn base image can be made");
-        let ground = Ground {
+        let context = MutationContext {
             base: &base,
             map: &prepared.map,
         };
         for _ in 0..LIES {
-            let lies = mutate::draw(ground, None, Intensity::Lies(1, 1), &weights, &mut rng);
-            let edits: Vec<Edit> = lies.into_iter().map(|lie| lie.edit).collect();
+            let mutations = mutate::draw(
+                context,
+                None,
+                Intensity::Mutations(1, 1),
+                &weights,
+                &mut rng,
+            );
+            let edits: Vec<Edit> = mutations
+                .into_iter()
+                .map(|mutation| mutation.edit)
+                .collect();
             let drawn = Drawn {
                 base: &base,
                 map: &prepared.map,
@@ -470,15 +479,15 @@ fn every_trigger_of_the_past_can_be_drawn() {
 /// The edits put the trigger into the bytes of the image: each field, read back
 /// from what was encoded, has the value.
 fn assert_in_the_bytes(row: &Row, image: &image_formats::qcow2::Image, edits: &[Edit]) {
-    let mut lying = image.clone();
+    let mut mutated = image.clone();
     for edit in edits {
-        if apply(&mut lying, edit).is_err() {
+        if apply(&mut mutated, edit).is_err() {
             return;
         }
     }
     if let [Edit::Set { path, value }] = edits {
         let field = image.field(path).expect("the edited field is there");
-        let read = field.place.get(lying.bytes());
+        let read = field.place.get(mutated.bytes());
         assert_eq!(read, Value::Uint(value.0), "{}: {path}", row.reference);
     }
 }

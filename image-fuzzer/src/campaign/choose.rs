@@ -1,11 +1,11 @@
 //! Which test comes next: a new one, or a variation of one that showed something.
 
-use crate::campaign::store::Asked;
+use crate::campaign::store::CampaignConfig;
 use crate::commands::encrypted::opens_without_key;
 use crate::commands::{Command, drawn, given};
 use crate::input::base::{self, Base};
 use crate::input::case::Maker;
-use crate::input::mutate::{self, FAMILIES, Ground, Intensity, Scope};
+use crate::input::mutate::{self, FAMILIES, Intensity, MutationContext, Scope};
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 
@@ -26,8 +26,8 @@ pub struct Plan {
 
 impl Plan {
     /// What the user asked for, to be compared with what another start asked for.
-    pub fn asked(&self) -> Asked {
-        Asked {
+    pub fn asked(&self) -> CampaignConfig {
+        CampaignConfig {
             commands: self.commands.clone(),
             families: self.families.clone(),
             config: self.scope.as_ref().map(|scope| format!("{scope:?}")),
@@ -46,7 +46,7 @@ impl Plan {
 }
 
 /// How often a new base image is drawn where an earlier one would do, in percent.
-/// Making a base image takes many times as long as lying in one.
+/// Making a base image takes many times as long as mutating one.
 const NEW_BASE: u64 = 4;
 
 /// How many earlier base images are at hand.
@@ -134,11 +134,11 @@ fn compose(
     rng: &mut Rng,
 ) -> Result<Recipe> {
     let prepared = maker.prepared(&base)?;
-    let ground = Ground {
+    let context = MutationContext {
         base: &base,
         map: &prepared.map,
     };
-    let edits = mutate::draw(ground, plan.scope.as_ref(), plan.intensity, weights, rng);
+    let edits = mutate::draw(context, plan.scope.as_ref(), plan.intensity, weights, rng);
     let commands = commands(plan, &base, rng);
     let mut recipe = Recipe {
         fuzzer: FUZZER.into(),
@@ -160,7 +160,7 @@ fn commands(plan: &Plan, base: &Base, rng: &mut Rng) -> Vec<Command> {
     }
 }
 
-/// A variation of `parent`: one lie more, fewer or other, or other commands.
+/// A variation of `parent`: one mutation more, fewer or other, or other commands.
 pub(super) fn variation(
     seed: &str,
     parent: &Recipe,
@@ -170,7 +170,7 @@ pub(super) fn variation(
 ) -> Result<Recipe> {
     let mut rng = Rng::from_text(seed);
     let prepared = maker.prepared(&parent.base)?;
-    let ground = Ground {
+    let context = MutationContext {
         base: &parent.base,
         map: &prepared.map,
     };
@@ -187,7 +187,7 @@ pub(super) fn variation(
                 recipe.edits.remove(at);
             }
             if most > 0 {
-                recipe.edits.extend(mutate::one(ground, weights, &mut rng));
+                recipe.edits.extend(mutate::one(context, weights, &mut rng));
             }
         }
     }
@@ -202,16 +202,16 @@ pub(super) fn variation(
 /// The most commands that variations may pile up.
 const MOST_COMMANDS: usize = 5;
 
-/// Drops the lies that cannot be told of this image: those that write far past
+/// Drops the mutations that cannot be made to this image: those that write far past
 /// its end.
 fn make_possible(recipe: &mut Recipe, maker: &mut Maker) {
     let Ok(prepared) = maker.prepared(&recipe.base) else {
         return;
     };
-    // Whether a lie can be told does not depend on those before it: fields stay where
+    // Whether a mutation can be made does not depend on those before it: fields stay where
     // they were when the image was decoded.
     let mut image = prepared.image.clone();
     recipe
         .edits
-        .retain(|lie| crate::input::case::apply(&mut image, &lie.edit).is_ok());
+        .retain(|mutation| crate::input::case::apply(&mut image, &mutation.edit).is_ok());
 }

@@ -28,7 +28,7 @@ pub(super) struct Shared {
     suspended: BTreeMap<u64, Recipe>,
     /// Those of them that are being done.
     resumed: BTreeSet<u64>,
-    marks: HashSet<u64>,
+    features: HashSet<u64>,
     pub(super) triage: Queue,
     /// Processor time that programs took since the fuzzer was started.
     cpu: Duration,
@@ -41,19 +41,25 @@ pub(super) struct Shared {
 /// What the name of an image in the queue ends with when it got past being opened.
 const OPENED: &str = ",+opened";
 
-/// What the name of an image in the queue says of its worth: how many new marks it showed,
+/// What the name of an image in the queue says of its worth: how many new features it showed,
 /// and whether it opened.
 fn worth_in(name: &str) -> (u64, bool) {
-    let news = name.split(',').find_map(|part| part.strip_prefix("news:"));
-    let news = news.and_then(|news| news.parse().ok()).unwrap_or(1);
-    (news, name.ends_with(OPENED))
+    let novelty = name.split(',').find_map(|part| {
+        let (label, number) = part.split_once(':')?;
+        // `news` is what version 0.2 wrote.
+        ["novelty", "news"]
+            .contains(&label)
+            .then(|| number.parse().ok())?
+    });
+    let novelty = novelty.unwrap_or(1);
+    (novelty, name.ends_with(OPENED))
 }
 
 /// A recipe worth varying.
 struct Entry {
     recipe: std::sync::Arc<Recipe>,
-    /// How many new marks it showed.
-    news: u64,
+    /// How many new features it showed.
+    novelty: u64,
     /// Whether its image got past being opened.
     opened: bool,
     /// How often it was varied.
@@ -63,15 +69,15 @@ struct Entry {
 }
 
 impl Entry {
-    /// New marks are worth much, and less with every variation; so is what takes long,
+    /// New features are worth much, and less with every variation; so is what takes long,
     /// since many others could be tried in its time. What was refused is worth nothing:
-    /// one lie more is told to the same check, which refuses it again.
+    /// one mutation more meets the same check, which refuses it again.
     fn energy(&self) -> u64 {
         if !self.opened {
             return 0;
         }
         let spent = self.cost.saturating_mul(self.varied + 1);
-        (self.news * 256).div_ceil(spent)
+        (self.novelty * 256).div_ceil(spent)
     }
 }
 
@@ -87,7 +93,7 @@ impl Shared {
             finished,
             suspended,
             queue,
-            marks,
+            features,
         } = past;
         // Names are counted on from the highest there is.
         let next_queue = queue
@@ -98,10 +104,10 @@ impl Shared {
         let queue = queue
             .into_iter()
             .map(|(name, recipe)| {
-                let (news, opened) = worth_in(&name);
+                let (novelty, opened) = worth_in(&name);
                 Entry {
                     recipe: recipe.into(),
-                    news,
+                    novelty,
                     opened,
                     varied: 0,
                     cost: 1,
@@ -115,7 +121,7 @@ impl Shared {
         let stats = Stats {
             queue: queue.len(),
             groups: findings.len(),
-            messages: marks.len(),
+            messages: features.len(),
             ..Stats::default()
         };
         Self {
@@ -127,7 +133,7 @@ impl Shared {
             finished,
             seed,
             stats,
-            marks,
+            features,
             triage,
             cpu: Duration::ZERO,
             queue,
@@ -197,7 +203,7 @@ impl Shared {
         Some(std::sync::Arc::clone(&entry.recipe))
     }
 
-    /// Takes in what a test showed. Where a mark of it is new, `image` goes into the queue.
+    /// Takes in what a test showed. Where a feature of it is new, `image` goes into the queue.
     ///
     /// Fails where the work folder cannot be written.
     pub(super) fn learn(
@@ -208,23 +214,23 @@ impl Shared {
         outcome: &Outcome,
     ) -> Result<()> {
         let new: Vec<u64> = outcome
-            .marks
+            .features
             .iter()
             .copied()
-            .filter(|mark| self.marks.insert(*mark))
+            .filter(|feature| self.features.insert(*feature))
             .collect();
-        let news = new.len() as u64;
+        let novelty = new.len() as u64;
         self.cpu += outcome.cpu;
-        self.stats.messages = self.marks.len();
-        self.stats.add(recipe, outcome, news);
-        if news > 0 {
+        self.stats.messages = self.features.len();
+        self.stats.add(recipe, outcome, novelty);
+        if novelty > 0 {
             self.reweigh();
             if let Some(image) = image {
-                let name = self.enqueue(number, recipe, outcome, news);
+                let name = self.enqueue(number, recipe, outcome, novelty);
                 self.store.enqueue(&name, recipe, image)?;
             }
             // Behind the image: what is known to have been seen is in the queue.
-            self.store.mark(&new)?;
+            self.store.note_features(&new)?;
         }
         Ok(())
     }
@@ -234,24 +240,28 @@ impl Shared {
     fn reweigh(&mut self) {
         let families = &self.stats.families;
         let uses: u64 = families.values().map(|used| used.images).sum();
-        let news: u64 = families.values().map(|used| used.news).sum();
-        let mean = (news as f64 + 1.0) / (uses as f64 + 1.0);
+        let novelty: u64 = families.values().map(|used| used.novelty).sum();
+        let mean = (novelty as f64 + 1.0) / (uses as f64 + 1.0);
         for (family, weight) in FAMILIES.iter().zip(&mut self.weights) {
             let used = families.get(family.name).copied().unwrap_or_default();
             // A family of which little is known counts as an average one.
-            let own = (used.news as f64 + 20.0 * mean) / (used.images as f64 + 20.0);
+            let own = (used.novelty as f64 + 20.0 * mean) / (used.images as f64 + 20.0);
             *weight = (family.weight as f64 * 16.0 * (own / mean).clamp(0.5, 4.0)) as u64;
         }
     }
 
     /// Takes a recipe into the queue; the name under which its files go there.
-    fn enqueue(&mut self, number: u64, recipe: &Recipe, outcome: &Outcome, news: u64) -> String {
-        let families: Vec<&str> = recipe.edits.iter().map(|lie| lie.family.as_str()).collect();
+    fn enqueue(&mut self, number: u64, recipe: &Recipe, outcome: &Outcome, novelty: u64) -> String {
+        let families: Vec<&str> = recipe
+            .edits
+            .iter()
+            .map(|mutation| mutation.family.as_str())
+            .collect();
         let mut operation = families.join("+");
         operation.truncate(60);
         let opened = outcome.opened;
         let mut name = format!(
-            "id:{:06},src:{number:06},op:{operation},news:{news}",
+            "id:{:06},src:{number:06},op:{operation},novelty:{novelty}",
             self.next_queue
         );
         if opened {
@@ -260,7 +270,7 @@ impl Shared {
         self.next_queue += 1;
         self.queue.push(Entry {
             recipe: recipe.clone().into(),
-            news,
+            novelty,
             opened,
             varied: 0,
             cost: self.cost(outcome),

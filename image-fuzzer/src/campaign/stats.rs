@@ -37,25 +37,29 @@ pub struct Used {
     /// Those that got past being opened.
     pub opened: u64,
     /// New messages they showed, those of images that did not open for a quarter.
-    pub news: u64,
+    pub novelty: u64,
 }
 
 impl Stats {
     /// Counts a test in, but for whether its image opened.
-    pub fn add(&mut self, recipe: &Recipe, outcome: &Outcome, news: u64) {
-        let families: BTreeSet<&str> = recipe.edits.iter().map(|lie| lie.family.as_str()).collect();
+    pub fn add(&mut self, recipe: &Recipe, outcome: &Outcome, novelty: u64) {
+        let families: BTreeSet<&str> = recipe
+            .edits
+            .iter()
+            .map(|mutation| mutation.family.as_str())
+            .collect();
         for family in families {
             let used = self.families.entry(family.to_owned()).or_default();
             used.images += 1;
             used.opened += u64::from(outcome.opened);
             // What is new behind the checks of the header is worth more than one
             // more way to fail them.
-            used.news += if outcome.opened { news } else { news / 4 };
+            used.novelty += if outcome.opened { novelty } else { novelty / 4 };
         }
         self.images += 1;
         self.commands += outcome.runs;
-        for suspicion in &outcome.suspicions {
-            *self.hits.entry(suspicion.class).or_default() += 1;
+        for violation in &outcome.violations {
+            *self.hits.entry(violation.class).or_default() += 1;
         }
     }
 

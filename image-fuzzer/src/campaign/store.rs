@@ -5,7 +5,7 @@
 //! done              numbers of finished tests
 //! queue/            images that showed something new, named as AFL names them
 //! recipes/          the recipes of the queue
-//! marks             what the programs have said so far, as numbers
+//! features          what the programs have said so far, as numbers
 //! crashes/ hangs/   one image of each group of findings, named as AFL names them
 //! findings/         a folder for each group
 //! suspended/        recipes of tests that the end of a run cut short
@@ -28,7 +28,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::Command;
-use crate::files::{NAMELESS, name_it, write_nameless, write_whole};
+use crate::files::{NAMELESS, persist_as, write_nameless, write_whole};
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::named_file::NamedFile;
 
@@ -49,12 +49,12 @@ pub struct State {
     pub seed: String,
     /// What the last start asked for; older fuzzers did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<Asked>,
+    pub asked: Option<CampaignConfig>,
 }
 
 /// What tests are drawn from, as far as one start may differ in it from the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct CampaignConfig {
     /// The given commands.
     pub commands: Option<Vec<Command>>,
     /// The families that edits are drawn from.
@@ -63,7 +63,7 @@ pub struct Asked {
     pub config: Option<String>,
 }
 
-impl Asked {
+impl CampaignConfig {
     /// What the start that is noted in the work folder `root` asked for; `None` where
     /// nothing is noted.
     pub fn last(root: &Path) -> Option<Self> {
@@ -85,6 +85,9 @@ impl Asked {
     }
 }
 
+/// The log of features.
+const FEATURES: &str = "features";
+
 /// The file that holds the state.
 const STATE: &str = "state.json";
 
@@ -97,8 +100,8 @@ pub struct Past {
     pub suspended: BTreeMap<u64, Recipe>,
     /// The recipes of the queue, by name.
     pub queue: Vec<(String, Recipe)>,
-    /// The marks of what programs have said: the feedback.
-    pub marks: HashSet<u64>,
+    /// The features of what programs have said: the feedback.
+    pub features: HashSet<u64>,
 }
 
 /// Folders that every work folder has.
@@ -135,6 +138,12 @@ impl Store {
                     let _ = fs::remove_file(entry.path());
                 }
             }
+        }
+        // Version 0.2 kept the features under another name.
+        let (earlier, features) = (root.join("marks"), root.join(FEATURES));
+        if earlier.exists() && !features.exists() {
+            fs::rename(&earlier, &features)
+                .with_context(|| format!("cannot rename '{}'", earlier.display()))?;
         }
         let done = append_to(&root.join("done"))?;
         Ok(Self {
@@ -185,7 +194,7 @@ impl Store {
     /// Notes what this start asks for.
     ///
     /// Fails where the folder cannot be written.
-    pub fn note_asked(&self, state: &State, asked: Asked) -> Result<()> {
+    pub fn note_asked(&self, state: &State, asked: CampaignConfig) -> Result<()> {
         let state = State {
             asked: Some(asked),
             ..state.clone()
@@ -205,7 +214,7 @@ impl Store {
             suspended: self.suspended(&finished)?,
             finished,
             queue: self.queue()?,
-            marks: self.marks(),
+            features: self.features(),
         })
     }
 
@@ -288,7 +297,7 @@ impl Store {
     /// be written.
     pub fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
         let queue = self.root.join("queue");
-        name_it(write_nameless(&queue, image)?, &queue, name)?;
+        persist_as(write_nameless(&queue, image)?, &queue, name)?;
         let path = self.root.join("recipes").join(format!("{name}.json"));
         write_whole(&path, recipe.to_json()?.as_bytes()).inspect_err(|_| {
             // That there is no room is what is told.
@@ -296,17 +305,20 @@ impl Store {
         })
     }
 
-    /// Notes marks that were not seen before, after the image that showed them is in the
+    /// Notes features that were not seen before, after the image that showed them is in the
     /// queue.
-    pub fn mark(&self, marks: &[u64]) -> Result<()> {
-        let lines: Vec<String> = marks.iter().map(|mark| format!("{mark:016x}")).collect();
-        self.log("marks", &lines.join("\n"))
+    pub fn note_features(&self, features: &[u64]) -> Result<()> {
+        let lines: Vec<String> = features
+            .iter()
+            .map(|feature| format!("{feature:016x}"))
+            .collect();
+        self.log(FEATURES, &lines.join("\n"))
     }
 
-    /// The marks that were noted. A line that was cut short is of a test that will be done
+    /// The features that were noted. A line that was cut short is of a test that will be done
     /// again.
-    fn marks(&self) -> HashSet<u64> {
-        let text = fs::read_to_string(self.root.join("marks")).unwrap_or_default();
+    fn features(&self) -> HashSet<u64> {
+        let text = fs::read_to_string(self.root.join(FEATURES)).unwrap_or_default();
         text.lines()
             .filter(|line| line.len() == 16)
             .filter_map(|line| u64::from_str_radix(line, 16).ok())
@@ -396,10 +408,13 @@ mod tests {
     fn marks_are_remembered() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path()).unwrap();
-        store.mark(&[1, u64::MAX]).unwrap();
-        store.mark(&[7]).unwrap();
-        store.log("marks", "00000000000000").unwrap();
-        assert_eq!(store.past().unwrap().marks, HashSet::from([1, 7, u64::MAX]));
+        store.note_features(&[1, u64::MAX]).unwrap();
+        store.note_features(&[7]).unwrap();
+        store.log(FEATURES, "00000000000000").unwrap();
+        assert_eq!(
+            store.past().unwrap().features,
+            HashSet::from([1, 7, u64::MAX])
+        );
     }
 
     /// The number of the next test was once appended to a line that a kill had cut short,
@@ -484,15 +499,15 @@ mod tests {
         assert_eq!(begun.seed, "drawn");
         assert_eq!(store.state(Some("drawn"), String::new).unwrap(), begun);
         assert!(store.state(Some("other"), String::new).is_err());
-        assert_eq!(Asked::last(folder.path()), None);
-        let asked = Asked {
+        assert_eq!(CampaignConfig::last(folder.path()), None);
+        let asked = CampaignConfig {
             commands: None,
             families: vec!["havoc".into()],
             config: None,
         };
         store.note_asked(&begun, asked.clone()).unwrap();
-        assert_eq!(Asked::last(folder.path()), Some(asked.clone()));
-        let other = Asked {
+        assert_eq!(CampaignConfig::last(folder.path()), Some(asked.clone()));
+        let other = CampaignConfig {
             families: Vec::new(),
             ..asked.clone()
         };

@@ -30,7 +30,7 @@ pub fn log_test(
     files: &[NamedFile],
     outcome: &Outcome,
 ) -> Result<()> {
-    let failed = !outcome.suspicions.is_empty();
+    let failed = !outcome.violations.is_empty();
     let folder = campaign.dir.join(format!("test-{number}"));
     let kept = campaign.keep_passed || (failed && failed_folders(&campaign.dir) < MOST_FAILED);
     if kept {
@@ -76,7 +76,7 @@ fn log(
     for ran in &outcome.ran {
         let command = recipe.commands.get(ran.index);
         let shell = command.map_or_else(String::new, |command| command.shell());
-        let fault = outcome.suspicions.iter().find(|s| s.command == ran.index);
+        let fault = outcome.violations.iter().find(|s| s.command == ran.index);
         let result = fault.map_or_else(
             || format!("PASS ({})", end_word(&ran.seen.end)),
             |fault| format!("FAIL {}: {}", fault.class, fault.summary),

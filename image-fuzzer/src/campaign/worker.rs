@@ -15,24 +15,24 @@ use crate::finding::{Example, Hit};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
-use crate::oracle::runner::{Bench, Outcome, Ran};
+use crate::oracle::runner::{Outcome, Ran, TestRunner};
 use crate::rng::Rng;
-use crate::triage::minimise::{Judging, Task, is_of_time};
+use crate::triage::minimise::{Minimiser, Task, is_of_time};
 use crate::triage::{Key, name};
 
 /// Works until the campaign is over.
 ///
 /// Fails where the machine does: the work folder is full, a program is gone.
 pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_>) -> Result<()> {
-    let mut bench = Bench::new(campaign.settings.clone())?;
-    bench.set_end(watch.end);
-    bench.set_stop(watch.stop.clone());
-    bench.share_hangs(&watch.hangs);
+    let mut runner = TestRunner::new(campaign.settings.clone())?;
+    runner.set_end(watch.end);
+    runner.set_stop(watch.stop.clone());
+    runner.share_hangs(&watch.hangs);
     let mut worker = Worker {
         campaign,
         shared,
         watch,
-        bench,
+        runner,
         maker: Maker::default(),
         bases: Bases::default(),
     };
@@ -65,7 +65,7 @@ struct Worker<'a> {
     campaign: &'a Campaign,
     shared: &'a Mutex<Shared>,
     watch: &'a Watch<'a>,
-    bench: Bench,
+    runner: TestRunner,
     maker: Maker,
     bases: Bases,
 }
@@ -82,24 +82,24 @@ impl Worker<'_> {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
-        self.bench.set_counting(true);
-        let outcome = self.bench.run(&recipe, &files);
-        self.bench.set_counting(false);
+        self.runner.set_counting(true);
+        let outcome = self.runner.run(&recipe, &files);
+        self.runner.set_counting(false);
         let outcome = outcome?;
-        let keys = if self.is_cut() {
+        let keys = if self.is_aborted() {
             Vec::new()
         } else {
-            name(&mut self.bench, &recipe, &files, &outcome)?
+            name(&mut self.runner, &recipe, &files, &outcome)?
         };
-        if self.is_cut() {
+        if self.is_aborted() {
             // What a program does that is told to end is nobody's fault. The test is
             // done again when the campaign goes on.
             self.lock()?.store.suspend(number, &recipe)?;
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
-        for (key, suspicion) in keys.iter().zip(&outcome.suspicions) {
-            if suspicion.assumed {
+        for (key, violation) in keys.iter().zip(&outcome.violations) {
+            if violation.assumed {
                 let mut shared = self.lock()?;
                 let key = shared.findings.group_of(key);
                 shared.findings.count(&key, number)?;
@@ -113,8 +113,8 @@ impl Worker<'_> {
     }
 
     /// Whether the end of the campaign fell into the test that was just run.
-    fn is_cut(&self) -> bool {
-        self.watch.is_stopped() || self.bench.is_cut()
+    fn is_aborted(&self) -> bool {
+        self.watch.is_stopped() || self.runner.is_aborted()
     }
 
     /// The next test.
@@ -165,7 +165,7 @@ impl Worker<'_> {
         files: &[NamedFile],
         outcome: &Outcome,
     ) -> Result<()> {
-        let notes = self.bench.take_notes();
+        let notes = self.runner.take_notes();
         let mut shared = self.lock()?;
         for note in notes {
             shared.note(&note)?;
@@ -211,15 +211,15 @@ impl Worker<'_> {
             // Most of the way to the smallest was gone before.
             Hit::Smaller => 4,
         };
-        let mut of_ten = confirmed.then_some(10);
+        let mut hits_in_10 = confirmed.then_some(10);
         if hit == Hit::New {
             if confirmed {
-                of_ten = Some(self.judge(|judging| judging.of_ten(&key, recipe)));
+                hits_in_10 = Some(self.judge(|judging| judging.hits_in_10(&key, recipe)));
             }
             let mut found =
-                Example::found(recipe, &key, &mut self.bench, &mut self.maker, outcome)?;
+                Example::found(recipe, &key, &mut self.runner, &mut self.maker, outcome)?;
             found.confirmed = confirmed;
-            found.of_ten = of_ten.unwrap_or(found.of_ten);
+            found.hits_in_10 = hits_in_10.unwrap_or(found.hits_in_10);
             found.minimised = given_up;
             self.lock()?.findings.write(&found)?;
         }
@@ -229,8 +229,8 @@ impl Worker<'_> {
         } else {
             let mut task = shared.triage.task(key, recipe.clone(), part);
             task.set_outcome(outcome.clone());
-            if let Some(of_ten) = of_ten {
-                task.confirm(of_ten);
+            if let Some(hits_in_10) = hits_in_10 {
+                task.confirm(hits_in_10);
             }
             shared.triage.add(task);
         }
@@ -238,10 +238,10 @@ impl Worker<'_> {
     }
 
     /// Has something judged, until the campaign is over.
-    fn judge<T>(&mut self, act: impl FnOnce(&mut Judging<'_>) -> T) -> T {
+    fn judge<T>(&mut self, act: impl FnOnce(&mut Minimiser<'_>) -> T) -> T {
         let stop = || self.watch.ended();
-        act(&mut Judging {
-            bench: &mut self.bench,
+        act(&mut Minimiser {
+            runner: &mut self.runner,
             maker: &mut self.maker,
             stop: &stop,
         })
@@ -251,7 +251,7 @@ impl Worker<'_> {
     fn make_smaller(&mut self, mut task: Task) -> Result<()> {
         let (watch, began) = (self.watch, Instant::now());
         let stop = || watch.ended() || began.elapsed() >= SLICE;
-        let example = Example::smallest(&mut task, &mut self.bench, &mut self.maker, &stop)?;
+        let example = Example::smallest(&mut task, &mut self.runner, &mut self.maker, &stop)?;
         let mut shared = self.lock()?;
         shared.findings.settle(&example)?;
         shared.triage.give_back(task, &example, began.elapsed());

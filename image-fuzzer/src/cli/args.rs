@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use crate::commands::{Command, given};
 use crate::input::mutate::{FAMILIES, Intensity, Scope};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
 
-/// Makes disk images that are valid but for a few chosen lies, hands them to
+/// Makes disk images that are valid except for a few targeted corruptions, hands them to
 /// programs, and judges what those do.
 ///
 /// Without -c, sequences of qemu-img and qemu-io commands are drawn at random.
@@ -29,7 +29,7 @@ use crate::inspect::show::ShowArgs;
 )]
 pub(super) struct Args {
     #[command(subcommand)]
-    pub(super) ask: Option<Ask>,
+    pub(super) subcommand: Option<Subcommand>,
     #[command(flatten)]
     pub(super) fuzz: Fuzz,
 }
@@ -73,8 +73,8 @@ fn slips(one: &str, other: &str) -> usize {
 }
 
 /// What else can be asked for.
-#[derive(Debug, Subcommand)]
-pub(super) enum Ask {
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Subcommand {
     /// Show the structure of an image, its defects marked
     Show(ShowArgs),
     /// Change one field of an image, and nothing else
@@ -83,9 +83,9 @@ pub(super) enum Ask {
     /// other names.
     Set(SetArgs),
     /// Carry out the recipe of a finding again, or those of all findings in a work folder
-    Reproduce(AgainArgs),
+    Reproduce(ReplayArgs),
     /// Make the example of a finding smaller
-    Minimise(AgainArgs),
+    Minimise(ReplayArgs),
     /// List what was found in a work folder
     Report(ReportArgs),
 }
@@ -172,7 +172,7 @@ pub(super) struct RunArgs {
 
 /// `reproduce` and `minimise`
 #[derive(Debug, ClapArgs)]
-pub(super) struct AgainArgs {
+pub(super) struct ReplayArgs {
     /// Folder of a finding or of a test
     #[arg(value_name = "DIR")]
     pub(super) dir: PathBuf,

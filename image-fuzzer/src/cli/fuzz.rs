@@ -12,7 +12,7 @@ use super::interrupt::{self, unless_stopped};
 use super::ready::Ready;
 use super::{FAILED, FAULTS, OK, complain};
 use crate::campaign::log_test;
-use crate::campaign::store::Asked;
+use crate::campaign::store::CampaignConfig;
 use crate::campaign::{Campaign, Plan, default_workers, fresh};
 use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP, Limits};
@@ -21,7 +21,7 @@ use crate::input::mutate::{Intensity, Scope};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 use crate::oracle::end_word;
-use crate::oracle::runner::{Bench, Outcome, Settings};
+use crate::oracle::runner::{Outcome, Settings, TestRunner};
 use crate::output::{self, counted};
 use crate::triage::minimise::Budget;
 
@@ -63,7 +63,7 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
 
 /// A campaign, until its time is over or the user interrupts it.
 fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
-    let last = Asked::last(&campaign.dir);
+    let last = CampaignConfig::last(&campaign.dir);
     let other = last.map(|last| last.differing(&campaign.plan.asked()));
     if let Some(options) = other.filter(|options| !options.is_empty()) {
         complain(&format!(
@@ -146,10 +146,10 @@ fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
     let mut maker = Maker::default();
     let recipe = fresh(seed, &campaign.plan, &mut maker)?;
     let files = maker.files(&recipe)?;
-    let mut bench = Bench::new(campaign.settings.clone())?;
-    bench.set_stop(Arc::clone(stop));
-    let outcome = bench.run(&recipe, &files)?;
-    let notes = bench.take_notes();
+    let mut runner = TestRunner::new(campaign.settings.clone())?;
+    runner.set_stop(Arc::clone(stop));
+    let outcome = runner.run(&recipe, &files)?;
+    let notes = runner.take_notes();
     // What is lacking was said when the programs were tried.
     for note in notes.iter().filter(|note| !note.starts_with(GAP)) {
         complain(note);
@@ -162,7 +162,7 @@ fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
             ..campaign.clone()
         };
         keep(&kept, &recipe, &files, &outcome)?;
-        Ok(if outcome.suspicions.is_empty() {
+        Ok(if outcome.violations.is_empty() {
             OK
         } else {
             FAULTS
@@ -193,7 +193,7 @@ pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) -> Result<()> {
         let command = recipe.commands.get(ran.index).map(Command::shell);
         let end = end_word(&ran.seen.end);
         told.push_str(&format!("{}: {end}\n", command.unwrap_or_default()));
-        for fault in outcome.suspicions.iter().filter(|s| s.command == ran.index) {
+        for fault in outcome.violations.iter().filter(|s| s.command == ran.index) {
             told.push_str(&format!("  {}: {}\n", fault.class, fault.summary));
         }
     }

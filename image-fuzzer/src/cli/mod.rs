@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Args, Ask};
+use args::{Args, Subcommand};
 
 /// Exit status: all went well; for `reproduce`, the fault showed.
 pub const OK: u8 = 0;
@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    if args.ask.is_none() && std::env::args_os().len() == 2 {
+    if args.subcommand.is_none() && std::env::args_os().len() == 2 {
         let folder = &args.fuzz.test_dir;
         if let Some(name) = Args::meant(folder) {
             let folder = folder.display();
@@ -46,13 +46,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     }
-    let done = match args.ask {
+    let done = match args.subcommand {
         None => fuzz::run(&args.fuzz),
-        Some(Ask::Show(args)) => crate::inspect::show::run(&args).map(|()| OK),
-        Some(Ask::Set(args)) => crate::inspect::set::run(&args).map(|()| OK),
-        Some(Ask::Reproduce(again)) => tools::reproduce(&again),
-        Some(Ask::Minimise(again)) => tools::minimise(&again),
-        Some(Ask::Report(report)) => report::run(&report),
+        Some(Subcommand::Show(args)) => crate::inspect::show::run(&args).map(|()| OK),
+        Some(Subcommand::Set(args)) => crate::inspect::set::run(&args).map(|()| OK),
+        Some(Subcommand::Reproduce(again)) => tools::reproduce(&again),
+        Some(Subcommand::Minimise(again)) => tools::minimise(&again),
+        Some(Subcommand::Report(report)) => report::run(&report),
     };
     match done {
         Ok(status) => ExitCode::from(status),

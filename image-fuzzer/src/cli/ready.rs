@@ -15,12 +15,12 @@ use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::end_word;
-use crate::oracle::runner::{Bench, HASTE, Settings};
+use crate::oracle::runner::{SHORT_TIMEOUT, Settings, TestRunner};
 use crate::rng::Rng;
 
 /// Runs programs once, to see whether they can.
 pub(super) struct Ready {
-    bench: Bench,
+    runner: TestRunner,
     other: Option<Programs>,
     /// What names programs other than QEMU's tools.
     named_by: &'static str,
@@ -38,12 +38,12 @@ impl Ready {
     ) -> Result<Self> {
         let mut settings = settings.clone();
         let other = settings.compare_with.take();
-        let mut bench = Bench::new(settings)?;
-        bench.set_stop(Arc::clone(stop));
+        let mut runner = TestRunner::new(settings)?;
+        runner.set_stop(Arc::clone(stop));
         // Programs that serve, and those that are slow, are not waited for.
-        bench.set_haste(Some(HASTE));
+        runner.set_short_timeout(Some(SHORT_TIMEOUT));
         Ok(Self {
-            bench,
+            runner,
             other,
             named_by,
         })
@@ -54,7 +54,7 @@ impl Ready {
     ///
     /// Fails, in a line for the user, where one cannot run.
     pub(super) fn tools(&mut self, programs: &BTreeSet<&str>) -> Result<()> {
-        let own = self.bench.settings().programs.clone();
+        let own = self.runner.settings().programs.clone();
         for program in programs.iter().filter(|name| name.starts_with("qemu-")) {
             self.tool(&own, program, false)?;
         }
@@ -67,7 +67,7 @@ impl Ready {
     /// What the user should know of how programs are run here, a line each: what of the
     /// sandbox could not be had, and that there is no debugger.
     pub(super) fn gaps(&mut self) -> BTreeSet<String> {
-        let mut gaps: BTreeSet<String> = self.bench.take_notes().into_iter().collect();
+        let mut gaps: BTreeSet<String> = self.runner.take_notes().into_iter().collect();
         gaps.retain(|note| note.starts_with(GAP));
         if find_program(Path::new("gdb")).is_err() {
             gaps.insert(
@@ -81,7 +81,7 @@ impl Ready {
 
     fn tool(&mut self, programs: &Programs, program: &str, other: bool) -> Result<()> {
         let asked = Command::new([program, "--version"]);
-        let seen = self.bench.start_with(programs, &asked)?;
+        let seen = self.runner.start_with(programs, &asked)?;
         let variable = program.replace('-', "_").to_uppercase();
         let is_set = std::env::var_os(&variable).is_some_and(|value| !value.is_empty());
         let from = match program {
@@ -115,14 +115,16 @@ impl Ready {
             commands: given::resolve(given, size, &mut Rng::from_text(seed)),
             fresh_copies: true,
         };
-        let outcome = self.bench.run(&recipe, &Maker::default().files(&recipe)?)?;
+        let outcome = self
+            .runner
+            .run(&recipe, &Maker::default().files(&recipe)?)?;
         let Some(ran) = outcome.ran.into_iter().next() else {
             return Ok(None);
         };
-        if self.bench.is_cut() {
+        if self.runner.is_aborted() {
             return Ok(None);
         }
-        let programs = self.bench.settings().programs.clone();
+        let programs = self.runner.settings().programs.clone();
         self.check(&programs, command, self.named_by, &ran.seen)?;
         Ok(Some(ran.seen))
     }
@@ -146,7 +148,7 @@ impl Ready {
             (_, Some(line)) => format!(" ({}): {}", end_word(&seen.end), line.trim()),
             (end, None) => format!(" ({})", end_word(end)),
         };
-        let (place, advice) = if self.bench.settings().sandbox {
+        let (place, advice) = if self.runner.settings().sandbox {
             let advice = "; name the folders that it needs with --readable DIR";
             (" in the sandbox", advice)
         } else {

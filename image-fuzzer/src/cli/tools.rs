@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
-use super::args::AgainArgs;
+use super::args::ReplayArgs;
 use super::fuzz::{settings, tell};
 use super::interrupt::{self, unless_stopped};
 use super::ready::Ready;
@@ -20,7 +20,7 @@ use crate::output::{self, counted};
 use crate::triage::minimise::Budget;
 
 /// Carries out a recipe again, or all of a work folder.
-pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {
+pub(super) fn reproduce(args: &ReplayArgs) -> Result<u8> {
     let start = Start::new(args)?;
     if args.dir.join("findings").is_dir() {
         return all(args, &start);
@@ -52,7 +52,7 @@ pub(super) fn reproduce(args: &AgainArgs) -> Result<u8> {
 
 /// Carries out the recipes of all findings in a work folder, and says of each whether the
 /// fault shows.
-fn all(args: &AgainArgs, start: &Start) -> Result<u8> {
+fn all(args: &ReplayArgs, start: &Start) -> Result<u8> {
     let found = records(&args.dir)?;
     start.try_programs(found.iter().map(|(folder, _)| folder.as_path()))?;
     let mut shown = 0;
@@ -78,7 +78,7 @@ fn all(args: &AgainArgs, start: &Start) -> Result<u8> {
 }
 
 /// Makes an example smaller.
-pub(super) fn minimise(args: &AgainArgs) -> Result<u8> {
+pub(super) fn minimise(args: &ReplayArgs) -> Result<u8> {
     let start = Start::new(args)?;
     start.try_programs([args.dir.as_path()])?;
     let settings = start.settings.clone();
@@ -101,7 +101,7 @@ struct Start {
 }
 
 impl Start {
-    fn new(args: &AgainArgs) -> Result<Self> {
+    fn new(args: &ReplayArgs) -> Result<Self> {
         let fallback = std::env::temp_dir();
         Ok(Self {
             settings: settings(&args.run, &fallback)?,

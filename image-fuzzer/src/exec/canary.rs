@@ -24,13 +24,13 @@ pub const SECRET: &[u8] = b"canary: no command named this file\n";
 
 thread_local! {
     /// The canaries that executors of this thread have, by folder.
-    static COOPS: RefCell<HashMap<PathBuf, Weak<Coop>>> = RefCell::default();
+    static CANARY_SETS: RefCell<HashMap<PathBuf, Weak<CanarySet>>> = RefCell::default();
 }
 
 /// A folder of canaries: two files and a socket. Executors over the same scratch folder
 /// share it.
 #[derive(Debug)]
-pub(super) struct Coop {
+pub(super) struct CanarySet {
     folder: PathBuf,
     watch: Inotify,
     unix: Option<UnixListener>,
@@ -38,16 +38,16 @@ pub(super) struct Coop {
     socket: PathBuf,
 }
 
-impl Coop {
+impl CanarySet {
     /// The canaries in `folder`, made if need be.
     pub(super) fn shared(folder: PathBuf) -> io::Result<Rc<Self>> {
-        COOPS.with_borrow_mut(|coops| {
-            if let Some(coop) = coops.get(&folder).and_then(Weak::upgrade) {
-                return Ok(coop);
+        CANARY_SETS.with_borrow_mut(|sets| {
+            if let Some(canaries) = sets.get(&folder).and_then(Weak::upgrade) {
+                return Ok(canaries);
             }
-            let coop = Rc::new(Self::new(folder.clone())?);
-            coops.insert(folder, Rc::downgrade(&coop));
-            Ok(coop)
+            let canaries = Rc::new(Self::new(folder.clone())?);
+            sets.insert(folder, Rc::downgrade(&canaries));
+            Ok(canaries)
         })
     }
 
@@ -72,16 +72,16 @@ impl Coop {
         if let Some(unix) = &unix {
             unix.set_nonblocking(true)?;
         }
-        let coop = Self {
+        let canaries = Self {
             files: [folder.join(RAW), folder.join(QCOW2)],
             socket,
             watch: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             folder,
             unix,
         };
-        coop.fill()?;
-        coop.watch.add_watch(
-            &coop.folder,
+        canaries.fill()?;
+        canaries.watch.add_watch(
+            &canaries.folder,
             AddWatchFlags::IN_OPEN
                 | AddWatchFlags::IN_ACCESS
                 | AddWatchFlags::IN_MODIFY
@@ -90,7 +90,7 @@ impl Coop {
                 | AddWatchFlags::IN_DELETE
                 | AddWatchFlags::IN_MOVE,
         )?;
-        Ok(coop)
+        Ok(canaries)
     }
 
     fn fill(&self) -> io::Result<()> {
@@ -161,7 +161,7 @@ impl Coop {
     }
 }
 
-impl Drop for Coop {
+impl Drop for CanarySet {
     fn drop(&mut self) {
         // Nobody is left to tell; a folder that stays is seen and harmless.
         for file in self.files.iter().chain([&self.socket]) {

@@ -14,8 +14,8 @@ mod program;
 pub mod sandbox;
 mod sanitizer;
 pub mod scratch;
-mod served;
 mod server;
+mod server_executor;
 mod watch;
 
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ pub use canary::SECRET;
 pub(crate) use launch::landlock_version;
 use program::Program;
 pub use program::find as find_program;
-use served::{How, Served};
+use server_executor::{How, ServerExecutor};
 
 /// One run of the executor's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,7 +220,7 @@ pub struct Look<'a> {
     /// The time after which it is looked at once before its time is over.
     pub early: Option<Duration>,
     /// Whether the time that it was ready to run and had no processor does not count, up to
-    /// [`FAIR`] times its limit.
+    /// [`BUSY_FACTOR`] times its limit.
     pub fair: bool,
     /// Called with the program's process id, early and where the program is about to be
     /// ended since its time is over. Whether it need not be waited for any longer: it is
@@ -234,7 +234,7 @@ pub const GAP: &str = "the sandbox has a gap: ";
 
 /// How many times its limit a run may take at most that is given more time for that in
 /// which it had no processor.
-pub const FAIR: u32 = 4;
+pub const BUSY_FACTOR: u32 = 4;
 
 impl<'a> Look<'a> {
     /// One at the end alone.
@@ -364,21 +364,24 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
         }
     }
     let program = Program::new(program, options)?;
-    Ok(Box::new(Served::start(program, How::Spawn, notes)?))
+    Ok(Box::new(ServerExecutor::start(program, How::Spawn, notes)?))
 }
 
 /// Tries a fork server in a program, and compares what it says with a plain start.
-fn fork_server(program: Program) -> Result<Served, String> {
+fn fork_server(program: Program) -> Result<ServerExecutor, String> {
     if let Some(why) = program::not_preloadable(program.path()) {
         return Err(why.into());
     }
     let library = program::library().map_err(|e| e.to_string())?;
     let name = program::usual_name(program.path()).to_owned();
     let asked = Request::new(vec![name, "--version".into()], program.scratch());
-    let mut forked = Served::start(program, How::Fork { library }, Vec::new())
+    let mut forked = ServerExecutor::start(program, How::Fork { library }, Vec::new())
         .map_err(|e| format!("it cannot be stopped before its start ({e})"))?;
     let fork = forked.run(&asked);
-    let plain = forked.beside().map_err(|e| e.to_string())?.run(&asked);
+    let plain = forked
+        .spawn_fallback()
+        .map_err(|e| e.to_string())?
+        .run(&asked);
     let [fork, plain] = [&fork, &plain].map(|o| (&o.end, &o.stdout, &o.stderr));
     if fork == plain {
         Ok(forked)

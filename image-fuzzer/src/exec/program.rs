@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use super::canary::Coop;
+use super::canary::CanarySet;
 use super::sanitizer::Reports;
-use super::served::How;
+use super::server_executor::How;
 use super::{ExecError, ExecOptions, Request, watch};
 use crate::exec::sandbox::Reach;
 
@@ -24,7 +24,7 @@ pub(super) struct Program {
     path: PathBuf,
     options: ExecOptions,
     env: Vec<(OsString, OsString)>,
-    coop: Rc<Coop>,
+    canaries: Rc<CanarySet>,
     reports: Reports,
 }
 
@@ -46,7 +46,7 @@ impl Program {
             PathBuf::from(name)
         };
         let (canary, san) = (next_to(".canary"), next_to(".sanitizer"));
-        let coop = Coop::shared(canary.clone())
+        let canaries = CanarySet::shared(canary.clone())
             .map_err(|e| ExecError::setup_at("make canaries in", &canary, e))?;
         let reports =
             Reports::new(&path, san).map_err(|e| ExecError::setup_at("look into", &path, e))?;
@@ -66,7 +66,7 @@ impl Program {
             path,
             options,
             env,
-            coop,
+            canaries,
             reports,
         })
     }
@@ -106,8 +106,8 @@ impl Program {
         self.options.sandbox
     }
 
-    pub(super) fn coop(&self) -> &Coop {
-        &self.coop
+    pub(super) fn canaries(&self) -> &CanarySet {
+        &self.canaries
     }
 
     pub(super) fn reports(&self) -> &Reports {
@@ -146,7 +146,7 @@ impl Program {
         }
         let mut write = self.options.writable.clone();
         write.push(self.options.scratch.clone());
-        write.push(self.coop.folder().to_owned());
+        write.push(self.canaries.folder().to_owned());
         write.extend(self.reports.folder().map(Path::to_owned));
         Reach { read, write }
     }

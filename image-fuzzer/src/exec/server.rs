@@ -15,7 +15,7 @@ use runserver::wire::{ENV, Kind, Reply};
 
 use super::launch::{self, Launch, Namespaces, Serve};
 use super::program::Program;
-use super::served::How;
+use super::server_executor::How;
 use super::watch;
 use crate::exec::sandbox::{self, Network};
 

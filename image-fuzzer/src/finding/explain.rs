@@ -1,4 +1,4 @@
-//! The README of a finding: which fields lie, what the rule is, what happened.
+//! The README of a finding: which fields are wrong, what the rule is, what happened.
 
 use std::fmt::Write as _;
 
@@ -31,11 +31,11 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     }
     if !example.confirmed && example.minimised {
         text.push_str("It did not show in further runs: it depends on more than the image.\n\n");
-    } else if example.of_ten < 10 {
+    } else if example.hits_in_10 < 10 {
         let _ = writeln!(
             text,
             "It shows in {} of 10 runs: chance, such as the order of threads, has a part in it.\n",
-            example.of_ten
+            example.hits_in_10
         );
     }
     text.push_str("## What is wrong with the image\n\n");
@@ -45,8 +45,8 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     } else if example.recipe.edits.is_empty() {
         text.push_str("Nothing was changed in it: a program must cope with it as it is.\n");
     }
-    for lie in &example.recipe.edits {
-        let _ = writeln!(text, "* {}", describe(&lie.edit, example));
+    for mutation in &example.recipe.edits {
+        let _ = writeln!(text, "* {}", describe(&mutation.edit, example));
     }
     let changed = example.changed_bytes();
     let _ = writeln!(
@@ -108,7 +108,7 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         Class::Slow | Class::Growth | Class::Outside | Class::Disagreement => {
             "The test asks no more than that the commands end by themselves: this fault needs the script.\n"
         }
-        _ if example.of_ten < 10 => {
+        _ if example.hits_in_10 < 10 => {
             "The test, like the script, runs the commands again and again, up to 800 times, and\n\
              fails once the fault shows: it takes long where the fault is gone.\n"
         }
@@ -127,7 +127,7 @@ struct Around {
 
 impl Around {
     fn of(example: &Example, record: &Record) -> Option<Self> {
-        example.suspicion()?;
+        example.violation()?;
         let (before, after) = match example.key.class {
             Class::FalseRepair => (None, metadata::check()),
             Class::MetadataDamage => (Some(metadata::check()), metadata::check()),
@@ -177,7 +177,7 @@ fn defects(example: &Example) -> String {
     text
 }
 
-/// The most broken rules that are listed: one lie can break many.
+/// The most broken rules that are listed: one mutation can break many.
 const MOST_DEFECTS: usize = 8;
 
 /// One edit in words: the field, its value before and after, the rule.

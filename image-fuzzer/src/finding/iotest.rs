@@ -25,7 +25,7 @@ pub(super) fn write(folder: &Path, example: &Example) -> Result<()> {
 /// each whether it ended as a program may.
 fn test(example: &Example) -> Result<String> {
     let seconds = example.limits.wall.as_secs().max(1) * 6;
-    let (group, again) = if example.of_ten < 10 {
+    let (group, again) = if example.hits_in_10 < 10 {
         let run = "bash \"$0\" once >\"$tries/$run\" 2>&1";
         let again = chance(TRIES, run, TOLD, "cat \"$tries/8\"\nexit\n");
         ("auto", again)

@@ -17,14 +17,14 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::Limits;
-use crate::files::{name_it, write_nameless, write_whole};
+use crate::files::{persist_as, write_nameless, write_whole};
 use crate::input::base::TEST_IMG;
 use crate::input::base::{NamedFile, Prepared};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
-use crate::oracle::runner::{Bench, Outcome};
-use crate::oracle::{Class, Suspicion};
-use crate::triage::minimise::{Judging, Smallest, Task};
+use crate::oracle::runner::{Outcome, TestRunner};
+use crate::oracle::{Class, Violation};
+use crate::triage::minimise::{Minimiser, Smallest, Task};
 use crate::triage::stacks::Stack;
 use crate::triage::{Key, STUCK};
 
@@ -79,7 +79,7 @@ pub struct Record {
     pub confirmed: bool,
     /// In how many of ten runs it shows.
     #[serde(default = "always")]
-    pub of_ten: u8,
+    pub hits_in_10: u8,
     /// Whether the example was made as small as can be; else that goes on when the
     /// campaign does.
     pub minimised: bool,
@@ -112,7 +112,7 @@ pub struct Example {
     /// Whether a second run showed the fault too.
     pub confirmed: bool,
     /// In how many of ten runs it shows.
-    pub of_ten: u8,
+    pub hits_in_10: u8,
     /// Whether it was made as small as can be.
     pub minimised: bool,
     /// What the programs could use.
@@ -128,7 +128,7 @@ impl Example {
     pub fn found(
         recipe: &Recipe,
         key: &Key,
-        bench: &mut Bench,
+        runner: &mut TestRunner,
         maker: &mut Maker,
         outcome: &Outcome,
     ) -> Result<Self> {
@@ -140,19 +140,19 @@ impl Example {
             outcome: outcome.clone(),
             stack: None,
             confirmed: false,
-            of_ten: always(),
+            hits_in_10: always(),
             minimised: false,
-            limits: bench.settings().limits.clone(),
+            limits: runner.settings().limits.clone(),
             version: None,
         };
-        example.ask_version(bench);
+        example.ask_version(runner);
         Ok(example)
     }
 
     /// Has the program that showed the fault say its version.
-    fn ask_version(&mut self, bench: &mut Bench) {
+    fn ask_version(&mut self, runner: &mut TestRunner) {
         let command = self.recipe.commands.get(self.command());
-        self.version = command.and_then(|command| bench.version(command.program()));
+        self.version = command.and_then(|command| runner.version(command.program()));
     }
 
     /// The smallest example that is known when `task` is done or `stop` says to leave it.
@@ -160,7 +160,7 @@ impl Example {
     /// Fails where the machine does.
     pub fn smallest(
         task: &mut Task,
-        bench: &mut Bench,
+        runner: &mut TestRunner,
         maker: &mut Maker,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self> {
@@ -169,13 +169,18 @@ impl Example {
             outcome,
             confirmed,
             done,
-        } = Judging { bench, maker, stop }.advance(task);
+        } = Minimiser {
+            runner,
+            maker,
+            stop,
+        }
+        .advance(task);
         let files = maker.files(&recipe)?;
         let prepared = maker.prepared(&recipe.base)?;
         let outcome = match outcome {
             Some(outcome) => outcome,
             None => {
-                let outcome = bench.run(&recipe, &files)?;
+                let outcome = runner.run(&recipe, &files)?;
                 task.set_outcome(outcome.clone());
                 outcome
             }
@@ -188,31 +193,36 @@ impl Example {
             outcome,
             stack: None,
             confirmed,
-            of_ten: task.of_ten(),
+            hits_in_10: task.hits_in_10(),
             minimised: done,
-            limits: bench.settings().limits.clone(),
+            limits: runner.settings().limits.clone(),
             version: None,
         };
-        example.ask_version(bench);
+        example.ask_version(runner);
         if confirmed && done {
-            example.of_ten = Judging { bench, maker, stop }.of_ten(&task.key, &example.recipe);
+            example.hits_in_10 = Minimiser {
+                runner,
+                maker,
+                stop,
+            }
+            .hits_in_10(&task.key, &example.recipe);
         }
         if task.key.class == Class::Crash && done {
-            example.stack = bench.stack(&example.recipe, &example.files, example.command())?;
+            example.stack = runner.stack(&example.recipe, &example.files, example.command())?;
         }
         Ok(example)
     }
 
     /// What the oracle said, where this run showed it.
-    pub fn suspicion(&self) -> Option<&Suspicion> {
-        let class = |suspicion: &&Suspicion| suspicion.class == self.key.class;
-        self.outcome.suspicions.iter().find(class)
+    pub fn violation(&self) -> Option<&Violation> {
+        let class = |violation: &&Violation| violation.class == self.key.class;
+        self.outcome.violations.iter().find(class)
     }
 
     /// Index of the command that showed the fault; the last where none did.
     pub fn command(&self) -> usize {
         let last = self.recipe.commands.len().saturating_sub(1);
-        self.suspicion().map_or(last, |suspicion| suspicion.command)
+        self.violation().map_or(last, |violation| violation.command)
     }
 
     /// The offsets of the bytes in which the image differs from its base.
@@ -401,7 +411,7 @@ impl Findings {
         };
         write_folder(&folder, example)?;
         if let Some((name, image)) = image {
-            name_it(image, &place, &name)?;
+            persist_as(image, &place, &name)?;
         }
         let size = example.recipe.size();
         self.written.insert(example.key.clone(), size);
@@ -443,17 +453,17 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
         file.write_into(path)
             .context("cannot write the image of a finding")?;
     }
-    let suspicion = example.suspicion();
+    let violation = example.violation();
     let record = Record {
         key: example.key.clone(),
-        summary: suspicion.map_or_else(String::new, |suspicion| suspicion.summary.clone()),
+        summary: violation.map_or_else(String::new, |violation| violation.summary.clone()),
         command: example
             .recipe
             .commands
             .get(example.command())
             .map_or_else(String::new, |command| command.shell()),
         confirmed: example.confirmed,
-        of_ten: example.of_ten,
+        hits_in_10: example.hits_in_10,
         minimised: example.minimised,
         edits: example.recipe.edits.len(),
         bytes: example.changed_bytes().len(),
@@ -534,14 +544,14 @@ mod tests {
     use super::*;
     use crate::campaign::{Plan, fresh};
     use crate::input::mutate::Intensity;
-    use crate::input::recipe::{Edit, Lie, Number};
+    use crate::input::recipe::{Edit, Mutation, Number};
 
-    /// An example with `edits` lies, of which nothing else matters.
+    /// An example with `edits` mutations, of which nothing else matters.
     fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool) -> Example {
         let mut maker = Maker::default();
         let mut recipe = recipe.clone();
         recipe.edits = (0..edits)
-            .map(|index| Lie {
+            .map(|index| Mutation {
                 family: "boundary".into(),
                 edit: Edit::Set {
                     path: "header.nb_snapshots".into(),
@@ -557,7 +567,7 @@ mod tests {
             outcome: Outcome::default(),
             stack: None,
             confirmed: true,
-            of_ten: 10,
+            hits_in_10: 10,
             minimised,
             limits: Limits::default(),
             version: None,
@@ -700,8 +710,8 @@ mod tests {
         assert_eq!(counts(root.path())[&key], 3);
     }
 
-    /// The folder of a finding, in `root`, that `words` showed in `of_ten` of ten runs.
-    fn folder_of(root: &Path, words: &[&str], of_ten: u8) -> PathBuf {
+    /// The folder of a finding, in `root`, that `words` showed in `hits_in_10` of ten runs.
+    fn folder_of(root: &Path, words: &[&str], hits_in_10: u8) -> PathBuf {
         let command = words.iter().map(|word| (*word).to_owned()).collect();
         let recipe = Recipe {
             fuzzer: crate::input::recipe::FUZZER.into(),
@@ -716,7 +726,7 @@ mod tests {
             site: "SIGSEGV".into(),
         };
         let mut example = example(&key, &recipe, 0, true);
-        example.of_ten = of_ten;
+        example.hits_in_10 = hits_in_10;
         let folder = root.join("finding");
         write_folder(&folder, &example).unwrap();
         folder
@@ -736,8 +746,8 @@ mod tests {
         };
         script("qimg", "#!/bin/sh\n[ \"$1\" = info ] && kill -SEGV $$\n");
         script("strange", "#!/no/such/program\n");
-        for of_ten in [10, 1] {
-            let folder = folder_of(root.path(), &["qemu-img", "info", "$test_img"], of_ten);
+        for hits_in_10 in [10, 1] {
+            let folder = folder_of(root.path(), &["qemu-img", "info", "$test_img"], hits_in_10);
             let run = |program: &str| {
                 let mut sh = std::process::Command::new(folder.join("reproduce.sh"));
                 let done = sh.current_dir(&blank).env("QEMU_IMG", program).output();
@@ -754,7 +764,7 @@ mod tests {
                     "{said}"
                 );
             }
-            if of_ten == 10 {
+            if hits_in_10 == 10 {
                 assert_eq!(run("true").0, Some(1));
             }
             let whole = format!("'{}/qimg'", blank.display());
@@ -784,9 +794,9 @@ mod tests {
         nix::unistd::mkfifo(&up, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let script = format!("echo $$ >'{}'; exec sleep 100000", up.display());
         let shells = ["sh", "bash"].map(|shell| (shell, "reproduce.sh"));
-        for of_ten in [10, 1] {
+        for hits_in_10 in [10, 1] {
             let words = ["sh", "-c", &script, "$test_img"];
-            let folder = folder_of(root.path(), &words, of_ten);
+            let folder = folder_of(root.path(), &words, hits_in_10);
             for (shell, file) in shells.into_iter().chain([("bash", "iotest")]) {
                 // Open for both sides, so that nobody waits for the other one.
                 let both = fs::File::options().read(true).write(true).open(&up);
@@ -840,7 +850,7 @@ mod tests {
             site: "SIGSEGV".into(),
         };
         let mut example = example(&key, &recipe, 0, true);
-        example.of_ten = 1;
+        example.hits_in_10 = 1;
         let folder = root.path().join("finding");
         write_folder(&folder, &example).unwrap();
         let run = |words: &[&str]| {

@@ -9,13 +9,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{Example, Record, write_folder};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
-use crate::oracle::runner::{Bench, Outcome, Settings};
+use crate::oracle::runner::{Outcome, Settings, TestRunner};
 use crate::triage::minimise::{Budget, Task};
 use crate::triage::{Key, coarse_of, name};
 
 /// What came of carrying a recipe out again.
 #[derive(Debug)]
-pub struct Again {
+pub struct Replay {
     /// The recipe.
     pub recipe: Recipe,
     /// The group the folder is of; `None` for a folder that holds a recipe alone.
@@ -26,7 +26,7 @@ pub struct Again {
     pub outcome: Outcome,
 }
 
-impl Again {
+impl Replay {
     /// Whether the fault showed: that of the folder, or any where it names none.
     pub fn shown(&self) -> bool {
         self.found().is_some()
@@ -64,10 +64,10 @@ pub fn reproduce_folder(
     folder: &Path,
     settings: &Settings,
     stop: &Arc<AtomicBool>,
-) -> Result<Again> {
+) -> Result<Replay> {
     let recipe = Recipe::read(&folder.join("recipe.json"))?;
     let record = record(folder)?;
-    let seldom = record.as_ref().is_some_and(|record| record.of_ten < 10);
+    let seldom = record.as_ref().is_some_and(|record| record.hits_in_10 < 10);
     let wanted = record.map(|record| record.key);
     let (threads, tries) = if seldom {
         let processors = std::thread::available_parallelism();
@@ -80,9 +80,9 @@ pub fn reproduce_folder(
         let attempts: Vec<_> = (0..threads)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut bench = Bench::new(settings.clone())?;
-                    bench.set_stop(Arc::clone(stop));
-                    attempt(&recipe, wanted.as_ref(), bench, tries, &shown)
+                    let mut runner = TestRunner::new(settings.clone())?;
+                    runner.set_stop(Arc::clone(stop));
+                    attempt(&recipe, wanted.as_ref(), runner, tries, &shown)
                 })
             })
             .collect();
@@ -90,9 +90,9 @@ pub fn reproduce_folder(
             let end = thread.join();
             end.unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
         });
-        ends.collect::<Result<Vec<Again>>>()
+        ends.collect::<Result<Vec<Replay>>>()
     })?;
-    let best = ends.into_iter().max_by_key(Again::shown);
+    let best = ends.into_iter().max_by_key(Replay::shown);
     best.context("there is no thread to carry it out")
 }
 
@@ -101,16 +101,16 @@ pub fn reproduce_folder(
 fn attempt(
     recipe: &Recipe,
     wanted: Option<&Key>,
-    mut bench: Bench,
+    mut runner: TestRunner,
     tries: usize,
     shown: &AtomicBool,
-) -> Result<Again> {
+) -> Result<Replay> {
     let files = Maker::default().files(recipe)?;
     let mut left = tries;
     loop {
-        let outcome = bench.run(recipe, &files)?;
-        let seen = name(&mut bench, recipe, &files, &outcome)?;
-        let again = Again {
+        let outcome = runner.run(recipe, &files)?;
+        let seen = name(&mut runner, recipe, &files, &outcome)?;
+        let again = Replay {
             recipe: recipe.clone(),
             wanted: wanted.cloned(),
             seen,
@@ -120,7 +120,7 @@ fn attempt(
         if again.shown() {
             shown.store(true, Ordering::Relaxed);
         }
-        if left == 0 || bench.is_cut() || shown.load(Ordering::Relaxed) {
+        if left == 0 || runner.is_aborted() || shown.load(Ordering::Relaxed) {
             return Ok(again);
         }
     }
@@ -136,12 +136,12 @@ pub fn minimise_folder(
     budget: Budget,
     stop: &Arc<AtomicBool>,
 ) -> Result<(usize, usize)> {
-    let of_ten = record(folder)?.map_or(10, |record| record.of_ten);
+    let hits_in_10 = record(folder)?.map_or(10, |record| record.hits_in_10);
     let again = reproduce_folder(folder, &settings, stop)?;
     let Some(found) = again.found().cloned() else {
         bail!("the fault of '{}' does not show any more", folder.display());
     };
-    let Again {
+    let Replay {
         recipe,
         wanted,
         outcome,
@@ -154,14 +154,14 @@ pub fn minimise_folder(
     } else {
         key.clone()
     };
-    let mut bench = Bench::new(settings)?;
-    bench.set_stop(Arc::clone(stop));
+    let mut runner = TestRunner::new(settings)?;
+    runner.set_stop(Arc::clone(stop));
     let stopped = || stop.load(Ordering::SeqCst);
     let mut maker = Maker::default();
     let mut task = Task::new(sought, recipe.clone(), budget);
-    task.confirm(of_ten);
+    task.confirm(hits_in_10);
     task.set_outcome(outcome);
-    let mut example = Example::smallest(&mut task, &mut bench, &mut maker, &stopped)?;
+    let mut example = Example::smallest(&mut task, &mut runner, &mut maker, &stopped)?;
     if stopped() {
         bail!("it was interrupted");
     }

@@ -142,7 +142,7 @@ qemu_io() { eval \"run ${QEMU_IO:-qemu-io}\" '\"$@\"'; }
 /// it does not, with 2 when that cannot be told.
 pub(super) fn reproduce(example: &Example) -> String {
     let files: Vec<String> = example.files.iter().map(|file| quote(&file.name)).collect();
-    let again = if example.of_ten < 10 {
+    let again = if example.hits_in_10 < 10 {
         chance("", "sh \"$0\" once >/dev/null 2>&1", SHOWN, "exit 1\n")
     } else {
         String::new()

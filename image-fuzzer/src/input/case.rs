@@ -41,8 +41,8 @@ impl Maker {
     pub fn files(&mut self, recipe: &Recipe) -> Result<Vec<NamedFile>> {
         let prepared = self.prepared(&recipe.base)?;
         let mut image = prepared.image.clone();
-        for (number, lie) in recipe.edits.iter().enumerate() {
-            apply(&mut image, &lie.edit)
+        for (number, mutation) in recipe.edits.iter().enumerate() {
+            apply(&mut image, &mutation.edit)
                 .with_context(|| format!("edit {number} of the recipe cannot be applied"))?;
         }
         let mut files = vec![file_of(&image)];

@@ -1,6 +1,6 @@
 //! What a test consists of: small, readable, and enough to make it again.
 //!
-//! A recipe names a valid image, the lies told in it and the commands run on it.
+//! A recipe names a valid image, the mutations made to it and the commands run on it.
 //! It holds results, never chances: values are written out, so that a recipe
 //! gives the same bytes on every machine and can be simplified piece by piece.
 
@@ -25,8 +25,8 @@ pub struct Recipe {
     pub seed: String,
     /// The valid image to begin with.
     pub base: Base,
-    /// The lies, applied in order.
-    pub edits: Vec<Lie>,
+    /// The mutations, applied in order.
+    pub edits: Vec<Mutation>,
     /// The commands, in order.
     pub commands: Vec<Command>,
     /// Whether each command gets a fresh copy of the image (the commands were
@@ -38,7 +38,7 @@ pub struct Recipe {
 /// One edit and the family it was drawn from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lie {
+pub struct Mutation {
     /// The family's name (`image-fuzzer --help` lists them).
     pub family: String,
     /// What is changed.

@@ -53,7 +53,7 @@ fn change(args: &SetArgs) -> Result<String> {
         .context("the field ends behind the last offset there is")?;
     ensure!(
         end <= image_len,
-        "{} lies behind the end of '{name}', at {offset:#x}",
+        "{} is past the end of '{name}', at {offset:#x}",
         args.path
     );
     write_in_place(&args.image, image.bytes(), offset, len)

@@ -51,16 +51,21 @@ pub fn concerns(command: &Command) -> bool {
 }
 
 /// Judges a `command` that succeeded on an image that was clean, by the image's
-/// health afterwards. A refcount that lies about a cluster past the end of the
-/// file is seen by no check until the file grows, so with `counts_lie` leaks are
+/// health afterwards. A wrong refcount of a cluster past the end of the
+/// file is seen by no check until the file grows, so with `changes_refcounts` leaks are
 /// not held against the command.
-pub fn judge(command: &Command, seen: &Observation, after: &Health, counts_lie: bool) -> Verdict {
+pub fn judge(
+    command: &Command,
+    seen: &Observation,
+    after: &Health,
+    changes_refcounts: bool,
+) -> Verdict {
     if seen.end != End::Exit(0) {
         return None;
     }
     let said = match after {
         Health::Damaged(said) => said,
-        Health::Leaking(said) if !counts_lie && !announces_leaks(seen) => said,
+        Health::Leaking(said) if !changes_refcounts && !announces_leaks(seen) => said,
         _ => return None,
     };
     Some((

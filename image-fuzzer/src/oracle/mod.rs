@@ -101,7 +101,7 @@ impl fmt::Display for Class {
 
 /// Something that an oracle holds to be a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspicion {
+pub struct Violation {
     /// The oracle's class.
     pub class: Class,
     /// What tells this fault from others of its class, as far as the oracle can
@@ -129,13 +129,13 @@ pub fn end_word(end: &End) -> String {
 }
 
 /// Judges one run by itself, whatever came before.
-pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Suspicion> {
+pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Violation> {
     let (class, site, summary) = sanitizer::judge(seen)
         .or_else(|| crash::judge(seen))
         .or_else(|| hang::judge(command, seen))
         .or_else(|| growth::judge(command, seen))
         .or_else(|| outside::judge(command, seen))?;
-    Some(Suspicion {
+    Some(Violation {
         class,
         site,
         command: index,

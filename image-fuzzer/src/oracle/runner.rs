@@ -14,14 +14,14 @@ use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
 use crate::exec::scratch::Scratch;
 use crate::exec::{
-    End, ExecOptions, Executor, FAIR, Limits, Look, Observation, Request, for_program,
+    BUSY_FACTOR, End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program,
     machine_is_busy, starved,
 };
 use crate::input::base::{Base, TEST_IMG};
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
-use crate::oracle::{self, Class, Probe, Suspicion, data, disagreement, hang, metadata, repair};
-use crate::triage::messages::signature;
+use crate::oracle::{self, Class, Probe, Violation, data, disagreement, hang, metadata, repair};
+use crate::triage::messages::features;
 use crate::triage::stacks::{Debugger, Sampler, Stack};
 use crate::triage::{DEPTH, DEPTH_EXACT, IN, Key, STUCK};
 
@@ -45,7 +45,7 @@ pub struct Settings {
 }
 
 /// What a command may take when variations of a known fault are tried.
-pub const HASTE: Duration = Duration::from_secs(1);
+pub const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// When a command is looked at that takes long, once there are known hangs and a test is
 /// only to be counted: one of these need not be waited for.
@@ -147,17 +147,17 @@ pub struct Outcome {
     /// The processor time of all these.
     pub cpu: Duration,
     /// What the oracles hold to be faults, one for each command at most.
-    pub suspicions: Vec<Suspicion>,
+    pub violations: Vec<Violation>,
     /// Whether the image got past being opened.
     pub opened: bool,
-    /// The marks of what the commands said: the feedback.
-    pub marks: Vec<u64>,
+    /// The features of what the commands printed: the feedback.
+    pub features: Vec<u64>,
 }
 
 /// Carries out tests, one after another, in a scratch folder of its own.
 ///
 /// It stays in the thread that made it, as executors do.
-pub struct Bench {
+pub struct TestRunner {
     settings: Settings,
     scratch: Scratch,
     /// The files of programs, by the name they are called by.
@@ -169,19 +169,19 @@ pub struct Bench {
     notes: Vec<String>,
     runs: u64,
     cpu: Duration,
-    haste: Option<Duration>,
+    short_timeout: Option<Duration>,
     counting: bool,
     end: Option<Instant>,
     stop: Option<Arc<AtomicBool>>,
-    cut: bool,
+    aborted: bool,
     sampler: Option<Sampler>,
     hangs: Hangs,
     /// The base image of the test, which the oracles' own commands must open.
     base: Option<Base>,
 }
 
-impl Bench {
-    /// A bench with a scratch folder and no program started yet.
+impl TestRunner {
+    /// A test runner with a scratch folder and no program started yet.
     pub fn new(settings: Settings) -> Result<Self> {
         let scratch = Scratch::new(&settings.fallback)?;
         Ok(Self {
@@ -194,11 +194,11 @@ impl Bench {
             notes: Vec::new(),
             runs: 0,
             cpu: Duration::ZERO,
-            haste: None,
+            short_timeout: None,
             counting: false,
             end: None,
             stop: None,
-            cut: false,
+            aborted: false,
             sampler: None,
             hangs: Hangs::default(),
             base: None,
@@ -223,8 +223,8 @@ impl Bench {
 
     /// Whether a command of the last test was ended for no other reason than these:
     /// what was seen of it says nothing.
-    pub fn is_cut(&self) -> bool {
-        self.cut
+    pub fn is_aborted(&self) -> bool {
+        self.aborted
     }
 
     /// The settings it was made with.
@@ -239,8 +239,8 @@ impl Bench {
 
     /// Gives commands a short time, and takes for a hang what does not end in it:
     /// for trying many variations of a known fault.
-    pub fn set_haste(&mut self, haste: Option<Duration>) {
-        self.haste = haste;
+    pub fn set_short_timeout(&mut self, short_timeout: Option<Duration>) {
+        self.short_timeout = short_timeout;
     }
 
     /// Takes what is at the place of a known hang for that hang, and does not wait for it:
@@ -339,11 +339,14 @@ impl Bench {
     pub fn run(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Outcome> {
         self.runs = 0;
         self.cpu = Duration::ZERO;
-        self.cut = false;
+        self.aborted = false;
         self.base = Some(recipe.base.clone());
         let mut outcome = Outcome::default();
         self.fill(files)?;
-        let counts_lie = recipe.edits.iter().any(|lie| changes_counts(&lie.edit));
+        let changes_refcounts = recipe
+            .edits
+            .iter()
+            .any(|mutation| changes_refcounts(&mutation.edit));
         let mut fresh = true;
         let mut clean = None;
         for (index, command) in recipe.commands.iter().enumerate() {
@@ -352,25 +355,25 @@ impl Bench {
                 clean = None;
             }
             fresh = false;
-            let step = self.step(command, index, clean, counts_lie)?;
+            let step = self.step(command, index, clean, changes_refcounts)?;
             clean = step.clean;
             let seen = step.seen;
             let opened = opened(command, &seen);
             outcome.opened |= opened;
-            outcome.marks.extend(signature(
+            outcome.features.extend(features(
                 &command.verb(),
                 &oracle::end_word(&seen.end),
                 &seen.stderr,
             ));
-            let failed = step.suspicion.is_some();
-            outcome.suspicions.extend(step.suspicion);
+            let failed = step.violation.is_some();
+            outcome.violations.extend(step.violation);
             outcome.ran.push(Ran {
                 index,
                 seen,
                 opened,
             });
             // What follows a fault on the same image tells nothing new.
-            if self.cut || failed && !recipe.fresh_copies {
+            if self.aborted || failed && !recipe.fresh_copies {
                 break;
             }
         }
@@ -399,7 +402,7 @@ impl Bench {
         command: &Command,
         index: usize,
         clean: Option<bool>,
-        counts_lie: bool,
+        changes_refcounts: bool,
     ) -> Result<Step> {
         let watched = metadata::concerns(command);
         let mut clean = clean;
@@ -410,27 +413,27 @@ impl Bench {
         let remembered = valid && data::keeps_data(command) && data::remember(self);
         let compared = self.compare(command)?;
         let mut limits = self.settings.limits.clone();
-        if let Some(haste) = self.haste {
-            limits.wall = limits.wall.min(haste);
+        if let Some(short_timeout) = self.short_timeout {
+            limits.wall = limits.wall.min(short_timeout);
         }
         let (seen, stack) = self.start_and_look(command, limits)?;
-        let mut suspicion = oracle::judge(command, index, &seen);
-        if self.cut {
-            suspicion = None;
-        } else if self.haste.is_none()
-            && let Some(mut found) = suspicion.take_if(|found| found.class == Class::Hang)
+        let mut violation = oracle::judge(command, index, &seen);
+        if self.aborted {
+            violation = None;
+        } else if self.short_timeout.is_none()
+            && let Some(mut found) = violation.take_if(|found| found.class == Class::Hang)
         {
             if let Some(stack) = stack {
                 found.site = site_of_hang(&found.site, &stack);
             }
-            suspicion = self.confirm_hang(command, found)?;
+            violation = self.confirm_hang(command, found)?;
         }
         let mut verdict = None;
-        if suspicion.is_none() {
+        if violation.is_none() {
             verdict = repair::judge(command, &seen, self);
             if verdict.is_none() && valid && watched {
                 let after = metadata::health(self);
-                verdict = metadata::judge(command, &seen, &after, counts_lie);
+                verdict = metadata::judge(command, &seen, &after, changes_refcounts);
                 clean = Some(after == metadata::Health::Clean);
             } else if watched {
                 clean = None;
@@ -445,7 +448,7 @@ impl Bench {
                 verdict = disagreement::judge(command, &seen, &other);
             }
         }
-        let judged = verdict.map(|(class, site, summary)| Suspicion {
+        let judged = verdict.map(|(class, site, summary)| Violation {
             class,
             site,
             command: index,
@@ -454,7 +457,7 @@ impl Bench {
         });
         Ok(Step {
             seen,
-            suspicion: suspicion.or(judged),
+            violation: violation.or(judged),
             clean,
         })
     }
@@ -472,10 +475,10 @@ impl Bench {
 
     /// Finds out whether what did not end in time hangs or is slow; `None` when it
     /// was the machine that was slow.
-    fn confirm_hang(&mut self, command: &Command, found: Suspicion) -> Result<Option<Suspicion>> {
+    fn confirm_hang(&mut self, command: &Command, found: Violation) -> Result<Option<Violation>> {
         if self.counting && self.hangs.contains(&found.site) {
             // It was waited for long enough the first time.
-            return Ok(Some(Suspicion {
+            return Ok(Some(Violation {
                 summary: format!("{}, at the place of a known hang", found.summary),
                 assumed: true,
                 ..found
@@ -497,7 +500,7 @@ impl Bench {
             look,
         };
         let second = self.launch(&programs, command, limits, look)?;
-        if self.cut {
+        if self.aborted {
             return Ok(None);
         }
         let seconds = second.wall.as_secs_f64();
@@ -505,7 +508,7 @@ impl Bench {
         if class == Some(Class::Hang) && found.site.contains(IN) {
             self.hangs.insert(found.site.clone());
         }
-        Ok(class.map(|class| Suspicion {
+        Ok(class.map(|class| Violation {
             class,
             summary: match class {
                 Class::Slow if second.end != End::TimedOut => {
@@ -558,7 +561,7 @@ impl Bench {
         // At the end of its processor time the kernel ends a program before it can be
         // looked at; the clock is to be first even where two threads spin.
         limits.cpu = limits.cpu.max(limits.wall * 2);
-        if self.haste.is_some() {
+        if self.short_timeout.is_some() {
             let seen = self.start(command, limits)?;
             return Ok((seen, None));
         }
@@ -619,7 +622,7 @@ impl Bench {
             request.limits.wall = left;
         }
         // The end of the campaign does not wait for a fair share.
-        let longest = request.limits.wall * FAIR;
+        let longest = request.limits.wall * BUSY_FACTOR;
         look.fair &= self.left().is_none_or(|left| left >= longest);
         self.runs += 1;
         if !self.executors.contains_key(&program) {
@@ -636,8 +639,8 @@ impl Bench {
             executor.run_and_look(&request, look)
         };
         self.cpu += seen.cpu;
-        self.cut |= left.is_some() && seen.end == End::TimedOut;
-        self.cut |= seen.end == End::Stopped;
+        self.aborted |= left.is_some() && seen.end == End::TimedOut;
+        self.aborted |= seen.end == End::Stopped;
         Ok(seen)
     }
 
@@ -673,7 +676,7 @@ fn left_until(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
 
-impl Probe for Bench {
+impl Probe for TestRunner {
     fn run(&mut self, command: &Command) -> Observation {
         let limits = self.settings.limits.clone();
         let command = match &self.base {
@@ -688,7 +691,7 @@ impl Probe for Bench {
 /// One command carried out.
 struct Step {
     seen: Observation,
-    suspicion: Option<Suspicion>,
+    violation: Option<Violation>,
     clean: Option<bool>,
 }
 
@@ -701,7 +704,7 @@ fn site_of_hang(verb: &str, stack: &Stack) -> String {
 }
 
 /// Whether an edit may change refcounts.
-fn changes_counts(edit: &Edit) -> bool {
+fn changes_refcounts(edit: &Edit) -> bool {
     match edit {
         Edit::Set { path, .. } => path.contains("refcount"),
         Edit::Bytes { .. } => true,

@@ -1,12 +1,12 @@
-//! Naming the group a suspicion belongs to.
+//! Naming the group a violation belongs to.
 
 use anyhow::Result;
 
 use super::Key;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
-use crate::oracle::runner::{Bench, Outcome};
-use crate::oracle::{Class, Suspicion};
+use crate::oracle::runner::{Outcome, TestRunner};
+use crate::oracle::{Class, Violation};
 
 /// How many frames of a stack tell one crash from another.
 pub(crate) const DEPTH: usize = 3;
@@ -22,24 +22,24 @@ pub(crate) const IN: &str = " in ";
 /// image that a program hangs at when it opens it hangs every command.
 pub(crate) const STUCK: &str = "stuck";
 
-/// The groups of an outcome's suspicions. A crash without a word is named by its
+/// The groups of an outcome's violations. A crash without a word is named by its
 /// stack, for which the command runs once more under a debugger.
 ///
 /// Fails where the commands cannot be run again.
 pub fn name(
-    bench: &mut Bench,
+    runner: &mut TestRunner,
     recipe: &Recipe,
     files: &[NamedFile],
     outcome: &Outcome,
 ) -> Result<Vec<Key>> {
     outcome
-        .suspicions
+        .violations
         .iter()
-        .map(|suspicion| {
-            let mut key = Key::of(suspicion);
-            if is_vague(suspicion)
+        .map(|violation| {
+            let mut key = Key::of(violation);
+            if is_vague(violation)
                 && let Some(frames) =
-                    bench.site_of_crash(recipe, files, outcome, suspicion.command)?
+                    runner.site_of_crash(recipe, files, outcome, violation.command)?
             {
                 key.site = format!("{}{IN}{frames}", key.site);
             }
@@ -48,9 +48,9 @@ pub fn name(
         .collect()
 }
 
-/// The groups of an outcome's suspicions as far as they can be told at once.
+/// The groups of an outcome's violations as far as they can be told at once.
 pub fn coarse(outcome: &Outcome) -> Vec<Key> {
-    outcome.suspicions.iter().map(Key::of).collect()
+    outcome.violations.iter().map(Key::of).collect()
 }
 
 /// What [`coarse`] says of a fault of this group when limits are short.
@@ -70,7 +70,7 @@ pub fn coarse_of(key: &Key) -> Key {
     key
 }
 
-/// Whether a suspicion says no more than that there was a signal.
-fn is_vague(suspicion: &Suspicion) -> bool {
-    suspicion.class == Class::Crash && suspicion.site.starts_with("SIG")
+/// Whether a violation says no more than that there was a signal.
+fn is_vague(violation: &Violation) -> bool {
+    violation.class == Class::Crash && violation.site.starts_with("SIG")
 }

@@ -76,13 +76,13 @@ pub fn distinct_lines(output: &[u8], most: usize) -> Vec<String> {
 
 /// The number that stands for how one command ended: its program and verb, its
 /// status, and each distinct message of its error output.
-pub fn signature(verb: &str, end: &str, stderr: &[u8]) -> Vec<u64> {
+pub fn features(verb: &str, end: &str, stderr: &[u8]) -> Vec<u64> {
     let base = fnv(fnv(FNV_START, verb.as_bytes()), b"\0");
-    let mut marks = vec![fnv(base, end.as_bytes())];
+    let mut features = vec![fnv(base, end.as_bytes())];
     for line in distinct_lines(stderr, 16) {
-        marks.push(fnv(fnv(base, b"\x01"), line.as_bytes()));
+        features.push(fnv(fnv(base, b"\x01"), line.as_bytes()));
     }
-    marks
+    features
 }
 
 #[cfg(test)]
@@ -101,10 +101,10 @@ mod tests {
 
     #[test]
     fn equal_complaints_have_equal_marks() {
-        let a = signature("qemu-img check", "exit 2", b"ERROR cluster 5 refcount=1\n");
-        let b = signature("qemu-img check", "exit 2", b"ERROR cluster 77 refcount=0\n");
+        let a = features("qemu-img check", "exit 2", b"ERROR cluster 5 refcount=1\n");
+        let b = features("qemu-img check", "exit 2", b"ERROR cluster 77 refcount=0\n");
         assert_eq!(a, b);
-        assert_ne!(a, signature("qemu-img info", "exit 2", b""));
+        assert_ne!(a, features("qemu-img info", "exit 2", b""));
     }
 
     proptest::proptest! {

@@ -11,7 +11,7 @@ use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{Edit, Number, Recipe};
 use crate::oracle::Class;
-use crate::oracle::runner::{Bench, HASTE, Outcome};
+use crate::oracle::runner::{Outcome, SHORT_TIMEOUT, TestRunner};
 
 /// Carries out a recipe and says which groups it falls into.
 pub trait Judge {
@@ -27,7 +27,7 @@ pub trait Judge {
     }
 
     /// Whether the end of time cut the last recipe short, so that it says nothing.
-    fn is_cut(&self) -> bool {
+    fn is_aborted(&self) -> bool {
         false
     }
 }
@@ -36,27 +36,27 @@ pub trait Judge {
 /// the kernel puts a program in memory shows now and then.
 const AGAIN: usize = 4;
 
-/// A bench that judges.
-pub struct Judging<'a> {
+/// A test runner that judges.
+pub struct Minimiser<'a> {
     /// Where programs run.
-    pub bench: &'a mut Bench,
+    pub runner: &'a mut TestRunner,
     /// Where images are made.
     pub maker: &'a mut Maker,
     /// Says when to stop before the budget is spent.
     pub stop: &'a dyn Fn() -> bool,
 }
 
-impl Judging<'_> {
+impl Minimiser<'_> {
     /// What comes of `recipe`, and its groups, named in full; none where it cannot
     /// be made.
     fn full(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
         let Ok(files) = self.maker.files(recipe) else {
             return (Vec::new(), None);
         };
-        let Ok(outcome) = self.bench.run(recipe, &files) else {
+        let Ok(outcome) = self.runner.run(recipe, &files) else {
             return (Vec::new(), None);
         };
-        let keys = super::name(self.bench, recipe, &files, &outcome);
+        let keys = super::name(self.runner, recipe, &files, &outcome);
         (keys.unwrap_or_default(), Some(outcome))
     }
 
@@ -68,17 +68,17 @@ impl Judging<'_> {
     pub fn advance(&mut self, task: &mut Task) -> Smallest {
         if task.phase == Phase::Confirm && !self.confirm(task) {
             // A hang takes longer than a slice, and was tried to its end nevertheless.
-            let tried = is_of_time(&task.key) && !self.is_cut();
+            let tried = is_of_time(&task.key) && !self.is_aborted();
             let done = tried || !self.is_over();
             return task.smallest(None, done);
         }
-        while let Phase::Roughly | Phase::Patiently = task.phase {
-            let limit = self.bench.settings().limits.wall;
-            let patient = task.phase == Phase::Patiently;
-            self.bench
-                .set_haste(Some(if patient { limit } else { HASTE }));
+        while let Phase::ShortTimeout | Phase::FullTimeout = task.phase {
+            let limit = self.runner.settings().limits.wall;
+            let patient = task.phase == Phase::FullTimeout;
+            self.runner
+                .set_short_timeout(Some(if patient { limit } else { SHORT_TIMEOUT }));
             task.best = task.attempt(self, super::coarse_of);
-            self.bench.set_haste(None);
+            self.runner.set_short_timeout(None);
             let stopped = self.is_over();
             // To find out that a hang still is one takes longer than there is.
             if task.best == task.sure || stopped && is_of_time(&task.key) {
@@ -91,15 +91,15 @@ impl Judging<'_> {
                 task.confirmed = true;
                 return task.smallest(None, !stopped);
             }
-            if stopped || self.is_cut() {
+            if stopped || self.is_aborted() {
                 return task.smallest(None, false);
             }
             task.best = task.sure.clone();
             task.budget.tests = task.budget.tests.max(16) / 2;
             task.budget.time += task.more;
             task.phase = match task.phase {
-                Phase::Roughly if is_of_time(&task.key) => Phase::Patiently,
-                Phase::Roughly => Phase::Thoroughly,
+                Phase::ShortTimeout if is_of_time(&task.key) => Phase::FullTimeout,
+                Phase::ShortTimeout => Phase::Thoroughly,
                 // What only is slow is not told from what hangs: the example stays as it was.
                 _ => return task.smallest(None, true),
             };
@@ -116,7 +116,7 @@ impl Judging<'_> {
     fn confirm(&mut self, task: &mut Task) -> bool {
         let again = if is_of_time(&task.key) {
             let (keys, outcome) = self.full(&task.sure);
-            task.outcome = outcome.filter(|_| !self.is_cut());
+            task.outcome = outcome.filter(|_| !self.is_aborted());
             keys.into_iter().find(|seen| task.key.covers(seen))
         } else {
             self.again(&task.key, &task.sure)
@@ -145,7 +145,7 @@ impl Judging<'_> {
 
     /// In how many of ten runs `recipe` shows its fault, the group `key`; ten without trying
     /// for classes that chance has no part in, or that take long.
-    pub fn of_ten(&mut self, key: &Key, recipe: &Recipe) -> u8 {
+    pub fn hits_in_10(&mut self, key: &Key, recipe: &Recipe) -> u8 {
         if !matches!(key.class, Class::Crash | Class::Sanitizer) {
             return 10;
         }
@@ -170,7 +170,7 @@ pub struct Task {
     /// Whether the fault showed a second time.
     confirmed: bool,
     /// In how many of ten runs the example showed it that was found.
-    of_ten: u8,
+    hits_in_10: u8,
     /// What may still be spent.
     budget: Budget,
     /// The time to be had besides where a first attempt led astray.
@@ -188,9 +188,9 @@ enum Phase {
     /// It is to be seen whether the fault shows again.
     Confirm,
     /// Variations are told apart by what is quickly seen.
-    Roughly,
+    ShortTimeout,
     /// That led astray with a hang: what only is slow is given the time to end.
-    Patiently,
+    FullTimeout,
     /// That led astray: they are judged in full.
     Thoroughly,
 }
@@ -205,7 +205,7 @@ impl Task {
             phase: Phase::Confirm,
             outcome: None,
             confirmed: false,
-            of_ten: 10,
+            hits_in_10: 10,
             more: budget.time / 2,
             budget,
         }
@@ -218,15 +218,15 @@ impl Task {
     }
 
     /// Notes that the fault showed a second time, and in how many of ten runs it does.
-    pub fn confirm(&mut self, of_ten: u8) {
+    pub fn confirm(&mut self, hits_in_10: u8) {
         self.confirmed = true;
-        self.of_ten = of_ten;
-        self.phase = Phase::Roughly;
+        self.hits_in_10 = hits_in_10;
+        self.phase = Phase::ShortTimeout;
     }
 
     /// In how many of ten runs the example showed the fault that was found.
-    pub fn of_ten(&self) -> u8 {
-        self.of_ten
+    pub fn hits_in_10(&self) -> u8 {
+        self.hits_in_10
     }
 
     /// Makes the best recipe smaller as long as there is time, at the budget's expense.
@@ -263,7 +263,7 @@ pub struct Smallest {
 }
 
 /// Judges in full, which takes a debugger's time for each crash.
-struct Thorough<'a, 'b>(&'a mut Judging<'b>);
+struct Thorough<'a, 'b>(&'a mut Minimiser<'b>);
 
 impl Judge for Thorough<'_, '_> {
     fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
@@ -278,17 +278,17 @@ impl Judge for Thorough<'_, '_> {
         self.0.is_over()
     }
 
-    fn is_cut(&self) -> bool {
-        self.0.is_cut()
+    fn is_aborted(&self) -> bool {
+        self.0.is_aborted()
     }
 }
 
-impl Judge for Judging<'_> {
+impl Judge for Minimiser<'_> {
     fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
         let Ok(files) = self.maker.files(recipe) else {
             return Vec::new();
         };
-        let outcome = self.bench.run(recipe, &files);
+        let outcome = self.runner.run(recipe, &files);
         outcome.map_or_else(|_| Vec::new(), |outcome| super::coarse(&outcome))
     }
 
@@ -301,8 +301,8 @@ impl Judge for Judging<'_> {
         (self.stop)()
     }
 
-    fn is_cut(&self) -> bool {
-        self.bench.is_cut()
+    fn is_aborted(&self) -> bool {
+        self.runner.is_aborted()
     }
 }
 
@@ -370,7 +370,7 @@ impl Work<'_> {
         }
         self.tests -= 1;
         let same = self.key.is_among(&self.judge.groups(&candidate));
-        let same = same && !self.judge.is_cut();
+        let same = same && !self.judge.is_aborted();
         if same {
             self.best = candidate;
         }

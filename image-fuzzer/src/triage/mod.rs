@@ -1,4 +1,4 @@
-//! What becomes of a suspicion: grouped, made small, written down.
+//! What becomes of a violation: grouped, made small, written down.
 
 mod group;
 pub mod messages;
@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::oracle::{Class, Suspicion};
+use crate::oracle::{Class, Violation};
 use crate::rng::{FNV_START, fnv};
 
 /// What tells a group of findings from the others.
@@ -25,11 +25,11 @@ pub struct Key {
 }
 
 impl Key {
-    /// The group of `suspicion`.
-    pub fn of(suspicion: &Suspicion) -> Self {
+    /// The group of `violation`.
+    pub fn of(violation: &Violation) -> Self {
         Self {
-            class: suspicion.class,
-            site: suspicion.site.clone(),
+            class: violation.class,
+            site: violation.site.clone(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::{BACKING_FILE, Base, DATA_FILE, MOST_BYTES, NamedFile};
 use crate::input::base::TEST_IMG;
 use crate::input::map::Map;
 
-/// A base image ready to be lied in.
+/// A base image ready to be mutated.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// The image, decoded.

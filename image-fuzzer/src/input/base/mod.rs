@@ -1,4 +1,4 @@
-//! Valid images to tell lies in: small, over all features, with known contents.
+//! Valid images to mutate: small, over all features, with known contents.
 
 mod build;
 mod draw;

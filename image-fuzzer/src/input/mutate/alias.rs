@@ -2,14 +2,14 @@
 
 use image_formats::Kind;
 
-use super::{Ground, set, single};
+use super::{MutationContext, set, single};
 use crate::input::map::structure;
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// One offset takes the value of another, of the same structure or of any.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let pointers = ground.map.of_kind(Kind::Offset);
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let pointers = context.map.of_kind(Kind::Offset);
     let field = rng.pick(&pointers)?;
     let same = rng.chance(50);
     let others: Vec<u64> = pointers

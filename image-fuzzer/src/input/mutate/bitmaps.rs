@@ -2,13 +2,13 @@
 
 use image_formats::{Field, Kind};
 
-use super::{Ground, disturb, set};
+use super::{MutationContext, disturb, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// A field of the bitmaps extension, of a bitmap or of its table.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let map = ground.map;
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let map = context.map;
     let own: Vec<&Field> = map.filter(|field| {
         (field.path.starts_with("bitmap[")
             || field.path.contains("bitmap_directory")
@@ -41,6 +41,6 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
                 *rng.pick(&[0, 8, 9, 31, 32, 63, 64, 255])?,
             )?])
         }
-        _ => disturb(ground, &own, rng),
+        _ => disturb(context, &own, rng),
     }
 }

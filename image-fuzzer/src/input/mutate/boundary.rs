@@ -3,17 +3,17 @@
 use image_formats::{Field, Kind};
 
 use super::snapshots::affordable;
-use super::{Ground, disturb, numeric};
+use super::{MutationContext, disturb, numeric};
 use crate::input::map::Map;
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// Any numeric field; each structure is as likely as the others.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     (0..4).find_map(|_| {
-        let mut fields = ground.map.draw_structure(rng);
+        let mut fields = context.map.draw_structure(rng);
         fields.retain(|field| numeric(field));
-        disturb(ground, &fields, rng)
+        disturb(context, &fields, rng)
     })
 }
 

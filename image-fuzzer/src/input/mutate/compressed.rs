@@ -2,13 +2,13 @@
 
 use image_formats::Field;
 
-use super::{Ground, set};
+use super::{MutationContext, set};
 use crate::input::recipe::{Edit, Hex, Number};
 use crate::rng::Rng;
 
 /// A compressed cluster's data or its descriptor.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let map = ground.map;
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let map = context.map;
     let offsets: Vec<&Field> = map.filter(|field| field.path.ends_with(".compressed_offset"));
     let offset = *rng.pick(&offsets)?;
     let entry = offset.path.strip_suffix(".compressed_offset")?;

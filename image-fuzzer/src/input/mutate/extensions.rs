@@ -2,7 +2,7 @@
 
 use image_formats::{Kind, Value};
 
-use super::Ground;
+use super::MutationContext;
 use crate::input::map::Map;
 use crate::input::recipe::{Edit, Extension, Hex, Number};
 use crate::rng::Rng;
@@ -19,11 +19,11 @@ const KNOWN: [u64; 6] = [
 ];
 
 /// The extension area written anew with one thing wrong in it.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    if ground.map.number("header.header_length").is_none() && ground.base.image.version != 2 {
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    if context.map.number("header.header_length").is_none() && context.base.image.version != 2 {
         return None;
     }
-    let mut list = present(ground.map);
+    let mut list = present(context.map);
     let at = rng.index(list.len());
     match rng.below(9) {
         0 => list.push(list.get(at)?.clone()),
@@ -60,7 +60,7 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
             // Nested to the end of the cluster, and without an end. In larger clusters not
             // that far: each extension costs readers as much as a small image.
             let most = if rng.chance(10) { 4096 } else { 824 };
-            let room = ground.map.cluster.saturating_sub(200).min(most) / 8;
+            let room = context.map.cluster.saturating_sub(200).min(most) / 8;
             let magic = *rng.pick(&[0x7e57_0001, 0xe279_2aca, 0x6803_f857])?;
             list.extend((0..room).map(|_| Extension {
                 magic: Number(magic),

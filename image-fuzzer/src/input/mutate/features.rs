@@ -1,6 +1,6 @@
 //! Features set without what they need, versions without their fields.
 
-use super::{Ground, set};
+use super::{MutationContext, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
@@ -23,14 +23,16 @@ const CHOICES: [(&str, &[u64]); 13] = [
 
 /// One of these to another of its values; compression type and its feature bit
 /// now and then together, so that the reader believes them.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     if rng.chance(12) {
-        let kind = ground.map.get("header.compression_type")?;
-        let flag = ground.map.get("header.incompatible_features.compression")?;
+        let kind = context.map.get("header.compression_type")?;
+        let flag = context
+            .map
+            .get("header.incompatible_features.compression")?;
         let value = kind.value.as_uint()? ^ 1;
         return Some(vec![set(kind, value)?, set(flag, value)?]);
     }
     let (path, values) = rng.pick(&CHOICES)?;
-    let field = ground.map.get(path)?;
+    let field = context.map.get(path)?;
     Some(vec![set(field, *rng.pick(values)?)?])
 }

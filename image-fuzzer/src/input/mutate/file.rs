@@ -1,13 +1,13 @@
 //! The file itself cut short or too long.
 
-use super::Ground;
+use super::MutationContext;
 use crate::input::recipe::{Edit, Number};
 use crate::rng::Rng;
 
 /// Another length of the image file.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let len = ground.map.file_len;
-    let cluster = ground.map.cluster;
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let len = context.map.file_len;
+    let cluster = context.map.cluster;
     let bytes = match rng.below(7) {
         0 => len.saturating_sub(cluster),
         1 => len.saturating_sub(512),

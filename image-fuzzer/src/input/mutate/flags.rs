@@ -2,13 +2,13 @@
 
 use image_formats::{Field, Kind};
 
-use super::{Ground, set, single};
+use super::{MutationContext, set, single};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// One flag flipped, of an L1 or L2 entry more often than of another structure.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let (entries, others): (Vec<&Field>, Vec<&Field>) = ground
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let (entries, others): (Vec<&Field>, Vec<&Field>) = context
         .map
         .of_kind(Kind::Flag)
         .into_iter()

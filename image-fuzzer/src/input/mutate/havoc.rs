@@ -2,13 +2,13 @@
 
 use image_formats::Kind;
 
-use super::Ground;
+use super::MutationContext;
 use crate::input::recipe::{Edit, Hex, Number};
 use crate::rng::Rng;
 
 /// One to four random bytes inside a random field that is not guest data.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let fields = ground.map.draw_structure(rng);
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let fields = context.map.draw_structure(rng);
     let field = rng.pick(&fields)?;
     let width = field.width_bits.div_ceil(8).clamp(1, 64);
     if field.kind == Kind::Bytes && field.path.ends_with(".data") && rng.chance(80) {

@@ -2,21 +2,21 @@
 
 use image_formats::Kind;
 
-use super::{Ground, disturb, set, single};
+use super::{MutationContext, disturb, set, single};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// One length off by a little, or to a boundary.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let lengths = ground
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let lengths = context
         .map
         .filter(|field| matches!(field.kind, Kind::Length | Kind::Size | Kind::Log2));
     if rng.chance(50) {
-        return disturb(ground, &lengths, rng);
+        return disturb(context, &lengths, rng);
     }
     let field = rng.pick(&lengths)?;
     let present = field.value.as_uint()?;
-    let steps = [1, 7, 8, 16, 24, 512, ground.map.cluster];
+    let steps = [1, 7, 8, 16, 24, 512, context.map.cluster];
     let step = *rng.pick(&steps)?;
     let value = if rng.chance(50) {
         present.wrapping_add(step)

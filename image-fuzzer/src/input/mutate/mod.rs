@@ -1,4 +1,4 @@
-//! The lies: families of edits, each with a weight, each in its own file.
+//! Mutations: families of edits, each with a weight, each in its own file.
 //!
 //! Edits are few and placed by structure, so that most images still open and
 //! the code behind the checks of the header is reached.
@@ -29,12 +29,12 @@ use image_formats::{Field, Kind};
 
 use crate::input::base::Base;
 use crate::input::map::Map;
-use crate::input::recipe::{Edit, Lie, Number};
+use crate::input::recipe::{Edit, Mutation, Number};
 use crate::rng::Rng;
 
 /// What a family may look at when it draws an edit.
 #[derive(Clone, Copy)]
-pub struct Ground<'a> {
+pub struct MutationContext<'a> {
     /// What the base image consists of.
     pub base: &'a Base,
     /// Its fields.
@@ -47,9 +47,9 @@ pub struct Family {
     pub name: &'static str,
     /// How often it is drawn before anything is known of the program.
     pub weight: u64,
-    /// Draws one lie, of one edit or of a few that belong together; `None`
+    /// Draws one mutation, of one edit or of a few that belong together; `None`
     /// where the image has nothing for it.
-    pub draw: fn(Ground<'_>, &mut Rng) -> Option<Vec<Edit>>,
+    pub draw: fn(MutationContext<'_>, &mut Rng) -> Option<Vec<Edit>>,
 }
 
 /// Every family.
@@ -75,7 +75,7 @@ pub const FAMILIES: [Family; 16] = [
 const fn family(
     name: &'static str,
     weight: u64,
-    draw: fn(Ground<'_>, &mut Rng) -> Option<Vec<Edit>>,
+    draw: fn(MutationContext<'_>, &mut Rng) -> Option<Vec<Edit>>,
 ) -> Family {
     Family { name, weight, draw }
 }
@@ -85,33 +85,33 @@ pub fn first_weights() -> Vec<u64> {
     FAMILIES.iter().map(|family| family.weight * 16).collect()
 }
 
-/// Draws all the lies of one image: by the scope, where one is given, else as many
+/// Draws all the mutations of one image: by the scope, where one is given, else as many
 /// as the intensity says, from the families.
 pub fn draw(
-    ground: Ground<'_>,
+    context: MutationContext<'_>,
     scope: Option<&Scope>,
     intensity: Intensity,
     weights: &[u64],
     rng: &mut Rng,
-) -> Vec<Lie> {
+) -> Vec<Mutation> {
     match (scope, intensity) {
-        (Some(scope), _) => scope.draw(ground, intensity, rng),
-        (None, Intensity::Share(..)) => scope::share(ground, intensity, rng),
-        (None, Intensity::Lies(..)) => (0..intensity.count(0, rng))
-            .flat_map(|_| one(ground, weights, rng))
+        (Some(scope), _) => scope.draw(context, intensity, rng),
+        (None, Intensity::Share(..)) => scope::share(context, intensity, rng),
+        (None, Intensity::Mutations(..)) => (0..intensity.count(0, rng))
+            .flat_map(|_| one(context, weights, rng))
             .collect(),
     }
 }
 
-/// Draws one lie from the families, by `weights`.
-pub fn one(ground: Ground<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Lie> {
+/// Draws one mutation from the families, by `weights`.
+pub fn one(context: MutationContext<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Mutation> {
     // A family without a hold on this image gives way to another.
     for _ in 0..32 {
         let Some(index) = rng.weighted(weights) else {
             break;
         };
         let family = &FAMILIES[index];
-        if let Some(edits) = (family.draw)(ground, rng) {
+        if let Some(edits) = (family.draw)(context, rng) {
             return label(family.name, edits);
         }
     }
@@ -119,10 +119,10 @@ pub fn one(ground: Ground<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Lie> {
 }
 
 /// The edits with the name of their family.
-fn label(family: &str, edits: Vec<Edit>) -> Vec<Lie> {
+fn label(family: &str, edits: Vec<Edit>) -> Vec<Mutation> {
     edits
         .into_iter()
-        .map(|edit| Lie {
+        .map(|edit| Mutation {
             family: family.to_owned(),
             edit,
         })
@@ -142,15 +142,15 @@ fn set(field: &Field, value: u64) -> Option<Edit> {
     })
 }
 
-/// One edit as a lie.
+/// One edit as a mutation.
 fn single(edit: Option<Edit>) -> Option<Vec<Edit>> {
     edit.map(|edit| vec![edit])
 }
 
 /// An interesting value into one of `fields`.
-fn disturb(ground: Ground<'_>, fields: &[&Field], rng: &mut Rng) -> Option<Vec<Edit>> {
+fn disturb(context: MutationContext<'_>, fields: &[&Field], rng: &mut Rng) -> Option<Vec<Edit>> {
     let field = rng.pick(fields)?;
-    let values = interesting(ground.map, field);
+    let values = interesting(context.map, field);
     (0..4).find_map(|_| single(set(field, *rng.pick(&values)?)))
 }
 

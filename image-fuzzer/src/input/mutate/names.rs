@@ -1,7 +1,7 @@
 //! Names that are paths, protocols, options, formats, loops.
 
 use super::extensions::present;
-use super::{Ground, set};
+use super::{MutationContext, set};
 use crate::input::base::TEST_IMG;
 use crate::input::recipe::{Edit, Extension, Hex, Number};
 use crate::rng::Rng;
@@ -62,14 +62,14 @@ const BACKING_FORMAT: u64 = 0xe279_2aca;
 const DATA_FILE: u64 = 0x4441_5441;
 
 /// One name to another: of the backing file, its format, or the data file.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     match rng.below(3) {
-        0 => backing_name(ground, rng),
+        0 => backing_name(context, rng),
         1 => {
             let name = *rng.pick(&FORMATS)?;
-            Some(with_extension(ground, BACKING_FORMAT, name))
+            Some(with_extension(context, BACKING_FORMAT, name))
         }
-        _ => data_file(ground, rng),
+        _ => data_file(context, rng),
     }
 }
 
@@ -84,14 +84,14 @@ fn file_name(rng: &mut Rng) -> Option<String> {
 }
 
 /// The backing file's name, at the end of the first cluster, with its length.
-fn backing_name(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+fn backing_name(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     let name = file_name(rng)?;
-    let at = ground.map.cluster.checked_sub(name.len() as u64 + 8)?;
+    let at = context.map.cluster.checked_sub(name.len() as u64 + 8)?;
     if at < 256 {
         return None;
     }
     Some(vec![
-        set(ground.map.get("header.backing_file_offset")?, at)?,
+        set(context.map.get("header.backing_file_offset")?, at)?,
         Edit::Set {
             path: "header.backing_file_size".into(),
             value: Number(name.len() as u64),
@@ -104,17 +104,17 @@ fn backing_name(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
 }
 
 /// The data file's name, together with the feature bit where it is missing.
-fn data_file(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+fn data_file(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     let name = file_name(rng)?;
-    let bit = ground.map.get("header.incompatible_features.data_file")?;
-    let mut edits = with_extension(ground, DATA_FILE, &name);
+    let bit = context.map.get("header.incompatible_features.data_file")?;
+    let mut edits = with_extension(context, DATA_FILE, &name);
     edits.extend(set(bit, 1));
     Some(edits)
 }
 
 /// The extension area with an extension of type `magic` that holds `text`.
-fn with_extension(ground: Ground<'_>, magic: u64, text: &str) -> Vec<Edit> {
-    let mut list = present(ground.map);
+fn with_extension(context: MutationContext<'_>, magic: u64, text: &str) -> Vec<Edit> {
+    let mut list = present(context.map);
     list.retain(|extension| extension.magic.0 != magic);
     list.push(Extension {
         magic: Number(magic),

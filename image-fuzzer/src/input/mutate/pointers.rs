@@ -2,14 +2,14 @@
 
 use image_formats::{Field, Kind};
 
-use super::{Ground, set, single};
+use super::{MutationContext, set, single};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// One offset field to somewhere else: nowhere, another structure, itself, past
 /// the end, off its alignment, far beyond what a file can be.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let pointers: Vec<&Field> = ground.map.of_kind(Kind::Offset);
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let pointers: Vec<&Field> = context.map.of_kind(Kind::Offset);
     let (mut inner, mut header): (Vec<&Field>, Vec<&Field>) = pointers
         .into_iter()
         .partition(|field| !field.path.starts_with("header."));
@@ -22,12 +22,12 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     } else {
         rng.pick(&inner)
     }?;
-    (0..4).find_map(|_| single(set(field, target(ground, field, rng)?)))
+    (0..4).find_map(|_| single(set(field, target(context, field, rng)?)))
 }
 
 /// Somewhere to point to.
-fn target(ground: Ground<'_>, field: &Field, rng: &mut Rng) -> Option<u64> {
-    let map = ground.map;
+fn target(context: MutationContext<'_>, field: &Field, rng: &mut Rng) -> Option<u64> {
+    let map = context.map;
     let present = field.value.as_uint()?;
     let places = map.places();
     let end = map.file_len;

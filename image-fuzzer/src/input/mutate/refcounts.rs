@@ -2,13 +2,13 @@
 
 use image_formats::Kind;
 
-use super::{Ground, set};
+use super::{MutationContext, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// One refcount, sometimes a run of them, to a value that is not true.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let counts = ground.map.of_kind(Kind::Refcount);
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let counts = context.map.of_kind(Kind::Refcount);
     let first = rng.index(counts.len());
     let run = match rng.below(8) {
         0 => 4,

@@ -5,23 +5,23 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use image_formats::{Field, nearest};
 
-use super::{Ground, interesting, numeric, set};
+use super::{MutationContext, interesting, numeric, set};
 use crate::input::map::{Map, structure};
-use crate::input::recipe::{Edit, Lie};
+use crate::input::recipe::{Edit, Mutation};
 use crate::rng::Rng;
 
-/// How many lies an image gets.
+/// How many mutations an image gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intensity {
-    /// From so many to so many lies.
-    Lies(u64, u64),
+    /// From so many to so many mutations.
+    Mutations(u64, u64),
     /// From so many to so many percent of the fields.
     Share(u64, u64),
 }
 
 impl Default for Intensity {
     fn default() -> Self {
-        Self::Lies(1, 3)
+        Self::Mutations(1, 3)
     }
 }
 
@@ -43,7 +43,7 @@ impl FromStr for Intensity {
         Ok(if share {
             Self::Share(low, high)
         } else {
-            Self::Lies(low, high)
+            Self::Mutations(low, high)
         })
     }
 }
@@ -270,21 +270,26 @@ impl Scope {
 
     /// Draws the edits: of a structure a random share of its fields, of a named
     /// field always that field.
-    pub fn draw(&self, ground: Ground<'_>, intensity: Intensity, rng: &mut Rng) -> Vec<Lie> {
-        let mut lies = Vec::new();
+    pub fn draw(
+        &self,
+        context: MutationContext<'_>,
+        intensity: Intensity,
+        rng: &mut Rng,
+    ) -> Vec<Mutation> {
+        let mut mutations = Vec::new();
         for wanted in &self.wanted {
-            let mut fields = wanted.fields(ground.map);
+            let mut fields = wanted.fields(context.map);
             if wanted.field.is_none() {
                 rng.shuffle(&mut fields);
                 fields.truncate(intensity.count(fields.len(), rng));
             }
-            lies.extend(
+            mutations.extend(
                 fields
                     .into_iter()
-                    .filter_map(|field| lie(ground, field, rng)),
+                    .filter_map(|field| mutation(context, field, rng)),
             );
         }
-        lies
+        mutations
     }
 }
 
@@ -292,7 +297,7 @@ impl Intensity {
     /// The most edits that an image of so many fields gets.
     pub fn most(self, there: usize) -> usize {
         match self {
-            Self::Lies(_, high) => high as usize,
+            Self::Mutations(_, high) => high as usize,
             Self::Share(_, percent) => there * percent as usize / 100,
         }
     }
@@ -300,8 +305,10 @@ impl Intensity {
     /// How many of `there` fields are changed.
     pub fn count(self, there: usize, rng: &mut Rng) -> usize {
         match self {
-            // The smaller of two draws: few lies more often than many.
-            Self::Lies(low, high) => rng.between(low, high).min(rng.between(low, high)) as usize,
+            // The smaller of two draws: few mutations more often than many.
+            Self::Mutations(low, high) => {
+                rng.between(low, high).min(rng.between(low, high)) as usize
+            }
             Self::Share(low, high) => {
                 let percent = rng.between(low, high) as usize;
                 (there * percent).div_ceil(100)
@@ -371,7 +378,7 @@ impl Wanted {
 }
 
 /// One field changed to an interesting value, or its text to another.
-fn lie(ground: Ground<'_>, field: &Field, rng: &mut Rng) -> Option<Lie> {
+fn mutation(context: MutationContext<'_>, field: &Field, rng: &mut Rng) -> Option<Mutation> {
     let edit = if field.kind == image_formats::Kind::Text {
         let width = (field.width_bits / 8).min(64) as usize;
         let letter = char::from(rng.between(33, 126) as u8);
@@ -380,23 +387,27 @@ fn lie(ground: Ground<'_>, field: &Field, rng: &mut Rng) -> Option<Lie> {
             text: letter.to_string().repeat(width),
         })
     } else {
-        let values = interesting(ground.map, field);
+        let values = interesting(context.map, field);
         (0..4).find_map(|_| set(field, *rng.pick(&values)?))
     };
-    Some(Lie {
+    Some(Mutation {
         family: "config".into(),
         edit: edit?,
     })
 }
 
 /// The old fuzzer's way: a share of all fields, wherever they are.
-pub(super) fn share(ground: Ground<'_>, intensity: Intensity, rng: &mut Rng) -> Vec<Lie> {
-    let mut fields = ground.map.filter(numeric);
+pub(super) fn share(
+    context: MutationContext<'_>,
+    intensity: Intensity,
+    rng: &mut Rng,
+) -> Vec<Mutation> {
+    let mut fields = context.map.filter(numeric);
     rng.shuffle(&mut fields);
     fields.truncate(intensity.count(fields.len(), rng));
     fields
         .into_iter()
-        .filter_map(|field| lie(ground, field, rng))
+        .filter_map(|field| mutation(context, field, rng))
         .collect()
 }
 
@@ -407,9 +418,9 @@ mod tests {
     #[test]
     fn an_intensity_is_a_number_a_range_or_a_share() {
         let read = |text: &str| text.parse::<Intensity>().ok();
-        assert_eq!(read("2"), Some(Intensity::Lies(2, 2)));
-        assert_eq!(read("0"), Some(Intensity::Lies(0, 0)));
-        assert_eq!(read("1-3"), Some(Intensity::Lies(1, 3)));
+        assert_eq!(read("2"), Some(Intensity::Mutations(2, 2)));
+        assert_eq!(read("0"), Some(Intensity::Mutations(0, 0)));
+        assert_eq!(read("1-3"), Some(Intensity::Mutations(1, 3)));
         assert_eq!(read("20%-50%"), Some(Intensity::Share(20, 50)));
         for bad in ["", "-", "3-1", "x", "101%", "-1", "1-2-3"] {
             assert_eq!(read(bad), None, "{bad}");
@@ -484,18 +495,21 @@ mod tests {
         let prepared = crate::input::case::Maker::default()
             .prepared(&base)
             .unwrap();
-        let ground = Ground {
+        let context = MutationContext {
             base: &base,
             map: &prepared.map,
         };
         let header = scope(r#"[["header"]]"#);
-        let lies = header.draw(ground, header.intensity(), &mut rng).len();
+        let mutations = header.draw(context, header.intensity(), &mut rng).len();
         let fields = prepared.map.filter(numeric);
         let fields = fields
             .iter()
             .filter(|field| field.path.starts_with("header."));
         let fields = fields.count();
-        assert!(lies > 3 && lies <= fields / 2 + 1, "{lies} of {fields}");
+        assert!(
+            mutations > 3 && mutations <= fields / 2 + 1,
+            "{mutations} of {fields}"
+        );
         let field = scope(r#"[["header", "version"]]"#);
         assert_eq!(field.intensity(), Intensity::default());
     }

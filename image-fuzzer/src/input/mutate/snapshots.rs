@@ -2,7 +2,7 @@
 
 use image_formats::{Field, Kind};
 
-use super::{Ground, disturb, set};
+use super::{MutationContext, disturb, set};
 use crate::input::recipe::{Edit, Number};
 use crate::rng::Rng;
 
@@ -29,13 +29,13 @@ pub(super) fn affordable(field: &Field, count: u64) -> u64 {
 }
 
 /// A field of a snapshot or of its tables, or how many snapshots there are.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let map = ground.map;
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let map = context.map;
     let own: Vec<&Field> = map.filter(|field| {
         field.path.starts_with("snapshot[") && !matches!(field.kind, Kind::Text | Kind::Bytes)
     });
     if own.is_empty() {
-        return invented(ground, rng);
+        return invented(context, rng);
     }
     match rng.below(6) {
         // The snapshot's table is the active one, or the other way about.
@@ -61,15 +61,15 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
                 .copied()
                 .filter(|field| !field.path.contains("].l"))
                 .collect();
-            disturb(ground, &fixed, rng)
+            disturb(context, &fixed, rng)
         }
-        _ => disturb(ground, &own, rng),
+        _ => disturb(context, &own, rng),
     }
 }
 
 /// Claims snapshots in an image that has none, in a place that is something else.
-fn invented(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let place = *rng.pick(ground.map.places())?;
+fn invented(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let place = *rng.pick(context.map.places())?;
     Some(vec![
         Edit::Set {
             path: "header.nb_snapshots".into(),

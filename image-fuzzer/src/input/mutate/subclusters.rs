@@ -2,14 +2,14 @@
 
 use image_formats::Kind;
 
-use super::{Ground, set, single};
+use super::{MutationContext, set, single};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// Bits of an extended L2 entry: both allocated and zero, allocated without a
 /// cluster, set for a compressed one.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let bitmaps = ground
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let bitmaps = context
         .map
         .filter(|field| field.kind == Kind::Bitmap && field.path.ends_with(".subclusters"));
     let field = rng.pick(&bitmaps)?;

@@ -3,15 +3,15 @@
 use image_formats::{Field, Kind};
 
 use super::snapshots::affordable;
-use super::{Ground, disturb, set};
+use super::{MutationContext, disturb, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// A table's size wrong, or its start moved into another structure by a part of
 /// a cluster or by whole ones.
-pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let sizes: Vec<&Field> = ground.map.of_kind(Kind::Count);
-    let offsets: Vec<&Field> = ground.map.filter(|field| {
+pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
+    let sizes: Vec<&Field> = context.map.of_kind(Kind::Count);
+    let offsets: Vec<&Field> = context.map.filter(|field| {
         field.kind == Kind::Offset
             && (field.path.ends_with("_offset") || field.path.starts_with("refcount_table["))
     });
@@ -29,16 +29,16 @@ pub(super) fn draw(ground: Ground<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
         }
         1 => {
             let field = rng.pick(&offsets)?;
-            let place = *rng.pick(ground.map.places())?;
-            Some(vec![set(field, place + ground.map.cluster)?])
+            let place = *rng.pick(context.map.places())?;
+            Some(vec![set(field, place + context.map.cluster)?])
         }
         2 => {
             // Long enough to reach over what lies behind it, and still short of
             // the limits of readers.
             let field = rng.pick(&sizes)?;
-            let entries = ground.map.file_len / 8 + rng.below(64);
+            let entries = context.map.file_len / 8 + rng.below(64);
             Some(vec![set(field, affordable(field, entries))?])
         }
-        _ => disturb(ground, &sizes, rng),
+        _ => disturb(context, &sizes, rng),
     }
 }

@@ -18,7 +18,8 @@ use super::canary::hang_up_tcp;
 use super::program::Program;
 use super::server::Server;
 use super::{
-    Canaries, End, ExecError, Executor, FAIR, GAP, Limit, Limits, Look, Observation, Request, watch,
+    BUSY_FACTOR, Canaries, End, ExecError, Executor, GAP, Limit, Limits, Look, Observation,
+    Request, watch,
 };
 
 /// How often a run that takes long is looked at. Most have ended before the first time.
@@ -31,7 +32,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// An executor over a run server, of either kind.
-pub(super) struct Served {
+pub(super) struct ServerExecutor {
     program: Program,
     how: How,
     server: Option<Server>,
@@ -44,7 +45,7 @@ pub(super) struct Served {
     sandbox: String,
     canaries: Canaries,
     /// Runs what the fork server cannot: see [`read_at_start`].
-    beside: Option<Box<Served>>,
+    fallback: Option<Box<ServerExecutor>>,
 }
 
 /// The two kinds of server.
@@ -59,7 +60,7 @@ pub(super) enum How {
     Spawn,
 }
 
-impl Served {
+impl ServerExecutor {
     /// Starts a server for `program`.
     ///
     /// # Errors
@@ -82,7 +83,7 @@ impl Served {
             notes,
             sandbox: String::new(),
             canaries: Canaries::default(),
-            beside: None,
+            fallback: None,
         };
         served
             .start_server()
@@ -102,7 +103,7 @@ impl Served {
             self.notes.push(format!("{GAP}{sandbox}"));
         }
         self.sandbox = server.sandbox().to_owned();
-        self.canaries = self.program.coop().names(server.tcp().is_some());
+        self.canaries = self.program.canaries().names(server.tcp().is_some());
         self.server = Some(server);
         self.servers += 1;
         Ok(())
@@ -126,7 +127,7 @@ impl Served {
         let message = encode(request, &self.program.environment(request))?;
         self.prepare_files(request)?;
         // Whoever looked at a canary between the runs is not the program.
-        self.program.coop().touched();
+        self.program.canaries().touched();
         let before = self.program.allocated(&request.cwd);
         self.send(&message)?;
         let Some(server) = &mut self.server else {
@@ -150,7 +151,7 @@ impl Served {
             ended_by_us,
             ..
         } = run;
-        touched.append(&mut self.program.coop().touched());
+        touched.append(&mut self.program.canaries().touched());
         let bound = request.limits.output;
         let (stdout, too_much_out) = take(&mut self.output, bound)?;
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
@@ -195,8 +196,8 @@ impl Served {
     }
 
     /// The executor for requests whose environment a program reads before it can be forked.
-    pub(super) fn beside(&mut self) -> Result<&mut Self, ExecError> {
-        let served = match self.beside.take() {
+    pub(super) fn spawn_fallback(&mut self) -> Result<&mut Self, ExecError> {
+        let served = match self.fallback.take() {
             Some(served) => served,
             None => Box::new(Self::start(
                 self.program.sibling()?,
@@ -204,15 +205,15 @@ impl Served {
                 Vec::new(),
             )?),
         };
-        Ok(self.beside.insert(served))
+        Ok(self.fallback.insert(served))
     }
 }
 
-impl Executor for Served {
+impl Executor for ServerExecutor {
     fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation {
         if self.how != How::Spawn && request.env.iter().any(|(name, _)| read_at_start(name)) {
-            return match self.beside() {
-                Ok(beside) => beside.run_and_look(request, look),
+            return match self.spawn_fallback() {
+                Ok(fallback) => fallback.run_and_look(request, look),
                 Err(error) => Observation::not_started(error.to_string()),
             };
         }
@@ -266,7 +267,7 @@ impl Watched<'_> {
         while !self.wait(deadline.min(Instant::now() + LOOK_EVERY))? {
             let now = Instant::now();
             if look.fair && now >= deadline {
-                let latest = began + self.limits.wall * FAIR;
+                let latest = began + self.limits.wall * BUSY_FACTOR;
                 deadline = latest.min(began + self.limits.wall + self.starved()?);
             }
             self.ended_by_us = self.cause(now >= deadline)?;
@@ -313,7 +314,7 @@ impl Watched<'_> {
     fn kill(&mut self) -> io::Result<()> {
         let gone_by = Instant::now() + GONE_WITHIN;
         loop {
-            // Again each time: what was just being started may have been missed.
+            // Replay each time: what was just being started may have been missed.
             watch::kill_below(self.server.pid())?;
             if self.wait(Instant::now() + LOOK_EVERY)? {
                 return Ok(());
@@ -328,7 +329,7 @@ impl Watched<'_> {
     fn wait(&mut self, until: Instant) -> io::Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let mut fds = vec![PollFd::new(self.server.control_fd(), PollFlags::POLLIN)];
-        let canaries = self.program.coop().socket().into_iter();
+        let canaries = self.program.canaries().socket().into_iter();
         let canaries = canaries.chain(self.server.tcp().map(AsFd::as_fd));
         fds.extend(canaries.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, timeout(left)) {
@@ -344,7 +345,7 @@ impl Watched<'_> {
     }
 
     fn hang_up(&mut self) {
-        self.program.coop().hang_up(&mut self.touched);
+        self.program.canaries().hang_up(&mut self.touched);
         if let Some(tcp) = self.server.tcp() {
             hang_up_tcp(tcp, &mut self.touched);
         }
