@@ -13,4 +13,5 @@ pub mod named_file;
 pub mod oracle;
 pub mod output;
 pub mod rng;
+pub mod signature;
 pub mod triage;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use image_fuzzer::exec::Debugger;
 use image_fuzzer::exec::{
     End, ExecOptions, Executor, Limit, Limits, Look, Observation, Request, SECRET, for_program,
 };
-use image_fuzzer::triage::stacks::Debugger;
 
 /// A folder with a scratch folder in it, and executors over that.
 struct TestRunner {

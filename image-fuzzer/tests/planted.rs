@@ -125,7 +125,7 @@ const READER: [(Class, &str, &str); 7] = [
 ];
 
 fn is(record: &Record, (class, part, _): &(Class, &str, &str)) -> bool {
-    record.key.class == *class && record.key.site.contains(part)
+    record.key.class == *class && record.key.signature.to_string().contains(part)
 }
 
 #[test]

@@ -23,7 +23,8 @@ use anyhow::{Context, Result};
 
 use crate::campaign::store::Store;
 use crate::finding::Findings;
-use crate::oracle::runner::{Hangs, Settings};
+use crate::oracle::KnownHangs;
+use crate::oracle::runner::Settings;
 use crate::triage::minimise::Budget;
 use shared::Shared;
 
@@ -79,7 +80,7 @@ impl Campaign {
         let state = store.state(self.seed.as_deref(), drawn_seed)?;
         store.note_asked(&state, self.plan.asked())?;
         let findings = Findings::open(store.root())?;
-        let hangs = Hangs::new(findings.hangs());
+        let hangs = KnownHangs::new(findings.hangs());
         let past = store.past()?;
         let triage = triage::Queue::new(self.workers.max(1), self.budget);
         let shared = Shared::new(store, findings, past, state.seed, triage);
@@ -138,7 +139,7 @@ struct Watch<'a> {
     over: AtomicBool,
     end: Option<Instant>,
     /// What all workers know to hang.
-    hangs: Hangs,
+    hangs: KnownHangs,
 }
 
 impl Watch<'_> {

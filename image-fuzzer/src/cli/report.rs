@@ -62,7 +62,7 @@ fn table(rows: &[Row]) -> String {
             key.class.word(),
             row.hits,
             row.record.edits,
-            key.site
+            key.signature
         );
         let unsure = match (row.record.confirmed, row.record.minimised) {
             (true, true) => "",
@@ -83,7 +83,7 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
         .map(|row| {
             json!({
                 "class": row.record.key.class,
-                "site": row.record.key.site,
+                "signature": row.record.key.signature.to_string(),
                 "hits": row.hits,
                 "summary": row.record.summary,
                 "command": row.record.command,
@@ -123,7 +123,7 @@ fn page(rows: &[Row]) -> String {
             row.record.key.class,
             row.hits,
             row.record.edits,
-            escape(&row.record.key.site)
+            escape(&row.record.key.signature.to_string())
         );
     }
     text.push_str("</table>\n");

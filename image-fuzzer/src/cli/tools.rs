@@ -32,10 +32,10 @@ pub(super) fn reproduce(args: &ReplayArgs) -> Result<u8> {
         let (told, status) = match (&again.wanted, again.found(), again.elsewhere()) {
             (Some(wanted), Some(_), _) => (format!("the fault shows: {wanted}"), OK),
             (Some(wanted), None, Some(seen)) => (
-                match seen.place() {
+                match seen.signature.frames() {
                     Some(_) => format!(
                         "a crash shows by the same signal, at another place: {} and not {}",
-                        seen.site, wanted.site
+                        seen.signature, wanted.signature
                     ),
                     None => format!("a crash shows by the same signal, but not where: {wanted}"),
                 },

@@ -9,8 +9,10 @@
 //! whether it is a finding is for the oracles to say.
 
 mod canary;
+mod debugger;
 mod launch;
 mod program;
+mod sampler;
 pub mod sandbox;
 mod sanitizer;
 pub mod scratch;
@@ -25,9 +27,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use canary::SECRET;
+pub use debugger::Debugger;
 pub(crate) use launch::landlock_version;
 use program::Program;
 pub use program::find as find_program;
+pub use sampler::Sampler;
 use server_executor::{How, ServerExecutor};
 
 /// One run of the executor's program.

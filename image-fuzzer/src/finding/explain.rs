@@ -19,7 +19,7 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         .get(example.command())
         .map_or("the program", Command::program);
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "# {}: {}\n", example.key.class, example.key.site);
+    let _ = writeln!(text, "# {}: {}\n", example.key.class, example.key.signature);
     let _ = writeln!(
         text,
         "`{program}` {}: {}.\n",

@@ -24,9 +24,10 @@ use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::{Class, Violation};
+use crate::signature::Signature;
+use crate::signature::Stack;
+use crate::triage::Key;
 use crate::triage::minimise::{Minimiser, Smallest, Task};
-use crate::triage::stacks::Stack;
-use crate::triage::{Key, STUCK};
 
 /// The groups of a work folder.
 #[derive(Debug)]
@@ -269,11 +270,10 @@ impl Findings {
         Ok(findings)
     }
 
-    /// The sites of the hangs whose stack is known and that showed a second time.
-    pub fn hangs(&self) -> BTreeSet<String> {
-        let stuck = |key: &&Key| key.class == Class::Hang && key.site.starts_with(STUCK);
-        let hangs = self.confirmed.iter().filter(stuck);
-        hangs.map(|key| key.site.clone()).collect()
+    /// The hangs that showed a second time.
+    pub fn hangs(&self) -> impl Iterator<Item = Signature> {
+        let hangs = self.confirmed.iter().filter(|key| key.class == Class::Hang);
+        hangs.map(|key| key.signature.clone())
     }
 
     /// How many groups there are.
@@ -587,10 +587,7 @@ mod tests {
             families: Vec::new(),
         };
         let recipe = fresh("smaller", &plan, &mut Maker::default()).unwrap();
-        let key = Key {
-            class: Class::Crash,
-            site: "site".into(),
-        };
+        let key = Key::new(Class::Crash, "site");
         let of = |edits, minimised| example(&key, &recipe, edits, minimised);
         let mut findings = Findings::open(root.path()).unwrap();
         let hit = |findings: &mut Findings, number, edits| {
@@ -617,10 +614,7 @@ mod tests {
         assert_eq!(hit(&mut again, 6, 1), Hit::Known);
         assert_eq!(hit(&mut again, 7, 0), Hit::Smaller);
         assert_eq!(counts(root.path())[&key], 8);
-        let hang = |site: &str| Key {
-            class: Class::Hang,
-            site: site.into(),
-        };
+        let hang = |text: &str| Key::new(Class::Hang, text);
         let first = hang("stuck in a < b");
         again.hit(&first, 8, &recipe, true).unwrap();
         assert_eq!(again.group_of(&hang("tool")), hang("stuck in a < b"));
@@ -638,10 +632,7 @@ mod tests {
     fn a_finding_and_its_image_are_there_together_or_not_at_all() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
-        let key = Key {
-            class: Class::Crash,
-            site: "SIGSEGV".into(),
-        };
+        let key = Key::new(Class::Crash, "SIGSEGV");
         let recipe = Recipe {
             fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "together".into(),
@@ -684,10 +675,7 @@ mod tests {
             commands: vec![crate::commands::Command::new(["true", "$test_img"])],
             fresh_copies: true,
         };
-        let key = Key {
-            class: Class::Crash,
-            site: "SIGSEGV".into(),
-        };
+        let key = Key::new(Class::Crash, "SIGSEGV");
         let mut once = example(&key, &recipe, 1, true);
         once.confirmed = false;
         let mut findings = Findings::open(root.path()).unwrap();
@@ -721,10 +709,7 @@ mod tests {
             commands: vec![crate::commands::Command(command)],
             fresh_copies: true,
         };
-        let key = Key {
-            class: Class::Crash,
-            site: "SIGSEGV".into(),
-        };
+        let key = Key::new(Class::Crash, "SIGSEGV");
         let mut example = example(&key, &recipe, 0, true);
         example.hits_in_10 = hits_in_10;
         let folder = root.join("finding");
@@ -845,10 +830,7 @@ mod tests {
             ])],
             fresh_copies: true,
         };
-        let key = Key {
-            class: Class::Crash,
-            site: "SIGSEGV".into(),
-        };
+        let key = Key::new(Class::Crash, "SIGSEGV");
         let mut example = example(&key, &recipe, 0, true);
         example.hits_in_10 = 1;
         let folder = root.path().join("finding");

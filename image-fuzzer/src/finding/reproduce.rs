@@ -41,13 +41,15 @@ impl Replay {
         seen(&|seen| wanted.covers(seen))
             // A crash whose stack could not be had may be any by that signal.
             .or_else(|| seen(&|seen| coarse_of(seen) == *wanted))
-            .or_else(|| seen(&|seen| wanted.is_rebuilt(seen)))
+            .or_else(|| seen(&|seen| wanted.signature.is_rebuilt(&seen.signature)))
     }
 
     /// A crash by the signal of the one that was to show, at another place.
     pub fn elsewhere(&self) -> Option<&Key> {
         let wanted = self.wanted.as_ref()?;
-        self.seen.iter().find(|seen| wanted.has_signal_of(seen))
+        self.seen
+            .iter()
+            .find(|seen| wanted.signature.has_signal_of(&seen.signature))
     }
 }
 
@@ -149,7 +151,7 @@ pub fn minimise_folder(
     } = again;
     let key = wanted.unwrap_or_else(|| found.clone());
     // Of another build the examples are to have the place that it has there.
-    let sought = if key.is_rebuilt(&found) {
+    let sought = if key.signature.is_rebuilt(&found.signature) {
         found
     } else {
         key.clone()

@@ -11,7 +11,7 @@ use super::{Example, IMAGE};
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, quote};
 use crate::oracle::{Class, data, metadata};
-use crate::triage::IN;
+use crate::signature::Signature;
 
 /// Writes a script that can be executed.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
@@ -235,13 +235,13 @@ fn verdict(example: &Example, command: &Command) -> String {
     let own = |command| self::line(&unlocked(&example.recipe.base, command));
     let check = own(metadata::check());
     match example.key.class {
-        Class::Crash => crash(&line, &example.key.site),
+        Class::Crash => crash(&line, &example.key.signature),
         Class::Sanitizer => format!(
             "{line} 2>report\nstatus=$?\n\
              cat report >&2\n\
              echo \"status $status\"\n\
              grep -q -e 'Sanitizer: ' -e 'runtime error: ' report{}\n",
-            said(&example.key.site)
+            said(&example.key.signature.to_string())
         ),
         Class::Hang => format!(
             "{line}\nstatus=$?\n\
@@ -326,23 +326,23 @@ fn verdict(example: &Example, command: &Command) -> String {
 /// The verdict on a signal: with the words of the group where the program had some,
 /// else with the signal's number. The stack of one without words is not looked at,
 /// since that takes more than a shell, and the script says so.
-fn crash(line: &str, site: &str) -> String {
+fn crash(line: &str, signature: &Signature) -> String {
     let ran = format!(
         "{line} 2>report\nstatus=$?\n\
          cat report >&2\n\
          echo \"status $status\"\n\
          # Above 128: a signal, 134 for a failed assertion.\n"
     );
-    let (name, stack) = site
-        .split_once(IN)
-        .map_or((site, None), |(name, stack)| (name, Some(stack)));
-    if !site.starts_with("SIG") {
-        // The first part is our word for the kind of end.
-        let words = site.split_once(": ").map_or("", |(_, words)| words);
-        return format!("{ran}[ \"$status\" -gt 128 ]{}\n", said(words));
-    }
-    let note = stack.map_or_else(String::new, |stack| {
-        let text = format!("judged by the signal alone, not by where it came: {stack}");
+    let (name, frames) = match signature {
+        Signature::Signal { name, frames } => (name, frames),
+        // The kind is our word, not the program's.
+        Signature::Failure { text, .. } => {
+            return format!("{ran}[ \"$status\" -gt 128 ]{}\n", said(text));
+        }
+        _ => return format!("{ran}[ \"$status\" -gt 128 ]\n"),
+    };
+    let note = frames.as_ref().map_or_else(String::new, |frames| {
+        let text = format!("judged by the signal alone, not by where it came: {frames}");
         format!("echo {}\n", quote(&comment(&text)))
     });
     match name.parse::<Signal>() {
@@ -381,7 +381,7 @@ mod tests {
     /// The exit status of the verdict on a shell command.
     fn judged(body: &str, site: &str) -> Option<i32> {
         let dir = tempfile::tempdir().unwrap();
-        let text = crash(&format!("sh -c {}", quote(body)), site);
+        let text = crash(&format!("sh -c {}", quote(body)), &Signature::crash(site));
         let done = std::process::Command::new("sh")
             .args(["-c", &text])
             .current_dir(dir.path())

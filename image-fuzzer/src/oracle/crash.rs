@@ -2,7 +2,7 @@
 
 use super::{Class, Verdict};
 use crate::exec::{End, Observation};
-use crate::triage::stacks;
+use crate::signature::{Signature, failure};
 
 /// Judges how the program ended. The site is what the program said as it gave up,
 /// else the signal; a stack refines it later.
@@ -14,11 +14,16 @@ pub(super) fn judge(seen: &Observation) -> Verdict {
         return None;
     }
     let name = signal_name(number);
-    Some(match stacks::site(&seen.stderr) {
-        Some(site) => (Class::Crash, site.key(), format!("{name}: {site}")),
+    Some(match failure(&seen.stderr) {
+        Some(failure) => (
+            Class::Crash,
+            failure.signature(),
+            format!("{name}: {failure}"),
+        ),
         None => {
-            let summary = format!("{name}, without a word");
-            (Class::Crash, name, summary)
+            let summary = format!("{name}, no diagnostic output");
+            let signature = Signature::Signal { name, frames: None };
+            (Class::Crash, signature, summary)
         }
     })
 }

@@ -4,6 +4,7 @@
 use super::{Class, Probe, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
+use crate::signature::Signature;
 
 /// The copy of the guest's data from before the command.
 pub const BEFORE: &str = "before.raw";
@@ -72,7 +73,7 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
     let said = String::from_utf8_lossy(&compared.stdout).trim().to_owned();
     Some((
         Class::DataChange,
-        command.group_verb(),
+        Signature::verb(command.group_verb()),
         format!("the guest reads other data than before: {said}"),
     ))
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{Class, Verdict, end_word};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
+use crate::signature::Signature;
 
 /// Judges what two programs made of the same command on equal copies of a valid
 /// image: both succeed or both fail, and they print the same.
@@ -16,7 +17,7 @@ pub fn judge(command: &Command, one: &Observation, other: &Observation) -> Verdi
     if failed(one) != failed(other) {
         return Some((
             Class::Disagreement,
-            format!("status {}", command.group_verb()),
+            Signature::aspect("status", command.group_verb()),
             format!(
                 "one ends with {}, the other with {}",
                 end_word(&one.end),
@@ -36,7 +37,7 @@ pub fn judge(command: &Command, one: &Observation, other: &Observation) -> Verdi
     );
     Some((
         Class::Disagreement,
-        format!("output {}", command.group_verb()),
+        Signature::aspect("output", command.group_verb()),
         shown,
     ))
 }

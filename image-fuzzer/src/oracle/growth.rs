@@ -3,6 +3,7 @@
 use super::{Class, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Limit, Observation};
+use crate::signature::Signature;
 
 /// Judges by the limit a run was ended at. The limits stand far above what an
 /// image of some hundred kilobytes can need.
@@ -22,7 +23,7 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     };
     Some((
         Class::Growth,
-        format!("{word} {}", command.group_verb()),
+        Signature::aspect(word, command.group_verb()),
         format!("went over the {word} limit{amount}"),
     ))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Class, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Limit, Observation};
+use crate::signature::Signature;
 
 /// How much longer the second run may take.
 pub const PATIENCE: u32 = 6;
@@ -17,7 +18,7 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
         let seconds = seen.wall.as_secs_f64();
         (
             Class::Hang,
-            command.group_verb(),
+            Signature::verb(command.group_verb()),
             format!("still running after {seconds:.0} s"),
         )
     })

@@ -6,7 +6,8 @@ use super::{Class, Probe, Verdict};
 use crate::commands::Command;
 use crate::commands::drawn::writes;
 use crate::exec::{End, Observation};
-use crate::triage::messages::normalise;
+use crate::signature::Signature;
+use crate::signature::message::normalise;
 
 /// What a check says of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,10 @@ pub fn judge(
     };
     Some((
         Class::MetadataDamage,
-        format!("{}: {}", command.group_verb(), normalise(said)),
+        Signature::Message {
+            verb: Some(command.group_verb()),
+            text: normalise(said),
+        },
         format!("the image was clean, the command succeeded, and now check says: {said}"),
     ))
 }

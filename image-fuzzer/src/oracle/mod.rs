@@ -6,11 +6,14 @@ pub mod data;
 pub mod disagreement;
 pub mod growth;
 pub mod hang;
+mod known_hangs;
 pub mod metadata;
 pub mod outside;
 pub mod repair;
 pub mod runner;
 pub mod sanitizer;
+
+pub use known_hangs::KnownHangs;
 
 use std::fmt;
 
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::Command;
 use crate::exec::{End, Observation};
+use crate::signature::Signature;
 
 /// The classes of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +80,22 @@ impl Class {
         }
     }
 
+    /// Reads the text form of a signature of this class.
+    pub fn signature(self, text: &str) -> Signature {
+        match self {
+            Self::Crash => Signature::crash(text),
+            Self::Sanitizer => Signature::sanitizer(text),
+            Self::Hang => Signature::hang(text),
+            Self::Growth | Self::Disagreement => Signature::about_command(text),
+            Self::Slow | Self::Outside | Self::DataChange => Signature::verb(text),
+            Self::FalseRepair => Signature::Message {
+                verb: None,
+                text: text.into(),
+            },
+            Self::MetadataDamage => Signature::about_message(text),
+        }
+    }
+
     /// What the class means, to finish "the program …".
     pub fn meaning(self) -> &'static str {
         match self {
@@ -106,7 +126,7 @@ pub struct Violation {
     pub class: Class,
     /// What tells this fault from others of its class, as far as the oracle can
     /// say: free of numbers and paths.
-    pub site: String,
+    pub signature: Signature,
     /// Index of the command in the recipe.
     pub command: usize,
     /// What happened, in a sentence.
@@ -130,22 +150,22 @@ pub fn end_word(end: &End) -> String {
 
 /// Judges one run by itself, whatever came before.
 pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Violation> {
-    let (class, site, summary) = sanitizer::judge(seen)
+    let (class, signature, summary) = sanitizer::judge(seen)
         .or_else(|| crash::judge(seen))
         .or_else(|| hang::judge(command, seen))
         .or_else(|| growth::judge(command, seen))
         .or_else(|| outside::judge(command, seen))?;
     Some(Violation {
         class,
-        site,
+        signature,
         command: index,
         summary,
         assumed: false,
     })
 }
 
-/// What an oracle says of one run: class, site, sentence.
-type Verdict = Option<(Class, String, String)>;
+/// What an oracle says of one run: class, signature, sentence.
+type Verdict = Option<(Class, Signature, String)>;
 
 /// Runs a program for an oracle on the image as it is now, in its scratch folder.
 pub trait Probe {

@@ -4,6 +4,7 @@
 use super::{Class, Verdict};
 use crate::commands::Command;
 use crate::exec::Observation;
+use crate::signature::Signature;
 
 /// Judges by the canaries that were touched. Opening what a backing file name
 /// says is what a reader of the whole chain must do, so for commands that read
@@ -21,7 +22,7 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     Some((
         Class::Outside,
         // That it follows the image's names is one fault, wherever these lead.
-        command.group_verb(),
+        Signature::verb(command.group_verb()),
         format!("reached the {kind} '{}'", first.display()),
     ))
 }

@@ -4,7 +4,8 @@ use super::metadata::check;
 use super::{Class, Probe, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
-use crate::triage::messages::normalise;
+use crate::signature::Signature;
+use crate::signature::message::normalise;
 
 /// Judges a finished `command` that repaired everything it found, by checking
 /// the image once more.
@@ -21,7 +22,10 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
     let said = complaint(&again);
     Some((
         Class::FalseRepair,
-        normalise(&said),
+        Signature::Message {
+            verb: None,
+            text: normalise(&said),
+        },
         format!("check -r all reported success, the next check says: {said}"),
     ))
 }

@@ -1,29 +1,29 @@
 //! One test carried out: the recipe's image, its commands, the oracles.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::known_hangs::KnownHangs;
 use crate::commands::drawn::writes;
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
 use crate::exec::scratch::Scratch;
 use crate::exec::{
-    BUSY_FACTOR, End, ExecOptions, Executor, Limits, Look, Observation, Request, for_program,
-    machine_is_busy, starved,
+    BUSY_FACTOR, Debugger, End, ExecOptions, Executor, Limits, Look, Observation, Request, Sampler,
+    for_program, machine_is_busy, starved,
 };
 use crate::input::base::{Base, TEST_IMG};
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
 use crate::oracle::{self, Class, Probe, Violation, data, disagreement, hang, metadata, repair};
-use crate::triage::messages::features;
-use crate::triage::stacks::{Debugger, Sampler, Stack};
-use crate::triage::{DEPTH, DEPTH_EXACT, IN, Key, STUCK};
+use crate::signature::message::features;
+use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
 
 /// How tests are carried out.
 #[derive(Clone, Debug)]
@@ -62,81 +62,6 @@ pub struct Ran {
     pub opened: bool,
 }
 
-/// What was found to hang, by the names of the groups: it need not be waited for again.
-#[derive(Clone, Debug, Default)]
-pub struct Hangs(Arc<Mutex<BTreeMap<String, Known>>>);
-
-/// What is known of the place of a hang.
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    /// How often a program was seen there.
-    met: u32,
-    /// Whether one of them went on and ended by itself: some are only slow there.
-    doubtful: bool,
-}
-
-impl Hangs {
-    /// These sites of hangs whose stack is known.
-    pub fn new(sites: BTreeSet<String>) -> Self {
-        let known = sites.into_iter().map(|site| (site, Known::default()));
-        Self(Arc::new(Mutex::new(known.collect())))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, Known>) -> T) -> T {
-        // Whoever panicked with the lock left a map that is whole.
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.with(|sites| sites.is_empty())
-    }
-
-    /// Does something with what is known of a hang, whose stack is known, if it is one of
-    /// these.
-    fn at<T>(&self, site: &str, act: impl FnOnce(&mut Known) -> T) -> Option<T> {
-        let key = |site: &str| Key {
-            class: Class::Hang,
-            site: site.to_owned(),
-        };
-        let seen = key(site);
-        self.with(|sites| {
-            let mut sites = sites.iter_mut();
-            let known = sites.find(|(site, _)| key(site).covers(&seen));
-            known
-                .filter(|_| site.starts_with(STUCK))
-                .map(|(_, known)| act(known))
-        })
-    }
-
-    /// Whether a hang is one of these.
-    fn contains(&self, site: &str) -> bool {
-        self.at(site, |_| ()).is_some()
-    }
-
-    /// Whether a program that was seen at the place of one of these before its time was over
-    /// need not be waited for. Now and then it is, to find out whether some are only slow
-    /// there: the first, the fourth, the sixteenth.
-    fn is_sure(&self, site: &str) -> bool {
-        let sure = |known: &mut Known| {
-            known.met = known.met.saturating_add(1);
-            let tried = known.met.is_power_of_two() && known.met.trailing_zeros().is_multiple_of(2);
-            !known.doubtful && !tried
-        };
-        self.at(site, sure).unwrap_or(false)
-    }
-
-    /// Notes that a program was seen there and ended by itself.
-    fn doubt(&self, site: &str) {
-        self.at(site, |known| known.doubtful = true);
-    }
-
-    fn insert(&self, site: String) {
-        self.with(|sites| {
-            sites.entry(site).or_default();
-        });
-    }
-}
-
 /// What came of a test.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -165,7 +90,7 @@ pub struct TestRunner {
     executors: BTreeMap<PathBuf, Box<dyn Executor>>,
     debuggers: BTreeMap<PathBuf, Option<Debugger>>,
     /// The stacks of crashes, as they name groups, by program and place.
-    crashes: BTreeMap<(PathBuf, u64), String>,
+    crashes: BTreeMap<(PathBuf, u64), Frames>,
     notes: Vec<String>,
     runs: u64,
     cpu: Duration,
@@ -175,7 +100,7 @@ pub struct TestRunner {
     stop: Option<Arc<AtomicBool>>,
     aborted: bool,
     sampler: Option<Sampler>,
-    hangs: Hangs,
+    hangs: KnownHangs,
     /// The base image of the test, which the oracles' own commands must open.
     base: Option<Base>,
 }
@@ -200,7 +125,7 @@ impl TestRunner {
             stop: None,
             aborted: false,
             sampler: None,
-            hangs: Hangs::default(),
+            hangs: KnownHangs::default(),
             base: None,
         })
     }
@@ -217,7 +142,7 @@ impl TestRunner {
     }
 
     /// Has it know the hangs that others know, and they those that it finds.
-    pub fn share_hangs(&mut self, hangs: &Hangs) {
+    pub fn share_hangs(&mut self, hangs: &KnownHangs) {
         self.hangs = hangs.clone();
     }
 
@@ -255,13 +180,13 @@ impl TestRunner {
     /// [`stack`](Self::stack) finds.
     ///
     /// Fails as that does.
-    pub fn site_of_crash(
+    pub fn frames_of_crash(
         &mut self,
         recipe: &Recipe,
         files: &[NamedFile],
         outcome: &Outcome,
         index: usize,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Frames>> {
         let place = match recipe.commands.get(index) {
             Some(command) => {
                 let argv = self.settings.programs.argv(command, TEST_IMG);
@@ -272,16 +197,16 @@ impl TestRunner {
             }
             None => None,
         };
-        if let Some(site) = place.as_ref().and_then(|place| self.crashes.get(place)) {
-            return Ok(Some(site.clone()));
+        if let Some(frames) = place.as_ref().and_then(|place| self.crashes.get(place)) {
+            return Ok(Some(frames.clone()));
         }
         let stack = self.stack(recipe, files, index)?;
         let depth = |stack: &Stack| if stack.is_exact() { DEPTH_EXACT } else { DEPTH };
-        let site = stack.and_then(|stack| stack.key(depth(&stack)));
-        if let (Some(place), Some(site)) = (place, &site) {
-            self.crashes.insert(place, site.clone());
+        let frames = stack.and_then(|stack| stack.key(depth(&stack)));
+        if let (Some(place), Some(frames)) = (place, &frames) {
+            self.crashes.insert(place, frames.clone());
         }
-        Ok(site)
+        Ok(frames)
     }
 
     /// The stack at the signal that ends command `index` of the recipe; `None`
@@ -424,7 +349,7 @@ impl TestRunner {
             && let Some(mut found) = violation.take_if(|found| found.class == Class::Hang)
         {
             if let Some(stack) = stack {
-                found.site = site_of_hang(&found.site, &stack);
+                found.signature = signature_of_hang(found.signature, &stack);
             }
             violation = self.confirm_hang(command, found)?;
         }
@@ -448,9 +373,9 @@ impl TestRunner {
                 verdict = disagreement::judge(command, &seen, &other);
             }
         }
-        let judged = verdict.map(|(class, site, summary)| Violation {
+        let judged = verdict.map(|(class, signature, summary)| Violation {
             class,
-            site,
+            signature,
             command: index,
             summary,
             assumed: false,
@@ -476,7 +401,7 @@ impl TestRunner {
     /// Finds out whether what did not end in time hangs or is slow; `None` when it
     /// was the machine that was slow.
     fn confirm_hang(&mut self, command: &Command, found: Violation) -> Result<Option<Violation>> {
-        if self.counting && self.hangs.contains(&found.site) {
+        if self.counting && self.hangs.contains(&found.signature) {
             // It was waited for long enough the first time.
             return Ok(Some(Violation {
                 summary: format!("{}, at the place of a known hang", found.summary),
@@ -505,8 +430,8 @@ impl TestRunner {
         }
         let seconds = second.wall.as_secs_f64();
         let class = hang::confirm(&second, first, waited, machine_is_busy());
-        if class == Some(Class::Hang) && found.site.contains(IN) {
-            self.hangs.insert(found.site.clone());
+        if class == Some(Class::Hang) {
+            self.hangs.insert(found.signature.clone());
         }
         Ok(class.map(|class| Violation {
             class,
@@ -521,10 +446,10 @@ impl TestRunner {
                 _ => format!("still running after {seconds:.0} s"),
             },
             // What is slow is somewhere else at every look.
-            site: if class == Class::Slow {
-                command.group_verb()
+            signature: if class == Class::Slow {
+                Signature::verb(command.group_verb())
             } else {
-                found.site.clone()
+                found.signature.clone()
             },
             ..found
         }))
@@ -586,8 +511,8 @@ impl TestRunner {
             let (Some(known), Some(stack)) = (early, &stack) else {
                 return false;
             };
-            let site = met.insert(site_of_hang(&verb, stack));
-            known.is_sure(site)
+            let hang = Signature::verb(&verb);
+            known.is_sure(met.insert(signature_of_hang(hang, stack)))
         };
         let look = Look {
             early: known.is_some().then_some(EARLY),
@@ -597,8 +522,8 @@ impl TestRunner {
         let seen = self.launch(&programs, command, limits, look);
         self.sampler = sampler;
         let seen = seen?;
-        if let (Some(known), Some(site), End::Exit(_)) = (&known, &met, &seen.end) {
-            known.doubt(site);
+        if let (Some(known), Some(hang), End::Exit(_)) = (&known, &met, &seen.end) {
+            known.doubt(hang);
         }
         // Where it was early on says nothing of where it was when it was ended.
         let stack = stack.filter(|_| seen.end == End::TimedOut);
@@ -695,12 +620,11 @@ struct Step {
     clean: Option<bool>,
 }
 
-/// The name of a hang of a command, by where it hangs.
-fn site_of_hang(verb: &str, stack: &Stack) -> String {
-    match stack.key(DEPTH) {
-        Some(frames) => format!("{STUCK}{IN}{frames}"),
-        None => verb.to_owned(),
-    }
+/// The signature of a hang: by where it hangs, as far as its stack tells that.
+fn signature_of_hang(hang: Signature, stack: &Stack) -> Signature {
+    stack
+        .key(DEPTH)
+        .map_or(hang, |frames| Signature::Hang(Some(frames)))
 }
 
 /// Whether an edit may change refcounts.
@@ -727,23 +651,4 @@ fn opened(command: &Command, seen: &Observation) -> bool {
     let stderr = String::from_utf8_lossy(&seen.stderr);
     let refused = stderr.contains("ould not open ") || stderr.contains("can't open");
     !refused
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What was slow where something else had hung was once taken for a hang for ever.
-    #[test]
-    fn a_known_hang_is_tried_now_and_then() {
-        let site = "stuck in a < b";
-        let hangs = Hangs::new([site.to_owned()].into());
-        let sure = |_| hangs.is_sure(site);
-        let met: Vec<bool> = (0..5).map(sure).collect();
-        assert_eq!(met, [false, true, true, false, true]);
-        assert!(!hangs.is_sure("stuck in c") && !hangs.is_sure("tool"));
-        hangs.doubt(site);
-        assert_eq!((0..20).filter(|_| hangs.is_sure(site)).count(), 0);
-        assert!(hangs.contains(site));
-    }
 }

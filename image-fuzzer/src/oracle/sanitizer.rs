@@ -2,20 +2,17 @@
 
 use super::{Class, Verdict, end_word};
 use crate::exec::{End, Observation};
-use crate::triage::stacks;
-
-/// How many frames tell one report from another.
-const DEPTH: usize = 3;
+use crate::signature::{self, DEPTH};
 
 /// Judges by the report the executor collected, or one on the error output.
 pub(super) fn judge(seen: &Observation) -> Verdict {
     let text = seen.sanitizer.as_deref().unwrap_or(&seen.stderr);
-    let report = stacks::sanitizer(text)?;
+    let report = signature::sanitizer(text)?;
     let ordinary = matches!(seen.end, End::Exit(_));
     let note = if ordinary { ", an ordinary status" } else { "" };
     Some((
         Class::Sanitizer,
-        report.key(DEPTH),
+        report.signature(DEPTH),
         format!("{}; {}{note}", report.kind, end_word(&seen.end)),
     ))
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bstr::ByteSlice;
 
-use super::frame::{Frame, Stack, file, function};
-use crate::exec::{ExecError, ExecOptions, Executor, Limits, Request, find_program, for_program};
+use super::{ExecError, ExecOptions, Executor, Limits, Request, find_program, for_program};
+use crate::signature::{Frame, Stack, file, function};
 
 /// What gdb is told: be quiet, ask nothing, fetch nothing, and show the stack of the thread
 /// that got the signal and where the program's files are mapped.
@@ -97,7 +97,7 @@ impl Debugger {
 /// Reads what gdb prints for `backtrace` and, behind it, `info proc mappings`. `None` when
 /// there is no stack.
 #[must_use]
-pub fn parse_backtrace(output: &[u8]) -> Option<Stack> {
+pub(super) fn parse_backtrace(output: &[u8]) -> Option<Stack> {
     let text = String::from_utf8_lossy(output);
     let modules: Vec<_> = text.lines().filter_map(Module::parse).collect();
     let frames: Vec<_> = text
@@ -200,7 +200,7 @@ Mapped address spaces:
              #2 inner (util/a.c:5)\n#3 g_main\n"
         );
         assert_eq!(
-            stack.key(2).as_deref(),
+            stack.key(2).map(|frames| frames.to_string()).as_deref(),
             Some("qemu-img+0x1169 < qcow2_open")
         );
     }

@@ -5,39 +5,42 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::frame::{Frame, Stack, file, file_name, function};
+use super::Signature;
+use super::stack::{Frame, Stack, file, file_name, function};
 
 /// Where a program gave up, by its own words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Site {
+pub struct Failure {
     /// What kind of end: `assertion`, `heap`, `panic`, ...
     pub kind: &'static str,
     /// Source file, without the folders of a build, and line.
     pub place: Option<(String, u32)>,
     /// The function.
     pub function: Option<String>,
-    /// The condition that failed, or the message, with numbers replaced by `N`.
+    /// The condition that failed, or the message, as it was printed.
     pub text: String,
 }
 
-impl Site {
+impl Failure {
     /// What groups findings: all but the line, which changes with every edit of the source,
     /// and the file's folders, which are each build's own.
     #[must_use]
-    pub fn key(&self) -> String {
+    pub fn signature(&self) -> Signature {
         let mut key = self.kind.to_owned();
         let place = self.place.as_ref().map(|(file, _)| file_name(file));
-        for part in [place, self.function.as_deref(), Some(&self.text)] {
+        // Numbers differ from build to build, and often from run to run.
+        let text = without_numbers(&self.text);
+        for part in [place, self.function.as_deref(), Some(&text)] {
             if let Some(part) = part.filter(|part| !part.is_empty()) {
                 key.push_str(": ");
                 key.push_str(part);
             }
         }
-        key
+        Signature::crash(&key)
     }
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind)?;
         if let Some((file, line)) = &self.place {
@@ -118,7 +121,7 @@ static PATTERNS: [Pattern; 11] = [
 
 /// The first place where a program says on its standard error that it gives up.
 #[must_use]
-pub fn site(stderr: &[u8]) -> Option<Site> {
+pub fn failure(stderr: &[u8]) -> Option<Failure> {
     let stderr = String::from_utf8_lossy(stderr);
     let first = |Pattern(kind, regex): &'static Pattern| {
         let found = regex.captures(&stderr)?;
@@ -126,16 +129,16 @@ pub fn site(stderr: &[u8]) -> Option<Site> {
         let line = group("line").and_then(|line| line.parse().ok());
         let place = group("file").map(file).zip(line);
         let at = found.get(0).map_or(0, |all| all.start());
-        let site = Site {
+        let failure = Failure {
             kind,
             place,
             function: group("function").map(plain_function),
-            text: without_numbers(group("text").unwrap_or_default()),
+            text: group("text").unwrap_or_default().to_owned(),
         };
-        Some((at, site))
+        Some((at, failure))
     };
     let found = PATTERNS.iter().filter_map(first);
-    found.min_by_key(|(at, _)| *at).map(|(_, site)| site)
+    found.min_by_key(|(at, _)| *at).map(|(_, failure)| failure)
 }
 
 /// The name of a function that is given with its type: `int f(char *)` is `f`.
@@ -165,11 +168,11 @@ pub struct SanitizerReport {
 impl SanitizerReport {
     /// What groups findings: the kind and the innermost `depth` functions.
     #[must_use]
-    pub fn key(&self, depth: usize) -> String {
-        match self.stack.key(depth) {
+    pub fn signature(&self, depth: usize) -> Signature {
+        Signature::sanitizer(&match self.stack.key(depth) {
             Some(stack) => format!("{}: {stack}", self.kind),
             None => self.kind.clone(),
-        }
+        })
     }
 }
 
@@ -272,7 +275,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Option<String> {
-        site(text.as_bytes()).map(|site| site.key())
+        failure(text.as_bytes()).map(|failure| failure.signature().to_string())
     }
 
     #[test]
@@ -286,9 +289,9 @@ mod tests {
     fn assertions_are_read() {
         let text = "warning\nqemu-img: ../../block/qcow2-cluster.c:1153: \
                     handle_dependencies: Assertion `old_end > bytes' failed.\n";
-        let site = site(text.as_bytes()).unwrap();
+        let site = failure(text.as_bytes()).unwrap();
         assert_eq!(
-            site.key(),
+            site.signature().to_string(),
             "assertion: qcow2-cluster.c: handle_dependencies: old_end > bytes"
         );
         assert_eq!(site.place, Some(("block/qcow2-cluster.c".into(), 1153)));
@@ -321,7 +324,7 @@ mod tests {
             let text = format!(
                 "==7==ERROR: AddressSanitizer: SEGV on unknown address\n    #0 0x1 in {function} {path}:3:1\n"
             );
-            sanitizer(text.as_bytes()).unwrap().key(3)
+            sanitizer(text.as_bytes()).unwrap().signature(3).to_string()
         };
         assert_eq!(report("../src/block/x.c", "f.isra.0"), "SEGV: f");
         assert_eq!(report("block/x.c", "f"), "SEGV: f");
@@ -333,7 +336,7 @@ mod tests {
         ] {
             let text = format!("{path}:7:9: runtime error: shift exponent 64 is too large\n");
             assert_eq!(
-                sanitizer(text.as_bytes()).unwrap().key(3),
+                sanitizer(text.as_bytes()).unwrap().signature(3).to_string(),
                 "shift exponent N is too large: x.c"
             );
         }
@@ -408,7 +411,7 @@ mod tests {
             \x20   #0 0x7f2 in malloc x.cpp:3\n";
         let report = sanitizer(report).unwrap();
         assert_eq!(
-            report.key(9),
+            report.signature(9).to_string(),
             "heap-buffer-overflow: qcow2_read_extensions < qemu-img+0x4a2 < main"
         );
         assert_eq!(
@@ -416,20 +419,23 @@ mod tests {
             Some(("block/qcow2.c".into(), 123))
         );
         let report = sanitizer(b"../a.c:7:9: runtime error: shift exponent 64 is too large\n");
-        assert_eq!(report.unwrap().key(3), "shift exponent N is too large: a.c");
+        assert_eq!(
+            report.unwrap().signature(3).to_string(),
+            "shift exponent N is too large: a.c"
+        );
         assert_eq!(sanitizer(b"qemu-img: no\n"), None);
     }
 
     proptest! {
         #[test]
         fn no_text_is_too_wild(text: Vec<u8>) {
-            let _ = site(&text);
+            let _ = failure(&text);
             let _ = sanitizer(&text);
         }
 
         #[test]
         fn nor_one_that_looks_like_it(text in r"(ERROR: AddressSanitizer: |#1 0x| in |\(/|:|\n|\)|a|: runtime error: |7){0,20}") {
-            let _ = site(text.as_bytes());
+            let _ = failure(text.as_bytes());
             let _ = sanitizer(text.as_bytes());
         }
     }

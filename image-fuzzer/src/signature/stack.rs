@@ -118,7 +118,7 @@ impl Stack {
     }
 
     /// Drops the waiting on top of a stack, where something is below it.
-    pub(super) fn without_waiting(mut self) -> Self {
+    pub(crate) fn without_waiting(mut self) -> Self {
         let waits = |frame: &Frame| WAITING.contains(&frame.name.trim_start_matches('_'));
         let inner = &self.frames[..WITHIN.min(self.frames.len())];
         if let Some(outermost) = inner.iter().rposition(waits)
@@ -142,7 +142,7 @@ impl Stack {
     /// every update of the system. Of a recursion, one turn, which begins at the same
     /// function wherever it was looked at. `None` for an empty stack.
     #[must_use]
-    pub fn key(&self, depth: usize) -> Option<String> {
+    pub fn key(&self, depth: usize) -> Option<Frames> {
         let names = self.frames.iter().map(|frame| frame.name.as_str());
         let mut names: Vec<_> = names.map(|name| in_library(name).unwrap_or(name)).collect();
         // Within one library there is then nothing to tell frames apart.
@@ -154,8 +154,64 @@ impl Stack {
             names.rotate_left(first);
         }
         names.truncate(depth);
-        (!names.is_empty()).then(|| names.join(" < "))
+        (!names.is_empty()).then(|| Frames(names.into_iter().map(str::to_owned).collect()))
     }
+}
+
+/// The innermost frames of a stack, by name: what tells one place from another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frames(Vec<String>);
+
+/// What parts a frame from its caller in the text form.
+const CALLER: &str = " < ";
+
+impl Frames {
+    /// Reads the text form: the innermost frame first, `a < b < c`.
+    pub fn read(text: &str) -> Self {
+        Self(text.split(CALLER).map(str::to_owned).collect())
+    }
+
+    /// The innermost of them alone, at most `depth`.
+    #[must_use]
+    pub fn innermost(&self, depth: usize) -> Self {
+        Self(self.0.iter().take(depth).cloned().collect())
+    }
+
+    /// Their names, the innermost first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether this is the place of `outer`, looked at while a function was called there: all
+    /// frames but the innermost are the innermost ones of `outer`.
+    pub(super) fn is_called_from(&self, outer: &Self) -> bool {
+        self.0.len() > 1 && outer.0.starts_with(&self.0[1..])
+    }
+
+    /// Whether this is the same place in another build, as told by at least one frame that
+    /// has a name.
+    pub(super) fn is_rebuilt(&self, other: &Self) -> bool {
+        let alike = |(one, other): (&String, &String)| match (module(one), module(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => one == other,
+        };
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(alike)
+            && self.0.iter().any(|frame| module(frame).is_none())
+    }
+}
+
+impl fmt::Display for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(CALLER))
+    }
+}
+
+/// The program or library of a frame that has an offset into it and no name.
+fn module(frame: &str) -> Option<&str> {
+    let (module, offset) = frame.rsplit_once("+0x")?;
+    let is_offset = !offset.is_empty() && offset.chars().all(|c| c.is_ascii_hexdigit());
+    is_offset.then_some(module)
 }
 
 impl fmt::Display for Stack {
@@ -209,7 +265,7 @@ fn in_library(name: &str) -> Option<&str> {
 
 /// A function's name without the marks that compilers and linkers add to it, and without
 /// what the C library calls its variants for one processor or another.
-pub(super) fn function(name: &str) -> String {
+pub(crate) fn function(name: &str) -> String {
     const MARKS: [&str; 13] = [
         ".part.",
         ".constprop.",
@@ -281,7 +337,7 @@ fn any_processor(name: &str) -> &str {
 
 /// A source file as people read it: no `.` and `..`, and of an absolute path the last two
 /// parts.
-pub(super) fn file(path: &str) -> String {
+pub(crate) fn file(path: &str) -> String {
     let parts: Vec<_> = path
         .split('/')
         .filter(|part| !matches!(*part, "" | "." | ".."))
@@ -312,6 +368,10 @@ mod tests {
         Stack::new(names.iter().map(frame).collect())
     }
 
+    fn text(frames: Option<Frames>) -> Option<String> {
+        frames.map(|frames| frames.to_string())
+    }
+
     #[test]
     fn the_ends_of_a_stack_are_dropped() {
         let aborted = stack(&[
@@ -328,17 +388,17 @@ mod tests {
             "_start",
         ]);
         assert_eq!(
-            aborted.key(9).as_deref(),
+            text(aborted.key(9)).as_deref(),
             Some("qcow2_free_clusters < abort < main")
         );
-        assert_eq!(aborted.key(1).as_deref(), Some("qcow2_free_clusters"));
+        assert_eq!(text(aborted.key(1)).as_deref(), Some("qcow2_free_clusters"));
         assert_eq!(stack(&["raise", "abort"]).key(3), None);
     }
 
     /// A recursion without end once had a group for each place in it that was looked at.
     #[test]
     fn a_recursion_is_one_turn_of_it() {
-        let key = |names: &[&str]| stack(names).key(3);
+        let key = |names: &[&str]| text(stack(names).key(3));
         let open = ["open", "backing", "open", "backing", "open", "main"];
         assert_eq!(key(&open).as_deref(), Some("backing < open"));
         assert_eq!(key(&open[1..]).as_deref(), Some("backing < open"));
@@ -356,7 +416,7 @@ mod tests {
         let full = |inner: &[&str], from: usize| {
             let turns = turn.iter().cycle().skip(from).take(60);
             let names: Vec<_> = inner.iter().chain(turns).copied().collect();
-            stack(&names).key(3)
+            text(stack(&names).key(3))
         };
         let group = Some("fetch < read < map".to_owned());
         for from in 0..5 {
@@ -369,7 +429,10 @@ mod tests {
             .chain(turn.iter().cycle().take(20))
             .copied()
             .collect();
-        assert_eq!(stack(&chain).key(3).as_deref(), Some("crash < read < map"));
+        assert_eq!(
+            text(stack(&chain).key(3)).as_deref(),
+            Some("crash < read < map")
+        );
     }
 
     /// The same fault once had another group in every build that had its sources elsewhere,
@@ -403,9 +466,7 @@ mod tests {
             "__memory_region_generic"
         );
         assert_eq!(
-            stack(&["libc.so.6+0x1", "libc.so.6+0x2", "a", "a"])
-                .key(3)
-                .as_deref(),
+            text(stack(&["libc.so.6+0x1", "libc.so.6+0x2", "a", "a"]).key(3)).as_deref(),
             Some("libc.so.6 < a < a")
         );
     }
@@ -420,10 +481,10 @@ mod tests {
             "__assert_fail",
             "f",
         ];
-        assert_eq!(stack(&aborted).key(3).as_deref(), Some("f"));
+        assert_eq!(text(stack(&aborted).key(3)).as_deref(), Some("f"));
         let crashed = ["libc.so.6+0x8a", "f", "abort"];
         assert_eq!(
-            stack(&crashed).key(3).as_deref(),
+            text(stack(&crashed).key(3)).as_deref(),
             Some("libc.so.6 < f < abort")
         );
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bstr::ByteSlice;
 
 use super::debugger::parse_backtrace;
-use super::frame::Stack;
-use crate::exec::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
+use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
+use crate::signature::Stack;
 
 /// What gdb is told before it looks.
 const QUIET: [&str; 5] = [
@@ -105,8 +105,8 @@ fn common(stacks: &[Stack]) -> Option<Stack> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Frame;
     use super::*;
+    use crate::signature::Frame;
 
     fn stack(names: &[&str]) -> Stack {
         let frame = |name: &&str| Frame {
