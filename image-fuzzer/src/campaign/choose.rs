@@ -1,7 +1,6 @@
 //! Which test comes next: a new one, or a variation of one that showed something.
 
 use crate::campaign::store::CampaignConfig;
-use crate::commands::encrypted::opens_without_key;
 use crate::commands::{Command, drawn, given};
 use crate::input::base::{self, Base};
 use crate::input::case::Maker;
@@ -85,7 +84,7 @@ impl Bases {
 /// A base image that can be made, and that commands which have no key can open.
 fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
     let open = plan.commands.as_ref();
-    let keyless = open.is_some_and(|list| !list.iter().all(opens_without_key));
+    let keyless = open.is_some_and(|list| list.iter().any(Command::needs_key));
     loop {
         let mut base = base::draw(rng);
         if keyless {

@@ -377,33 +377,6 @@ fn rebase(base: &Base, rng: &mut Rng) -> Command {
     }
 }
 
-/// Whether `command` may write to the image under test. Where unsure it says so.
-pub fn writes(command: &Command) -> bool {
-    let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        [
-            "qemu-img",
-            "info" | "map" | "measure" | "compare" | "dd" | "create",
-            ..,
-        ] => false,
-        ["qemu-img", "check", rest @ ..] => rest.contains(&"-r"),
-        ["qemu-img", "bench", rest @ ..] => rest.contains(&"-w"),
-        ["qemu-img", "snapshot", rest @ ..] => !rest.contains(&"-l"),
-        ["qemu-img", "convert", rest @ ..] => rest.contains(&"-n"),
-        ["qemu-io", rest @ ..] => {
-            let mut scripts = rest.windows(2).filter(|pair| pair[0] == "-c");
-            !scripts.all(|pair| {
-                let verb = pair[1].split(' ').next().unwrap_or_default();
-                [
-                    "read", "readv", "aio_read", "map", "alloc", "info", "length",
-                ]
-                .contains(&verb)
-            })
-        }
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,15 +390,5 @@ mod tests {
             let named = commands[0].0.iter().any(|word| word.contains("$test_img"));
             assert!(named, "round {round}: {commands:?}");
         }
-    }
-
-    #[test]
-    fn readers_are_told_from_writers() {
-        let writes = |line: &str| super::writes(&Command(shlex::split(line).unwrap()));
-        assert!(!writes("qemu-img check $test_img"));
-        assert!(writes("qemu-img check -r all $test_img"));
-        assert!(!writes("qemu-io -c 'read 0 512' $test_img"));
-        assert!(writes("qemu-io -c 'read 0 512' -c 'write 0 512' $test_img"));
-        assert!(writes("some-tool $test_img"));
     }
 }

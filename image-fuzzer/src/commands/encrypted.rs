@@ -19,9 +19,10 @@ const OPEN: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=$test_img"
 
 /// `command`, with the key where `base` is encrypted and the command needs it.
 pub fn unlocked(base: &Base, command: Command) -> Command {
-    if base.image.encryption.is_none() || opens_without_key(&command) {
+    if base.image.encryption.is_none() || !command.needs_key() {
         return command;
     }
+    let formats = command.format_options();
     let mut words = command.0.into_iter();
     let mut out: Vec<String> = words.by_ref().take(1).collect();
     if out == ["qemu-img"] {
@@ -31,8 +32,8 @@ pub fn unlocked(base: &Base, command: Command) -> Command {
     let verb = out.get(1).cloned().unwrap_or_default();
     let mut rest: Vec<String> = words.collect();
     // The format is among the options that name the image, and must not be twice.
-    let is_format = |word: &str| word == "-f" || verb == "compare" && word == "-F";
-    while let Some(at) = rest.iter().position(|word| is_format(word)) {
+    let is_format = |word: &String| formats.contains(&word.as_str());
+    while let Some(at) = rest.iter().position(is_format) {
         rest.drain(at..rest.len().min(at + 2));
     }
     rest.retain(|word| word != "--image-opts");
@@ -56,17 +57,6 @@ fn name_with_key(verb: &str, word: String) -> String {
         "$test_img" => OPEN.into(),
         "if=$test_img" => format!("if={OPEN}"),
         _ => word,
-    }
-}
-
-/// Whether an encrypted image need not be unlocked for `command`.
-pub fn opens_without_key(command: &Command) -> bool {
-    let verb = command.0.get(1).map(String::as_str);
-    match command.program() {
-        "qemu-img" => matches!(verb, Some("info" | "create")),
-        "qemu-io" => false,
-        // What other programs do is theirs.
-        _ => true,
     }
 }
 

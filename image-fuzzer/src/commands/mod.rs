@@ -5,6 +5,7 @@ pub mod encrypted;
 pub mod given;
 mod programs;
 mod qemu_io;
+mod verbs;
 
 pub use crate::input::command::{Command, quote};
 pub use programs::Programs;

@@ -9,23 +9,6 @@ use crate::signature::Signature;
 /// The copy of the guest's data from before the command.
 pub const BEFORE: &str = "before.raw";
 
-/// Whether `command` must leave every byte the guest reads as it was.
-pub fn keeps_data(command: &Command) -> bool {
-    let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["qemu-img", "snapshot", rest @ ..] => rest.contains(&"-c") || rest.contains(&"-d"),
-        ["qemu-img", "bitmap" | "check", ..] => true,
-        ["qemu-img", "amend", rest @ ..] => {
-            let others = ["size=", "backing_", "data_file"];
-            !rest
-                .iter()
-                .any(|word| others.iter().any(|option| word.starts_with(option)))
-        }
-        ["qemu-img", "rebase", rest @ ..] => !rest.contains(&"-u"),
-        _ => false,
-    }
-}
-
 /// The command that takes the copy.
 pub fn copy() -> Command {
     Command::new([

@@ -60,15 +60,6 @@ fn say_the_same(one: &[u8], other: &[u8]) -> bool {
     matches!((json(one), json(other)), (Some(one), Some(other)) if same(&one, &other))
 }
 
-/// Whether `command` is one whose output two versions of a program share.
-pub fn comparable(command: &Command) -> bool {
-    let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
-    matches!(
-        words.as_slice(),
-        ["qemu-img", "check" | "map" | "compare", ..]
-    ) && !words.contains(&"-r")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,6 @@
 use super::repair::complaint;
 use super::{Class, Probe, Verdict};
 use crate::commands::Command;
-use crate::commands::drawn::writes;
 use crate::exec::{End, Observation};
 use crate::signature::Signature;
 use crate::signature::message::normalise;
@@ -44,11 +43,6 @@ pub fn health(probe: &mut dyn Probe) -> Health {
 /// Whether the program said itself that it leaves leaks.
 fn announces_leaks(seen: &Observation) -> bool {
     String::from_utf8_lossy(&seen.stderr).contains("clusters may be leaked")
-}
-
-/// Whether `command` is one this oracle looks behind.
-pub fn concerns(command: &Command) -> bool {
-    ["qemu-img", "qemu-io"].contains(&command.program()) && writes(command)
 }
 
 /// Judges a `command` that succeeded on an image that was clean, by the image's

@@ -11,7 +11,7 @@ use crate::signature::Signature;
 /// the chain only those count that look at the image alone.
 pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
     let first = seen.touched.first()?;
-    if follows_chain(command) {
+    if command.follows_chain() {
         return None;
     }
     let kind = if first.to_string_lossy().starts_with("tcp:") {
@@ -25,33 +25,4 @@ pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
         Signature::verb(command.group_verb()),
         format!("reached the {kind} '{}'", first.display()),
     ))
-}
-
-/// Whether the command is meant to open the files an image refers to.
-///
-/// `info` without `--backing-chain` prints what the header says; since the
-/// findings about image services it must not open the backing or data file. Of
-/// other programs and verbs nothing is known, and following is what they are for.
-fn follows_chain(command: &Command) -> bool {
-    let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["qemu-img", "info", rest @ ..] => rest.contains(&"--backing-chain"),
-        ["qemu-img", "snapshot", rest @ ..] => !rest.contains(&"-l"),
-        ["qemu-img" | "qemu-io", ..] => true,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn info_alone_must_not_follow() {
-        let follows = |line: &str| follows_chain(&Command(shlex::split(line).unwrap()));
-        assert!(!follows("qemu-img info $test_img"));
-        assert!(follows("qemu-img info --backing-chain $test_img"));
-        assert!(follows("qemu-img convert -O raw $test_img out.img"));
-        assert!(!follows("my-reader $test_img"));
-    }
 }

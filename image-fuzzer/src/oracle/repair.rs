@@ -10,7 +10,7 @@ use crate::signature::message::normalise;
 /// Judges a finished `command` that repaired everything it found, by checking
 /// the image once more.
 pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Verdict {
-    if !repairs_all(command) || seen.end != End::Exit(0) {
+    if !command.repairs_all() || seen.end != End::Exit(0) {
         return None;
     }
     let again = probe.run(&check());
@@ -28,13 +28,6 @@ pub fn judge(command: &Command, seen: &Observation, probe: &mut dyn Probe) -> Ve
         },
         format!("check -r all reported success, the next check says: {said}"),
     ))
-}
-
-/// Whether `command` is a repair of everything.
-fn repairs_all(command: &Command) -> bool {
-    let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
-    matches!(words.as_slice(), ["qemu-img", "check", ..])
-        && words.windows(2).any(|pair| pair == ["-r", "all"])
 }
 
 /// The first complaint of a check.

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::known_hangs::KnownHangs;
-use crate::commands::drawn::writes;
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
 use crate::exec::scratch::Scratch;
@@ -329,13 +328,13 @@ impl TestRunner {
         clean: Option<bool>,
         changes_refcounts: bool,
     ) -> Result<Step> {
-        let watched = metadata::concerns(command);
+        let watched = command.is_qemu_writer();
         let mut clean = clean;
         if watched && clean.is_none() {
             clean = Some(metadata::health(self) == metadata::Health::Clean);
         }
         let valid = clean == Some(true);
-        let remembered = valid && data::keeps_data(command) && data::remember(self);
+        let remembered = valid && command.keeps_data() && data::remember(self);
         let compared = self.compare(command)?;
         let mut limits = self.settings.limits.clone();
         if let Some(short_timeout) = self.short_timeout {
@@ -392,7 +391,7 @@ impl TestRunner {
         let Some(programs) = self.settings.compare_with.clone() else {
             return Ok(None);
         };
-        if writes(command) || !disagreement::comparable(command) {
+        if command.writes() || !command.is_comparable() {
             return Ok(None);
         }
         self.start_with(&programs, command).map(Some)
