@@ -7,7 +7,7 @@ use image_formats::ReadAt as _;
 use image_fuzzer::commands::{Command, drawn, encrypted::unlocked};
 use image_fuzzer::input::base::{self, Base};
 use image_fuzzer::input::case::Maker;
-use image_fuzzer::oracle::{data, metadata};
+use image_fuzzer::oracle::{check, data_change};
 use image_fuzzer::rng::Rng;
 
 /// The first few encrypted images that are drawn, each with a sequence of commands.
@@ -59,7 +59,7 @@ fn what_is_drawn_for_encrypted_images_opens_them() {
             }
         };
         fresh();
-        for own in [metadata::check(), data::copy(), data::compare()] {
+        for own in [check(), data_change::copy(), data_change::compare()] {
             let done = run(dir.path(), &unlocked(&base, own));
             assert!(done.status.success(), "{done:?}");
         }

@@ -119,9 +119,9 @@ const READER: [(Class, &str, &str); 7] = [
     ),
     // By its stack, or by its command where there is no gdb.
     (Class::Hang, "", "header.refcount_table_clusters"),
-    (Class::Growth, "memory", "header.size"),
-    (Class::Growth, "output", "header.cluster_bits"),
-    (Class::Growth, "disk", "header.refcount_table_offset"),
+    (Class::ResourceUse, "memory", "header.size"),
+    (Class::ResourceUse, "output", "header.cluster_bits"),
+    (Class::ResourceUse, "disk", "header.refcount_table_offset"),
 ];
 
 fn is(record: &Record, (class, part, _): &(Class, &str, &str)) -> bool {
@@ -168,7 +168,7 @@ fn a_file_that_only_the_image_names_is_found() {
     let commands = vec![vec![program, "read", "$test_img"]];
     let mut campaign = campaign(dir.path(), &commands, None);
     campaign.plan.families = vec!["name".into()];
-    let outside = (Class::Outside, "planted", "");
+    let outside = (Class::ExternalAccess, "planted", "");
     let found = search(&mut campaign, 4000, |records| {
         records.iter().any(|record| is(record, &outside))
     });

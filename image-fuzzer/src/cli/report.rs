@@ -18,6 +18,13 @@ struct Row {
     hits: usize,
 }
 
+impl Row {
+    /// How people are told of it.
+    fn title(&self) -> String {
+        self.record.key.signature.title(&self.record.summary)
+    }
+}
+
 /// Prints a table or JSON, or writes a page.
 pub(super) fn run(args: &ReportArgs) -> Result<u8> {
     let counts = counts(&args.dir);
@@ -50,24 +57,21 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
 /// The groups as a table.
 fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
-        return "nothing was found\n".into();
+        return "no findings\n".into();
     }
-    let mut text = format!("{:<16} {:>6} {:>5}  SITE\n", "CLASS", "HITS", "EDITS");
+    let mut text = format!("{:<16} {:>6} {:>5}  FINDING\n", "CLASS", "HITS", "EDITS");
     for row in rows {
         let key = &row.record.key;
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "{:<16} {:>6} {:>5}  {}",
-            key.class.word(),
-            row.hits,
-            row.record.edits,
-            key.signature
+            key.class, row.hits, row.record.edits, key.signature
         );
         let unsure = match (row.record.confirmed, row.record.minimised) {
             (true, true) => "",
-            (true, false) => " (to be made smaller)",
-            (false, true) => " (did not show again)",
+            (true, false) => " (minimisation pending)",
+            (false, true) => " (not reproducible)",
             (false, false) => " (to be confirmed)",
         };
         let _ = writeln!(text, "{:31}{}{unsure}", "", row.record.command);
@@ -98,7 +102,7 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
     json!({ "fuzzer": crate::input::recipe::FUZZER, "groups": groups })
 }
 
-/// The groups as a page that needs no other file.
+/// The groups as a self-contained page.
 fn page(rows: &[Row]) -> String {
     let mut text = String::from(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -115,7 +119,7 @@ fn page(rows: &[Row]) -> String {
         counted(rows.len() as u64, "group"),
         crate::input::recipe::FUZZER
     );
-    text.push_str("<table><tr><th>Class</th><th>Hits</th><th>Edits</th><th>Site</th></tr>\n");
+    text.push_str("<table><tr><th>Class</th><th>Hits</th><th>Edits</th><th>Finding</th></tr>\n");
     for (number, row) in rows.iter().enumerate() {
         let _ = writeln!(
             text,
@@ -123,7 +127,7 @@ fn page(rows: &[Row]) -> String {
             row.record.key.class,
             row.hits,
             row.record.edits,
-            escape(&row.record.key.signature.to_string())
+            escape(&row.title())
         );
     }
     text.push_str("</table>\n");
@@ -132,7 +136,7 @@ fn page(rows: &[Row]) -> String {
         let _ = writeln!(
             text,
             "<h2 id=\"g{number}\">{}</h2>\n<p>{}</p>\n<pre>{}</pre>",
-            escape(&row.record.key.to_string()),
+            escape(&format!("{}: {}", row.record.key.class, row.title())),
             escape(&row.folder.display().to_string()),
             escape(&readme)
         );

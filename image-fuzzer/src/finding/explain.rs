@@ -8,7 +8,7 @@ use super::{Example, Record};
 use crate::commands::Command;
 use crate::commands::encrypted::unlocked;
 use crate::input::recipe::Edit;
-use crate::oracle::{Class, data, end_word, metadata};
+use crate::oracle::end_word;
 
 /// The explanation of an example in plain words.
 pub(super) fn readme(example: &Example, record: &Record) -> String {
@@ -19,22 +19,27 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         .get(example.command())
         .map_or("the program", Command::program);
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "# {}: {}\n", example.key.class, example.key.signature);
+    let _ = writeln!(
+        text,
+        "# {}: {}\n",
+        example.key.class,
+        example.key.signature.title(&record.summary)
+    );
     let _ = writeln!(
         text,
         "`{program}` {}: {}.\n",
-        example.key.class.meaning(),
+        example.key.class.oracle().meaning(),
         record.summary
     );
     if let Some(version) = &example.version {
         let _ = writeln!(text, "Seen with {}.\n", printable(version));
     }
     if !example.confirmed && example.minimised {
-        text.push_str("It did not show in further runs: it depends on more than the image.\n\n");
+        text.push_str("Not reproducible: it depends on more than the image.\n\n");
     } else if example.hits_in_10 < 10 {
         let _ = writeln!(
             text,
-            "It shows in {} of 10 runs: chance, such as the order of threads, has a part in it.\n",
+            "Reproduced in {} of 10 runs: chance, such as the order of threads, affects it.\n",
             example.hits_in_10
         );
     }
@@ -43,7 +48,7 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     if example.recipe.edits.is_empty() && defects.is_empty() {
         text.push_str("Nothing: the image is valid.\n");
     } else if example.recipe.edits.is_empty() {
-        text.push_str("Nothing was changed in it: a program must cope with it as it is.\n");
+        text.push_str("Nothing was changed in it: programs must handle it as it is.\n");
     }
     for mutation in &example.recipe.edits {
         let _ = writeln!(text, "* {}", describe(&mutation.edit, example));
@@ -84,12 +89,14 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
             let _ = writeln!(text, "{}", printable(line));
         }
         let _ = writeln!(text, "({})", end_word(&ran.seen.end));
-        if let Some(Around { after, said, .. }) = around {
-            let end = match example.key.class {
-                Class::DataChange => "exit 1: they differ",
-                _ => "exit 2 for errors, 3 for leaks",
-            };
-            let _ = writeln!(text, "$ {}\n{}\n({end})", typed(after), printable(said));
+        if let Some(Around {
+            after,
+            said,
+            status,
+            ..
+        }) = around
+        {
+            let _ = writeln!(text, "$ {}\n{}\n({status})", typed(after), printable(said));
         }
     }
     text.push_str("```\n");
@@ -97,49 +104,45 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         let _ = writeln!(text, "\n## Where it happened\n\n```\n{stack}```");
     }
     text.push_str(
-        "\n## See it again\n\n\
+        "\n## Reproduce\n\n\
          `./reproduce.sh` needs nothing but the program (`QEMU_IMG` and `QEMU_IO` name others).\n\
-         `image-fuzzer reproduce` with this folder does the same from `recipe.json`.\n\
-         `iotest` and `iotest.out` are a test for it: copied as `iotests/cases/NNN` and\n\
+         `image-fuzzer reproduce` on this folder does the same from `recipe.json`.\n\
+         `iotest` and `iotest.out` are a numbered test: copied as `iotests/cases/NNN` and\n\
          `goldens/NNN.out`, `./check -qcow2 NNN` runs it; in a QEMU tree both go into\n\
-         `tests/qemu-iotests/tests`, with a name of one's choice in place of `iotest`.\n",
+         `tests/qemu-iotests/tests`, under any name.\n",
     );
-    text.push_str(match example.key.class {
-        Class::Slow | Class::Growth | Class::Outside | Class::Disagreement => {
-            "The test asks no more than that the commands end by themselves: this fault needs the script.\n"
-        }
-        _ if example.hits_in_10 < 10 => {
-            "The test, like the script, runs the commands again and again, up to 800 times, and\n\
-             fails once the fault shows: it takes long where the fault is gone.\n"
-        }
-        _ => "The test fails as long as the fault is there.\n",
+    text.push_str(if !example.key.class.oracle().is_testable() {
+        "The test only asks that the commands exit: use the script for this finding.\n"
+    } else if example.hits_in_10 < 10 {
+        "The test, like the script, runs the commands again and again, up to 800 times, and\n\
+         fails once the finding shows: it takes long where the bug is fixed.\n"
+    } else {
+        "The test fails until the bug is fixed.\n"
     });
     text
 }
 
-/// What was run around a command to see a fault that the command itself does not tell of.
+/// What was run around a command to see a finding that the command itself does not show.
 struct Around {
     before: Option<Command>,
     after: Command,
     /// The complaint of the command behind it.
     said: String,
+    /// What its exit status means.
+    status: &'static str,
 }
 
 impl Around {
     fn of(example: &Example, record: &Record) -> Option<Self> {
         example.violation()?;
-        let (before, after) = match example.key.class {
-            Class::FalseRepair => (None, metadata::check()),
-            Class::MetadataDamage => (Some(metadata::check()), metadata::check()),
-            Class::DataChange => (Some(data::copy()), data::compare()),
-            _ => return None,
-        };
+        let around = example.key.class.oracle().around()?;
         let base = &example.recipe.base;
         // The summary ends with what was said.
         let said = record.summary.split_once(": ");
         Some(Self {
-            before: before.map(|command| unlocked(base, command)),
-            after: unlocked(base, after),
+            before: around.before.map(|command| unlocked(base, command)),
+            after: unlocked(base, around.after),
+            status: around.status,
             said: said.map_or_else(String::new, |(_, said)| said.to_owned()),
         })
     }
@@ -162,9 +165,9 @@ fn defects(example: &Example) -> String {
         return String::new();
     }
     let mut text = if example.recipe.edits.is_empty() {
-        "What `image-fuzzer show` remarks all the same:\n\n"
+        "What `image-fuzzer show` reports about it:\n\n"
     } else {
-        "The rules it breaks, as `image-fuzzer show` tells them:\n\n"
+        "The rules that it breaks, as `image-fuzzer show` lists them:\n\n"
     }
     .to_owned();
     for defect in defects.iter().take(MOST_DEFECTS) {

@@ -5,15 +5,16 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use data_encoding::BASE64;
 use image_formats::ReadAt as _;
 
-use super::script::{CLEAN, chance, comment, of_qemu};
+use super::script::{CLEAN, chance, of_qemu};
 use super::{Example, IMAGE};
 use crate::commands::Command;
 use crate::commands::encrypted::unlocked;
 use crate::files::write_whole;
 use crate::named_file::NamedFile;
-use crate::oracle::{Class, data, metadata};
+use crate::oracle::shell::comment;
 
 /// Writes `iotest` and `iotest.out` into a finding's folder.
 pub(super) fn write(folder: &Path, example: &Example) -> Result<()> {
@@ -57,6 +58,7 @@ fn test(example: &Example) -> Result<String> {
         text.push_str(&unpack(file)?);
     }
     text.push_str("}\n\nfresh\n");
+    let around = example.key.class.oracle().around();
     for (index, command) in example.recipe.commands.iter().enumerate() {
         if index > example.command() {
             break;
@@ -67,29 +69,39 @@ fn test(example: &Example) -> Result<String> {
         let _ = writeln!(text, "\necho \"=== {} ===\"", index + 1);
         let line = test_line(command);
         let last = index == example.command();
-        if last && example.key.class == Class::DataChange {
-            let _ = writeln!(text, "{}", own_line(example, data::copy()));
+        let around = around.as_ref().filter(|_| last);
+        let before = around.filter(|around| around.is_needed);
+        if let Some(before) = before.and_then(|around| around.before.clone()) {
+            let _ = writeln!(text, "{}", own_line(example, before));
         }
         let _ = writeln!(text, "run {line}");
-        if last {
-            text.push_str(&after(example));
+        if let Some(around) = around {
+            let _ = write!(
+                text,
+                "if [ \"$status\" -eq 0 ]; then\n\
+                 \x20   {} >out 2>&1\n\
+                 \x20   {}\n\
+                 fi\n",
+                own_line(example, around.after.clone()),
+                around.test
+            );
         }
     }
     text.push_str("\necho \"*** done\"\n");
     Ok(text)
 }
 
-/// Where the test of a fault of chance keeps what its runs print.
+/// Where the test of an unreliable finding keeps what its runs print.
 const TRIES: &str = "\
 tries=$(mktemp -d \"${TEST_DIR:-/tmp}/$seq.XXXXXX\") || exit 1
 trap 'rm -rf \"$tries\"' EXIT
 ";
 
-/// How such a test tells that a run showed the fault: by a line that is not in the golden.
+/// How such a test tells that a run reproduced it: by a line that is not in the golden.
 const TOLD: &str = "\
 wait
 for run in 1 2 3 4 5 6 7 8; do
-    if grep -q -v -e '^=== ' -e '^ended by itself$' -e '^[*]* done$' \"$tries/$run\"; then
+    if grep -q -v -e '^=== ' -e '^exited$' -e '^[*]* done$' \"$tries/$run\"; then
         cat \"$tries/$run\"
         exit
     fi
@@ -107,13 +119,13 @@ fn runner(seconds: u64) -> String {
          \x20   status=$?\n\
          \x20   running=\n\
          \x20   if [ \"$status\" -eq 124 ]; then\n\
-         \x20       echo \"did not end\"\n\
+         \x20       echo \"hung\"\n\
          \x20   elif [ \"$status\" -gt 128 ]; then\n\
          \x20       echo \"ended by signal $((status - 128))\"\n\
          \x20   elif grep -q -e 'Sanitizer: ' -e 'runtime error: ' out; then\n\
          \x20       echo \"sanitizer report\"\n\
          \x20   else\n\
-         \x20       echo \"ended by itself\"\n\
+         \x20       echo \"exited\"\n\
          \x20   fi\n\
          }}\n\n"
     )
@@ -134,33 +146,11 @@ fn own_line(example: &Example, command: Command) -> String {
     test_line(&unlocked(&example.recipe.base, command))
 }
 
-/// What is looked at behind the last command.
-fn after(example: &Example) -> String {
-    let (command, whole) = match example.key.class {
-        Class::FalseRepair | Class::MetadataDamage => (
-            metadata::check(),
-            "[ $? -lt 2 ] || echo \"success was reported, and the image is damaged\"",
-        ),
-        Class::DataChange => (
-            data::compare(),
-            "[ $? -ne 1 ] || echo \"the data have changed\"",
-        ),
-        _ => return String::new(),
-    };
-    format!(
-        "if [ \"$status\" -eq 0 ]; then\n\
-         \x20   {} >out 2>&1\n\
-         \x20   {whole}\n\
-         fi\n",
-        own_line(example, command)
-    )
-}
-
 /// What the test prints when nothing is wrong.
 fn golden(example: &Example) -> String {
     let mut text = String::new();
     for index in 0..=example.command() {
-        let _ = write!(text, "=== {} ===\nended by itself\n", index + 1);
+        let _ = write!(text, "=== {} ===\nexited\n", index + 1);
     }
     text.push_str("*** done\n");
     text
@@ -178,7 +168,7 @@ fn unpack(file: &NamedFile) -> Result<String> {
         .context("cannot compress an image")
         .map(|packed| {
             let mut text = format!("    base64 -d <<'END' | gzip -dc >{}\n", file.name);
-            for row in base64(&packed).as_bytes().chunks(76) {
+            for row in BASE64.encode(&packed).as_bytes().chunks(76) {
                 text.push_str(&String::from_utf8_lossy(row));
                 text.push('\n');
             }
@@ -188,28 +178,6 @@ fn unpack(file: &NamedFile) -> Result<String> {
             }
             text
         })
-}
-
-/// Base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let word = group
-            .iter()
-            .chain([0, 0].iter())
-            .take(3)
-            .fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
-        for digit in 0..4 {
-            if digit <= group.len() {
-                let index = word >> (18 - 6 * digit) & 63;
-                text.push(char::from(DIGITS[index as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -230,19 +198,6 @@ mod tests {
         };
         assert_eq!(told("kill -SEGV $$"), "ended by signal 11\n");
         assert_eq!(told("echo x: runtime error: y >&2"), "sanitizer report\n");
-        assert_eq!(told("echo no >&2; exit 1"), "ended by itself\n");
-    }
-
-    #[test]
-    fn base64_is_what_others_read() {
-        for (plain, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), text);
-        }
+        assert_eq!(told("echo no >&2; exit 1"), "exited\n");
     }
 }

@@ -1,34 +1,63 @@
 //! A signal ended the program: a failed assertion, a wild pointer, an abort.
 
-use super::{Class, Verdict};
-use crate::exec::{End, Observation};
-use crate::signature::{Signature, failure};
+use nix::sys::signal::Signal;
 
-/// Judges how the program ended. The site is what the program said as it gave up,
-/// else the signal; a stack refines it later.
-pub(super) fn judge(seen: &Observation) -> Verdict {
-    let End::Signal(number) = seen.end else {
-        return None;
-    };
-    if INTERRUPTS.contains(&number) {
-        return None;
+use super::shell::{Script, comment, is_reported};
+use super::{Class, Oracle, Verdict};
+use crate::commands::{Command, quote};
+use crate::exec::{End, Observation};
+use crate::signature::{self, Signature, failure};
+
+/// The oracle.
+pub(super) struct Crash;
+
+impl Oracle for Crash {
+    fn word(&self) -> &'static str {
+        "crash"
     }
-    let name = signal_name(number);
-    Some(match failure(&seen.stderr) {
-        Some(failure) => (
-            Class::Crash,
-            failure.signature(),
-            format!("{name}: {failure}"),
-        ),
-        None => {
-            let summary = format!("{name}, no diagnostic output");
-            let signature = Signature::Signal { name, frames: None };
-            (Class::Crash, signature, summary)
+
+    fn meaning(&self) -> &'static str {
+        "was ended by a signal"
+    }
+
+    fn signature(&self, text: &str) -> Signature {
+        Signature::crash(text)
+    }
+
+    /// Judges how the program ended. The signature is what the program printed as it gave up,
+    /// else the signal; a stack refines it later. A sanitizer says more than the signal that
+    /// it ends a program with.
+    fn judge(&self, _command: &Command, seen: &Observation) -> Verdict {
+        if seen.sanitizer.is_some() || signature::sanitizer(&seen.stderr).is_some() {
+            return None;
         }
-    })
+        let End::Signal(number) = seen.end else {
+            return None;
+        };
+        if INTERRUPTS.contains(&number) {
+            return None;
+        }
+        let name = signal_name(number);
+        Some(match failure(&seen.stderr) {
+            Some(failure) => (
+                Class::Crash,
+                failure.signature(),
+                format!("{name}: {failure}"),
+            ),
+            None => {
+                let summary = format!("{name}, no diagnostic output");
+                let signature = Signature::Signal { name, frames: None };
+                (Class::Crash, signature, summary)
+            }
+        })
+    }
+
+    fn verdict(&self, script: &Script<'_>) -> String {
+        crash(script.line, script.signature)
+    }
 }
 
-/// Signals that come from a person or from the system, and are no fault of the
+/// Signals that come from a person or from the system, and are no bug of the
 /// program: an interrupt at the terminal reaches all that runs there.
 const INTERRUPTS: [i32; 4] = [
     nix::libc::SIGINT,
@@ -43,4 +72,66 @@ fn signal_name(number: i32) -> String {
         |_| format!("signal {number}"),
         |signal| signal.as_str().to_owned(),
     )
+}
+
+/// The verdict on a signal: with the words of the group where the program had some,
+/// else with the signal's number. The stack of one without words is not looked at,
+/// since that takes more than a shell, and the script says so.
+fn crash(line: &str, signature: &Signature) -> String {
+    let ran = format!(
+        "{line} 2>report\nstatus=$?\n\
+         cat report >&2\n\
+         echo \"status $status\"\n\
+         # Above 128: a signal, 134 for a failed assertion.\n"
+    );
+    let (name, frames) = match signature {
+        Signature::Signal { name, frames } => (name, frames),
+        // The kind is our word, not the program's.
+        Signature::Failure { text, .. } => {
+            return format!("{ran}[ \"$status\" -gt 128 ]{}\n", is_reported(text));
+        }
+        _ => return format!("{ran}[ \"$status\" -gt 128 ]\n"),
+    };
+    let note = frames.as_ref().map_or_else(String::new, |frames| {
+        let text = format!("judged by the signal alone, not by where it came: {frames}");
+        format!("echo {}\n", quote(&comment(&text)))
+    });
+    match name.parse::<Signal>() {
+        Ok(signal) => format!("{ran}{note}[ \"$status\" -eq {} ]\n", 128 + signal as i32),
+        Err(_) => format!("{ran}{note}[ \"$status\" -gt 128 ]\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The exit status of the verdict on a shell command.
+    fn judged(body: &str, site: &str) -> Option<i32> {
+        let dir = tempfile::tempdir().unwrap();
+        let text = crash(&format!("sh -c {}", quote(body)), &Signature::crash(site));
+        let done = std::process::Command::new("sh")
+            .args(["-c", &text])
+            .current_dir(dir.path())
+            .output();
+        done.unwrap().status.code()
+    }
+
+    #[test]
+    fn a_crash_is_judged_by_its_words() {
+        let site = "assertion: qcow2-cluster.c: handle_dependencies: old_end > N";
+        let dies = |text: &str| format!("echo \"{text}\" >&2; kill -ABRT $$");
+        let words = "x: ../block/qcow2-cluster.c:11: handle_dependencies: Assertion old_end > 0x1f";
+        assert_eq!(judged(&dies(words), site), Some(0));
+        let other = words.replace("handle_dependencies", "another_function");
+        assert_eq!(judged(&dies(&other), site), Some(1));
+        assert_eq!(judged(&format!("echo '{words}' >&2"), site), Some(1));
+    }
+
+    #[test]
+    fn a_crash_without_words_is_judged_by_its_signal() {
+        let site = "SIGSEGV in get_refcount < it's";
+        assert_eq!(judged("kill -SEGV $$", site), Some(0));
+        assert_eq!(judged("kill -ABRT $$", site), Some(1));
+    }
 }

@@ -2,10 +2,46 @@
 
 use serde_json::Value;
 
-use super::{Class, Verdict, end_word};
+use super::shell::Script;
+use super::{Class, Oracle, Verdict, end_word};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
 use crate::signature::Signature;
+
+/// The oracle.
+pub(super) struct Disagreement;
+
+impl Oracle for Disagreement {
+    fn word(&self) -> &'static str {
+        "disagreement"
+    }
+
+    fn meaning(&self) -> &'static str {
+        "read the image differently from another program"
+    }
+
+    fn signature(&self, text: &str) -> Signature {
+        Signature::about_command(text)
+    }
+
+    fn verdict(&self, script: &Script<'_>) -> String {
+        let line = script.line;
+        format!(
+            "# OTHER_IMG is the qemu-img to compare with.\n\
+             [ -n \"${{OTHER_IMG-}}\" ] || {{ echo 'OTHER_IMG names no program' >&2; exit 2; }}\n\
+             {line} >one\n\
+             echo \"status $?\" >>one\n\
+             QEMU_IMG=$OTHER_IMG\n\
+             {line} >other\n\
+             echo \"status $?\" >>other\n\
+             ! diff one other\n"
+        )
+    }
+
+    fn is_testable(&self) -> bool {
+        false
+    }
+}
 
 /// Judges what two programs made of the same command on equal copies of a valid
 /// image: both succeed or both fail, and they print the same.

@@ -3,25 +3,66 @@
 
 use std::time::Duration;
 
-use super::{Class, Verdict};
+use super::shell::Script;
+use super::{Class, Oracle, Verdict};
 use crate::commands::Command;
-use crate::exec::{End, Limit, Observation};
+use crate::exec::{End, Limit, Limits, Observation};
 use crate::signature::Signature;
 
 /// How much longer the second run may take.
 pub const PATIENCE: u32 = 6;
 
-/// Judges by time alone. What is called a hang here is so until [`confirm`].
-pub(super) fn judge(command: &Command, seen: &Observation) -> Verdict {
-    let over = matches!(seen.end, End::TimedOut | End::OverLimit(Limit::Cpu));
-    over.then(|| {
-        let seconds = seen.wall.as_secs_f64();
-        (
-            Class::Hang,
-            Signature::verb(command.group_verb()),
-            format!("still running after {seconds:.0} s"),
+/// The oracle.
+pub(super) struct Hang;
+
+impl Oracle for Hang {
+    fn word(&self) -> &'static str {
+        "hang"
+    }
+
+    fn meaning(&self) -> &'static str {
+        "hung"
+    }
+
+    fn signature(&self, text: &str) -> Signature {
+        Signature::hang(text)
+    }
+
+    /// Judges by time alone. What is called a hang here is so until [`confirm`].
+    fn judge(&self, command: &Command, seen: &Observation) -> Verdict {
+        let over = matches!(seen.end, End::TimedOut | End::OverLimit(Limit::Cpu));
+        over.then(|| {
+            let seconds = seen.wall.as_secs_f64();
+            (
+                Class::Hang,
+                Signature::verb(command.group_verb()),
+                format!("still running after {seconds:.0} s"),
+            )
+        })
+    }
+
+    fn is_hang(&self) -> bool {
+        true
+    }
+
+    fn variables(&self, limits: &Limits) -> String {
+        time_limit(limits)
+    }
+
+    fn verdict(&self, script: &Script<'_>) -> String {
+        format!(
+            "{}\nstatus=$?\n\
+             echo \"status $status (124: still running after $limit s; 137: and killed)\"\n\
+             [ \"$status\" -eq 124 ] || [ \"$status\" -eq 137 ]\n",
+            script.line
         )
-    })
+    }
+}
+
+/// Variables of a script in which a program may take [`PATIENCE`] times its time.
+pub(super) fn time_limit(limits: &Limits) -> String {
+    let seconds = limits.wall.as_secs().max(1) * u64::from(PATIENCE);
+    format!("limit={seconds}\nbefore=\"timeout -k 1 $limit\"\n")
 }
 
 /// The class after a second run with [`PATIENCE`] times the limits. A run that

@@ -1,131 +1,179 @@
-//! What is wrong with what a program did. Each oracle is one file, one class of
-//! findings, and says nothing about valid images: a run without edits proves that.
+//! What counts as a finding. Each oracle is one file and one class of findings, and owns all
+//! that is particular to it: how it is judged, how a script and a numbered test tell that it
+//! shows, how its signature is read. It finds nothing in valid images: a run without
+//! mutations proves that.
+//!
+//! A new oracle is one file that implements [`Oracle`] and one row in the table below.
 
-pub mod crash;
-pub mod data;
+mod check;
+mod crash;
+pub mod data_change;
 pub mod disagreement;
-pub mod growth;
+mod external_access;
+mod false_repair;
 pub mod hang;
 mod known_hangs;
-pub mod metadata;
-pub mod outside;
-pub mod repair;
+pub mod metadata_damage;
+mod resource_use;
 pub mod runner;
-pub mod sanitizer;
+mod sanitizer;
+pub mod shell;
+mod slow;
 
+pub use check::check;
 pub use known_hangs::KnownHangs;
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::commands::Command;
-use crate::exec::{End, Observation};
+use crate::exec::{End, Limits, Observation};
 use crate::signature::Signature;
+use shell::Script;
 
-/// The classes of findings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    /// A signal or a failed assertion.
-    Crash,
-    /// A sanitizer's report, whatever the exit status.
-    Sanitizer,
-    /// The program did not end.
-    Hang,
-    /// The program ended, but only after a multiple of its time.
-    Slow,
-    /// Memory, disk or output out of proportion to the image.
-    Growth,
-    /// A file or address was reached that the image names and the command does not.
-    Outside,
-    /// `check -r all` reported success and left errors.
-    FalseRepair,
-    /// A write that reported success damaged the image's metadata.
-    MetadataDamage,
-    /// Data changed where nothing was written.
-    DataChange,
-    /// Two programs read the same valid image differently.
-    Disagreement,
-}
+/// One class of findings.
+pub trait Oracle: Sync {
+    /// The word of the class, as in folder names and reports.
+    fn word(&self) -> &'static str;
 
-impl Class {
-    /// Every class, in the order of reports.
-    pub const ALL: [Self; 10] = [
-        Self::Crash,
-        Self::Sanitizer,
-        Self::Hang,
-        Self::Slow,
-        Self::Growth,
-        Self::Outside,
-        Self::FalseRepair,
-        Self::MetadataDamage,
-        Self::DataChange,
-        Self::Disagreement,
-    ];
-
-    /// The class's word, as in folder names and reports.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Crash => "crash",
-            Self::Sanitizer => "sanitizer",
-            Self::Hang => "hang",
-            Self::Slow => "slow",
-            Self::Growth => "growth",
-            Self::Outside => "outside",
-            Self::FalseRepair => "false-repair",
-            Self::MetadataDamage => "metadata-damage",
-            Self::DataChange => "data-change",
-            Self::Disagreement => "disagreement",
-        }
-    }
-
-    /// Reads the text form of a signature of this class.
-    pub fn signature(self, text: &str) -> Signature {
-        match self {
-            Self::Crash => Signature::crash(text),
-            Self::Sanitizer => Signature::sanitizer(text),
-            Self::Hang => Signature::hang(text),
-            Self::Growth | Self::Disagreement => Signature::about_command(text),
-            Self::Slow | Self::Outside | Self::DataChange => Signature::verb(text),
-            Self::FalseRepair => Signature::Message {
-                verb: None,
-                text: text.into(),
-            },
-            Self::MetadataDamage => Signature::about_message(text),
-        }
+    /// Words that earlier versions stored for it.
+    fn earlier_words(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// What the class means, to finish "the program …".
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Crash => "was ended by a signal",
-            Self::Sanitizer => "was caught by a sanitizer",
-            Self::Hang => "did not end",
-            Self::Slow => "took many times as long as it may",
-            Self::Growth => "used resources out of proportion to the image",
-            Self::Outside => "reached for something that only the image names",
-            Self::FalseRepair => "reported a repair and left errors in the image",
-            Self::MetadataDamage => "damaged the image's metadata and reported success",
-            Self::DataChange => "changed data that it was not asked to change",
-            Self::Disagreement => "read the image differently from another program",
-        }
+    fn meaning(&self) -> &'static str;
+
+    /// Reads the text form of a signature of this class: a command, if not said otherwise.
+    fn signature(&self, text: &str) -> Signature {
+        Signature::verb(text)
     }
+
+    /// Judges one run by itself, whatever came before; those that need more are asked by the
+    /// test runner.
+    fn judge(&self, _command: &Command, _seen: &Observation) -> Verdict {
+        None
+    }
+
+    /// Whether its images are put where AFL's tools look for hangs, not for crashes.
+    fn is_hang(&self) -> bool {
+        false
+    }
+
+    /// Variables and functions of `reproduce.sh` that [`verdict`](Self::verdict) needs, one of
+    /// them `before`, the words that go before a program.
+    fn variables(&self, _limits: &Limits) -> String {
+        // Without a limit.
+        "before='timeout -k 1 0'\n".into()
+    }
+
+    /// The last lines of `reproduce.sh`: the command that shows the finding, and a condition
+    /// that holds when it does.
+    fn verdict(&self, script: &Script<'_>) -> String;
+
+    /// Commands that are run around the one that shows the finding, where that itself does
+    /// not tell.
+    fn around(&self) -> Option<Around> {
+        None
+    }
+
+    /// Whether a numbered test can tell that it shows.
+    fn is_testable(&self) -> bool {
+        true
+    }
+}
+
+/// Commands around the one that shows a finding.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// What is run before it.
+    pub before: Option<Command>,
+    /// Whether what is run behind it needs what `before` made.
+    pub is_needed: bool,
+    /// What is run behind it.
+    pub after: Command,
+    /// What the exit status of that means, for people.
+    pub status: &'static str,
+    /// A line for the shell that prints something where that shows the finding.
+    pub test: &'static str,
+}
+
+macro_rules! oracles {
+    ($($(#[$doc:meta])* $class:ident = $oracle:expr,)*) => {
+        /// The classes of findings, in the order of reports.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Class {
+            $($(#[$doc])* $class,)*
+        }
+
+        impl Class {
+            /// Every class, in the order of reports.
+            pub const ALL: &[Self] = &[$(Self::$class,)*];
+
+            /// What judges it.
+            pub fn oracle(self) -> &'static dyn Oracle {
+                match self {
+                    $(Self::$class => &$oracle,)*
+                }
+            }
+        }
+    };
+}
+
+oracles! {
+    /// A signal or a failed assertion.
+    Crash = crash::Crash,
+    /// A sanitizer's report, whatever the exit status.
+    Sanitizer = sanitizer::Sanitizer,
+    /// The program hung.
+    Hang = hang::Hang,
+    /// The program exited, but only after a multiple of its time limit.
+    Slow = slow::Slow,
+    /// Too much memory, disk or output for the image.
+    ResourceUse = resource_use::ResourceUse,
+    /// A file or address was opened that the image names and the command does not.
+    ExternalAccess = external_access::ExternalAccess,
+    /// `check -r all` reported success and left errors.
+    FalseRepair = false_repair::FalseRepair,
+    /// A write that reported success damaged the image's metadata.
+    MetadataDamage = metadata_damage::MetadataDamage,
+    /// Data changed where nothing was written.
+    DataChange = data_change::DataChange,
+    /// Two programs read the same valid image differently.
+    Disagreement = disagreement::Disagreement,
 }
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.pad(self.oracle().word())
     }
 }
 
-/// Something that an oracle holds to be a fault.
+impl Serialize for Class {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.oracle().word())
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is = |class: &&Self| {
+            let oracle = class.oracle();
+            oracle.word() == text || oracle.earlier_words().contains(&&*text)
+        };
+        let known = Self::ALL.iter().find(is).copied();
+        known.ok_or_else(|| serde::de::Error::custom(format!("unknown class '{text}'")))
+    }
+}
+
+/// Something that an oracle takes for a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The oracle's class.
     pub class: Class,
-    /// What tells this fault from others of its class, as far as the oracle can
-    /// say: free of numbers and paths.
+    /// What tells it from others of its class, as far as the oracle can say.
     pub signature: Signature,
     /// Index of the command in the recipe.
     pub command: usize,
@@ -136,13 +184,13 @@ pub struct Violation {
     pub assumed: bool,
 }
 
-/// How a run ended, in a word or two: `exit 1`, `signal 6`, `time-out`.
+/// How a run ended, in a word or two: `exit 1`, `signal 6`, `timeout`.
 pub fn end_word(end: &End) -> String {
     match end {
         End::Exit(status) => format!("exit {status}"),
         End::Signal(number) => format!("signal {number}"),
-        End::TimedOut => "time-out".into(),
-        End::OverLimit(limit) => format!("over the {} limit", growth::limit_word(*limit)),
+        End::TimedOut => "timeout".into(),
+        End::OverLimit(limit) => format!("over the {} limit", resource_use::limit_word(*limit)),
         End::Stopped => "stopped".into(),
         End::NotStarted(_) => "not started".into(),
     }
@@ -150,11 +198,8 @@ pub fn end_word(end: &End) -> String {
 
 /// Judges one run by itself, whatever came before.
 pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Violation> {
-    let (class, signature, summary) = sanitizer::judge(seen)
-        .or_else(|| crash::judge(seen))
-        .or_else(|| hang::judge(command, seen))
-        .or_else(|| growth::judge(command, seen))
-        .or_else(|| outside::judge(command, seen))?;
+    let judge = |class: &Class| class.oracle().judge(command, seen);
+    let (class, signature, summary) = Class::ALL.iter().find_map(judge)?;
     Some(Violation {
         class,
         signature,
@@ -165,10 +210,32 @@ pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Viol
 }
 
 /// What an oracle says of one run: class, signature, sentence.
-type Verdict = Option<(Class, Signature, String)>;
+pub type Verdict = Option<(Class, Signature, String)>;
 
 /// Runs a program for an oracle on the image as it is now, in its scratch folder.
 pub trait Probe {
     /// Runs `command` and waits for its end.
     fn run(&mut self, command: &Command) -> Observation;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_stored_by_their_words() {
+        for class in Class::ALL {
+            let text = serde_json::to_string(class).unwrap();
+            assert_eq!(text, format!("\"{class}\""));
+            assert_eq!(serde_json::from_str::<Class>(&text).unwrap(), *class);
+        }
+        for (earlier, class) in [
+            ("growth", Class::ResourceUse),
+            ("outside", Class::ExternalAccess),
+        ] {
+            let text = format!("\"{earlier}\"");
+            assert_eq!(serde_json::from_str::<Class>(&text).unwrap(), class);
+        }
+        assert!(serde_json::from_str::<Class>("\"luck\"").is_err());
+    }
 }

@@ -20,7 +20,10 @@ use crate::exec::{
 use crate::input::base::{Base, TEST_IMG};
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
-use crate::oracle::{self, Class, Probe, Violation, data, disagreement, hang, metadata, repair};
+use crate::oracle::check::{Health, health};
+use crate::oracle::{
+    self, Class, Probe, Violation, data_change, disagreement, false_repair, hang, metadata_damage,
+};
 use crate::signature::message::features;
 use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
 
@@ -331,10 +334,10 @@ impl TestRunner {
         let watched = command.is_qemu_writer();
         let mut clean = clean;
         if watched && clean.is_none() {
-            clean = Some(metadata::health(self) == metadata::Health::Clean);
+            clean = Some(health(self) == Health::Clean);
         }
         let valid = clean == Some(true);
-        let remembered = valid && command.keeps_data() && data::remember(self);
+        let remembered = valid && command.keeps_data() && data_change::remember(self);
         let compared = self.compare(command)?;
         let mut limits = self.settings.limits.clone();
         if let Some(short_timeout) = self.short_timeout {
@@ -354,20 +357,20 @@ impl TestRunner {
         }
         let mut verdict = None;
         if violation.is_none() {
-            verdict = repair::judge(command, &seen, self);
+            verdict = false_repair::judge(command, &seen, self);
             if verdict.is_none() && valid && watched {
-                let after = metadata::health(self);
-                verdict = metadata::judge(command, &seen, &after, changes_refcounts);
-                clean = Some(after == metadata::Health::Clean);
+                let after = health(self);
+                verdict = metadata_damage::judge(command, &seen, &after, changes_refcounts);
+                clean = Some(after == Health::Clean);
             } else if watched {
                 clean = None;
             }
             if verdict.is_none() && remembered {
-                verdict = data::judge(command, &seen, self);
+                verdict = data_change::judge(command, &seen, self);
             }
             if verdict.is_none()
                 && let Some(other) = compared
-                && metadata::health(self) == metadata::Health::Clean
+                && health(self) == Health::Clean
             {
                 verdict = disagreement::judge(command, &seen, &other);
             }

@@ -307,7 +307,7 @@ mod tests {
 
     /// Builds differ in where their sources are and in the C library that prints.
     #[test]
-    fn a_fault_has_one_key_whatever_build_shows_it() {
+    fn a_bug_has_one_signature_whatever_the_build() {
         let wanted = Some("assertion: x.c: f: a == b".to_owned());
         for text in [
             "qemu-img: ../src/block/x.c:7: f: Assertion `a == b' failed.\n",

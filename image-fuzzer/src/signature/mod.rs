@@ -19,7 +19,7 @@ use std::fmt;
 pub const DEPTH: usize = 3;
 
 /// How many do where the innermost is known to the byte: which way it came to the same
-/// instruction is then the same fault.
+/// instruction is then the same bug.
 pub const DEPTH_EXACT: usize = 2;
 
 /// What tells a finding from others of its class.
@@ -153,6 +153,15 @@ impl Signature {
                 verb: None,
                 text: text.into(),
             },
+        }
+    }
+
+    /// How people are told of it: by `summary`, which quotes the program, where the signature
+    /// itself leaves out numbers.
+    pub fn title(&self, summary: &str) -> String {
+        match self {
+            Self::Failure { .. } | Self::Message { .. } => summary.to_owned(),
+            _ => self.to_string(),
         }
     }
 

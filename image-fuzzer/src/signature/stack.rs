@@ -423,7 +423,7 @@ mod tests {
             assert_eq!(full(&[], from), group);
             assert_eq!(full(&["memset", "clear"], from), group);
         }
-        // A chain of images of some length has its faults by themselves.
+        // A chain of images of some length has findings of its own.
         let chain: Vec<_> = ["crash"]
             .iter()
             .chain(turn.iter().cycle().take(20))
@@ -435,7 +435,7 @@ mod tests {
         );
     }
 
-    /// The same fault once had another group in every build that had its sources elsewhere,
+    /// The same bug once had another group in every build that had its sources elsewhere,
     /// on every processor, and after every update of the C library.
     #[test]
     fn what_differs_between_builds_is_not_in_a_key() {

@@ -53,7 +53,7 @@ impl Key {
     pub fn new(class: Class, signature: &str) -> Self {
         Self {
             class,
-            signature: class.signature(signature),
+            signature: class.oracle().signature(signature),
         }
     }
 
@@ -95,7 +95,7 @@ impl Key {
             }
         }
         let hash = fnv(
-            fnv(FNV_START, self.class.word().as_bytes()),
+            fnv(FNV_START, self.class.oracle().word().as_bytes()),
             signature.as_bytes(),
         );
         let words = words.trim_end_matches('-');

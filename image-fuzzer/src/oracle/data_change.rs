@@ -1,10 +1,46 @@
 //! Commands that must not change what a guest reads: the disk is compared with
 //! a copy taken before.
 
-use super::{Class, Probe, Verdict};
+use super::shell::Script;
+use super::{Around, Class, Oracle, Probe, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
 use crate::signature::Signature;
+
+/// The oracle.
+pub(super) struct DataChange;
+
+impl Oracle for DataChange {
+    fn word(&self) -> &'static str {
+        "data-change"
+    }
+
+    fn meaning(&self) -> &'static str {
+        "changed data that it was not asked to change"
+    }
+
+    fn verdict(&self, script: &Script<'_>) -> String {
+        format!(
+            "{} || exit 1\n\
+             {} || {{ echo 'the command reports failure'; exit 1; }}\n\
+             {}\n\
+             [ $? -eq 1 ]\n",
+            (script.own)(copy()),
+            script.line,
+            (script.own)(compare())
+        )
+    }
+
+    fn around(&self) -> Option<Around> {
+        Some(Around {
+            before: Some(copy()),
+            is_needed: true,
+            after: compare(),
+            status: "exit 1: they differ",
+            test: "[ $? -ne 1 ] || echo \"the data have changed\"",
+        })
+    }
+}
 
 /// The copy of the guest's data from before the command.
 pub const BEFORE: &str = "before.raw";
