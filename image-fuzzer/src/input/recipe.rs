@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::commands::Command;
+use crate::input::command::Command;
 use crate::input::base::Base;
 
 /// The fuzzer's name and version, as recipes carry it.
