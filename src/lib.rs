@@ -24,3 +24,4 @@ pub mod select;
 pub mod tree;
 pub mod verdict;
 mod whole_file;
+mod words;

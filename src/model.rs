@@ -198,6 +198,34 @@ pub enum Verdict {
     Interrupted,
 }
 
+/// A verdict's kind, without its reasons: what is counted, compared and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It passed.
+    Pass,
+    /// It failed.
+    Fail,
+    /// It was not run.
+    NotRun,
+    /// It failed, then passed.
+    Flaky,
+    /// The run ended before it did.
+    Interrupted,
+}
+
+impl From<&Verdict> for Kind {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Fail(_) => Self::Fail,
+            Verdict::NotRun(_) => Self::NotRun,
+            Verdict::Flaky { .. } => Self::Flaky,
+            Verdict::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
 /// A finished job, all a reporter may want to show.
 #[derive(Debug, Clone)]
 pub struct Finished {

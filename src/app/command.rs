@@ -15,9 +15,9 @@ use crate::args::LowArgs;
 use crate::environment::{Environment, sock_dir};
 use crate::plan::combos;
 use crate::programs::which;
-use crate::report::words;
 use crate::run::sock_root;
 use crate::tree::Tree;
+use crate::words;
 
 /// How a test that `$PYTHON` runs begins.
 const PYTHON: &[u8] = b"#!/usr/bin/env python3";

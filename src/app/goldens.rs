@@ -11,7 +11,7 @@ use crate::environment::test_dir;
 use crate::golden::{self, Pending};
 use crate::model::Combo;
 use crate::programs::{Programs, default_machine};
-use crate::report::Color;
+use crate::report;
 use crate::tree::Tree;
 
 /// Goes through what differed in the last run, and says what came of it.
@@ -45,7 +45,7 @@ pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     }
     let mut input = std::io::stdin().lock();
     let mut out = std::io::stdout().lock();
-    let paint = Color::from(call.args.color).paint();
+    let paint = report::paint(call.args.color);
     let done = golden::review(&pending, &mut input, &mut out, paint)
         .context("the review has ended early")?;
     Ok(format!(

@@ -74,7 +74,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let keeper = Keeper::start_with(sockets.to_remove())
         .context("cannot start the process that keeps the tests")?;
     let mut reporters = report::build(&report::Options {
-        color: args.color.into(),
+        color: args.color,
         plain: args.debugger.is_some(),
         tap: args.tap,
         tap_numbers: tree.layout == Layout::Ours,

@@ -130,21 +130,11 @@ pub enum Action {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Color {
-    /// When stdout is a terminal.
+    /// Where the output goes to a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
     On,
     /// Never.
     Off,
-}
-
-impl From<Color> for crate::report::Color {
-    fn from(color: Color) -> Self {
-        match color {
-            Color::Auto => Self::Auto,
-            Color::On => Self::On,
-            Color::Off => Self::Off,
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 use bstr::ByteSlice;
 
+use super::lines;
+
 /// How blanks that can be seen anyway are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blanks {
@@ -42,7 +44,7 @@ pub fn visible(line: &[u8], blanks: Blanks) -> String {
 #[must_use]
 pub fn visible_text(text: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
-    for line in crate::golden::lines(text) {
+    for line in lines(text) {
         out.push_str(&visible(
             line.strip_suffix(b"\r").unwrap_or(line),
             Blanks::Plain,

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 
 use crate::model::{Combo, Failure, Finished, Test, Verdict};
-use crate::report::words;
 use crate::whole_file::write_whole;
+use crate::words;
 
 use super::{NO_REFERENCE, equal, find};
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::diff::{Bounds, Diff, Limits, Paint, render};
 use crate::model::{Combo, Test};
-use crate::report::words;
+use crate::words;
 
 use super::{equal, find};
 

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use crate::model::Kind;
 
 /// Results kept for each test and combination.
 pub(super) const RING: usize = 50;
@@ -51,9 +51,6 @@ pub(super) enum Record {
         /// Why it is not a pass, in a line.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         why: String,
-        /// Where the output of a failure is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        output: Option<PathBuf>,
         /// What QEMU's programs ran under, where that makes the time a time of its own.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         under: String,
@@ -239,7 +236,6 @@ mod tests {
             secs: 0.5,
             at: n,
             why: String::new(),
-            output: None,
             under: String::new(),
         }
     }

@@ -9,48 +9,18 @@ mod journal;
 mod view;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::model::{Combo, Event, Finished, Job, Kind, Reporter, Test};
+use crate::words;
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
-
-use crate::model::{Combo, Event, Failure, Finished, Job, Reporter, Test, Verdict};
-use crate::report::words;
 
 use elapsed::{Elapsed, Times};
 use journal::{Journal, Record};
 
 pub use view::render;
-
-/// A verdict's kind, as the history keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// It passed.
-    Pass,
-    /// It failed.
-    Fail,
-    /// It was not run.
-    NotRun,
-    /// It failed, then passed.
-    Flaky,
-    /// The run ended before it did.
-    Interrupted,
-}
-
-impl From<&Verdict> for Kind {
-    fn from(verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict::Pass => Self::Pass,
-            Verdict::Fail(_) => Self::Fail,
-            Verdict::NotRun(_) => Self::NotRun,
-            Verdict::Flaky { .. } => Self::Flaky,
-            Verdict::Interrupted => Self::Interrupted,
-        }
-    }
-}
 
 /// How much a verdict counts among those of several repetitions.
 fn badness(kind: Kind) -> u8 {
@@ -103,7 +73,6 @@ struct LastRun {
     combos: Vec<String>,
     tests: Vec<String>,
     results: Arc<HashMap<Key, (Kind, f64)>>,
-    outputs: Vec<(Key, PathBuf)>,
     ended: Option<Vec<Key>>,
 }
 
@@ -150,15 +119,11 @@ impl Memory {
                 combo,
                 verdict,
                 secs,
-                output,
                 under,
                 ..
             } => {
                 let key = (self.text(&test), self.text(&combo));
                 if run == self.last_run.id {
-                    if let Some(output) = output {
-                        self.last_run.outputs.push((key.clone(), output));
-                    }
                     // Of several repetitions the worst one counts.
                     let old = self.last_run.results.get(&key);
                     if old.is_none_or(|(kind, _)| badness(*kind) <= badness(verdict)) {
@@ -212,17 +177,6 @@ impl Memory {
         let results = self.last_run.results.iter();
         let failed = results.filter(|(_, (kind, _))| matches!(kind, Kind::Fail | Kind::Flaky));
         sorted(failed.map(|(key, _)| key.clone()))
-    }
-
-    /// Where the outputs are that were all that was wrong in the last run, in the
-    /// order in which they came.
-    #[must_use]
-    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
-        let outputs = self.last_run.outputs.iter();
-        let parsed = outputs.filter_map(|((test, combo), path)| {
-            Some((test.to_string(), parse_combo(combo)?, path.clone()))
-        });
-        parsed.collect()
     }
 
     /// What the last run did not get to, or was interrupted in; for a run that was
@@ -357,36 +311,6 @@ impl History {
         std::mem::take(&mut self.memory)
     }
 
-    /// [`Memory::last`].
-    #[must_use]
-    pub fn last(&self, test: &Test, combo: &Combo) -> Option<Past> {
-        self.memory.last(test, combo)
-    }
-
-    /// [`Memory::failed_last`].
-    #[must_use]
-    pub fn failed_last(&self) -> Vec<(String, Combo)> {
-        self.memory.failed_last()
-    }
-
-    /// [`Memory::failed_outputs`].
-    #[must_use]
-    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
-        self.memory.failed_outputs()
-    }
-
-    /// [`Memory::not_reached_last`].
-    #[must_use]
-    pub fn not_reached_last(&self) -> Vec<(String, Combo)> {
-        self.memory.not_reached_last()
-    }
-
-    /// [`Memory::previous`].
-    #[must_use]
-    pub fn previous(&self) -> Previous {
-        self.memory.previous()
-    }
-
     fn append(&mut self, record: &Record) {
         if let Some(journal) = &mut self.journal
             && let Err(e) = journal.append(record)
@@ -420,23 +344,10 @@ impl History {
                 Kind::Pass => String::new(),
                 _ => words::short(finished),
             },
-            output: reviewable(finished),
             under: self.under.to_owned(),
         };
         self.append(&record);
     }
-}
-
-/// The output, where it is the only thing wrong with the job: what may become its
-/// reference.
-fn reviewable(finished: &Finished) -> Option<PathBuf> {
-    let Verdict::Fail(failures) = &finished.verdict else {
-        return None;
-    };
-    let harmless = |f: &Failure| matches!(f, Failure::Output | Failure::LeftBehind);
-    let only = failures.contains(&Failure::Output) && failures.iter().all(harmless);
-    let outcome = finished.outcome.as_ref().filter(|_| only)?;
-    Some(outcome.output.clone())
 }
 
 fn seconds(at: SystemTime) -> u64 {
@@ -500,6 +411,7 @@ impl Reporter for History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Failure, Verdict};
     use crate::report::sample;
     use std::time::Duration;
 
@@ -524,6 +436,10 @@ mod tests {
         assert_eq!(history.finish(), Vec::<String>::new());
     }
 
+    fn memory(dir: &Path) -> Memory {
+        History::open(dir).unwrap().take_memory()
+    }
+
     fn names(list: &[(String, Combo)]) -> Vec<&str> {
         list.iter().map(|(name, _)| name.as_str()).collect()
     }
@@ -546,7 +462,7 @@ mod tests {
                 ended(vec![sample::job(3, "004", "qcow2")]),
             ],
         );
-        let history = History::open(dir.path()).unwrap();
+        let history = memory(dir.path());
         let combo = sample::combo("qcow2");
         assert_eq!(
             history.last(&sample::test("001"), &combo),
@@ -557,9 +473,6 @@ mod tests {
         );
         assert_eq!(names(&history.failed_last()), ["002", "005"]);
         assert_eq!(names(&history.not_reached_last()), ["003", "004"]);
-        let outputs = history.failed_outputs();
-        assert_eq!(outputs.len(), 1);
-        assert!(outputs[0].2.ends_with("002.out.bad"));
         assert_eq!(
             history.previous().get("001", &combo),
             Some((Kind::Pass, 1.5))
@@ -578,7 +491,7 @@ mod tests {
                 ended(vec![]),
             ],
         );
-        let history = History::open(dir.path()).unwrap();
+        let history = memory(dir.path());
         assert!(history.failed_last().is_empty());
         assert!(history.not_reached_last().is_empty());
         assert_eq!(history.previous().get("001", &combo), None);
@@ -596,7 +509,7 @@ mod tests {
                 done("001", Verdict::Pass),
             ],
         );
-        let history = History::open(dir.path()).unwrap();
+        let history = memory(dir.path());
         assert_eq!(names(&history.not_reached_last()), ["002"]);
     }
 
@@ -615,8 +528,8 @@ mod tests {
                 });
             }
         });
-        let history = History::open(dir.path()).unwrap();
-        assert_eq!(history.memory.past.len(), 400);
+        let history = memory(dir.path());
+        assert_eq!(history.past.len(), 400);
     }
 
     #[test]
@@ -628,7 +541,7 @@ mod tests {
             .unwrap()
             .with_elapsed_cache(&cache);
         let (test, combo) = (sample::test("001"), sample::combo("qcow2"));
-        let past = history.last(&test, &combo).unwrap();
+        let past = history.take_memory().last(&test, &combo).unwrap();
         assert_eq!(
             (past.last_passed_secs, past.last_verdict),
             (Some(4.0), None)
@@ -652,13 +565,15 @@ mod tests {
         history.event(&done("002", Verdict::Fail(vec![Failure::Output])));
         history.event(&ended(vec![]));
         assert!(!cache.exists());
-        let past = open().last(&sample::test("001"), &sample::combo("qcow2"));
+        let past = open()
+            .take_memory()
+            .last(&sample::test("001"), &sample::combo("qcow2"));
         let expected = Past {
             last_passed_secs: None,
             last_verdict: Some(Kind::Pass),
         };
         assert_eq!(past, Some(expected));
-        assert_eq!(names(&open().failed_last()), ["002"]);
+        assert_eq!(names(&open().take_memory().failed_last()), ["002"]);
     }
 
     #[test]

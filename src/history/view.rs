@@ -8,9 +8,9 @@ use anyhow::Context;
 use anyhow::bail;
 
 use super::journal::{self, RING, Record};
-use super::{Kind, parse_combo};
-use crate::model::Combo;
-use crate::report::words;
+use super::parse_combo;
+use crate::model::{Combo, Kind};
+use crate::words;
 
 /// One remembered result.
 struct Remembered {
@@ -391,7 +391,6 @@ mod tests {
                     } else {
                         String::new()
                     },
-                    output: None,
                     under: String::new(),
                 })
                 .unwrap();

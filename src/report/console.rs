@@ -8,12 +8,11 @@ use std::time::{Duration, SystemTime};
 use anstyle::Style;
 
 use crate::diff::Paint;
-use crate::history::Kind;
-use crate::model::{Event, Exit, Job, Verdict};
+use crate::model::{Event, Exit, Job, Kind, Verdict};
+use crate::words;
 
 use super::shown::{Log, Shown};
 use super::summary::{self, Tally};
-use super::words;
 use super::{Sink, unless_gone};
 
 /// Lines of a sanitizer's report or of stacks that are shown.

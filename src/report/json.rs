@@ -10,13 +10,12 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use crate::diff::Paint;
-use crate::history::Kind;
-use crate::model::{Event, Exit, Failure, Finished, Job, Limit, Outcome, Verdict};
+use crate::model::{Event, Exit, Failure, Finished, Job, Kind, Limit, Outcome, Verdict};
+use crate::words;
 
 use super::Sink;
 use super::shown::Shown;
 use super::summary::Tally;
-use super::words;
 
 /// The version of the schema; it grows when a field changes its meaning or goes.
 const VERSION: u32 = 1;

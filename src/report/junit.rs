@@ -9,12 +9,12 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, T
 
 use crate::diff::Paint;
 use crate::model::{Combo, Event, Job, Verdict};
+use crate::words;
 
 use super::Sink;
 use super::console::failure;
 use super::rewritten::{Document, Rewritten};
 use super::shown::Shown;
-use super::words;
 
 /// The report so far.
 struct Suites(Report);

@@ -12,7 +12,6 @@ mod rewritten;
 mod shown;
 mod summary;
 mod tap;
-pub(crate) mod words;
 
 #[cfg(test)]
 mod same_verdicts;
@@ -22,40 +21,27 @@ pub(crate) mod sample;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
+use crate::args::Color;
 use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Reporter};
 
 use shown::Shown;
 
-/// When the console is coloured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Color {
-    /// Always.
-    On,
-    /// Never.
-    Off,
-    /// When it goes to a terminal, unless `NO_COLOR` is set.
-    #[default]
-    Auto,
+/// Whether what goes to stdout is coloured.
+#[must_use]
+pub fn paint(color: Color) -> Paint {
+    paint_on(color, io::stdout().is_terminal())
 }
 
-impl Color {
-    /// What it means for stdout as it is.
-    #[must_use]
-    pub fn paint(self) -> Paint {
-        self.paint_on(io::stdout().is_terminal())
-    }
-
-    /// What it means for a stream; on a terminal the user may still have asked all
-    /// programs for no colour (`NO_COLOR`).
-    fn paint_on(self, terminal: bool) -> Paint {
-        let wanted = || std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        match self {
-            Self::On => Paint::Ansi,
-            Self::Auto if terminal && wanted() => Paint::Ansi,
-            Self::Off | Self::Auto => Paint::Plain,
-        }
+/// Whether what goes to a stream is coloured; on a terminal the user may still have
+/// asked all programs for no colour (`NO_COLOR`).
+fn paint_on(color: Color, terminal: bool) -> Paint {
+    let wanted = || std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    match color {
+        Color::On => Paint::Ansi,
+        Color::Auto if terminal && wanted() => Paint::Ansi,
+        Color::Off | Color::Auto => Paint::Plain,
     }
 }
 
@@ -141,7 +127,7 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
     }
     if options.tap {
-        let paint = options.color.paint_on(io::stderr().is_terminal());
+        let paint = paint_on(options.color, io::stderr().is_terminal());
         let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
         let numbering = if options.tap_numbers {
             tap::Numbering::SoFar(0)
@@ -150,7 +136,7 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         };
         sinks.push(Box::new(tap::Tap::new(out, diffs, paint, numbering)));
     } else {
-        let paint = options.color.paint();
+        let paint = paint(options.color);
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         if smart && !options.plain && io::stdout().is_terminal() {
             let screen = live::Live::new(previous);

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diff::{Bounds, Diff, Limits, Paint, patch, render, visible_text};
 use crate::model::{Finished, Verdict};
-
-use super::words;
+use crate::words;
 
 /// At most so much of one log (bytes) is shown.
 const LOG: u64 = 64 << 10;

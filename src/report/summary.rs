@@ -8,10 +8,8 @@ use anstyle::{AnsiColor, Style};
 
 use crate::diff::Paint;
 use crate::golden::NO_REFERENCE;
-use crate::history::Kind;
-use crate::model::{Event, Finished, Job, JobId, Verdict};
-
-use super::words;
+use crate::model::{Event, Finished, Job, JobId, Kind, Verdict};
+use crate::words;
 
 /// Names, each with how often it came.
 type Names = BTreeMap<String, usize>;

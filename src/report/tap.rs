@@ -6,13 +6,12 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use crate::diff::Paint;
-use crate::history::Kind;
-use crate::model::{Event, Job, Verdict};
+use crate::model::{Event, Job, Kind, Verdict};
+use crate::words;
 
 use super::console::failure;
 use super::shown::Shown;
 use super::summary::Tally;
-use super::words;
 use super::{Sink, unless_gone};
 
 /// Whether the lines with verdicts carry their number.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use childproc::Keeper;
@@ -18,18 +18,10 @@ use super::load::{Governor, LOOK_EVERY};
 use super::order::{Queued, order};
 use super::signals::Signals;
 use super::stop::{Stop, Urgency};
-use super::workers::Workers;
+use super::workers::{Message, Workers};
 use super::{Parallel, Settings, Summary, World, job};
 use crate::golden;
 use crate::model::{Combo, Event, Finished, Job, JobId, Reporter, Verdict};
-
-/// What the dispatcher is told.
-pub(super) enum Message {
-    /// A job has finished; which worker has nothing to do now.
-    Finished(Box<Finished>, usize),
-    Slow(Job, Duration),
-    Signal(i32),
-}
 
 /// Runs `jobs` and tells `reporters` (their `finish` is left to the caller).
 ///

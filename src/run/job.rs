@@ -10,8 +10,8 @@ use super::scratch;
 use super::stop::Urgency;
 use crate::golden;
 use crate::model::{Exit, Finished, Mismatch, Verdict};
-use crate::report::words;
 use crate::verdict;
+use crate::words;
 
 /// Runs a job, again where it failed and that is asked for, and judges it.
 pub(super) fn run(

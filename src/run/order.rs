@@ -7,8 +7,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::history::{Kind, Past};
-use crate::model::Job;
+use crate::history::Past;
+use crate::model::{Job, Kind};
 
 /// The group whose tests run alone.
 const SERIAL: &str = "serial";

@@ -5,12 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
+use std::time::Duration;
 
 use super::attempt::Shared;
-use super::dispatcher::Message;
 use super::job;
 use super::order::Queued;
-use crate::model::{Failure, Verdict};
+use crate::model::{Failure, Finished, Job, Verdict};
+
+/// What the dispatcher is told.
+pub(super) enum Message {
+    /// A job has finished; which worker has nothing to do now.
+    Finished(Box<Finished>, usize),
+    Slow(Job, Duration),
+    Signal(i32),
+}
 
 /// A job and its reference.
 type Work = (Queued, Option<PathBuf>);

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use check::history::{Kind, Past};
-use check::model::{Event, Verdict};
+use check::history::Past;
+use check::model::{Event, Kind, Verdict};
 use check::run::Parallel;
 
 use crate::suite::Suite;

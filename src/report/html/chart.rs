@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::super::words;
 use super::{Entry, Page, escape};
+use crate::words;
 
 /// How many results the chart has.
 const BARS: usize = 40;

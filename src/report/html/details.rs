@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::diff::{Bounds, Diff, Side, pieces};
-use crate::history::Kind;
+use crate::model::Kind;
+use crate::words;
 
 use super::super::shown::Shown;
-use super::super::words;
 use super::escape;
 
 /// The details of a result as HTML; empty where its line says all.

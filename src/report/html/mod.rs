@@ -13,13 +13,13 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use crate::history::{Kind, Previous};
-use crate::model::{Combo, Event, HeaderLine};
+use crate::history::Previous;
+use crate::model::{Combo, Event, HeaderLine, Kind};
+use crate::words;
 
 use super::Sink;
 use super::rewritten::Rewritten;
 use super::shown::Shown;
-use super::words;
 
 /// All details together may be so long (bytes); what comes after is told in its
 /// line alone, so that a run in which everything fails still makes a page that can
@@ -283,7 +283,7 @@ mod tests {
             history.event(event);
         });
         drop(history);
-        let previous = History::open(dir.path()).unwrap().previous();
+        let previous = History::open(dir.path()).unwrap().take_memory().previous();
         let mut html = Html::create(dir.path(), previous).unwrap();
         let fail = Verdict::Fail(vec![Failure::ExitStatus(1)]);
         run([Verdict::Pass, fail], |event, shown| {

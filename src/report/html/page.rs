@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::history::Kind;
+use crate::model::Kind;
+use crate::words;
 
 use super::super::rewritten::Document;
-use super::super::words;
 use super::{Entry, Page, chart, class, escape};
 
 /// Verdicts in the order in which the page shows them.

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::diff::{Blanks, visible};
-use crate::history::Kind;
-use crate::model::{Combo, Failure, Finished, HeaderLine, Job, Limit, Outcome, Verdict};
+use crate::model::{Combo, Failure, Finished, HeaderLine, Job, Kind, Limit, Outcome, Verdict};
 
 /// A verdict in a word or two.
 pub(crate) fn kind(kind: Kind) -> &'static str {
