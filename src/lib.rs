@@ -23,5 +23,4 @@ pub mod run;
 pub mod select;
 pub mod tree;
 pub mod verdict;
-mod whole_file;
 mod words;

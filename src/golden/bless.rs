@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 
 use crate::model::{Combo, Failure, Finished, Test, Verdict};
-use crate::whole_file::write_whole;
 use crate::words;
 
 use super::{NO_REFERENCE, equal, find};
@@ -236,7 +235,7 @@ pub(super) fn save(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("."));
     let all = || -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
-        write_whole(file, |out| out.write_all(bytes))
+        atomic_write::write(file, |out| out.write_all(bytes))
     };
     all().with_context(|| format!("cannot write {}", file.display()))
 }

@@ -74,7 +74,7 @@ impl Elapsed {
         for (test, combo, secs) in self.added.drain(..) {
             times.insert(&test, &combo, secs);
         }
-        crate::whole_file::write_whole(&self.path, |out| {
+        atomic_write::write(&self.path, |out| {
             serde_json::to_writer(out, &times.0).map_err(io::Error::other)
         })
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -193,34 +193,31 @@ fn compact(path: &Path) -> io::Result<()> {
     if dropped * 4 < total {
         return Ok(());
     }
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut to = BufWriter::new(tempfile::NamedTempFile::new_in(dir)?);
-    lines(path, |line, record| {
-        let count = match record {
-            Record::Done { test, combo, .. } => {
-                let Some(n) = left.get_mut(&(test, combo)) else {
-                    return Ok(());
-                };
+    let mut keep = |record: Record| match record {
+        Record::Done { test, combo, .. } => match left.get_mut(&(test, combo)) {
+            Some(n) => {
                 *n -= 1;
                 *n < RING
             }
-            Record::Run { .. } => {
-                runs -= 1;
-                runs < RUNS
-            }
-            Record::End { .. } => {
-                ends -= 1;
-                ends < RUNS
-            }
-        };
-        if count {
-            to.write_all(line)?;
+            None => false,
+        },
+        Record::Run { .. } => {
+            runs -= 1;
+            runs < RUNS
         }
-        Ok(())
-    })?;
-    let file = to.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+        Record::End { .. } => {
+            ends -= 1;
+            ends < RUNS
+        }
+    };
+    atomic_write::write(path, |to| {
+        lines(path, |line, record| {
+            if keep(record) {
+                to.write_all(line)?;
+            }
+            Ok(())
+        })
+    })
 }
 
 #[cfg(test)]

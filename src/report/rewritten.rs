@@ -8,8 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::whole_file::write_whole;
-
 /// What a file is made from.
 pub(super) trait Document: Send + 'static {
     /// Writes the whole file.
@@ -47,7 +45,7 @@ impl<D: Document> Rewritten<D> {
     pub(super) fn create(path: &Path, document: D) -> io::Result<Self> {
         let once = path.metadata().is_ok_and(|meta| !meta.is_file());
         if !once {
-            write_whole(path, |out| document.write(out))?;
+            atomic_write::write(path, |out| document.write(out))?;
         }
         let shared = Arc::new(Shared {
             path: path.to_owned(),
@@ -131,7 +129,7 @@ impl<D: Document> Shared<D> {
                 let mut result = state.document.write(&mut bytes);
                 drop(state);
                 if result.is_ok() {
-                    result = write_whole(&self.path, |out| out.write_all(&bytes));
+                    result = atomic_write::write(&self.path, |out| out.write_all(&bytes));
                 }
                 due = Instant::now() + (20 * start.elapsed()).max(PACE);
                 state = self.lock();

@@ -108,7 +108,7 @@ impl<'a> Shown<'a> {
         }
         let file = outcome.output.with_extension("diff");
         let (old, new) = self.diff_names();
-        let written = crate::whole_file::write_whole(&file, |out| patch(diff, &old, &new, out));
+        let written = atomic_write::write(&file, |out| patch(diff, &old, &new, out));
         self.diff_file = written.is_ok().then_some(file);
     }
 }
