@@ -8,7 +8,6 @@ pub mod dry_run;
 pub mod environment;
 pub mod exclude;
 pub mod exit;
-pub mod glob;
 pub mod golden;
 pub mod groups;
 pub mod history;

@@ -378,11 +378,8 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
 
 /// `word` as a shell takes it.
 fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./,=+:@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    // Arguments and variables hold no NUL.
+    shlex::try_quote(word).unwrap_or(word.into()).into_owned()
 }
 
 #[cfg(test)]

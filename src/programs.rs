@@ -196,7 +196,7 @@ impl<'a> Finder<'a> {
                 origin: Origin::Build,
             });
         }
-        let path = which(OsStr::new(tool.name), &self.path).with_context(|| {
+        let path = installed(OsStr::new(tool.name), &self.path).with_context(|| {
             format!(
                 "{} is not installed: install it (Debian: {}) or name one in {}",
                 tool.name, tool.packages, tool.variable
@@ -223,7 +223,7 @@ impl<'a> Finder<'a> {
             let first = emulators_in(&self.root).into_iter().next();
             return first.map_or(Ok(None), |path| found(path, Origin::Build));
         }
-        if let Some(path) = which(OsStr::new(&name), &self.path) {
+        if let Some(path) = installed(OsStr::new(&name), &self.path) {
             return found(path, Origin::Installed);
         }
         let dirs = std::env::split_paths(&self.path);
@@ -251,7 +251,7 @@ impl<'a> Finder<'a> {
             return Ok(None);
         };
         let bare = !named.as_bytes().contains(&b'/') && !Path::new(&named).exists();
-        let path = match which(&named, &self.path) {
+        let path = match installed(&named, &self.path) {
             Some(path) if bare => path,
             // Tests run elsewhere: a relative path would not hold there.
             _ => std::path::absolute(&named)
@@ -282,16 +282,11 @@ pub fn executable(path: &Path) -> bool {
     path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }
 
-/// The executable `name` in the directories of `path` (a value of `PATH`); a
-/// name with a slash is looked for where it says.
+/// The executable `name` in the directories of `path` (a value of `PATH`); a name with a
+/// slash is relative to the current directory.
 #[must_use]
-pub fn which(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
-    if name.as_bytes().contains(&b'/') {
-        return executable(Path::new(name)).then(|| name.into());
-    }
-    std::env::split_paths(path)
-        .map(|dir| dir.join(name))
-        .find(|file| executable(file))
+pub fn installed(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
+    which::which_in(name, Some(path), ".").ok()
 }
 
 /// Executable files `qemu-system-*` in `dir`, sorted.

@@ -14,7 +14,7 @@ use super::{say, var};
 use crate::args::LowArgs;
 use crate::environment::{Environment, sock_dir};
 use crate::plan::combos;
-use crate::programs::which;
+use crate::programs::installed;
 use crate::run::sock_root;
 use crate::tree::Tree;
 use crate::words;
@@ -46,7 +46,7 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
     say(&header(&env, combo, sockets.path()))?;
 
     let path = var("PATH").unwrap_or_default();
-    let Some(program) = which(name, &path) else {
+    let Some(program) = installed(name, &path) else {
         bail!("command not found: {}", name.to_string_lossy());
     };
     let program = program
