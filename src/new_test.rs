@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::args::LowArgs;
-use crate::numbers;
+use crate::test_ids;
 use crate::tree::{CASES, GOLDENS, Layout, Tree, is_number};
 
 /// Where the ranges of numbers are written down.
@@ -63,8 +63,8 @@ fn number(tree: &Tree, args: &LowArgs) -> Result<String> {
     let Some(text) = args.start_from.as_deref() else {
         let readme = tree.source.join(README);
         // A suite without the table has no ranges.
-        let ranges = numbers::ranges(&std::fs::read_to_string(&readme).unwrap_or_default());
-        let number = numbers::next(&ranges, &tests, &args.groups);
+        let ranges = test_ids::ranges(&std::fs::read_to_string(&readme).unwrap_or_default());
+        let number = test_ids::next(&ranges, &tests, &args.groups);
         return number.map(|n| format!("{n:03}")).context(
             "no number is free in the range of these groups: name one by --start-from NNN",
         );
