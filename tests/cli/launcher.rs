@@ -193,7 +193,7 @@ fn packages_are_named_first_and_what_cannot_be_had_is_a_line() {
     for want in [
         "deps: cannot install fuse3;",
         "deps: missing: qemu-system-common (for qemu-storage-daemon)",
-        ", as the image tools have it, is not to be had; tests that need a machine are not run",
+        ", the version of the image tools, is not available; tests that need a machine are not run",
     ] {
         assert!(ended.err.contains(want), "{want}: {}", ended.err);
     }
@@ -240,7 +240,7 @@ fn without_apt_every_missing_package_is_a_line() {
     let err = said(&mut run(&top.join("scripts/deps.sh"), &bin)).failed(1);
     for want in [
         "deps: cannot install qemu-utils (there is no apt-get); no test can be run",
-        "deps: these are names of Debian",
+        "deps: these are Debian package names",
         "deps: still missing: cc qemu-img qemu-io qemu-nbd qemu-storage-daemon",
     ] {
         assert!(err.contains(want), "{want}: {err}");

@@ -146,3 +146,23 @@ fn modules_finds_what_must_not_be() {
         );
     }
 }
+
+#[test]
+fn every_script_has_a_help_and_refuses_unknown_options() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listing = std::fs::read_dir(top.join("scripts")).expect("scripts/");
+    let mut count = 0;
+    for entry in listing {
+        let script = entry.expect("an entry").path();
+        let name = script.file_name().expect("a name").to_string_lossy();
+        let usage = format!("usage: scripts/{name}");
+        let long = said(bare(&script).arg("--help")).fine();
+        assert!(long.contains(&usage), "{name}: {long}");
+        assert_eq!(said(bare(&script).arg("-h")).fine(), long, "{name}");
+        let err = said(bare(&script).arg("--nonsense")).failed(2);
+        assert!(err.contains("unknown option '--nonsense'"), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        count += 1;
+    }
+    assert!(count >= 6, "only {count} scripts");
+}
