@@ -19,7 +19,7 @@ use crate::history::{History, Memory, Past};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Wanted};
 use crate::report;
-use crate::run::{self, Settings, Summary, World, sock_root};
+use crate::run::{self, RunHost, Settings, Summary, sock_root};
 use crate::tree::{Layout, Tree};
 
 /// The variable that has mismatching references overwritten.
@@ -65,9 +65,9 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     plan::apply(&mut settings, args, tree.layout);
     settings.header = env.header(&combos, sockets.path());
     settings.python = env.python.clone();
-    let world = Here::new(call, env, &memory, &jobs)?;
+    let host = CheckHost::new(call, env, &memory, &jobs)?;
     let previous = memory.previous();
-    // From here on nobody asks it: what is known of each job, the world has.
+    // From here on nobody asks it: what is known of each job, the host has.
     drop(memory);
 
     // Its process must be forked while this one has a single thread.
@@ -89,11 +89,11 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     if args.debugger.is_none() {
         reporters.push(Box::new(history));
     }
-    let ran = run::run(&keeper, &settings, jobs, &world, &mut reporters);
+    let ran = run::run(&keeper, &settings, jobs, &host, &mut reporters);
     let reported = !tell_troubles(&mut reporters[..reports]);
     // A run does not depend on its history.
     tell_troubles(&mut reporters[reports..]);
-    let unwritten = world.bless.as_ref().is_some_and(Bless::has_failed);
+    let unwritten = host.bless.as_ref().is_some_and(Bless::has_failed);
     Ok(match status(&ran?) {
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
@@ -171,7 +171,7 @@ fn plan_jobs(
 }
 
 /// What the run asks of the rest of the program.
-struct Here<'a> {
+struct CheckHost<'a> {
     args: &'a LowArgs,
     /// How the program was started, for commands to run again: variables of the caller's
     /// that say what is run and where, and its name.
@@ -181,7 +181,7 @@ struct Here<'a> {
     bless: Option<Bless>,
 }
 
-impl<'a> Here<'a> {
+impl<'a> CheckHost<'a> {
     fn new(call: &'a Invocation, env: Environment, memory: &Memory, jobs: &[Job]) -> Result<Self> {
         let args = &call.args;
         let bless = match &args.bless {
@@ -202,7 +202,7 @@ impl<'a> Here<'a> {
     }
 }
 
-impl World for Here<'_> {
+impl RunHost for CheckHost<'_> {
     fn environment(
         &self,
         job: &Job,

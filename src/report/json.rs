@@ -14,7 +14,7 @@ use crate::model::{Event, Exit, Failure, Finished, Job, Kind, Limit, Outcome, Ve
 use crate::words;
 
 use super::Sink;
-use super::shown::Shown;
+use super::rendered::Rendered;
 use super::summary::Tally;
 
 /// The version of the schema; it grows when a field changes its meaning or goes.
@@ -74,10 +74,10 @@ impl Json {
 }
 
 impl Sink for Json {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
-        let value = match (event, shown) {
-            (Event::Finished(_), Some(shown)) => finished(shown),
+        let value = match (event, rendered) {
+            (Event::Finished(_), Some(rendered)) => finished(rendered),
             (Event::Finished(_), None) => return,
             (event, _) => plain(event, &self.tally),
         };
@@ -171,12 +171,12 @@ fn plain(event: &Event, tally: &Tally) -> Value {
 }
 
 /// A result.
-fn finished(shown: &Shown<'_>) -> Value {
-    let finished = shown.finished;
+fn finished(rendered: &Rendered<'_>) -> Value {
+    let finished = rendered.finished;
     let mut map = job("finished", &finished.job);
     let mut put = |name: &str, value: Value| map.insert(name.to_owned(), value);
     put("verdict", json!(Kind::from(&finished.verdict)));
-    put("description", json!(shown.description));
+    put("description", json!(rendered.description));
     let share = |(passed, tries): (u32, u32)| json!({"passed": passed, "of": tries});
     let (mut failures, mut reason, mut tries) = (Value::Null, Value::Null, Value::Null);
     match &finished.verdict {
@@ -194,8 +194,8 @@ fn finished(shown: &Shown<'_>) -> Value {
     put("rerun", json!(finished.rerun));
     put("notes", json!(finished.notes));
     put("reference", path(finished.reference.as_deref()));
-    put("diff", json!(shown.diff_text(Paint::Plain)));
-    put("diff_file", path(shown.diff_file.as_deref()));
+    put("diff", json!(rendered.diff_text(Paint::Plain)));
+    put("diff_file", path(rendered.diff_file.as_deref()));
     put(
         "outcome",
         finished.outcome.as_ref().map_or(Value::Null, outcome),

@@ -8,13 +8,13 @@ mod html;
 mod json;
 mod junit;
 mod live;
-mod rewritten;
-mod shown;
+mod live_file;
+mod rendered;
 mod summary;
 mod tap;
 
 #[cfg(test)]
-mod same_verdicts;
+mod conformance;
 #[cfg(test)]
 pub(crate) mod sample;
 
@@ -26,7 +26,7 @@ use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Reporter};
 
-use shown::Shown;
+use rendered::Rendered;
 
 /// Whether what goes to stdout is coloured.
 #[must_use]
@@ -80,9 +80,9 @@ pub struct Options {
 }
 
 /// One report. Like [`Reporter`], with each result prepared; results come in
-/// `shown` (and only there).
+/// `rendered` (and only there).
 trait Sink {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>);
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>);
     fn finish(&mut self) -> Vec<String> {
         Vec::new()
     }
@@ -95,12 +95,12 @@ struct All {
 
 impl Reporter for All {
     fn event(&mut self, event: &Event) {
-        let shown = match event {
-            Event::Finished(finished) => Some(Shown::new(finished)),
+        let rendered = match event {
+            Event::Finished(finished) => Some(Rendered::new(finished)),
             _ => None,
         };
         for sink in &mut self.sinks {
-            sink.event(event, shown.as_ref());
+            sink.event(event, rendered.as_ref());
         }
     }
 

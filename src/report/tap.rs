@@ -10,7 +10,7 @@ use crate::model::{Event, Job, Kind, Verdict};
 use crate::words;
 
 use super::console::failure;
-use super::shown::Shown;
+use super::rendered::Rendered;
 use super::summary::Tally;
 use super::{Sink, unless_gone};
 
@@ -83,25 +83,25 @@ impl Tap {
         }
     }
 
-    fn finished(&mut self, shown: &Shown<'_>) {
-        let finished = shown.finished;
+    fn finished(&mut self, rendered: &Rendered<'_>) {
+        let finished = rendered.finished;
         let title = self.numbering.next() + &self.title(&finished.job);
         let mut text = match &finished.verdict {
             Verdict::Pass => format!("ok {title}\n"),
             // It makes the run fail, so a harness must not count it as passed.
             Verdict::Fail(_) | Verdict::Flaky { .. } => format!("not ok {title}\n"),
             Verdict::NotRun(_) | Verdict::Interrupted => {
-                format!("ok {title} # SKIP {}\n", shown.description)
+                format!("ok {title} # SKIP {}\n", rendered.description)
             }
         };
         match Kind::from(&finished.verdict) {
             Kind::NotRun | Kind::Interrupted => {}
             Kind::Flaky => {
-                let _ = writeln!(text, "# flaky: {}", shown.description);
+                let _ = writeln!(text, "# flaky: {}", rendered.description);
             }
-            _ if shown.description.is_empty() => {}
+            _ if rendered.description.is_empty() => {}
             _ => {
-                let _ = writeln!(text, "# {}", shown.description);
+                let _ = writeln!(text, "# {}", rendered.description);
             }
         }
         for line in finished.cases_not_run.iter().chain(&finished.notes) {
@@ -109,7 +109,7 @@ impl Tap {
         }
         self.write(&text);
         if matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. }) {
-            let text = failure(shown, self.paint);
+            let text = failure(rendered, self.paint);
             let written = self.diffs.write_all(text.as_bytes());
             if let Err(e) = written.and_then(|()| self.diffs.flush()) {
                 self.trouble.get_or_insert(e);
@@ -119,7 +119,7 @@ impl Tap {
 }
 
 impl Sink for Tap {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
         match event {
             Event::RunStarted {
@@ -148,8 +148,8 @@ impl Sink for Tap {
                 self.write(&text);
             }
             Event::Finished(_) => {
-                if let Some(shown) = shown {
-                    self.finished(shown);
+                if let Some(rendered) = rendered {
+                    self.finished(rendered);
                 }
             }
             Event::StatusAsked => {

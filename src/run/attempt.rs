@@ -20,7 +20,7 @@ use super::cores::Cores;
 use super::dirs::Names;
 use super::scratch::Claim;
 use super::stop::{Stop, Urgency};
-use super::{Settings, World, sanitizers, scratch};
+use super::{RunHost, Settings, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
 
 /// How long a test that is ended may tidy up.
@@ -40,19 +40,19 @@ const REASON_BYTES: u64 = 64 << 10;
 pub(super) struct Shared<'a> {
     pub(super) keeper: &'a Keeper,
     pub(super) settings: &'a Settings,
-    pub(super) world: &'a dyn World,
+    pub(super) host: &'a dyn RunHost,
     pub(super) names: &'a Names,
     pub(super) stop: &'a Stop,
     pub(super) cores: &'a Cores,
-    /// Held while the world settles what comes of a job.
+    /// Held while the host settles what comes of a job.
     pub(super) settling: Mutex<()>,
 }
 
 impl Shared<'_> {
-    /// Has the world settle what comes of a job, one at a time.
+    /// Has the host settle what comes of a job, one at a time.
     pub(super) fn settle(&self, finished: &mut Finished) {
         let _one = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        self.world.finished(finished);
+        self.host.finished(finished);
     }
 }
 
@@ -152,7 +152,7 @@ fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec,
         .create(true)
         .append(true)
         .open(dirs.scratch.join(format!("{}.out.bad", test.name)))?;
-    let mut env = shared.world.environment(job, &dirs.scratch, &dirs.sockets);
+    let mut env = shared.host.environment(job, &dirs.scratch, &dirs.sockets);
     sanitizers::extend(&mut env, &dirs.scratch, &test.name);
     let (program, args) = command(shared.settings, &test.start);
     let mut spec = Spec::new(program, env, test.cwd.clone());

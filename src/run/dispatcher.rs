@@ -19,7 +19,7 @@ use super::order::{Queued, order};
 use super::signals::Signals;
 use super::stop::{Stop, Urgency};
 use super::workers::{Message, Workers};
-use super::{Parallel, Settings, Summary, World, job};
+use super::{Parallel, RunHost, Settings, Summary, job};
 use crate::golden;
 use crate::model::{Combo, Event, Finished, Job, JobId, Reporter, Verdict};
 
@@ -38,7 +38,7 @@ pub fn run(
     keeper: &Keeper,
     settings: &Settings,
     jobs: Vec<Job>,
-    world: &dyn World,
+    host: &dyn RunHost,
     reporters: &mut [Box<dyn Reporter>],
 ) -> anyhow::Result<Summary> {
     let names = Names::new(&jobs);
@@ -55,7 +55,7 @@ pub fn run(
     let shared = Shared {
         keeper,
         settings: &settings,
-        world,
+        host,
         names: &names,
         stop: &stop,
         cores: &cores,
@@ -168,10 +168,10 @@ impl Dispatcher<'_, '_, '_> {
         self.queue = order(
             of_this_round,
             |job| {
-                // The world knows the jobs it was given.
+                // The host knows the jobs it was given.
                 let mut known = job.clone();
                 known.id = JobId(job.id.0.saturating_sub(offset));
-                self.shared.world.past(&known)
+                self.shared.host.past(&known)
             },
             alone,
             settings.shuffle,
@@ -202,7 +202,7 @@ impl Dispatcher<'_, '_, '_> {
             if self.running > 0 && (self.alone || next.alone || self.running >= limit) {
                 break;
             }
-            let reference = self.shared.world.reference(&next.job);
+            let reference = self.shared.host.reference(&next.job);
             let settings = self.shared.settings;
             let needs_reference = !settings.run_without_reference && settings.debugger.is_none();
             if reference.is_none() && needs_reference {

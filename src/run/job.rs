@@ -53,7 +53,7 @@ pub(super) fn run(
         mismatch: judged.mismatch,
         last,
         retries,
-        rerun: shared.world.rerun(&job),
+        rerun: shared.host.rerun(&job),
         notes,
         job,
     };
@@ -75,7 +75,7 @@ pub(super) fn not_started(shared: &Shared<'_>, queued: Queued, verdict: Verdict)
         cases_not_run: Vec::new(),
         last: queued.last(),
         retries: None,
-        rerun: shared.world.rerun(&queued.job),
+        rerun: shared.host.rerun(&queued.job),
         notes: Vec::new(),
         job: queued.job,
     };

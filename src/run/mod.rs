@@ -10,7 +10,7 @@
 //! The dispatcher alone decides what starts when and alone talks to reporters;
 //! the workers do what may block: directories, files, waiting,
 //! stacks, judging. What a job touches outside its own directories goes through
-//! [`World`].
+//! [`RunHost`].
 
 mod attempt;
 mod bounds;
@@ -130,7 +130,7 @@ impl Settings {
 
 /// What a run asks of the rest of the program. Jobs ask from threads of their
 /// own, so it is shared.
-pub trait World: Sync {
+pub trait RunHost: Sync {
     /// The whole environment of a job's test (nothing else is inherited), given
     /// its own `TEST_DIR` and `SOCK_DIR`. Sanitizer options in it are extended.
     fn environment(&self, job: &Job, test_dir: &Path, sock_dir: &Path)

@@ -6,18 +6,18 @@ use crate::diff::{Bounds, Diff, Side, pieces};
 use crate::model::Kind;
 use crate::words;
 
-use super::super::shown::Shown;
+use super::super::rendered::Rendered;
 use super::escape;
 
 /// The details of a result as HTML; empty where its line says all.
-pub(super) fn html(shown: &Shown<'_>) -> String {
-    let finished = shown.finished;
+pub(super) fn html(rendered: &Rendered<'_>) -> String {
+    let finished = rendered.finished;
     let mut out = String::new();
-    if let Some(diff) = &shown.diff {
+    if let Some(diff) = &rendered.diff {
         out.push_str("<p>Difference between reference (red) and output (green):</p>");
         difference(&mut out, diff);
     }
-    for log in &shown.logs {
+    for log in &rendered.logs {
         // The output of a failure can be long and says little beside its
         // difference, so it is folded in.
         let _ = write!(

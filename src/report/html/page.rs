@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use crate::model::Kind;
 use crate::words;
 
-use super::super::rewritten::Document;
+use super::super::live_file::Document;
 use super::{Entry, Page, chart, class, escape};
 
 /// Verdicts in the order in which the page shows them.

@@ -19,7 +19,7 @@ pub(super) trait Document: Send + 'static {
 const PACE: Duration = Duration::from_secs(1);
 
 /// A document and the file that follows it.
-pub(super) struct Rewritten<D: Document> {
+pub(super) struct LiveFile<D: Document> {
     shared: Arc<Shared<D>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,7 +40,7 @@ struct State<D> {
     trouble: Option<io::Error>,
 }
 
-impl<D: Document> Rewritten<D> {
+impl<D: Document> LiveFile<D> {
     /// Writes the document as it is and follows its changes from then on.
     pub(super) fn create(path: &Path, document: D) -> io::Result<Self> {
         let once = path.metadata().is_ok_and(|meta| !meta.is_file());
@@ -94,7 +94,7 @@ impl<D: Document> Rewritten<D> {
     }
 }
 
-impl<D: Document> Drop for Rewritten<D> {
+impl<D: Document> Drop for LiveFile<D> {
     fn drop(&mut self) {
         self.close();
     }
@@ -160,7 +160,7 @@ mod tests {
     fn the_file_follows_without_further_events_and_is_whole_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        let mut file = Rewritten::create(&path, Text("a".into())).unwrap();
+        let mut file = LiveFile::create(&path, Text("a".into())).unwrap();
         let read = || std::fs::read_to_string(&path).unwrap();
         assert_eq!(read(), "a");
         for more in ["b", "c"] {
@@ -186,7 +186,7 @@ mod tests {
             let path = path.clone();
             move || std::fs::read_to_string(path).unwrap()
         });
-        let mut file = Rewritten::create(&path, Text("a".into())).unwrap();
+        let mut file = LiveFile::create(&path, Text("a".into())).unwrap();
         file.change(|text| text.0.push('b'));
         file.change(|text| text.0.push('c'));
         file.close();
@@ -198,7 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sub = dir.path().join("sub");
         std::fs::create_dir(&sub).unwrap();
-        let mut file = Rewritten::create(&sub.join("x"), Text("a".into())).unwrap();
+        let mut file = LiveFile::create(&sub.join("x"), Text("a".into())).unwrap();
         std::fs::remove_dir_all(&sub).unwrap();
         file.change(|text| text.0.push('b'));
         file.close();
