@@ -246,7 +246,7 @@ impl Environment {
             ("PRINT_QEMU_OUTPUT", var("PRINT_QEMU")),
         ];
         if self.programs.qemu.is_none() {
-            lines[0].1 = "none: tests that need a machine are not run".to_owned();
+            lines[0].1 = "none: tests that need an emulator are not run".to_owned();
         }
         let lines = lines.into_iter();
         let mut lines: Vec<_> = lines

@@ -126,13 +126,13 @@ impl Rule {
             return Ok(None);
         };
         if pattern.contains('=') {
-            bail!("'{pattern}' stands where the test is named ('*' is all of them)");
+            bail!("'{pattern}': expected the name of a test first ('*' for all)");
         }
         let mut conditions: Vec<(Key, Vec<GlobMatcher>)> = Vec::new();
         for word in words {
             let Some((key, values)) = word.split_once('=') else {
                 bail!(
-                    "'{word}' is no condition (fmt=, proto=, cache=, host=; reasons stand behind '#')"
+                    "unknown condition '{word}' (known: fmt=, proto=, cache=, host=; put a reason after '#')"
                 );
             };
             let (key, known): (Key, &[&str]) = match key {
@@ -140,10 +140,10 @@ impl Rule {
                 "proto" => (Key::Protocol, &PROTOCOLS),
                 "cache" => (Key::Cache, &CACHES),
                 "host" => (Key::Host, &[]),
-                _ => bail!("unknown condition '{key}=' (known are fmt=, proto=, cache=, host=)"),
+                _ => bail!("unknown condition '{key}=' (known: fmt=, proto=, cache=, host=)"),
             };
             if conditions.iter().any(|(before, _)| *before == key) {
-                bail!("'{word}': a second condition of its kind; values stand with commas between");
+                bail!("'{word}': duplicate condition; separate values by commas");
             }
             let mut matchers = Vec::new();
             for value in values.split(',') {
@@ -152,7 +152,7 @@ impl Rule {
                 if value.is_empty() || !any {
                     let known = known.join(", ");
                     let known = if known.is_empty() { "a name" } else { &known };
-                    bail!("'{word}': '{value}' is none of them ({known})");
+                    bail!("'{word}': invalid value '{value}' (expected {known})");
                 }
                 matchers.push(matcher);
             }
@@ -248,12 +248,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x");
         for (text, want) in [
-            ("001 too slow\n", "x:1: 'too' is no condition"),
+            ("001 too slow\n", "x:1: unknown condition 'too'"),
             ("\n001 arch=x\n", "x:2: unknown condition 'arch='"),
-            ("001 fmt=\n", "'fmt=': '' is none of them"),
-            ("001 fmt=raw,quack\n", "'quack' is none of them (raw, "),
-            ("fmt=raw\n", "'fmt=raw' stands where the test is named"),
-            ("001 fmt=raw fmt=qcow2\n", "a second condition"),
+            ("001 fmt=\n", "'fmt=': invalid value ''"),
+            (
+                "001 fmt=raw,quack\n",
+                "invalid value 'quack' (expected raw, ",
+            ),
+            ("fmt=raw\n", "'fmt=raw': expected the name of a test first"),
+            ("001 fmt=raw fmt=qcow2\n", "duplicate condition"),
         ] {
             std::fs::write(&file, text).unwrap();
             let err = format!("{:#}", Excludes::new("", "").read(&file).unwrap_err());

@@ -184,9 +184,9 @@ pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
             "No tests selected{}",
             match (args.failed, args.resume, args.shard) {
                 (true, _, _) | (_, true, _) if !remembered =>
-                    ": no last run is remembered here, so --failed and --resume have nothing to go by",
-                (true, _, _) => ": of these none failed in the last run",
-                (_, true, _) => ": of these the last run reached every one",
+                    ": no run is recorded here, so --failed and --resume select nothing",
+                (true, _, _) => ": none of these failed in the last run",
+                (_, true, _) => ": the last run finished all of these",
                 (_, _, Some(_)) => " for this shard",
                 _ => "",
             }
@@ -199,7 +199,9 @@ pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
         );
     }
     if args.debugger.is_some() && (args.bless.is_some() || args.tap) {
-        bail!("argument --debugger: a test that has the terminal gives no output to compare");
+        bail!(
+            "argument --debugger: --bless and --rerun-failed need the test's output, which goes to the terminal"
+        );
     }
     Ok(())
 }
@@ -522,9 +524,9 @@ mod tests {
         };
         assert!(said("--debugger gdb", &jobs).contains("exactly one test"));
         assert_eq!(said("--debugger gdb", &jobs[..1]), "");
-        assert!(said("--failed", &[]).contains("none failed"));
+        assert!(said("--failed", &[]).contains("none of these failed"));
         assert_eq!(said("-qcow2", &jobs), "");
         let forgotten = validate(&args("--resume"), &[], false).unwrap_err();
-        assert!(forgotten.to_string().contains("no last run is remembered"));
+        assert!(forgotten.to_string().contains("no run is recorded"));
     }
 }

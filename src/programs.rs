@@ -198,7 +198,7 @@ impl<'a> Finder<'a> {
         }
         let path = installed(OsStr::new(tool.name), &self.path).with_context(|| {
             format!(
-                "{} is not installed: install it (Debian: {}) or name one in {}",
+                "{} is not installed: install it (Debian: {}) or set {}",
                 tool.name, tool.packages, tool.variable
             )
         })?;
@@ -235,7 +235,7 @@ impl<'a> Finder<'a> {
         if self.installed {
             return format!(
                 "no emulator is installed (qemu-system-{}; Debian: apt-get install \
-                 qemu-system-x86, or that of your machine), and {QEMU} names none",
+                 qemu-system-x86, or the package for your machine), and {QEMU} is not set",
                 machine()
             );
         }
@@ -343,7 +343,7 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
     });
     let Ok(output) = answer.recv_timeout(ANSWERS_WITHIN) else {
         let _ = killpg(group, Signal::SIGKILL);
-        bail!("{shown}: no answer within {} s", ANSWERS_WITHIN.as_secs());
+        bail!("{shown}: timed out after {} s", ANSWERS_WITHIN.as_secs());
     };
     // What is forked later must be forked by a program with a single thread.
     let _ = waiting.join();
@@ -351,7 +351,7 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = match said.trim() {
-            "" => "it said nothing",
+            "" => "no diagnostic output",
             said => said,
         };
         bail!("{shown}: {}: {said}", output.status);

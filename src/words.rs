@@ -116,13 +116,10 @@ pub(crate) fn failure(failure: &Failure, finished: &Finished) -> String {
         Failure::NotStarted(why) => format!("could not be started: {}", one_line(why)),
         Failure::TimeOut(after) => format!("timed out after {}", seconds(*after)),
         Failure::Limit(Limit::Output(most)) => {
-            format!("wrote more output than the limit of {}", bytes(*most))
+            format!("printed more output than the limit of {}", bytes(*most))
         }
         Failure::Limit(Limit::Scratch(most)) => {
-            format!(
-                "filled its scratch directory over the limit of {}",
-                bytes(*most)
-            )
+            format!("used more scratch space than the limit of {}", bytes(*most))
         }
         Failure::Signal(n) => format!("killed by signal {n}{}", signal_name(*n)),
         Failure::ExitStatus(n) => format!("failed, exit status {n}"),
@@ -135,7 +132,7 @@ pub(crate) fn failure(failure: &Failure, finished: &Finished) -> String {
         }
         Failure::LeftBehind => outcome
             .and_then(left_behind)
-            .unwrap_or_else(|| "left something behind".to_owned()),
+            .unwrap_or_else(|| "left processes or mounts behind".to_owned()),
     }
 }
 
@@ -268,11 +265,11 @@ mod tests {
             ),
             (
                 Failure::Limit(Limit::Output(64 << 20)),
-                "wrote more output than the limit of 64 MiB",
+                "printed more output than the limit of 64 MiB",
             ),
             (
                 Failure::Limit(Limit::Scratch(1000)),
-                "filled its scratch directory over the limit of 1000 bytes",
+                "used more scratch space than the limit of 1000 bytes",
             ),
             (Failure::Signal(11), "killed by signal 11 (SIGSEGV)"),
             (Failure::Signal(60), "killed by signal 60"),

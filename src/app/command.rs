@@ -29,18 +29,18 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
         bail!("missing command after '--'");
     };
     if let Some(test) = args.tests.first() {
-        bail!("a command behind '--' is run alone, without test {test}");
+        bail!("a command after '--' cannot be combined with test {test}");
     }
     let combos = combos(args);
     let [combo] = combos.as_slice() else {
         bail!(
-            "a command behind '--' is run under one combination, not {}",
+            "a command after '--' runs under one combination, not {}",
             combos.len()
         );
     };
     let env = Environment::new(tree, args, cwd, &var)?;
     std::fs::create_dir_all(&env.test_dir)
-        .with_context(|| format!("cannot make {}", env.test_dir.display()))?;
+        .with_context(|| format!("cannot create {}", env.test_dir.display()))?;
     let asked = sock_dir(cwd, &var);
     let sockets = sock_root(asked.as_deref(), &[])?;
     say(&header(&env, combo, sockets.path()))?;

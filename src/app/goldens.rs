@@ -46,8 +46,8 @@ pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     let mut input = std::io::stdin().lock();
     let mut out = std::io::stdout().lock();
     let paint = report::paint(call.args.color);
-    let done = golden::review(&pending, &mut input, &mut out, paint)
-        .context("the review has ended early")?;
+    let done =
+        golden::review(&pending, &mut input, &mut out, paint).context("the review was aborted")?;
     Ok(format!(
         "{} accepted, {} rejected, {} left\n",
         done.accepted, done.rejected, done.skipped

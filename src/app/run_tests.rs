@@ -72,7 +72,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
 
     // Its process must be forked while this one has a single thread.
     let keeper = Keeper::start_with(sockets.to_remove())
-        .context("cannot start the process that keeps the tests")?;
+        .context("cannot start the process that supervises the tests")?;
     let mut reporters = report::build(&report::Options {
         color: args.color,
         plain: args.debugger.is_some(),
@@ -113,7 +113,12 @@ fn excludes(args: &LowArgs) -> Result<Excludes> {
 /// That tests can have their directories in `dir`, which is made where it is not there:
 /// else each of them would fail for the same reason.
 fn writable(dir: &Path) -> Result<()> {
-    let what = || format!("no tests can be run in {}; set TEST_DIR", dir.display());
+    let what = || {
+        format!(
+            "cannot run tests in {}; set TEST_DIR to a writable directory",
+            dir.display()
+        )
+    };
     std::fs::create_dir_all(dir).with_context(what)?;
     access(dir, AccessFlags::W_OK | AccessFlags::X_OK).with_context(what)
 }
@@ -141,7 +146,9 @@ fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) -> bool {
 /// A run does not depend on its history: where it cannot be kept, that is said.
 pub(super) fn open_history(dir: &Path) -> History {
     History::open(dir).unwrap_or_else(|error| {
-        say::error(&format!("no history is kept: {error:#}"));
+        say::error(&format!(
+            "this run is not recorded in the history: {error:#}"
+        ));
         History::unrecorded()
     })
 }

@@ -39,7 +39,7 @@ pub enum Section {
 /// Sections in the order of the help, each with its heading.
 pub const SECTIONS: [(Section, &str); 9] = [
     (Section::General, "General"),
-    (Section::Environment, "What tests run on"),
+    (Section::Environment, "Test environment"),
     (Section::Format, "Image format (at most one; default raw)"),
     (
         Section::Protocol,
@@ -49,7 +49,7 @@ pub const SECTIONS: [(Section, &str); 9] = [
     (Section::Run, "Running tests"),
     (Section::Goldens, "References"),
     (Section::Results, "Results"),
-    (Section::Other, "In place of running tests"),
+    (Section::Other, "Other actions"),
 ];
 
 /// What an option does to the arguments; the text is its value, empty for none.

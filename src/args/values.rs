@@ -67,7 +67,7 @@ pub(super) fn list(text: &str) -> Vec<String> {
 pub(super) fn groups(text: &str) -> Result<Vec<String>, String> {
     let groups = list(text);
     if groups.is_empty() && !text.is_empty() {
-        return Err(format!("{text:?} names no group"));
+        return Err(format!("no group named in {text:?}"));
     }
     Ok(groups)
 }
@@ -77,7 +77,7 @@ pub(super) fn list_of(text: &str, known: &[&str]) -> Result<Vec<String>, String>
     let words = list(text);
     if words.is_empty() {
         return Err(format!(
-            "{text:?} names none (known are {})",
+            "nothing named in {text:?} (known: {})",
             known.join(", ")
         ));
     }

@@ -43,9 +43,9 @@ impl Variant {
             Some(format) if crate::args::FORMATS.contains(&format) => {
                 Self::Format(format.to_owned())
             }
-            Some(other) => bail!(
-                "--bless={other}: not a variant; there are plain, nocache, machine and the formats"
-            ),
+            Some(other) => {
+                bail!("--bless={other}: unknown variant; use plain, nocache, machine or a format")
+            }
         })
     }
 
@@ -81,7 +81,7 @@ impl Variant {
 /// `CI` is set and not empty; `option` is named.
 pub fn refuse_in_ci(option: &str) -> anyhow::Result<()> {
     if std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) {
-        bail!("{option} writes no references where CI is set: write them by hand, and commit them");
+        bail!("{option} does not write references where CI is set: run it locally and commit them");
     }
     Ok(())
 }
@@ -202,7 +202,7 @@ impl Bless {
             let applies = find(&job.test, &job.combo, &self.machine);
             if let Some(applies) = applies.filter(|path| same(path)) {
                 let applies = words::path(&applies);
-                return Err(format!("it would equal {applies}, which applies"));
+                return Err(format!("it would equal {applies}, which is used already"));
             }
         }
         self.claim(&file, &job.combo).map_err(failed)?;
@@ -221,7 +221,7 @@ impl Bless {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(first) = written.get(file) {
             return Err(format!(
-                "{} was written by this run for {first} and differs; give {combo} a variant of its own (--bless=FMT, --bless=nocache)",
+                "{} was already written by this run for {first} with other contents; give {combo} its own variant (--bless=FMT, --bless=nocache)",
                 words::path(file)
             ));
         }
@@ -369,7 +369,7 @@ mod tests {
         bless.finished(&mut b);
         assert_eq!(place.get("goldens/030.out").as_deref(), Some("a\n"));
         assert!(
-            b.notes[0].contains("for qcow2-file and differs"),
+            b.notes[0].contains("for qcow2-file with other contents"),
             "{:?}",
             b.notes
         );

@@ -47,7 +47,7 @@ pub struct Reviewed {
     pub skipped: usize,
 }
 
-const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] all of it, [q]uit? ";
+const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] everything, [q]uit? ";
 
 /// Shows each of `pending` on `out` and does what `input` answers, a line each:
 /// `a` writes the reference, `r` removes the output, `s` leaves both, `w` shows all
@@ -129,7 +129,7 @@ fn ask(
                 };
                 changed.show(one, out, paint, &whole)?;
             }
-            other => writeln!(out, "{}: not an answer", words::one_line(other))?,
+            other => writeln!(out, "'{}': press one of a/r/s/w/q", words::one_line(other))?,
         }
     }
 }
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(golden("002.out").unwrap(), "new\n");
         assert_eq!(golden("003.out").unwrap(), "a\n");
         assert!(all[2].output.exists());
-        assert!(text.contains("hm: not an answer"));
+        assert!(text.contains("'hm': press one of a/r/s/w/q"));
         assert!(!text.contains("004 qcow2-file"));
         assert!(text.contains("005 qcow2-file (5 of 5)"));
     }

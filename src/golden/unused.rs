@@ -89,7 +89,7 @@ impl<'a> Reference<'a> {
             (None, Some((name, _))) if self.variant.is_none() && tests.contains_key(name) => {
                 (&tests[name], true)
             }
-            _ => return Ok(Some(format!("no test {}", self.name))),
+            _ => return Ok(Some(format!("there is no test {}", self.name))),
         };
         if let Some(variant) = self.variant
             && let Some(why) = unreachable_variant(test, variant)?
@@ -125,7 +125,7 @@ fn unreachable_variant(test: &Test, variant: &str) -> anyhow::Result<Option<Stri
         return Ok(never.then(|| format!("test {} does not run with cache mode none", test.name)));
     }
     if !FORMATS.contains(&variant) {
-        return Ok(Some(format!("{variant} is no format")));
+        return Ok(Some(format!("unknown format {variant}")));
     }
     let supported = may_support(&source, variant);
     Ok((!supported).then(|| format!("test {} does not support {variant}", test.name)))
@@ -180,11 +180,11 @@ mod tests {
             found,
             [
                 "001.out.nocache: test 001 does not run with cache mode none",
-                "001.out.qcow3: qcow3 is no format",
+                "001.out.qcow3: unknown format qcow3",
                 "001.out.raw: equals 001.out",
                 "001.out.vdi: test 001 does not support vdi",
                 "001.virt.out: equals 001.out",
-                "999.out: no test 999",
+                "999.out: there is no test 999",
             ]
         );
     }

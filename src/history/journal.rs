@@ -83,7 +83,7 @@ impl Journal {
     /// old records where they have become many and no other run is going on.
     pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the history's directory {}", dir.display()))?;
+            .with_context(|| format!("cannot create the history directory {}", dir.display()))?;
         let path = path(dir);
         let lock = lock(dir, &path)?;
         let open = || -> io::Result<File> {
@@ -134,7 +134,7 @@ fn lock(dir: &Path, journal: &Path) -> anyhow::Result<Flock<File>> {
         .with_context(what)
 }
 
-/// A run that was cut off may have left half a line; the next record must not
+/// A run that was aborted may have left half a line; the next record must not
 /// continue it.
 fn end_last_line(file: &mut File) -> io::Result<()> {
     if file.metadata()?.len() == 0 {

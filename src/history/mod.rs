@@ -392,7 +392,7 @@ impl Reporter for History {
                 if let Some(elapsed) = &mut self.elapsed
                     && let Err(e) = elapsed.save()
                 {
-                    let said = format!("cannot keep the times of passed tests: {e}");
+                    let said = format!("cannot save the times of passed tests: {e}");
                     self.trouble.get_or_insert(said);
                 }
             }

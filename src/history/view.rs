@@ -54,12 +54,12 @@ pub fn render(
         .with_context(|| format!("cannot read {}", path.display()))?;
     results.retain(|(_, combo), _| parse_combo(combo).is_none_or(|combo| wanted(&combo)));
     if runs.is_empty() {
-        return Ok(format!("No runs are remembered in {}.\n", dir.display()));
+        return Ok(format!("No runs are recorded in {}.\n", dir.display()));
     }
     match test {
         Some(test) if results.is_empty() => {
             bail!(
-                "nothing of this kind is remembered of test {test} in {}",
+                "no matching results of test {test} are recorded in {}",
                 dir.display()
             )
         }
@@ -146,17 +146,13 @@ fn overview(results: &Results, runs: &VecDeque<Run>) -> String {
         out.push_str(&match (run.wall, run.interrupted) {
             (Some(wall), false) => format!(" in {wall:.1} s\n"),
             (Some(wall), true) => format!(", interrupted after {wall:.1} s\n"),
-            (None, _) => ", still going on or killed\n".to_owned(),
+            (None, _) => ", still running or killed\n".to_owned(),
         });
     }
     section(&mut out, "Failing now", failing(results));
-    section(
-        &mut out,
-        "Flaky (passes and failures by turns)",
-        flaky(results),
-    );
+    section(&mut out, "Flaky (passes intermittently)", flaky(results));
     section(&mut out, "Slowest (median of passes)", slowest(results));
-    section(&mut out, "Slower than they were", slower(results));
+    section(&mut out, "Slower than before", slower(results));
     out
 }
 
@@ -169,7 +165,7 @@ fn section(out: &mut String, title: &str, lines: Vec<String>) {
         let _ = writeln!(out, "  {line}");
     }
     if lines.len() > LISTED {
-        let _ = writeln!(out, "  and {} more", lines.len() - LISTED);
+        let _ = writeln!(out, "  ... {} more", lines.len() - LISTED);
     }
 }
 
@@ -468,6 +464,6 @@ mod tests {
     fn no_history_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let text = render(&dir.path().join("none"), None, &|_| true).unwrap();
-        assert!(text.starts_with("No runs are remembered"), "{text}");
+        assert!(text.starts_with("No runs are recorded"), "{text}");
     }
 }

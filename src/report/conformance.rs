@@ -292,7 +292,7 @@ fn the_counts_agree() {
         written.console
     );
     assert!(written.console.contains("Not run: 010 012\n"));
-    assert!(written.console.contains("Some cases not run in: 001\n"));
+    assert!(written.console.contains("Skipped cases in: 001\n"));
     let counts = &written.json.last().unwrap()["counts"];
     assert_eq!(
         counts.to_string(),
@@ -337,7 +337,7 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
     assert!(
         written
             .tap
-            .ends_with("Bail out! interrupted, 0 tests not reached\n")
+            .ends_with("Bail out! interrupted, 0 tests not started\n")
     );
     assert!(
         written.diffs.contains("-wanted\n+got\\xff\n"),

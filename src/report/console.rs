@@ -243,7 +243,7 @@ fn tail(text: &mut String, log: &Log) {
     let lines: Vec<&str> = log.text.lines().collect();
     let from = lines.len().saturating_sub(OUTPUT_LINES);
     if from > 0 || log.left_out > 0 {
-        let _ = writeln!(text, "the output's last lines:");
+        let _ = writeln!(text, "the last lines of the output:");
     } else {
         let _ = writeln!(text, "the output:");
     }
@@ -270,7 +270,7 @@ impl<S: Screen> Sink for Console<S> {
                 self.write(&format!("{text}\n"));
             }
             Event::Interrupting { running } => self.write(&format!(
-                "Interrupted: no new tests, ending {running} running ones (once more: at once)\n"
+                "Interrupted: stopping {running} running tests; press Ctrl-C again to kill them\n"
             )),
             Event::RunFinished {
                 not_reached,
@@ -369,7 +369,7 @@ mod tests {
         let output: String = (0..100).map(|n| format!("step {n}\n")).collect();
         let f = failed(dir.path(), Failure::Signal(11), &output);
         let text = failure(&Rendered::new(&f), Paint::Plain);
-        let wanted = "the output's last lines:\n    step 80\n";
+        let wanted = "the last lines of the output:\n    step 80\n";
         assert!(text.starts_with(wanted), "{text}");
         assert!(text.contains("    step 99\nfull output: "), "{text}");
     }

@@ -140,7 +140,7 @@ impl Sink for Junit {
             } => {
                 self.file.change(|suites| {
                     for job in not_reached {
-                        let status = skipped("not reached", "the run ended before it");
+                        let status = skipped("not reached", "the run ended before it started");
                         suites.add(&job.combo, case(job, status));
                     }
                     suites.0.set_time(*wall);

@@ -153,7 +153,7 @@ impl Live {
         let mut text = tally.counts_text();
         let hidden = tally.running().saturating_sub(self.running.len());
         if hidden > 0 {
-            text.push_str(&format!("  and {hidden} more running"));
+            text.push_str(&format!("  ... {hidden} more running"));
         }
         self.total.set_position(tally.done() as u64);
         self.total.set_message(text);
@@ -262,7 +262,7 @@ mod tests {
             tell(&mut live, started);
         }
         assert_eq!(live.running.len(), LISTED);
-        assert!(live.total.message().contains("and 2 more running"));
+        assert!(live.total.message().contains("... 2 more running"));
         for id in 0..3 {
             let finished = sample::finished(job(id), Verdict::Pass);
             tell(&mut live, Event::Finished(Box::new(finished)));

@@ -122,7 +122,7 @@ fn logs(finished: &Finished) -> Vec<Log> {
         logs.extend(read("sanitizer report", path, false));
     }
     if let Some(path) = &outcome.stacks {
-        logs.extend(read("stacks before it was ended", path, false));
+        logs.extend(read("stacks before it was killed", path, false));
     }
     logs.extend(read("output", &outcome.output, true));
     logs

@@ -194,10 +194,10 @@ impl Tally {
         }
         for (title, names) in [
             ("Not run", &self.not_run),
-            ("Some cases not run in", &self.cases),
+            ("Skipped cases in", &self.cases),
             ("No reference (--bless writes one)", &self.no_reference),
             ("Flaky", &self.flaky),
-            ("Not reached", &late),
+            ("Not started", &late),
             ("Failures", &self.failures),
         ] {
             if !names.is_empty() {
@@ -334,7 +334,7 @@ impl Table {
         if left_out > 0 {
             let _ = writeln!(
                 out,
-                "({left_out} tests that passed or were not run everywhere are left out)"
+                "({left_out} tests that passed or were not run in all combinations are not listed)"
             );
         }
         out.push('\n');
@@ -401,7 +401,7 @@ mod tests {
         let late = [sample::job(1, "002", "qcow2")];
         assert_eq!(
             end(&t, true, &late),
-            "Not run: 001\nNot reached: 002\nInterrupted: passed 0 of 1 iotests\n"
+            "Not run: 001\nNot started: 002\nInterrupted: passed 0 of 1 iotests\n"
         );
         let missing = Verdict::NotRun("no reference (expected 001.out)".into());
         let t = tally(&["qcow2"], &[("001", "qcow2", missing)]);

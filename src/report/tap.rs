@@ -157,7 +157,7 @@ impl Sink for Tap {
                 self.write(&text);
             }
             Event::Interrupting { running } => {
-                let text = format!("# interrupted: ending {running} running tests\n");
+                let text = format!("# interrupted: stopping {running} running tests\n");
                 self.write(&text);
             }
             Event::RunFinished {
@@ -172,7 +172,7 @@ impl Sink for Tap {
                     } else {
                         "ended early"
                     };
-                    self.write(&format!("Bail out! {why}, {late} tests not reached\n"));
+                    self.write(&format!("Bail out! {why}, {late} tests not started\n"));
                 }
             }
         }

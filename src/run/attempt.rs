@@ -102,7 +102,7 @@ pub(super) fn run_once(
     let waited = began.elapsed();
     if waited > Duration::from_secs(1) {
         let waited = waited.as_secs_f64();
-        let note = format!("waited {waited:.1} s for another run in the same TEST_DIR");
+        let note = format!("waited {waited:.1} s for another run that uses the same TEST_DIR");
         watch.notes.push(note);
     }
     if matches!(&claimed, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
@@ -329,7 +329,7 @@ impl<'a> Watch<'a> {
             Event::Lost { signal } => {
                 self.outcome.wall = self.bounds.running();
                 self.outcome.exit = Exit::Signal(signal);
-                let note = "it ended the process that supervises it; all it started was ended";
+                let note = "the test killed its supervisor; all of its processes were killed";
                 self.notes.push(note.to_owned());
             }
             Event::Done(done) => {
@@ -351,7 +351,7 @@ impl<'a> Watch<'a> {
                 }
                 for process in done.alive {
                     self.notes.push(format!(
-                        "could not end {} {}: end it by hand",
+                        "cannot kill {} {}: kill it manually",
                         process.name, process.pid
                     ));
                 }
@@ -398,7 +398,7 @@ impl<'a> Watch<'a> {
         });
         match taken {
             Ok(()) => self.outcome.stacks = Some(path),
-            Err(e) => self.notes.push(format!("failed to take stacks: {e}")),
+            Err(e) => self.notes.push(format!("cannot record stacks: {e}")),
         }
     }
 }
@@ -440,7 +440,7 @@ fn missing_interpreter(line: &[u8]) -> String {
     }
     // A carriage return would move the cursor.
     let shown = name.escape_ascii();
-    format!("; its interpreter {shown} is not there; change its first line or install it")
+    format!("; its interpreter {shown} is missing; change its first line or install it")
 }
 
 /// Waits until `child` has something to say, the run is to stop, or `deadline`

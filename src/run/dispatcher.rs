@@ -47,10 +47,10 @@ pub fn run(
         std::fs::create_dir_all(&*dir)
             .and_then(|()| dir.canonicalize())
             .map(|absolute| *dir = absolute)
-            .with_context(|| format!("failed to make the directory {}", dir.display()))?;
+            .with_context(|| format!("cannot create the directory {}", dir.display()))?;
     }
     check_sock_dir(&settings.sock_dir, &names, &jobs)?;
-    let stop = Stop::new().context("failed to make a pipe")?;
+    let stop = Stop::new().context("cannot create a pipe")?;
     let cores = Cores::of_this_system();
     let shared = Shared {
         keeper,
@@ -64,7 +64,7 @@ pub fn run(
     let (sender, receiver) = channel();
     let to_signals = sender.clone();
     let signals = Signals::forward(move |signal| to_signals.send(Message::Signal(signal)).is_ok())
-        .context("failed to watch for signals")?;
+        .context("cannot handle signals")?;
     let summary = thread::scope(|scope| {
         let mut dispatcher = Dispatcher {
             shared: &shared,

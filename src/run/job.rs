@@ -92,7 +92,7 @@ struct Judged {
 }
 
 /// Why a test that ran under a debugger has no verdict of its own.
-const NOT_JUDGED: &str = "not judged: it ran under a debugger, on the terminal";
+const NOT_JUDGED: &str = "no result: ran under a debugger";
 
 impl Judged {
     /// Compares the output of a try with the reference, and judges.
@@ -118,7 +118,7 @@ impl Judged {
         let mut note = None;
         let started = !matches!(outcome.exit, Exit::NotStarted(_));
         if started && !outcome.output.exists() {
-            note = Some("the test removed the file of its own output".to_owned());
+            note = Some("the test removed its own output file".to_owned());
         }
         let mut readable = true;
         let expected = reference.map(|path| {
@@ -172,7 +172,7 @@ fn clean_up(shared: &Shared<'_>, dirs: &Dirs, done_with: bool) -> Vec<String> {
         .chain(sockets)
         .filter_map(|dir| {
             let error = scratch::remove(dir).err()?;
-            Some(format!("failed to remove {}: {error}", dir.display()))
+            Some(format!("cannot remove {}: {error}", dir.display()))
         })
         .collect()
 }

@@ -51,7 +51,7 @@ impl Claim {
             }
             if Instant::now() >= end {
                 let text = format!(
-                    "{} is in use by another run; give this one a TEST_DIR of its own",
+                    "{} is in use by another run; set another TEST_DIR",
                     dir.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));

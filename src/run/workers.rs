@@ -86,7 +86,7 @@ fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender:
         }));
         // A fault of our own costs this job, and not the run.
         let finished = ran.unwrap_or_else(|fault| {
-            let why = format!("a fault in the runner itself: {}", words(&*fault));
+            let why = format!("internal error of the runner: {}", words(&*fault));
             let verdict = Verdict::Fail(vec![Failure::NotStarted(why)]);
             job::not_started(shared, kept, verdict)
         });
@@ -100,5 +100,5 @@ fn words(fault: &(dyn Any + Send)) -> &str {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| fault.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no more is known")
+        .unwrap_or("unknown panic")
 }

@@ -36,7 +36,7 @@ pub(super) fn svg(page: &Page) -> String {
         let cpu = entry.cpu.min(*secs);
         let _ = write!(
             out,
-            "<g><title>{title}: {secs:.2} s, {:.2} s of processor time</title>\
+            "<g><title>{title}: {secs:.2} s, {:.2} s of CPU time</title>\
              <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{title}</text>\
              <rect class=\"wall\" x=\"{label}\" y=\"{:.0}\" width=\"{:.1}\" height=\"14\"/>\
              <rect class=\"cpu\" x=\"{label}\" y=\"{:.0}\" width=\"{:.1}\" height=\"4\"/>",

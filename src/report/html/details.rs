@@ -28,7 +28,7 @@ pub(super) fn html(rendered: &Rendered<'_>) -> String {
             escape(&log.text)
         );
         if log.left_out > 0 {
-            let _ = write!(out, "<p>{} bytes more in the file.</p>", log.left_out);
+            let _ = write!(out, "<p>{} more bytes in the file.</p>", log.left_out);
         }
         out.push_str("</details>");
     }
@@ -92,6 +92,6 @@ fn difference(out: &mut String, diff: &Diff) {
     }
     out.push_str("</pre>");
     if left > 0 {
-        let _ = write!(out, "<p>{left} more lines are left out.</p>");
+        let _ = write!(out, "<p>{left} more lines are not shown.</p>");
     }
 }

@@ -137,7 +137,7 @@ impl Page {
             .or_insert_with(|| job.test.summary.clone());
         let mut text = details::html(rendered);
         if self.details + text.len() > DETAILS && !text.is_empty() {
-            text = "<p class=\"dim\">Left out: this page is long enough.</p>".to_owned();
+            text = "<p class=\"dim\">Not shown, to limit the size of this page.</p>".to_owned();
         }
         self.details += text.len();
         let kind = Kind::from(&finished.verdict);
@@ -253,7 +253,7 @@ mod tests {
         assert!(text.ends_with("</html>\n"));
         assert!(text.contains("<mark>512</mark>"), "{text}");
         assert!(!text.contains("<b>1024"), "{text}");
-        assert!(text.contains("Not reached: qcow2-file 002"), "{text}");
+        assert!(text.contains("Not started: qcow2-file 002"), "{text}");
         assert!(text.contains("./check -qcow2 001"), "{text}");
     }
 
@@ -290,7 +290,7 @@ mod tests {
             html.event(event, rendered);
         });
         let text = page(dir.path());
-        let from = text.find("Since the run before").unwrap();
+        let from = text.find("Changes since the previous run").unwrap();
         let part = text[from..].split("<h2>Tests").next().unwrap();
         assert!(
             part.contains(
@@ -303,6 +303,6 @@ mod tests {
             text.contains("<line class=\"before\""),
             "no mark in the chart"
         );
-        assert!(!text.contains("was cut off"), "{text}");
+        assert!(!text.contains("was aborted"), "{text}");
     }
 }

@@ -37,8 +37,8 @@ impl Document for Page {
         if !chart.is_empty() {
             writeln!(
                 out,
-                "<h2>Times</h2><p class=\"dim\">The slowest; the dark part is processor time, \
-                 the upright line the time of the run before.</p>{chart}"
+                "<h2>Times</h2><p class=\"dim\">The slowest tests; the dark part is CPU time, \
+                 the vertical line the time of the previous run.</p>{chart}"
             )?;
         }
         write!(
@@ -76,7 +76,7 @@ impl Page {
             None => {
                 let _ = writeln!(
                     out,
-                    "<p class=\"cut\">{done} of {} done. The run is going on, or was cut off.</p>",
+                    "<p class=\"cut\">{done} of {} done. The run is not finished, or was aborted.</p>",
                     self.jobs
                 );
             }
@@ -92,7 +92,7 @@ impl Page {
         if !self.not_reached.is_empty() {
             let _ = writeln!(
                 out,
-                "<p class=\"cut\">Not reached: {}</p>",
+                "<p class=\"cut\">Not started: {}</p>",
                 escape(&self.not_reached.join(", "))
             );
         }
@@ -122,7 +122,7 @@ impl Page {
             return String::new();
         };
         let mut out = format!(
-            "<h2>Since the run before</h2><p class=\"dim\">That of {}.</p>\n",
+            "<h2>Changes since the previous run</h2><p class=\"dim\">The run of {}.</p>\n",
             escape(&words::full_date(at))
         );
         out.push_str(&self.changed_verdicts());
@@ -133,15 +133,12 @@ impl Page {
             .collect();
         if !times.is_empty() {
             let list = escape(&times.join("; "));
-            let _ = writeln!(out, "<p>Times that changed: {list}.</p>");
+            let _ = writeln!(out, "<p>Changed times: {list}.</p>");
         }
         let new = self.entries.iter().filter(|e| self.before(e).is_none());
         let new = new.count();
         if new > 0 {
-            let _ = writeln!(
-                out,
-                "<p>{new} results have nothing to be compared with.</p>"
-            );
+            let _ = writeln!(out, "<p>{new} results are new.</p>");
         }
         out
     }
@@ -169,7 +166,7 @@ impl Page {
             );
         }
         if rows.is_empty() {
-            return "<p>No verdict changed.</p>\n".to_owned();
+            return "<p>No changed verdicts.</p>\n".to_owned();
         }
         format!(
             "<table><thead><tr><th>Test</th><th>Before</th><th>Now</th></tr></thead>{rows}</table>\n"
@@ -192,8 +189,8 @@ impl Page {
         write!(
             out,
             "<h2>Tests</h2>\n<div class=\"filters\">\
-             <input type=\"search\" id=\"text\" placeholder=\"Name or words\" \
-             aria-label=\"Filter by name or words\">\
+             <input type=\"search\" id=\"text\" placeholder=\"Filter tests\" \
+             aria-label=\"Filter tests by name or description\">\
              <select id=\"combo\" aria-label=\"Combination\">\
              <option value=\"\">all combinations</option>"
         )?;
@@ -210,7 +207,7 @@ impl Page {
             let name = escape(&words::combo(combo));
             write!(out, "<th data-column=\"{n}\">{name}</th>")?;
         }
-        writeln!(out, "<th>What it asks</th></tr></thead><tbody>")?;
+        writeln!(out, "<th>Description</th></tr></thead><tbody>")?;
         let mut cells: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (n, entry) in self.entries.iter().enumerate() {
             cells.entry((entry.test, entry.combo)).or_default().push(n);
@@ -273,7 +270,7 @@ impl Page {
 
     /// Everything that is more than a pass.
     fn results(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "<h2>Results that say more</h2>")?;
+        writeln!(out, "<h2>Details</h2>")?;
         for kind in KINDS {
             for (n, entry) in self.entries.iter().enumerate() {
                 if entry.kind != kind || !self.has_details(entry) {
