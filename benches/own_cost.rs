@@ -1,5 +1,5 @@
 //! What the runner itself costs: empty tests under it, against a bare loop that
-//! spawns the same files, as many at once on the same processors.
+//! spawns the same files, as many at once on the same CPUs.
 //!
 //! `cargo bench --bench own_cost [-- TESTS]`
 

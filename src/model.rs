@@ -151,7 +151,7 @@ pub struct Outcome {
     pub start: SystemTime,
     /// How long it ran.
     pub wall: Duration,
-    /// Processor time of everything it started.
+    /// CPU time of everything it started.
     pub cpu: Duration,
 }
 
@@ -308,7 +308,7 @@ pub enum Event {
     },
     /// Last of all.
     RunFinished {
-        /// Jobs that were not reached.
+        /// Jobs that were not started.
         not_reached: Vec<Job>,
         /// Whether the user interrupted.
         interrupted: bool,

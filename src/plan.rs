@@ -386,10 +386,11 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
     use crate::args::parse;
     use crate::report::sample;
-    use std::ffi::OsString;
 
     fn args(line: &str) -> LowArgs {
         parse(line.split_whitespace().map(OsString::from)).unwrap()

@@ -373,9 +373,10 @@ fn parse_machines(list: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashMap;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     fn program(path: &Path) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

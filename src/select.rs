@@ -74,10 +74,11 @@ pub fn select(tree: &Tree, args: &LowArgs) -> Result<Vec<Arc<Test>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
     use crate::args::parse;
     use crate::tree::Places;
-    use std::ffi::OsString;
 
     fn tree() -> (tempfile::TempDir, Tree) {
         let dir = tempfile::tempdir().unwrap();

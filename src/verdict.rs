@@ -101,10 +101,11 @@ pub fn after_retries(first: Verdict, retries: &[Verdict]) -> (Verdict, Option<(u
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::{LeftBehind, Limit};
     use crate::report::sample;
-    use std::time::Duration;
 
     const STRICT: Policy = Policy {
         left_behind_fails: true,

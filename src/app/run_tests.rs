@@ -84,7 +84,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         previous: Some(previous),
     })?;
     let reports = reporters.len();
-    // Under a debugger a person judges, and takes a person's time: what failed has
+    // Under a debugger there is no verdict, and times are a person's: what failed has
     // still failed.
     if args.debugger.is_none() {
         reporters.push(Box::new(history));
@@ -168,7 +168,7 @@ fn plan_jobs(
     } else {
         Wanted::all()
     };
-    // Without a word on what to run on, it is what the last run ran on.
+    // Without options for a combination, those of the last run are used.
     let combos = wanted
         .combos()
         .filter(|_| !plan::names_combination(args))

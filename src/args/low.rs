@@ -1,4 +1,4 @@
-//! What the words of the command line say, before anything of the world is
+//! What the words of the command line say, before files or programs are
 //! looked at.
 
 use std::ffi::OsString;

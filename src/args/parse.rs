@@ -203,9 +203,10 @@ fn utf8(word: OsString) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::args::low::{Action, Color};
-    use proptest::prelude::*;
 
     fn ok(line: &str) -> LowArgs {
         parse(

@@ -15,7 +15,7 @@ where
 }
 
 /// How many tests to run at once. Fewer than one are one, as for QEMU's runner:
-/// scripts compute the number from that of the processors.
+/// scripts compute the number from that of the CPUs.
 pub(super) fn jobs(text: &str) -> Result<usize, String> {
     let number = number(text, i64::MIN)?;
     Ok(usize::try_from(number).map_or(1, |n| n.max(1)))

@@ -207,8 +207,9 @@ fn whole(side: Side, line: &[u8]) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn diff(a: &[u8], b: &[u8]) -> Diff {
         Diff::new(a, b, &Limits::default())

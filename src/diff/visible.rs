@@ -77,8 +77,9 @@ fn picture(byte: u32) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn what_cannot_be_seen_is_shown() {

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 
+use super::{NO_REFERENCE, equal, find};
 use crate::model::{Combo, Failure, Finished, Test, Verdict};
 use crate::words;
-
-use super::{NO_REFERENCE, equal, find};
 
 /// Which of a test's references is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +32,7 @@ impl Variant {
     /// format.
     ///
     /// # Errors
+    ///
     /// The value is none of these.
     pub fn parse(value: Option<&str>) -> anyhow::Result<Self> {
         Ok(match value {
@@ -78,6 +78,7 @@ impl Variant {
 /// Refuses to write references where `CI` is set.
 ///
 /// # Errors
+///
 /// `CI` is set and not empty; `option` is named.
 pub fn refuse_in_ci(option: &str) -> anyhow::Result<()> {
     if std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) {
@@ -261,9 +262,10 @@ fn settle(finished: &mut Finished, file: PathBuf) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::report::sample;
-    use std::sync::Arc;
 
     struct Place {
         dir: tempfile::TempDir,

@@ -20,8 +20,9 @@ pub fn equal(expected: &[u8], actual: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn only_white_space_at_line_ends_is_ignored() {

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::{equal, find};
 use crate::diff::{Bounds, Diff, Limits, Paint, render};
 use crate::model::{Combo, Test};
 use crate::words;
-
-use super::{equal, find};
 
 /// An output that differs from its reference.
 #[derive(Debug, Clone)]
@@ -55,6 +54,7 @@ const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] everything, [q]uit? ";
 /// are gone, or equal to their reference by now, are passed over.
 ///
 /// # Errors
+///
 /// A reference cannot be written, an output not read or removed, or the terminal
 /// is gone.
 pub fn review(

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use testdecl::{Decl, may_support};
 
+use super::equal;
 use crate::args::FORMATS;
 use crate::model::Test;
-
-use super::equal;
 
 /// A reference nobody needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +24,7 @@ pub struct Unused {
 /// and is never looked at, or equals the plain reference and could go.
 ///
 /// # Errors
+///
 /// A directory or file cannot be read.
 pub fn unused<'a>(tests: impl IntoIterator<Item = &'a Test>) -> anyhow::Result<Vec<Unused>> {
     let mut by_dir: BTreeMap<&Path, BTreeMap<&str, &Test>> = BTreeMap::new();

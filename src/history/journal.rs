@@ -149,7 +149,7 @@ fn end_last_line(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the journal at `path` record by record; lines that are none (cut off, or
+/// Reads the journal at `path` record by record; lines that are not records (incomplete, or
 /// of a later version) are passed over, and a journal that is not there is empty.
 pub(super) fn read(path: &Path, mut take: impl FnMut(Record)) -> io::Result<()> {
     lines(path, |_, record| {

@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::model::{Combo, Event, Finished, Job, Kind, Reporter, Test};
-use crate::words;
 use anyhow::Context;
 
+use crate::model::{Combo, Event, Finished, Job, Kind, Reporter, Test};
+use crate::words;
 use elapsed::{Elapsed, Times};
 use journal::{Journal, Record};
 
@@ -259,6 +259,7 @@ impl History {
     /// runs may have it open at the same time.
     ///
     /// # Errors
+    ///
     /// The directory or its files cannot be made, locked or read.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let journal = Journal::open(dir)?;
@@ -410,10 +411,11 @@ impl Reporter for History {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::{Failure, Verdict};
     use crate::report::sample;
-    use std::time::Duration;
 
     fn done(name: &str, verdict: Verdict) -> Event {
         let job = sample::job(0, name, "qcow2");

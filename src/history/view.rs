@@ -42,6 +42,7 @@ const LISTED: usize = 10;
 /// under combinations that are `wanted`.
 ///
 /// # Errors
+///
 /// The history cannot be read, or it holds nothing about `test`.
 pub fn render(
     dir: &Path,
@@ -196,7 +197,7 @@ fn turns(ring: &VecDeque<Remembered>) -> usize {
         .collect();
     let turned = ran.windows(2).filter(|w| w[0] != w[1]).count();
     let flaky = ran.iter().filter(|k| **k == Kind::Flaky).count();
-    // One change is a test that broke or was mended.
+    // One change is a test that broke or was fixed.
     if flaky > 0 {
         turned.max(flaky)
     } else {

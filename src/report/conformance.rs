@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::diff::Paint;
-use crate::history::Previous;
-use crate::model::{Event, Failure, Finished, LeftBehind, Limit, Mismatch, Reporter, Verdict};
-
 use super::console::{Console, Plain};
 use super::html::Html;
 use super::json::Json;
 use super::junit::Junit;
 use super::tap::{Numbering, Tap};
 use super::{All, sample};
+use crate::diff::Paint;
+use crate::history::Previous;
+use crate::model::{Event, Failure, Finished, LeftBehind, Limit, Mismatch, Reporter, Verdict};
 
 /// A writer whose text can be looked at.
 #[derive(Clone, Default)]

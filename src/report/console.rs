@@ -7,13 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
 
-use crate::diff::Paint;
-use crate::model::{Event, Exit, Job, Kind, Verdict};
-use crate::words;
-
 use super::rendered::{Log, Rendered};
 use super::summary::{self, Tally};
 use super::{Sink, unless_gone};
+use crate::diff::Paint;
+use crate::model::{Event, Exit, Job, Kind, Verdict};
+use crate::words;
 
 /// Lines of a sanitizer's report or of stacks that are shown.
 const LOG_LINES: usize = 60;

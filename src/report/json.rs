@@ -9,13 +9,12 @@ use std::time::SystemTime;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use crate::diff::Paint;
-use crate::model::{Event, Exit, Failure, Finished, Job, Kind, Limit, Outcome, Verdict};
-use crate::words;
-
 use super::Sink;
 use super::rendered::Rendered;
 use super::summary::Tally;
+use crate::diff::Paint;
+use crate::model::{Event, Exit, Failure, Finished, Job, Kind, Limit, Outcome, Verdict};
+use crate::words;
 
 /// The version of the schema; it grows when a field changes its meaning or goes.
 const VERSION: u32 = 1;
@@ -54,7 +53,7 @@ impl Json {
     }
 
     fn write(&mut self, value: &Value) {
-        // A line is written at once, so that a run cut off leaves whole lines.
+        // A line is written at once, so that an aborted run leaves complete lines.
         let mut line = value.to_string().into_bytes();
         line.push(b'\n');
         let written = self.out.write_all(&line).and_then(|()| self.out.flush());

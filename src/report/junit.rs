@@ -7,14 +7,13 @@ use std::path::Path;
 use anyhow::Context;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
-use crate::diff::Paint;
-use crate::model::{Combo, Event, Job, Verdict};
-use crate::words;
-
 use super::Sink;
 use super::console::failure;
 use super::live_file::{Document, LiveFile};
 use super::rendered::Rendered;
+use crate::diff::Paint;
+use crate::model::{Combo, Event, Job, Verdict};
+use crate::words;
 
 /// The report so far.
 struct Suites(Report);
@@ -140,7 +139,7 @@ impl Sink for Junit {
             } => {
                 self.file.change(|suites| {
                     for job in not_reached {
-                        let status = skipped("not reached", "the run ended before it started");
+                        let status = skipped("not started", "the run ended before it started");
                         suites.add(&job.combo, case(job, status));
                     }
                     suites.0.set_time(*wall);

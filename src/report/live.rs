@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use indicatif::style::ProgressTracker;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::console::Screen;
+use super::summary::Tally;
 use crate::history::Previous;
 use crate::model::{Combo, Event, Job, JobId, Kind};
 use crate::words;
-
-use super::console::Screen;
-use super::summary::Tally;
 
 /// How many running tests are listed at most.
 const LISTED: usize = 12;

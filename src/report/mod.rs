@@ -25,7 +25,6 @@ use crate::args::Color;
 use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Reporter};
-
 use rendered::Rendered;
 
 /// Whether what goes to stdout is coloured.
@@ -74,7 +73,7 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// The directory in which `index.html` is written.
     pub html: Option<PathBuf>,
-    /// The run before this one, for comparison
+    /// The previous run, for comparison
     /// ([`crate::history::History::previous`]).
     pub previous: Option<Previous>,
 }
@@ -112,6 +111,7 @@ impl Reporter for All {
 /// Makes the reporters that `options` ask for, the console (or TAP) among them.
 ///
 /// # Errors
+///
 /// A file or directory that cannot be made, with its path.
 pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     let previous = options.previous.clone().unwrap_or_default();

@@ -155,10 +155,11 @@ fn read(title: &'static str, path: &Path, end: bool) -> Option<Log> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{Failure, Mismatch};
     use crate::report::sample;
-    use std::sync::Arc;
 
     #[test]
     fn a_long_difference_is_written_whole_beside_the_output() {

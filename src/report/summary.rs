@@ -344,10 +344,11 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::Failure;
     use crate::report::sample;
-    use std::sync::Arc;
 
     fn tally(formats: &[&str], results: &[(&str, &str, Verdict)]) -> Tally {
         let mut tests: Vec<String> = results.iter().map(|r| r.0.to_owned()).collect();

@@ -5,14 +5,13 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use crate::diff::Paint;
-use crate::model::{Event, Job, Kind, Verdict};
-use crate::words;
-
 use super::console::failure;
 use super::rendered::Rendered;
 use super::summary::Tally;
 use super::{Sink, unless_gone};
+use crate::diff::Paint;
+use crate::model::{Event, Job, Kind, Verdict};
+use crate::words;
 
 /// Whether the lines with verdicts carry their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub(super) fn run(
                 verdicts.push(Judged::new(shared, &again, reference.as_deref()).verdict);
                 clean_up(shared, &again.dirs, again.outcome.cores.is_empty());
             }
-            // A retry that the user cut off says nothing.
+            // A retry that the user aborted does not count.
             verdicts.retain(|v| *v != Verdict::Interrupted);
             verdict::after_retries(judged.verdict.clone(), &verdicts)
         }

@@ -40,7 +40,7 @@ pub use dispatcher::run;
 /// How many jobs run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallel {
-    /// As many as keep the processors busy: more than there are processors while
+    /// As many as keep the CPUs busy: more than there are CPUs while
     /// tests only wait, fewer when load or memory says so.
     Auto,
     /// Exactly this many (at least 1).

@@ -36,7 +36,7 @@ impl Queued {
 }
 
 /// Puts jobs in order: those that failed last time, then the longest first, so
-/// that no long one is left over at the end with idle processors beside it; one
+/// that no long one is left over at the end with idle CPUs beside it; one
 /// never seen may be the longest. Those that run alone come last. `shuffle` is
 /// the seed of a random order in place of all that but the last.
 pub(super) fn order(
@@ -74,10 +74,11 @@ fn longer(a: Option<f64>, b: Option<f64>) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::JobId;
     use crate::report::sample;
-    use std::sync::Arc;
 
     fn job(name: &str) -> Job {
         let mut test = sample::test(name);

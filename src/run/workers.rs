@@ -84,9 +84,9 @@ fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender:
         let ran = catch_unwind(AssertUnwindSafe(|| {
             job::run(shared, queued, reference, &slow)
         }));
-        // A fault of our own costs this job, and not the run.
-        let finished = ran.unwrap_or_else(|fault| {
-            let why = format!("internal error of the runner: {}", words(&*fault));
+        // A panic in the runner fails this job, not the run.
+        let finished = ran.unwrap_or_else(|panic| {
+            let why = format!("internal error of the runner: {}", panic_message(&*panic));
             let verdict = Verdict::Fail(vec![Failure::NotStarted(why)]);
             job::not_started(shared, kept, verdict)
         });
@@ -95,10 +95,10 @@ fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender:
 }
 
 /// What a panic said.
-fn words(fault: &(dyn Any + Send)) -> &str {
-    fault
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
         .downcast_ref::<&str>()
         .copied()
-        .or_else(|| fault.downcast_ref::<String>().map(String::as_str))
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("unknown panic")
 }

@@ -94,8 +94,9 @@ fn holds_tests(dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::symlink;
+
+    use super::*;
 
     #[test]
     fn a_link_has_its_source_where_it_points() {

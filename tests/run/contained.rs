@@ -215,7 +215,7 @@ fn who_kills_its_parent_hurts_itself_alone() {
         panic!("{:?}", report.verdict("001"));
     };
     assert_eq!(failures[0], Failure::Signal(9));
-    assert!(report.of("001").notes[0].contains("supervises"));
+    assert!(report.of("001").notes[0].contains("supervisor"));
     assert!(!lives(
         &fs::read_to_string(suite.scratch("001").join("pid")).unwrap()
     ));
@@ -254,7 +254,11 @@ fn what_cannot_be_started_says_why() {
             panic!("{verdict:?}");
         };
         assert!(why.contains(advice), "{why}");
-        assert_eq!(failures.len(), 1, "what was not started promised no output");
+        assert_eq!(
+            failures.len(),
+            1,
+            "what was not started has no output to compare"
+        );
     }
     assert_eq!(*report.verdict("002"), Verdict::Pass);
 }

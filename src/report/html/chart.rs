@@ -1,5 +1,5 @@
 //! Times as a chart: the slowest results, what of the time was spent on the
-//! processor, and how long they took the last time.
+//! CPU, and how long they took the last time.
 
 use std::fmt::Write as _;
 

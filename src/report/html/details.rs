@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
+use super::super::rendered::Rendered;
+use super::escape;
 use crate::diff::{Bounds, Diff, Side, pieces};
 use crate::model::Kind;
 use crate::words;
-
-use super::super::rendered::Rendered;
-use super::escape;
 
 /// The details of a result as HTML; empty where its line says all.
 pub(super) fn html(rendered: &Rendered<'_>) -> String {

@@ -1,5 +1,5 @@
 //! One self-contained page: tests by combination with filters, failures with their
-//! differences and logs, times, and a comparison with the run before. It is
+//! differences and logs, times, and a comparison with the previous run. It is
 //! rewritten in one piece while the run goes on.
 
 mod chart;
@@ -13,13 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use crate::history::Previous;
-use crate::model::{Combo, Event, HeaderLine, Kind};
-use crate::words;
-
 use super::Sink;
 use super::live_file::LiveFile;
 use super::rendered::Rendered;
+use crate::history::Previous;
+use crate::model::{Combo, Event, HeaderLine, Kind};
+use crate::words;
 
 /// All details together may be so long (bytes); what comes after is told in its
 /// line alone, so that a run in which everything fails still makes a page that can

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::model::Kind;
-use crate::words;
-
 use super::super::live_file::Document;
 use super::{Entry, Page, chart, class, escape};
+use crate::model::Kind;
+use crate::words;
 
 /// Verdicts in the order in which the page shows them.
 const KINDS: [Kind; 5] = [
@@ -116,7 +115,7 @@ impl Page {
         out
     }
 
-    /// What changed since the run before.
+    /// What changed since the previous run.
     fn comparison(&self) -> String {
         let Some(at) = self.previous.at else {
             return String::new();
@@ -148,7 +147,7 @@ impl Page {
         format!("{} {}", entry.name, words::combo(&self.combos[entry.combo]))
     }
 
-    /// A table of the verdicts that are not those of the run before.
+    /// A table of the verdicts that changed since the previous run.
     fn changed_verdicts(&self) -> String {
         let mut rows = String::new();
         for entry in &self.entries {
