@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::args::nearest;
 
 /// The groups a suite declares, each with its meaning, from a file of
-/// `NAME  meaning` lines. Blank lines and lines that begin with `#` say nothing.
+/// `NAME  meaning` lines. Blank lines and lines that begin with `#` are skipped.
 #[derive(Debug, Clone, Default)]
 pub struct Declared {
     /// Where they are declared.

@@ -1,4 +1,4 @@
-//! Takes the place of the runner in a QEMU tree, and gives it back.
+//! Replaces the runner in a QEMU tree, and restores it.
 //!
 //! QEMU's build starts its runner as `python3 check ...`, so what is put there
 //! is a small Python file that starts this program. The original is kept beside
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 /// The line by which our stub is known.
 const MARK: &str = "# This stub starts the check program in place of QEMU's own runner.";
 
-/// Words that QEMU's runner has and nothing else would.
+/// Text that only QEMU's runner contains.
 const ORIGINAL: [&str; 2] = ["TestRunner", "TestFinder"];
 
 /// What a `check` file is.

@@ -1,4 +1,4 @@
-//! The plan of a run: what the command line asks for, held against the tree.
+//! The plan of a run: the command line checked against the tree.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -172,12 +172,12 @@ pub fn jobs(
     jobs
 }
 
-/// Holds what the arguments say against each other and against `jobs`; `remembered` is
-/// whether there is a last run to go by.
+/// Checks the arguments against each other and against `jobs`; `remembered` is
+/// whether a last run is recorded.
 ///
 /// # Errors
 ///
-/// What they ask for makes no sense together.
+/// They contradict each other.
 pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
     if jobs.is_empty() {
         bail!(
@@ -235,7 +235,7 @@ pub fn debuggable(test: &mut Test) -> Result<()> {
     Ok(())
 }
 
-/// That the programs which hold the tests of `jobs` have been built.
+/// Checks that the programs that contain the tests of `jobs` have been built.
 ///
 /// # Errors
 ///
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_said() {
+    fn contradictions_are_errors() {
         let jobs = [sample::job(0, "001", "raw"), sample::job(1, "002", "raw")];
         let said = |line: &str, jobs: &[Job]| match validate(&args(line), jobs, true) {
             Ok(()) => String::new(),

@@ -91,7 +91,7 @@ const QEMU: &str = "QEMU_PROG";
 
 impl Programs {
     /// Finds the programs: each from its variable, else from the build root (two
-    /// levels above `build`), or, where that is no build tree, from `PATH`.
+    /// levels above `build`), or, if that is not a build tree, from `PATH`.
     ///
     /// # Errors
     ///
@@ -265,7 +265,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// That `path` is a file that can be executed.
+/// Checks that `path` is a file that can be executed.
 fn require(path: &Path, variable: &str) -> Result<()> {
     if !path.exists() {
         bail!("No such file: {} ({variable})", path.display());
@@ -338,7 +338,7 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
     let group = Pid::from_raw(child.id().cast_signed());
     let (sender, answer) = channel();
     let waiting = std::thread::spawn(move || {
-        // Nobody listens any more where it took too long.
+        // The receiver is gone after a time-out.
         let _ = sender.send(child.wait_with_output());
     });
     let Ok(output) = answer.recv_timeout(ANSWERS_WITHIN) else {

@@ -1,4 +1,4 @@
-//! The words all reports share: verdicts, reasons, combinations, times.
+//! Texts that all reports share: verdicts, reasons, combinations, times.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -8,6 +8,12 @@ use jiff::tz::TimeZone;
 
 use crate::diff::{Blanks, visible};
 use crate::model::{Combo, Failure, Finished, HeaderLine, Job, Kind, Limit, Outcome, Verdict};
+
+/// A number with its noun: `1 job`, `2 jobs`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
 
 /// A verdict in a word or two.
 pub(crate) fn kind(kind: Kind) -> &'static str {
@@ -43,7 +49,7 @@ pub(crate) fn name(job: &Job) -> String {
     }
 }
 
-/// What is to be said of a result besides its verdict, in one line; empty where
+/// The description of a result besides its verdict, in one line; empty where
 /// there is nothing.
 pub(crate) fn description(finished: &Finished) -> String {
     let mut said = Vec::new();
@@ -64,7 +70,7 @@ pub(crate) fn description(finished: &Finished) -> String {
         said.push(format!("passed {passed} of {tries} retries"));
     }
     let told = matches!(&finished.verdict, Verdict::Fail(f) if f.contains(&Failure::LeftBehind));
-    // What we ended ourselves had no chance to tidy up.
+    // A test that we killed could not clean up.
     if let Some(outcome) = finished.outcome.as_ref().filter(|o| o.ended.is_none())
         && !told
         && let Some(left) = left_behind(outcome)
@@ -296,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_cannot_play_with_the_terminal() {
+    fn reasons_are_free_of_control_characters() {
         let verdict = Verdict::NotRun("no\x1b[31m\nKVM".into());
         let f = sample::finished(sample::job(0, "030", "qcow2"), verdict);
         assert_eq!(description(&f), "no␛[31m KVM");

@@ -67,7 +67,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     settings.python = env.python.clone();
     let host = CheckHost::new(call, env, &memory, &jobs)?;
     let previous = memory.previous();
-    // From here on nobody asks it: what is known of each job, the host has.
+    // No longer needed: the host has what is known of each job.
     drop(memory);
 
     // Its process must be forked while this one has a single thread.
@@ -84,7 +84,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         previous: Some(previous),
     })?;
     let reports = reporters.len();
-    // Under a debugger there is no verdict, and times are a person's: what failed has
+    // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.
     if args.debugger.is_none() {
         reporters.push(Box::new(history));
@@ -110,7 +110,7 @@ fn excludes(args: &LowArgs) -> Result<Excludes> {
     Ok(excludes)
 }
 
-/// That tests can have their directories in `dir`, which is made where it is not there:
+/// Checks that tests can have their directories in `dir`, which is created if missing:
 /// else each of them would fail for the same reason.
 fn writable(dir: &Path) -> Result<()> {
     let what = || {
@@ -123,7 +123,7 @@ fn writable(dir: &Path) -> Result<()> {
     access(dir, AccessFlags::W_OK | AccessFlags::X_OK).with_context(what)
 }
 
-/// Of `tests` those that would be run: what earlier runs and shards leave.
+/// The tests that would be run, given `--failed`, `--resume` and `--shard`.
 pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
     let args = &call.args;
     if !args.failed && !args.resume && args.shard.is_none() {
@@ -136,14 +136,14 @@ pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Ve
     Ok(tests.into_iter().filter(planned).collect())
 }
 
-/// Tells what went wrong with reports; whether anything did.
+/// Prints the errors of the reporters; returns whether there were any.
 fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) -> bool {
     let troubles: Vec<String> = reporters.iter_mut().flat_map(|r| r.finish()).collect();
     troubles.iter().for_each(|trouble| say::error(trouble));
     !troubles.is_empty()
 }
 
-/// A run does not depend on its history: where it cannot be kept, that is said.
+/// A run does not depend on its history: an error is only reported.
 pub(super) fn open_history(dir: &Path) -> History {
     History::open(dir).unwrap_or_else(|error| {
         say::error(&format!(
@@ -177,7 +177,7 @@ fn plan_jobs(
     Ok((combos, jobs))
 }
 
-/// What the run asks of the rest of the program.
+/// The parts of the program that a run needs.
 struct CheckHost<'a> {
     args: &'a LowArgs,
     /// How the program was started, for commands to run again: variables of the caller's

@@ -13,7 +13,7 @@ pub enum Takes {
     Maybe(&'static str),
 }
 
-/// Where an option stands in the help.
+/// The section of the help that an option is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
     /// What is done.
@@ -30,9 +30,9 @@ pub enum Section {
     Run,
     /// References.
     Goldens,
-    /// What is told, and where.
+    /// Output and reports.
     Results,
-    /// Everything that runs no test.
+    /// Actions that run no tests.
     Other,
 }
 
@@ -61,7 +61,7 @@ pub struct Flag {
     pub words: &'static [&'static str],
     /// Whether it takes a value.
     pub takes: Takes,
-    /// Where it stands in the help.
+    /// Its section in the help.
     pub section: Section,
     /// Whether QEMU's runner has it: abbreviations that were unambiguous there
     /// stay so here.

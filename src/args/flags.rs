@@ -1,4 +1,4 @@
-//! Every option there is: its words, what it says of itself, what it does.
+//! Every option: its words, its help and its effect.
 
 use std::path::PathBuf;
 
@@ -142,7 +142,7 @@ pub static FLAGS: &[Flag] = &[
     .long(
         "Without it, as many tests run at once as keep the CPUs \
              busy: more than there are CPUs while tests only wait, \
-             fewer when load or memory says so. Tests that must be alone \
+             fewer when load or memory requires it. Tests that must be alone \
              (group serial, -gdb, --debugger) are.",
     ),
     Flag::switch(

@@ -52,7 +52,7 @@ files:
   .last-elapsed-cache     how long tests took, in the current directory
 ";
 
-/// The help: a line an option, or with `long` all there is to say.
+/// The help: one line per option, or with `long` the complete text.
 #[must_use]
 pub fn help(long: bool) -> String {
     let mut page = format!("{USAGE}\n{ABOUT}");

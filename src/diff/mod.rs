@@ -19,9 +19,9 @@ pub use visible::{Blanks, visible, visible_text};
 /// How much work a comparison may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// After so long the rest is taken as changed as a whole.
+    /// After this time the rest counts as changed.
     pub time: Duration,
-    /// So many lines of either side, from the first difference on, are compared.
+    /// How many lines of either side are compared, from the first difference on.
     pub lines: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Bytes as people can read them: nothing invisible, nothing a terminal obeys.
+//! Bytes as printable text: no invisible characters, no control sequences.
 
 use bstr::ByteSlice;
 
@@ -16,7 +16,7 @@ pub enum Blanks {
 }
 
 /// `line` (without its newline) as text. Control bytes are shown as their Unicode
-/// pictures (`␍`, `␛`), bytes that are no UTF-8 as `\xNN`, characters that would
+/// pictures (`␍`, `␛`), bytes that are not UTF-8 as `\xNN`, characters that would
 /// reorder or hide text as `<U+NNNN>`.
 #[must_use]
 pub fn visible(line: &[u8], blanks: Blanks) -> String {

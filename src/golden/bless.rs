@@ -87,7 +87,7 @@ pub fn refuse_in_ci(option: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a job whose reference is written is then taken for.
+/// The verdict of a job whose reference was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// `--bless`: it passes.

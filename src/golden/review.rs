@@ -1,4 +1,4 @@
-//! Going through the differences of the last run one by one.
+//! Interactive review of the differences of the last run.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -35,12 +35,12 @@ impl Pending {
     }
 }
 
-/// What came of a review: how many outputs each.
+/// The result of a review: how many outputs each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reviewed {
     /// Written as references.
     pub accepted: usize,
-    /// Refused; their outputs were removed, so they are not asked about again.
+    /// Rejected; their outputs were removed, so they are not shown again.
     pub rejected: usize,
     /// Left for later.
     pub skipped: usize,

@@ -1,4 +1,4 @@
-//! References that no test can reach, and variants that say the same as the plain
+//! References that no test uses, and variants that equal the plain
 //! one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use super::equal;
 use crate::args::FORMATS;
 use crate::model::Test;
 
-/// A reference nobody needs.
+/// An unused reference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unused {
     /// The file.
@@ -20,7 +20,7 @@ pub struct Unused {
     pub why: String,
 }
 
-/// Lists what lies in the reference directories of `tests` (all tests of a tree)
+/// Lists the files in the reference directories of `tests` (all tests of a tree)
 /// and is never looked at, or equals the plain reference and could go.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// `None` for files that are no references, such as outputs kept by old
+    /// `None` for files that are not references, such as outputs saved by old
     /// runners.
     fn parse(file: &'a str) -> Option<Self> {
         if let Some(name) = file.strip_suffix(".out") {

@@ -1,4 +1,4 @@
-//! The old runner's memory: `.last-elapsed-cache`, a JSON object of test path,
+//! The old runner's cache of times: `.last-elapsed-cache`, a JSON object of test path,
 //! protocol, format and seconds, for tests that passed.
 
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ impl Elapsed {
 }
 
 /// A JSON object with few names. A map of its own for each of ten thousand tests
-/// would fill the memory with room for names that never come.
+/// would waste memory on unused capacity.
 #[derive(Debug)]
 struct Few<V>(Vec<(Box<str>, V)>);
 

@@ -3,7 +3,7 @@
 //! Runs at the same time append to the same file: each record is one `write` to a
 //! file opened with `O_APPEND`. Every run holds a shared lock on `lock` for as
 //! long as it lasts; old records are dropped only under the exclusive lock, that
-//! is, by a run that finds itself alone.
+//! is, if no other run is active.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -55,7 +55,7 @@ pub(super) enum Record {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         under: String,
     },
-    /// A run ended by itself (one that was killed has no such record).
+    /// A run ended (a killed one has no such record).
     End {
         run: String,
         /// Seconds.
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_cut_off_costs_only_itself() {
+    fn an_incomplete_line_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let file = path(dir.path());
         Journal::open(dir.path())

@@ -1,7 +1,7 @@
-//! What is remembered of earlier runs: verdicts and times by test and
+//! Results of earlier runs: verdicts and times by test and
 //! combination.
 //!
-//! A [`History`] is a reporter that keeps what it is told; what was known when it
+//! A [`History`] is a reporter that records what it is told; what was known when it
 //! was opened is in its [`Memory`], which the planning of a run reads.
 
 mod elapsed;
@@ -195,8 +195,8 @@ impl Memory {
             }
         };
         let results = run.results.iter();
-        let cut_off = results.filter(|(_, (kind, _))| *kind == Kind::Interrupted);
-        keys.extend(cut_off.map(|(key, _)| key.clone()));
+        let incomplete = results.filter(|(_, (kind, _))| *kind == Kind::Interrupted);
+        keys.extend(incomplete.map(|(key, _)| key.clone()));
         sorted(keys.into_iter())
     }
 
@@ -274,7 +274,7 @@ impl History {
         })
     }
 
-    /// A history that knows nothing and keeps nothing.
+    /// An empty history that records nothing.
     #[must_use]
     pub fn unrecorded() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The history for people: trends, what is flaky, what is slow.
+//! The history as text: trends, what is flaky, what is slow.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -106,7 +106,7 @@ fn take(record: Record, only: Option<&str>, results: &mut Results, runs: &mut Ve
                 kind: verdict,
                 secs,
                 at,
-                // The overview shows no reasons; they are many and long.
+                // The overview shows no reasons.
                 why: if only.is_some() { why } else { String::new() },
                 under,
             });
@@ -134,9 +134,9 @@ fn overview(results: &Results, runs: &VecDeque<Run>) -> String {
         let count = |kind| run.counts.get(&kind).copied().unwrap_or(0);
         let _ = write!(
             out,
-            "  {}  {:5} jobs: {} passed, {} failed, {} not run",
+            "  {}  {:>10}: {} passed, {} failed, {} not run",
             words::date_time(run.at),
-            run.jobs,
+            words::count(run.jobs, "job"),
             count(Kind::Pass),
             count(Kind::Fail),
             count(Kind::NotRun),
@@ -182,7 +182,8 @@ fn failing(results: &Results) -> Vec<String> {
     failing
         .map(|(key, ring)| {
             let fails = ring.iter().rev().take_while(|r| r.kind == Kind::Fail);
-            format!("{} for {} runs  {}", title(key), fails.count(), marks(ring))
+            let runs = words::count(fails.count(), "run");
+            format!("{} for {runs}  {}", title(key), marks(ring))
         })
         .collect()
 }
@@ -227,7 +228,7 @@ fn flaky(results: &Results) -> Vec<String> {
     found.iter().map(line).collect()
 }
 
-/// Seconds of the passes, oldest first; those under valgrind say nothing of the others.
+/// Seconds of the passes, oldest first, without those under valgrind.
 fn passes(ring: &VecDeque<Remembered>) -> Vec<f64> {
     let plain = ring.iter().filter(|r| r.under.is_empty());
     let passed = plain.filter(|r| r.kind == Kind::Pass);
@@ -324,7 +325,7 @@ fn one_test(results: &Results) -> String {
     out
 }
 
-/// Seconds with as many digits as tell something.
+/// Seconds with the significant digits.
 fn secs_text(secs: f64) -> String {
     if secs < 1.0 {
         format!("{:.0} ms", secs * 1000.0)
@@ -435,7 +436,7 @@ mod tests {
         );
         assert!(part("Slower").contains("1.0 s, now 4.0 s"), "{text}");
         assert!(
-            text.contains("1 jobs: 0 passed, 1 failed, 0 not run in 0.1 s"),
+            text.contains("1 job: 0 passed, 1 failed, 0 not run in 0.1 s"),
             "{text}"
         );
     }

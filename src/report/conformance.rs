@@ -1,4 +1,4 @@
-//! One table of outcomes and what every report must say of them.
+//! Conformance of all reports: one table of outcomes and what every report must show.
 
 use std::cell::RefCell;
 use std::io::{self, Write};

@@ -197,7 +197,7 @@ struct TestLine<'a> {
     description: &'a str,
 }
 
-/// All there is to see of a failure: the difference, sanitizer reports and stacks,
+/// All details of a failure: the difference, sanitizer reports and stacks,
 /// where the rest is, and how to run it again. Also used for TAP.
 pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
     let mut text = rendered.diff_text(paint).unwrap_or_default();
@@ -269,7 +269,8 @@ impl<S: Screen> Sink for Console<S> {
                 self.write(&format!("{text}\n"));
             }
             Event::Interrupting { running } => self.write(&format!(
-                "Interrupted: stopping {running} running tests; press Ctrl-C again to kill them\n"
+                "Interrupted: stopping {}; press Ctrl-C again to kill them\n",
+                words::count(*running, "running test")
             )),
             Event::RunFinished {
                 not_reached,

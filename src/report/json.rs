@@ -106,7 +106,7 @@ fn job(event: &str, job: &Job) -> Map<String, Value> {
     map
 }
 
-/// An event that is no result.
+/// An event that is not a result.
 fn plain(event: &Event, tally: &Tally) -> Value {
     match event {
         Event::RunStarted {

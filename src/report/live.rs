@@ -18,7 +18,7 @@ use crate::words;
 /// How many running tests are listed at most.
 const LISTED: usize = 12;
 
-/// How often times on the screen go on.
+/// How often times on the screen are updated.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The live view.

@@ -1,5 +1,5 @@
 //! A report file that is rewritten in one piece while the run goes on: by a thread
-//! of its own, so that the last result is in the file soon after it came, also when
+//! of its own, so that the last result is in the file soon after it came, even when
 //! nothing else happens for long.
 
 use std::io::{self, Write};
@@ -76,7 +76,7 @@ impl<D: Document> LiveFile<D> {
         self.shared.changed.notify_one();
     }
 
-    /// Brings the file up to date and follows no more.
+    /// Writes the file for the last time.
     pub(super) fn close(&mut self) {
         self.shared.lock().closing = true;
         self.shared.changed.notify_one();

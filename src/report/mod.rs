@@ -1,4 +1,4 @@
-//! Reporters: what people, harnesses and later tools are told of a run.
+//! Reporters: the output of a run for people, test harnesses and other tools.
 //!
 //! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
@@ -44,7 +44,7 @@ fn paint_on(color: Color, terminal: bool) -> Paint {
     }
 }
 
-/// What came of writing to standard output: a reader that has gone has read enough.
+/// What came of writing to standard output: a closed pipe is not an error.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub struct Options {
     /// The directory in which `index.html` is written.
     pub html: Option<PathBuf>,
     /// The previous run, for comparison
-    /// ([`crate::history::History::previous`]).
+    /// ([`crate::history::Memory::previous`]).
     pub previous: Option<Previous>,
 }
 

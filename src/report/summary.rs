@@ -1,4 +1,4 @@
-//! What is counted while a run goes on, and what is said of it at the end.
+//! The counts of a run, and the summary at its end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ type Names = BTreeMap<String, usize>;
 /// More tests than this are not all listed in the table.
 const TABLE_ROWS: usize = 60;
 
-/// The state of a run, as far as people are told of it.
+/// The counts and lists of a run that reports show.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     jobs: usize,
@@ -44,7 +44,7 @@ struct Table {
 }
 
 impl Tally {
-    /// Takes an event in.
+    /// Counts an event.
     pub(super) fn event(&mut self, event: &Event) {
         match event {
             Event::RunStarted {
@@ -148,7 +148,7 @@ impl Tally {
         text
     }
 
-    /// How things stand, in a line: for SIGUSR1.
+    /// The status in one line: for SIGUSR1.
     pub(super) fn status(&self, now: SystemTime) -> String {
         let running: Vec<String> = self
             .running
@@ -176,7 +176,7 @@ impl Tally {
     }
 
     /// The end of a run: the table where there are several combinations, the lists,
-    /// and the sentence on it all.
+    /// and the last line.
     pub(super) fn summary(
         &self,
         not_reached: &[Job],
@@ -218,8 +218,8 @@ impl Tally {
         out
     }
 
-    /// `interrupted` by the user; `cut_off` for whatever reason.
-    fn sentence(&self, interrupted: bool, cut_off: bool) -> String {
+    /// `interrupted` by the user; `incomplete` for whatever reason.
+    fn sentence(&self, interrupted: bool, incomplete: bool) -> String {
         let (passed, failed) = (self.count(Kind::Pass), self.count(Kind::Fail));
         let flaky = self.count(Kind::Flaky);
         let ran = passed + failed + flaky;
@@ -230,7 +230,7 @@ impl Tally {
             )
         } else if failed > 0 {
             format!("Failed {failed} of {ran} iotests")
-        } else if interrupted || cut_off {
+        } else if interrupted || incomplete {
             format!("Interrupted: passed {passed} of {} iotests", self.jobs)
         } else if ran == 0 {
             "No iotests were run".to_owned()

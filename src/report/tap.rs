@@ -23,7 +23,7 @@ pub(super) enum Numbering {
 }
 
 impl Numbering {
-    /// What stands between `ok` and the test's name next.
+    /// The text between `ok` and the test's name.
     fn next(&mut self) -> String {
         match self {
             Self::Off => String::new(),
@@ -156,7 +156,10 @@ impl Sink for Tap {
                 self.write(&text);
             }
             Event::Interrupting { running } => {
-                let text = format!("# interrupted: stopping {running} running tests\n");
+                let text = format!(
+                    "# interrupted: stopping {}\n",
+                    words::count(*running, "running test")
+                );
                 self.write(&text);
             }
             Event::RunFinished {
@@ -165,13 +168,13 @@ impl Sink for Tap {
                 ..
             } => {
                 if *interrupted || !not_reached.is_empty() {
-                    let late = not_reached.len();
+                    let late = words::count(not_reached.len(), "test");
                     let why = if *interrupted {
                         "interrupted"
                     } else {
                         "ended early"
                     };
-                    self.write(&format!("Bail out! {why}, {late} tests not started\n"));
+                    self.write(&format!("Bail out! {why}, {late} not started\n"));
                 }
             }
         }

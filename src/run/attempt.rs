@@ -23,7 +23,7 @@ use super::stop::{Stop, Urgency};
 use super::{RunHost, Settings, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
 
-/// How long a test that is ended may tidy up.
+/// How long a test that is stopped may clean up.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How long taking stacks may take, of all processes together.
@@ -44,12 +44,12 @@ pub(super) struct Shared<'a> {
     pub(super) names: &'a Names,
     pub(super) stop: &'a Stop,
     pub(super) cores: &'a Cores,
-    /// Held while the host settles what comes of a job.
+    /// Held while the host completes the result of a job.
     pub(super) settling: Mutex<()>,
 }
 
 impl Shared<'_> {
-    /// Has the host settle what comes of a job, one at a time.
+    /// Lets the host complete the result of a job, one at a time.
     pub(super) fn settle(&self, finished: &mut Finished) {
         let _one = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         self.host.finished(finished);
@@ -69,7 +69,7 @@ pub(super) struct Dirs {
 #[derive(Debug)]
 pub(super) struct Tried {
     pub(super) outcome: Outcome,
-    /// Words a person should see with it.
+    /// Messages to show with it.
     pub(super) notes: Vec<String>,
     pub(super) dirs: Dirs,
     /// Keeps other runs out of the directories.
@@ -252,7 +252,7 @@ impl<'a> Watch<'a> {
         loop {
             self.heed_stop(&child);
             if wait(&child, self.next_deadline(), self.stop_fd())? {
-                // What is there need not be an event.
+                // Readable input need not be an event.
                 if let Some(event) = child.wait_event(Some(Instant::now()))? {
                     let last = event.is_last();
                     self.event(event);
@@ -263,7 +263,7 @@ impl<'a> Watch<'a> {
             }
             self.check_bounds(&child, output)?;
         }
-        // A flood that ended by itself before it was looked at is one, too.
+        // Too much output from a test that exited before it was noticed counts as well.
         let len = output.metadata()?.len();
         if self.bounds.is_flood(len) {
             let limit = Limit::Output(self.shared.settings.output_limit);
@@ -310,7 +310,7 @@ impl<'a> Watch<'a> {
         self.must_be_done = Some(Instant::now() + SUPERVISOR_TAKES);
     }
 
-    /// Takes down what a supervisor says.
+    /// Records a supervisor's message.
     fn event(&mut self, event: Event) {
         match event {
             Event::Started { .. } => {}
@@ -339,13 +339,13 @@ impl<'a> Watch<'a> {
                     name: l.name,
                     pid: l.pid,
                 };
-                // Of a test that we ended nothing is left behind: all of it was at
+                // The processes of a test that we killed are not left behind: they were at
                 // work.
                 if self.outcome.ended.is_none() {
                     let more = done.left_count.saturating_sub(done.left_behind.len());
                     if more > 0 {
                         self.notes
-                            .push(format!("{more} more processes were left behind"));
+                            .push(format!("processes left behind and not named: {more}"));
                     }
                     self.outcome.left_behind = done.left_behind.into_iter().map(left).collect();
                 }
@@ -359,7 +359,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Ends the test where it is over a bound, and tells of a slow one.
+    /// Kills the test if it exceeds a bound, and reports a slow one.
     fn check_bounds(&mut self, child: &Child, output: &File) -> io::Result<()> {
         if self.must_be_done.is_some_and(|at| Instant::now() >= at) {
             self.must_be_done = None;
@@ -387,7 +387,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Writes down where every process of the test is.
+    /// Records the stacks of all processes of the test.
     fn take_stacks(&mut self, child: &Child) {
         let path = self
             .outcome
@@ -467,7 +467,7 @@ fn wait(
     }
 }
 
-/// Takes down what the test has left in its directory.
+/// Records the files that the test has left in its directory.
 fn collect(shared: &Shared<'_>, job: &Job, outcome: &mut Outcome) {
     let name = &job.test.name;
     let read = |ending: &str| {

@@ -20,7 +20,7 @@ const SOCKET_NAME: usize = 40;
 /// Where short directories for sockets are tried, in order.
 const SHORT_ROOTS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
-/// The directory that the sockets of a run lie below. One that was made for it
+/// The directory of all sockets of a run. One that was made for it
 /// goes when this is dropped.
 #[derive(Debug)]
 pub struct SockRoot {

@@ -1,4 +1,4 @@
-//! The one thread that decides what starts and talks to reporters.
+//! The one thread that decides what starts and sends events to reporters.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -168,7 +168,7 @@ impl Dispatcher<'_, '_, '_> {
         self.queue = order(
             of_this_round,
             |job| {
-                // The host knows the jobs it was given.
+                // The host knows the jobs of the first round.
                 let mut known = job.clone();
                 known.id = JobId(job.id.0.saturating_sub(offset));
                 self.shared.host.past(&known)
@@ -250,7 +250,7 @@ impl Dispatcher<'_, '_, '_> {
         self.finished(job::not_started(self.shared, queued, verdict));
     }
 
-    /// Waits for something to happen.
+    /// Waits for a message.
     fn wait(&mut self) {
         let waits_for_room = !self.queue.is_empty()
             && self.shared.settings.parallel == Parallel::Auto
@@ -286,7 +286,7 @@ impl Dispatcher<'_, '_, '_> {
         }
     }
 
-    /// Counts a job and tells of it.
+    /// Counts a finished job and reports it.
     fn finished(&mut self, finished: Finished) {
         let summary = &mut self.summary;
         let count = match finished.verdict {

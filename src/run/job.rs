@@ -147,7 +147,7 @@ impl Judged {
         }
     }
 
-    /// Whether nobody needs the job's files any more: it passed, or cannot run
+    /// Whether the job's files are no longer needed: it passed, or cannot run
     /// here. One without a reference may yet be given one.
     fn is_done_with(&self) -> bool {
         match self.verdict {

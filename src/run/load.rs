@@ -203,12 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn busy_processors_are_left_alone() {
+    fn busy_cpus_get_no_more_jobs() {
         assert_eq!(after(CALM, 50), 2);
     }
 
     #[test]
-    fn idle_processors_let_more_in_up_to_a_bound() {
+    fn idle_cpus_get_more_jobs_up_to_a_limit() {
         let idle = Seen { idle: 1.5, ..CALM };
         assert_eq!(after(idle, 1), 3);
         assert_eq!(after(idle, 50), 8);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_turn_busy_are_no_fewer_than_processors() {
+    fn busy_jobs_are_at_least_one_per_cpu() {
         let mut governor = Governor::for_cpus(2);
         governor.limit = 8;
         let busy = |running: usize| Seen {

@@ -61,7 +61,7 @@ impl Claim {
     }
 }
 
-/// Whether `file` is what lies at `path` now.
+/// Whether `file` is the file at `path` now.
 fn is_at(file: &File, path: &Path) -> bool {
     let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
     let (Ok(held), Ok(there)) = (file.metadata(), fs::metadata(path)) else {

@@ -27,7 +27,7 @@ type Work = (Queued, Option<PathBuf>);
 pub(super) struct Workers<'s, 'env: 's> {
     scope: &'s Scope<'s, 'env>,
     shared: &'s Shared<'s>,
-    /// Where they tell what has happened.
+    /// Where they send messages.
     sender: Sender<Message>,
     all: Vec<Sender<Work>>,
     free: Vec<usize>,
@@ -49,10 +49,10 @@ impl<'s, 'env> Workers<'s, 'env> {
         }
     }
 
-    /// Has a job run, by a worker with nothing to do or a new one.
+    /// Runs a job on an idle worker or a new one.
     pub(super) fn start(&mut self, queued: Queued, reference: Option<PathBuf>) {
         let worker = self.free.pop().unwrap_or_else(|| self.hire());
-        // A worker ends after we do: it is there to hear this.
+        // Workers outlive the dispatcher, so the send succeeds.
         let _ = self.all[worker].send((queued, reference));
     }
 
@@ -77,7 +77,7 @@ fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender:
     for (queued, reference) in orders {
         let job = queued.job.clone();
         let slow = |running| {
-            // The dispatcher hears everything until its last job has finished.
+            // The dispatcher receives until its last job has finished.
             let _ = sender.send(Message::Slow(job.clone(), running));
         };
         let kept = queued.clone();
@@ -94,7 +94,7 @@ fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender:
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()

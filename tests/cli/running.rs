@@ -341,7 +341,7 @@ fn terminal() -> (OwnedFd, JoinHandle<String>) {
     let mut screen = File::from(pty.master);
     let read = std::thread::spawn(move || {
         let (mut all, mut part) = (Vec::new(), [0; 4096]);
-        // The end of a terminal that nobody holds any more is an error.
+        // Reading from a terminal that was closed is an error.
         while let Ok(n @ 1..) = screen.read(&mut part) {
             all.extend_from_slice(&part[..n]);
         }

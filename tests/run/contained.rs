@@ -201,7 +201,7 @@ fn a_daemon_is_ended_and_listed() {
 }
 
 #[test]
-fn who_kills_its_parent_hurts_itself_alone() {
+fn a_test_that_kills_its_supervisor_fails_alone() {
     let mut suite = Suite::new();
     suite.test(
         "001",
@@ -243,8 +243,8 @@ fn what_cannot_be_started_says_why() {
     for (name, advice) in [
         ("001", "chmod +x"),
         ("003", "#!/bin/sh"),
-        ("004", "interpreter /no/such/sh is not there"),
-        ("005", r"interpreter /bin/sh\r is not there"),
+        ("004", "interpreter /no/such/sh is missing"),
+        ("005", r"interpreter /bin/sh\r is missing"),
     ] {
         let verdict = report.verdict(name);
         let Verdict::Fail(failures) = verdict else {

@@ -205,7 +205,7 @@ fn combinations_of_a_test_run_side_by_side() {
 }
 
 #[test]
-fn a_fault_of_the_runner_costs_one_job_only() {
+fn a_panic_in_the_runner_fails_one_job_only() {
     let mut suite = Suite::new();
     suite.test("panics", "", "");
     suite.test("001", "", "");

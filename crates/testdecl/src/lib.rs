@@ -1,10 +1,10 @@
-//! What a numbered test says of itself in its header.
+//! What a numbered test declares in its header.
 //!
 //! A test file starts with a comment. Its first paragraph says in a sentence
 //! what is tested; after it come `key: value` lines. The same header is read by
 //! the runner (groups, `-n`, time-outs) and by the test program (what is
-//! supported here), so that there is one declaration and no second place to
-//! forget:
+//! supported here), so that there is one declaration
+//! for both:
 //!
 //! ```text
 //! //! Data written across a cluster boundary is read back.
@@ -25,7 +25,7 @@ const MARKS: [&str; 3] = ["//!", "//", "#"];
 /// A declaration: the summary and the `key: value` lines of a test's header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decl {
-    /// The sentence that says what the test asks; empty where there is none.
+    /// The sentence that describes the test; empty where there is none.
     pub summary: String,
     /// Every `key: value` line in order, values split at white space.
     pub entries: Vec<(String, Vec<String>)>,
@@ -219,7 +219,7 @@ pub fn is_need(word: &str) -> bool {
 
 impl Decl {
     /// Reads the header of `source`: comment lines from the top (a `#!` line and
-    /// blank lines are passed over) up to the first line that is no comment.
+    /// blank lines are passed over) up to the first line that is not a comment.
     #[must_use]
     pub fn parse(source: &str) -> Self {
         let mut decl = Self::default();

@@ -36,7 +36,7 @@ struct Entry {
     secs: Option<f64>,
     cpu: f64,
     description: String,
-    /// What is shown when it is opened, as HTML; empty for nothing.
+    /// The details that are shown when it is opened, as HTML; may be empty.
     details: String,
 }
 

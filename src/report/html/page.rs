@@ -137,7 +137,7 @@ impl Page {
         let new = self.entries.iter().filter(|e| self.before(e).is_none());
         let new = new.count();
         if new > 0 {
-            let _ = writeln!(out, "<p>{new} results are new.</p>");
+            let _ = writeln!(out, "<p>Without an earlier result: {new}.</p>");
         }
         out
     }
@@ -172,7 +172,7 @@ impl Page {
         )
     }
 
-    /// Says so where a pass took much longer, or much less long, than before.
+    /// A line if a pass took much longer, or much less long, than before.
     fn new_time(&self, entry: &Entry) -> Option<String> {
         let (Kind::Pass, before) = self.before(entry)? else {
             return None;
@@ -267,7 +267,7 @@ impl Page {
         !entry.details.is_empty() || !entry.description.is_empty()
     }
 
-    /// Everything that is more than a pass.
+    /// The results with details.
     fn results(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "<h2>Details</h2>")?;
         for kind in KINDS {
