@@ -1,4 +1,4 @@
-# What can be made; 'make help' says it.
+# 'make help' lists what can be made.
 
 # How much 'make check-block' runs: quick, slow or thorough.
 SPEED ?= quick
@@ -12,17 +12,18 @@ DURATION ?= 60
 .PHONY: help deps check-block check mutants fuzz bench
 
 help:
-	@echo 'make deps                      install the packages the tests need'
+	@echo 'make deps                      install the packages that the tests need'
 	@echo "                               (WITH='ssh gdb gdbserver valgrind' adds these)"
-	@echo 'make check-block               qcow2 tests of group auto'
+	@echo 'make check-block               run the qcow2 tests of group auto'
 	@echo 'make check-block SPEED=slow      and all other qcow2 tests, and raw'
 	@echo 'make check-block SPEED=thorough  and luks, nbd, parallels, qed, vdi, vhdx, vmdk, vpc'
-	@echo 'make check-block-DRIVER        every test for one format or protocol'
+	@echo 'make check-block-DRIVER        run every test with one format or protocol'
 	@echo "                               (ARGS='...' adds options of ./check)"
-	@echo 'make check                     the tests of this project itself'
-	@echo 'make mutants                   see which tests notice that a tool does wrong'
-	@echo 'make fuzz [DURATION=SECONDS]   look for images that break the image tools'
-	@echo 'make bench                     measure what runner and fuzzer themselves cost'
+	@echo '                               Both install missing packages first.'
+	@echo 'make check                     run the tests of this project itself'
+	@echo 'make mutants                   count the injected faults that the suite detects'
+	@echo 'make fuzz [DURATION=SECONDS]   fuzz the image tools'
+	@echo 'make bench                     measure the overhead of the runner and the fuzzer'
 
 deps:
 	@scripts/deps.sh $(WITH)
@@ -40,14 +41,14 @@ endif
 # Every run is made, also after one has failed.
 check-block: deps-there
 	@status=0; \
-	for run in $(runs); do ./check $$run $(ARGS) || status=$$?; done; \
+	for run in $(runs); do CHECK_DEPS_TRIED=y ./check $$run $(ARGS) || status=$$?; done; \
 	exit $$status
 
 check-block-%: deps-there
-	@./check -$* $(ARGS)
+	@CHECK_DEPS_TRIED=y ./check -$* $(ARGS)
 
-# Packages are looked for where a program is missing. What cannot be had is not
-# asked for again within the hour, here or by ./check, unless by 'make deps'.
+# Installs packages where a program is missing, and says so. What cannot be installed is
+# not tried again within the hour, except by 'make deps'.
 TARGET := $(or $(CARGO_TARGET_DIR),target)/release
 .PHONY: deps-there
 deps-there:
@@ -62,7 +63,7 @@ deps-there:
 	touch $(TARGET)/.deps-seen
 
 check: deps-there
-	@command -v cc >/dev/null || { echo 'make check: there is no cc to link with' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'make check: cc is missing: nothing can be linked; install it with: make deps' >&2; exit 1; }
 	cargo test --workspace
 
 mutants: deps-there

@@ -1,5 +1,5 @@
 //! What the runner itself costs: empty tests under it, against a bare loop that
-//! spawns the same files, as many at once on the same processors.
+//! spawns the same files, as many at once on the same CPUs.
 //!
 //! `cargo bench --bench own_cost [-- TESTS]`
 
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use check::golden;
 use check::history::Past;
 use check::model::{Combo, Finished, Job, JobId, Start, Test};
-use check::run::{Parallel, Settings, World, run};
+use check::run::{Parallel, RunHost, Settings, run};
 use childproc::Keeper;
 
 /// How often each of the two is measured; the best counts, since whatever else
@@ -160,7 +160,7 @@ impl Suite {
     }
 }
 
-impl World for Suite {
+impl RunHost for Suite {
     fn environment(&self, _: &Job, test_dir: &Path, sock_dir: &Path) -> Vec<(OsString, OsString)> {
         let mut env = self.env.clone();
         env.push(("TEST_DIR".into(), test_dir.into()));

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: says first which packages
-# are missing, then asks apt-get for them (through sudo where not root). What
-# cannot be installed gets one line, and whatever can run without it, runs.
+# Installs what the tests need and this machine lacks: says which packages are missing,
+# then installs them with apt-get, through sudo where not root. Each package that cannot
+# be installed is reported in one line with what does not work without it. 'make deps'
+# and 'make check-block' run this.
 #
-# Arguments are more programs to install, each from the package of its name: gdb,
-# gdbserver, valgrind. The word 'ssh' stands for what images behind ssh:// need: an
-# ssh server that each test starts for itself, and QEMU's driver.
+# usage: scripts/deps.sh [PROGRAM ...]
 #
-# Exits with 0 when the image tools and a linker are there in the end.
+# Each PROGRAM is installed as well, from the package of the same name: gdb, gdbserver,
+# valgrind. The word 'ssh' means what images over ssh:// need: an ssh server that
+# each test starts for itself, and QEMU's ssh driver.
+#
+# The exit status is 0 when the image tools and a linker are installed at the end, else 1.
 
 set -u
 
@@ -18,6 +21,8 @@ TOOLS=(qemu-img:qemu-utils qemu-io:qemu-utils qemu-nbd:qemu-utils
 
 note() { printf 'deps: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
+# Prints the text at the top of this file.
+help() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 # The package with the emulator of this machine.
 emulator_package() {
@@ -40,7 +45,7 @@ emulator_program() {
     esac
 }
 
-# What every call of apt is given: another apt that is at work is waited for.
+# Options of every apt call: waits for another apt that is running.
 apt_options=(-o DPkg::Lock::Timeout=120)
 
 # Why nothing can be installed here; empty where it can.
@@ -52,7 +57,7 @@ hindrance() {
     [ -t 0 ] || sudo -n true 2>/dev/null || echo "not root, and sudo asks for a password"
 }
 
-# Runs apt-get, as root or through sudo, its chatter shown only when it fails.
+# Runs apt-get, as root or through sudo; its output is shown only when it fails.
 apt_get() {
     local log sudo=()
     [ "$(id -u)" = 0 ] || sudo=(sudo)
@@ -71,7 +76,7 @@ lists_fetched=
 fetch_lists() {
     [ -n "$lists_fetched" ] && return
     lists_fetched=yes
-    apt_get update || note "the package lists cannot be fetched; going on with those there are"
+    apt_get update || note "cannot fetch the package lists; using the existing ones"
 }
 
 # Installs packages; one line for each that cannot be.
@@ -87,7 +92,7 @@ install() {
     return $failed
 }
 
-# What comes of a package that is not there.
+# What does not work without a package.
 what_for() {
     case $1 in
         gcc | libc6-dev) echo "nothing can be built without it" ;;
@@ -95,7 +100,7 @@ what_for() {
         qemu-system-*) echo "tests that need a machine are not run" ;;
         fuse3) echo "tests of FUSE exports are not run" ;;
         openssh-server | qemu-block-extra) echo "tests over ssh are not run" ;;
-        *) echo "what needs it is not run" ;;
+        *) echo "tests that need it are not run" ;;
     esac
 }
 
@@ -115,9 +120,9 @@ offered() {
     apt-cache "${apt_options[@]}" madison "$package" 2>/dev/null | grep -qF " $version "
 }
 
-# Makes apt see suite $2 for this run, from where suite $1 comes from: image tools
-# may come from a suite that is not enabled any more. The machine's own lists of
-# sources and packages stay as they are.
+# Makes apt use suite $2 in this run, from the server of suite $1: image tools may come
+# from a suite that is no longer enabled. The machine's own lists of sources and
+# packages are not changed.
 enable_for_now() {
     local uri key own
     own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null)
@@ -139,9 +144,9 @@ enable_for_now() {
     mkdir -p "$private/sources" "$private/lists/partial"
     cp /etc/apt/sources.list.d/* "$private/sources/" 2>/dev/null
     printf 'deb [signed-by=%s] %s %s main\n' "$key" "$uri" "$2" >"$private/sources/for-now.list"
-    note "the image tools come from $2, which is not enabled here; using it for $package alone"
+    note "the image tools come from $2, which is not enabled here; using it only for $package"
     apt_options+=(-o "Dir::Etc::SourceParts=$private/sources" -o "Dir::State::Lists=$private/lists")
-    apt_get update || note "the package lists of $2 cannot be fetched"
+    apt_get update || note "cannot fetch the package lists of $2"
 }
 
 # The version of the package with the image tools.
@@ -163,7 +168,7 @@ install_matching() {
             ;;
     esac
     if ! offered; then
-        note "$package $version, as the image tools have it, is not to be had;" \
+        note "$package $version, the version of the image tools, is not available;" \
              "$(what_for "$package")"
         return
     fi
@@ -186,7 +191,7 @@ install_emulator() {
     fi
 }
 
-# QEMU's driver for ssh:// is in a package of its own, and no program.
+# QEMU's driver for ssh:// is in a separate package, and not a program.
 install_ssh_driver() {
     qemu-img info ssh://127.0.0.1:1/none 2>&1 | grep -q 'Unable to load module' || return 0
     install_matching qemu-block-extra
@@ -194,6 +199,12 @@ install_ssh_driver() {
 
 main() {
     local entry ssh=
+    for entry; do
+        case $entry in
+            -h | --help) help; return ;;
+            -*) note "unknown option '$entry'; see scripts/deps.sh --help"; return 2 ;;
+        esac
+    done
     need cc gcc
     have cc || missing+=(libc6-dev)
     # The daemon's second package is tried only after its first.
@@ -218,7 +229,7 @@ main() {
             note "cannot install $entry ($hindrance); $(what_for "$entry")"
         done
         if ! have apt-get && [ "${#missing[@]}" != 0 ]; then
-            note "these are names of Debian; install what this system has in their place"
+            note "these are Debian package names; install this system's equivalents"
         fi
     else
         if [ "${#missing[@]}" != 0 ]; then

@@ -13,7 +13,7 @@ use rand::RngExt as _;
 
 use crate::args::LowArgs;
 use crate::model::{Combo, HeaderLine};
-use crate::programs::{Programs, Vars, default_machine, which};
+use crate::programs::{Programs, Vars, default_machine, installed};
 use crate::tree::{Layout, Tree};
 
 /// Where gdbserver listens unless `GDB_OPTIONS` says otherwise.
@@ -246,7 +246,7 @@ impl Environment {
             ("PRINT_QEMU_OUTPUT", var("PRINT_QEMU")),
         ];
         if self.programs.qemu.is_none() {
-            lines[0].1 = "none: tests that need a machine are not run".to_owned();
+            lines[0].1 = "none: tests that need an emulator are not run".to_owned();
         }
         let lines = lines.into_iter();
         let mut lines: Vec<_> = lines
@@ -284,7 +284,7 @@ fn python(layout: Layout, vars: Vars<'_>) -> PathBuf {
         return python.into();
     }
     let path = vars("PATH").unwrap_or_default();
-    let found = which(OsStr::new("python3"), &path).unwrap_or_else(|| "python3".into());
+    let found = installed(OsStr::new("python3"), &path).unwrap_or_else(|| "python3".into());
     match layout {
         Layout::Qemu if is_script(&found) => chosen_by(&found).unwrap_or(found),
         _ => found,

@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use globset::{GlobBuilder, GlobMatcher};
 
 use crate::args::{CACHES, FORMATS, PROTOCOLS};
-use crate::glob;
 use crate::model::{Combo, Test};
 
 /// The variable that lists tests not to run.
@@ -26,8 +26,8 @@ pub struct Excludes {
 struct Rule {
     /// Where it stands, for messages.
     place: String,
-    pattern: String,
-    conditions: Vec<(Key, Vec<String>)>,
+    pattern: GlobMatcher,
+    conditions: Vec<(Key, Vec<GlobMatcher>)>,
     reason: String,
 }
 
@@ -80,11 +80,12 @@ impl Excludes {
         let idle = self
             .rules
             .iter()
-            .filter(|rule| !names.iter().any(|name| glob::matches(&rule.pattern, name)));
+            .filter(|rule| !names.iter().any(|name| rule.pattern.is_match(name)));
         idle.map(|rule| {
             format!(
                 "argument -X: {}: no test is named '{}'",
-                rule.place, rule.pattern
+                rule.place,
+                rule.pattern.glob().glob()
             )
         })
         .collect()
@@ -101,7 +102,7 @@ impl Excludes {
             return Some(format!("listed in {SKIP_VARIABLE}"));
         }
         let rule = self.rules.iter().find(|rule| {
-            glob::matches(&rule.pattern, &test.name)
+            rule.pattern.is_match(&test.name)
                 && rule.conditions.iter().all(|(key, values)| {
                     let value = match key {
                         Key::Format => &combo.format,
@@ -109,7 +110,7 @@ impl Excludes {
                         Key::Cache => &combo.cache,
                         Key::Host => &self.host,
                     };
-                    values.iter().any(|v| glob::matches(v, value))
+                    values.iter().any(|v| v.is_match(value))
                 })
         })?;
         Some(rule.reason.clone())
@@ -125,13 +126,13 @@ impl Rule {
             return Ok(None);
         };
         if pattern.contains('=') {
-            bail!("'{pattern}' stands where the test is named ('*' is all of them)");
+            bail!("'{pattern}': expected the name of a test first ('*' for all)");
         }
-        let mut conditions: Vec<(Key, Vec<String>)> = Vec::new();
+        let mut conditions: Vec<(Key, Vec<GlobMatcher>)> = Vec::new();
         for word in words {
             let Some((key, values)) = word.split_once('=') else {
                 bail!(
-                    "'{word}' is no condition (fmt=, proto=, cache=, host=; reasons stand behind '#')"
+                    "unknown condition '{word}' (known: fmt=, proto=, cache=, host=; put a reason after '#')"
                 );
             };
             let (key, known): (Key, &[&str]) = match key {
@@ -139,21 +140,23 @@ impl Rule {
                 "proto" => (Key::Protocol, &PROTOCOLS),
                 "cache" => (Key::Cache, &CACHES),
                 "host" => (Key::Host, &[]),
-                _ => bail!("unknown condition '{key}=' (known are fmt=, proto=, cache=, host=)"),
+                _ => bail!("unknown condition '{key}=' (known: fmt=, proto=, cache=, host=)"),
             };
             if conditions.iter().any(|(before, _)| *before == key) {
-                bail!("'{word}': a second condition of its kind; values stand with commas between");
+                bail!("'{word}': duplicate condition; separate values by commas");
             }
-            let values: Vec<String> = values.split(',').map(str::to_owned).collect();
-            for value in &values {
-                let any = known.is_empty() || known.iter().any(|known| glob::matches(value, known));
+            let mut matchers = Vec::new();
+            for value in values.split(',') {
+                let matcher = matcher(value)?;
+                let any = known.is_empty() || known.iter().any(|name| matcher.is_match(name));
                 if value.is_empty() || !any {
                     let known = known.join(", ");
                     let known = if known.is_empty() { "a name" } else { &known };
-                    bail!("'{word}': '{value}' is none of them ({known})");
+                    bail!("'{word}': invalid value '{value}' (expected {known})");
                 }
+                matchers.push(matcher);
             }
-            conditions.push((key, values));
+            conditions.push((key, matchers));
         }
         let reason = match reason.trim() {
             "" => format!("listed in {}", file.display()),
@@ -166,17 +169,32 @@ impl Rule {
         };
         Ok(Some(Self {
             place: place.to_owned(),
-            pattern,
+            pattern: matcher(&pattern)?,
             conditions,
             reason,
         }))
     }
 }
 
+/// What matches `pattern`: `*`, `?` and `[..]` as in a shell; a `[` that is not closed
+/// stands for itself.
+fn matcher(pattern: &str) -> Result<GlobMatcher> {
+    let glob = GlobBuilder::new(pattern)
+        .allow_unclosed_class(true)
+        .build()?;
+    Ok(glob.compile_matcher())
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::report::sample;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        matcher(pattern).is_ok_and(|m| m.is_match(text))
+    }
 
     #[test]
     fn the_variable_lists_tests_for_drivers() {
@@ -230,16 +248,50 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x");
         for (text, want) in [
-            ("001 too slow\n", "x:1: 'too' is no condition"),
+            ("001 too slow\n", "x:1: unknown condition 'too'"),
             ("\n001 arch=x\n", "x:2: unknown condition 'arch='"),
-            ("001 fmt=\n", "'fmt=': '' is none of them"),
-            ("001 fmt=raw,quack\n", "'quack' is none of them (raw, "),
-            ("fmt=raw\n", "'fmt=raw' stands where the test is named"),
-            ("001 fmt=raw fmt=qcow2\n", "a second condition"),
+            ("001 fmt=\n", "'fmt=': invalid value ''"),
+            (
+                "001 fmt=raw,quack\n",
+                "invalid value 'quack' (expected raw, ",
+            ),
+            ("fmt=raw\n", "'fmt=raw': expected the name of a test first"),
+            ("001 fmt=raw fmt=qcow2\n", "duplicate condition"),
         ] {
             std::fs::write(&file, text).unwrap();
             let err = format!("{:#}", Excludes::new("", "").read(&file).unwrap_err());
             assert!(err.contains(want), "{err}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_as_a_shell_does() {
+        for (pattern, text, want) in [
+            ("030", "030", true),
+            ("03?", "031", true),
+            ("03?", "03", false),
+            ("*", "", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXc", false),
+            ("[0-2]*", "199", true),
+            ("[0-2]*", "300", false),
+            ("[!0-2]*", "300", true),
+            ("[]x]", "]", true),
+            ("[x", "[x", true),
+            ("2[12-]0", "2-0", true),
+            ("é?", "éa", true),
+        ] {
+            assert_eq!(matches(pattern, text), want, "{pattern} {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_words_match_themselves(p in "[a-c*?!\\[\\]-]{0,9}", t in "[a-c]{0,9}") {
+            let _ = matches(&p, &t);
+            prop_assert!(matches(&t, &t));
+            prop_assert!(matches("*", &t));
+            prop_assert!(matches(&t.replace('a', "*"), &t));
         }
     }
 }

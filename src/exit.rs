@@ -11,11 +11,8 @@ pub const INTERRUPTED: u8 = 130;
 
 /// Every status and what it means, as the help says it.
 pub const MEANINGS: [(u8, &str); 4] = [
-    (OK, "all passed or not run; what was asked for is done"),
-    (
-        FAILED,
-        "a test failed or is flaky; what was asked for cannot be done",
-    ),
+    (OK, "all passed or not run; the action succeeded"),
+    (FAILED, "a test failed or is flaky; the action failed"),
     (USAGE, "the command line is wrong"),
     (INTERRUPTED, "the run was interrupted"),
 ];

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::args::nearest;
 
 /// The groups a suite declares, each with its meaning, from a file of
-/// `NAME  meaning` lines. Blank lines and lines that begin with `#` say nothing.
+/// `NAME  meaning` lines. Blank lines and lines that begin with `#` are skipped.
 #[derive(Debug, Clone, Default)]
 pub struct Declared {
     /// Where they are declared.
@@ -23,8 +23,12 @@ impl Declared {
     ///
     /// It cannot be read, a group has no meaning, or one is declared twice.
     pub fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read the groups of the suite, {}", file.display()))?;
+        let text = std::fs::read_to_string(file).with_context(|| {
+            format!(
+                "cannot read the groups of the suite from {}",
+                file.display()
+            )
+        })?;
         let mut meanings = BTreeMap::new();
         for (n, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -33,7 +37,10 @@ impl Declared {
             }
             let at = || format!("{}:{}", file.display(), n + 1);
             let Some((name, meaning)) = line.split_once(char::is_whitespace) else {
-                bail!("{}: group '{line}' has no meaning behind its name", at());
+                bail!(
+                    "{}: group '{line}': expected its meaning after the name",
+                    at()
+                );
             };
             if meanings
                 .insert(name.to_owned(), meaning.trim().to_owned())
@@ -113,7 +120,7 @@ mod tests {
         assert!(err.ends_with("; did you mean 'quick'?"), "{err}");
         std::fs::write(&file, "quick\n").unwrap();
         let err = Declared::read(&file).unwrap_err().to_string();
-        assert!(err.contains("groups:1: group 'quick' has no meaning"));
+        assert!(err.contains("groups:1: group 'quick': expected its meaning"));
         std::fs::write(&file, "a b\na c\n").unwrap();
         assert!(Declared::read(&file).is_err());
     }

@@ -1,4 +1,4 @@
-//! Takes the place of the runner in a QEMU tree, and gives it back.
+//! Replaces the runner in a QEMU tree, and restores it.
 //!
 //! QEMU's build starts its runner as `python3 check ...`, so what is put there
 //! is a small Python file that starts this program. The original is kept beside
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 /// The line by which our stub is known.
 const MARK: &str = "# This stub starts the check program in place of QEMU's own runner.";
 
-/// Words that QEMU's runner has and nothing else would.
+/// Text that only QEMU's runner contains.
 const ORIGINAL: [&str; 2] = ["TestRunner", "TestFinder"];
 
 /// What a `check` file is.
@@ -55,16 +55,19 @@ pub fn install(tree: &Path, program: &Path) -> Result<String> {
     let stub = stub(program)?;
     match Kind::of(&check)? {
         Kind::Stub if !original.is_file() => bail!(
-            "{} is a stub of this program, but {} is gone; get it back from version control first",
+            "{} is a stub of this program, but {} is missing; restore it from version control first",
             check.display(),
             original.display()
         ),
         Kind::Stub => {}
-        Kind::Unknown => bail!("{} is not QEMU's runner; left as it is", check.display()),
+        Kind::Unknown => bail!(
+            "{} is not QEMU's runner; nothing was changed",
+            check.display()
+        ),
         Kind::Original => {
             // A link first, so that there is a runner at every moment.
             std::fs::hard_link(&check, &original).with_context(|| {
-                format!("cannot keep {} as {}", check.display(), original.display())
+                format!("cannot save {} as {}", check.display(), original.display())
             })?;
         }
     }
@@ -75,7 +78,7 @@ pub fn install(tree: &Path, program: &Path) -> Result<String> {
         return Err(error);
     }
     Ok(format!(
-        "{} now starts {}\nthe original is kept as {}; --remove-from puts it back\n",
+        "{} now starts {}\nthe original is saved as {}; --remove-from restores it\n",
         check.display(),
         program.display(),
         original.display()
@@ -92,15 +95,15 @@ pub fn remove(tree: &Path) -> Result<String> {
     let check = check_of(tree);
     let original = check.with_extension("orig");
     match Kind::of(&check)? {
-        Kind::Original => Ok(format!("{} is QEMU's own already\n", check.display())),
+        Kind::Original => Ok(format!("{} is already QEMU's own\n", check.display())),
         Kind::Unknown => bail!(
-            "{} is no stub of this program; left as it is",
+            "{} is not a stub of this program; nothing was changed",
             check.display()
         ),
         Kind::Stub => {
             if !original.is_file() || Kind::of(&original)? != Kind::Original {
                 bail!(
-                    "{} is not QEMU's runner; get check back from version control",
+                    "{} is not QEMU's runner; restore check from version control",
                     original.display()
                 );
             }

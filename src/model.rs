@@ -1,7 +1,7 @@
-//! The words every part of the runner speaks: test, combination, job, outcome,
+//! The data that all parts of the runner share: test, combination, job, outcome,
 //! verdict, event.
 //!
-//! One way through: a [`Job`] (test x combination) is run and gives an
+//! In one direction: a [`Job`] (test x combination) is run and gives an
 //! [`Outcome`] (facts only); [`crate::verdict`] judges it, purely, to a
 //! [`Verdict`]; the run tells reporters and history about it in [`Event`]s, and
 //! in nothing else.
@@ -52,7 +52,7 @@ pub struct Test {
     pub start: Start,
     /// The working directory it runs in.
     pub cwd: PathBuf,
-    /// Where its references lie.
+    /// Where its references are.
     pub golden_dir: PathBuf,
     /// The groups it is in, `group.local` included.
     pub groups: BTreeSet<String>,
@@ -122,7 +122,7 @@ pub enum Ended {
     Interrupted,
 }
 
-/// What happened when a test ran: facts, no opinion.
+/// What happened when a test ran: facts, no verdict.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// How its own process ended.
@@ -151,7 +151,7 @@ pub struct Outcome {
     pub start: SystemTime,
     /// How long it ran.
     pub wall: Duration,
-    /// Processor time of everything it started.
+    /// CPU time of everything it started.
     pub cpu: Duration,
 }
 
@@ -177,13 +177,13 @@ pub enum Failure {
     LeftBehind,
 }
 
-/// What is said of a job.
+/// The result of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// As the reference says.
+    /// Its output equals the reference.
     Pass,
-    /// Not as it should; why, at least one reason.
+    /// It failed; at least one reason.
     Fail(Vec<Failure>),
     /// It cannot run here; why.
     NotRun(String),
@@ -196,6 +196,34 @@ pub enum Verdict {
     },
     /// The run ended before it did.
     Interrupted,
+}
+
+/// A verdict's kind, without its reasons: what is counted, compared and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It passed.
+    Pass,
+    /// It failed.
+    Fail,
+    /// It was not run.
+    NotRun,
+    /// It failed, then passed.
+    Flaky,
+    /// The run ended before it did.
+    Interrupted,
+}
+
+impl From<&Verdict> for Kind {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Fail(_) => Self::Fail,
+            Verdict::NotRun(_) => Self::NotRun,
+            Verdict::Flaky { .. } => Self::Flaky,
+            Verdict::Interrupted => Self::Interrupted,
+        }
+    }
 }
 
 /// A finished job, all a reporter may want to show.
@@ -219,7 +247,7 @@ pub struct Finished {
     pub retries: Option<(u32, u32)>,
     /// The command that runs just this again.
     pub rerun: String,
-    /// Words a person should see with it, such as `reference written: ...`.
+    /// Messages to show with it, such as `reference written: ...`.
     pub notes: Vec<String>,
 }
 
@@ -235,7 +263,7 @@ pub struct Mismatch {
 /// One line of the header: a name and what it says.
 pub type HeaderLine = (String, String);
 
-/// What reporters and history are told.
+/// What reporters and the history are told.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// First of all.
@@ -280,7 +308,7 @@ pub enum Event {
     },
     /// Last of all.
     RunFinished {
-        /// Jobs that were not reached.
+        /// Jobs that were not started.
         not_reached: Vec<Job>,
         /// Whether the user interrupted.
         interrupted: bool,
@@ -289,10 +317,10 @@ pub enum Event {
     },
 }
 
-/// Who is told. Reporters talk to people and files; nothing else does.
+/// Receives the events of a run. Only reporters write to the terminal and to report files.
 pub trait Reporter {
-    /// Takes one event. A reporter keeps its own errors (a full disk, a closed
-    /// pipe) and tells them at the end: a run does not end for its report's sake.
+    /// Handles one event. A reporter keeps its own errors (a full disk, a closed
+    /// pipe) and returns them at the end: they do not end the run.
     fn event(&mut self, event: &Event);
     /// Anything the reporter could not do, a line each; called once, last.
     fn finish(&mut self) -> Vec<String> {

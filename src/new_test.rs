@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::args::LowArgs;
-use crate::numbers;
+use crate::test_ids;
 use crate::tree::{CASES, GOLDENS, Layout, Tree, is_number};
 
 /// Where the ranges of numbers are written down.
@@ -27,7 +27,7 @@ const GROUPS: &str = "rw quick";
 pub fn new_test(tree: &Tree, args: &LowArgs, what: &str) -> Result<String> {
     if tree.layout != Layout::Ours {
         bail!(
-            "argument --new: {} is not laid out as our suite is",
+            "argument --new: {} does not have the layout of this suite",
             tree.source.display()
         );
     }
@@ -47,7 +47,7 @@ pub fn new_test(tree: &Tree, args: &LowArgs, what: &str) -> Result<String> {
     write_new(&case, &skeleton(&summary, &groups))?;
     write_new(&golden, "")?;
     Ok(format!(
-        "{}\n{}\n./check -qcow2 --bless {number} writes the reference, once the test is written\n",
+        "{}\n{}\n./check -qcow2 --bless {number} saves its reference, once the test is written\n",
         relative(&case, tree),
         relative(&golden, tree)
     ))
@@ -63,15 +63,15 @@ fn number(tree: &Tree, args: &LowArgs) -> Result<String> {
     let Some(text) = args.start_from.as_deref() else {
         let readme = tree.source.join(README);
         // A suite without the table has no ranges.
-        let ranges = numbers::ranges(&std::fs::read_to_string(&readme).unwrap_or_default());
-        let number = numbers::next(&ranges, &tests, &args.groups);
+        let ranges = test_ids::ranges(&std::fs::read_to_string(&readme).unwrap_or_default());
+        let number = test_ids::next(&ranges, &tests, &args.groups);
         return number.map(|n| format!("{n:03}")).context(
-            "no number is free in the range of these groups: name one by --start-from NNN",
+            "no number is free in the range of these groups; choose one with --start-from NNN",
         );
     };
     let from = match text.parse() {
         Ok(number @ 0..=999) => number,
-        _ => bail!("argument --start-from: '{text}' is no number of a test (000 to 999)"),
+        _ => bail!("argument --start-from: '{text}' is not a test number (000 to 999)"),
     };
     (from..1000)
         .find(|n| !tests.contains_key(n))
@@ -84,7 +84,7 @@ fn sentence(what: &str) -> Result<String> {
     let words: Vec<_> = what.split_whitespace().collect();
     let mut text = words.join(" ");
     let Some(first) = text.chars().next() else {
-        bail!("argument --new: say in a sentence what the test tests");
+        bail!("argument --new: describe in a sentence what the test tests");
     };
     let capital: String = first.to_uppercase().collect();
     text.replace_range(..first.len_utf8(), &capital);

@@ -1,4 +1,4 @@
-//! The plan of a run: what the command line asks for, held against the tree.
+//! The plan of a run: the command line checked against the tree.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -172,21 +172,21 @@ pub fn jobs(
     jobs
 }
 
-/// Holds what the arguments say against each other and against `jobs`; `remembered` is
-/// whether there is a last run to go by.
+/// Checks the arguments against each other and against `jobs`; `remembered` is
+/// whether a last run is recorded.
 ///
 /// # Errors
 ///
-/// What they ask for makes no sense together.
+/// They contradict each other.
 pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
     if jobs.is_empty() {
         bail!(
             "No tests selected{}",
             match (args.failed, args.resume, args.shard) {
                 (true, _, _) | (_, true, _) if !remembered =>
-                    ": no last run is remembered here, so --failed and --resume have nothing to go by",
-                (true, _, _) => ": of these none failed in the last run",
-                (_, true, _) => ": of these the last run reached every one",
+                    ": no run is recorded here, so --failed and --resume select nothing",
+                (true, _, _) => ": none of these failed in the last run",
+                (_, true, _) => ": the last run finished all of these",
                 (_, _, Some(_)) => " for this shard",
                 _ => "",
             }
@@ -199,7 +199,9 @@ pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
         );
     }
     if args.debugger.is_some() && (args.bless.is_some() || args.tap) {
-        bail!("argument --debugger: a test that has the terminal gives no output to compare");
+        bail!(
+            "argument --debugger: --bless and --rerun-failed need the test's output, which goes to the terminal"
+        );
     }
     Ok(())
 }
@@ -233,7 +235,7 @@ pub fn debuggable(test: &mut Test) -> Result<()> {
     Ok(())
 }
 
-/// That the programs which hold the tests of `jobs` have been built.
+/// Checks that the programs that contain the tests of `jobs` have been built.
 ///
 /// # Errors
 ///
@@ -378,19 +380,17 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
 
 /// `word` as a shell takes it.
 fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./,=+:@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    // Arguments and variables hold no NUL.
+    shlex::try_quote(word).unwrap_or(word.into()).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
     use crate::args::parse;
     use crate::report::sample;
-    use std::ffi::OsString;
 
     fn args(line: &str) -> LowArgs {
         parse(line.split_whitespace().map(OsString::from)).unwrap()
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_said() {
+    fn contradictions_are_errors() {
         let jobs = [sample::job(0, "001", "raw"), sample::job(1, "002", "raw")];
         let said = |line: &str, jobs: &[Job]| match validate(&args(line), jobs, true) {
             Ok(()) => String::new(),
@@ -525,9 +525,9 @@ mod tests {
         };
         assert!(said("--debugger gdb", &jobs).contains("exactly one test"));
         assert_eq!(said("--debugger gdb", &jobs[..1]), "");
-        assert!(said("--failed", &[]).contains("none failed"));
+        assert!(said("--failed", &[]).contains("none of these failed"));
         assert_eq!(said("-qcow2", &jobs), "");
         let forgotten = validate(&args("--resume"), &[], false).unwrap_err();
-        assert!(forgotten.to_string().contains("no last run is remembered"));
+        assert!(forgotten.to_string().contains("no run is recorded"));
     }
 }

@@ -91,7 +91,7 @@ const QEMU: &str = "QEMU_PROG";
 
 impl Programs {
     /// Finds the programs: each from its variable, else from the build root (two
-    /// levels above `build`), or, where that is no build tree, from `PATH`.
+    /// levels above `build`), or, if that is not a build tree, from `PATH`.
     ///
     /// # Errors
     ///
@@ -196,9 +196,9 @@ impl<'a> Finder<'a> {
                 origin: Origin::Build,
             });
         }
-        let path = which(OsStr::new(tool.name), &self.path).with_context(|| {
+        let path = installed(OsStr::new(tool.name), &self.path).with_context(|| {
             format!(
-                "{} is not installed: install it (Debian: {}) or name one in {}",
+                "{} is not installed: install it (Debian: {}) or set {}",
                 tool.name, tool.packages, tool.variable
             )
         })?;
@@ -223,7 +223,7 @@ impl<'a> Finder<'a> {
             let first = emulators_in(&self.root).into_iter().next();
             return first.map_or(Ok(None), |path| found(path, Origin::Build));
         }
-        if let Some(path) = which(OsStr::new(&name), &self.path) {
+        if let Some(path) = installed(OsStr::new(&name), &self.path) {
             return found(path, Origin::Installed);
         }
         let dirs = std::env::split_paths(&self.path);
@@ -235,7 +235,7 @@ impl<'a> Finder<'a> {
         if self.installed {
             return format!(
                 "no emulator is installed (qemu-system-{}; Debian: apt-get install \
-                 qemu-system-x86, or that of your machine), and {QEMU} names none",
+                 qemu-system-x86, or the package for your machine), and {QEMU} is not set",
                 machine()
             );
         }
@@ -251,7 +251,7 @@ impl<'a> Finder<'a> {
             return Ok(None);
         };
         let bare = !named.as_bytes().contains(&b'/') && !Path::new(&named).exists();
-        let path = match which(&named, &self.path) {
+        let path = match installed(&named, &self.path) {
             Some(path) if bare => path,
             // Tests run elsewhere: a relative path would not hold there.
             _ => std::path::absolute(&named)
@@ -265,7 +265,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// That `path` is a file that can be executed.
+/// Checks that `path` is a file that can be executed.
 fn require(path: &Path, variable: &str) -> Result<()> {
     if !path.exists() {
         bail!("No such file: {} ({variable})", path.display());
@@ -282,16 +282,11 @@ pub fn executable(path: &Path) -> bool {
     path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }
 
-/// The executable `name` in the directories of `path` (a value of `PATH`); a
-/// name with a slash is looked for where it says.
+/// The executable `name` in the directories of `path` (a value of `PATH`); a name with a
+/// slash is relative to the current directory.
 #[must_use]
-pub fn which(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
-    if name.as_bytes().contains(&b'/') {
-        return executable(Path::new(name)).then(|| name.into());
-    }
-    std::env::split_paths(path)
-        .map(|dir| dir.join(name))
-        .find(|file| executable(file))
+pub fn installed(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
+    which::which_in(name, Some(path), ".").ok()
 }
 
 /// Executable files `qemu-system-*` in `dir`, sorted.
@@ -343,12 +338,12 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
     let group = Pid::from_raw(child.id().cast_signed());
     let (sender, answer) = channel();
     let waiting = std::thread::spawn(move || {
-        // Nobody listens any more where it took too long.
+        // The receiver is gone after a time-out.
         let _ = sender.send(child.wait_with_output());
     });
     let Ok(output) = answer.recv_timeout(ANSWERS_WITHIN) else {
         let _ = killpg(group, Signal::SIGKILL);
-        bail!("{shown}: no answer within {} s", ANSWERS_WITHIN.as_secs());
+        bail!("{shown}: timed out after {} s", ANSWERS_WITHIN.as_secs());
     };
     // What is forked later must be forked by a program with a single thread.
     let _ = waiting.join();
@@ -356,7 +351,7 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = match said.trim() {
-            "" => "it said nothing",
+            "" => "no diagnostic output",
             said => said,
         };
         bail!("{shown}: {}: {said}", output.status);
@@ -378,9 +373,10 @@ fn parse_machines(list: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashMap;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     fn program(path: &Path) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -30,7 +30,7 @@ pub fn select(tree: &Tree, args: &LowArgs) -> Result<Vec<Arc<Test>>> {
     }
     if tree.tests().next().is_none() {
         bail!(
-            "No tests selected: there are none in {} (--source-dir says where they are)",
+            "No tests selected: there are none in {}; set --source-dir",
             tree.source.display()
         );
     }
@@ -60,7 +60,7 @@ pub fn select(tree: &Tree, args: &LowArgs) -> Result<Vec<Arc<Test>>> {
         let first = tree.find(name)?;
         let Some(at) = tests.iter().position(|t| Arc::ptr_eq(t, first)) else {
             bail!(
-                "argument --start-from: {} is not one of the tests selected",
+                "argument --start-from: {} is not among the selected tests",
                 first.name
             );
         };
@@ -74,10 +74,11 @@ pub fn select(tree: &Tree, args: &LowArgs) -> Result<Vec<Arc<Test>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
     use crate::args::parse;
     use crate::tree::Places;
-    use std::ffi::OsString;
 
     fn tree() -> (tempfile::TempDir, Tree) {
         let dir = tempfile::tempdir().unwrap();
@@ -145,7 +146,7 @@ mod tests {
             ("-g nothing", "No tests selected"),
             (
                 "-g rw --start-from 4",
-                "argument --start-from: 004 is not one",
+                "argument --start-from: 004 is not among the selected tests",
             ),
         ] {
             let err = names(&tree, line).unwrap_err().to_string();

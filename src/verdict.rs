@@ -16,7 +16,7 @@ pub struct Policy {
 /// `output_matches` is whether the output equals the reference
 /// ([`crate::golden::equal`]); `None` where there is no reference. The order is
 /// the old runner's: how the test ended comes first, then a `.notrun` file, then
-/// the output. A sanitizer's report fails a test whatever else holds, unless
+/// the output. A sanitizer's report always fails a test, unless
 /// the run was interrupted.
 #[must_use]
 pub fn judge(outcome: &Outcome, output_matches: Option<bool>, policy: &Policy) -> Verdict {
@@ -36,14 +36,14 @@ pub fn judge(outcome: &Outcome, output_matches: Option<bool>, policy: &Policy) -
             return Verdict::NotRun(NO_REFERENCE.to_owned());
         }
     }
-    // A test that gave up (`.notrun`) has not promised any output, and one that was
-    // never started could not keep its promise.
+    // A test that was not run (`.notrun`) need not print anything, and one that was
+    // never started cannot.
     let started = !matches!(outcome.exit, Exit::NotStarted(_));
     if output_matches == Some(false) && started && (ended_badly || outcome.notrun.is_none()) {
         failures.push(Failure::Output);
     }
     let left = !outcome.left_behind.is_empty() || !outcome.left_mounts.is_empty();
-    // What we ended ourselves had no chance to tidy up.
+    // A test that we killed could not clean up.
     if left && policy.left_behind_fails && outcome.ended.is_none() {
         failures.push(Failure::LeftBehind);
     }
@@ -54,8 +54,8 @@ pub fn judge(outcome: &Outcome, output_matches: Option<bool>, policy: &Policy) -
     }
 }
 
-/// What is wrong with how the test ended: nothing, or one reason. Where we ended
-/// it, the signal or status that followed is our doing and says nothing more.
+/// What is wrong with how the test ended: nothing, or one reason. Where we killed
+/// it, the signal or status is the consequence.
 fn ending(outcome: &Outcome) -> Vec<Failure> {
     let one = match (&outcome.ended, &outcome.exit) {
         (Some(Ended::TimeOut(after)), _) => Failure::TimeOut(*after),
@@ -101,10 +101,11 @@ pub fn after_retries(first: Verdict, retries: &[Verdict]) -> (Verdict, Option<(u
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::{LeftBehind, Limit};
     use crate::report::sample;
-    use std::time::Duration;
 
     const STRICT: Policy = Policy {
         left_behind_fails: true,

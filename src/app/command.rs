@@ -14,10 +14,10 @@ use super::{say, var};
 use crate::args::LowArgs;
 use crate::environment::{Environment, sock_dir};
 use crate::plan::combos;
-use crate::programs::which;
-use crate::report::words;
+use crate::programs::installed;
 use crate::run::sock_root;
 use crate::tree::Tree;
+use crate::words;
 
 /// How a test that `$PYTHON` runs begins.
 const PYTHON: &[u8] = b"#!/usr/bin/env python3";
@@ -29,24 +29,24 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
         bail!("missing command after '--'");
     };
     if let Some(test) = args.tests.first() {
-        bail!("a command behind '--' is run alone, without test {test}");
+        bail!("a command after '--' cannot be combined with test {test}");
     }
     let combos = combos(args);
     let [combo] = combos.as_slice() else {
         bail!(
-            "a command behind '--' is run under one combination, not {}",
+            "a command after '--' runs under one combination, not {}",
             combos.len()
         );
     };
     let env = Environment::new(tree, args, cwd, &var)?;
     std::fs::create_dir_all(&env.test_dir)
-        .with_context(|| format!("cannot make {}", env.test_dir.display()))?;
+        .with_context(|| format!("cannot create {}", env.test_dir.display()))?;
     let asked = sock_dir(cwd, &var);
     let sockets = sock_root(asked.as_deref(), &[])?;
     say(&header(&env, combo, sockets.path()))?;
 
     let path = var("PATH").unwrap_or_default();
-    let Some(program) = which(name, &path) else {
+    let Some(program) = installed(name, &path) else {
         bail!("command not found: {}", name.to_string_lossy());
     };
     let program = program

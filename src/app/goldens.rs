@@ -11,10 +11,10 @@ use crate::environment::test_dir;
 use crate::golden::{self, Pending};
 use crate::model::Combo;
 use crate::programs::{Programs, default_machine};
-use crate::report::Color;
+use crate::report;
 use crate::tree::Tree;
 
-/// Goes through what differed in the last run, and says what came of it.
+/// Reviews what differed in the last run, and returns a summary.
 pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     golden::refuse_in_ci("--review")?;
     let memory = open_history(&call.history_dir()).take_memory();
@@ -32,7 +32,7 @@ pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     let machine = machine(tree);
     let mut pending = Vec::new();
     for (name, combo) in memory.failed_last() {
-        // A test that has gone since has nothing to be compared with.
+        // A test that was removed since has no reference.
         let Ok(test) = tree.find(&name) else { continue };
         if let Some(output) = output_of(&scratch, &name, &combo)
             && named(&name)
@@ -45,9 +45,9 @@ pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     }
     let mut input = std::io::stdin().lock();
     let mut out = std::io::stdout().lock();
-    let paint = Color::from(call.args.color).paint();
-    let done = golden::review(&pending, &mut input, &mut out, paint)
-        .context("the review has ended early")?;
+    let paint = report::paint(call.args.color);
+    let done =
+        golden::review(&pending, &mut input, &mut out, paint).context("the review was aborted")?;
     Ok(format!(
         "{} accepted, {} rejected, {} left\n",
         done.accepted, done.rejected, done.skipped
@@ -83,7 +83,7 @@ fn output_of(scratch: &Path, name: &str, combo: &Combo) -> Option<PathBuf> {
     found.max().map(|(_, output)| output)
 }
 
-/// The references of `tree` that nobody needs, a line each.
+/// The unused references of `tree`, one per line.
 pub(super) fn unused(call: &Invocation, tree: &Tree) -> Result<String> {
     let unused = golden::unused(tree.tests().map(|t| &**t))?;
     let lines = unused.iter().map(|u| {

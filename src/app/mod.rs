@@ -70,7 +70,7 @@ fn var(name: &str) -> Option<OsString> {
 }
 
 fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
-    let cwd = std::env::current_dir().context("cannot tell the current directory")?;
+    let cwd = std::env::current_dir().context("cannot determine the current directory")?;
     let call = Invocation {
         argv0: argv0.into(),
         args,
@@ -136,7 +136,7 @@ fn show_history(call: &Invocation) -> Result<String> {
 
 /// This program's own file.
 fn own_program() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    let own = std::env::current_exe().context("cannot determine the path of this program")?;
     Ok(own.canonicalize().unwrap_or(own))
 }
 

@@ -19,7 +19,7 @@ use crate::history::{History, Memory, Past};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Wanted};
 use crate::report;
-use crate::run::{self, Settings, Summary, World, sock_root};
+use crate::run::{self, RunHost, Settings, Summary, sock_root};
 use crate::tree::{Layout, Tree};
 
 /// The variable that has mismatching references overwritten.
@@ -65,16 +65,16 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     plan::apply(&mut settings, args, tree.layout);
     settings.header = env.header(&combos, sockets.path());
     settings.python = env.python.clone();
-    let world = Here::new(call, env, &memory, &jobs)?;
+    let host = CheckHost::new(call, env, &memory, &jobs)?;
     let previous = memory.previous();
-    // From here on nobody asks it: what is known of each job, the world has.
+    // No longer needed: the host has what is known of each job.
     drop(memory);
 
     // Its process must be forked while this one has a single thread.
     let keeper = Keeper::start_with(sockets.to_remove())
-        .context("cannot start the process that keeps the tests")?;
+        .context("cannot start the process that supervises the tests")?;
     let mut reporters = report::build(&report::Options {
-        color: args.color.into(),
+        color: args.color,
         plain: args.debugger.is_some(),
         tap: args.tap,
         tap_numbers: tree.layout == Layout::Ours,
@@ -84,16 +84,16 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         previous: Some(previous),
     })?;
     let reports = reporters.len();
-    // Under a debugger a person judges, and takes a person's time: what failed has
+    // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.
     if args.debugger.is_none() {
         reporters.push(Box::new(history));
     }
-    let ran = run::run(&keeper, &settings, jobs, &world, &mut reporters);
+    let ran = run::run(&keeper, &settings, jobs, &host, &mut reporters);
     let reported = !tell_troubles(&mut reporters[..reports]);
     // A run does not depend on its history.
     tell_troubles(&mut reporters[reports..]);
-    let unwritten = world.bless.as_ref().is_some_and(Bless::has_failed);
+    let unwritten = host.bless.as_ref().is_some_and(Bless::has_failed);
     Ok(match status(&ran?) {
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
@@ -110,15 +110,20 @@ fn excludes(args: &LowArgs) -> Result<Excludes> {
     Ok(excludes)
 }
 
-/// That tests can have their directories in `dir`, which is made where it is not there:
+/// Checks that tests can have their directories in `dir`, which is created if missing:
 /// else each of them would fail for the same reason.
 fn writable(dir: &Path) -> Result<()> {
-    let what = || format!("no tests can be run in {}; set TEST_DIR", dir.display());
+    let what = || {
+        format!(
+            "cannot run tests in {}; set TEST_DIR to a writable directory",
+            dir.display()
+        )
+    };
     std::fs::create_dir_all(dir).with_context(what)?;
     access(dir, AccessFlags::W_OK | AccessFlags::X_OK).with_context(what)
 }
 
-/// Of `tests` those that would be run: what earlier runs and shards leave.
+/// The tests that would be run, given `--failed`, `--resume` and `--shard`.
 pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
     let args = &call.args;
     if !args.failed && !args.resume && args.shard.is_none() {
@@ -131,17 +136,19 @@ pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Ve
     Ok(tests.into_iter().filter(planned).collect())
 }
 
-/// Tells what went wrong with reports; whether anything did.
+/// Prints the errors of the reporters; returns whether there were any.
 fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) -> bool {
     let troubles: Vec<String> = reporters.iter_mut().flat_map(|r| r.finish()).collect();
     troubles.iter().for_each(|trouble| say::error(trouble));
     !troubles.is_empty()
 }
 
-/// A run does not depend on its history: where it cannot be kept, that is said.
+/// A run does not depend on its history: an error is only reported.
 pub(super) fn open_history(dir: &Path) -> History {
     History::open(dir).unwrap_or_else(|error| {
-        say::error(&format!("no history is kept: {error:#}"));
+        say::error(&format!(
+            "this run is not recorded in the history: {error:#}"
+        ));
         History::unrecorded()
     })
 }
@@ -161,7 +168,7 @@ fn plan_jobs(
     } else {
         Wanted::all()
     };
-    // Without a word on what to run on, it is what the last run ran on.
+    // Without options for a combination, those of the last run are used.
     let combos = wanted
         .combos()
         .filter(|_| !plan::names_combination(args))
@@ -170,8 +177,8 @@ fn plan_jobs(
     Ok((combos, jobs))
 }
 
-/// What the run asks of the rest of the program.
-struct Here<'a> {
+/// The parts of the program that a run needs.
+struct CheckHost<'a> {
     args: &'a LowArgs,
     /// How the program was started, for commands to run again: variables of the caller's
     /// that say what is run and where, and its name.
@@ -181,7 +188,7 @@ struct Here<'a> {
     bless: Option<Bless>,
 }
 
-impl<'a> Here<'a> {
+impl<'a> CheckHost<'a> {
     fn new(call: &'a Invocation, env: Environment, memory: &Memory, jobs: &[Job]) -> Result<Self> {
         let args = &call.args;
         let bless = match &args.bless {
@@ -202,7 +209,7 @@ impl<'a> Here<'a> {
     }
 }
 
-impl World for Here<'_> {
+impl RunHost for CheckHost<'_> {
     fn environment(
         &self,
         job: &Job,

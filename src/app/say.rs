@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::report::unless_gone;
 
-/// Writes `text` to stdout. A reader that has gone has read enough.
+/// Writes `text` to stdout. A closed pipe is not an error.
 ///
 /// # Errors
 ///
@@ -19,6 +19,6 @@ pub fn say(text: &str) -> anyhow::Result<()> {
 
 /// Writes a line that begins with the program's name to stderr.
 pub(super) fn error(text: &str) {
-    // Without a stderr there is nobody left to tell.
+    // Errors on stderr cannot be reported.
     let _ = writeln!(std::io::stderr(), "check: {text}");
 }

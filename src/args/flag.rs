@@ -13,7 +13,7 @@ pub enum Takes {
     Maybe(&'static str),
 }
 
-/// Where an option stands in the help.
+/// The section of the help that an option is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
     /// What is done.
@@ -30,16 +30,16 @@ pub enum Section {
     Run,
     /// References.
     Goldens,
-    /// What is told, and where.
+    /// Output and reports.
     Results,
-    /// Everything that runs no test.
+    /// Actions that run no tests.
     Other,
 }
 
 /// Sections in the order of the help, each with its heading.
 pub const SECTIONS: [(Section, &str); 9] = [
     (Section::General, "General"),
-    (Section::Environment, "What tests run on"),
+    (Section::Environment, "Test environment"),
     (Section::Format, "Image format (at most one; default raw)"),
     (
         Section::Protocol,
@@ -49,7 +49,7 @@ pub const SECTIONS: [(Section, &str); 9] = [
     (Section::Run, "Running tests"),
     (Section::Goldens, "References"),
     (Section::Results, "Results"),
-    (Section::Other, "In place of running tests"),
+    (Section::Other, "Other actions"),
 ];
 
 /// What an option does to the arguments; the text is its value, empty for none.
@@ -61,7 +61,7 @@ pub struct Flag {
     pub words: &'static [&'static str],
     /// Whether it takes a value.
     pub takes: Takes,
-    /// Where it stands in the help.
+    /// Its section in the help.
     pub section: Section,
     /// Whether QEMU's runner has it: abbreviations that were unambiguous there
     /// stay so here.

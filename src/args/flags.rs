@@ -1,4 +1,4 @@
-//! Every option there is: its words, what it says of itself, what it does.
+//! Every option: its words, its help and its effect.
 
 use std::path::PathBuf;
 
@@ -103,21 +103,21 @@ pub static FLAGS: &[Flag] = &[
     Flag::switch(
         &["-h"],
         General,
-        "show a short help",
+        "print a short help",
         acts!(_v => Action::Help { long: false }),
     )
     .classic(),
     Flag::switch(
         &["--help"],
         General,
-        "show this help, all of it",
+        "print the complete help",
         acts!(_v => Action::Help { long: true }),
     )
     .classic(),
     Flag::switch(
         &["--version"],
         General,
-        "show the version",
+        "print the version",
         acts!(_v => Action::Version),
     ),
     Flag::switch(
@@ -140,9 +140,9 @@ pub static FLAGS: &[Flag] = &[
     )
     .classic()
     .long(
-        "Without it, as many tests run at once as keep the processors \
-             busy: more than there are processors while tests only wait, \
-             fewer when load or memory says so. Tests that must be alone \
+        "Without it, as many tests run at once as keep the CPUs \
+             busy: more than there are CPUs while tests only wait, \
+             fewer when load or memory requires it. Tests that must be alone \
              (group serial, -gdb, --debugger) are.",
     ),
     Flag::switch(
@@ -163,7 +163,7 @@ pub static FLAGS: &[Flag] = &[
     Flag::switch(
         &["-gdb"],
         General,
-        "run QEMU under gdbserver, at $GDB_OPTIONS",
+        "run QEMU under gdbserver, with $GDB_OPTIONS",
         sets!(gdb),
     )
     .classic()
@@ -182,7 +182,7 @@ pub static FLAGS: &[Flag] = &[
     Flag::switch(
         &["-misalign"],
         General,
-        "misalign memory allocations (qemu-io --misalign)",
+        "misalign memory buffers (qemu-io --misalign)",
         sets!(misalign),
     )
     .classic(),
@@ -190,7 +190,7 @@ pub static FLAGS: &[Flag] = &[
         &["--color"],
         "on|off|auto",
         General,
-        "colours; auto: where stdout is a terminal",
+        "use colours; auto: if stdout is a terminal",
         |a, v| {
             let v = v.unwrap_or_default();
             one_of(v, &["on", "off", "auto"])?;
@@ -214,7 +214,7 @@ pub static FLAGS: &[Flag] = &[
         &["--source-dir"],
         "DIR",
         General,
-        "where the tests and their references are",
+        "directory of the tests and their references",
         reads!(source_dir, v => Some(PathBuf::from(v))),
     )
     .classic()
@@ -227,7 +227,7 @@ pub static FLAGS: &[Flag] = &[
         &["--build-dir"],
         "DIR",
         General,
-        "where the build is; programs are taken from two levels above",
+        "build directory; programs are taken from two levels above it",
         reads!(build_dir, v => Some(PathBuf::from(v))),
     )
     .classic()
@@ -366,14 +366,14 @@ pub static FLAGS: &[Flag] = &[
     Flag::switch(
         &["--failed"],
         Select,
-        "only what failed or was not reached in the last run",
+        "only what failed or was not started in the last run",
         sets!(failed),
     )
     .exclusive("last run"),
     Flag::switch(
         &["--resume"],
         Select,
-        "only what an interrupted run did not reach",
+        "only what an interrupted run did not start or finish",
         sets!(resume),
     )
     .exclusive("last run"),
@@ -394,7 +394,7 @@ pub static FLAGS: &[Flag] = &[
             Ok(())
         },
     )
-    .long("The seed is shown; given again, it gives the same order."),
+    .long("The seed is printed; the same seed gives the same order."),
     Flag::value(
         &["--repeat"],
         "N",
@@ -419,7 +419,7 @@ pub static FLAGS: &[Flag] = &[
         &["--rerun-failed"],
         "N",
         Run,
-        "try a failed test up to N times more",
+        "run a failed test up to N more times",
         reads!(rerun_failed, v => number(v, 1)?),
     )
     .long(
@@ -430,7 +430,7 @@ pub static FLAGS: &[Flag] = &[
         &["--timeout"],
         "SECONDS",
         Run,
-        "end a test that runs for longer; default 600, 0 for never",
+        "kill a test that runs for longer; default 600, 0 for no limit",
         reads!(timeout, v => Some(number(v, 0)?)),
     )
     .long(
@@ -448,26 +448,26 @@ pub static FLAGS: &[Flag] = &[
         &["--output-limit"],
         "SIZE",
         Run,
-        "end a test that writes more; default 64M, 0 for no limit",
+        "kill a test that prints more; default 64M, 0 for no limit",
         reads!(output_limit, v => Some(size(v)?)),
     ),
     Flag::value(
         &["--scratch-limit"],
         "SIZE",
         Run,
-        "end a test whose scratch files take more; default 16G, 0 for \
+        "kill a test whose scratch files take more; default 16G, 0 for \
              no limit",
         reads!(scratch_limit, v => Some(size(v)?)),
     )
     .long(
-        "Counted is the space taken on disk, not the length of the \
+        "This is the space used on disk, not the length of the \
              files.",
     ),
     Flag::value(
         &["--left-behind"],
         "fail|warn",
         Run,
-        "what processes or mounts that a test leaves behind do to it",
+        "verdict of a test that leaves processes or mounts behind",
         |a, v| {
             let v = v.unwrap_or_default();
             one_of(v, &["fail", "warn"])?;
@@ -476,8 +476,8 @@ pub static FLAGS: &[Flag] = &[
         },
     )
     .long(
-        "They are ended and named either way. Default: fail; in a QEMU \
-             tree warn, so that verdicts are those of QEMU's runner.",
+        "They are killed and named either way. Default: fail; in a QEMU \
+             tree warn, so that verdicts equal those of QEMU's runner.",
     ),
     Flag::value(
         &["--debugger"],
@@ -492,15 +492,15 @@ pub static FLAGS: &[Flag] = &[
         },
     )
     .long(
-        "Exactly one test, with the terminal handed through and no \
-             time-out. The run is not remembered: what failed last has still \
-             failed.",
+        "Exactly one test, on the terminal and without a \
+             time-out. The run is not recorded: tests that failed before count \
+             as failed.",
     ),
     Flag::maybe(
         &["--bless"],
         "VARIANT",
         Goldens,
-        "write what the tests print as their references",
+        "save what the tests print as their references",
         |a, v| {
             if let Some(variant) = v {
                 one_of(
@@ -513,21 +513,21 @@ pub static FLAGS: &[Flag] = &[
         },
     )
     .long(
-        "Also for a test that has none. Into the variant that applies, \
-             or into VARIANT: plain, nocache, machine, or a format. Not \
-             where CI is set.",
+        "Also for a test that has none. Saves the variant that is used, \
+             or VARIANT: plain, nocache, machine, or a format. Refused \
+             if CI is set.",
     ),
     Flag::switch(
         &["--review"],
         Goldens,
-        "go through the differences of the last run: accept, reject, \
+        "review the differences of the last run: accept, reject, \
              skip, show",
         acts!(_v => Action::Review),
     ),
     Flag::switch(
         &["--unused-goldens"],
         Goldens,
-        "list references that no test can reach, or that equal the \
+        "list references that no test uses, or that equal the \
              plain one",
         acts!(_v => Action::UnusedGoldens),
     ),
@@ -542,33 +542,33 @@ pub static FLAGS: &[Flag] = &[
         &["--json"],
         "FILE",
         Results,
-        "write the events as JSON, a line each",
+        "write the events as JSON, one per line",
         reads!(json, v => Some(PathBuf::from(v))),
     ),
     Flag::value(
         &["--html"],
         "DIR",
         Results,
-        "write the results as a page, DIR/index.html",
+        "write the results as an HTML page, DIR/index.html",
         reads!(html, v => Some(PathBuf::from(v))),
     ),
     Flag::switch(
         &["--history"],
         Results,
-        "show how tests did in the past: all, or those named",
+        "show the results of earlier runs: of all tests, or of those named",
         acts!(_v => Action::History),
     ),
     Flag::switch(
         &["--list-groups"],
         Other,
-        "list the groups and what each means",
+        "list the groups with their meanings",
         acts!(_v => Action::ListGroups),
     ),
     Flag::value(
         &["--new"],
         "'WHAT IT TESTS'",
         Other,
-        "write the skeleton of a new test and print its path",
+        "create the skeleton of a new test and print its path",
         acts!(v => Action::New(v.into())),
     )
     .long(
@@ -581,7 +581,7 @@ pub static FLAGS: &[Flag] = &[
         &["--install-into"],
         "QEMU_TREE",
         Other,
-        "take the place of that tree's tests/qemu-iotests/check",
+        "replace the tests/qemu-iotests/check of a QEMU tree",
         acts!(v => Action::InstallInto(v.into())),
     )
     .long(
@@ -592,7 +592,7 @@ pub static FLAGS: &[Flag] = &[
         &["--remove-from"],
         "QEMU_TREE",
         Other,
-        "put that tree's own tests/qemu-iotests/check back",
+        "restore the tests/qemu-iotests/check of a QEMU tree",
         acts!(v => Action::RemoveFrom(v.into())),
     ),
 ];

@@ -18,7 +18,7 @@ usage: check [options] [TEST ...]
 const ABOUT: &str = "\
 Runs numbered disk-image tests and compares what they print with golden outputs.
 A test is a number (1 is 001) or, in a QEMU tree, the name of a test in tests/.
-Options and tests may stand in any order; long options may be abbreviated.
+Options and tests may be given in any order; long options may be abbreviated.
 
 examples:
   check -qcow2                     every test, on qcow2 images
@@ -39,20 +39,20 @@ environment:
   SAMPLE_IMG_DIR PYTHON PYTHONPATH MALLOC_PERTURB_
   QEMU_IMG_OPTIONS QEMU_NBD_OPTIONS GDB_OPTIONS VALGRIND_OPTS
   ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
-                          handed on to the tests
-  QEMU_TEST_IO_SKIP       tests not to run: DRIVER:TEST or TEST, between blanks
-  QEMU_IOTESTS_REGEN      if set, a test that differs overwrites its reference
+                          passed to the tests
+  QEMU_TEST_IO_SKIP       tests not to run: DRIVER:TEST or TEST words
+  QEMU_IOTESTS_REGEN      if set, output that differs replaces the reference
   CI                      if set, --bless and --review write nothing
 
 files:
   groups/groups           the groups of this suite: 'NAME  meaning' lines
-  group.local             adds tests to groups: 'TEST GROUP...' lines; lies in
+  group.local             adds tests to groups: 'TEST GROUP...' lines; in
                           groups/ or, in a QEMU tree, beside the tests
-  TEST_DIR-history/       how tests did in earlier runs, beside TEST_DIR
+  TEST_DIR-history/       results of earlier runs, beside TEST_DIR
   .last-elapsed-cache     how long tests took, in the current directory
 ";
 
-/// The help: a line an option, or with `long` all there is to say.
+/// The help: one line per option, or with `long` the complete text.
 #[must_use]
 pub fn help(long: bool) -> String {
     let mut page = format!("{USAGE}\n{ABOUT}");
@@ -74,7 +74,7 @@ pub fn help(long: bool) -> String {
             let _ = writeln!(page, "  {status:<5}{meaning}");
         }
     } else {
-        page.push_str("--help says more.\n");
+        page.push_str("--help prints more.\n");
     }
     page
 }

@@ -1,14 +1,14 @@
-//! What the words of the command line say, before anything of the world is
+//! What the words of the command line say, before files or programs are
 //! looked at.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The command line as said: only words have been understood, nothing checked
+/// The command line as given: parsed, but not checked
 /// against a tree or a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LowArgs {
-    /// What to do in place of running tests; the last one said wins.
+    /// What to do in place of running tests; the last one wins.
     pub action: Action,
     /// `-n`.
     pub dry_run: bool,
@@ -106,18 +106,18 @@ pub enum Action {
     Run,
     /// Print a page of help: the short one for `-h`.
     Help {
-        /// All there is to say (`--help`).
+        /// The complete help (`--help`).
         long: bool,
     },
     /// Print the version.
     Version,
     /// Print the groups and what they mean.
     ListGroups,
-    /// Print how tests did in the past.
+    /// Print the results of earlier runs.
     History,
-    /// Go through the differences of the last run.
+    /// Review the differences of the last run.
     Review,
-    /// List references that no test can reach.
+    /// List references that no test uses.
     UnusedGoldens,
     /// Write the skeleton of a new test that tests this.
     New(String),
@@ -130,21 +130,11 @@ pub enum Action {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Color {
-    /// When stdout is a terminal.
+    /// Where the output goes to a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
     On,
     /// Never.
     Off,
-}
-
-impl From<Color> for crate::report::Color {
-    fn from(color: Color) -> Self {
-        match color {
-            Color::Auto => Self::Auto,
-            Color::On => Self::On,
-            Color::Off => Self::Off,
-        }
-    }
 }

@@ -1,6 +1,6 @@
-//! The command line: every option as one item, and what the words say.
+//! The command line: every option as one item, and the parser.
 //!
-//! [`parse`] is pure: it knows words only. [`crate::plan`] holds what they say
+//! [`parse`] is pure: it knows words only. [`crate::plan`] checks them
 //! against the tree and the machine.
 
 mod flag;

@@ -1,4 +1,4 @@
-//! The word that was probably meant.
+//! Suggestions for misspelt words.
 
 /// The candidate nearest to `word`, where one is near enough to be meant: a
 /// third of its letters, two at least, may differ.

@@ -99,14 +99,14 @@ struct Found<'w> {
 
 /// The value that stands in the same word.
 enum Value<'w> {
-    /// Behind `=`.
+    /// After `=`.
     Joined(&'w str),
-    /// Right behind a single letter.
+    /// Directly after a single letter.
     Rest(&'w str),
 }
 
 /// Whether argparse would take a word for an option: a lone `-`, negative
-/// numbers and words with blanks that are no option's are arguments.
+/// numbers and words with blanks that no option accepts are arguments.
 fn looks_like_option(word: &str) -> bool {
     let Some(rest) = word.strip_prefix('-') else {
         return false;
@@ -203,9 +203,10 @@ fn utf8(word: OsString) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::args::low::{Action, Color};
-    use proptest::prelude::*;
 
     fn ok(line: &str) -> LowArgs {
         parse(

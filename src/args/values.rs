@@ -15,7 +15,7 @@ where
 }
 
 /// How many tests to run at once. Fewer than one are one, as for QEMU's runner:
-/// scripts compute the number from that of the processors.
+/// scripts compute the number from that of the CPUs.
 pub(super) fn jobs(text: &str) -> Result<usize, String> {
     let number = number(text, i64::MIN)?;
     Ok(usize::try_from(number).map_or(1, |n| n.max(1)))
@@ -67,7 +67,7 @@ pub(super) fn list(text: &str) -> Vec<String> {
 pub(super) fn groups(text: &str) -> Result<Vec<String>, String> {
     let groups = list(text);
     if groups.is_empty() && !text.is_empty() {
-        return Err(format!("{text:?} names no group"));
+        return Err(format!("no group named in {text:?}"));
     }
     Ok(groups)
 }
@@ -77,7 +77,7 @@ pub(super) fn list_of(text: &str, known: &[&str]) -> Result<Vec<String>, String>
     let words = list(text);
     if words.is_empty() {
         return Err(format!(
-            "{text:?} names none (known are {})",
+            "nothing named in {text:?} (known: {})",
             known.join(", ")
         ));
     }

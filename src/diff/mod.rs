@@ -1,6 +1,7 @@
 //! Differences between a reference and an output: lines, and words within them,
 //! on bytes and bounded in time.
 
+mod lines;
 mod text;
 mod visible;
 mod words;
@@ -10,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use similar::{Algorithm, DiffOp, capture_diff_slices_deadline, group_diff_ops};
 
-use crate::golden::{lines, trim_line_end};
-
+pub use lines::{lines, trim_line_end};
 pub(crate) use text::pieces;
 pub use text::{Bounds, Paint, patch, render};
 pub use visible::{Blanks, visible, visible_text};
@@ -19,9 +19,9 @@ pub use visible::{Blanks, visible, visible_text};
 /// How much work a comparison may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// After so long the rest is taken as changed as a whole.
+    /// After this time the rest counts as changed.
     pub time: Duration,
-    /// So many lines of either side, from the first difference on, are compared.
+    /// How many lines of either side are compared, from the first difference on.
     pub lines: usize,
 }
 
@@ -116,16 +116,6 @@ impl Diff {
     pub fn is_empty(&self) -> bool {
         self.hunks.is_empty() && self.not_compared == 0
     }
-
-    /// Lines removed and added.
-    #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        let count = |side| {
-            let lines = self.hunks.iter().flat_map(|h| &h.lines);
-            lines.filter(|l| l.side == side).count()
-        };
-        (count(Side::Removed), count(Side::Added))
-    }
 }
 
 /// Where a comparison starts: a little before the first line that differs. What
@@ -217,11 +207,19 @@ fn whole(side: Side, line: &[u8]) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn diff(a: &[u8], b: &[u8]) -> Diff {
         Diff::new(a, b, &Limits::default())
+    }
+
+    /// Lines removed and added.
+    fn counts(diff: &Diff) -> (usize, usize) {
+        let lines = diff.hunks.iter().flat_map(|h| &h.lines);
+        let count = |side| lines.clone().filter(|l| l.side == side).count();
+        (count(Side::Removed), count(Side::Added))
     }
 
     #[test]
@@ -238,7 +236,7 @@ mod tests {
         assert_eq!(d.hunks.len(), 1);
         assert_eq!(d.hunks[0].old, (6, 7));
         assert_eq!(d.hunks[0].new, (6, 7));
-        assert_eq!(d.counts(), (1, 1));
+        assert_eq!(counts(&d), (1, 1));
         let removed = &d.hunks[0].lines[3];
         assert_eq!(removed.side, Side::Removed);
         assert_eq!(
@@ -265,7 +263,7 @@ mod tests {
             ..Limits::default()
         };
         let d = Diff::new(old.as_bytes(), new.as_bytes(), &limits);
-        assert_eq!(d.counts(), (10, 10));
+        assert_eq!(counts(&d), (10, 10));
         assert_eq!(d.not_compared, 180);
         assert!(!d.is_empty());
     }

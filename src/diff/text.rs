@@ -169,6 +169,7 @@ pub(crate) fn pieces(line: &Line, most: usize) -> Vec<(String, bool)> {
 /// Writes `diff` whole and as it is, byte for byte, so that `patch` can apply it.
 ///
 /// # Errors
+///
 /// Those of `out`.
 pub fn patch(diff: &Diff, old_name: &str, new_name: &str, out: &mut dyn Write) -> io::Result<()> {
     let mut head = String::new();

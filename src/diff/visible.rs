@@ -1,6 +1,8 @@
-//! Bytes as people can read them: nothing invisible, nothing a terminal obeys.
+//! Bytes as printable text: no invisible characters, no control sequences.
 
 use bstr::ByteSlice;
+
+use super::lines;
 
 /// How blanks that can be seen anyway are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub enum Blanks {
 }
 
 /// `line` (without its newline) as text. Control bytes are shown as their Unicode
-/// pictures (`␍`, `␛`), bytes that are no UTF-8 as `\xNN`, characters that would
+/// pictures (`␍`, `␛`), bytes that are not UTF-8 as `\xNN`, characters that would
 /// reorder or hide text as `<U+NNNN>`.
 #[must_use]
 pub fn visible(line: &[u8], blanks: Blanks) -> String {
@@ -42,7 +44,7 @@ pub fn visible(line: &[u8], blanks: Blanks) -> String {
 #[must_use]
 pub fn visible_text(text: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
-    for line in crate::golden::lines(text) {
+    for line in lines(text) {
         out.push_str(&visible(
             line.strip_suffix(b"\r").unwrap_or(line),
             Blanks::Plain,
@@ -75,8 +77,9 @@ fn picture(byte: u32) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn what_cannot_be_seen_is_shown() {

@@ -78,8 +78,9 @@ fn tokens(line: &[u8]) -> Vec<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
+
+    use super::*;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)

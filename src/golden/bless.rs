@@ -8,11 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 
-use crate::model::{Combo, Failure, Finished, Test, Verdict};
-use crate::report::words;
-use crate::whole_file::write_whole;
-
 use super::{NO_REFERENCE, equal, find};
+use crate::model::{Combo, Failure, Finished, Test, Verdict};
+use crate::words;
 
 /// Which of a test's references is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +32,7 @@ impl Variant {
     /// format.
     ///
     /// # Errors
+    ///
     /// The value is none of these.
     pub fn parse(value: Option<&str>) -> anyhow::Result<Self> {
         Ok(match value {
@@ -44,9 +43,9 @@ impl Variant {
             Some(format) if crate::args::FORMATS.contains(&format) => {
                 Self::Format(format.to_owned())
             }
-            Some(other) => bail!(
-                "--bless={other}: not a variant; there are plain, nocache, machine and the formats"
-            ),
+            Some(other) => {
+                bail!("--bless={other}: unknown variant; use plain, nocache, machine or a format")
+            }
         })
     }
 
@@ -79,15 +78,16 @@ impl Variant {
 /// Refuses to write references where `CI` is set.
 ///
 /// # Errors
+///
 /// `CI` is set and not empty; `option` is named.
 pub fn refuse_in_ci(option: &str) -> anyhow::Result<()> {
     if std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) {
-        bail!("{option} writes no references where CI is set: write them by hand, and commit them");
+        bail!("{option} does not write references where CI is set: run it locally and commit them");
     }
     Ok(())
 }
 
-/// What a job whose reference is written is then taken for.
+/// The verdict of a job whose reference was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// `--bless`: it passes.
@@ -203,7 +203,7 @@ impl Bless {
             let applies = find(&job.test, &job.combo, &self.machine);
             if let Some(applies) = applies.filter(|path| same(path)) {
                 let applies = words::path(&applies);
-                return Err(format!("it would equal {applies}, which applies"));
+                return Err(format!("it would equal {applies}, which is used already"));
             }
         }
         self.claim(&file, &job.combo).map_err(failed)?;
@@ -222,7 +222,7 @@ impl Bless {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(first) = written.get(file) {
             return Err(format!(
-                "{} was written by this run for {first} and differs; give {combo} a variant of its own (--bless=FMT, --bless=nocache)",
+                "{} was already written by this run for {first} with other contents; give {combo} its own variant (--bless=FMT, --bless=nocache)",
                 words::path(file)
             ));
         }
@@ -236,7 +236,7 @@ pub(super) fn save(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("."));
     let all = || -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
-        write_whole(file, |out| out.write_all(bytes))
+        atomic_write::write(file, |out| out.write_all(bytes))
     };
     all().with_context(|| format!("cannot write {}", file.display()))
 }
@@ -262,9 +262,10 @@ fn settle(finished: &mut Finished, file: PathBuf) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::report::sample;
-    use std::sync::Arc;
 
     struct Place {
         dir: tempfile::TempDir,
@@ -370,7 +371,7 @@ mod tests {
         bless.finished(&mut b);
         assert_eq!(place.get("goldens/030.out").as_deref(), Some("a\n"));
         assert!(
-            b.notes[0].contains("for qcow2-file and differs"),
+            b.notes[0].contains("for qcow2-file with other contents"),
             "{:?}",
             b.notes
         );

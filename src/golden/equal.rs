@@ -1,6 +1,8 @@
 //! Comparison of an output with its reference: bytes, but for white space at
 //! line ends.
 
+use crate::diff::{lines, trim_line_end};
+
 /// Whether `actual` is what `expected` says: line by line the same bytes, white
 /// space at the end of a line ignored, and with it whether the last line ends in
 /// a newline.
@@ -16,27 +18,11 @@ pub fn equal(expected: &[u8], actual: &[u8]) -> bool {
     }
 }
 
-/// The lines of `text` without their newlines; a newline at the very end opens
-/// no further line.
-pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let body = text.strip_suffix(b"\n").unwrap_or(text);
-    let none = text.is_empty();
-    body.split(|&b| b == b'\n').filter(move |_| !none)
-}
-
-/// `line` without the white space at its end: blanks, tabs, carriage returns,
-/// vertical tabs and form feeds.
-#[must_use]
-pub fn trim_line_end(line: &[u8]) -> &[u8] {
-    let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | 0x0b | 0x0c);
-    let end = line.iter().rposition(|b| !blank(b)).map_or(0, |at| at + 1);
-    &line[..end]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn only_white_space_at_line_ends_is_ignored() {

@@ -8,7 +8,7 @@ mod review;
 mod unused;
 
 pub use bless::{Bless, Variant, refuse_in_ci};
-pub use equal::{equal, lines, trim_line_end};
+pub use equal::equal;
 pub use find::{NO_REFERENCE, find, no_reference};
 pub use review::{Pending, Reviewed, review};
 pub use unused::{Unused, unused};

@@ -1,15 +1,14 @@
-//! Going through the differences of the last run one by one.
+//! Interactive review of the differences of the last run.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::{equal, find};
 use crate::diff::{Bounds, Diff, Limits, Paint, render};
 use crate::model::{Combo, Test};
-use crate::report::words;
-
-use super::{equal, find};
+use crate::words;
 
 /// An output that differs from its reference.
 #[derive(Debug, Clone)]
@@ -36,18 +35,18 @@ impl Pending {
     }
 }
 
-/// What came of a review: how many outputs each.
+/// The result of a review: how many outputs each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reviewed {
     /// Written as references.
     pub accepted: usize,
-    /// Refused; their outputs were removed, so they are not asked about again.
+    /// Rejected; their outputs were removed, so they are not shown again.
     pub rejected: usize,
     /// Left for later.
     pub skipped: usize,
 }
 
-const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] all of it, [q]uit? ";
+const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] everything, [q]uit? ";
 
 /// Shows each of `pending` on `out` and does what `input` answers, a line each:
 /// `a` writes the reference, `r` removes the output, `s` leaves both, `w` shows all
@@ -55,6 +54,7 @@ const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] all of it, [q]uit? ";
 /// are gone, or equal to their reference by now, are passed over.
 ///
 /// # Errors
+///
 /// A reference cannot be written, an output not read or removed, or the terminal
 /// is gone.
 pub fn review(
@@ -129,7 +129,7 @@ fn ask(
                 };
                 changed.show(one, out, paint, &whole)?;
             }
-            other => writeln!(out, "{}: not an answer", words::one_line(other))?,
+            other => writeln!(out, "'{}': press one of a/r/s/w/q", words::one_line(other))?,
         }
     }
 }
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(golden("002.out").unwrap(), "new\n");
         assert_eq!(golden("003.out").unwrap(), "a\n");
         assert!(all[2].output.exists());
-        assert!(text.contains("hm: not an answer"));
+        assert!(text.contains("'hm': press one of a/r/s/w/q"));
         assert!(!text.contains("004 qcow2-file"));
         assert!(text.contains("005 qcow2-file (5 of 5)"));
     }

@@ -1,4 +1,4 @@
-//! References that no test can reach, and variants that say the same as the plain
+//! References that no test uses, and variants that equal the plain
 //! one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use testdecl::{Decl, may_support};
 
+use super::equal;
 use crate::args::FORMATS;
 use crate::model::Test;
 
-use super::equal;
-
-/// A reference nobody needs.
+/// An unused reference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unused {
     /// The file.
@@ -21,10 +20,11 @@ pub struct Unused {
     pub why: String,
 }
 
-/// Lists what lies in the reference directories of `tests` (all tests of a tree)
+/// Lists the files in the reference directories of `tests` (all tests of a tree)
 /// and is never looked at, or equals the plain reference and could go.
 ///
 /// # Errors
+///
 /// A directory or file cannot be read.
 pub fn unused<'a>(tests: impl IntoIterator<Item = &'a Test>) -> anyhow::Result<Vec<Unused>> {
     let mut by_dir: BTreeMap<&Path, BTreeMap<&str, &Test>> = BTreeMap::new();
@@ -63,7 +63,7 @@ struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// `None` for files that are no references, such as outputs kept by old
+    /// `None` for files that are not references, such as outputs saved by old
     /// runners.
     fn parse(file: &'a str) -> Option<Self> {
         if let Some(name) = file.strip_suffix(".out") {
@@ -89,7 +89,7 @@ impl<'a> Reference<'a> {
             (None, Some((name, _))) if self.variant.is_none() && tests.contains_key(name) => {
                 (&tests[name], true)
             }
-            _ => return Ok(Some(format!("no test {}", self.name))),
+            _ => return Ok(Some(format!("there is no test {}", self.name))),
         };
         if let Some(variant) = self.variant
             && let Some(why) = unreachable_variant(test, variant)?
@@ -125,7 +125,7 @@ fn unreachable_variant(test: &Test, variant: &str) -> anyhow::Result<Option<Stri
         return Ok(never.then(|| format!("test {} does not run with cache mode none", test.name)));
     }
     if !FORMATS.contains(&variant) {
-        return Ok(Some(format!("{variant} is no format")));
+        return Ok(Some(format!("unknown format {variant}")));
     }
     let supported = may_support(&source, variant);
     Ok((!supported).then(|| format!("test {} does not support {variant}", test.name)))
@@ -180,11 +180,11 @@ mod tests {
             found,
             [
                 "001.out.nocache: test 001 does not run with cache mode none",
-                "001.out.qcow3: qcow3 is no format",
+                "001.out.qcow3: unknown format qcow3",
                 "001.out.raw: equals 001.out",
                 "001.out.vdi: test 001 does not support vdi",
                 "001.virt.out: equals 001.out",
-                "999.out: no test 999",
+                "999.out: there is no test 999",
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! The old runner's memory: `.last-elapsed-cache`, a JSON object of test path,
+//! The old runner's cache of times: `.last-elapsed-cache`, a JSON object of test path,
 //! protocol, format and seconds, for tests that passed.
 
 use std::collections::BTreeMap;
@@ -74,14 +74,14 @@ impl Elapsed {
         for (test, combo, secs) in self.added.drain(..) {
             times.insert(&test, &combo, secs);
         }
-        crate::whole_file::write_whole(&self.path, |out| {
+        atomic_write::write(&self.path, |out| {
             serde_json::to_writer(out, &times.0).map_err(io::Error::other)
         })
     }
 }
 
 /// A JSON object with few names. A map of its own for each of ten thousand tests
-/// would fill the memory with room for names that never come.
+/// would waste memory on unused capacity.
 #[derive(Debug)]
 struct Few<V>(Vec<(Box<str>, V)>);
 

@@ -3,11 +3,11 @@
 //! Runs at the same time append to the same file: each record is one `write` to a
 //! file opened with `O_APPEND`. Every run holds a shared lock on `lock` for as
 //! long as it lasts; old records are dropped only under the exclusive lock, that
-//! is, by a run that finds itself alone.
+//! is, if no other run is active.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use crate::model::Kind;
 
 /// Results kept for each test and combination.
 pub(super) const RING: usize = 50;
@@ -51,14 +51,11 @@ pub(super) enum Record {
         /// Why it is not a pass, in a line.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         why: String,
-        /// Where the output of a failure is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        output: Option<PathBuf>,
         /// What QEMU's programs ran under, where that makes the time a time of its own.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         under: String,
     },
-    /// A run ended by itself (one that was killed has no such record).
+    /// A run ended (a killed one has no such record).
     End {
         run: String,
         /// Seconds.
@@ -86,7 +83,7 @@ impl Journal {
     /// old records where they have become many and no other run is going on.
     pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the history's directory {}", dir.display()))?;
+            .with_context(|| format!("cannot create the history directory {}", dir.display()))?;
         let path = path(dir);
         let lock = lock(dir, &path)?;
         let open = || -> io::Result<File> {
@@ -137,7 +134,7 @@ fn lock(dir: &Path, journal: &Path) -> anyhow::Result<Flock<File>> {
         .with_context(what)
 }
 
-/// A run that was cut off may have left half a line; the next record must not
+/// A run that was aborted may have left half a line; the next record must not
 /// continue it.
 fn end_last_line(file: &mut File) -> io::Result<()> {
     if file.metadata()?.len() == 0 {
@@ -152,7 +149,7 @@ fn end_last_line(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the journal at `path` record by record; lines that are none (cut off, or
+/// Reads the journal at `path` record by record; lines that are not records (incomplete, or
 /// of a later version) are passed over, and a journal that is not there is empty.
 pub(super) fn read(path: &Path, mut take: impl FnMut(Record)) -> io::Result<()> {
     lines(path, |_, record| {
@@ -196,34 +193,31 @@ fn compact(path: &Path) -> io::Result<()> {
     if dropped * 4 < total {
         return Ok(());
     }
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut to = BufWriter::new(tempfile::NamedTempFile::new_in(dir)?);
-    lines(path, |line, record| {
-        let count = match record {
-            Record::Done { test, combo, .. } => {
-                let Some(n) = left.get_mut(&(test, combo)) else {
-                    return Ok(());
-                };
+    let mut keep = |record: Record| match record {
+        Record::Done { test, combo, .. } => match left.get_mut(&(test, combo)) {
+            Some(n) => {
                 *n -= 1;
                 *n < RING
             }
-            Record::Run { .. } => {
-                runs -= 1;
-                runs < RUNS
-            }
-            Record::End { .. } => {
-                ends -= 1;
-                ends < RUNS
-            }
-        };
-        if count {
-            to.write_all(line)?;
+            None => false,
+        },
+        Record::Run { .. } => {
+            runs -= 1;
+            runs < RUNS
         }
-        Ok(())
-    })?;
-    let file = to.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+        Record::End { .. } => {
+            ends -= 1;
+            ends < RUNS
+        }
+    };
+    atomic_write::write(path, |to| {
+        lines(path, |line, record| {
+            if keep(record) {
+                to.write_all(line)?;
+            }
+            Ok(())
+        })
+    })
 }
 
 #[cfg(test)]
@@ -239,7 +233,6 @@ mod tests {
             secs: 0.5,
             at: n,
             why: String::new(),
-            output: None,
             under: String::new(),
         }
     }
@@ -251,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_cut_off_costs_only_itself() {
+    fn an_incomplete_line_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let file = path(dir.path());
         Journal::open(dir.path())

@@ -1,7 +1,7 @@
-//! What is remembered of earlier runs: verdicts and times by test and
+//! Results of earlier runs: verdicts and times by test and
 //! combination.
 //!
-//! A [`History`] is a reporter that keeps what it is told; what was known when it
+//! A [`History`] is a reporter that records what it is told; what was known when it
 //! was opened is in its [`Memory`], which the planning of a run reads.
 
 mod elapsed;
@@ -9,48 +9,18 @@ mod journal;
 mod view;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
 
-use crate::model::{Combo, Event, Failure, Finished, Job, Reporter, Test, Verdict};
-use crate::report::words;
-
+use crate::model::{Combo, Event, Finished, Job, Kind, Reporter, Test};
+use crate::words;
 use elapsed::{Elapsed, Times};
 use journal::{Journal, Record};
 
 pub use view::render;
-
-/// A verdict's kind, as the history keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// It passed.
-    Pass,
-    /// It failed.
-    Fail,
-    /// It was not run.
-    NotRun,
-    /// It failed, then passed.
-    Flaky,
-    /// The run ended before it did.
-    Interrupted,
-}
-
-impl From<&Verdict> for Kind {
-    fn from(verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict::Pass => Self::Pass,
-            Verdict::Fail(_) => Self::Fail,
-            Verdict::NotRun(_) => Self::NotRun,
-            Verdict::Flaky { .. } => Self::Flaky,
-            Verdict::Interrupted => Self::Interrupted,
-        }
-    }
-}
 
 /// How much a verdict counts among those of several repetitions.
 fn badness(kind: Kind) -> u8 {
@@ -103,7 +73,6 @@ struct LastRun {
     combos: Vec<String>,
     tests: Vec<String>,
     results: Arc<HashMap<Key, (Kind, f64)>>,
-    outputs: Vec<(Key, PathBuf)>,
     ended: Option<Vec<Key>>,
 }
 
@@ -150,15 +119,11 @@ impl Memory {
                 combo,
                 verdict,
                 secs,
-                output,
                 under,
                 ..
             } => {
                 let key = (self.text(&test), self.text(&combo));
                 if run == self.last_run.id {
-                    if let Some(output) = output {
-                        self.last_run.outputs.push((key.clone(), output));
-                    }
                     // Of several repetitions the worst one counts.
                     let old = self.last_run.results.get(&key);
                     if old.is_none_or(|(kind, _)| badness(*kind) <= badness(verdict)) {
@@ -214,17 +179,6 @@ impl Memory {
         sorted(failed.map(|(key, _)| key.clone()))
     }
 
-    /// Where the outputs are that were all that was wrong in the last run, in the
-    /// order in which they came.
-    #[must_use]
-    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
-        let outputs = self.last_run.outputs.iter();
-        let parsed = outputs.filter_map(|((test, combo), path)| {
-            Some((test.to_string(), parse_combo(combo)?, path.clone()))
-        });
-        parsed.collect()
-    }
-
     /// What the last run did not get to, or was interrupted in; for a run that was
     /// killed, all it had not finished.
     #[must_use]
@@ -241,8 +195,8 @@ impl Memory {
             }
         };
         let results = run.results.iter();
-        let cut_off = results.filter(|(_, (kind, _))| *kind == Kind::Interrupted);
-        keys.extend(cut_off.map(|(key, _)| key.clone()));
+        let incomplete = results.filter(|(_, (kind, _))| *kind == Kind::Interrupted);
+        keys.extend(incomplete.map(|(key, _)| key.clone()));
         sorted(keys.into_iter())
     }
 
@@ -305,6 +259,7 @@ impl History {
     /// runs may have it open at the same time.
     ///
     /// # Errors
+    ///
     /// The directory or its files cannot be made, locked or read.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let journal = Journal::open(dir)?;
@@ -319,7 +274,7 @@ impl History {
         })
     }
 
-    /// A history that knows nothing and keeps nothing.
+    /// An empty history that records nothing.
     #[must_use]
     pub fn unrecorded() -> Self {
         Self {
@@ -357,36 +312,6 @@ impl History {
         std::mem::take(&mut self.memory)
     }
 
-    /// [`Memory::last`].
-    #[must_use]
-    pub fn last(&self, test: &Test, combo: &Combo) -> Option<Past> {
-        self.memory.last(test, combo)
-    }
-
-    /// [`Memory::failed_last`].
-    #[must_use]
-    pub fn failed_last(&self) -> Vec<(String, Combo)> {
-        self.memory.failed_last()
-    }
-
-    /// [`Memory::failed_outputs`].
-    #[must_use]
-    pub fn failed_outputs(&self) -> Vec<(String, Combo, PathBuf)> {
-        self.memory.failed_outputs()
-    }
-
-    /// [`Memory::not_reached_last`].
-    #[must_use]
-    pub fn not_reached_last(&self) -> Vec<(String, Combo)> {
-        self.memory.not_reached_last()
-    }
-
-    /// [`Memory::previous`].
-    #[must_use]
-    pub fn previous(&self) -> Previous {
-        self.memory.previous()
-    }
-
     fn append(&mut self, record: &Record) {
         if let Some(journal) = &mut self.journal
             && let Err(e) = journal.append(record)
@@ -420,23 +345,10 @@ impl History {
                 Kind::Pass => String::new(),
                 _ => words::short(finished),
             },
-            output: reviewable(finished),
             under: self.under.to_owned(),
         };
         self.append(&record);
     }
-}
-
-/// The output, where it is the only thing wrong with the job: what may become its
-/// reference.
-fn reviewable(finished: &Finished) -> Option<PathBuf> {
-    let Verdict::Fail(failures) = &finished.verdict else {
-        return None;
-    };
-    let harmless = |f: &Failure| matches!(f, Failure::Output | Failure::LeftBehind);
-    let only = failures.contains(&Failure::Output) && failures.iter().all(harmless);
-    let outcome = finished.outcome.as_ref().filter(|_| only)?;
-    Some(outcome.output.clone())
 }
 
 fn seconds(at: SystemTime) -> u64 {
@@ -481,7 +393,7 @@ impl Reporter for History {
                 if let Some(elapsed) = &mut self.elapsed
                     && let Err(e) = elapsed.save()
                 {
-                    let said = format!("cannot keep the times of passed tests: {e}");
+                    let said = format!("cannot save the times of passed tests: {e}");
                     self.trouble.get_or_insert(said);
                 }
             }
@@ -499,9 +411,11 @@ impl Reporter for History {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::report::sample;
     use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Failure, Verdict};
+    use crate::report::sample;
 
     fn done(name: &str, verdict: Verdict) -> Event {
         let job = sample::job(0, name, "qcow2");
@@ -522,6 +436,10 @@ mod tests {
             history.event(event);
         }
         assert_eq!(history.finish(), Vec::<String>::new());
+    }
+
+    fn memory(dir: &Path) -> Memory {
+        History::open(dir).unwrap().take_memory()
     }
 
     fn names(list: &[(String, Combo)]) -> Vec<&str> {
@@ -546,7 +464,7 @@ mod tests {
                 ended(vec![sample::job(3, "004", "qcow2")]),
             ],
         );
-        let history = History::open(dir.path()).unwrap();
+        let history = memory(dir.path());
         let combo = sample::combo("qcow2");
         assert_eq!(
             history.last(&sample::test("001"), &combo),
@@ -557,9 +475,6 @@ mod tests {
         );
         assert_eq!(names(&history.failed_last()), ["002", "005"]);
         assert_eq!(names(&history.not_reached_last()), ["003", "004"]);
-        let outputs = history.failed_outputs();
-        assert_eq!(outputs.len(), 1);
-        assert!(outputs[0].2.ends_with("002.out.bad"));
         assert_eq!(
             history.previous().get("001", &combo),
             Some((Kind::Pass, 1.5))
@@ -578,7 +493,7 @@ mod tests {
                 ended(vec![]),
             ],
         );
-        let history = History::open(dir.path()).unwrap();
+        let history = memory(dir.path());
         assert!(history.failed_last().is_empty());
         assert!(history.not_reached_last().is_empty());
         assert_eq!(history.previous().get("001", &combo), None);
@@ -596,7 +511,7 @@ mod tests {
                 done("001", Verdict::Pass),
             ],
         );
-        let history = History::open(dir.path()).unwrap();
+        let history = memory(dir.path());
         assert_eq!(names(&history.not_reached_last()), ["002"]);
     }
 
@@ -615,8 +530,8 @@ mod tests {
                 });
             }
         });
-        let history = History::open(dir.path()).unwrap();
-        assert_eq!(history.memory.past.len(), 400);
+        let history = memory(dir.path());
+        assert_eq!(history.past.len(), 400);
     }
 
     #[test]
@@ -628,7 +543,7 @@ mod tests {
             .unwrap()
             .with_elapsed_cache(&cache);
         let (test, combo) = (sample::test("001"), sample::combo("qcow2"));
-        let past = history.last(&test, &combo).unwrap();
+        let past = history.take_memory().last(&test, &combo).unwrap();
         assert_eq!(
             (past.last_passed_secs, past.last_verdict),
             (Some(4.0), None)
@@ -652,13 +567,15 @@ mod tests {
         history.event(&done("002", Verdict::Fail(vec![Failure::Output])));
         history.event(&ended(vec![]));
         assert!(!cache.exists());
-        let past = open().last(&sample::test("001"), &sample::combo("qcow2"));
+        let past = open()
+            .take_memory()
+            .last(&sample::test("001"), &sample::combo("qcow2"));
         let expected = Past {
             last_passed_secs: None,
             last_verdict: Some(Kind::Pass),
         };
         assert_eq!(past, Some(expected));
-        assert_eq!(names(&open().failed_last()), ["002"]);
+        assert_eq!(names(&open().take_memory().failed_last()), ["002"]);
     }
 
     #[test]

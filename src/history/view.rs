@@ -1,4 +1,4 @@
-//! The history for people: trends, what is flaky, what is slow.
+//! The history as text: trends, what is flaky, what is slow.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -8,9 +8,9 @@ use anyhow::Context;
 use anyhow::bail;
 
 use super::journal::{self, RING, Record};
-use super::{Kind, parse_combo};
-use crate::model::Combo;
-use crate::report::words;
+use super::parse_combo;
+use crate::model::{Combo, Kind};
+use crate::words;
 
 /// One remembered result.
 struct Remembered {
@@ -42,6 +42,7 @@ const LISTED: usize = 10;
 /// under combinations that are `wanted`.
 ///
 /// # Errors
+///
 /// The history cannot be read, or it holds nothing about `test`.
 pub fn render(
     dir: &Path,
@@ -54,12 +55,12 @@ pub fn render(
         .with_context(|| format!("cannot read {}", path.display()))?;
     results.retain(|(_, combo), _| parse_combo(combo).is_none_or(|combo| wanted(&combo)));
     if runs.is_empty() {
-        return Ok(format!("No runs are remembered in {}.\n", dir.display()));
+        return Ok(format!("No runs are recorded in {}.\n", dir.display()));
     }
     match test {
         Some(test) if results.is_empty() => {
             bail!(
-                "nothing of this kind is remembered of test {test} in {}",
+                "no matching results of test {test} are recorded in {}",
                 dir.display()
             )
         }
@@ -105,7 +106,7 @@ fn take(record: Record, only: Option<&str>, results: &mut Results, runs: &mut Ve
                 kind: verdict,
                 secs,
                 at,
-                // The overview shows no reasons; they are many and long.
+                // The overview shows no reasons.
                 why: if only.is_some() { why } else { String::new() },
                 under,
             });
@@ -133,9 +134,9 @@ fn overview(results: &Results, runs: &VecDeque<Run>) -> String {
         let count = |kind| run.counts.get(&kind).copied().unwrap_or(0);
         let _ = write!(
             out,
-            "  {}  {:5} jobs: {} passed, {} failed, {} not run",
+            "  {}  {:>10}: {} passed, {} failed, {} not run",
             words::date_time(run.at),
-            run.jobs,
+            words::count(run.jobs, "job"),
             count(Kind::Pass),
             count(Kind::Fail),
             count(Kind::NotRun),
@@ -146,17 +147,13 @@ fn overview(results: &Results, runs: &VecDeque<Run>) -> String {
         out.push_str(&match (run.wall, run.interrupted) {
             (Some(wall), false) => format!(" in {wall:.1} s\n"),
             (Some(wall), true) => format!(", interrupted after {wall:.1} s\n"),
-            (None, _) => ", still going on or killed\n".to_owned(),
+            (None, _) => ", still running or killed\n".to_owned(),
         });
     }
     section(&mut out, "Failing now", failing(results));
-    section(
-        &mut out,
-        "Flaky (passes and failures by turns)",
-        flaky(results),
-    );
+    section(&mut out, "Flaky (passes intermittently)", flaky(results));
     section(&mut out, "Slowest (median of passes)", slowest(results));
-    section(&mut out, "Slower than they were", slower(results));
+    section(&mut out, "Slower than before", slower(results));
     out
 }
 
@@ -169,7 +166,7 @@ fn section(out: &mut String, title: &str, lines: Vec<String>) {
         let _ = writeln!(out, "  {line}");
     }
     if lines.len() > LISTED {
-        let _ = writeln!(out, "  and {} more", lines.len() - LISTED);
+        let _ = writeln!(out, "  ... {} more", lines.len() - LISTED);
     }
 }
 
@@ -185,7 +182,8 @@ fn failing(results: &Results) -> Vec<String> {
     failing
         .map(|(key, ring)| {
             let fails = ring.iter().rev().take_while(|r| r.kind == Kind::Fail);
-            format!("{} for {} runs  {}", title(key), fails.count(), marks(ring))
+            let runs = words::count(fails.count(), "run");
+            format!("{} for {runs}  {}", title(key), marks(ring))
         })
         .collect()
 }
@@ -200,7 +198,7 @@ fn turns(ring: &VecDeque<Remembered>) -> usize {
         .collect();
     let turned = ran.windows(2).filter(|w| w[0] != w[1]).count();
     let flaky = ran.iter().filter(|k| **k == Kind::Flaky).count();
-    // One change is a test that broke or was mended.
+    // One change is a test that broke or was fixed.
     if flaky > 0 {
         turned.max(flaky)
     } else {
@@ -230,7 +228,7 @@ fn flaky(results: &Results) -> Vec<String> {
     found.iter().map(line).collect()
 }
 
-/// Seconds of the passes, oldest first; those under valgrind say nothing of the others.
+/// Seconds of the passes, oldest first, without those under valgrind.
 fn passes(ring: &VecDeque<Remembered>) -> Vec<f64> {
     let plain = ring.iter().filter(|r| r.under.is_empty());
     let passed = plain.filter(|r| r.kind == Kind::Pass);
@@ -327,7 +325,7 @@ fn one_test(results: &Results) -> String {
     out
 }
 
-/// Seconds with as many digits as tell something.
+/// Seconds with the significant digits.
 fn secs_text(secs: f64) -> String {
     if secs < 1.0 {
         format!("{:.0} ms", secs * 1000.0)
@@ -391,7 +389,6 @@ mod tests {
                     } else {
                         String::new()
                     },
-                    output: None,
                     under: String::new(),
                 })
                 .unwrap();
@@ -439,7 +436,7 @@ mod tests {
         );
         assert!(part("Slower").contains("1.0 s, now 4.0 s"), "{text}");
         assert!(
-            text.contains("1 jobs: 0 passed, 1 failed, 0 not run in 0.1 s"),
+            text.contains("1 job: 0 passed, 1 failed, 0 not run in 0.1 s"),
             "{text}"
         );
     }
@@ -469,6 +466,6 @@ mod tests {
     fn no_history_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let text = render(&dir.path().join("none"), None, &|_| true).unwrap();
-        assert!(text.starts_with("No runs are remembered"), "{text}");
+        assert!(text.starts_with("No runs are recorded"), "{text}");
     }
 }

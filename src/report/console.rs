@@ -7,14 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
 
-use crate::diff::Paint;
-use crate::history::Kind;
-use crate::model::{Event, Exit, Job, Verdict};
-
-use super::shown::{Log, Shown};
+use super::rendered::{Log, Rendered};
 use super::summary::{self, Tally};
-use super::words;
 use super::{Sink, unless_gone};
+use crate::diff::Paint;
+use crate::model::{Event, Exit, Job, Kind, Verdict};
+use crate::words;
 
 /// Lines of a sanitizer's report or of stacks that are shown.
 const LOG_LINES: usize = 60;
@@ -137,8 +135,8 @@ impl<S: Screen> Console<S> {
         self.write(&text);
     }
 
-    fn finished(&mut self, shown: &Shown<'_>) {
-        let finished = shown.finished;
+    fn finished(&mut self, rendered: &Rendered<'_>) {
+        let finished = rendered.finished;
         let kind = Kind::from(&finished.verdict);
         let now = SystemTime::now();
         let outcome = finished.outcome.as_ref();
@@ -154,14 +152,14 @@ impl<S: Screen> Console<S> {
                     _ => outcome.map(|o| o.wall),
                 },
                 last: finished.last,
-                description: &shown.description,
+                description: &rendered.description,
             },
         );
         for case in &finished.cases_not_run {
             let _ = writeln!(text, "    {}", words::one_line(case));
         }
         if matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. }) {
-            text.push_str(&failure(shown, self.paint));
+            text.push_str(&failure(rendered, self.paint));
         }
         for note in &finished.notes {
             let _ = writeln!(text, "    {}", words::one_line(note));
@@ -199,13 +197,13 @@ struct TestLine<'a> {
     description: &'a str,
 }
 
-/// All there is to see of a failure: the difference, sanitizer reports and stacks,
+/// All details of a failure: the difference, sanitizer reports and stacks,
 /// where the rest is, and how to run it again. Also used for TAP.
-pub(super) fn failure(shown: &Shown<'_>, paint: Paint) -> String {
-    let mut text = shown.diff_text(paint).unwrap_or_default();
-    let finished = shown.finished;
-    for log in &shown.logs {
-        let silent = shown.diff.is_none();
+pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
+    let mut text = rendered.diff_text(paint).unwrap_or_default();
+    let finished = rendered.finished;
+    for log in &rendered.logs {
+        let silent = rendered.diff.is_none();
         match (log.title, &finished.verdict) {
             ("output", Verdict::Fail(_)) if silent => tail(&mut text, log),
             ("output", _) => {}
@@ -244,7 +242,7 @@ fn tail(text: &mut String, log: &Log) {
     let lines: Vec<&str> = log.text.lines().collect();
     let from = lines.len().saturating_sub(OUTPUT_LINES);
     if from > 0 || log.left_out > 0 {
-        let _ = writeln!(text, "the output's last lines:");
+        let _ = writeln!(text, "the last lines of the output:");
     } else {
         let _ = writeln!(text, "the output:");
     }
@@ -254,7 +252,7 @@ fn tail(text: &mut String, log: &Log) {
 }
 
 impl<S: Screen> Sink for Console<S> {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
         self.screen.note(event, &self.tally);
         match event {
@@ -262,8 +260,8 @@ impl<S: Screen> Sink for Console<S> {
             Event::Started { .. } => {}
             Event::Slow { job, running } => self.slow(job, *running),
             Event::Finished(_) => {
-                if let Some(shown) = shown {
-                    self.finished(shown);
+                if let Some(rendered) = rendered {
+                    self.finished(rendered);
                 }
             }
             Event::StatusAsked => {
@@ -271,7 +269,8 @@ impl<S: Screen> Sink for Console<S> {
                 self.write(&format!("{text}\n"));
             }
             Event::Interrupting { running } => self.write(&format!(
-                "Interrupted: no new tests, ending {running} running ones (once more: at once)\n"
+                "Interrupted: stopping {}; press Ctrl-C again to kill them\n",
+                words::count(*running, "running test")
             )),
             Event::RunFinished {
                 not_reached,
@@ -321,9 +320,9 @@ mod tests {
             console.screen.1.clear();
             let mut finished = sample::finished(sample::job(0, "030", "qcow2"), Verdict::Pass);
             finished.last = Some(12.5);
-            let shown = Shown::new(&finished);
+            let rendered = Rendered::new(&finished);
             let event = Event::Finished(Box::new(finished.clone()));
-            console.event(&event, Some(&shown));
+            console.event(&event, Some(&rendered));
             String::from_utf8(console.screen.1).unwrap()
         };
         let narrow = shown_on(40);
@@ -353,7 +352,7 @@ mod tests {
         let outcome = f.outcome.as_mut().unwrap();
         outcome.sanitizer_logs = vec![log.clone()];
         outcome.cores = vec![dir.path().join("030.core.7")];
-        let text = failure(&Shown::new(&f), Paint::Plain);
+        let text = failure(&Rendered::new(&f), Paint::Plain);
         assert!(text.starts_with(&format!("sanitizer report: {}\n", log.display())));
         assert!(text.contains("    #59 in qcow2_open\n    ... more in the file\n"));
         assert!(!text.contains("#60"), "{text}");
@@ -369,8 +368,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let output: String = (0..100).map(|n| format!("step {n}\n")).collect();
         let f = failed(dir.path(), Failure::Signal(11), &output);
-        let text = failure(&Shown::new(&f), Paint::Plain);
-        let wanted = "the output's last lines:\n    step 80\n";
+        let text = failure(&Rendered::new(&f), Paint::Plain);
+        let wanted = "the last lines of the output:\n    step 80\n";
         assert!(text.starts_with(wanted), "{text}");
         assert!(text.contains("    step 99\nfull output: "), "{text}");
     }

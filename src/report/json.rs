@@ -9,14 +9,12 @@ use std::time::SystemTime;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use crate::diff::Paint;
-use crate::history::Kind;
-use crate::model::{Event, Exit, Failure, Finished, Job, Limit, Outcome, Verdict};
-
 use super::Sink;
-use super::shown::Shown;
+use super::rendered::Rendered;
 use super::summary::Tally;
-use super::words;
+use crate::diff::Paint;
+use crate::model::{Event, Exit, Failure, Finished, Job, Kind, Limit, Outcome, Verdict};
+use crate::words;
 
 /// The version of the schema; it grows when a field changes its meaning or goes.
 const VERSION: u32 = 1;
@@ -55,7 +53,7 @@ impl Json {
     }
 
     fn write(&mut self, value: &Value) {
-        // A line is written at once, so that a run cut off leaves whole lines.
+        // A line is written at once, so that an aborted run leaves complete lines.
         let mut line = value.to_string().into_bytes();
         line.push(b'\n');
         let written = self.out.write_all(&line).and_then(|()| self.out.flush());
@@ -75,10 +73,10 @@ impl Json {
 }
 
 impl Sink for Json {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
-        let value = match (event, shown) {
-            (Event::Finished(_), Some(shown)) => finished(shown),
+        let value = match (event, rendered) {
+            (Event::Finished(_), Some(rendered)) => finished(rendered),
             (Event::Finished(_), None) => return,
             (event, _) => plain(event, &self.tally),
         };
@@ -108,7 +106,7 @@ fn job(event: &str, job: &Job) -> Map<String, Value> {
     map
 }
 
-/// An event that is no result.
+/// An event that is not a result.
 fn plain(event: &Event, tally: &Tally) -> Value {
     match event {
         Event::RunStarted {
@@ -172,12 +170,12 @@ fn plain(event: &Event, tally: &Tally) -> Value {
 }
 
 /// A result.
-fn finished(shown: &Shown<'_>) -> Value {
-    let finished = shown.finished;
+fn finished(rendered: &Rendered<'_>) -> Value {
+    let finished = rendered.finished;
     let mut map = job("finished", &finished.job);
     let mut put = |name: &str, value: Value| map.insert(name.to_owned(), value);
     put("verdict", json!(Kind::from(&finished.verdict)));
-    put("description", json!(shown.description));
+    put("description", json!(rendered.description));
     let share = |(passed, tries): (u32, u32)| json!({"passed": passed, "of": tries});
     let (mut failures, mut reason, mut tries) = (Value::Null, Value::Null, Value::Null);
     match &finished.verdict {
@@ -195,8 +193,8 @@ fn finished(shown: &Shown<'_>) -> Value {
     put("rerun", json!(finished.rerun));
     put("notes", json!(finished.notes));
     put("reference", path(finished.reference.as_deref()));
-    put("diff", json!(shown.diff_text(Paint::Plain)));
-    put("diff_file", path(shown.diff_file.as_deref()));
+    put("diff", json!(rendered.diff_text(Paint::Plain)));
+    put("diff_file", path(rendered.diff_file.as_deref()));
     put(
         "outcome",
         finished.outcome.as_ref().map_or(Value::Null, outcome),

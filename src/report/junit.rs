@@ -7,14 +7,13 @@ use std::path::Path;
 use anyhow::Context;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
-use crate::diff::Paint;
-use crate::model::{Combo, Event, Job, Verdict};
-
 use super::Sink;
 use super::console::failure;
-use super::rewritten::{Document, Rewritten};
-use super::shown::Shown;
-use super::words;
+use super::live_file::{Document, LiveFile};
+use super::rendered::Rendered;
+use crate::diff::Paint;
+use crate::model::{Combo, Event, Job, Verdict};
+use crate::words;
 
 /// The report so far.
 struct Suites(Report);
@@ -49,13 +48,13 @@ impl Suites {
 
 /// The JUnit reporter.
 pub(super) struct Junit {
-    file: Rewritten<Suites>,
+    file: LiveFile<Suites>,
 }
 
 impl Junit {
     /// Makes the file, with no results yet.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = Rewritten::create(path, Suites(Report::new("iotests")))
+        let file = LiveFile::create(path, Suites(Report::new("iotests")))
             .with_context(|| format!("cannot write the JUnit file {}", path.display()))?;
         Ok(Self { file })
     }
@@ -79,9 +78,9 @@ fn blanks(text: &str) -> String {
     text.replace('\t', "    ")
 }
 
-fn result(shown: &Shown<'_>) -> TestCase {
-    let finished = shown.finished;
-    let said = shown.description.as_str();
+fn result(rendered: &Rendered<'_>) -> TestCase {
+    let finished = rendered.finished;
+    let said = rendered.description.as_str();
     let status = match &finished.verdict {
         Verdict::Pass => TestCaseStatus::success(),
         Verdict::Fail(failures) => {
@@ -90,7 +89,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
             status
                 .set_type(kinds.join(" "))
                 .set_message(said)
-                .set_description(blanks(&failure(shown, Paint::Plain)));
+                .set_description(blanks(&failure(rendered, Paint::Plain)));
             status
         }
         Verdict::NotRun(_) => skipped("not run", said),
@@ -100,7 +99,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
             first
                 .set_type("flaky")
                 .set_message(said)
-                .set_description(blanks(&failure(shown, Paint::Plain)));
+                .set_description(blanks(&failure(rendered, Paint::Plain)));
             let mut status = TestCaseStatus::success();
             status.add_rerun(first);
             status
@@ -110,7 +109,7 @@ fn result(shown: &Shown<'_>) -> TestCase {
     if let Some(outcome) = &finished.outcome {
         case.set_time(outcome.wall);
     }
-    let output = shown.logs.iter().find(|log| log.title == "output");
+    let output = rendered.logs.iter().find(|log| log.title == "output");
     let mut text = output.map(|log| blanks(&log.text)).unwrap_or_default();
     if finished.verdict == Verdict::Pass && !said.is_empty() {
         text.push_str(said);
@@ -127,11 +126,11 @@ fn result(shown: &Shown<'_>) -> TestCase {
 }
 
 impl Sink for Junit {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         match event {
             Event::Finished(finished) => {
-                if let Some(shown) = shown {
-                    let case = result(shown);
+                if let Some(rendered) = rendered {
+                    let case = result(rendered);
                     self.file.change(|s| s.add(&finished.job.combo, case));
                 }
             }
@@ -140,7 +139,7 @@ impl Sink for Junit {
             } => {
                 self.file.change(|suites| {
                     for job in not_reached {
-                        let status = skipped("not reached", "the run ended before it");
+                        let status = skipped("not started", "the run ended before it started");
                         suites.add(&job.combo, case(job, status));
                     }
                     suites.0.set_time(*wall);

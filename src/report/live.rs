@@ -9,17 +9,16 @@ use std::time::{Duration, Instant};
 use indicatif::style::ProgressTracker;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::history::{Kind, Previous};
-use crate::model::{Combo, Event, Job, JobId};
-
 use super::console::Screen;
 use super::summary::Tally;
-use super::words;
+use crate::history::Previous;
+use crate::model::{Combo, Event, Job, JobId, Kind};
+use crate::words;
 
 /// How many running tests are listed at most.
 const LISTED: usize = 12;
 
-/// How often times on the screen go on.
+/// How often times on the screen are updated.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The live view.
@@ -153,7 +152,7 @@ impl Live {
         let mut text = tally.counts_text();
         let hidden = tally.running().saturating_sub(self.running.len());
         if hidden > 0 {
-            text.push_str(&format!("  and {hidden} more running"));
+            text.push_str(&format!("  ... {hidden} more running"));
         }
         self.total.set_position(tally.done() as u64);
         self.total.set_message(text);
@@ -262,7 +261,7 @@ mod tests {
             tell(&mut live, started);
         }
         assert_eq!(live.running.len(), LISTED);
-        assert!(live.total.message().contains("and 2 more running"));
+        assert!(live.total.message().contains("... 2 more running"));
         for id in 0..3 {
             let finished = sample::finished(job(id), Verdict::Pass);
             tell(&mut live, Event::Finished(Box::new(finished)));

@@ -1,4 +1,4 @@
-//! Reporters: what people, harnesses and later tools are told of a run.
+//! Reporters: the output of a run for people, test harnesses and other tools.
 //!
 //! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
@@ -8,58 +8,43 @@ mod html;
 mod json;
 mod junit;
 mod live;
-mod rewritten;
-mod shown;
+mod live_file;
+mod rendered;
 mod summary;
 mod tap;
-pub(crate) mod words;
 
 #[cfg(test)]
-mod same_verdicts;
+mod conformance;
 #[cfg(test)]
 pub(crate) mod sample;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
+use crate::args::Color;
 use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Reporter};
+use rendered::Rendered;
 
-use shown::Shown;
-
-/// When the console is coloured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Color {
-    /// Always.
-    On,
-    /// Never.
-    Off,
-    /// When it goes to a terminal, unless `NO_COLOR` is set.
-    #[default]
-    Auto,
+/// Whether what goes to stdout is coloured.
+#[must_use]
+pub fn paint(color: Color) -> Paint {
+    paint_on(color, io::stdout().is_terminal())
 }
 
-impl Color {
-    /// What it means for stdout as it is.
-    #[must_use]
-    pub fn paint(self) -> Paint {
-        self.paint_on(io::stdout().is_terminal())
-    }
-
-    /// What it means for a stream; on a terminal the user may still have asked all
-    /// programs for no colour (`NO_COLOR`).
-    fn paint_on(self, terminal: bool) -> Paint {
-        let wanted = || std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        match self {
-            Self::On => Paint::Ansi,
-            Self::Auto if terminal && wanted() => Paint::Ansi,
-            Self::Off | Self::Auto => Paint::Plain,
-        }
+/// Whether what goes to a stream is coloured; on a terminal the user may still have
+/// asked all programs for no colour (`NO_COLOR`).
+fn paint_on(color: Color, terminal: bool) -> Paint {
+    let wanted = || std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    match color {
+        Color::On => Paint::Ansi,
+        Color::Auto if terminal && wanted() => Paint::Ansi,
+        Color::Off | Color::Auto => Paint::Plain,
     }
 }
 
-/// What came of writing to standard output: a reader that has gone has read enough.
+/// What came of writing to standard output: a closed pipe is not an error.
 ///
 /// # Errors
 ///
@@ -88,15 +73,15 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// The directory in which `index.html` is written.
     pub html: Option<PathBuf>,
-    /// The run before this one, for comparison
-    /// ([`crate::history::History::previous`]).
+    /// The previous run, for comparison
+    /// ([`crate::history::Memory::previous`]).
     pub previous: Option<Previous>,
 }
 
 /// One report. Like [`Reporter`], with each result prepared; results come in
-/// `shown` (and only there).
+/// `rendered` (and only there).
 trait Sink {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>);
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>);
     fn finish(&mut self) -> Vec<String> {
         Vec::new()
     }
@@ -109,12 +94,12 @@ struct All {
 
 impl Reporter for All {
     fn event(&mut self, event: &Event) {
-        let shown = match event {
-            Event::Finished(finished) => Some(Shown::new(finished)),
+        let rendered = match event {
+            Event::Finished(finished) => Some(Rendered::new(finished)),
             _ => None,
         };
         for sink in &mut self.sinks {
-            sink.event(event, shown.as_ref());
+            sink.event(event, rendered.as_ref());
         }
     }
 
@@ -126,6 +111,7 @@ impl Reporter for All {
 /// Makes the reporters that `options` ask for, the console (or TAP) among them.
 ///
 /// # Errors
+///
 /// A file or directory that cannot be made, with its path.
 pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     let previous = options.previous.clone().unwrap_or_default();
@@ -141,7 +127,7 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
     }
     if options.tap {
-        let paint = options.color.paint_on(io::stderr().is_terminal());
+        let paint = paint_on(options.color, io::stderr().is_terminal());
         let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
         let numbering = if options.tap_numbers {
             tap::Numbering::SoFar(0)
@@ -150,7 +136,7 @@ pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         };
         sinks.push(Box::new(tap::Tap::new(out, diffs, paint, numbering)));
     } else {
-        let paint = options.color.paint();
+        let paint = paint(options.color);
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         if smart && !options.plain && io::stdout().is_terminal() {
             let screen = live::Live::new(previous);

@@ -42,7 +42,7 @@ pub(crate) fn test(name: &str) -> Test {
         cwd: PathBuf::from("/src"),
         golden_dir: PathBuf::from("/src"),
         groups: ["rw".to_owned()].into(),
-        summary: format!("What {name} asks."),
+        summary: format!("Tests {name}."),
         timeout: None,
     }
 }

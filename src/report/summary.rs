@@ -1,4 +1,4 @@
-//! What is counted while a run goes on, and what is said of it at the end.
+//! The counts of a run, and the summary at its end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -8,10 +8,8 @@ use anstyle::{AnsiColor, Style};
 
 use crate::diff::Paint;
 use crate::golden::NO_REFERENCE;
-use crate::history::Kind;
-use crate::model::{Event, Finished, Job, JobId, Verdict};
-
-use super::words;
+use crate::model::{Event, Finished, Job, JobId, Kind, Verdict};
+use crate::words;
 
 /// Names, each with how often it came.
 type Names = BTreeMap<String, usize>;
@@ -19,7 +17,7 @@ type Names = BTreeMap<String, usize>;
 /// More tests than this are not all listed in the table.
 const TABLE_ROWS: usize = 60;
 
-/// The state of a run, as far as people are told of it.
+/// The counts and lists of a run that reports show.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     jobs: usize,
@@ -46,7 +44,7 @@ struct Table {
 }
 
 impl Tally {
-    /// Takes an event in.
+    /// Counts an event.
     pub(super) fn event(&mut self, event: &Event) {
         match event {
             Event::RunStarted {
@@ -150,7 +148,7 @@ impl Tally {
         text
     }
 
-    /// How things stand, in a line: for SIGUSR1.
+    /// The status in one line: for SIGUSR1.
     pub(super) fn status(&self, now: SystemTime) -> String {
         let running: Vec<String> = self
             .running
@@ -178,7 +176,7 @@ impl Tally {
     }
 
     /// The end of a run: the table where there are several combinations, the lists,
-    /// and the sentence on it all.
+    /// and the last line.
     pub(super) fn summary(
         &self,
         not_reached: &[Job],
@@ -196,10 +194,10 @@ impl Tally {
         }
         for (title, names) in [
             ("Not run", &self.not_run),
-            ("Some cases not run in", &self.cases),
+            ("Skipped cases in", &self.cases),
             ("No reference (--bless writes one)", &self.no_reference),
             ("Flaky", &self.flaky),
-            ("Not reached", &late),
+            ("Not started", &late),
             ("Failures", &self.failures),
         ] {
             if !names.is_empty() {
@@ -220,8 +218,8 @@ impl Tally {
         out
     }
 
-    /// `interrupted` by the user; `cut_off` for whatever reason.
-    fn sentence(&self, interrupted: bool, cut_off: bool) -> String {
+    /// `interrupted` by the user; `incomplete` for whatever reason.
+    fn sentence(&self, interrupted: bool, incomplete: bool) -> String {
         let (passed, failed) = (self.count(Kind::Pass), self.count(Kind::Fail));
         let flaky = self.count(Kind::Flaky);
         let ran = passed + failed + flaky;
@@ -232,7 +230,7 @@ impl Tally {
             )
         } else if failed > 0 {
             format!("Failed {failed} of {ran} iotests")
-        } else if interrupted || cut_off {
+        } else if interrupted || incomplete {
             format!("Interrupted: passed {passed} of {} iotests", self.jobs)
         } else if ran == 0 {
             "No iotests were run".to_owned()
@@ -336,7 +334,7 @@ impl Table {
         if left_out > 0 {
             let _ = writeln!(
                 out,
-                "({left_out} tests that passed or were not run everywhere are left out)"
+                "({left_out} tests that passed or were not run in all combinations are not listed)"
             );
         }
         out.push('\n');
@@ -346,10 +344,11 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::Failure;
     use crate::report::sample;
-    use std::sync::Arc;
 
     fn tally(formats: &[&str], results: &[(&str, &str, Verdict)]) -> Tally {
         let mut tests: Vec<String> = results.iter().map(|r| r.0.to_owned()).collect();
@@ -403,7 +402,7 @@ mod tests {
         let late = [sample::job(1, "002", "qcow2")];
         assert_eq!(
             end(&t, true, &late),
-            "Not run: 001\nNot reached: 002\nInterrupted: passed 0 of 1 iotests\n"
+            "Not run: 001\nNot started: 002\nInterrupted: passed 0 of 1 iotests\n"
         );
         let missing = Verdict::NotRun("no reference (expected 001.out)".into());
         let t = tally(&["qcow2"], &[("001", "qcow2", missing)]);

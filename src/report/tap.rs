@@ -5,15 +5,13 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use crate::diff::Paint;
-use crate::history::Kind;
-use crate::model::{Event, Job, Verdict};
-
 use super::console::failure;
-use super::shown::Shown;
+use super::rendered::Rendered;
 use super::summary::Tally;
-use super::words;
 use super::{Sink, unless_gone};
+use crate::diff::Paint;
+use crate::model::{Event, Job, Kind, Verdict};
+use crate::words;
 
 /// Whether the lines with verdicts carry their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub(super) enum Numbering {
 }
 
 impl Numbering {
-    /// What stands between `ok` and the test's name next.
+    /// The text between `ok` and the test's name.
     fn next(&mut self) -> String {
         match self {
             Self::Off => String::new(),
@@ -84,25 +82,25 @@ impl Tap {
         }
     }
 
-    fn finished(&mut self, shown: &Shown<'_>) {
-        let finished = shown.finished;
+    fn finished(&mut self, rendered: &Rendered<'_>) {
+        let finished = rendered.finished;
         let title = self.numbering.next() + &self.title(&finished.job);
         let mut text = match &finished.verdict {
             Verdict::Pass => format!("ok {title}\n"),
             // It makes the run fail, so a harness must not count it as passed.
             Verdict::Fail(_) | Verdict::Flaky { .. } => format!("not ok {title}\n"),
             Verdict::NotRun(_) | Verdict::Interrupted => {
-                format!("ok {title} # SKIP {}\n", shown.description)
+                format!("ok {title} # SKIP {}\n", rendered.description)
             }
         };
         match Kind::from(&finished.verdict) {
             Kind::NotRun | Kind::Interrupted => {}
             Kind::Flaky => {
-                let _ = writeln!(text, "# flaky: {}", shown.description);
+                let _ = writeln!(text, "# flaky: {}", rendered.description);
             }
-            _ if shown.description.is_empty() => {}
+            _ if rendered.description.is_empty() => {}
             _ => {
-                let _ = writeln!(text, "# {}", shown.description);
+                let _ = writeln!(text, "# {}", rendered.description);
             }
         }
         for line in finished.cases_not_run.iter().chain(&finished.notes) {
@@ -110,7 +108,7 @@ impl Tap {
         }
         self.write(&text);
         if matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. }) {
-            let text = failure(shown, self.paint);
+            let text = failure(rendered, self.paint);
             let written = self.diffs.write_all(text.as_bytes());
             if let Err(e) = written.and_then(|()| self.diffs.flush()) {
                 self.trouble.get_or_insert(e);
@@ -120,7 +118,7 @@ impl Tap {
 }
 
 impl Sink for Tap {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
         match event {
             Event::RunStarted {
@@ -149,8 +147,8 @@ impl Sink for Tap {
                 self.write(&text);
             }
             Event::Finished(_) => {
-                if let Some(shown) = shown {
-                    self.finished(shown);
+                if let Some(rendered) = rendered {
+                    self.finished(rendered);
                 }
             }
             Event::StatusAsked => {
@@ -158,7 +156,10 @@ impl Sink for Tap {
                 self.write(&text);
             }
             Event::Interrupting { running } => {
-                let text = format!("# interrupted: ending {running} running tests\n");
+                let text = format!(
+                    "# interrupted: stopping {}\n",
+                    words::count(*running, "running test")
+                );
                 self.write(&text);
             }
             Event::RunFinished {
@@ -167,13 +168,13 @@ impl Sink for Tap {
                 ..
             } => {
                 if *interrupted || !not_reached.is_empty() {
-                    let late = not_reached.len();
+                    let late = words::count(not_reached.len(), "test");
                     let why = if *interrupted {
                         "interrupted"
                     } else {
                         "ended early"
                     };
-                    self.write(&format!("Bail out! {why}, {late} tests not reached\n"));
+                    self.write(&format!("Bail out! {why}, {late} not started\n"));
                 }
             }
         }

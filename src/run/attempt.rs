@@ -20,10 +20,10 @@ use super::cores::Cores;
 use super::dirs::Names;
 use super::scratch::Claim;
 use super::stop::{Stop, Urgency};
-use super::{Settings, World, sanitizers, scratch};
+use super::{RunHost, Settings, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
 
-/// How long a test that is ended may tidy up.
+/// How long a test that is stopped may clean up.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How long taking stacks may take, of all processes together.
@@ -40,19 +40,19 @@ const REASON_BYTES: u64 = 64 << 10;
 pub(super) struct Shared<'a> {
     pub(super) keeper: &'a Keeper,
     pub(super) settings: &'a Settings,
-    pub(super) world: &'a dyn World,
+    pub(super) host: &'a dyn RunHost,
     pub(super) names: &'a Names,
     pub(super) stop: &'a Stop,
     pub(super) cores: &'a Cores,
-    /// Held while the world settles what comes of a job.
+    /// Held while the host completes the result of a job.
     pub(super) settling: Mutex<()>,
 }
 
 impl Shared<'_> {
-    /// Has the world settle what comes of a job, one at a time.
+    /// Lets the host complete the result of a job, one at a time.
     pub(super) fn settle(&self, finished: &mut Finished) {
         let _one = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        self.world.finished(finished);
+        self.host.finished(finished);
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Dirs {
 #[derive(Debug)]
 pub(super) struct Tried {
     pub(super) outcome: Outcome,
-    /// Words a person should see with it.
+    /// Messages to show with it.
     pub(super) notes: Vec<String>,
     pub(super) dirs: Dirs,
     /// Keeps other runs out of the directories.
@@ -102,7 +102,7 @@ pub(super) fn run_once(
     let waited = began.elapsed();
     if waited > Duration::from_secs(1) {
         let waited = waited.as_secs_f64();
-        let note = format!("waited {waited:.1} s for another run in the same TEST_DIR");
+        let note = format!("waited {waited:.1} s for another run that uses the same TEST_DIR");
         watch.notes.push(note);
     }
     if matches!(&claimed, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
@@ -152,7 +152,7 @@ fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec,
         .create(true)
         .append(true)
         .open(dirs.scratch.join(format!("{}.out.bad", test.name)))?;
-    let mut env = shared.world.environment(job, &dirs.scratch, &dirs.sockets);
+    let mut env = shared.host.environment(job, &dirs.scratch, &dirs.sockets);
     sanitizers::extend(&mut env, &dirs.scratch, &test.name);
     let (program, args) = command(shared.settings, &test.start);
     let mut spec = Spec::new(program, env, test.cwd.clone());
@@ -252,7 +252,7 @@ impl<'a> Watch<'a> {
         loop {
             self.heed_stop(&child);
             if wait(&child, self.next_deadline(), self.stop_fd())? {
-                // What is there need not be an event.
+                // Readable input need not be an event.
                 if let Some(event) = child.wait_event(Some(Instant::now()))? {
                     let last = event.is_last();
                     self.event(event);
@@ -263,7 +263,7 @@ impl<'a> Watch<'a> {
             }
             self.check_bounds(&child, output)?;
         }
-        // A flood that ended by itself before it was looked at is one, too.
+        // Too much output from a test that exited before it was noticed counts as well.
         let len = output.metadata()?.len();
         if self.bounds.is_flood(len) {
             let limit = Limit::Output(self.shared.settings.output_limit);
@@ -310,7 +310,7 @@ impl<'a> Watch<'a> {
         self.must_be_done = Some(Instant::now() + SUPERVISOR_TAKES);
     }
 
-    /// Takes down what a supervisor says.
+    /// Records a supervisor's message.
     fn event(&mut self, event: Event) {
         match event {
             Event::Started { .. } => {}
@@ -329,7 +329,7 @@ impl<'a> Watch<'a> {
             Event::Lost { signal } => {
                 self.outcome.wall = self.bounds.running();
                 self.outcome.exit = Exit::Signal(signal);
-                let note = "it ended the process that supervises it; all it started was ended";
+                let note = "the test killed its supervisor; all of its processes were killed";
                 self.notes.push(note.to_owned());
             }
             Event::Done(done) => {
@@ -339,19 +339,19 @@ impl<'a> Watch<'a> {
                     name: l.name,
                     pid: l.pid,
                 };
-                // Of a test that we ended nothing is left behind: all of it was at
+                // The processes of a test that we killed are not left behind: they were at
                 // work.
                 if self.outcome.ended.is_none() {
                     let more = done.left_count.saturating_sub(done.left_behind.len());
                     if more > 0 {
                         self.notes
-                            .push(format!("{more} more processes were left behind"));
+                            .push(format!("processes left behind and not named: {more}"));
                     }
                     self.outcome.left_behind = done.left_behind.into_iter().map(left).collect();
                 }
                 for process in done.alive {
                     self.notes.push(format!(
-                        "could not end {} {}: end it by hand",
+                        "cannot kill {} {}: kill it manually",
                         process.name, process.pid
                     ));
                 }
@@ -359,7 +359,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Ends the test where it is over a bound, and tells of a slow one.
+    /// Kills the test if it exceeds a bound, and reports a slow one.
     fn check_bounds(&mut self, child: &Child, output: &File) -> io::Result<()> {
         if self.must_be_done.is_some_and(|at| Instant::now() >= at) {
             self.must_be_done = None;
@@ -387,7 +387,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Writes down where every process of the test is.
+    /// Records the stacks of all processes of the test.
     fn take_stacks(&mut self, child: &Child) {
         let path = self
             .outcome
@@ -398,7 +398,7 @@ impl<'a> Watch<'a> {
         });
         match taken {
             Ok(()) => self.outcome.stacks = Some(path),
-            Err(e) => self.notes.push(format!("failed to take stacks: {e}")),
+            Err(e) => self.notes.push(format!("cannot record stacks: {e}")),
         }
     }
 }
@@ -440,7 +440,7 @@ fn missing_interpreter(line: &[u8]) -> String {
     }
     // A carriage return would move the cursor.
     let shown = name.escape_ascii();
-    format!("; its interpreter {shown} is not there; change its first line or install it")
+    format!("; its interpreter {shown} is missing; change its first line or install it")
 }
 
 /// Waits until `child` has something to say, the run is to stop, or `deadline`
@@ -467,7 +467,7 @@ fn wait(
     }
 }
 
-/// Takes down what the test has left in its directory.
+/// Records the files that the test has left in its directory.
 fn collect(shared: &Shared<'_>, job: &Job, outcome: &mut Outcome) {
     let name = &job.test.name;
     let read = |ending: &str| {

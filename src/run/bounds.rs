@@ -16,12 +16,12 @@ const OUTPUT_EVERY: Duration = Duration::from_millis(100);
 /// long, and no more than a twentieth of the time is spent on it.
 const SCRATCH_EVERY: Duration = Duration::from_millis(300);
 
-/// What has come up.
+/// What the look at a test's bounds found.
 #[derive(Debug)]
 pub(super) enum Due {
     /// It runs for long: this long.
     Slow(Duration),
-    /// It is to be ended, and why.
+    /// It has to be killed, and why.
     Over(Ended),
 }
 

@@ -106,7 +106,7 @@ fn relocate(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::remove_file(from)
 }
 
-/// The process whose core `file` is; `None` where it is no core file, or older
+/// The process whose core `file` is; `None` if it is not a core file, or older
 /// than `since`.
 fn crashed_pid(file: &Path, since: SystemTime) -> Option<i32> {
     if fs::metadata(file).ok()?.modified().ok()? < since {
@@ -124,7 +124,7 @@ fn crashed_pid(file: &Path, since: SystemTime) -> Option<i32> {
 /// The process id in the head of a core file: a 64-bit little-endian ELF file of
 /// type core (4), whose first note is the status of the thread that crashed
 /// (`NT_PRSTATUS`, 1). 0 for a core of another machine, whose notes look
-/// different; `None` for what is no core.
+/// different; `None` for what is not a core file.
 fn pid_in_core(head: &[u8]) -> Option<i32> {
     let u16_at = |at: usize| Some(u16::from_le_bytes(*head.get(at..)?.first_chunk()?));
     let u32_at = |at: usize| Some(u32::from_le_bytes(*head.get(at..)?.first_chunk()?));

@@ -20,7 +20,7 @@ const SOCKET_NAME: usize = 40;
 /// Where short directories for sockets are tried, in order.
 const SHORT_ROOTS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
-/// The directory that the sockets of a run lie below. One that was made for it
+/// The directory of all sockets of a run. One that was made for it
 /// goes when this is dropped.
 #[derive(Debug)]
 pub struct SockRoot {
@@ -56,7 +56,7 @@ pub fn sock_root(asked: Option<&Path>, jobs: &[Job]) -> anyhow::Result<SockRoot>
         && fits(dir, longest)
     {
         std::fs::create_dir_all(dir)
-            .with_context(|| format!("failed to make the socket directory {}", dir.display()))?;
+            .with_context(|| format!("cannot create the socket directory {}", dir.display()))?;
         let path = dir.canonicalize()?;
         if fits(&path, longest) {
             return Ok(SockRoot { path, made: None });
@@ -87,11 +87,11 @@ pub fn sock_root(asked: Option<&Path>, jobs: &[Job]) -> anyhow::Result<SockRoot>
     if longest + SOCKET_NAME + "/tmp/ckXXXXX//".len() <= SOCKET_PATH_MAX
         && let Some(e) = last
     {
-        return Err(e).context("failed to make a directory for sockets; set SOCK_DIR");
+        return Err(e).context("cannot create a directory for sockets; set SOCK_DIR");
     }
     let culprit = jobs.iter().max_by_key(|job| names.of(job, 0).len());
     bail!(
-        "the name of test {} is too long for its sockets: with {longest} bytes of it, no directory \
+        "the name of test {} ({longest} bytes) is too long for its sockets: no directory \
          leaves room for a socket path of at most {SOCKET_PATH_MAX} bytes; give the test a shorter name",
         culprit.map_or("", |job| &job.test.name)
     );

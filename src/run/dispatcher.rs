@@ -1,11 +1,11 @@
-//! The one thread that decides what starts and talks to reporters.
+//! The one thread that decides what starts and sends events to reporters.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use childproc::Keeper;
@@ -18,18 +18,10 @@ use super::load::{Governor, LOOK_EVERY};
 use super::order::{Queued, order};
 use super::signals::Signals;
 use super::stop::{Stop, Urgency};
-use super::workers::Workers;
-use super::{Parallel, Settings, Summary, World, job};
+use super::workers::{Message, Workers};
+use super::{Parallel, RunHost, Settings, Summary, job};
 use crate::golden;
 use crate::model::{Combo, Event, Finished, Job, JobId, Reporter, Verdict};
-
-/// What the dispatcher is told.
-pub(super) enum Message {
-    /// A job has finished; which worker has nothing to do now.
-    Finished(Box<Finished>, usize),
-    Slow(Job, Duration),
-    Signal(i32),
-}
 
 /// Runs `jobs` and tells `reporters` (their `finish` is left to the caller).
 ///
@@ -46,7 +38,7 @@ pub fn run(
     keeper: &Keeper,
     settings: &Settings,
     jobs: Vec<Job>,
-    world: &dyn World,
+    host: &dyn RunHost,
     reporters: &mut [Box<dyn Reporter>],
 ) -> anyhow::Result<Summary> {
     let names = Names::new(&jobs);
@@ -55,15 +47,15 @@ pub fn run(
         std::fs::create_dir_all(&*dir)
             .and_then(|()| dir.canonicalize())
             .map(|absolute| *dir = absolute)
-            .with_context(|| format!("failed to make the directory {}", dir.display()))?;
+            .with_context(|| format!("cannot create the directory {}", dir.display()))?;
     }
     check_sock_dir(&settings.sock_dir, &names, &jobs)?;
-    let stop = Stop::new().context("failed to make a pipe")?;
+    let stop = Stop::new().context("cannot create a pipe")?;
     let cores = Cores::of_this_system();
     let shared = Shared {
         keeper,
         settings: &settings,
-        world,
+        host,
         names: &names,
         stop: &stop,
         cores: &cores,
@@ -72,7 +64,7 @@ pub fn run(
     let (sender, receiver) = channel();
     let to_signals = sender.clone();
     let signals = Signals::forward(move |signal| to_signals.send(Message::Signal(signal)).is_ok())
-        .context("failed to watch for signals")?;
+        .context("cannot handle signals")?;
     let summary = thread::scope(|scope| {
         let mut dispatcher = Dispatcher {
             shared: &shared,
@@ -176,10 +168,10 @@ impl Dispatcher<'_, '_, '_> {
         self.queue = order(
             of_this_round,
             |job| {
-                // The world knows the jobs it was given.
+                // The host knows the jobs of the first round.
                 let mut known = job.clone();
                 known.id = JobId(job.id.0.saturating_sub(offset));
-                self.shared.world.past(&known)
+                self.shared.host.past(&known)
             },
             alone,
             settings.shuffle,
@@ -210,7 +202,7 @@ impl Dispatcher<'_, '_, '_> {
             if self.running > 0 && (self.alone || next.alone || self.running >= limit) {
                 break;
             }
-            let reference = self.shared.world.reference(&next.job);
+            let reference = self.shared.host.reference(&next.job);
             let settings = self.shared.settings;
             let needs_reference = !settings.run_without_reference && settings.debugger.is_none();
             if reference.is_none() && needs_reference {
@@ -258,7 +250,7 @@ impl Dispatcher<'_, '_, '_> {
         self.finished(job::not_started(self.shared, queued, verdict));
     }
 
-    /// Waits for something to happen.
+    /// Waits for a message.
     fn wait(&mut self) {
         let waits_for_room = !self.queue.is_empty()
             && self.shared.settings.parallel == Parallel::Auto
@@ -294,7 +286,7 @@ impl Dispatcher<'_, '_, '_> {
         }
     }
 
-    /// Counts a job and tells of it.
+    /// Counts a finished job and reports it.
     fn finished(&mut self, finished: Finished) {
         let summary = &mut self.summary;
         let count = match finished.verdict {

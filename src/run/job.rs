@@ -10,8 +10,8 @@ use super::scratch;
 use super::stop::Urgency;
 use crate::golden;
 use crate::model::{Exit, Finished, Mismatch, Verdict};
-use crate::report::words;
 use crate::verdict;
+use crate::words;
 
 /// Runs a job, again where it failed and that is asked for, and judges it.
 pub(super) fn run(
@@ -35,7 +35,7 @@ pub(super) fn run(
                 verdicts.push(Judged::new(shared, &again, reference.as_deref()).verdict);
                 clean_up(shared, &again.dirs, again.outcome.cores.is_empty());
             }
-            // A retry that the user cut off says nothing.
+            // A retry that the user aborted does not count.
             verdicts.retain(|v| *v != Verdict::Interrupted);
             verdict::after_retries(judged.verdict.clone(), &verdicts)
         }
@@ -53,7 +53,7 @@ pub(super) fn run(
         mismatch: judged.mismatch,
         last,
         retries,
-        rerun: shared.world.rerun(&job),
+        rerun: shared.host.rerun(&job),
         notes,
         job,
     };
@@ -75,7 +75,7 @@ pub(super) fn not_started(shared: &Shared<'_>, queued: Queued, verdict: Verdict)
         cases_not_run: Vec::new(),
         last: queued.last(),
         retries: None,
-        rerun: shared.world.rerun(&queued.job),
+        rerun: shared.host.rerun(&queued.job),
         notes: Vec::new(),
         job: queued.job,
     };
@@ -92,7 +92,7 @@ struct Judged {
 }
 
 /// Why a test that ran under a debugger has no verdict of its own.
-const NOT_JUDGED: &str = "not judged: it ran under a debugger, on the terminal";
+const NOT_JUDGED: &str = "no result: ran under a debugger";
 
 impl Judged {
     /// Compares the output of a try with the reference, and judges.
@@ -118,7 +118,7 @@ impl Judged {
         let mut note = None;
         let started = !matches!(outcome.exit, Exit::NotStarted(_));
         if started && !outcome.output.exists() {
-            note = Some("the test removed the file of its own output".to_owned());
+            note = Some("the test removed its own output file".to_owned());
         }
         let mut readable = true;
         let expected = reference.map(|path| {
@@ -147,7 +147,7 @@ impl Judged {
         }
     }
 
-    /// Whether nobody needs the job's files any more: it passed, or cannot run
+    /// Whether the job's files are no longer needed: it passed, or cannot run
     /// here. One without a reference may yet be given one.
     fn is_done_with(&self) -> bool {
         match self.verdict {
@@ -172,7 +172,7 @@ fn clean_up(shared: &Shared<'_>, dirs: &Dirs, done_with: bool) -> Vec<String> {
         .chain(sockets)
         .filter_map(|dir| {
             let error = scratch::remove(dir).err()?;
-            Some(format!("failed to remove {}: {error}", dir.display()))
+            Some(format!("cannot remove {}: {error}", dir.display()))
         })
         .collect()
 }

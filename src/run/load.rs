@@ -1,24 +1,24 @@
 //! How many jobs to run at once, from what the machine is doing.
 //!
 //! Tests of disk images wait a lot: for timers, for the disk, for each other. So
-//! the number that keeps the processors busy is found by looking: while
-//! processors stand idle one more job is let in, and when more wants to run than
-//! there are processors for, or memory runs short, there are fewer.
+//! the number that keeps the CPUs busy is found by looking: while
+//! CPUs stand idle one more job is let in, and when more wants to run than
+//! there are CPUs for, or memory runs short, there are fewer.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long a look at the machine covers at least: processor times are counted
+/// How long a look at the machine covers at least: CPU times are counted
 /// in ticks of 10 ms.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// The most jobs for each processor.
-const MOST_PER_PROCESSOR: usize = 4;
+/// The most jobs for each CPU.
+const MOST_PER_CPU: usize = 4;
 
 /// What was seen of the machine between two looks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Seen {
-    /// Processors that had nothing to do, on average.
+    /// CPUs that had nothing to do, on average.
     idle: f64,
     /// Processes that run or want to, at this moment.
     runnable: f64,
@@ -33,7 +33,7 @@ struct Seen {
 /// Says how many jobs may run.
 #[derive(Debug)]
 pub(super) struct Governor {
-    processors: f64,
+    cpus: f64,
     limit: usize,
     /// Runnable processes, smoothed: one look sees a single moment.
     runnable: f64,
@@ -42,7 +42,7 @@ pub(super) struct Governor {
     last: Option<(Instant, Times)>,
 }
 
-/// Processor times since the system started, in ticks.
+/// CPU time since the system started, in ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Times {
     idle: u64,
@@ -52,14 +52,14 @@ struct Times {
 impl Governor {
     /// One for this machine.
     pub(super) fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::for_processors(processors)
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::for_cpus(cpus)
     }
 
-    fn for_processors(processors: usize) -> Self {
+    fn for_cpus(cpus: usize) -> Self {
         Self {
-            processors: processors as f64,
-            limit: processors,
+            cpus: cpus as f64,
+            limit: cpus,
             runnable: 0.0,
             others: 0.0,
             last: None,
@@ -90,7 +90,7 @@ impl Governor {
             let total = times.total.saturating_sub(before.total).max(1) as f64;
             let idle = times.idle.saturating_sub(before.idle) as f64 / total;
             let seen = Seen {
-                idle: idle * self.processors,
+                idle: idle * self.cpus,
                 // We are one of them.
                 runnable: runnable.saturating_sub(1) as f64,
                 memory_free: memory_free().unwrap_or(1.0),
@@ -109,34 +109,34 @@ impl Governor {
         let others = (seen.runnable - running as f64).max(0.0);
         self.others = smooth(self.others, others);
         let short_of_memory = seen.memory_free < 0.05 || seen.memory_stall > 0.1;
-        let crowded = self.runnable > 2.0 * self.processors + 1.0;
+        let crowded = self.runnable > 2.0 * self.cpus + 1.0;
         if short_of_memory || crowded {
             // What is started stays; the limit sinks with what ends. Jobs of ours
-            // that are busy all at once are worth no less than one a processor;
+            // that are busy all at once are worth no less than one a CPU;
             // where others want the machine too, or memory is short, one is left.
-            let ours_alone = self.others <= self.processors;
+            let ours_alone = self.others <= self.cpus;
             let least = if ours_alone && !short_of_memory {
-                self.processors as usize
+                self.cpus as usize
             } else {
                 1
             };
             self.limit = self.limit.min(running.saturating_sub(1)).max(least);
             return;
         }
-        let room = seen.idle > 0.1 * self.processors
+        let room = seen.idle > 0.1 * self.cpus
             && seen.memory_free > 0.15
             && seen.disk_stall < 0.5
             && running >= self.limit;
         if room {
-            // Each job let in takes a part of a processor, or it would not help.
+            // Each job let in takes a part of a CPU, or it would not help.
             let more = (seen.idle.floor() as usize).max(1);
-            let most = self.processors as usize * MOST_PER_PROCESSOR;
+            let most = self.cpus as usize * MOST_PER_CPU;
             self.limit = (self.limit + more).min(most.max(1));
         }
     }
 }
 
-/// Reads processor times and the number of runnable processes.
+/// Reads CPU times and the number of runnable processes.
 fn parse_stat(stat: &str) -> Option<(Times, u64)> {
     let cpu = stat.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = cpu
@@ -195,7 +195,7 @@ mod tests {
     };
 
     fn after(seen: Seen, looks: usize) -> usize {
-        let mut governor = Governor::for_processors(2);
+        let mut governor = Governor::for_cpus(2);
         for _ in 0..looks {
             governor.decide(seen, governor.limit());
         }
@@ -203,12 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn busy_processors_are_left_alone() {
+    fn busy_cpus_get_no_more_jobs() {
         assert_eq!(after(CALM, 50), 2);
     }
 
     #[test]
-    fn idle_processors_let_more_in_up_to_a_bound() {
+    fn idle_cpus_get_more_jobs_up_to_a_limit() {
         let idle = Seen { idle: 1.5, ..CALM };
         assert_eq!(after(idle, 1), 3);
         assert_eq!(after(idle, 50), 8);
@@ -216,14 +216,14 @@ mod tests {
 
     #[test]
     fn nothing_is_let_in_for_jobs_that_do_not_wait_to_start() {
-        let mut governor = Governor::for_processors(2);
+        let mut governor = Governor::for_cpus(2);
         governor.decide(Seen { idle: 2.0, ..CALM }, 1);
         assert_eq!(governor.limit(), 2);
     }
 
     #[test]
-    fn jobs_that_turn_busy_are_no_fewer_than_processors() {
-        let mut governor = Governor::for_processors(2);
+    fn busy_jobs_are_at_least_one_per_cpu() {
+        let mut governor = Governor::for_cpus(2);
         governor.limit = 8;
         let busy = |running: usize| Seen {
             runnable: running as f64 + 1.0,

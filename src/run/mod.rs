@@ -7,10 +7,10 @@
 //! a worker thread for each running job -> keeper -> supervisor -> the test
 //! ```
 //!
-//! The dispatcher alone decides what starts when and alone talks to reporters;
+//! Only the dispatcher decides what starts when, and only it sends events to reporters;
 //! the workers do what may block: directories, files, waiting,
 //! stacks, judging. What a job touches outside its own directories goes through
-//! [`World`].
+//! [`RunHost`].
 
 mod attempt;
 mod bounds;
@@ -40,8 +40,8 @@ pub use dispatcher::run;
 /// How many jobs run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallel {
-    /// As many as keep the processors busy: more than there are processors while
-    /// tests only wait, fewer when load or memory says so.
+    /// As many as keep the CPUs busy: more than there are CPUs while
+    /// tests only wait, fewer when load or memory requires it.
     Auto,
     /// Exactly this many (at least 1).
     Exactly(usize),
@@ -128,9 +128,9 @@ impl Settings {
     }
 }
 
-/// What a run asks of the rest of the program. Jobs ask from threads of their
-/// own, so it is shared.
-pub trait World: Sync {
+/// What a run needs from the rest of the program. Jobs call it from their own
+/// threads, so it is shared.
+pub trait RunHost: Sync {
     /// The whole environment of a job's test (nothing else is inherited), given
     /// its own `TEST_DIR` and `SOCK_DIR`. Sanitizer options in it are extended.
     fn environment(&self, job: &Job, test_dir: &Path, sock_dir: &Path)

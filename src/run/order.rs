@@ -1,4 +1,4 @@
-//! In which order jobs start.
+//! The order in which jobs start.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -7,19 +7,19 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::history::{Kind, Past};
-use crate::model::Job;
+use crate::history::Past;
+use crate::model::{Job, Kind};
 
 /// The group whose tests run alone.
 const SERIAL: &str = "serial";
 
-/// A job that waits for its turn.
+/// A job in the queue.
 #[derive(Debug, Clone)]
 pub(super) struct Queued {
     pub(super) job: Job,
-    /// What is remembered of it.
+    /// What is recorded of it.
     pub(super) past: Option<Past>,
-    /// Whether nothing else may run beside it.
+    /// Whether nothing else may run at the same time.
     pub(super) alone: bool,
 }
 
@@ -36,7 +36,7 @@ impl Queued {
 }
 
 /// Puts jobs in order: those that failed last time, then the longest first, so
-/// that no long one is left over at the end with idle processors beside it; one
+/// that no long one is left at the end while other CPUs are idle; one
 /// never seen may be the longest. Those that run alone come last. `shuffle` is
 /// the seed of a random order in place of all that but the last.
 pub(super) fn order(
@@ -57,7 +57,7 @@ pub(super) fn order(
         queue.shuffle(&mut StdRng::seed_from_u64(seed));
         queue.sort_by_key(|queued| queued.alone);
     } else {
-        // Stable: what nothing tells apart stays in the plan's order.
+        // Stable: equal jobs stay in the plan's order.
         queue.sort_by(|a, b| {
             let key = |q: &Queued| (q.alone, !q.failed_last());
             key(a).cmp(&key(b)).then_with(|| longer(a.last(), b.last()))
@@ -74,10 +74,11 @@ fn longer(a: Option<f64>, b: Option<f64>) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::JobId;
     use crate::report::sample;
-    use std::sync::Arc;
 
     fn job(name: &str) -> Job {
         let mut test = sample::test(name);

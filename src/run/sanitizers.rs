@@ -15,7 +15,7 @@ const SANITIZERS: [(&str, &str, &str); 3] = [
 
 /// Extends the sanitizers' options in `env`: reports go to `NAME.out.asan.PID`
 /// and the like in `scratch`, in place of a log path of the caller's, and leaks
-/// are no matter unless the caller says so.
+/// are ignored unless the caller says otherwise.
 pub(super) fn extend(env: &mut Vec<(OsString, OsString)>, scratch: &Path, name: &str) {
     for (variable, ending, default) in SANITIZERS {
         let at = env.iter().position(|(k, _)| k == variable);

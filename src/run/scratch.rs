@@ -51,7 +51,7 @@ impl Claim {
             }
             if Instant::now() >= end {
                 let text = format!(
-                    "{} is in use by another run; give this one a TEST_DIR of its own",
+                    "{} is in use by another run; set another TEST_DIR",
                     dir.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
@@ -61,7 +61,7 @@ impl Claim {
     }
 }
 
-/// Whether `file` is what lies at `path` now.
+/// Whether `file` is the file at `path` now.
 fn is_at(file: &File, path: &Path) -> bool {
     let place = |meta: fs::Metadata| (meta.dev(), meta.ino());
     let (Ok(held), Ok(there)) = (file.metadata(), fs::metadata(path)) else {

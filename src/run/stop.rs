@@ -1,4 +1,4 @@
-//! How far a run is on its way to a stop, told to every running job at once.
+//! How far a run is on its way to a stop; every running job can wait for it.
 
 use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +15,7 @@ pub(super) enum Urgency {
     Now,
 }
 
-/// One step: a pipe whose reading end becomes readable for everybody who polls
+/// One step: a pipe whose reading end becomes readable for everyone who polls
 /// it when its writing end is closed.
 #[derive(Debug)]
 struct Step {
@@ -44,7 +44,7 @@ impl Step {
     }
 }
 
-/// The way to a stop: two steps.
+/// The two steps to a stop.
 #[derive(Debug)]
 pub(super) struct Stop {
     soon: Step,

@@ -5,12 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
+use std::time::Duration;
 
 use super::attempt::Shared;
-use super::dispatcher::Message;
 use super::job;
 use super::order::Queued;
-use crate::model::{Failure, Verdict};
+use crate::model::{Failure, Finished, Job, Verdict};
+
+/// What the dispatcher is told.
+pub(super) enum Message {
+    /// A job has finished; which worker has nothing to do now.
+    Finished(Box<Finished>, usize),
+    Slow(Job, Duration),
+    Signal(i32),
+}
 
 /// A job and its reference.
 type Work = (Queued, Option<PathBuf>);
@@ -19,7 +27,7 @@ type Work = (Queued, Option<PathBuf>);
 pub(super) struct Workers<'s, 'env: 's> {
     scope: &'s Scope<'s, 'env>,
     shared: &'s Shared<'s>,
-    /// Where they tell what has happened.
+    /// Where they send messages.
     sender: Sender<Message>,
     all: Vec<Sender<Work>>,
     free: Vec<usize>,
@@ -41,10 +49,10 @@ impl<'s, 'env> Workers<'s, 'env> {
         }
     }
 
-    /// Has a job run, by a worker with nothing to do or a new one.
+    /// Runs a job on an idle worker or a new one.
     pub(super) fn start(&mut self, queued: Queued, reference: Option<PathBuf>) {
         let worker = self.free.pop().unwrap_or_else(|| self.hire());
-        // A worker ends after we do: it is there to hear this.
+        // Workers outlive the dispatcher, so the send succeeds.
         let _ = self.all[worker].send((queued, reference));
     }
 
@@ -69,16 +77,16 @@ fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender:
     for (queued, reference) in orders {
         let job = queued.job.clone();
         let slow = |running| {
-            // The dispatcher hears everything until its last job has finished.
+            // The dispatcher receives until its last job has finished.
             let _ = sender.send(Message::Slow(job.clone(), running));
         };
         let kept = queued.clone();
         let ran = catch_unwind(AssertUnwindSafe(|| {
             job::run(shared, queued, reference, &slow)
         }));
-        // A fault of our own costs this job, and not the run.
-        let finished = ran.unwrap_or_else(|fault| {
-            let why = format!("a fault in the runner itself: {}", words(&*fault));
+        // A panic in the runner fails this job, not the run.
+        let finished = ran.unwrap_or_else(|panic| {
+            let why = format!("internal error of the runner: {}", panic_message(&*panic));
             let verdict = Verdict::Fail(vec![Failure::NotStarted(why)]);
             job::not_started(shared, kept, verdict)
         });
@@ -86,11 +94,11 @@ fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender:
     }
 }
 
-/// What a panic said.
-fn words(fault: &(dyn Any + Send)) -> &str {
-    fault
+/// The message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
         .downcast_ref::<&str>()
         .copied()
-        .or_else(|| fault.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no more is known")
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown panic")
 }

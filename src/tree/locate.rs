@@ -1,4 +1,4 @@
-//! Where the tree is: what was said, how the program was started, where we stand.
+//! Finds the tree: by options, by how the program was started, or in the current directory.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Places {
 
 /// Finds the tree. What the options say goes first. A program started through a
 /// symbolic link, as from a build tree, has its source where the link points and
-/// its build where the link stands. Else both are the current directory; where
+/// its build where the link is. Else both are the current directory; where
 /// that holds no tests, the source is the suite that this program belongs to.
 ///
 /// # Errors
@@ -51,7 +51,7 @@ fn existing(option: &str, dir: &Path) -> Result<PathBuf> {
     std::path::absolute(dir).with_context(|| format!("argument {option}: {}", dir.display()))
 }
 
-/// Where the link that the program was started by stands, and the directory it
+/// Where the link that the program was started by is, and the directory it
 /// points into; `None` where it was not started by a link.
 fn link_target(argv0: &Path, cwd: &Path) -> Option<(PathBuf, PathBuf)> {
     let link = cwd.join(argv0);
@@ -80,7 +80,7 @@ fn own_suite(argv0: &Path, cwd: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// Whether `dir` looks like a place of tests in either layout, be it an empty
+/// Whether `dir` looks like a test directory of either layout, even an empty
 /// one.
 fn holds_tests(dir: &Path) -> bool {
     dir.join(CASES).is_dir()
@@ -94,8 +94,9 @@ fn holds_tests(dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::symlink;
+
+    use super::*;
 
     #[test]
     fn a_link_has_its_source_where_it_points() {

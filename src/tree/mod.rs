@@ -1,4 +1,4 @@
-//! Where tests, references and groups lie: our layout, or that of QEMU's
+//! Where tests, references and groups are: our layout, or that of QEMU's
 //! `tests/qemu-iotests`. Everything behind a [`Tree`] is the same for both.
 
 mod locate;

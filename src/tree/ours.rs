@@ -41,7 +41,7 @@ pub(super) fn tests(source: &Path, declared: &Declared) -> Result<Vec<Arc<Test>>
         let twin = cases.join(number);
         if number != file && twin.exists() {
             bail!(
-                "test {number} is there twice: {} and {}; give one another number",
+                "duplicate test {number}: {} and {}; renumber one",
                 path.display(),
                 twin.display()
             );
@@ -53,7 +53,7 @@ pub(super) fn tests(source: &Path, declared: &Declared) -> Result<Vec<Arc<Test>>
 
 /// The multi-call program with our tests: built beside this one.
 fn iotest_program() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    let own = std::env::current_exe().context("cannot determine the path of this program")?;
     Ok(own.with_file_name("iotest"))
 }
 
@@ -71,7 +71,7 @@ fn read(
     if let Some(key) = decl.unknown_keys().next() {
         let known: Vec<_> = testdecl::KEYS.iter().map(|(k, _)| *k).collect();
         bail!(
-            "{shown}: unknown key '{key}:' in the header (known are {})",
+            "{shown}: unknown key '{key}:' in the header (known: {})",
             known.join(", ")
         );
     }

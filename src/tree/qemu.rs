@@ -124,8 +124,9 @@ fn summary(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::fs::write;
+
+    use super::*;
 
     #[test]
     fn numbers_and_names_are_found() {

@@ -100,22 +100,50 @@ fn it_builds_once_and_then_starts_what_was_built() {
     );
 }
 
+/// Puts an apt-get and a sudo that write down their calls into `bin`.
+fn watched_installers(bin: &Path) -> impl Fn() -> bool {
+    let calls = bin.join("installer.calls");
+    for program in ["apt-get", "sudo"] {
+        let body = format!("echo \"$0 $*\" >>'{}'\n", calls.display());
+        script(&bin.join(program), &body);
+    }
+    move || calls.exists()
+}
+
 #[test]
-fn what_cannot_be_installed_is_tried_once() {
+fn what_is_missing_is_named_and_nothing_is_installed() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
     let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    let called = watched_installers(&bin);
     script(&bin.join("cc"), "");
     script(&bin.join("cargo"), CARGO);
-    let start = |line: &str| {
+    let start = |line: &str, tried: &str| {
         let mut check = run(&top.join("check"), &bin);
+        check.env("CHECK_DEPS_TRIED", tried);
         said(check.args(line.split_whitespace()))
     };
-    assert!(!start("-n").err.contains("deps:"), "nothing is run");
-    let first = start("-qcow2");
-    assert!(first.err.contains("deps: still missing"), "{}", first.err);
-    assert!(first.out.ends_with("check -qcow2\n"), "{}", first.out);
-    assert_eq!(start("-qcow2").fine(), first.out);
+    assert!(!start("-n", "").err.contains("missing"), "nothing is run");
+    let want = format!(
+        "check: missing: qemu-img qemu-io qemu-nbd qemu-storage-daemon; install with: make -C {} deps\n",
+        top.display()
+    );
+    for _ in 0..2 {
+        let ended = start("-qcow2", "");
+        assert_eq!((ended.err.as_str(), ended.status), (want.as_str(), Some(0)));
+        assert!(ended.out.ends_with("check -qcow2\n"), "{}", ended.out);
+    }
+    let after_deps = start("-qcow2", "y").fine();
+    assert!(after_deps.ends_with("check -qcow2\n"), "{after_deps}");
+    assert!(!called());
+
+    // Without a linker the previous build is run.
+    std::fs::remove_file(bin.join("cc")).expect("removed");
+    std::fs::remove_file(top.join("target/release/.check-built")).expect("removed");
+    let stale = start("-n", "");
+    assert_eq!(stale.status, Some(0));
+    assert!(stale.err.contains("no cc to build them"), "{}", stale.err);
+    assert!(!called());
 }
 
 #[test]
@@ -165,7 +193,7 @@ fn packages_are_named_first_and_what_cannot_be_had_is_a_line() {
     for want in [
         "deps: cannot install fuse3;",
         "deps: missing: qemu-system-common (for qemu-storage-daemon)",
-        ", as the image tools have it, is not to be had; tests that need a machine are not run",
+        ", the version of the image tools, is not available; tests that need a machine are not run",
     ] {
         assert!(ended.err.contains(want), "{want}: {}", ended.err);
     }
@@ -212,7 +240,7 @@ fn without_apt_every_missing_package_is_a_line() {
     let err = said(&mut run(&top.join("scripts/deps.sh"), &bin)).failed(1);
     for want in [
         "deps: cannot install qemu-utils (there is no apt-get); no test can be run",
-        "deps: these are names of Debian",
+        "deps: these are Debian package names",
         "deps: still missing: cc qemu-img qemu-io qemu-nbd qemu-storage-daemon",
     ] {
         assert!(err.contains(want), "{want}: {err}");
@@ -224,12 +252,24 @@ fn without_root_every_missing_package_is_one_line_and_nothing_is_built() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
     let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    let called = watched_installers(&bin);
     std::fs::remove_file(bin.join("id")).expect("removed");
     script(&bin.join("id"), "echo 1000\n");
-    script(&bin.join("apt-get"), "echo called >>\"$0.calls\"\n");
     script(&bin.join("cargo"), CARGO);
-    let start = || said(run(&top.join("check"), &bin).arg("-qcow2")).failed(1);
-    let err = start();
+    for _ in 0..2 {
+        let err = said(run(&top.join("check"), &bin).arg("-qcow2")).failed(1);
+        let lines: Vec<&str> = err.lines().collect();
+        let want = format!(
+            "check: missing: cc; install with: make -C {} deps",
+            top.display()
+        );
+        let last = "check: nothing can be built without cc, which links programs";
+        assert_eq!(lines, [want.as_str(), last]);
+    }
+    assert!(!called() && !top.join("calls").exists());
+
+    std::fs::remove_file(bin.join("sudo")).expect("removed");
+    let err = said(&mut run(&top.join("scripts/deps.sh"), &bin)).failed(1);
     for package in ["gcc", "libc6-dev", "qemu-utils", "fuse3", "qemu-system-"] {
         let line = format!("deps: cannot install {package}");
         assert_eq!(err.matches(&line).count(), 1, "{package}: {err}");
@@ -239,11 +279,5 @@ fn without_root_every_missing_package_is_one_line_and_nothing_is_built() {
         5,
         "{err}"
     );
-    let last = "check: there is no cc to link with, so nothing can be built";
-    assert!(
-        err.lines().last().is_some_and(|l| l.starts_with(last)),
-        "{err}"
-    );
-    assert!(!bin.join("apt-get.calls").exists() && !top.join("calls").exists());
-    assert!(start().starts_with(last), "packages are tried once");
+    assert!(!called() && !top.join("calls").exists());
 }

@@ -11,3 +11,4 @@ mod options;
 mod ours;
 mod readme;
 mod running;
+mod scripts;

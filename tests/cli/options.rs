@@ -100,7 +100,7 @@ fn a_debugger_has_the_terminal() {
     assert_eq!(read("read"), "typed\n");
     let words = read("gdb");
     assert!(words.starts_with("--args /bin/sh /"), "{words}");
-    // What a person looked at is no result: it has still failed.
+    // A run under a debugger has no result: the test counts as failed.
     assert_eq!(said(&mut suite.check("-raw -n --failed")).fine(), "001\n");
     suite.pair("002", "", "");
     let err = said(&mut suite.check("-raw --debugger gdb")).failed(1);

@@ -105,7 +105,7 @@ fn scripts_are_tests_with_references_in_goldens() {
     std::fs::remove_file(tools.join("qemu-img")).expect("removed");
     let tools_only = said(check(dir, &["-qcow2"]).env("PATH", &tools)).failed(1);
     let want = "check: qemu-img is not installed: install it (Debian: qemu-utils) \
-                or name one in QEMU_IMG_PROG\n";
+                or set QEMU_IMG_PROG\n";
     assert_eq!(tools_only, want);
 }
 
@@ -118,7 +118,7 @@ fn a_new_test_gets_the_next_free_number() {
     let new = |args: &[&str]| {
         let said = said(&mut check(dir, args)).fine();
         let (paths, hint) = said.split_once("./check -qcow2 --bless ").expect("a hint");
-        assert!(hint.contains("writes the reference"), "{hint}");
+        assert!(hint.contains("saves its reference"), "{hint}");
         paths.to_owned()
     };
     assert_eq!(

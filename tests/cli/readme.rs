@@ -54,7 +54,7 @@ fn every_console_line_of_the_readme_works() {
             .output()
             .expect("bash");
         let said = String::from_utf8_lossy(&output.stdout);
-        // 3: the fuzzer found something, which is no fault of the README.
+        // 3: the fuzzer found something, which is fine for the README.
         assert!(
             matches!(output.status.code(), Some(0 | 3)),
             "{line}\n{said}{}",

@@ -34,7 +34,7 @@ fn summary(said: &Said) -> Vec<&str> {
     let lines = said.out.lines();
     let wanted = [
         "Not run: ",
-        "Some cases not run in: ",
+        "Skipped cases in: ",
         "Failures: ",
         "Failed ",
         "Passed ",
@@ -53,7 +53,7 @@ fn every_verdict_is_shown_and_summed_up() {
         summary(&ran),
         [
             "Not run: 004 006",
-            "Some cases not run in: 005",
+            "Skipped cases in: 005",
             "Failures: 002 003",
             "Failed 2 of 4 iotests"
         ],
@@ -226,7 +226,7 @@ fn what_failed_can_be_run_again() {
     suite.pair("002", "", "").pair("003", "", "");
     assert_eq!(said(&mut suite.check("--failed")).status, Some(0));
     let err = said(&mut suite.check("--failed")).failed(1);
-    assert!(err.contains("none failed"), "{err}");
+    assert!(err.contains("none of these failed"), "{err}");
     let shown = said(&mut suite.check("--history 2")).fine();
     assert!(shown.contains("002"), "{shown}");
 }
@@ -341,7 +341,7 @@ fn terminal() -> (OwnedFd, JoinHandle<String>) {
     let mut screen = File::from(pty.master);
     let read = std::thread::spawn(move || {
         let (mut all, mut part) = (Vec::new(), [0; 4096]);
-        // The end of a terminal that nobody holds any more is an error.
+        // Reading from a terminal that was closed is an error.
         while let Ok(n @ 1..) = screen.read(&mut part) {
             all.extend_from_slice(&part[..n]);
         }
@@ -411,12 +411,15 @@ fn a_directory_that_nothing_can_be_written_to_is_told_at_once() {
 }
 
 #[test]
-fn an_emulator_that_fails_without_a_word_is_told_so() {
+fn an_emulator_that_fails_without_output_is_named() {
     let suite = Suite::new();
     suite.pair("001", "", "");
     crate::fixture::script(&suite.root().join("qemu-system-x86_64"), "exit 3\n");
     let err = said(&mut suite.check("-raw")).failed(1);
-    assert!(err.contains("exit status: 3: it said nothing"), "{err}");
+    assert!(
+        err.contains("exit status: 3: no diagnostic output"),
+        "{err}"
+    );
 }
 
 /// Two runs in the same directory once removed it under each other's tests.

@@ -201,7 +201,7 @@ fn a_daemon_is_ended_and_listed() {
 }
 
 #[test]
-fn who_kills_its_parent_hurts_itself_alone() {
+fn a_test_that_kills_its_supervisor_fails_alone() {
     let mut suite = Suite::new();
     suite.test(
         "001",
@@ -215,7 +215,7 @@ fn who_kills_its_parent_hurts_itself_alone() {
         panic!("{:?}", report.verdict("001"));
     };
     assert_eq!(failures[0], Failure::Signal(9));
-    assert!(report.of("001").notes[0].contains("supervises"));
+    assert!(report.of("001").notes[0].contains("supervisor"));
     assert!(!lives(
         &fs::read_to_string(suite.scratch("001").join("pid")).unwrap()
     ));
@@ -243,8 +243,8 @@ fn what_cannot_be_started_says_why() {
     for (name, advice) in [
         ("001", "chmod +x"),
         ("003", "#!/bin/sh"),
-        ("004", "interpreter /no/such/sh is not there"),
-        ("005", r"interpreter /bin/sh\r is not there"),
+        ("004", "interpreter /no/such/sh is missing"),
+        ("005", r"interpreter /bin/sh\r is missing"),
     ] {
         let verdict = report.verdict(name);
         let Verdict::Fail(failures) = verdict else {
@@ -254,7 +254,11 @@ fn what_cannot_be_started_says_why() {
             panic!("{verdict:?}");
         };
         assert!(why.contains(advice), "{why}");
-        assert_eq!(failures.len(), 1, "what was not started promised no output");
+        assert_eq!(
+            failures.len(),
+            1,
+            "what was not started has no output to compare"
+        );
     }
     assert_eq!(*report.verdict("002"), Verdict::Pass);
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use check::history::{Kind, Past};
-use check::model::{Event, Verdict};
+use check::history::Past;
+use check::model::{Event, Kind, Verdict};
 use check::run::Parallel;
 
 use crate::suite::Suite;
@@ -205,7 +205,7 @@ fn combinations_of_a_test_run_side_by_side() {
 }
 
 #[test]
-fn a_fault_of_the_runner_costs_one_job_only() {
+fn a_panic_in_the_runner_fails_one_job_only() {
     let mut suite = Suite::new();
     suite.test("panics", "", "");
     suite.test("001", "", "");

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use check::golden;
 use check::history::Past;
 use check::model::{Combo, Event, Finished, Job, JobId, Reporter, Start, Test, Verdict};
-use check::run::{Parallel, Settings, Summary, World, run};
+use check::run::{Parallel, RunHost, Settings, Summary, run};
 use childproc::Keeper;
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ pub(crate) struct Suite {
     pub(crate) settings: Settings,
     pub(crate) jobs: Vec<Job>,
     pub(crate) env: Vec<(OsString, OsString)>,
-    /// What the world remembers, by the test's name.
+    /// What the host remembers, by the test's name.
     pub(crate) past: Vec<(&'static str, Past)>,
 }
 
@@ -124,7 +124,7 @@ impl Suite {
     }
 }
 
-impl World for Suite {
+impl RunHost for Suite {
     fn environment(
         &self,
         job: &Job,

@@ -1,10 +1,10 @@
-//! What a numbered test says of itself in its header.
+//! What a numbered test declares in its header.
 //!
 //! A test file starts with a comment. Its first paragraph says in a sentence
 //! what is tested; after it come `key: value` lines. The same header is read by
 //! the runner (groups, `-n`, time-outs) and by the test program (what is
-//! supported here), so that there is one declaration and no second place to
-//! forget:
+//! supported here), so that there is one declaration
+//! for both:
 //!
 //! ```text
 //! //! Data written across a cluster boundary is read back.
@@ -25,7 +25,7 @@ const MARKS: [&str; 3] = ["//!", "//", "#"];
 /// A declaration: the summary and the `key: value` lines of a test's header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decl {
-    /// The sentence that says what the test asks; empty where there is none.
+    /// The sentence that describes the test; empty where there is none.
     pub summary: String,
     /// Every `key: value` line in order, values split at white space.
     pub entries: Vec<(String, Vec<String>)>,
@@ -49,15 +49,15 @@ pub const KEYS: &[(&str, &str)] = &[
     ("supported_aio", "aio modes it runs with"),
     (
         "unsupported_imgopts",
-        "creation options (IMGOPTS) it cannot take",
+        "creation options (IMGOPTS) it does not support",
     ),
     (
         "needs",
         "programs and features it needs: qemu-storage-daemon, qemu-system, fuse, extended_l2, zstd, ...",
     ),
     ("space", "free space it needs, such as 512M or 2G"),
-    ("privileges", "root, where it cannot run without"),
-    ("timeout", "seconds it may take in place of the default"),
+    ("privileges", "root, if it needs that"),
+    ("timeout", "time limit in seconds, in place of the default"),
 ];
 
 /// A plain word of `needs:`, which is met or not.
@@ -219,7 +219,7 @@ pub fn is_need(word: &str) -> bool {
 
 impl Decl {
     /// Reads the header of `source`: comment lines from the top (a `#!` line and
-    /// blank lines are passed over) up to the first line that is no comment.
+    /// blank lines are passed over) up to the first line that is not a comment.
     #[must_use]
     pub fn parse(source: &str) -> Self {
         let mut decl = Self::default();
@@ -290,7 +290,7 @@ impl Decl {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.summary.is_empty() {
-            problems.push("its header does not say what it tests".to_owned());
+            problems.push("its header does not describe what it tests".to_owned());
         }
         if self.groups().is_empty() {
             problems.push("its header has no `group:` line".to_owned());
@@ -306,12 +306,12 @@ impl Decl {
             let plain = Need::ALL.iter().map(|(word, _, _)| *word);
             let known: Vec<&str> = plain.chain(NAMED_NEEDS.iter().map(|(k, _)| *k)).collect();
             format!(
-                "its header needs an unknown '{word}' (known: {})",
+                "its header has an unknown word '{word}' in `needs:` (known: {})",
                 known.join(", ")
             )
         }));
         if self.get("timeout").is_some() && self.timeout().is_none() {
-            problems.push("its `timeout:` is no whole number of seconds above 0".to_owned());
+            problems.push("its `timeout:` is not a positive whole number of seconds".to_owned());
         }
         problems
     }

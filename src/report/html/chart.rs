@@ -1,10 +1,10 @@
 //! Times as a chart: the slowest results, what of the time was spent on the
-//! processor, and how long they took the last time.
+//! CPU, and how long they took the last time.
 
 use std::fmt::Write as _;
 
-use super::super::words;
 use super::{Entry, Page, escape};
+use crate::words;
 
 /// How many results the chart has.
 const BARS: usize = 40;
@@ -36,7 +36,7 @@ pub(super) fn svg(page: &Page) -> String {
         let cpu = entry.cpu.min(*secs);
         let _ = write!(
             out,
-            "<g><title>{title}: {secs:.2} s, {:.2} s of processor time</title>\
+            "<g><title>{title}: {secs:.2} s, {:.2} s of CPU time</title>\
              <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{title}</text>\
              <rect class=\"wall\" x=\"{label}\" y=\"{:.0}\" width=\"{:.1}\" height=\"14\"/>\
              <rect class=\"cpu\" x=\"{label}\" y=\"{:.0}\" width=\"{:.1}\" height=\"4\"/>",

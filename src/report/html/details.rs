@@ -2,22 +2,21 @@
 
 use std::fmt::Write as _;
 
-use crate::diff::{Bounds, Diff, Side, pieces};
-use crate::history::Kind;
-
-use super::super::shown::Shown;
-use super::super::words;
+use super::super::rendered::Rendered;
 use super::escape;
+use crate::diff::{Bounds, Diff, Side, pieces};
+use crate::model::Kind;
+use crate::words;
 
 /// The details of a result as HTML; empty where its line says all.
-pub(super) fn html(shown: &Shown<'_>) -> String {
-    let finished = shown.finished;
+pub(super) fn html(rendered: &Rendered<'_>) -> String {
+    let finished = rendered.finished;
     let mut out = String::new();
-    if let Some(diff) = &shown.diff {
+    if let Some(diff) = &rendered.diff {
         out.push_str("<p>Difference between reference (red) and output (green):</p>");
         difference(&mut out, diff);
     }
-    for log in &shown.logs {
+    for log in &rendered.logs {
         // The output of a failure can be long and says little beside its
         // difference, so it is folded in.
         let _ = write!(
@@ -28,7 +27,7 @@ pub(super) fn html(shown: &Shown<'_>) -> String {
             escape(&log.text)
         );
         if log.left_out > 0 {
-            let _ = write!(out, "<p>{} bytes more in the file.</p>", log.left_out);
+            let _ = write!(out, "<p>{} more bytes in the file.</p>", log.left_out);
         }
         out.push_str("</details>");
     }
@@ -92,6 +91,6 @@ fn difference(out: &mut String, diff: &Diff) {
     }
     out.push_str("</pre>");
     if left > 0 {
-        let _ = write!(out, "<p>{left} more lines are left out.</p>");
+        let _ = write!(out, "<p>{left} more lines are not shown.</p>");
     }
 }

@@ -1,5 +1,5 @@
 //! One self-contained page: tests by combination with filters, failures with their
-//! differences and logs, times, and a comparison with the run before. It is
+//! differences and logs, times, and a comparison with the previous run. It is
 //! rewritten in one piece while the run goes on.
 
 mod chart;
@@ -13,13 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use crate::history::{Kind, Previous};
-use crate::model::{Combo, Event, HeaderLine};
-
 use super::Sink;
-use super::rewritten::Rewritten;
-use super::shown::Shown;
-use super::words;
+use super::live_file::LiveFile;
+use super::rendered::Rendered;
+use crate::history::Previous;
+use crate::model::{Combo, Event, HeaderLine, Kind};
+use crate::words;
 
 /// All details together may be so long (bytes); what comes after is told in its
 /// line alone, so that a run in which everything fails still makes a page that can
@@ -37,7 +36,7 @@ struct Entry {
     secs: Option<f64>,
     cpu: f64,
     description: String,
-    /// What is shown when it is opened, as HTML; empty for nothing.
+    /// The details that are shown when it is opened, as HTML; may be empty.
     details: String,
 }
 
@@ -63,7 +62,7 @@ struct Page {
 
 /// The HTML reporter.
 pub(super) struct Html {
-    file: Rewritten<Page>,
+    file: LiveFile<Page>,
 }
 
 impl Html {
@@ -76,14 +75,14 @@ impl Html {
             previous,
             ..Page::default()
         };
-        let file = Rewritten::create(&path, page)
+        let file = LiveFile::create(&path, page)
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self { file })
     }
 }
 
 impl Page {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         match event {
             Event::RunStarted {
                 header,
@@ -101,8 +100,8 @@ impl Page {
                 self.at = Some(*at);
             }
             Event::Finished(_) => {
-                if let Some(shown) = shown {
-                    self.add(shown);
+                if let Some(rendered) = rendered {
+                    self.add(rendered);
                 }
             }
             Event::RunFinished {
@@ -120,8 +119,8 @@ impl Page {
         }
     }
 
-    fn add(&mut self, shown: &Shown<'_>) {
-        let finished = shown.finished;
+    fn add(&mut self, rendered: &Rendered<'_>) {
+        let finished = rendered.finished;
         let job = &finished.job;
         let test = *self.rows.entry(job.test.name.clone()).or_insert_with(|| {
             self.tests.push(job.test.name.clone());
@@ -135,9 +134,9 @@ impl Page {
         self.summaries
             .entry(test)
             .or_insert_with(|| job.test.summary.clone());
-        let mut text = details::html(shown);
+        let mut text = details::html(rendered);
         if self.details + text.len() > DETAILS && !text.is_empty() {
-            text = "<p class=\"dim\">Left out: this page is long enough.</p>".to_owned();
+            text = "<p class=\"dim\">Not shown, to limit the size of this page.</p>".to_owned();
         }
         self.details += text.len();
         let kind = Kind::from(&finished.verdict);
@@ -149,7 +148,7 @@ impl Page {
             kind,
             secs: outcome.map(|o| o.wall.as_secs_f64()),
             cpu: outcome.map_or(0.0, |o| o.cpu.as_secs_f64()),
-            description: shown.description.clone(),
+            description: rendered.description.clone(),
             details: text,
         });
     }
@@ -188,13 +187,13 @@ fn class(kind: Kind) -> &'static str {
 }
 
 impl Sink for Html {
-    fn event(&mut self, event: &Event, shown: Option<&Shown<'_>>) {
+    fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         match event {
             Event::RunStarted { .. } | Event::Finished(_) => {
-                self.file.change(|page| page.event(event, shown));
+                self.file.change(|page| page.event(event, rendered));
             }
             Event::RunFinished { .. } => {
-                self.file.change(|page| page.event(event, shown));
+                self.file.change(|page| page.event(event, rendered));
                 self.file.close();
             }
             _ => {}
@@ -238,8 +237,8 @@ mod tests {
             expected: Arc::new(b"read 512 bytes\n".to_vec()),
             actual: Arc::new(b"read <b>1024</b> bytes\n".to_vec()),
         });
-        let shown = Shown::new(&f);
-        html.event(&Event::Finished(Box::new(f.clone())), Some(&shown));
+        let rendered = Rendered::new(&f);
+        html.event(&Event::Finished(Box::new(f.clone())), Some(&rendered));
         html.event(
             &Event::RunFinished {
                 not_reached: vec![sample::job(1, "002", "qcow2")],
@@ -253,17 +252,17 @@ mod tests {
         assert!(text.ends_with("</html>\n"));
         assert!(text.contains("<mark>512</mark>"), "{text}");
         assert!(!text.contains("<b>1024"), "{text}");
-        assert!(text.contains("Not reached: qcow2-file 002"), "{text}");
+        assert!(text.contains("Not started: qcow2-file 002"), "{text}");
         assert!(text.contains("./check -qcow2 001"), "{text}");
     }
 
     /// One run of 001 and 002 with these verdicts, told to `reporter`.
-    fn run(verdicts: [Verdict; 2], mut tell: impl FnMut(&Event, Option<&Shown<'_>>)) {
+    fn run(verdicts: [Verdict; 2], mut tell: impl FnMut(&Event, Option<&Rendered<'_>>)) {
         tell(&sample::run_started(&["001", "002"], 0), None);
         for (name, verdict) in ["001", "002"].into_iter().zip(verdicts) {
             let finished = sample::finished(sample::job(0, name, "qcow2"), verdict);
             let event = Event::Finished(Box::new(finished.clone()));
-            tell(&event, Some(&Shown::new(&finished)));
+            tell(&event, Some(&Rendered::new(&finished)));
         }
         tell(
             &Event::RunFinished {
@@ -283,14 +282,14 @@ mod tests {
             history.event(event);
         });
         drop(history);
-        let previous = History::open(dir.path()).unwrap().previous();
+        let previous = History::open(dir.path()).unwrap().take_memory().previous();
         let mut html = Html::create(dir.path(), previous).unwrap();
         let fail = Verdict::Fail(vec![Failure::ExitStatus(1)]);
-        run([Verdict::Pass, fail], |event, shown| {
-            html.event(event, shown);
+        run([Verdict::Pass, fail], |event, rendered| {
+            html.event(event, rendered);
         });
         let text = page(dir.path());
-        let from = text.find("Since the run before").unwrap();
+        let from = text.find("Changes since the previous run").unwrap();
         let part = text[from..].split("<h2>Tests").next().unwrap();
         assert!(
             part.contains(
@@ -303,6 +302,6 @@ mod tests {
             text.contains("<line class=\"before\""),
             "no mark in the chart"
         );
-        assert!(!text.contains("was cut off"), "{text}");
+        assert!(!text.contains("was aborted"), "{text}");
     }
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::history::Kind;
-
-use super::super::rewritten::Document;
-use super::super::words;
+use super::super::live_file::Document;
 use super::{Entry, Page, chart, class, escape};
+use crate::model::Kind;
+use crate::words;
 
 /// Verdicts in the order in which the page shows them.
 const KINDS: [Kind; 5] = [
@@ -37,8 +36,8 @@ impl Document for Page {
         if !chart.is_empty() {
             writeln!(
                 out,
-                "<h2>Times</h2><p class=\"dim\">The slowest; the dark part is processor time, \
-                 the upright line the time of the run before.</p>{chart}"
+                "<h2>Times</h2><p class=\"dim\">The slowest tests; the dark part is CPU time, \
+                 the vertical line the time of the previous run.</p>{chart}"
             )?;
         }
         write!(
@@ -76,7 +75,7 @@ impl Page {
             None => {
                 let _ = writeln!(
                     out,
-                    "<p class=\"cut\">{done} of {} done. The run is going on, or was cut off.</p>",
+                    "<p class=\"cut\">{done} of {} done. The run is not finished, or was aborted.</p>",
                     self.jobs
                 );
             }
@@ -92,7 +91,7 @@ impl Page {
         if !self.not_reached.is_empty() {
             let _ = writeln!(
                 out,
-                "<p class=\"cut\">Not reached: {}</p>",
+                "<p class=\"cut\">Not started: {}</p>",
                 escape(&self.not_reached.join(", "))
             );
         }
@@ -116,13 +115,13 @@ impl Page {
         out
     }
 
-    /// What changed since the run before.
+    /// What changed since the previous run.
     fn comparison(&self) -> String {
         let Some(at) = self.previous.at else {
             return String::new();
         };
         let mut out = format!(
-            "<h2>Since the run before</h2><p class=\"dim\">That of {}.</p>\n",
+            "<h2>Changes since the previous run</h2><p class=\"dim\">The run of {}.</p>\n",
             escape(&words::full_date(at))
         );
         out.push_str(&self.changed_verdicts());
@@ -133,15 +132,12 @@ impl Page {
             .collect();
         if !times.is_empty() {
             let list = escape(&times.join("; "));
-            let _ = writeln!(out, "<p>Times that changed: {list}.</p>");
+            let _ = writeln!(out, "<p>Changed times: {list}.</p>");
         }
         let new = self.entries.iter().filter(|e| self.before(e).is_none());
         let new = new.count();
         if new > 0 {
-            let _ = writeln!(
-                out,
-                "<p>{new} results have nothing to be compared with.</p>"
-            );
+            let _ = writeln!(out, "<p>Without an earlier result: {new}.</p>");
         }
         out
     }
@@ -151,7 +147,7 @@ impl Page {
         format!("{} {}", entry.name, words::combo(&self.combos[entry.combo]))
     }
 
-    /// A table of the verdicts that are not those of the run before.
+    /// A table of the verdicts that changed since the previous run.
     fn changed_verdicts(&self) -> String {
         let mut rows = String::new();
         for entry in &self.entries {
@@ -169,14 +165,14 @@ impl Page {
             );
         }
         if rows.is_empty() {
-            return "<p>No verdict changed.</p>\n".to_owned();
+            return "<p>No changed verdicts.</p>\n".to_owned();
         }
         format!(
             "<table><thead><tr><th>Test</th><th>Before</th><th>Now</th></tr></thead>{rows}</table>\n"
         )
     }
 
-    /// Says so where a pass took much longer, or much less long, than before.
+    /// A line if a pass took much longer, or much less long, than before.
     fn new_time(&self, entry: &Entry) -> Option<String> {
         let (Kind::Pass, before) = self.before(entry)? else {
             return None;
@@ -192,8 +188,8 @@ impl Page {
         write!(
             out,
             "<h2>Tests</h2>\n<div class=\"filters\">\
-             <input type=\"search\" id=\"text\" placeholder=\"Name or words\" \
-             aria-label=\"Filter by name or words\">\
+             <input type=\"search\" id=\"text\" placeholder=\"Filter tests\" \
+             aria-label=\"Filter tests by name or description\">\
              <select id=\"combo\" aria-label=\"Combination\">\
              <option value=\"\">all combinations</option>"
         )?;
@@ -210,7 +206,7 @@ impl Page {
             let name = escape(&words::combo(combo));
             write!(out, "<th data-column=\"{n}\">{name}</th>")?;
         }
-        writeln!(out, "<th>What it asks</th></tr></thead><tbody>")?;
+        writeln!(out, "<th>Description</th></tr></thead><tbody>")?;
         let mut cells: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (n, entry) in self.entries.iter().enumerate() {
             cells.entry((entry.test, entry.combo)).or_default().push(n);
@@ -271,9 +267,9 @@ impl Page {
         !entry.details.is_empty() || !entry.description.is_empty()
     }
 
-    /// Everything that is more than a pass.
+    /// The results with details.
     fn results(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "<h2>Results that say more</h2>")?;
+        writeln!(out, "<h2>Details</h2>")?;
         for kind in KINDS {
             for (n, entry) in self.entries.iter().enumerate() {
                 if entry.kind != kind || !self.has_details(entry) {

@@ -1,4 +1,4 @@
-//! One table of outcomes and what every report must say of them.
+//! Conformance of all reports: one table of outcomes and what every report must show.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::diff::Paint;
-use crate::history::Previous;
-use crate::model::{Event, Failure, Finished, LeftBehind, Limit, Mismatch, Reporter, Verdict};
-
 use super::console::{Console, Plain};
 use super::html::Html;
 use super::json::Json;
 use super::junit::Junit;
 use super::tap::{Numbering, Tap};
 use super::{All, sample};
+use crate::diff::Paint;
+use crate::history::Previous;
+use crate::model::{Event, Failure, Finished, LeftBehind, Limit, Mismatch, Reporter, Verdict};
 
 /// A writer whose text can be looked at.
 #[derive(Clone, Default)]
@@ -292,7 +291,7 @@ fn the_counts_agree() {
         written.console
     );
     assert!(written.console.contains("Not run: 010 012\n"));
-    assert!(written.console.contains("Some cases not run in: 001\n"));
+    assert!(written.console.contains("Skipped cases in: 001\n"));
     let counts = &written.json.last().unwrap()["counts"];
     assert_eq!(
         counts.to_string(),
@@ -337,7 +336,7 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
     assert!(
         written
             .tap
-            .ends_with("Bail out! interrupted, 0 tests not reached\n")
+            .ends_with("Bail out! interrupted, 0 tests not started\n")
     );
     assert!(
         written.diffs.contains("-wanted\n+got\\xff\n"),

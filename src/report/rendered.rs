@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diff::{Bounds, Diff, Limits, Paint, patch, render, visible_text};
 use crate::model::{Finished, Verdict};
-
-use super::words;
+use crate::words;
 
 /// At most so much of one log (bytes) is shown.
 const LOG: u64 = 64 << 10;
@@ -28,7 +27,7 @@ pub(super) struct Log {
 
 /// A finished job with all that reports show of it.
 #[derive(Debug)]
-pub(super) struct Shown<'a> {
+pub(super) struct Rendered<'a> {
     pub(super) finished: &'a Finished,
     /// [`words::description`].
     pub(super) description: String,
@@ -41,7 +40,7 @@ pub(super) struct Shown<'a> {
     pub(super) logs: Vec<Log>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> Rendered<'a> {
     /// Works out what is to be shown of `finished`. Logs that cannot be read are
     /// shown as such.
     pub(super) fn new(finished: &'a Finished) -> Self {
@@ -51,15 +50,15 @@ impl<'a> Shown<'a> {
             .as_ref()
             .map(|m| Diff::new(&m.expected, &m.actual, &Limits::default()))
             .filter(|d| !d.is_empty());
-        let mut shown = Self {
+        let mut rendered = Self {
             finished,
             description: words::description(finished),
             diff,
             diff_file: None,
             logs: if bad { logs(finished) } else { Vec::new() },
         };
-        shown.write_diff();
-        shown
+        rendered.write_diff();
+        rendered
     }
 
     /// The difference as text, with a line on what was left out.
@@ -109,7 +108,7 @@ impl<'a> Shown<'a> {
         }
         let file = outcome.output.with_extension("diff");
         let (old, new) = self.diff_names();
-        let written = crate::whole_file::write_whole(&file, |out| patch(diff, &old, &new, out));
+        let written = atomic_write::write(&file, |out| patch(diff, &old, &new, out));
         self.diff_file = written.is_ok().then_some(file);
     }
 }
@@ -123,7 +122,7 @@ fn logs(finished: &Finished) -> Vec<Log> {
         logs.extend(read("sanitizer report", path, false));
     }
     if let Some(path) = &outcome.stacks {
-        logs.extend(read("stacks before it was ended", path, false));
+        logs.extend(read("stacks before it was killed", path, false));
     }
     logs.extend(read("output", &outcome.output, true));
     logs
@@ -156,10 +155,11 @@ fn read(title: &'static str, path: &Path, end: bool) -> Option<Log> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{Failure, Mismatch};
     use crate::report::sample;
-    use std::sync::Arc;
 
     #[test]
     fn a_long_difference_is_written_whole_beside_the_output() {
@@ -176,8 +176,8 @@ mod tests {
             expected: Arc::default(),
             actual: Arc::new(actual.into_bytes()),
         });
-        let shown = Shown::new(&f);
-        let text = shown.diff_text(Paint::Plain).unwrap();
+        let rendered = Rendered::new(&f);
+        let text = rendered.diff_text(Paint::Plain).unwrap();
         let file = dir.path().join("030.out.diff");
         assert!(
             text.ends_with(&format!(
@@ -188,8 +188,8 @@ mod tests {
         );
         let whole = std::fs::read_to_string(file).unwrap();
         assert_eq!(whole.lines().count(), 1003);
-        assert_eq!(shown.logs.len(), 1);
-        assert_eq!(shown.logs[0].title, "output");
+        assert_eq!(rendered.logs.len(), 1);
+        assert_eq!(rendered.logs[0].title, "output");
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
             Verdict::Fail(vec![Failure::Sanitizer]),
         );
         f.outcome.as_mut().unwrap().sanitizer_logs = vec!["/nowhere/asan.1".into()];
-        let shown = Shown::new(&f);
-        assert!(shown.logs[0].text.starts_with("cannot be read"));
+        let rendered = Rendered::new(&f);
+        assert!(rendered.logs[0].text.starts_with("cannot be read"));
     }
 }

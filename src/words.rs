@@ -1,4 +1,4 @@
-//! The words all reports share: verdicts, reasons, combinations, times.
+//! Texts that all reports share: verdicts, reasons, combinations, times.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -7,8 +7,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::diff::{Blanks, visible};
-use crate::history::Kind;
-use crate::model::{Combo, Failure, Finished, HeaderLine, Job, Limit, Outcome, Verdict};
+use crate::model::{Combo, Failure, Finished, HeaderLine, Job, Kind, Limit, Outcome, Verdict};
+
+/// A number with its noun: `1 job`, `2 jobs`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
 
 /// A verdict in a word or two.
 pub(crate) fn kind(kind: Kind) -> &'static str {
@@ -44,7 +49,7 @@ pub(crate) fn name(job: &Job) -> String {
     }
 }
 
-/// What is to be said of a result besides its verdict, in one line; empty where
+/// The description of a result besides its verdict, in one line; empty where
 /// there is nothing.
 pub(crate) fn description(finished: &Finished) -> String {
     let mut said = Vec::new();
@@ -65,7 +70,7 @@ pub(crate) fn description(finished: &Finished) -> String {
         said.push(format!("passed {passed} of {tries} retries"));
     }
     let told = matches!(&finished.verdict, Verdict::Fail(f) if f.contains(&Failure::LeftBehind));
-    // What we ended ourselves had no chance to tidy up.
+    // A test that we killed could not clean up.
     if let Some(outcome) = finished.outcome.as_ref().filter(|o| o.ended.is_none())
         && !told
         && let Some(left) = left_behind(outcome)
@@ -117,13 +122,10 @@ pub(crate) fn failure(failure: &Failure, finished: &Finished) -> String {
         Failure::NotStarted(why) => format!("could not be started: {}", one_line(why)),
         Failure::TimeOut(after) => format!("timed out after {}", seconds(*after)),
         Failure::Limit(Limit::Output(most)) => {
-            format!("wrote more output than the limit of {}", bytes(*most))
+            format!("printed more output than the limit of {}", bytes(*most))
         }
         Failure::Limit(Limit::Scratch(most)) => {
-            format!(
-                "filled its scratch directory over the limit of {}",
-                bytes(*most)
-            )
+            format!("used more scratch space than the limit of {}", bytes(*most))
         }
         Failure::Signal(n) => format!("killed by signal {n}{}", signal_name(*n)),
         Failure::ExitStatus(n) => format!("failed, exit status {n}"),
@@ -136,7 +138,7 @@ pub(crate) fn failure(failure: &Failure, finished: &Finished) -> String {
         }
         Failure::LeftBehind => outcome
             .and_then(left_behind)
-            .unwrap_or_else(|| "left something behind".to_owned()),
+            .unwrap_or_else(|| "left processes or mounts behind".to_owned()),
     }
 }
 
@@ -269,11 +271,11 @@ mod tests {
             ),
             (
                 Failure::Limit(Limit::Output(64 << 20)),
-                "wrote more output than the limit of 64 MiB",
+                "printed more output than the limit of 64 MiB",
             ),
             (
                 Failure::Limit(Limit::Scratch(1000)),
-                "filled its scratch directory over the limit of 1000 bytes",
+                "used more scratch space than the limit of 1000 bytes",
             ),
             (Failure::Signal(11), "killed by signal 11 (SIGSEGV)"),
             (Failure::Signal(60), "killed by signal 60"),
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_cannot_play_with_the_terminal() {
+    fn reasons_are_free_of_control_characters() {
         let verdict = Verdict::NotRun("no\x1b[31m\nKVM".into());
         let f = sample::finished(sample::job(0, "030", "qcow2"), verdict);
         assert_eq!(description(&f), "no␛[31m KVM");

@@ -1,5 +1,5 @@
 //! A report file that is rewritten in one piece while the run goes on: by a thread
-//! of its own, so that the last result is in the file soon after it came, also when
+//! of its own, so that the last result is in the file soon after it came, even when
 //! nothing else happens for long.
 
 use std::io::{self, Write};
@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use crate::whole_file::write_whole;
 
 /// What a file is made from.
 pub(super) trait Document: Send + 'static {
@@ -21,7 +19,7 @@ pub(super) trait Document: Send + 'static {
 const PACE: Duration = Duration::from_secs(1);
 
 /// A document and the file that follows it.
-pub(super) struct Rewritten<D: Document> {
+pub(super) struct LiveFile<D: Document> {
     shared: Arc<Shared<D>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,12 +40,12 @@ struct State<D> {
     trouble: Option<io::Error>,
 }
 
-impl<D: Document> Rewritten<D> {
+impl<D: Document> LiveFile<D> {
     /// Writes the document as it is and follows its changes from then on.
     pub(super) fn create(path: &Path, document: D) -> io::Result<Self> {
         let once = path.metadata().is_ok_and(|meta| !meta.is_file());
         if !once {
-            write_whole(path, |out| document.write(out))?;
+            atomic_write::write(path, |out| document.write(out))?;
         }
         let shared = Arc::new(Shared {
             path: path.to_owned(),
@@ -78,7 +76,7 @@ impl<D: Document> Rewritten<D> {
         self.shared.changed.notify_one();
     }
 
-    /// Brings the file up to date and follows no more.
+    /// Writes the file for the last time.
     pub(super) fn close(&mut self) {
         self.shared.lock().closing = true;
         self.shared.changed.notify_one();
@@ -96,7 +94,7 @@ impl<D: Document> Rewritten<D> {
     }
 }
 
-impl<D: Document> Drop for Rewritten<D> {
+impl<D: Document> Drop for LiveFile<D> {
     fn drop(&mut self) {
         self.close();
     }
@@ -131,7 +129,7 @@ impl<D: Document> Shared<D> {
                 let mut result = state.document.write(&mut bytes);
                 drop(state);
                 if result.is_ok() {
-                    result = write_whole(&self.path, |out| out.write_all(&bytes));
+                    result = atomic_write::write(&self.path, |out| out.write_all(&bytes));
                 }
                 due = Instant::now() + (20 * start.elapsed()).max(PACE);
                 state = self.lock();
@@ -162,7 +160,7 @@ mod tests {
     fn the_file_follows_without_further_events_and_is_whole_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        let mut file = Rewritten::create(&path, Text("a".into())).unwrap();
+        let mut file = LiveFile::create(&path, Text("a".into())).unwrap();
         let read = || std::fs::read_to_string(&path).unwrap();
         assert_eq!(read(), "a");
         for more in ["b", "c"] {
@@ -188,7 +186,7 @@ mod tests {
             let path = path.clone();
             move || std::fs::read_to_string(path).unwrap()
         });
-        let mut file = Rewritten::create(&path, Text("a".into())).unwrap();
+        let mut file = LiveFile::create(&path, Text("a".into())).unwrap();
         file.change(|text| text.0.push('b'));
         file.change(|text| text.0.push('c'));
         file.close();
@@ -200,7 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sub = dir.path().join("sub");
         std::fs::create_dir(&sub).unwrap();
-        let mut file = Rewritten::create(&sub.join("x"), Text("a".into())).unwrap();
+        let mut file = LiveFile::create(&sub.join("x"), Text("a".into())).unwrap();
         std::fs::remove_dir_all(&sub).unwrap();
         file.change(|text| text.0.push('b'));
         file.close();
