@@ -122,7 +122,7 @@ macro_rules! oracles {
 }
 
 oracles! {
-    /// A signal or a failed assertion.
+    /// A signal, a failed assertion, a panic, an uncaught exception.
     Crash = crash::Crash,
     /// A sanitizer's report, whatever the exit status.
     Sanitizer = sanitizer::Sanitizer,

@@ -6,10 +6,12 @@
 //! shows ([`Stack`]).
 
 mod failure;
+mod language;
 pub mod message;
 mod stack;
 
 pub use failure::{Failure, SanitizerReport, failure, sanitizer};
+pub use language::REPORTS;
 pub use stack::{Frame, Frames, Stack};
 pub(crate) use stack::{file, function};
 
