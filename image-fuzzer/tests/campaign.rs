@@ -39,7 +39,7 @@ fn text(bytes: &[u8]) -> String {
 fn hash_of_seeds() -> u64 {
     let plan = Plan {
         commands: None,
-        scope: None,
+        selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
     };
@@ -68,7 +68,7 @@ const GOLDEN: u64 = 0x549d_a0ee_6313_9ff3;
 fn a_recipe_gives_the_same_image_again() {
     let plan = Plan {
         commands: None,
-        scope: None,
+        selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
     };
@@ -327,7 +327,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
     let commands = lines.map(|line| Words(shlex::split(line).unwrap()));
     let plan = Plan {
         commands: Some(commands.to_vec()),
-        scope: None,
+        selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
     };

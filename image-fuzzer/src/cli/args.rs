@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use crate::commands::{Command, given};
-use crate::input::mutate::{FAMILIES, Intensity, Scope};
+use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
 
@@ -118,7 +119,7 @@ pub(super) struct Fuzz {
     /// What alone is changed, as a JSON array: [["header"], ["header","version"]];
     /// of a structure a random share of its fields, of a field always that field
     #[arg(long, value_name = "JSON")]
-    pub(super) config: Option<Scope>,
+    pub(super) config: Option<FieldSelection>,
     /// Keep the folders of tests that passed
     #[arg(short, long = "keep_passed", alias = "keep-passed")]
     pub(super) keep_passed: bool,
@@ -137,7 +138,7 @@ pub(super) struct Fuzz {
     #[arg(long, value_name = "AMOUNT")]
     pub(super) intensity: Option<Intensity>,
     /// Draw edits from this family alone; can be repeated
-    #[arg(long, value_name = "NAME", value_parser = FAMILIES.map(|family| family.name))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FAMILIES.iter().map(|family| family.name)))]
     pub(super) family: Vec<String>,
     #[command(flatten)]
     pub(super) run: RunArgs,

@@ -17,7 +17,7 @@ use crate::campaign::{Campaign, Plan, default_workers, fresh};
 use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP, Limits};
 use crate::input::case::Maker;
-use crate::input::mutate::{Intensity, Scope};
+use crate::input::mutate::{FieldSelection, Intensity};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 use crate::oracle::end_word;
@@ -33,10 +33,10 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         seed: args.campaign_seed.clone(),
         plan: Plan {
             commands: commands(args, &settings.programs)?,
-            scope: args.config.clone(),
+            selection: args.config.clone(),
             intensity: args.intensity.unwrap_or_else(|| {
-                let scope = args.config.as_ref();
-                scope.map_or_else(Intensity::default, Scope::intensity)
+                let selection = args.config.as_ref();
+                selection.map_or_else(Intensity::default, FieldSelection::intensity)
             }),
             families: args.family.clone(),
         },

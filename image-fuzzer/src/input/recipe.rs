@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::commands::Command;
 use crate::input::base::Base;
+use crate::input::command::Command;
 
 /// The fuzzer's name and version, as recipes carry it.
 pub const FUZZER: &str = concat!("image-fuzzer ", env!("CARGO_PKG_VERSION"));

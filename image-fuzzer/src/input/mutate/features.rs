@@ -1,6 +1,6 @@
 //! Features set without what they need, versions without their fields.
 
-use super::{MutationContext, set};
+use super::edits::{MutationContext, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 

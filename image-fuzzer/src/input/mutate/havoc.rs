@@ -2,7 +2,7 @@
 
 use image_formats::Kind;
 
-use super::MutationContext;
+use super::edits::MutationContext;
 use crate::input::recipe::{Edit, Hex, Number};
 use crate::rng::Rng;
 

@@ -2,7 +2,7 @@
 
 use image_formats::Kind;
 
-use super::{MutationContext, set};
+use super::edits::{MutationContext, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
