@@ -30,7 +30,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output and are no error.
             let status = if error.use_stderr() { USAGE } else { OK };
-            return match crate::output::printed(error.print()) {
+            return match crate::output::stdout_result(error.print()) {
                 Err(why) if status == OK => fail(&why),
                 _ => ExitCode::from(status),
             };
