@@ -47,30 +47,11 @@ impl Args {
         let names = command.get_subcommands().map(|known| known.get_name());
         let near = names
             .chain(["help"])
-            .map(|name| (slips(text, name), name))
+            .map(|name| (strsim::osa_distance(text, name), name))
             .min()?;
         let most = (near.1.len() / 3).clamp(1, 2);
         (near.0 <= most).then(|| near.1.to_owned())
     }
-}
-
-/// How many letters are missing, too many, others, or two of them swapped.
-fn slips(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
-    for i in 1..=one.len() {
-        let mut row = vec![i];
-        for j in 1..=other.len() {
-            let changed = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
-            let mut least = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
 }
 
 /// What else can be asked for.

@@ -1,4 +1,4 @@
-//! What families have in common: what they look at, and how they make edits of it.
+//! What families share: their context, and constructors of edits.
 
 use image_formats::{Field, Kind, Value};
 

@@ -1,4 +1,4 @@
-//! Plain byte havoc, at a low rate, for what no rule thought of.
+//! Random bytes, at a low rate, for what the other families do not reach.
 
 use image_formats::Kind;
 

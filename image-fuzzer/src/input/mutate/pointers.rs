@@ -1,4 +1,4 @@
-//! Pointers to where they must not point.
+//! Pointers to places where they must not point.
 
 use image_formats::{Field, Kind};
 

@@ -17,7 +17,7 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
         return invented(context, rng);
     }
     match rng.below(6) {
-        // The snapshot's table is the active one, or the other way about.
+        // The snapshot's table is the active one, or the reverse.
         0 => {
             let mine = map.number("snapshot[0].l1_table_offset")?;
             let active = map.get("header.l1_table_offset")?;
