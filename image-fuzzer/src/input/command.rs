@@ -21,8 +21,8 @@ impl Command {
         self.0.first().map_or("", String::as_str)
     }
 
-    /// The program and its verb (`qemu-img info`), by which messages and groups of findings
-    /// are distinguished. For `qemu-io` the verbs of its script.
+    /// The program and its verb (`qemu-img info`), which is what messages and
+    /// groups of findings are told apart by. For `qemu-io` the verbs of its script.
     pub fn verb(&self) -> String {
         let program = Path::new(self.program())
             .file_name()
@@ -58,8 +58,8 @@ impl Command {
         }
     }
 
-    /// As [`Command::verb`], but only the program for a script of `qemu-io`: groups are named
-    /// by it, so it must not change when a script is minimised.
+    /// As [`Command::verb`], but a script of `qemu-io` is the program alone: what
+    /// groups are named by, and so must stay when a script gets shorter.
     pub fn group_verb(&self) -> String {
         let verb = self.verb();
         match verb.strip_prefix("qemu-io ") {
@@ -68,7 +68,7 @@ impl Command {
         }
     }
 
-    /// The words as a line for a POSIX shell, which expands `$test_img`.
+    /// The words as a line for a POSIX shell, `$test_img` left to the shell.
     pub fn shell(&self) -> String {
         let words: Vec<String> = self.0.iter().map(|word| quote(word)).collect();
         words.join(" ")
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verbs_distinguish_commands() {
+    fn verbs_tell_commands_apart() {
         let verb = |line: &str| Command(shlex::split(line).unwrap()).verb();
         assert_eq!(verb("qemu-img info $test_img"), "qemu-img info");
         assert_eq!(verb("qemu-img check -r all $test_img"), "qemu-img check -r");

@@ -170,8 +170,8 @@ mod tests {
         path
     }
 
-    /// The file was once replaced by a changed copy, which its other names did not lead to,
-    /// and which was made in a folder that need not be writable.
+    /// The file was once replaced by a changed copy, which broke its links and needed a
+    /// writable folder.
     #[test]
     fn a_file_stays_the_file_it_is() {
         let folder = tempfile::tempdir().unwrap();
@@ -193,12 +193,12 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
-    /// It once told of offsets in decimal and refused the bytes of numbers.
+    /// Offsets were once printed in decimal, and bytes refused for numbers.
     #[test]
-    fn says_what_was_done_as_show_does() {
+    fn prints_values_as_show_does() {
         let folder = tempfile::tempdir().unwrap();
         let image = image(folder.path());
-        let said = |path: &str, value: &str| {
+        let try_set = |path: &str, value: &str| {
             let args = SetArgs {
                 image: image.clone(),
                 path: path.into(),
@@ -207,24 +207,24 @@ mod tests {
             };
             change(&args).map_err(|why| why.to_string())
         };
-        let told = |path: &str, value: &str| said(path, value).unwrap();
-        let table = told("header.refcount_table_offset", "0x50000");
+        let line = |path: &str, value: &str| try_set(path, value).unwrap();
+        let table = line("header.refcount_table_offset", "0x50000");
         assert!(
             table.starts_with("header.refcount_table_offset: 0x"),
             "{table}"
         );
         assert!(table.ends_with(" -> 0x50000"), "{table}");
-        let magic = told("header.magic", "hex:514649fb");
+        let magic = line("header.magic", "hex:514649fb");
         assert_eq!(magic, "header.magic: 0x514649fb -> 0x514649fb");
-        let size = told("header.nb_snapshots", "hex:00000102");
+        let size = line("header.nb_snapshots", "hex:00000102");
         assert_eq!(size, "header.nb_snapshots: 0 -> 258");
         assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 1, 2]);
-        let padding = told("header.padding", "hex:0102");
+        let padding = line("header.padding", "hex:0102");
         assert!(
             padding.ends_with(" (the last 5 of its 7 bytes are 0)"),
             "{padding}"
         );
-        let padding = told("header.padding", "hex:01020304050607");
+        let padding = line("header.padding", "hex:01020304050607");
         assert!(!padding.contains("the last"), "{padding}");
         for (path, value, why) in [
             ("header.nb_snapshots", "hex:01", "it has 4 bytes, not 1"),
@@ -234,8 +234,8 @@ mod tests {
                 "not byte-aligned",
             ),
         ] {
-            let said = said(path, value).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let error = try_set(path, value).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 
@@ -256,18 +256,18 @@ mod tests {
             ),
             ("-4294967296", "does not fit"),
         ] {
-            let said = format!(
+            let error = format!(
                 "{:#}",
                 set(&path, "header.nb_snapshots", value).unwrap_err()
             );
-            assert!(said.contains(why), "{said}");
+            assert!(error.contains(why), "{error}");
         }
         assert!(set(&path, "header.nosuch", "1").is_err());
         let mut read_only = fs::metadata(&path).unwrap().permissions();
         read_only.set_readonly(true);
         fs::set_permissions(&path, read_only).unwrap();
-        let said = format!("{:#}", set(&path, "header.nb_snapshots", "3").unwrap_err());
-        assert!(said.contains("read-only"), "{said}");
+        let error = format!("{:#}", set(&path, "header.nb_snapshots", "3").unwrap_err());
+        assert!(error.contains("read-only"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), old);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

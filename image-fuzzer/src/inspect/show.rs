@@ -181,7 +181,7 @@ mod tests {
         let out = run(&["show", &image, "--json"]).unwrap();
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert!(value["fields"].as_array().unwrap().len() > 50);
-        // Contents are not listed, but can be asked for.
+        // Contents are not listed, but can be requested.
         let out = run(&["show", &image, "--json", "--path", "l2[0].entry[3].data"]).unwrap();
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert!(
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_cannot_open() {
+    fn errors_name_what_cannot_be_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("text");
         std::fs::write(&path, "no image").unwrap();

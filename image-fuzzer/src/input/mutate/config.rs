@@ -390,18 +390,18 @@ mod tests {
     #[test]
     fn a_config_names_known_structures() {
         assert!(selection(r#"[["header"], ["header", "version"]]"#).is_ok());
-        let said = selection(r#"[["haeder"]]"#).unwrap_err().to_string();
+        let error = selection(r#"[["haeder"]]"#).unwrap_err().to_string();
         assert!(
-            said.contains("'haeder'") && said.contains("header,"),
-            "{said}"
+            error.contains("'haeder'") && error.contains("header,"),
+            "{error}"
         );
         let of_header = |field: &str| selection(&format!(r#"[["header", "{field}"]]"#));
-        let said = of_header("versoin").unwrap_err().to_string();
-        assert!(said.ends_with("did you mean 'version'?"), "{said}");
-        let said = of_header("x").unwrap_err().to_string();
+        let error = of_header("versoin").unwrap_err().to_string();
+        assert!(error.ends_with("did you mean 'version'?"), "{error}");
+        let error = of_header("x").unwrap_err().to_string();
         assert!(
-            said.contains("no field 'x' in 'header'") && said.contains("l1_size,"),
-            "{said}"
+            error.contains("no field 'x' in 'header'") && error.contains("l1_size,"),
+            "{error}"
         );
         for bad in ["", "[]", "[[]]", r#"["header"]"#, r#"[["a","b","c"]]"#] {
             assert!(selection(bad).is_err(), "{bad}");
