@@ -91,7 +91,7 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     if summary.groups > 0 {
         let dir = campaign.dir.display();
         text.push_str(&format!(
-            "they are in {dir}/findings; to list them: image-fuzzer report {dir}\n"
+            "findings are in {dir}/findings; list them with: image-fuzzer report {dir}\n"
         ));
     }
     if stop.load(Ordering::SeqCst) {

@@ -63,9 +63,12 @@ impl Map {
         self.get(path)?.value.as_uint()
     }
 
-    /// The fields that `wanted` accepts.
-    pub fn filter<'a>(&'a self, wanted: impl Fn(&Field) -> bool + 'a) -> Vec<&'a Field> {
-        self.fields.iter().filter(|field| wanted(field)).collect()
+    /// The fields that `predicate` accepts.
+    pub fn filter<'a>(&'a self, predicate: impl Fn(&Field) -> bool + 'a) -> Vec<&'a Field> {
+        self.fields
+            .iter()
+            .filter(|field| predicate(field))
+            .collect()
     }
 
     /// The fields of that kind.

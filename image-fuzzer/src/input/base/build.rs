@@ -21,7 +21,7 @@ pub struct Prepared {
 }
 
 /// The most fields of an image that edits are drawn from.
-const MOST_FIELDS: usize = 6000;
+const MAX_FIELDS: usize = 6000;
 
 /// Makes the image, its backing file and its data file.
 ///
@@ -33,7 +33,7 @@ pub fn prepare(base: &Base) -> Result<Prepared> {
     // Most of its bytes are read for every image made from it, so they are kept in few pieces.
     let image = Image::open(Arc::new(file_of(&built.image)));
     let file_len = image.bytes().len();
-    let fields = image.used_fields().take(MOST_FIELDS).collect();
+    let fields = image.used_fields().take(MAX_FIELDS).collect();
     let mut extra_files = Vec::new();
     if let Some(backing) = &base.backing {
         extra_files.push(NamedFile::new(BACKING_FILE, &backing_bytes(backing)?));

@@ -11,9 +11,11 @@ use super::boundary::interesting;
 use super::edits::{MutationContext, numeric, set};
 use super::intensity::Intensity;
 use super::legacy_names;
-use crate::input::map::{Map, structure};
+use crate::input::map::{self, Map};
 use crate::input::recipe::{Edit, Mutation};
 use crate::rng::Rng;
+
+use Location::{Extension, Prefix, Table};
 
 /// The structures and fields that alone are changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +35,14 @@ struct Selector {
 struct Structure {
     name: &'static str,
     location: Location,
-    /// The names that `image-fuzzer show` has for its fields.
-    fields: &'static [&'static str],
+    /// The names that `image-fuzzer show` has for its fields, separated by spaces.
+    fields: &'static str,
 }
 
 /// Where the fields of a structure are.
 #[derive(Debug, PartialEq, Eq)]
 enum Location {
-    /// Where paths begin so.
+    /// Where paths begin with this.
     Prefix(&'static str),
     /// In the tables or records of this name.
     Table(&'static str),
@@ -50,143 +52,81 @@ enum Location {
 
 /// The structures; the last two QEMU's image fuzzer did not have.
 const STRUCTURES: &[Structure] = &[
-    Structure {
-        name: "header",
-        location: Location::Prefix("header."),
-        fields: &[
-            "magic",
-            "version",
-            "backing_file_offset",
-            "backing_file_size",
-            "cluster_bits",
-            "size",
-            "crypt_method",
-            "l1_size",
-            "l1_table_offset",
-            "refcount_table_offset",
-            "refcount_table_clusters",
-            "nb_snapshots",
-            "snapshots_offset",
-            "incompatible_features",
-            "dirty",
-            "corrupt",
-            "data_file",
-            "compression",
-            "extended_l2",
-            "compatible_features",
-            "lazy_refcounts",
-            "autoclear_features",
-            "bitmaps",
-            "raw_data_file",
-            "reserved",
-            "refcount_order",
-            "header_length",
-            "compression_type",
-        ],
-    },
-    Structure {
-        name: "backing_file_name",
-        location: Location::Prefix("backing_file_name"),
-        fields: &["backing_file_name"],
-    },
-    Structure {
-        name: "backing_file_format",
-        location: Location::Extension(EXT_BACKING_FORMAT),
-        fields: &["type", "length", "text"],
-    },
-    Structure {
-        name: "feature_name_table",
-        location: Location::Extension(EXT_FEATURE_NAMES),
-        fields: &["type", "length", "bit", "name"],
-    },
-    Structure {
-        name: "end_of_extension_area",
-        location: Location::Extension(EXT_END),
-        fields: &["type", "length"],
-    },
-    Structure {
-        name: "l1_table",
-        location: Location::Table("l1"),
-        fields: &["offset", "copied", "reserved_high", "reserved_low"],
-    },
-    Structure {
-        name: "l2_tables",
-        location: Location::Table("l2"),
-        fields: &[
-            "offset",
-            "copied",
-            "compressed",
-            "zero",
-            "compressed_offset",
-            "sectors",
-            "subclusters",
-            "subclusters_allocated",
-            "subclusters_zero",
-            "reserved_high",
-            "reserved_low",
-        ],
-    },
-    Structure {
-        name: "refcount_table",
-        location: Location::Table("refcount_table"),
-        fields: &["offset", "reserved"],
-    },
-    Structure {
-        name: "refcount_blocks",
-        location: Location::Table("refcount_block"),
-        fields: &[],
-    },
-    Structure {
-        name: "snapshots",
-        location: Location::Table("snapshot"),
-        fields: &[
-            "l1_table_offset",
-            "l1_size",
-            "id_size",
-            "name_size",
-            "date_sec",
-            "date_nsec",
-            "vm_clock_nsec",
-            "vm_state_size",
-            "extra_data_size",
-            "vm_state_size_large",
-            "disk_size",
-            "icount",
-            "id",
-            "name",
-        ],
-    },
-    Structure {
-        name: "bitmaps",
-        location: Location::Table("bitmap"),
-        fields: &[
-            "table_offset",
-            "table_size",
-            "flags",
-            "in_use",
-            "auto",
-            "extra_data_compatible",
-            "reserved",
-            "type",
-            "granularity_bits",
-            "name_size",
-            "extra_data_size",
-            "name",
-        ],
-    },
+    structure(
+        "header",
+        Prefix("header."),
+        "magic version backing_file_offset \
+        backing_file_size cluster_bits size crypt_method l1_size l1_table_offset \
+        refcount_table_offset refcount_table_clusters nb_snapshots snapshots_offset \
+        incompatible_features dirty corrupt data_file compression extended_l2 \
+        compatible_features lazy_refcounts autoclear_features bitmaps raw_data_file \
+        reserved refcount_order header_length compression_type",
+    ),
+    structure(
+        "backing_file_name",
+        Prefix("backing_file_name"),
+        "backing_file_name",
+    ),
+    structure(
+        "backing_file_format",
+        Extension(EXT_BACKING_FORMAT),
+        "type length text",
+    ),
+    structure(
+        "feature_name_table",
+        Extension(EXT_FEATURE_NAMES),
+        "type length bit name",
+    ),
+    structure("end_of_extension_area", Extension(EXT_END), "type length"),
+    structure(
+        "l1_table",
+        Table("l1"),
+        "offset copied reserved_high reserved_low",
+    ),
+    structure(
+        "l2_tables",
+        Table("l2"),
+        "offset copied compressed zero compressed_offset \
+        sectors subclusters subclusters_allocated subclusters_zero reserved_high \
+        reserved_low",
+    ),
+    structure("refcount_table", Table("refcount_table"), "offset reserved"),
+    structure("refcount_blocks", Table("refcount_block"), ""),
+    structure(
+        "snapshots",
+        Table("snapshot"),
+        "l1_table_offset l1_size id_size name_size \
+        date_sec date_nsec vm_clock_nsec vm_state_size extra_data_size \
+        vm_state_size_large disk_size icount id name",
+    ),
+    structure(
+        "bitmaps",
+        Table("bitmap"),
+        "table_offset table_size flags in_use auto \
+        extra_data_compatible reserved type granularity_bits name_size extra_data_size \
+        name",
+    ),
 ];
+
+const fn structure(name: &'static str, location: Location, fields: &'static str) -> Structure {
+    Structure {
+        name,
+        location,
+        fields,
+    }
+}
 
 impl Structure {
     /// All names of its fields.
     fn names(&self) -> Vec<&'static str> {
-        let legacy = legacy_names::of(self.name).map(|legacy| legacy.name);
-        legacy.chain(self.fields.iter().copied()).collect()
+        let legacy = legacy_names::of(self.name).map(|(_, name, _)| *name);
+        legacy.chain(self.fields.split_ascii_whitespace()).collect()
     }
 
     /// Its fields.
     fn fields<'a>(&self, map: &'a Map) -> impl Iterator<Item = &'a Field> {
         let extensions: Vec<String> = match self.location {
-            Location::Extension(magic) => (0..map.fields().len() as u64)
+            Extension(magic) => (0..map.fields().len() as u64)
                 .map(|index| format!("ext[{index}]."))
                 .take_while(|prefix| map.get(&format!("{prefix}type")).is_some())
                 .filter(|prefix| map.number(&format!("{prefix}type")) == Some(magic.into()))
@@ -196,9 +136,9 @@ impl Structure {
         map.fields()
             .iter()
             .filter(move |field| match self.location {
-                Location::Prefix(prefix) => field.path.starts_with(prefix),
-                Location::Table(name) => structure(&field.path) == name,
-                Location::Extension(_) => extensions
+                Prefix(prefix) => field.path.starts_with(prefix),
+                Table(name) => map::structure(&field.path) == name,
+                Extension(_) => extensions
                     .iter()
                     .any(|prefix| field.path.starts_with(prefix)),
             })
@@ -327,8 +267,8 @@ impl Selector {
                 .filter(|field| numeric(field) || field.kind == Kind::Text)
                 .collect();
         };
-        match legacy_names::of(self.structure.name).find(|legacy| legacy.name == name) {
-            Some(legacy) => fields.filter(|field| (legacy.names)(field)).collect(),
+        match legacy_names::of(self.structure.name).find(|(_, known, _)| known == name) {
+            Some((_, _, names)) => fields.filter(|field| names(field)).collect(),
             None => fields
                 .filter(|field| legacy_names::last(field) == name)
                 .collect(),

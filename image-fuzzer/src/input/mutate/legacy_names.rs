@@ -3,15 +3,38 @@
 
 use image_formats::Field;
 
-/// A name of that fuzzer.
-pub(super) struct LegacyName {
-    /// The structures whose fields it names.
-    structures: &'static [&'static str],
-    /// The name.
-    pub(super) name: &'static str,
-    /// Whether it names that field of one of these structures.
-    pub(super) names: fn(&Field) -> bool,
-}
+/// The structures whose fields it names, the name, and whether it names that field of one of
+/// these structures.
+pub(super) type LegacyName = (&'static [&'static str], &'static str, fn(&Field) -> bool);
+
+const LEGACY_NAMES: &[LegacyName] = &[
+    (&["header"], "snapshot_offset", |field| {
+        last(field) == "snapshots_offset"
+    }),
+    (&["backing_file_name"], "bf_name", |field| {
+        field.path == "backing_file_name"
+    }),
+    (EXTENSIONS, "ext_magic", |field| {
+        last(field) == "type" && !of_feature(field)
+    }),
+    (EXTENSIONS, "ext_length", |field| {
+        last(field) == "length" && !of_feature(field)
+    }),
+    (&["backing_file_format"], "bf_format", |field| {
+        last(field) == "text"
+    }),
+    (FEATURES, "feature_type", |field| {
+        last(field) == "type" && of_feature(field)
+    }),
+    (FEATURES, "feature_bit_number", |field| last(field) == "bit"),
+    (FEATURES, "feature_name", |field| last(field) == "name"),
+    (&["l1_table"], "l1_entry", is_entry),
+    (&["l2_tables"], "l2_entry", is_entry),
+    (&["refcount_table"], "refcount_table_entry", is_entry),
+    (&["refcount_blocks"], "refcount_block_entry", |_| true),
+];
+
+const FEATURES: &[&str] = &["feature_name_table"];
 
 /// Structures with the head of a header extension.
 const EXTENSIONS: &[&str] = &[
@@ -20,54 +43,11 @@ const EXTENSIONS: &[&str] = &[
     "end_of_extension_area",
 ];
 
-const LEGACY_NAMES: [LegacyName; 12] = [
-    legacy(&["header"], "snapshot_offset", |field| {
-        last(field) == "snapshots_offset"
-    }),
-    legacy(&["backing_file_name"], "bf_name", |field| {
-        field.path == "backing_file_name"
-    }),
-    legacy(EXTENSIONS, "ext_magic", |field| {
-        last(field) == "type" && !of_feature(field)
-    }),
-    legacy(EXTENSIONS, "ext_length", |field| {
-        last(field) == "length" && !of_feature(field)
-    }),
-    legacy(&["backing_file_format"], "bf_format", |field| {
-        last(field) == "text"
-    }),
-    legacy(&["feature_name_table"], "feature_type", |field| {
-        last(field) == "type" && of_feature(field)
-    }),
-    legacy(&["feature_name_table"], "feature_bit_number", |field| {
-        last(field) == "bit"
-    }),
-    legacy(&["feature_name_table"], "feature_name", |field| {
-        last(field) == "name"
-    }),
-    legacy(&["l1_table"], "l1_entry", is_entry),
-    legacy(&["l2_tables"], "l2_entry", is_entry),
-    legacy(&["refcount_table"], "refcount_table_entry", is_entry),
-    legacy(&["refcount_blocks"], "refcount_block_entry", |_| true),
-];
-
-const fn legacy(
-    structures: &'static [&'static str],
-    name: &'static str,
-    names: fn(&Field) -> bool,
-) -> LegacyName {
-    LegacyName {
-        structures,
-        name,
-        names,
-    }
-}
-
 /// The names for fields of `structure`.
 pub(super) fn of(structure: &str) -> impl Iterator<Item = &'static LegacyName> {
     LEGACY_NAMES
         .iter()
-        .filter(move |legacy| legacy.structures.contains(&structure))
+        .filter(move |(structures, _, _)| structures.contains(&structure))
 }
 
 /// The last name of a field's path.

@@ -26,7 +26,7 @@ const FILES: [&str; 14] = [
 ];
 
 /// Names of the canaries: files, a UNIX socket and a TCP port outside the scratch folder
-/// that tell when they are touched, as paths, addresses and options.
+/// where access is noticed, as paths, addresses and options.
 const CANARIES: [&str; 9] = [
     "../w.canary/secret.raw",
     "../w.canary/secret.qcow2",
