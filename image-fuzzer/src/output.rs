@@ -26,11 +26,11 @@ pub fn print(text: &str) -> Result<()> {
     stdout_result(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Prints a line, as [`print`] does.
+/// Prints a line, as [`print()`] does.
 ///
 /// # Errors
 ///
-/// Those of [`print`].
+/// Those of [`print()`].
 pub fn line(text: &str) -> Result<()> {
     print(&format!("{text}\n"))
 }
