@@ -102,7 +102,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
         seed: Some("benchmark".into()),
         plan: Plan {
             commands: command.map(|words| vec![Command::new(words)]),
-            scope: None,
+            selection: None,
             intensity: Intensity::default(),
             families: Vec::new(),
         },

@@ -1,4 +1,4 @@
-//! A file made in memory, of which only the parts that hold data take room.
+//! A file in memory, of which only the parts that hold data are stored.
 
 use std::fs;
 use std::io;
@@ -9,26 +9,26 @@ use std::sync::Arc;
 
 use image_formats::{ReadAt, read_padded};
 
-/// Bytes that are looked at together when holes are left out.
+/// The granularity of holes, in bytes.
 const PAGE: u64 = 4096;
 
 /// A page of a hole.
 const NOTHING: [u8; PAGE as usize] = [0; PAGE as usize];
 
-/// The most memory that is reserved for a piece before it is known how long it is.
-const MOST_AT_ONCE: u64 = 256 << 10;
+/// The most bytes that are reserved for a piece before its length is known.
+const MAX_RESERVED: u64 = 256 << 10;
 
 /// The most bytes of a file that are kept; the rest of a longer one is a hole.
 pub const MOST_BYTES: u64 = 64 << 20;
 
-/// A file with a name, made in memory. It costs what its data cost, however long it is.
+/// A file with a name, in memory. It takes the memory of its data, however long it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
     /// Its name in the scratch folder.
     pub name: String,
     /// Its length in bytes.
     len: u64,
-    /// What is no hole, in whole pages (but for the last of the file), by offset.
+    /// Its data, in whole pages (except for the last of the file), by offset.
     pieces: Arc<Vec<Piece>>,
 }
 
@@ -46,7 +46,7 @@ impl Piece {
 }
 
 impl NamedFile {
-    /// A file of the bytes of `source`, of those beyond [`MOST_BYTES`] only the length.
+    /// A file with the bytes of `source`; past [`MOST_BYTES`] only the length is kept.
     pub fn new(name: &str, source: &(impl ReadAt + ?Sized)) -> Self {
         let len = source.len();
         let most = len.min(MOST_BYTES);
@@ -62,7 +62,7 @@ impl NamedFile {
                     match pieces.last_mut().filter(|last| last.end() == at) {
                         Some(last) => last.bytes.extend_from_slice(page),
                         None => {
-                            let most = (data.end.min(most) - at).min(MOST_AT_ONCE);
+                            let most = (data.end.min(most) - at).min(MAX_RESERVED);
                             let mut bytes = Vec::with_capacity(most as usize);
                             bytes.extend_from_slice(page);
                             pieces.push(Piece { offset: at, bytes });
@@ -98,7 +98,7 @@ impl NamedFile {
     ///
     /// # Errors
     ///
-    /// The file cannot be made, or there is no space for it.
+    /// The file cannot be created, or there is no space for it.
     pub fn write_into(&self, folder: &Path) -> io::Result<()> {
         self.write_to(&fs::File::create(folder.join(&self.name))?)
     }
@@ -112,14 +112,14 @@ impl NamedFile {
         self.pieces
             .iter()
             .try_for_each(|piece| file.write_all_at(&piece.bytes, piece.offset))?;
-        // Most files end with data, and have their length by now.
+        // Most files end with data, and so have their length already.
         match self.pieces.last() {
             Some(last) if last.end() == self.len => Ok(()),
             _ => file.set_len(self.len),
         }
     }
 
-    /// The offsets, up to [`MOST_BYTES`], at which the bytes are not those of `other`.
+    /// The offsets, up to [`MOST_BYTES`], at which the bytes differ from those of `other`.
     pub fn differences(&self, other: &(impl ReadAt + ?Sized)) -> Vec<u64> {
         let mut found = Vec::new();
         let (mut ours, mut theirs) = ([0; PAGE as usize], [0; PAGE as usize]);
@@ -176,10 +176,12 @@ impl ReadAt for NamedFile {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
     use image_formats::Store;
     use proptest::prelude::*;
-    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
 
     proptest! {
         #[test]
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_file_costs_what_its_data_cost() {
+    fn a_long_file_takes_the_memory_of_its_data() {
         let mut store = Store::new();
         store.write(MOST_BYTES - 1, &[1, 2]);
         store.resize(1 << 40);

@@ -82,7 +82,7 @@ fn a_program_that_the_sandbox_keeps_out_is_told() {
         assert_eq!(done.status.code(), Some(1), "{command:?}: {done:?}");
         let wanted = format!("'{script}' (from {from}) cannot run in the sandbox (exit 126): ");
         assert!(said.contains(&wanted), "{command:?}: {said}");
-        assert!(said.contains("--readable DIR"), "{said}");
+        assert!(said.contains("--allow-read DIR"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
@@ -96,7 +96,7 @@ fn what_is_lacking_is_told_once() {
     let work = |name| dir.path().join(name);
     let done = run(fuzzer(&words).arg(work("gdb")).env("PATH", dir.path()));
     let lines = said(&done);
-    assert_eq!(lines.matches("there is no gdb").count(), 1, "{lines}");
+    assert_eq!(lines.matches("gdb not found").count(), 1, "{lines}");
     let mut unshare = Command::new("unshare");
     let no_network = "echo 0 >/proc/sys/user/max_net_namespaces || exit 99; exec \"$@\"";
     unshare.args(["-r", "sh", "-c", no_network, "sh"]);

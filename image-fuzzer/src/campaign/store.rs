@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::Command;
 use crate::files::{NAMELESS, persist_as, write_nameless, write_whole};
+use crate::input::mutate::FieldSelection;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::named_file::NamedFile;
 
@@ -76,7 +77,10 @@ impl CampaignConfig {
         [
             ("-c", self.commands == other.commands),
             ("--family", self.families == other.families),
-            ("--config", self.config == other.config),
+            (
+                "--config",
+                FieldSelection::same_text(self.config.as_deref(), other.config.as_deref()),
+            ),
         ]
         .into_iter()
         .filter(|(_, same)| !same)

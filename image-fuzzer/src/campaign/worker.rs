@@ -144,7 +144,7 @@ impl Worker<'_> {
         };
         let plan = &self.campaign.plan;
         let (recipe, fresh) = match parent {
-            Some(parent) if plan.scope.is_none() => {
+            Some(parent) if plan.selection.is_none() => {
                 let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
                 (recipe, false)
             }

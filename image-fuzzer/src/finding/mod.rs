@@ -582,7 +582,7 @@ mod tests {
         }
         let plan = Plan {
             commands: Some(vec![crate::commands::Command::new(["true", "$test_img"])]),
-            scope: None,
+            selection: None,
             intensity: Intensity::default(),
             families: Vec::new(),
         };

@@ -1,21 +1,9 @@
-//! One field to a boundary value of its type or its rule.
+//! Boundary values of fields.
 
 use image_formats::{Field, Kind};
 
-use super::snapshots::affordable;
-use super::{MutationContext, disturb, numeric};
+use super::cost::affordable;
 use crate::input::map::Map;
-use crate::input::recipe::Edit;
-use crate::rng::Rng;
-
-/// Any numeric field; each structure is as likely as the others.
-pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    (0..4).find_map(|_| {
-        let mut fields = context.map.draw_structure(rng);
-        fields.retain(|field| numeric(field));
-        disturb(context, &fields, rng)
-    })
-}
 
 /// Limits that readers are known to have: tables, names, counts, bits.
 const LIMITS: [u64; 22] = [

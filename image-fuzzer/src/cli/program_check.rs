@@ -1,5 +1,4 @@
-//! Whether the programs can be run at all, as they will be: asked before anything is tested
-//! with them.
+//! Checks, before any test, that programs can be run as tests run them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,19 +17,20 @@ use crate::oracle::end_word;
 use crate::oracle::runner::{SHORT_TIMEOUT, Settings, TestRunner};
 use crate::rng::Rng;
 
-/// Runs programs once, to see whether they can.
-pub(super) struct Ready {
+/// Runs programs once, to check that they can be run.
+pub(super) struct ProgramCheck {
     runner: TestRunner,
     other: Option<Programs>,
-    /// What names programs other than QEMU's tools.
+    /// The option or file that names programs other than QEMU's tools, for messages.
     named_by: &'static str,
 }
 
-impl Ready {
-    /// Programs are run as `settings` say; those that are not QEMU's tools were named by
-    /// `named_by`.
+impl ProgramCheck {
+    /// Runs programs as `settings` say; `named_by` names those that are not QEMU's tools.
     ///
-    /// Fails where there is no place for a scratch folder.
+    /// # Errors
+    ///
+    /// The scratch folder cannot be created.
     pub(super) fn new(
         settings: &Settings,
         named_by: &'static str,
@@ -40,7 +40,7 @@ impl Ready {
         let other = settings.compare_with.take();
         let mut runner = TestRunner::new(settings)?;
         runner.set_stop(Arc::clone(stop));
-        // Programs that serve, and those that are slow, are not waited for.
+        // Does not wait for servers and slow programs.
         runner.set_short_timeout(Some(SHORT_TIMEOUT));
         Ok(Self {
             runner,
@@ -49,10 +49,12 @@ impl Ready {
         })
     }
 
-    /// Has each of QEMU's tools among `programs`, and the one to compare with, say its
-    /// version.
+    /// Runs each of QEMU's tools among `programs`, and the one to compare with, with
+    /// `--version`.
     ///
-    /// Fails, in a line for the user, where one cannot run.
+    /// # Errors
+    ///
+    /// One of them cannot be run.
     pub(super) fn tools(&mut self, programs: &BTreeSet<&str>) -> Result<()> {
         let own = self.runner.settings().programs.clone();
         for program in programs.iter().filter(|name| name.starts_with("qemu-")) {
@@ -64,15 +66,15 @@ impl Ready {
         }
     }
 
-    /// What the user should know of how programs are run here, a line each: what of the
-    /// sandbox could not be had, and that there is no debugger.
+    /// Warnings about how programs are run here, a line each: parts of the sandbox that are
+    /// missing, and a missing debugger.
     pub(super) fn gaps(&mut self) -> BTreeSet<String> {
         let mut gaps: BTreeSet<String> = self.runner.take_notes().into_iter().collect();
         gaps.retain(|note| note.starts_with(GAP));
         if find_program(Path::new("gdb")).is_err() {
             gaps.insert(
-                "there is no gdb: crashes are told apart by their signal alone, and hangs by \
-                 their command"
+                "gdb not found: crashes are distinguished by their signal only, and hangs by \
+                 their command; install gdb"
                     .into(),
             );
         }
@@ -80,8 +82,8 @@ impl Ready {
     }
 
     fn tool(&mut self, programs: &Programs, program: &str, other: bool) -> Result<()> {
-        let asked = Command::new([program, "--version"]);
-        let seen = self.runner.start_with(programs, &asked)?;
+        let version = Command::new([program, "--version"]);
+        let seen = self.runner.start_with(programs, &version)?;
         let variable = program.replace('-', "_").to_uppercase();
         let is_set = std::env::var_os(&variable).is_some_and(|value| !value.is_empty());
         let from = match program {
@@ -89,13 +91,14 @@ impl Ready {
             "qemu-img" | "qemu-io" if is_set => &variable,
             _ => "PATH",
         };
-        self.check(programs, &asked, from, &seen)
+        self.check(programs, &version, from, &seen)
     }
 
-    /// What comes of `command` on a plain valid image; `None` where the user interrupted it.
+    /// Runs `command` on a plain valid image; `None` where it was interrupted.
     ///
-    /// Fails, in a line for the user, where its program cannot run, and where the machine
-    /// does.
+    /// # Errors
+    ///
+    /// Its program cannot be run, or the scratch folder cannot be used.
     pub(super) fn on_valid_image(&mut self, command: &Command) -> Result<Option<Observation>> {
         let seed = "valid";
         let base = Base {
@@ -129,7 +132,11 @@ impl Ready {
         Ok(Some(ran.seen))
     }
 
-    /// Fails where `seen` is of a program, named by `from`, that cannot run.
+    /// Checks by `seen` that the program of `command`, named by `from`, can be run.
+    ///
+    /// # Errors
+    ///
+    /// It cannot.
     fn check(
         &self,
         programs: &Programs,
@@ -142,20 +149,21 @@ impl Ready {
         }
         let argv = programs.argv(command, "");
         let program = argv.first().map(|name| name.display().to_string());
-        let said = String::from_utf8_lossy(&seen.stderr).into_owned();
-        let said = match (&seen.end, said.lines().find(|line| !line.trim().is_empty())) {
+        let stderr = String::from_utf8_lossy(&seen.stderr).into_owned();
+        let message = stderr.lines().find(|line| !line.trim().is_empty());
+        let reason = match (&seen.end, message) {
             (End::NotStarted(why), _) => format!(": {why}"),
             (_, Some(line)) => format!(" ({}): {}", end_word(&seen.end), line.trim()),
             (end, None) => format!(" ({})", end_word(end)),
         };
         let (place, advice) = if self.runner.settings().sandbox {
-            let advice = "; name the folders that it needs with --readable DIR";
+            let advice = "; allow the folders that it needs with --allow-read DIR";
             (" in the sandbox", advice)
         } else {
             ("", "")
         };
         bail!(
-            "'{}' (from {from}) cannot run{place}{said}{advice}",
+            "'{}' (from {from}) cannot run{place}{reason}{advice}",
             program.unwrap_or_default()
         );
     }
