@@ -10,12 +10,13 @@ use anyhow::{Result, bail};
 use image_formats::qcow2::Spec;
 
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, GAP, Observation, find_program};
+use crate::exec::{End, GAP, Observation};
 use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::end_word;
 use crate::oracle::runner::{SHORT_TIMEOUT, Settings, TestRunner};
+use crate::path::find_program;
 use crate::rng::Rng;
 
 /// Runs programs once, to see whether they can.

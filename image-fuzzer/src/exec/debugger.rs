@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bstr::ByteSlice;
 
-use super::{ExecError, ExecOptions, Executor, Limits, Request, find_program, for_program};
+use super::program::locate;
+use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
 use crate::signature::{Frame, Stack, file, function};
 
 /// What gdb is told: be quiet, ask nothing, fetch nothing, and show the stack of the thread
@@ -44,10 +45,7 @@ impl Debugger {
     ///
     /// gdb is not installed, or no executor can be made for it.
     pub fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
-        let program = find_program(program).map_err(|cause| ExecError::Program {
-            program: program.to_owned(),
-            cause,
-        })?;
+        let program = locate(program)?;
         let mut options = options.clone();
         // gdb reads the program from outside the sandbox's usual places.
         options

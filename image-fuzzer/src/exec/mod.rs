@@ -30,7 +30,6 @@ pub use canary::SECRET;
 pub use debugger::Debugger;
 pub(crate) use launch::landlock_version;
 use program::Program;
-pub use program::find as find_program;
 pub use sampler::Sampler;
 use server_executor::{How, ServerExecutor};
 

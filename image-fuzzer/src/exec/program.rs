@@ -5,7 +5,6 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -15,9 +14,7 @@ use super::sanitizer::Reports;
 use super::server_executor::How;
 use super::{ExecError, ExecOptions, Request, watch};
 use crate::exec::sandbox::Reach;
-
-/// Where programs find other programs, the same everywhere.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::path::{DEFAULT_PATH, find_program};
 
 /// A program with its surroundings.
 pub(super) struct Program {
@@ -31,10 +28,7 @@ pub(super) struct Program {
 impl Program {
     /// Finds the program and makes its surroundings.
     pub(super) fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
-        let path = find(program).map_err(|cause| ExecError::Program {
-            program: program.to_owned(),
-            cause,
-        })?;
+        let path = locate(program)?;
         let scratch = &options.scratch;
         fs::create_dir_all(scratch).map_err(|e| ExecError::setup_at("make", scratch, e))?;
         let scratch = scratch
@@ -51,7 +45,7 @@ impl Program {
         let reports =
             Reports::new(&path, san).map_err(|e| ExecError::setup_at("look into", &path, e))?;
         let mut env: Vec<(OsString, OsString)> = vec![
-            ("PATH".into(), PATH.into()),
+            ("PATH".into(), DEFAULT_PATH.into()),
             ("HOME".into(), scratch.clone().into()),
             ("TMPDIR".into(), scratch.clone().into()),
             ("LC_ALL".into(), "C".into()),
@@ -152,6 +146,16 @@ impl Program {
     }
 }
 
+/// The file of a program, symbolic links followed.
+pub(super) fn locate(program: &Path) -> Result<PathBuf, ExecError> {
+    find_program(program)
+        .and_then(|path| path.canonicalize())
+        .map_err(|cause| ExecError::Program {
+            program: program.to_owned(),
+            cause,
+        })
+}
+
 /// Where a program's own libraries and data are: beside it in a build tree, and beside its
 /// `bin` where it is installed below a prefix of its own.
 fn surroundings(program: &Path) -> Vec<PathBuf> {
@@ -176,33 +180,6 @@ fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
             None => env.push((name.clone(), value.clone())),
         }
     }
-}
-
-/// The file of a program: a name without a slash is looked for in `PATH`.
-///
-/// # Errors
-///
-/// There is none, or it is not executable.
-pub fn find(program: &Path) -> io::Result<PathBuf> {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return executable(program);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
-    std::env::split_paths(&path)
-        .find_map(|folder| executable(&folder.join(program)).ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not found in PATH"))
-}
-
-fn executable(path: &Path) -> io::Result<PathBuf> {
-    let path = path.canonicalize()?;
-    let meta = fs::metadata(&path)?;
-    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it is no executable file",
-        ));
-    }
-    Ok(path)
 }
 
 /// The preloaded library, which the build puts beside our own executable or into `deps`
