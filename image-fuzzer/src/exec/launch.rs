@@ -69,8 +69,8 @@ pub(super) struct Launch<'a> {
     pub(super) null: &'a OwnedFd,
 }
 
-/// The version of Landlock that the kernel has; 0 for none.
-pub(crate) fn landlock_version() -> i32 {
+/// The version of Landlock that the kernel has; 0 where it has none, or it is off.
+pub fn landlock_version() -> i32 {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with this flag the call reads no memory and only gives a number.
     let version = unsafe {

@@ -1,7 +1,7 @@
 //! Runs a program once and says what was seen: the only place that starts the programs under test.
 //!
 //! An [`Executor`] is made for one program by [`for_program`] and then asked to
-//! [`run`](Executor::run) one [`Request`] after another. How it does that, by a fork server
+//! [`run`](Executor::run) one [`Request`] after another. ServerKind it does that, by a fork server
 //! inside the program or by starting the program anew, can't be told from the [`Observation`]:
 //! only from the time it takes.
 //!
@@ -28,10 +28,9 @@ use std::time::Duration;
 
 pub use canary::SECRET;
 pub use debugger::Debugger;
-pub(crate) use launch::landlock_version;
-use program::Program;
+use program::{Program, ServerKind};
 pub use sampler::Sampler;
-use server_executor::{How, ServerExecutor};
+use server_executor::ServerExecutor;
 
 /// One run of the executor's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +115,7 @@ pub enum Limit {
     DiskGrowth,
 }
 
-/// How a run ended.
+/// ServerKind a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// The program exited with this status.
@@ -136,7 +135,7 @@ pub enum End {
 /// What was seen of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
-    /// How it ended.
+    /// ServerKind it ended.
     pub end: End,
     /// For a signal that an instruction caused: a number that is the same for all crashes at
     /// the same place under one executor. `None` where it cannot be had so cheaply.
@@ -204,7 +203,7 @@ pub trait Executor {
     /// As [`run`](Executor::run), but a program that takes long is looked at.
     fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation;
 
-    /// How programs are run here: `fork server` or `spawn`.
+    /// ServerKind programs are run here: `fork server` or `spawn`.
     fn name(&self) -> &str;
 
     /// What a person should be told once: why there is no fork server, what of the sandbox
@@ -235,7 +234,7 @@ pub struct Look<'a> {
 /// had.
 pub const GAP: &str = "the sandbox has a gap: ";
 
-/// How many times its limit a run may take at most that is given more time for that in
+/// ServerKind many times its limit a run may take at most that is given more time for that in
 /// which it had no processor.
 pub const BUSY_FACTOR: u32 = 4;
 
@@ -262,7 +261,7 @@ pub struct Canaries {
     pub port: Option<u16>,
 }
 
-/// How long a process that runs, of those that a [`Look`] is given, had to wait for a
+/// ServerKind long a process that runs, of those that a [`Look`] is given, had to wait for a
 /// processor so far: the longest of its threads.
 pub fn starved(pid: i32) -> Duration {
     watch::starved(pid)
@@ -278,7 +277,7 @@ pub fn machine_is_busy() -> bool {
     load.is_some_and(|load: f64| load > TIMES * processors as f64)
 }
 
-/// How an executor is to be set up.
+/// ServerKind an executor is to be set up.
 #[derive(Debug, Clone)]
 pub struct ExecOptions {
     /// The folder the program may write in; its growth is measured. Executors of one thread
@@ -367,7 +366,11 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
         }
     }
     let program = Program::new(program, options)?;
-    Ok(Box::new(ServerExecutor::start(program, How::Spawn, notes)?))
+    Ok(Box::new(ServerExecutor::start(
+        program,
+        ServerKind::Spawn,
+        notes,
+    )?))
 }
 
 /// Tries a fork server in a program, and compares what it says with a plain start.
@@ -378,7 +381,7 @@ fn fork_server(program: Program) -> Result<ServerExecutor, String> {
     let library = program::library().map_err(|e| e.to_string())?;
     let name = program::usual_name(program.path()).to_owned();
     let asked = Request::new(vec![name, "--version".into()], program.scratch());
-    let mut forked = ServerExecutor::start(program, How::Fork { library }, Vec::new())
+    let mut forked = ServerExecutor::start(program, ServerKind::Fork { library }, Vec::new())
         .map_err(|e| format!("it cannot be stopped before its start ({e})"))?;
     let fork = forked.run(&asked);
     let plain = forked

@@ -10,11 +10,22 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::canary::CanarySet;
+use super::sandbox::Reach;
 use super::sanitizer::Reports;
-use super::server_executor::How;
 use super::{ExecError, ExecOptions, Request, watch};
-use crate::exec::sandbox::Reach;
 use crate::path::{DEFAULT_PATH, find_program};
+
+/// How a run server starts runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ServerKind {
+    /// By forks of the program, which has this library preloaded.
+    Fork {
+        /// The library's file.
+        library: PathBuf,
+    },
+    /// By executing the program each time.
+    Spawn,
+}
 
 /// A program with its surroundings.
 pub(super) struct Program {
@@ -122,8 +133,8 @@ impl Program {
 
     /// The folder to put in the place of `/tmp`: the scratch folder. `None` where something
     /// that the program needs lies in `/tmp`, or there is no sandbox.
-    pub(super) fn tmp(&self, how: &How) -> Option<CString> {
-        let Reach { read, write } = self.reach(how);
+    pub(super) fn tmp(&self, kind: &ServerKind) -> Option<CString> {
+        let Reach { read, write } = self.reach(kind);
         let hidden = |path: &PathBuf| path.starts_with("/tmp");
         if !self.options.sandbox || read.iter().chain(&write).any(hidden) {
             return None;
@@ -132,10 +143,10 @@ impl Program {
     }
 
     /// What the program may reach beyond the system's own.
-    pub(super) fn reach(&self, how: &How) -> Reach {
+    pub(super) fn reach(&self, kind: &ServerKind) -> Reach {
         let mut read = self.options.readable.clone();
         read.extend(surroundings(&self.path));
-        if let How::Fork { library } = how {
+        if let ServerKind::Fork { library } = kind {
             read.push(library.clone());
         }
         let mut write = self.options.writable.clone();

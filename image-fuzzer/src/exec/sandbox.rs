@@ -21,6 +21,8 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
+pub use super::launch::landlock_version;
+
 /// The newest version of Landlock whose rights are asked for; older kernels give fewer.
 const NEWEST: ABI = ABI::V6;
 
@@ -74,11 +76,6 @@ pub struct Reach {
     pub read: Vec<PathBuf>,
     /// To read and write, but not to execute.
     pub write: Vec<PathBuf>,
-}
-
-/// The version of Landlock that the kernel has; 0 where it has none, or it is off.
-pub fn landlock_version() -> i32 {
-    crate::exec::landlock_version()
 }
 
 /// A Landlock ruleset, not yet in force; `None` where the kernel has no Landlock.

@@ -14,12 +14,11 @@ use nix::unistd::Pid;
 use runserver::wire::{ENV, Kind, Reply};
 
 use super::launch::{self, Launch, Namespaces, Serve};
-use super::program::Program;
-use super::server_executor::How;
+use super::program::{Program, ServerKind};
+use super::sandbox::{self, Network};
 use super::watch;
-use crate::exec::sandbox::{self, Network};
 
-/// How long a server may take to come up: it loads one program.
+/// ServerKind long a server may take to come up: it loads one program.
 const UP_WITHIN: Duration = Duration::from_secs(20);
 
 /// A server that is up.
@@ -37,10 +36,14 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a server with the strongest name spaces that can be had.
-    pub(super) fn start(program: &Program, how: &How, files: [&File; 3]) -> io::Result<Self> {
+    pub(super) fn start(
+        program: &Program,
+        kind: &ServerKind,
+        files: [&File; 3],
+    ) -> io::Result<Self> {
         let mut last = io::ErrorKind::Unsupported.into();
         for namespaces in choices(program.sandboxed()) {
-            let server = match Self::launch(program, how, files, namespaces) {
+            let server = match Self::launch(program, kind, files, namespaces) {
                 Ok(server) => server,
                 Err(error) => {
                     last = error;
@@ -59,7 +62,7 @@ impl Server {
 
     fn launch(
         program: &Program,
-        how: &How,
+        kind: &ServerKind,
         [input, output, error]: [&File; 3],
         namespaces: Namespaces,
     ) -> io::Result<Self> {
@@ -69,26 +72,26 @@ impl Server {
             } else {
                 Network::NoTcp
             };
-            sandbox::ruleset(&program.reach(how), network).map_err(io::Error::other)?
+            sandbox::ruleset(&program.reach(kind), network).map_err(io::Error::other)?
         } else {
             None
         };
         let (ours, theirs) = UnixStream::pair()?;
         let path = CString::new(program.path().as_os_str().as_bytes())?;
-        let env = server_env(program, how)?;
+        let env = server_env(program, kind)?;
         let null: OwnedFd = File::options()
             .read(true)
             .write(true)
             .open("/dev/null")?
             .into();
-        let serve = match how {
-            How::Fork { .. } => Serve::Fork {
+        let serve = match kind {
+            ServerKind::Fork { .. } => Serve::Fork {
                 program: &path,
                 env: &env,
             },
-            How::Spawn => Serve::Exec { program: &path },
+            ServerKind::Spawn => Serve::Exec { program: &path },
         };
-        let tmp = program.tmp(how);
+        let tmp = program.tmp(kind);
         let pid = launch::launch(&Launch {
             serve,
             namespaces,
@@ -187,7 +190,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // How it ended tells nothing any more.
+        // ServerKind it ended tells nothing any more.
         let _ = self.end();
     }
 }
@@ -235,8 +238,8 @@ fn choices(sandboxed: bool) -> Vec<Namespaces> {
 
 /// The environment a fork server starts in: the program's, with the library and, so that
 /// no run has to look up symbols that another has looked up, with all of them bound at once.
-fn server_env(program: &Program, how: &How) -> io::Result<Vec<CString>> {
-    let How::Fork { library } = how else {
+fn server_env(program: &Program, kind: &ServerKind) -> io::Result<Vec<CString>> {
+    let ServerKind::Fork { library } = kind else {
         return Ok(Vec::new());
     };
     let mut env = program.base_env().to_vec();

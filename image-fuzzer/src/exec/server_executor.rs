@@ -15,28 +15,28 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED};
 
 use super::canary::hang_up_tcp;
-use super::program::Program;
+use super::program::{Program, ServerKind};
 use super::server::Server;
 use super::{
     BUSY_FACTOR, Canaries, End, ExecError, Executor, GAP, Limit, Limits, Look, Observation,
     Request, watch,
 };
 
-/// How often a run that takes long is looked at. Most have ended before the first time.
+/// ServerKind often a run that takes long is looked at. Most have ended before the first time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How soon it is looked for processes that were started while others were ended.
+/// ServerKind soon it is looked for processes that were started while others were ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// How long processes that were sent SIGKILL may take to be gone.
+/// ServerKind long processes that were sent SIGKILL may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// An executor over a run server, of either kind.
 pub(super) struct ServerExecutor {
     program: Program,
-    how: How,
+    kind: ServerKind,
     server: Option<Server>,
-    /// How many servers there were: each has its code at other addresses.
+    /// ServerKind many servers there were: each has its code at other addresses.
     servers: u64,
     input: File,
     output: File,
@@ -48,25 +48,17 @@ pub(super) struct ServerExecutor {
     fallback: Option<Box<ServerExecutor>>,
 }
 
-/// The two kinds of server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum How {
-    /// Forks of the program, which has this library preloaded.
-    Fork {
-        /// The library's file.
-        library: PathBuf,
-    },
-    /// A new start of the program each time.
-    Spawn,
-}
-
 impl ServerExecutor {
     /// Starts a server for `program`.
     ///
     /// # Errors
     ///
     /// The server does not come up: the program is not one that can be served so.
-    pub(super) fn start(program: Program, how: How, notes: Vec<String>) -> Result<Self, ExecError> {
+    pub(super) fn start(
+        program: Program,
+        kind: ServerKind,
+        notes: Vec<String>,
+    ) -> Result<Self, ExecError> {
         let file = |name: &str| {
             memfd_create(name, MFdFlags::MFD_CLOEXEC)
                 .map(File::from)
@@ -74,7 +66,7 @@ impl ServerExecutor {
         };
         let mut served = Self {
             program,
-            how,
+            kind,
             server: None,
             servers: 0,
             input: file("stdin")?,
@@ -95,7 +87,7 @@ impl ServerExecutor {
         self.server = None;
         let server = Server::start(
             &self.program,
-            &self.how,
+            &self.kind,
             [&self.input, &self.output, &self.error],
         )?;
         if server.is_open() && self.sandbox.is_empty() {
@@ -201,7 +193,7 @@ impl ServerExecutor {
             Some(served) => served,
             None => Box::new(Self::start(
                 self.program.sibling()?,
-                How::Spawn,
+                ServerKind::Spawn,
                 Vec::new(),
             )?),
         };
@@ -211,7 +203,8 @@ impl ServerExecutor {
 
 impl Executor for ServerExecutor {
     fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation {
-        if self.how != How::Spawn && request.env.iter().any(|(name, _)| read_at_start(name)) {
+        if self.kind != ServerKind::Spawn && request.env.iter().any(|(name, _)| read_at_start(name))
+        {
             return match self.spawn_fallback() {
                 Ok(fallback) => fallback.run_and_look(request, look),
                 Err(error) => Observation::not_started(error.to_string()),
@@ -225,9 +218,9 @@ impl Executor for ServerExecutor {
     }
 
     fn name(&self) -> &str {
-        match self.how {
-            How::Fork { .. } => "fork server",
-            How::Spawn => "spawn",
+        match self.kind {
+            ServerKind::Fork { .. } => "fork server",
+            ServerKind::Spawn => "spawn",
         }
     }
 
@@ -304,7 +297,7 @@ impl Watched<'_> {
         Ok(watch::first_below(self.server.pid())?.is_some_and(look))
     }
 
-    /// How long the program had to wait for a processor so far.
+    /// ServerKind long the program had to wait for a processor so far.
     fn starved(&self) -> io::Result<Duration> {
         let first = watch::first_below(self.server.pid())?;
         Ok(first.map_or(Duration::ZERO, watch::starved))
@@ -394,7 +387,7 @@ impl Watched<'_> {
     }
 }
 
-/// How a run ended that we did not end.
+/// ServerKind a run ended that we did not end.
 fn end_of(reply: &Reply, request: &Request) -> End {
     let error = || io::Error::from_raw_os_error(reply.errno);
     match reply.failed {
