@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use image_fuzzer::exec::Debugger;
 use image_fuzzer::exec::{
-    End, ExecOptions, Executor, Limit, Limits, Look, Observation, Request, SECRET, for_program,
+    End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, TimeoutHandler,
+    for_program,
 };
 
 /// A folder with a scratch folder in it, and executors over that.
@@ -243,12 +244,12 @@ fn a_look_can_end_a_run_early() {
         looks.push(pid);
         true
     };
-    let waits = Look {
-        early,
-        fair: false,
-        look: &mut look,
+    let waits = TimeoutHandler {
+        inspect_early: early,
+        excuse_starvation: false,
+        inspect: Some(&mut look),
     };
-    let seen = executor.run_and_look(&runner.sh("exec sleep 1000"), waits);
+    let seen = executor.run_with(&runner.sh("exec sleep 1000"), waits);
     assert_eq!(seen.end, End::TimedOut);
     assert_eq!(looks.len(), 1);
     let mut looks = 0;
@@ -256,12 +257,12 @@ fn a_look_can_end_a_run_early() {
         looks += 1;
         false
     };
-    let goes_on = Look {
-        early,
-        fair: true,
-        look: &mut look,
+    let goes_on = TimeoutHandler {
+        inspect_early: early,
+        excuse_starvation: true,
+        inspect: Some(&mut look),
     };
-    let seen = executor.run_and_look(&runner.sh("sleep 1; exit 3"), goes_on);
+    let seen = executor.run_with(&runner.sh("sleep 1; exit 3"), goes_on);
     assert_eq!((seen.end, looks), (End::Exit(3), 1));
 }
 

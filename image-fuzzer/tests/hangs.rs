@@ -11,6 +11,7 @@ use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::recipe::{FUZZER, Recipe};
 use image_fuzzer::oracle::Class;
 use image_fuzzer::oracle::runner::{Settings, TestRunner};
+use image_fuzzer::oracle::timeout::TimeoutPolicy;
 use image_fuzzer::triage::Key;
 use image_fuzzer::triage::minimise::{Budget, Minimiser, Task};
 
@@ -103,8 +104,14 @@ fn a_known_hang_is_recognised_where_tests_are_counted_alone() {
     let mut seen = |version, counting| {
         let recipe = recipe(version);
         let files = maker.files(&recipe).expect("its files");
-        runner.set_counting(counting);
-        let outcome = runner.run(&recipe, &files).expect("an outcome");
+        let policy = if counting {
+            TimeoutPolicy::Count
+        } else {
+            TimeoutPolicy::Confirm
+        };
+        let outcome = runner
+            .run_with(&recipe, &files, policy)
+            .expect("an outcome");
         outcome.violations.first().cloned()
     };
     let Some(first) = seen(2, true) else {

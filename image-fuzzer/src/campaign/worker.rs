@@ -16,6 +16,7 @@ use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
+use crate::oracle::timeout::TimeoutPolicy;
 use crate::rng::Rng;
 use crate::triage::minimise::{Minimiser, Task, is_of_time};
 use crate::triage::{Key, name};
@@ -82,10 +83,8 @@ impl Worker<'_> {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
-        self.runner.set_counting(true);
-        let outcome = self.runner.run(&recipe, &files);
-        self.runner.set_counting(false);
-        let outcome = outcome?;
+        let policy = TimeoutPolicy::Count;
+        let outcome = self.runner.run_with(&recipe, &files, policy)?;
         let keys = if self.is_aborted() {
             Vec::new()
         } else {

@@ -15,7 +15,8 @@ use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::end_word;
-use crate::oracle::runner::{SHORT_TIMEOUT, Settings, TestRunner};
+use crate::oracle::runner::{Settings, TestRunner};
+use crate::oracle::timeout::TimeoutPolicy;
 use crate::path::find_program;
 use crate::rng::Rng;
 
@@ -41,8 +42,6 @@ impl Ready {
         let other = settings.compare_with.take();
         let mut runner = TestRunner::new(settings)?;
         runner.set_stop(Arc::clone(stop));
-        // Programs that serve, and those that are slow, are not waited for.
-        runner.set_short_timeout(Some(SHORT_TIMEOUT));
         Ok(Self {
             runner,
             other,
@@ -116,9 +115,10 @@ impl Ready {
             commands: given::resolve(given, size, &mut Rng::from_text(seed)),
             fresh_copies: true,
         };
-        let outcome = self
-            .runner
-            .run(&recipe, &Maker::default().files(&recipe)?)?;
+        let files = Maker::default().files(&recipe)?;
+        // Programs that serve, and those that are slow, are not waited for.
+        let policy = TimeoutPolicy::Short;
+        let outcome = self.runner.run_with(&recipe, &files, policy)?;
         let Some(ran) = outcome.ran.into_iter().next() else {
             return Ok(None);
         };

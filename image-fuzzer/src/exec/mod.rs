@@ -9,8 +9,11 @@
 //! whether it is a finding is for the oracles to say.
 
 mod canary;
+pub mod deadline;
 mod debugger;
+pub mod debuggers;
 mod launch;
+pub mod pool;
 mod program;
 mod sampler;
 pub mod sandbox;
@@ -197,11 +200,11 @@ impl Observation {
 pub trait Executor {
     /// Runs the program once and waits until it, and all it started, have ended.
     fn run(&mut self, request: &Request) -> Observation {
-        self.run_and_look(request, Look::none(&mut |_| false))
+        self.run_with(request, TimeoutHandler::default())
     }
 
-    /// As [`run`](Executor::run), but a program that takes long is looked at.
-    fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation;
+    /// As [`run`](Executor::run), but a program that exceeds its time is inspected.
+    fn run_with(&mut self, request: &Request, handler: TimeoutHandler<'_>) -> Observation;
 
     /// ServerKind programs are run here: `fork server` or `spawn`.
     fn name(&self) -> &str;
@@ -217,17 +220,19 @@ pub trait Executor {
     fn canaries(&self) -> &Canaries;
 }
 
-/// A look at a program that takes long.
-pub struct Look<'a> {
-    /// The time after which it is looked at once before its time is over.
-    pub early: Option<Duration>,
-    /// Whether the time that it was ready to run and had no processor does not count, up to
-    /// [`BUSY_FACTOR`] times its limit.
-    pub fair: bool,
-    /// Called with the program's process id, early and where the program is about to be
-    /// ended since its time is over. Whether it need not be waited for any longer: it is
-    /// then ended as if its time were over. The time this takes is not the program's.
-    pub look: &'a mut dyn FnMut(i32) -> bool,
+/// What is done with a program that exceeds its time on the clock ([`Limits::wall`]); by
+/// default it is ended.
+#[derive(Default)]
+pub struct TimeoutHandler<'a> {
+    /// The time after which it is inspected once before its time is over.
+    pub inspect_early: Option<Duration>,
+    /// Whether the time does not count in which it was ready to run and had no processor, up
+    /// to [`BUSY_FACTOR`] times its limit.
+    pub excuse_starvation: bool,
+    /// Called with the program's process id, early and when the program is about to be ended
+    /// since its time is over. Whether it need not be waited for any longer: it is then ended
+    /// as if its time were over. The time this takes is not the program's.
+    pub inspect: Option<&'a mut dyn FnMut(i32) -> bool>,
 }
 
 /// What the [note](Executor::notes) begins with that tells what of the sandbox could not be
@@ -237,17 +242,6 @@ pub const GAP: &str = "the sandbox has a gap: ";
 /// ServerKind many times its limit a run may take at most that is given more time for that in
 /// which it had no processor.
 pub const BUSY_FACTOR: u32 = 4;
-
-impl<'a> Look<'a> {
-    /// One at the end alone.
-    pub fn none(look: &'a mut dyn FnMut(i32) -> bool) -> Self {
-        Self {
-            early: None,
-            fair: false,
-            look,
-        }
-    }
-}
 
 /// Things outside the scratch folder that no command names: a program that touches one was
 /// made to by the image.

@@ -18,8 +18,8 @@ use super::canary::hang_up_tcp;
 use super::program::{Program, ServerKind};
 use super::server::Server;
 use super::{
-    BUSY_FACTOR, Canaries, End, ExecError, Executor, GAP, Limit, Limits, Look, Observation,
-    Request, watch,
+    BUSY_FACTOR, Canaries, End, ExecError, Executor, GAP, Limit, Limits, Observation, Request,
+    TimeoutHandler, watch,
 };
 
 /// ServerKind often a run that takes long is looked at. Most have ended before the first time.
@@ -115,7 +115,11 @@ impl ServerExecutor {
         }
     }
 
-    fn try_run(&mut self, request: &Request, look: Look<'_>) -> io::Result<Observation> {
+    fn try_run(
+        &mut self,
+        request: &Request,
+        handler: TimeoutHandler<'_>,
+    ) -> io::Result<Observation> {
         let message = encode(request, &self.program.environment(request))?;
         self.prepare_files(request)?;
         // Whoever looked at a canary between the runs is not the program.
@@ -135,7 +139,7 @@ impl ServerExecutor {
             touched: BTreeSet::new(),
             ended_by_us: None,
         };
-        let reply = run.until_ended(look)?;
+        let reply = run.until_ended(handler)?;
         run.hang_up();
         let left_behind = if reply.left { run.sweep()? } else { Vec::new() };
         let Watched {
@@ -202,15 +206,15 @@ impl ServerExecutor {
 }
 
 impl Executor for ServerExecutor {
-    fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation {
+    fn run_with(&mut self, request: &Request, handler: TimeoutHandler<'_>) -> Observation {
         if self.kind != ServerKind::Spawn && request.env.iter().any(|(name, _)| read_at_start(name))
         {
             return match self.spawn_fallback() {
-                Ok(fallback) => fallback.run_and_look(request, look),
+                Ok(fallback) => fallback.run_with(request, handler),
                 Err(error) => Observation::not_started(error.to_string()),
             };
         }
-        self.try_run(request, look).unwrap_or_else(|error| {
+        self.try_run(request, handler).unwrap_or_else(|error| {
             // The next run gets a new one.
             self.server = None;
             Observation::not_started(format!("the run server failed: {error}"))
@@ -253,22 +257,22 @@ struct Watched<'a> {
 
 impl Watched<'_> {
     /// Waits for the end of the program, and sees to it that it comes.
-    fn until_ended(&mut self, look: Look<'_>) -> io::Result<Reply> {
+    fn until_ended(&mut self, mut handler: TimeoutHandler<'_>) -> io::Result<Reply> {
         let began = Instant::now();
         let mut deadline = began + self.limits.wall;
-        let mut early = look.early.map(|early| began + early);
+        let mut early = handler.inspect_early.map(|early| began + early);
         while !self.wait(deadline.min(Instant::now() + LOOK_EVERY))? {
             let now = Instant::now();
-            if look.fair && now >= deadline {
+            if handler.excuse_starvation && now >= deadline {
                 let latest = began + self.limits.wall * BUSY_FACTOR;
                 deadline = latest.min(began + self.limits.wall + self.starved()?);
             }
             self.ended_by_us = self.cause(now >= deadline)?;
             if self.ended_by_us == Some(End::TimedOut) {
-                self.show(look.look)?;
+                self.inspect(&mut handler)?;
             } else if self.ended_by_us.is_none() && early.is_some_and(|early| now >= early) {
                 early = None;
-                if self.show(look.look)? {
+                if self.inspect(&mut handler)? {
                     self.ended_by_us = Some(End::TimedOut);
                 }
                 deadline += now.elapsed();
@@ -292,9 +296,12 @@ impl Watched<'_> {
         Ok(self.over_limit()?.map(End::OverLimit))
     }
 
-    /// Lets the program be looked at; whether it need not be waited for.
-    fn show(&self, look: &mut dyn FnMut(i32) -> bool) -> io::Result<bool> {
-        Ok(watch::first_below(self.server.pid())?.is_some_and(look))
+    /// Has the program inspected; whether it need not be waited for.
+    fn inspect(&self, handler: &mut TimeoutHandler<'_>) -> io::Result<bool> {
+        let Some(inspect) = &mut handler.inspect else {
+            return Ok(false);
+        };
+        Ok(watch::first_below(self.server.pid())?.is_some_and(inspect))
     }
 
     /// ServerKind long the program had to wait for a processor so far.

@@ -12,6 +12,7 @@ pub mod outside;
 pub mod repair;
 pub mod runner;
 pub mod sanitizer;
+pub mod timeout;
 
 pub use known_hangs::KnownHangs;
 

@@ -11,7 +11,8 @@ use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{Edit, Number, Recipe};
 use crate::oracle::Class;
-use crate::oracle::runner::{Outcome, SHORT_TIMEOUT, TestRunner};
+use crate::oracle::runner::{Outcome, TestRunner};
+use crate::oracle::timeout::TimeoutPolicy;
 
 /// Carries out a recipe and says which groups it falls into.
 pub trait Judge {
@@ -73,12 +74,11 @@ impl Minimiser<'_> {
             return task.smallest(None, done);
         }
         while let Phase::ShortTimeout | Phase::FullTimeout = task.phase {
-            let limit = self.runner.settings().limits.wall;
-            let patient = task.phase == Phase::FullTimeout;
-            self.runner
-                .set_short_timeout(Some(if patient { limit } else { SHORT_TIMEOUT }));
-            task.best = task.attempt(self, super::coarse_of);
-            self.runner.set_short_timeout(None);
+            let policy = match task.phase {
+                Phase::FullTimeout => TimeoutPolicy::Once,
+                _ => TimeoutPolicy::Short,
+            };
+            task.best = task.attempt(&mut Coarse(self, policy), super::coarse_of);
             let stopped = self.is_over();
             // To find out that a hang still is one takes longer than there is.
             if task.best == task.sure || stopped && is_of_time(&task.key) {
@@ -150,7 +150,9 @@ impl Minimiser<'_> {
             return 10;
         }
         let key = super::coarse_of(key);
-        let shown = (0..10).filter(|_| !self.is_over() && key.is_among(&self.groups(recipe)));
+        let shown = (0..10).filter(|_| {
+            !self.is_over() && key.is_among(&self.coarse(recipe, TimeoutPolicy::Confirm))
+        });
         u8::try_from(shown.count()).unwrap_or(10)
     }
 }
@@ -283,12 +285,12 @@ impl Judge for Thorough<'_, '_> {
     }
 }
 
-impl Judge for Minimiser<'_> {
-    fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
+impl Minimiser<'_> {
+    fn coarse(&mut self, recipe: &Recipe, policy: TimeoutPolicy) -> Vec<Key> {
         let Ok(files) = self.maker.files(recipe) else {
             return Vec::new();
         };
-        let outcome = self.runner.run(recipe, &files);
+        let outcome = self.runner.run_with(recipe, &files, policy);
         outcome.map_or_else(|_| Vec::new(), |outcome| super::coarse(&outcome))
     }
 
@@ -303,6 +305,27 @@ impl Judge for Minimiser<'_> {
 
     fn is_aborted(&self) -> bool {
         self.runner.is_aborted()
+    }
+}
+
+/// Judges as far as can be told at once.
+struct Coarse<'a, 'b>(&'a mut Minimiser<'b>, TimeoutPolicy);
+
+impl Judge for Coarse<'_, '_> {
+    fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
+        self.0.coarse(recipe, self.1)
+    }
+
+    fn base(&mut self, recipe: &Recipe) -> Option<Image> {
+        self.0.base(recipe)
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.0.is_aborted()
     }
 }
 
