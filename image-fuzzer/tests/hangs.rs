@@ -13,7 +13,8 @@ use image_fuzzer::oracle::Class;
 use image_fuzzer::oracle::runner::{Settings, TestRunner};
 use image_fuzzer::oracle::timeout::TimeoutPolicy;
 use image_fuzzer::triage::Key;
-use image_fuzzer::triage::minimise::{Budget, Minimiser, Task};
+use image_fuzzer::triage::judge::RunnerJudge;
+use image_fuzzer::triage::minimise::{Budget, Task};
 
 /// A test runner where a second is allowed; the program is slow for three.
 fn runner(fallback: &Path) -> TestRunner {
@@ -80,12 +81,11 @@ fn a_slow_run_is_no_smaller_example_of_a_hang() {
     let mut task = Task::new(key, example, budget);
     task.set_outcome(outcome);
     task.confirm(10);
-    let smallest = Minimiser {
+    let smallest = task.advance(&mut RunnerJudge {
         runner: &mut runner,
         maker: &mut maker,
         stop: &|| false,
-    }
-    .advance(&mut task);
+    });
     assert!(smallest.confirmed && smallest.done);
     assert_eq!(smallest.recipe.base.image.version, 2);
     let seen = smallest.outcome.expect("it was judged in full").violations;
