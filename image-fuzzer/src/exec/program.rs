@@ -1,5 +1,4 @@
-//! A program under test and what belongs to it: where it is, what it may reach, its
-//! environment, its canaries.
+//! A program under test and its setup: its file, environment, allowed paths and canaries.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -10,7 +9,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::canary::CanarySet;
-use super::sandbox::Reach;
+use super::sandbox::AllowedPaths;
 use super::sanitizer::Reports;
 use super::{ExecError, ExecOptions, Request, watch};
 use crate::path::{DEFAULT_PATH, find_program};
@@ -27,7 +26,7 @@ pub(super) enum ServerKind {
     Spawn,
 }
 
-/// A program with its surroundings.
+/// A program with its setup.
 pub(super) struct Program {
     path: PathBuf,
     options: ExecOptions,
@@ -37,14 +36,14 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Finds the program and makes its surroundings.
+    /// Finds the program and sets it up.
     pub(super) fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
         let path = locate(program)?;
         let scratch = &options.scratch;
-        fs::create_dir_all(scratch).map_err(|e| ExecError::setup_at("make", scratch, e))?;
+        fs::create_dir_all(scratch).map_err(|e| ExecError::setup_at("create", scratch, e))?;
         let scratch = scratch
             .canonicalize()
-            .map_err(|e| ExecError::setup_at("find", scratch, e))?;
+            .map_err(|e| ExecError::setup_at("resolve", scratch, e))?;
         let next_to = |what: &str| {
             let mut name = scratch.clone().into_os_string();
             name.push(what);
@@ -52,9 +51,9 @@ impl Program {
         };
         let (canary, san) = (next_to(".canary"), next_to(".sanitizer"));
         let canaries = CanarySet::shared(canary.clone())
-            .map_err(|e| ExecError::setup_at("make canaries in", &canary, e))?;
+            .map_err(|e| ExecError::setup_at("create canaries in", &canary, e))?;
         let reports =
-            Reports::new(&path, san).map_err(|e| ExecError::setup_at("look into", &path, e))?;
+            Reports::new(&path, san).map_err(|e| ExecError::setup_at("read", &path, e))?;
         let mut env: Vec<(OsString, OsString)> = vec![
             ("PATH".into(), DEFAULT_PATH.into()),
             ("HOME".into(), scratch.clone().into()),
@@ -76,7 +75,7 @@ impl Program {
         })
     }
 
-    /// The same once more, for another executor.
+    /// The same program for another executor.
     pub(super) fn sibling(&self) -> Result<Self, ExecError> {
         Self::new(&self.path, &self.options)
     }
@@ -89,8 +88,8 @@ impl Program {
         &self.options.scratch
     }
 
-    /// Bytes allocated in the scratch folder, and in `cwd` where that is another that the
-    /// program may write in.
+    /// Bytes allocated in the scratch folder, and in `cwd` where that is another folder that
+    /// the program may write in.
     pub(super) fn allocated(&self, cwd: &Path) -> u64 {
         let ExecOptions {
             scratch, writable, ..
@@ -131,10 +130,10 @@ impl Program {
         env
     }
 
-    /// The folder to put in the place of `/tmp`: the scratch folder. `None` where something
-    /// that the program needs lies in `/tmp`, or there is no sandbox.
+    /// The folder to mount at `/tmp`: the scratch folder. `None` where a path that the program
+    /// needs is in `/tmp`, or there is no sandbox.
     pub(super) fn tmp(&self, kind: &ServerKind) -> Option<CString> {
-        let Reach { read, write } = self.reach(kind);
+        let AllowedPaths { read, write } = self.allowed_paths(kind);
         let hidden = |path: &PathBuf| path.starts_with("/tmp");
         if !self.options.sandbox || read.iter().chain(&write).any(hidden) {
             return None;
@@ -142,10 +141,10 @@ impl Program {
         CString::new(self.options.scratch.as_os_str().as_bytes()).ok()
     }
 
-    /// What the program may reach beyond the system's own.
-    pub(super) fn reach(&self, kind: &ServerKind) -> Reach {
+    /// What the program may access besides the system's own.
+    pub(super) fn allowed_paths(&self, kind: &ServerKind) -> AllowedPaths {
         let mut read = self.options.readable.clone();
-        read.extend(surroundings(&self.path));
+        read.extend(own_paths(&self.path));
         if let ServerKind::Fork { library } = kind {
             read.push(library.clone());
         }
@@ -153,7 +152,7 @@ impl Program {
         write.push(self.options.scratch.clone());
         write.push(self.canaries.folder().to_owned());
         write.extend(self.reports.folder().map(Path::to_owned));
-        Reach { read, write }
+        AllowedPaths { read, write }
     }
 }
 
@@ -167,9 +166,9 @@ pub(super) fn locate(program: &Path) -> Result<PathBuf, ExecError> {
         })
 }
 
-/// Where a program's own libraries and data are: beside it in a build tree, and beside its
-/// `bin` where it is installed below a prefix of its own.
-fn surroundings(program: &Path) -> Vec<PathBuf> {
+/// Where a program's own libraries and data are: in its folder in a build tree, and next to
+/// its `bin` folder where it is installed below a prefix.
+fn own_paths(program: &Path) -> Vec<PathBuf> {
     let mut folders = vec![program.to_owned()];
     let Some(folder) = program.parent() else {
         return folders;
@@ -183,7 +182,7 @@ fn surroundings(program: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Puts variables into an environment, in place of those of the same name.
+/// Sets variables in an environment.
 fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
     for (name, value) in more {
         match env.iter_mut().find(|(known, _)| known == name) {
@@ -193,9 +192,9 @@ fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
     }
 }
 
-/// The preloaded library, which the build puts beside our own executable or into `deps`
-/// there, depending on what else is built; a test's executable lies one folder below that.
-/// The newest counts: another may be left from an earlier build, which talks otherwise.
+/// The preloaded library, which the build puts next to our own executable or into `deps`
+/// there, depending on what else is built; a test's executable is one folder below that.
+/// The newest is taken: another may be left from an earlier build with another protocol.
 pub(super) fn library() -> io::Result<PathBuf> {
     const NAME: &str = "libpreload.so";
     let exe = std::env::current_exe()?;
@@ -206,16 +205,14 @@ pub(super) fn library() -> io::Result<PathBuf> {
         .filter(|path| path.is_file())
         .max_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok())
         .ok_or_else(|| {
-            let beside = exe.parent().unwrap_or(Path::new("/")).display();
-            let text =
-                format!("there is no {NAME} in {beside} (`cargo build --workspace` makes it)");
+            let folder = exe.parent().unwrap_or(Path::new("/")).display();
+            let text = format!("no {NAME} in {folder}; build it with: cargo build --workspace");
             io::Error::new(io::ErrorKind::NotFound, text)
         })
 }
 
-/// Why nothing can be loaded into a program before it starts: it is a script for another, or
-/// it has all its libraries in itself and no loader. `None` where it can, or the file is of
-/// a kind that is not looked into.
+/// Why no library can be preloaded into a program: it is a script, or statically linked.
+/// `None` where it can, or that cannot be told.
 pub(super) fn not_preloadable(path: &Path) -> Option<&'static str> {
     const HEADERS: u64 = 64 << 10;
     let mut head = Vec::new();
@@ -250,8 +247,8 @@ fn is_dynamic(head: &[u8]) -> Option<bool> {
     Some(false)
 }
 
-/// The name that a program is usually called by.
-pub(super) fn usual_name(path: &Path) -> &OsStr {
+/// The file name of a program.
+pub(super) fn file_name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or(path.as_os_str())
 }
 
@@ -260,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_that_cannot_be_preloaded_are_told() {
+    fn programs_that_nothing_can_be_preloaded_into() {
         let own = std::env::current_exe().unwrap();
         assert_eq!(not_preloadable(&own), None);
         let dir = tempfile::tempdir().unwrap();
@@ -272,7 +269,7 @@ mod tests {
         head[..6].copy_from_slice(b"\x7fELF\x02\x01");
         fs::write(&path, &head).unwrap();
         assert_eq!(not_preloadable(&path), Some("it is statically linked"));
-        // One that is cut off, or whose table lies outside, is left to be tried.
+        // One that is truncated, or whose table is past the end of the file, is left to be tried.
         head[56] = 1;
         head[39] = 0xff;
         fs::write(&path, &head).unwrap();
@@ -281,19 +278,19 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_has_its_libraries_beside_bin() {
-        let tree = surroundings(Path::new("/src/build/qemu-img"));
+    fn a_prefix_has_its_libraries_next_to_bin() {
+        let tree = own_paths(Path::new("/src/build/qemu-img"));
         assert_eq!(
             tree,
             ["/src/build/qemu-img", "/src/build"].map(PathBuf::from)
         );
-        let installed = surroundings(Path::new("/opt/tools/bin/qemu-img"));
+        let installed = own_paths(Path::new("/opt/tools/bin/qemu-img"));
         assert!(installed.contains(&PathBuf::from("/opt/tools/lib64")));
         assert!(!installed.contains(&PathBuf::from("/opt/tools")));
     }
 
     #[test]
-    fn later_variables_take_the_place_of_earlier_ones() {
+    fn later_variables_replace_earlier_ones() {
         let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
         let mut env = vec![pair("A", "1"), pair("B", "2")];
         add(&mut env, &[pair("B", "3"), pair("C", "4")]);

@@ -1,4 +1,4 @@
-//! The executor: talks to a run server, watches the run, and writes down what it saw.
+//! The executor: sends requests to a run server, watches the run, and records what was seen.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED};
 
-use super::canary::hang_up_tcp;
+use super::canary::close_tcp_connections;
 use super::program::{Program, ServerKind};
 use super::server::Server;
 use super::{
@@ -22,21 +22,21 @@ use super::{
     TimeoutHandler, watch,
 };
 
-/// ServerKind often a run that takes long is looked at. Most have ended before the first time.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a run is checked against its limits. Most have ended before the first time.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// ServerKind soon it is looked for processes that were started while others were ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How soon processes are looked for that were started while others were killed.
+const RESCAN_INTERVAL: Duration = Duration::from_millis(5);
 
-/// ServerKind long processes that were sent SIGKILL may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// What processes may take to exit after SIGKILL.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An executor over a run server, of either kind.
 pub(super) struct ServerExecutor {
     program: Program,
     kind: ServerKind,
     server: Option<Server>,
-    /// ServerKind many servers there were: each has its code at other addresses.
+    /// How many servers were started: each has its code at other addresses.
     servers: u64,
     input: File,
     output: File,
@@ -53,7 +53,7 @@ impl ServerExecutor {
     ///
     /// # Errors
     ///
-    /// The server does not come up: the program is not one that can be served so.
+    /// The server does not start: the program does not work with this kind.
     pub(super) fn start(
         program: Program,
         kind: ServerKind,
@@ -62,9 +62,9 @@ impl ServerExecutor {
         let file = |name: &str| {
             memfd_create(name, MFdFlags::MFD_CLOEXEC)
                 .map(File::from)
-                .map_err(|e| ExecError::setup("get memory for a program's output", e.into()))
+                .map_err(|e| ExecError::setup("create a memfd for a program's output", e.into()))
         };
-        let mut served = Self {
+        let mut executor = Self {
             program,
             kind,
             server: None,
@@ -77,10 +77,10 @@ impl ServerExecutor {
             canaries: Canaries::default(),
             fallback: None,
         };
-        served
+        executor
             .start_server()
             .map_err(|e| ExecError::setup("start a run server", e))?;
-        Ok(served)
+        Ok(executor)
     }
 
     fn start_server(&mut self) -> io::Result<()> {
@@ -90,7 +90,7 @@ impl ServerExecutor {
             &self.kind,
             [&self.input, &self.output, &self.error],
         )?;
-        if server.is_open() && self.sandbox.is_empty() {
+        if server.has_gap() && self.sandbox.is_empty() {
             let sandbox = server.sandbox();
             self.notes.push(format!("{GAP}{sandbox}"));
         }
@@ -101,7 +101,7 @@ impl ServerExecutor {
         Ok(())
     }
 
-    /// Sends a request to the server. One that has ended since the last run is started again.
+    /// Sends a request to the server, which is started again where it has ended.
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         if let Some(server) = &mut self.server
             && server.control().write_all(message).is_ok()
@@ -122,14 +122,14 @@ impl ServerExecutor {
     ) -> io::Result<Observation> {
         let message = encode(request, &self.program.environment(request))?;
         self.prepare_files(request)?;
-        // Whoever looked at a canary between the runs is not the program.
+        // Accesses to canaries between the runs are not the program's.
         self.program.canaries().touched();
         let before = self.program.allocated(&request.cwd);
         self.send(&message)?;
         let Some(server) = &mut self.server else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let mut run = Watched {
+        let mut run = ActiveRun {
             server,
             program: &self.program,
             files: [&self.output, &self.error],
@@ -137,14 +137,14 @@ impl ServerExecutor {
             cwd: &request.cwd,
             before,
             touched: BTreeSet::new(),
-            ended_by_us: None,
+            killed_for: None,
         };
         let reply = run.until_ended(handler)?;
-        run.hang_up();
+        run.close_connections();
         let left_behind = if reply.left { run.sweep()? } else { Vec::new() };
-        let Watched {
+        let ActiveRun {
             mut touched,
-            ended_by_us,
+            killed_for,
             ..
         } = run;
         touched.append(&mut self.program.canaries().touched());
@@ -153,8 +153,8 @@ impl ServerExecutor {
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
         let after = self.program.allocated(&request.cwd);
         let mut seen = Observation {
-            crash: self.place_of(&reply),
-            end: ended_by_us.unwrap_or_else(|| end_of(&reply, request)),
+            crash: self.crash_id(&reply),
+            end: killed_for.unwrap_or_else(|| end_of(&reply, request)),
             sanitizer: self.program.reports().take(&stderr, bound),
             stdout,
             stderr,
@@ -173,14 +173,14 @@ impl ServerExecutor {
         Ok(seen)
     }
 
-    /// The number that stands for the place of a crash.
-    fn place_of(&self, reply: &Reply) -> Option<u64> {
+    /// The number of the place of a crash, see [`Observation::crash`].
+    fn crash_id(&self, reply: &Reply) -> Option<u64> {
         let spread = self.servers.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (reply.crash != 0).then_some(reply.crash ^ spread)
     }
 
     fn prepare_files(&mut self, request: &Request) -> io::Result<()> {
-        // Only a run whose server failed leaves something here.
+        // Only a run whose server failed leaves output here.
         take(&mut self.output, 0)?;
         take(&mut self.error, 0)?;
         if let Some(text) = &request.stdin {
@@ -191,17 +191,17 @@ impl ServerExecutor {
         Ok(())
     }
 
-    /// The executor for requests whose environment a program reads before it can be forked.
+    /// The executor for requests whose environment a program reads before it is forked.
     pub(super) fn spawn_fallback(&mut self) -> Result<&mut Self, ExecError> {
-        let served = match self.fallback.take() {
-            Some(served) => served,
+        let fallback = match self.fallback.take() {
+            Some(fallback) => fallback,
             None => Box::new(Self::start(
                 self.program.sibling()?,
                 ServerKind::Spawn,
                 Vec::new(),
             )?),
         };
-        Ok(self.fallback.insert(served))
+        Ok(self.fallback.insert(fallback))
     }
 }
 
@@ -215,7 +215,7 @@ impl Executor for ServerExecutor {
             };
         }
         self.try_run(request, handler).unwrap_or_else(|error| {
-            // The next run gets a new one.
+            // The next run starts a new one.
             self.server = None;
             Observation::not_started(format!("the run server failed: {error}"))
         })
@@ -241,8 +241,8 @@ impl Executor for ServerExecutor {
     }
 }
 
-/// A run that is going on.
-struct Watched<'a> {
+/// A run in progress.
+struct ActiveRun<'a> {
     server: &'a mut Server,
     program: &'a Program,
     files: [&'a File; 2],
@@ -251,33 +251,33 @@ struct Watched<'a> {
     /// Bytes allocated before it began.
     before: u64,
     touched: BTreeSet<PathBuf>,
-    /// Why we ended it.
-    ended_by_us: Option<End>,
+    /// Why it was killed, where we did it.
+    killed_for: Option<End>,
 }
 
-impl Watched<'_> {
-    /// Waits for the end of the program, and sees to it that it comes.
+impl ActiveRun<'_> {
+    /// Waits until the program has ended, and kills it when it goes over a limit.
     fn until_ended(&mut self, mut handler: TimeoutHandler<'_>) -> io::Result<Reply> {
         let began = Instant::now();
         let mut deadline = began + self.limits.wall;
         let mut early = handler.inspect_early.map(|early| began + early);
-        while !self.wait(deadline.min(Instant::now() + LOOK_EVERY))? {
+        while !self.wait(deadline.min(Instant::now() + POLL_INTERVAL))? {
             let now = Instant::now();
             if handler.excuse_starvation && now >= deadline {
                 let latest = began + self.limits.wall * BUSY_FACTOR;
                 deadline = latest.min(began + self.limits.wall + self.starved()?);
             }
-            self.ended_by_us = self.cause(now >= deadline)?;
-            if self.ended_by_us == Some(End::TimedOut) {
+            self.killed_for = self.kill_cause(now >= deadline)?;
+            if self.killed_for == Some(End::TimedOut) {
                 self.inspect(&mut handler)?;
-            } else if self.ended_by_us.is_none() && early.is_some_and(|early| now >= early) {
+            } else if self.killed_for.is_none() && early.is_some_and(|early| now >= early) {
                 early = None;
                 if self.inspect(&mut handler)? {
-                    self.ended_by_us = Some(End::TimedOut);
+                    self.killed_for = Some(End::TimedOut);
                 }
                 deadline += now.elapsed();
             }
-            if self.ended_by_us.is_some() {
+            if self.killed_for.is_some() {
                 self.kill()?;
                 break;
             }
@@ -285,8 +285,8 @@ impl Watched<'_> {
         self.server.reply(Kind::Ended)
     }
 
-    /// Why the program is to be ended at this moment.
-    fn cause(&self, late: bool) -> io::Result<Option<End>> {
+    /// Why the program is to be killed now.
+    fn kill_cause(&self, late: bool) -> io::Result<Option<End>> {
         if self.program.is_stopped() {
             return Ok(Some(End::Stopped));
         }
@@ -304,28 +304,28 @@ impl Watched<'_> {
         Ok(watch::first_below(self.server.pid())?.is_some_and(inspect))
     }
 
-    /// ServerKind long the program had to wait for a processor so far.
+    /// How long the program was ready to run without a processor so far.
     fn starved(&self) -> io::Result<Duration> {
         let first = watch::first_below(self.server.pid())?;
         Ok(first.map_or(Duration::ZERO, watch::starved))
     }
 
-    /// Ends the program with all below it, and waits until it has ended.
+    /// Kills the program with all its descendants, and waits until it has ended.
     fn kill(&mut self) -> io::Result<()> {
-        let gone_by = Instant::now() + GONE_WITHIN;
+        let deadline = Instant::now() + KILL_TIMEOUT;
         loop {
-            // Replay each time: what was just being started may have been missed.
+            // Again each time: a process that was just being started may have been missed.
             watch::kill_below(self.server.pid())?;
-            if self.wait(Instant::now() + LOOK_EVERY)? {
+            if self.wait(Instant::now() + POLL_INTERVAL)? {
                 return Ok(());
             }
-            if Instant::now() > gone_by {
-                return Err(io::Error::other("a killed program does not end"));
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the program did not exit after SIGKILL"));
             }
         }
     }
 
-    /// Waits for an answer until a time; whether there is one. Canaries are answered.
+    /// Waits for a reply until a time; whether there is one. Connections to canaries are closed.
     fn wait(&mut self, until: Instant) -> io::Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let mut fds = vec![PollFd::new(self.server.control_fd(), PollFlags::POLLIN)];
@@ -339,19 +339,19 @@ impl Watched<'_> {
         }
         let ready = fds.first().and_then(PollFd::any) == Some(true);
         if fds.iter().skip(1).any(|fd| fd.any() == Some(true)) {
-            self.hang_up();
+            self.close_connections();
         }
         Ok(ready)
     }
 
-    fn hang_up(&mut self) {
-        self.program.canaries().hang_up(&mut self.touched);
+    fn close_connections(&mut self) {
+        self.program.canaries().close_connections(&mut self.touched);
         if let Some(tcp) = self.server.tcp() {
-            hang_up_tcp(tcp, &mut self.touched);
+            close_tcp_connections(tcp, &mut self.touched);
         }
     }
 
-    /// The limit that the run is over at this moment.
+    /// The limit that the run is over now.
     fn over_limit(&self) -> io::Result<Option<Limit>> {
         for file in self.files {
             if file.metadata()?.len() > self.limits.output as u64 {
@@ -371,41 +371,41 @@ impl Watched<'_> {
         })
     }
 
-    /// Ends what the program left behind, and gives the names.
+    /// Kills the processes that the program left behind, and gives their names.
     fn sweep(&mut self) -> io::Result<Vec<String>> {
-        let deadline = Instant::now() + GONE_WITHIN;
+        let deadline = Instant::now() + KILL_TIMEOUT;
         let mut names = Vec::new();
         loop {
             let killed = watch::kill_below(self.server.pid())?;
             if names.is_empty() {
                 names = killed;
             }
-            // What forked while it was looked for is found the next time round.
-            if self.wait(Instant::now() + LOOK_AGAIN)? {
+            // A process that was forked meanwhile is found in the next round.
+            if self.wait(Instant::now() + RESCAN_INTERVAL)? {
                 self.server.reply(Kind::Swept)?;
-                // A run that we ended had no chance to end its own.
-                let ours = self.ended_by_us.is_some();
+                // A run that we killed had no chance to end its children.
+                let ours = self.killed_for.is_some();
                 return Ok(if ours { Vec::new() } else { names });
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("a killed process does not end"));
+                return Err(io::Error::other("a process did not exit after SIGKILL"));
             }
         }
     }
 }
 
-/// ServerKind a run ended that we did not end.
+/// How a run ended that we did not kill.
 fn end_of(reply: &Reply, request: &Request) -> End {
     let error = || io::Error::from_raw_os_error(reply.errno);
     match reply.failed {
         Step::None => {}
-        Step::Fork => return End::NotStarted(format!("no new process: {}", error())),
+        Step::Fork => return End::NotStarted(format!("cannot fork: {}", error())),
         Step::Chdir => {
             let cwd = request.cwd.display();
             return End::NotStarted(format!("cannot enter {cwd}: {}", error()));
         }
         Step::Prepare => return End::NotStarted(format!("cannot set limits: {}", error())),
-        Step::Exec => return End::NotStarted(format!("cannot execute it: {}", error())),
+        Step::Exec => return End::NotStarted(format!("cannot execute the program: {}", error())),
     }
     if libc::WIFEXITED(reply.status) {
         return End::Exit(libc::WEXITSTATUS(reply.status));
@@ -420,7 +420,7 @@ fn end_of(reply: &Reply, request: &Request) -> End {
     }
 }
 
-/// The limit that a run turns out to have gone over by itself, too fast to be seen at it.
+/// The limit that a run turns out to have exceeded after it has ended.
 fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> {
     if seen.max_rss > limits.memory {
         Some(Limit::Memory)
@@ -431,8 +431,8 @@ fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> 
     }
 }
 
-/// Whether a variable is read by the loader, an allocator or another library before the
-/// point at which a fork server forks, so that setting it in the child would come too late.
+/// Whether a variable is read by the loader, an allocator or another library before a fork
+/// server forks, so that setting it in the child would be too late.
 fn read_at_start(name: &OsString) -> bool {
     const PREFIXES: [&[u8]; 8] = [
         b"LD_", b"MALLOC_", b"GLIBC_", b"G_", b"GNUTLS_", b"ASAN_", b"UBSAN_", b"GCOV_",
@@ -440,7 +440,7 @@ fn read_at_start(name: &OsString) -> bool {
     PREFIXES.iter().any(|p| name.as_bytes().starts_with(p))
 }
 
-/// A request as the server reads it.
+/// A request in the server's format.
 fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Result<Vec<u8>> {
     let mut message = vec![0; Head::LEN];
     push(&mut message, &[request.cwd.as_os_str().as_bytes()])?;
@@ -453,7 +453,7 @@ fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Result<Vec<u8>
     let too_long = || {
         io::Error::new(
             io::ErrorKind::ArgumentListTooLong,
-            "the command is too long",
+            "the command line is too long",
         )
     };
     let text = message.len() - Head::LEN;
@@ -476,11 +476,11 @@ fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Result<Vec<u8>
     Ok(message)
 }
 
-/// Adds a string and its ending zero.
+/// Appends a string and a NUL byte.
 fn push(message: &mut Vec<u8>, parts: &[&[u8]]) -> io::Result<()> {
     for part in parts {
         if part.contains(&0) {
-            let text = "a zero byte in an argument or variable";
+            let text = "a NUL byte in an argument or environment variable";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         message.extend_from_slice(part);
@@ -494,7 +494,7 @@ fn cpu_seconds(limit: Duration) -> u32 {
     u32::try_from(whole.max(1)).unwrap_or(u32::MAX)
 }
 
-/// Takes at most `bound` bytes of what was written, and whether there was more.
+/// Takes at most `bound` bytes of what was written; and whether there was more.
 fn take(file: &mut File, bound: usize) -> io::Result<(Vec<u8>, bool)> {
     let len = file.metadata()?.len();
     if len == 0 {
@@ -512,7 +512,7 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// A time to wait as poll(2) takes it, rounded up so that it never spins.
+/// A timeout for poll(2), rounded up so that it never spins.
 fn timeout(left: Duration) -> PollTimeout {
     PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
 }

@@ -279,7 +279,7 @@ impl TestRunner {
         }
         let mut inspection = hang::Inspection::new(
             &mut self.debuggers,
-            self.scratch.beside(),
+            self.scratch.debugger(),
             self.executors.deadline(),
             (policy == TimeoutPolicy::Count).then(|| self.hangs.clone()),
         );
