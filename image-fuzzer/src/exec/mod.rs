@@ -8,10 +8,12 @@
 //! An executor judges nothing. A signal, a timeout or a touched canary is recorded; whether it
 //! is a finding is decided by the oracles.
 
+mod active_run;
 mod canary;
 pub mod deadline;
 mod debugger;
 pub mod debuggers;
+mod encode;
 mod launch;
 pub mod pool;
 mod program;

@@ -4,32 +4,20 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED};
+use runserver::wire::{Reply, Step};
 
-use super::canary::close_tcp_connections;
+use super::active_run::ActiveRun;
+use super::encode::encode;
 use super::program::{Program, ServerKind};
 use super::server::Server;
 use super::{
-    BUSY_FACTOR, Canaries, End, ExecError, Executor, GAP, Limit, Limits, Observation, Request,
-    TimeoutHandler, watch,
+    Canaries, End, ExecError, Executor, GAP, Limit, Limits, Observation, Request, TimeoutHandler,
 };
-
-/// How often a run is checked against its limits. Most have ended before the first time.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How soon processes are looked for that were started while others were killed.
-const RESCAN_INTERVAL: Duration = Duration::from_millis(5);
-
-/// What processes may take to exit after SIGKILL.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An executor over a run server, of either kind.
 pub(super) struct ServerExecutor {
@@ -241,159 +229,6 @@ impl Executor for ServerExecutor {
     }
 }
 
-/// A run in progress.
-struct ActiveRun<'a> {
-    server: &'a mut Server,
-    program: &'a Program,
-    files: [&'a File; 2],
-    limits: &'a Limits,
-    cwd: &'a Path,
-    /// Bytes allocated before it began.
-    before: u64,
-    touched: BTreeSet<PathBuf>,
-    /// Why it was killed, where we did it.
-    killed_for: Option<End>,
-}
-
-impl ActiveRun<'_> {
-    /// Waits until the program has ended, and kills it when it goes over a limit.
-    fn until_ended(&mut self, mut handler: TimeoutHandler<'_>) -> io::Result<Reply> {
-        let began = Instant::now();
-        let mut deadline = began + self.limits.wall;
-        let mut early = handler.inspect_early.map(|early| began + early);
-        while !self.wait(deadline.min(Instant::now() + POLL_INTERVAL))? {
-            let now = Instant::now();
-            if handler.excuse_starvation && now >= deadline {
-                let latest = began + self.limits.wall * BUSY_FACTOR;
-                deadline = latest.min(began + self.limits.wall + self.starved()?);
-            }
-            self.killed_for = self.kill_cause(now >= deadline)?;
-            if self.killed_for == Some(End::TimedOut) {
-                self.inspect(&mut handler)?;
-            } else if self.killed_for.is_none() && early.is_some_and(|early| now >= early) {
-                early = None;
-                if self.inspect(&mut handler)? {
-                    self.killed_for = Some(End::TimedOut);
-                }
-                deadline += now.elapsed();
-            }
-            if self.killed_for.is_some() {
-                self.kill()?;
-                break;
-            }
-        }
-        self.server.reply(Kind::Ended)
-    }
-
-    /// Why the program is to be killed now.
-    fn kill_cause(&self, late: bool) -> io::Result<Option<End>> {
-        if self.program.is_stopped() {
-            return Ok(Some(End::Stopped));
-        }
-        if late {
-            return Ok(Some(End::TimedOut));
-        }
-        Ok(self.over_limit()?.map(End::OverLimit))
-    }
-
-    /// Has the program inspected; whether it need not be waited for.
-    fn inspect(&self, handler: &mut TimeoutHandler<'_>) -> io::Result<bool> {
-        let Some(inspect) = &mut handler.inspect else {
-            return Ok(false);
-        };
-        Ok(watch::first_below(self.server.pid())?.is_some_and(inspect))
-    }
-
-    /// How long the program was ready to run without a processor so far.
-    fn starved(&self) -> io::Result<Duration> {
-        let first = watch::first_below(self.server.pid())?;
-        Ok(first.map_or(Duration::ZERO, watch::starved))
-    }
-
-    /// Kills the program with all its descendants, and waits until it has ended.
-    fn kill(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + KILL_TIMEOUT;
-        loop {
-            // Again each time: a process that was just being started may have been missed.
-            watch::kill_below(self.server.pid())?;
-            if self.wait(Instant::now() + POLL_INTERVAL)? {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(io::Error::other("the program did not exit after SIGKILL"));
-            }
-        }
-    }
-
-    /// Waits for a reply until a time; whether there is one. Connections to canaries are closed.
-    fn wait(&mut self, until: Instant) -> io::Result<bool> {
-        let left = until.saturating_duration_since(Instant::now());
-        let mut fds = vec![PollFd::new(self.server.control_fd(), PollFlags::POLLIN)];
-        let canaries = self.program.canaries().socket().into_iter();
-        let canaries = canaries.chain(self.server.tcp().map(AsFd::as_fd));
-        fds.extend(canaries.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        match poll(&mut fds, timeout(left)) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-        let ready = fds.first().and_then(PollFd::any) == Some(true);
-        if fds.iter().skip(1).any(|fd| fd.any() == Some(true)) {
-            self.close_connections();
-        }
-        Ok(ready)
-    }
-
-    fn close_connections(&mut self) {
-        self.program.canaries().close_connections(&mut self.touched);
-        if let Some(tcp) = self.server.tcp() {
-            close_tcp_connections(tcp, &mut self.touched);
-        }
-    }
-
-    /// The limit that the run is over now.
-    fn over_limit(&self) -> io::Result<Option<Limit>> {
-        for file in self.files {
-            if file.metadata()?.len() > self.limits.output as u64 {
-                return Ok(Some(Limit::Output));
-            }
-        }
-        let usage = watch::usage(self.server.pid())?;
-        let growth = self.program.allocated(self.cwd).saturating_sub(self.before);
-        Ok(if usage.memory > self.limits.memory {
-            Some(Limit::Memory)
-        } else if usage.processes > self.limits.processes {
-            Some(Limit::Processes)
-        } else if growth > self.limits.disk_growth {
-            Some(Limit::DiskGrowth)
-        } else {
-            None
-        })
-    }
-
-    /// Kills the processes that the program left behind, and gives their names.
-    fn sweep(&mut self) -> io::Result<Vec<String>> {
-        let deadline = Instant::now() + KILL_TIMEOUT;
-        let mut names = Vec::new();
-        loop {
-            let killed = watch::kill_below(self.server.pid())?;
-            if names.is_empty() {
-                names = killed;
-            }
-            // A process that was forked meanwhile is found in the next round.
-            if self.wait(Instant::now() + RESCAN_INTERVAL)? {
-                self.server.reply(Kind::Swept)?;
-                // A run that we killed had no chance to end its children.
-                let ours = self.killed_for.is_some();
-                return Ok(if ours { Vec::new() } else { names });
-            }
-            if Instant::now() > deadline {
-                return Err(io::Error::other("a process did not exit after SIGKILL"));
-            }
-        }
-    }
-}
-
 /// How a run ended that we did not kill.
 fn end_of(reply: &Reply, request: &Request) -> End {
     let error = || io::Error::from_raw_os_error(reply.errno);
@@ -440,60 +275,6 @@ fn read_at_start(name: &OsString) -> bool {
     PREFIXES.iter().any(|p| name.as_bytes().starts_with(p))
 }
 
-/// A request in the server's format.
-fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Result<Vec<u8>> {
-    let mut message = vec![0; Head::LEN];
-    push(&mut message, &[request.cwd.as_os_str().as_bytes()])?;
-    for argument in &request.argv {
-        push(&mut message, &[argument.as_bytes()])?;
-    }
-    for (name, value) in env {
-        push(&mut message, &[name.as_bytes(), b"=", value.as_bytes()])?;
-    }
-    let too_long = || {
-        io::Error::new(
-            io::ErrorKind::ArgumentListTooLong,
-            "the command line is too long",
-        )
-    };
-    let text = message.len() - Head::LEN;
-    if text > MAX_TEXT || request.argv.len() + env.len() > MAX_STRINGS {
-        return Err(too_long());
-    }
-    let number = |n: usize| u32::try_from(n).map_err(|_| too_long());
-    let head = Head {
-        len: number(text)?,
-        argc: number(request.argv.len())?,
-        envc: number(env.len())?,
-        input: request.stdin.is_some(),
-        cpu_seconds: cpu_seconds(request.limits.cpu),
-        file_size: request.limits.file_size,
-        address_space: request.limits.address_space.unwrap_or(UNLIMITED),
-    };
-    if let Some(place) = message.first_chunk_mut() {
-        *place = head.encode();
-    }
-    Ok(message)
-}
-
-/// Appends a string and a NUL byte.
-fn push(message: &mut Vec<u8>, parts: &[&[u8]]) -> io::Result<()> {
-    for part in parts {
-        if part.contains(&0) {
-            let text = "a NUL byte in an argument or environment variable";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        message.extend_from_slice(part);
-    }
-    message.push(0);
-    Ok(())
-}
-
-fn cpu_seconds(limit: Duration) -> u32 {
-    let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
-    u32::try_from(whole.max(1)).unwrap_or(u32::MAX)
-}
-
 /// Takes at most `bound` bytes of what was written; and whether there was more.
 fn take(file: &mut File, bound: usize) -> io::Result<(Vec<u8>, bool)> {
     let len = file.metadata()?.len();
@@ -510,9 +291,4 @@ fn take(file: &mut File, bound: usize) -> io::Result<(Vec<u8>, bool)> {
 
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-/// A timeout for poll(2), rounded up so that it never spins.
-fn timeout(left: Duration) -> PollTimeout {
-    PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
 }
