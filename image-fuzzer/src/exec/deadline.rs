@@ -7,16 +7,12 @@ use super::{End, Limits};
 /// How long runs may go on after the end of a campaign: most that run then exit in that time.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// When runs are ended, whatever their limits.
+/// Runs are aborted a little after this time, whatever their limits; never where there is
+/// none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Deadline(Option<Instant>);
+pub struct Deadline(pub Option<Instant>);
 
 impl Deadline {
-    /// A little after `end`; never without one.
-    pub fn after(end: Option<Instant>) -> Self {
-        Self(end)
-    }
-
     /// How long a run may still take; [`Duration::MAX`] without a deadline.
     pub fn left(self) -> Duration {
         self.0.map_or(Duration::MAX, |end| {
@@ -52,9 +48,9 @@ mod tests {
         let mut limits = Limits::default();
         assert!(!Deadline::default().shorten(&mut limits));
         let later = Instant::now() + Duration::from_secs(3600);
-        assert!(!Deadline::after(Some(later)).shorten(&mut limits));
+        assert!(!Deadline(Some(later)).shorten(&mut limits));
         assert_eq!(limits, Limits::default());
-        assert!(Deadline::after(Some(Instant::now())).shorten(&mut limits));
+        assert!(Deadline(Some(Instant::now())).shorten(&mut limits));
         assert!(limits.wall <= GRACE);
     }
 

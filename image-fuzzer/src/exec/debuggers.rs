@@ -11,26 +11,15 @@ use crate::signature::{Frames, Stack};
 /// Debuggers, by program, and the crashes that they have been asked about.
 #[derive(Default)]
 pub struct DebuggerPool {
+    /// The frames that name crashes, by program and place ([`Observation::crash`]).
+    ///
+    /// [`Observation::crash`]: super::Observation::crash
+    pub crashes: BTreeMap<(PathBuf, u64), Frames>,
     debuggers: BTreeMap<PathBuf, Option<Debugger>>,
-    /// The frames that name crashes, by program and place.
-    crashes: BTreeMap<(PathBuf, u64), Frames>,
     sampler: Option<Sampler>,
 }
 
 impl DebuggerPool {
-    /// The frames that name the crash of `program` at a place ([`Observation::crash`]), where
-    /// they are known.
-    ///
-    /// [`Observation::crash`]: super::Observation::crash
-    pub fn known_frames(&self, program: &Path, place: u64) -> Option<&Frames> {
-        self.crashes.get(&(program.to_owned(), place))
-    }
-
-    /// Remembers the frames that name the crash of `program` at a place.
-    pub fn remember(&mut self, program: PathBuf, place: u64, frames: Frames) {
-        self.crashes.insert((program, place), frames);
-    }
-
     /// The stack at the signal that ends the run of `program` that `request` asks for; `None`
     /// without a debugger, when no signal comes, or it takes longer than `timeout`.
     pub fn crash_stack(

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,7 +14,7 @@ use super::{
 use crate::commands::{Command, Programs};
 use crate::input::base::TEST_IMG;
 
-/// What the runs of a pool came to since its totals were reset.
+/// What the runs of a pool came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     /// How many there were.
@@ -32,61 +30,30 @@ pub struct Totals {
 ///
 /// It stays in the thread that made it, as executors do.
 pub struct ExecutorPool {
-    options: ExecOptions,
-    deadline: Deadline,
+    /// How executors are set up that are not made yet.
+    pub options: ExecOptions,
+    /// When runs are aborted.
+    pub deadline: Deadline,
+    /// What the executors had to say: no fork server, no sandbox.
+    pub notes: Vec<String>,
+    /// What the runs came to; to be reset by whoever counts them.
+    pub totals: Totals,
     /// The files of programs, by the name they are called by.
     files: BTreeMap<OsString, PathBuf>,
     executors: BTreeMap<PathBuf, Box<dyn Executor>>,
-    notes: Vec<String>,
-    totals: Totals,
 }
 
 impl ExecutorPool {
-    /// A pool whose executors will be set up as `options` say. None is made yet.
+    /// A pool without executors, which will be set up as `options` say.
     pub fn new(options: ExecOptions) -> Self {
         Self {
             options,
             deadline: Deadline::default(),
-            files: BTreeMap::new(),
-            executors: BTreeMap::new(),
             notes: Vec::new(),
             totals: Totals::default(),
+            files: BTreeMap::new(),
+            executors: BTreeMap::new(),
         }
-    }
-
-    /// Aborts runs that go on past `deadline`.
-    pub fn set_deadline(&mut self, deadline: Deadline) {
-        self.deadline = deadline;
-    }
-
-    /// Aborts runs when `stop` becomes true. To be called before the first run.
-    pub fn set_stop(&mut self, stop: Arc<AtomicBool>) {
-        self.options.stop = Some(stop);
-    }
-
-    /// How executors are set up.
-    pub fn options(&self) -> &ExecOptions {
-        &self.options
-    }
-
-    /// When runs are aborted.
-    pub fn deadline(&self) -> Deadline {
-        self.deadline
-    }
-
-    /// What the executors had to say since the last call: no fork server, no sandbox.
-    pub fn take_notes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notes)
-    }
-
-    /// What runs came to since [`reset_totals`](Self::reset_totals).
-    pub fn totals(&self) -> Totals {
-        self.totals
-    }
-
-    /// Starts to count anew.
-    pub fn reset_totals(&mut self) {
-        self.totals = Totals::default();
     }
 
     /// The file of the program that runs `command` of `programs`, which is looked for once,

@@ -141,7 +141,7 @@ pub(super) fn confirm(
         }),
     };
     let second = executors.run(programs, command, longer, handler)?;
-    if executors.totals().aborted {
+    if executors.totals.aborted {
         return Ok(None);
     }
     let class = classify(&second, limits.wall, waited, machine_is_busy());

@@ -17,7 +17,7 @@ use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
 use crate::exec::deadline::Deadline;
 use crate::exec::debuggers::DebuggerPool;
-use crate::exec::pool::ExecutorPool;
+use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
 use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler};
 use crate::input::base::Base;
@@ -133,13 +133,13 @@ impl TestRunner {
 
     /// Aborts commands that still run soon after `end`, whatever their limits.
     pub fn set_end(&mut self, end: Option<Instant>) {
-        self.executors.set_deadline(Deadline::after(end));
+        self.executors.deadline = Deadline(end);
     }
 
     /// Aborts commands that still run when `stop` becomes true. To be called before the
     /// first of them.
     pub fn set_stop(&mut self, stop: Arc<AtomicBool>) {
-        self.executors.set_stop(stop);
+        self.executors.options.stop = Some(stop);
     }
 
     /// Shares what is known of hangs with others.
@@ -150,7 +150,7 @@ impl TestRunner {
     /// Whether a command of the last test was aborted by these: what was seen of it says
     /// nothing.
     pub fn is_aborted(&self) -> bool {
-        self.executors.totals().aborted
+        self.executors.totals.aborted
     }
 
     /// The settings it was made with.
@@ -160,7 +160,7 @@ impl TestRunner {
 
     /// What the executors had to say since the last call: no fork server, no sandbox.
     pub fn take_notes(&mut self) -> Vec<String> {
-        self.executors.take_notes()
+        std::mem::take(&mut self.executors.notes)
     }
 
     /// The folder that commands work in, as the last test left it.
@@ -189,7 +189,7 @@ impl TestRunner {
         files: &[NamedFile],
         policy: TimeoutPolicy,
     ) -> Result<Outcome> {
-        self.executors.reset_totals();
+        self.executors.totals = Totals::default();
         self.base = Some(recipe.base.clone());
         self.fill(files)?;
         let mut edits = recipe.edits.iter();
@@ -213,9 +213,8 @@ impl TestRunner {
                 break;
             }
         }
-        let totals = self.executors.totals();
-        outcome.runs = totals.runs;
-        outcome.cpu = totals.cpu;
+        outcome.runs = self.executors.totals.runs;
+        outcome.cpu = self.executors.totals.cpu;
         Ok(outcome)
     }
 
@@ -280,7 +279,7 @@ impl TestRunner {
         let mut inspection = hang::Inspection::new(
             &mut self.debuggers,
             self.scratch.debugger(),
-            self.executors.deadline(),
+            self.executors.deadline,
             (policy == TimeoutPolicy::Count).then(|| self.hangs.clone()),
         );
         let handler = TimeoutHandler {
@@ -415,16 +414,16 @@ impl TestRunner {
         };
         let (program, _) = self.executors.request(&self.settings.programs, command)?;
         let ran = outcome.ran.iter().find(|ran| ran.index == index);
-        let place = ran.and_then(|ran| ran.seen.crash);
-        let known = place.and_then(|place| self.debuggers.known_frames(&program, place));
-        if let Some(frames) = known {
+        let place = ran.and_then(|ran| Some((program, ran.seen.crash?)));
+        let crashes = &self.debuggers.crashes;
+        if let Some(frames) = place.as_ref().and_then(|place| crashes.get(place)) {
             return Ok(Some(frames.clone()));
         }
         let stack = self.stack(recipe, files, index)?;
         let depth = |stack: &Stack| if stack.is_exact() { DEPTH_EXACT } else { DEPTH };
         let frames = stack.and_then(|stack| stack.key(depth(&stack)));
         if let (Some(place), Some(frames)) = (place, &frames) {
-            self.debuggers.remember(program, place, frames.clone());
+            self.debuggers.crashes.insert(place, frames.clone());
         }
         Ok(frames)
     }
@@ -451,9 +450,11 @@ impl TestRunner {
             }
         }
         let (program, request) = self.executors.request(&self.settings.programs, command)?;
-        let (options, timeout) = (self.executors.options(), self.executors.deadline().left());
+        let ExecutorPool {
+            options, deadline, ..
+        } = &self.executors;
         let debuggers = &mut self.debuggers;
-        Ok(debuggers.crash_stack(&program, &request, options, timeout))
+        Ok(debuggers.crash_stack(&program, &request, options, deadline.left()))
     }
 }
 

@@ -5,6 +5,7 @@ use image_formats::qcow2::Image;
 use super::{Key, coarse, coarse_of, name};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
+use crate::named_file::NamedFile;
 use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
@@ -70,20 +71,23 @@ pub struct RunnerJudge<'a> {
     pub stop: &'a dyn Fn() -> bool,
 }
 
+impl RunnerJudge<'_> {
+    /// The files of `recipe` and what came of it; `None` where it cannot be run.
+    fn run(&mut self, recipe: &Recipe, policy: TimeoutPolicy) -> Option<(Vec<NamedFile>, Outcome)> {
+        let files = self.maker.files(recipe).ok()?;
+        let outcome = self.runner.run_with(recipe, &files, policy).ok()?;
+        Some((files, outcome))
+    }
+}
+
 impl Judge for RunnerJudge<'_> {
     fn coarse_keys(&mut self, recipe: &Recipe, policy: TimeoutPolicy) -> Vec<Key> {
-        let Ok(files) = self.maker.files(recipe) else {
-            return Vec::new();
-        };
-        let outcome = self.runner.run_with(recipe, &files, policy);
-        outcome.map_or_else(|_| Vec::new(), |outcome| coarse(&outcome))
+        let ran = self.run(recipe, policy);
+        ran.map_or_else(Vec::new, |(_, outcome)| coarse(&outcome))
     }
 
     fn full_keys(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
-        let Ok(files) = self.maker.files(recipe) else {
-            return (Vec::new(), None);
-        };
-        let Ok(outcome) = self.runner.run(recipe, &files) else {
+        let Some((files, outcome)) = self.run(recipe, TimeoutPolicy::Confirm) else {
             return (Vec::new(), None);
         };
         let keys = name(self.runner, recipe, &files, &outcome);
