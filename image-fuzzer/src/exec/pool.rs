@@ -34,7 +34,7 @@ pub struct ExecutorPool {
     pub options: ExecOptions,
     /// When runs are aborted.
     pub deadline: Deadline,
-    /// What the executors had to say: no fork server, no sandbox.
+    /// The notes of the executors: no fork server, no sandbox.
     pub notes: Vec<String>,
     /// What the runs came to; to be reset by whoever counts them.
     pub totals: Totals,

@@ -78,7 +78,7 @@ impl<'a> Inspection<'a> {
         self.known.as_ref().map(|_| EARLY_INSPECTION)
     }
 
-    /// Looks where process `pid` is; whether it need not be waited for.
+    /// Samples the stack of process `pid`; whether it need not be waited for.
     pub(super) fn inspect(&mut self, pid: i32) -> bool {
         let timeout = self.deadline.left();
         self.stack = self.debuggers.sample(pid, &self.folder, timeout);
@@ -92,13 +92,13 @@ impl<'a> Inspection<'a> {
         self.met.as_ref().is_some_and(|hang| known.is_sure(hang))
     }
 
-    /// The stack at which the run, which gave `seen`, was ended since its time was over. A
-    /// hang that it turned out to be only slow at is in doubt from now on.
+    /// The stack at which the run, which gave `seen`, was killed because its time was over. A
+    /// known hang at whose place it exited is in doubt from now on.
     pub(super) fn finish(self, seen: &Observation) -> Option<Stack> {
         if let (Some(known), Some(hang), End::Exit(_)) = (&self.known, &self.met, &seen.end) {
             known.doubt(hang);
         }
-        // Where it was early on says nothing of where it was when it was ended.
+        // An early stack says nothing of where the run was when it was killed.
         self.stack.filter(|_| seen.end == End::TimedOut)
     }
 }
@@ -148,7 +148,7 @@ pub(super) fn confirm(
     Ok(class.map(|class| Violation {
         class,
         summary: summary(class, &second),
-        // What is slow is somewhere else at every look.
+        // A slow run is somewhere else in every sample.
         signature: if class == Class::Slow {
             Signature::verb(command.group_verb())
         } else {

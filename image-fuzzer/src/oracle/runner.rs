@@ -37,11 +37,11 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether a fork server is tried.
     pub fork_server: bool,
-    /// Whether programs are held in a sandbox.
+    /// Whether programs run in a sandbox.
     pub sandbox: bool,
     /// More folders that they may read there.
     pub readable: Vec<PathBuf>,
-    /// Where scratch folders go when the machine has no place in memory.
+    /// Where scratch folders go when there is no `/dev/shm`.
     pub fallback: PathBuf,
 }
 
@@ -158,7 +158,7 @@ impl TestRunner {
         &self.settings
     }
 
-    /// What the executors had to say since the last call: no fork server, no sandbox.
+    /// The notes of the executors since the last call: no fork server, no sandbox.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.executors.notes)
     }
@@ -181,8 +181,8 @@ impl TestRunner {
     ///
     /// # Errors
     ///
-    /// Those of the machine (no space, a program that is not there); what programs do is
-    /// none.
+    /// Those of the machine, such as no space or a missing program; what a program does is no
+    /// error.
     pub fn run_with(
         &mut self,
         recipe: &Recipe,
@@ -359,7 +359,7 @@ impl TestRunner {
         self.start_with(&programs, command).map(Some)
     }
 
-    /// Puts the test's files into the scratch folder.
+    /// Writes the test's files into the scratch folder.
     fn fill(&self, files: &[NamedFile]) -> Result<()> {
         self.scratch
             .fill(files)
@@ -383,8 +383,8 @@ impl TestRunner {
         self.executors.run(programs, command, limits, handler)
     }
 
-    /// The first line of what one of QEMU's tools says of its version. Other programs are
-    /// not asked: they may take the question for the name of an image.
+    /// The first line that one of QEMU's tools prints for `--version`. Other programs are not
+    /// run: they may take the option for the name of an image.
     pub fn version(&mut self, program: &str) -> Option<String> {
         if !program.starts_with("qemu-") {
             return None;
