@@ -1,11 +1,12 @@
 //! Images of formats that are known by headers of fixed layout and flat tables.
 
 use crate::defect::Defect;
-use crate::field::{Endian, Field, Kind, Leaf, Place, Row, table_leaves};
+use crate::field::{Endian, Field, Kind, Place};
 use crate::format::Format;
 use crate::io::{ReadAt, read_vec};
 use crate::path::{Path, nearest};
 use crate::qcow2::FieldError;
+use crate::row::{Leaf, Row, table_leaves};
 use crate::store::Store;
 use crate::tables;
 use crate::value::Value;

@@ -110,3 +110,10 @@ pub(crate) fn read_u64(source: &(impl ReadAt + ?Sized), offset: u64) -> u64 {
     read_padded(source, offset, &mut buf);
     u64::from_be_bytes(buf)
 }
+
+/// A big-endian number of up to 8 bytes.
+pub(crate) fn read_be(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

@@ -4,7 +4,8 @@ mod volume;
 
 pub use volume::{SECTOR, SectorCipher, Volume};
 
-use crate::field::{Kind, Row, row};
+use crate::field::Kind;
+use crate::row::{Row, row};
 
 /// Bytes in the partition header.
 pub const HEADER_LENGTH: u64 = 592;

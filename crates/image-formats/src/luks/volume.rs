@@ -2,7 +2,7 @@
 //! cipher of its payload. LUKS On-Disk Format Specification, version 1.2.3.
 
 use super::{HEADER_LENGTH, MAGIC, SLOT_LENGTH, SLOTS, SLOTS_AT};
-use crate::qcow2::Pattern;
+use crate::pattern::Pattern;
 use aes::Aes128;
 use aes::cipher::{BlockCipherDecrypt as _, BlockCipherEncrypt as _, KeyInit as _};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! The entries of the tables.
 
-use crate::field::{BitRow, Kind, bits, ones};
+use crate::field::{Endian, Kind, Place, ones};
 use crate::qcow2::types::{Geometry, HostOffset};
+use crate::row::{BitRow, bits};
 
 /// Bits 9 to 55, which hold the offset in most entries.
 pub const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
@@ -113,6 +114,21 @@ impl Subclusters {
     pub fn to_word(self) -> u64 {
         u64::from(self.zero) << 32 | u64::from(self.allocated)
     }
+}
+
+/// The place of a reference count of `bits` bits; sub-byte ones fill a byte from its
+/// least significant bit on.
+pub(crate) fn refcount_place(block: u64, index: u64, bits: u32) -> Option<Place> {
+    let bit = index.checked_mul(u64::from(bits))?;
+    let offset = block.checked_add(bit / 8)?;
+    Some(Place::Bits {
+        offset,
+        bytes: bits.div_ceil(8) as u8,
+        endian: Endian::Big,
+        low: (bit % 8) as u8,
+        bits: bits as u8,
+        in_position: false,
+    })
 }
 
 /// Named bits of an L1 entry.

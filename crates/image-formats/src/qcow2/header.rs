@@ -1,8 +1,9 @@
 //! The header.
 
-use crate::field::{BitRow, Kind, Row, bits, row};
+use crate::field::Kind;
 use crate::io::{ReadAt, read_padded};
 use crate::qcow2::types::Geometry;
+use crate::row::{BitRow, Row, bits, row};
 use bitflags::bitflags;
 
 /// `"QFI\xfb"`.

@@ -1,13 +1,15 @@
 //! The image: bytes, and the structure that was found in them.
 
 use crate::defect::Defect;
-use crate::field::{Field, Kind, Leaf, PlaceError};
+use crate::field::{Field, Kind, PlaceError};
 use crate::io::{ReadAt, WriteAt};
 use crate::path::{Path, PathSyntax, nearest};
 use crate::qcow2::header::Header;
-use crate::qcow2::layout::Layout;
+use crate::qcow2::read::layout::Layout;
+use crate::qcow2::read::node::Node;
+use crate::qcow2::read::tree::Tree;
 use crate::qcow2::rules;
-use crate::qcow2::tree::{Node, Tree};
+use crate::row::Leaf;
 use crate::store::Store;
 use crate::value::Value;
 use std::io;
@@ -151,7 +153,7 @@ impl Image {
     fn walk(&self, all: bool) -> impl Iterator<Item = Field> + '_ {
         let tree = self.tree();
         tree.nodes(all).flat_map(move |node| {
-            let prefix = Tree::prefix(node);
+            let prefix = node.path();
             // Contents of clusters are reached by their path; here only what is short
             // or has a structure of its own is listed.
             let listed = |leaf: &Leaf| leaf.name != "data" || is_compressed_data(leaf);
@@ -166,7 +168,7 @@ impl Image {
     /// When `path` is not a path, or the image has no such field.
     pub fn field(&self, path: &str) -> Result<Field, FieldError> {
         let (node, leaf) = self.leaf(path)?;
-        Ok(leaf.field(&Tree::prefix(node), &self.bytes))
+        Ok(leaf.field(&node.path(), &self.bytes))
     }
 
     /// What the field at `path` holds, if there is one.
@@ -205,7 +207,7 @@ impl Image {
     }
 
     fn find(&self, path: &Path) -> Option<(Node, Leaf)> {
-        let (node, name) = Tree::resolve(path)?;
+        let (node, name) = Node::resolve(path)?;
         let leaves = self.tree().leaves(node);
         leaves
             .into_iter()

@@ -8,7 +8,7 @@ use crate::qcow2::header::{
     QEMU_MAX_SNAPSHOTS,
 };
 use crate::qcow2::image::{FieldError, Image};
-use crate::qcow2::layout::{Disk, Layout};
+use crate::qcow2::read::layout::{Disk, Layout};
 use crate::qcow2::records::{
     EXT_BACKING_FORMAT, EXT_BITMAPS, EXT_DATA_FILE, EXT_ENCRYPTION, EXT_FEATURE_NAMES,
     QEMU_MAX_BITMAPS, QEMU_MAX_SNAPSHOT_EXTRA,

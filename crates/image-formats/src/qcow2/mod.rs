@@ -1,43 +1,34 @@
 //! qcow2, as `docs/interop/qcow2` of QEMU specifies it.
+//!
+//! `read` finds structures, `rules` says which of them are broken, `write` makes
+//! images; what they share lies beside them.
 
-mod build;
-mod compress;
-mod data;
-mod derived;
+mod compression;
 pub mod entries;
-mod head;
 pub mod header;
 mod image;
-mod layout;
 mod limits;
-mod plan;
-mod recompute;
+mod read;
 pub mod records;
-mod refcounts;
 mod rules;
-mod rules_extensions;
-mod rules_mapping;
-mod rules_records;
-mod rules_refcounts;
-mod scan;
-mod spec;
-mod tree;
+mod sections;
 mod types;
-mod walk;
+mod write;
 
-pub use build::{Built, SpecError, build};
-pub use compress::{InflateError, compress, expand};
-pub use data::{Extent, Guest, ReadError, Source};
-pub use derived::{Derived, NoRoom};
+pub use crate::pattern::Pattern;
+pub use compression::{Compression, InflateError, compress, expand};
 pub use image::{FieldError, Image};
-pub use layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
-pub use recompute::{Recomputed, TooManyReferences};
-pub use refcounts::{Reference, References, Use};
-pub use spec::{
-    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Encryption, Extension,
-    Pattern, Placement, Snapshot, Spec,
-};
+pub use read::guest::{Extent, Guest, ReadError, Source};
+pub use read::layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
+pub use read::references::{Reference, References, Use};
 pub use types::{
     ClusterIndex, Geometry, GuestCluster, GuestOffset, HostOffset, L1Index, L2Index,
     RefcountBlockIndex, RefcountTableIndex,
+};
+pub use write::build::{Built, build};
+pub use write::derived::{Derived, NoRoom};
+pub use write::recompute::{Recomputed, TooManyReferences};
+pub use write::spec::{
+    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Placement,
+    Snapshot, Spec, SpecError,
 };

@@ -1,6 +1,7 @@
 //! Records of variable length: header extensions, snapshots, bitmaps.
 
-use crate::field::{BitRow, Kind, Row, bits, row};
+use crate::field::Kind;
+use crate::row::{BitRow, Row, bits, row};
 
 /// Type of the extension that ends the extension area.
 pub const EXT_END: u32 = 0;

@@ -2,9 +2,10 @@
 
 use super::{record, text};
 use crate::field::Endian::Big;
-use crate::field::{Kind, Row, row};
+use crate::field::Kind;
 use crate::fixed::Structure;
 use crate::io::ReadAt;
+use crate::row::{Row, row};
 use crate::value::Value;
 
 const HEADER: &[Row] = &[

@@ -13,11 +13,12 @@ mod vhdx;
 mod vmdk;
 mod vpc;
 
+use crate::field::Endian;
 use crate::field::Endian::Little;
-use crate::field::{Endian, Row};
 use crate::fixed::{Record, Structure};
 use crate::format::Format;
 use crate::io::{ReadAt, read_vec};
+use crate::row::Row;
 use crate::value::Value;
 
 /// Finds the structures of an image.

@@ -2,9 +2,10 @@
 
 use super::{number, record, text};
 use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
+use crate::field::Kind;
 use crate::fixed::{Array, Structure};
 use crate::io::ReadAt;
+use crate::row::{Row, row};
 
 const HEADER: &[Row] = &[
     row("magic", 0, 4, Kind::Bytes, "must be HEADER, 0"),

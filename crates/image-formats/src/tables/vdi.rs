@@ -2,9 +2,10 @@
 
 use super::{number, record};
 use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
+use crate::field::Kind;
 use crate::fixed::{Array, Structure};
 use crate::io::ReadAt;
+use crate::row::{Row, row};
 use crate::value::Value;
 
 const HEADER: &[Row] = &[

@@ -3,9 +3,10 @@
 use super::{number, record, text};
 use crate::checksum::crc32c;
 use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
+use crate::field::Kind;
 use crate::fixed::{Checksum, Structure};
 use crate::io::{ReadAt, read_vec};
+use crate::row::{Row, row};
 
 const IDENTIFIER: &[Row] = &[
     row("signature", 0, 8, Kind::Bytes, "must be vhdxfile"),

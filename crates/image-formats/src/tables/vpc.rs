@@ -3,9 +3,10 @@
 use super::{number, record, text};
 use crate::checksum::complement_sum;
 use crate::field::Endian::Big;
-use crate::field::{Kind, Row, row};
+use crate::field::Kind;
 use crate::fixed::{Array, Checksum, Structure};
 use crate::io::{ReadAt, read_vec};
+use crate::row::{Row, row};
 
 const FOOTER: &[Row] = &[
     row("creator", 0, 8, Kind::Bytes, "must be conectix"),

@@ -3,13 +3,13 @@
 //! Everything here is bounded by the length of the file and by fixed limits, never
 //! by a number in the image alone.
 
-use crate::io::{ReadAt, read_u64, read_vec};
+use crate::io::{ReadAt, read_be, read_u64, read_vec};
 use crate::qcow2::entries::{OFFSET_MASK, REFCOUNT_OFFSET_MASK};
 use crate::qcow2::header::Header;
+
 use crate::qcow2::records::{
     BITMAP_FIXED, BITMAPS_EXT_LENGTH, EXT_BITMAPS, EXT_ENCRYPTION, EXT_END, SNAPSHOT_FIXED,
 };
-use crate::qcow2::scan::be;
 use crate::qcow2::types::{Geometry, HostOffset};
 
 /// Most extensions that are looked at.
@@ -312,7 +312,7 @@ fn snapshots(source: &(impl ReadAt + ?Sized), header: &Header, end: u64) -> Vec<
         .min(MAX_RECORDS);
     while found.len() < wanted && offset != 0 && offset < end {
         let fixed = read_vec(source, offset, SNAPSHOT_FIXED as usize);
-        let number = |at: usize, len: usize| be(&fixed[at..at + len]);
+        let number = |at: usize, len: usize| read_be(&fixed[at..at + len]);
         let mut snapshot = SnapshotAt {
             offset,
             extra: number(36, 4),
@@ -341,15 +341,15 @@ fn bitmaps(
         return Vec::new();
     };
     let data = read_vec(source, ext.offset + 8, BITMAPS_EXT_LENGTH as usize);
-    let wanted = usize::try_from(be(&data[..4]))
+    let wanted = usize::try_from(read_be(&data[..4]))
         .unwrap_or(MAX_RECORDS)
         .min(MAX_RECORDS);
     let mut entries_left = MAX_ENTRIES_TOGETHER;
-    let mut offset = be(&data[16..24]);
+    let mut offset = read_be(&data[16..24]);
     let mut found = Vec::new();
     while found.len() < wanted && offset != 0 && offset < end {
         let fixed = read_vec(source, offset, BITMAP_FIXED as usize);
-        let number = |at: usize, len: usize| be(&fixed[at..at + len]);
+        let number = |at: usize, len: usize| read_be(&fixed[at..at + len]);
         let mut bitmap = BitmapAt {
             offset,
             extra: number(20, 4),

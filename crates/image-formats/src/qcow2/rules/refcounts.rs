@@ -1,13 +1,15 @@
 //! Rules of the reference counts, and of clusters used twice.
 
+use super::Checker;
 use crate::io::read_u64;
+use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{COPIED, L2Entry, OFFSET_MASK, REFCOUNT_OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
-use crate::qcow2::layout::Disk;
-use crate::qcow2::refcounts::{Reference, References, Use, place_of};
-use crate::qcow2::rules::Checker;
-use crate::qcow2::scan::{Budget, l2_entries, used_entries};
-use crate::qcow2::tree::{MAPPING, Node, REFCOUNTS, Tree, refcount_place};
+use crate::qcow2::read::layout::Disk;
+use crate::qcow2::read::node::Node;
+use crate::qcow2::read::references::{Reference, References, Use, place_of};
+use crate::qcow2::read::scan::{Budget, l2_entries, used_entries};
+use crate::qcow2::sections::{MAPPING, REFCOUNTS};
 use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
 
 /// Stored counts that are looked at for clusters that nobody uses.
@@ -56,7 +58,7 @@ fn table(checker: &mut Checker<'_>, geometry: Geometry) {
             checker.defects.leave_out(broken);
             continue;
         }
-        let path = Tree::prefix(Node::RefcountTable(index));
+        let path = Node::RefcountTable(index).path();
         let at = (path.as_str(), offset, REFCOUNTS);
         checker.require(reserved == 0, at, || {
             format!("reserved bits {reserved:#x} are set")
@@ -113,17 +115,14 @@ fn count(checker: &mut Checker<'_>, geometry: Geometry, cluster: ClusterIndex, w
     }
     let (table, index) = geometry.refcount_indices(cluster);
     let (path, offset) = match place {
-        Some(place) => (
-            Tree::prefix(Node::Refcount(table.0, index.0)),
-            place.offset(),
-        ),
+        Some(place) => (Node::Refcount(table.0, index.0).path(), place.offset()),
         None => {
             let offset = checker
                 .layout
                 .refcount_table
                 .offset
                 .saturating_add(table.0.saturating_mul(8));
-            (Tree::prefix(Node::RefcountTable(table.0)), offset)
+            (Node::RefcountTable(table.0).path(), offset)
         }
     };
     let rule = format!("cluster {cluster} has the refcount {stored}, and {wanted} references");
@@ -157,7 +156,7 @@ fn leaks(checker: &mut Checker<'_>, geometry: Geometry, references: &References)
                 .and_then(|place| place.get(checker.source).as_uint())
                 .unwrap_or(0);
             if stored != 0 {
-                let path = Tree::prefix(Node::Refcount(table, index));
+                let path = Node::Refcount(table, index).path();
                 let offset = place.map_or(block.0, |place| place.offset());
                 let rule =
                     format!("cluster {cluster} has the refcount {stored}, and no references");
@@ -205,7 +204,7 @@ fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
             break;
         };
         if let Some(rule) = wrong(read_u64(source, offset), false) {
-            let path = Tree::prefix(Node::L1(Disk::Active, index));
+            let path = Node::L1(Disk::Active, index).path();
             checker.defects.add(path, offset, MAPPING, rule);
         }
     }
@@ -217,7 +216,7 @@ fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
             L2Entry::Standard { .. }
         );
         if let Some(rule) = wrong(entry.word, external).filter(|_| standard) {
-            let path = Tree::prefix(Node::L2(Disk::Active, entry.l1, entry.l2));
+            let path = Node::L2(Disk::Active, entry.l1, entry.l2).path();
             checker.defects.add(path, entry.offset, MAPPING, rule);
         }
     });

@@ -2,11 +2,11 @@
 
 use crate::field::Place;
 use crate::io::{ReadAt, read_u64};
+use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{L2Entry, OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
-use crate::qcow2::layout::{Disk, Layout, TableAt};
-use crate::qcow2::scan::{Budget, l2_entries, used_entries};
-use crate::qcow2::tree::refcount_place;
+use crate::qcow2::read::layout::{Disk, Layout, TableAt};
+use crate::qcow2::read::scan::{Budget, l2_entries, used_entries};
 use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
 use bitflags::bitflags;
 use std::collections::BTreeMap;

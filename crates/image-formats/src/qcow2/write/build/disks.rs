@@ -1,10 +1,10 @@
 //! The tables of the active disk and of those of snapshots.
 
-use super::{Builder, Contents, Piece, SpecError, ensure};
+use super::{Builder, Contents, Piece};
 use crate::qcow2::entries::{COPIED, CompressedDescriptor, L2Entry, Subclusters, ZERO};
 use crate::qcow2::header::QEMU_MAX_L1_BYTES;
-use crate::qcow2::spec::{Cluster, Content, Snapshot};
 use crate::qcow2::types::{GuestCluster, HostOffset};
+use crate::qcow2::write::spec::{Cluster, Content, Snapshot, SpecError, ensure};
 use std::collections::{BTreeMap, HashMap};
 
 /// Where the contents of a guest cluster go.

@@ -4,10 +4,10 @@
 //! snapshot, ...), and every node is a short list of fields. Both a search for one
 //! path and a walk over all fields go through the same lists.
 
-use crate::field::{Endian, Kind, Leaf, Place, bit_leaves, table_leaves};
+use crate::field::{Endian, Kind, Place};
 use crate::io::{ReadAt, read_u64};
 use crate::luks;
-use crate::path::{Path, Segment};
+use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{
     BITMAP_TABLE_BITS, L1_BITS, L2Entry, OFFSET_MASK, REFCOUNT_TABLE_BITS, STANDARD_BITS,
     SUBCLUSTER_BITS,
@@ -15,30 +15,19 @@ use crate::qcow2::entries::{
 use crate::qcow2::header::{
     ADDITIONAL_ROWS, COMPRESSION_TYPE_AT, V2_ROWS, V3_LENGTH_COMPRESSION, V3_ROWS,
 };
-use crate::qcow2::layout::{Disk, ExtensionAt, Layout};
+use crate::qcow2::read::layout::{Disk, ExtensionAt, Layout};
+use crate::qcow2::read::node::Node;
+use crate::qcow2::sections::{
+    ADDITIONAL, BITMAP_DATA, BITMAP_TABLE, BITMAPS_EXT, DIRECTORY, ENCRYPTION, EXTENDED,
+    EXTENSIONS, FEATURES, HEADER, MAPPING, REFCOUNTS, SNAPSHOTS, STRINGS,
+};
+
 use crate::qcow2::records::{
     BITMAP_FIXED, BITMAP_ROWS, BITMAPS_EXT_LENGTH, BITMAPS_EXT_ROWS, ENCRYPTION_EXT_ROWS,
     EXT_BACKING_FORMAT, EXT_BITMAPS, EXT_DATA_FILE, EXT_ENCRYPTION, EXT_FEATURE_NAMES, EXT_ROWS,
     FEATURE_ENTRY, FEATURE_ROWS, SNAPSHOT_EXTRA_ROWS, SNAPSHOT_FIXED, SNAPSHOT_ROWS,
 };
-
-/// A structure with fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
-    Header,
-    BackingName,
-    Extension(usize),
-    Feature(usize, u64),
-    RefcountTable(u64),
-    Refcount(u64, u64),
-    L1(Disk, u64),
-    L2(Disk, u64, u64),
-    Snapshot(usize),
-    Bitmap(usize),
-    BitmapTable(usize, u64),
-    Luks,
-    LuksSlot(u64),
-}
+use crate::row::{Leaf, bit_leaves, table_leaves};
 
 /// Finds the nodes and fields of one image. Structures lie where `source` says;
 /// values are read elsewhere.
@@ -49,60 +38,6 @@ pub(crate) struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// The path of a node.
-    pub(crate) fn prefix(node: Node) -> String {
-        let disk = |disk| match disk {
-            Disk::Active => String::new(),
-            Disk::Snapshot(index) => format!("snapshot[{index}]."),
-        };
-        match node {
-            Node::Header => "header".to_owned(),
-            Node::BackingName => "backing_file_name".to_owned(),
-            Node::Extension(i) => format!("ext[{i}]"),
-            Node::Feature(i, j) => format!("ext[{i}].feature[{j}]"),
-            Node::RefcountTable(i) => format!("refcount_table[{i}]"),
-            Node::Refcount(i, j) => format!("refcount_block[{i}].entry[{j}]"),
-            Node::L1(d, i) => format!("{}l1[{i}]", disk(d)),
-            Node::L2(d, i, j) => format!("{}l2[{i}].entry[{j}]", disk(d)),
-            Node::Snapshot(i) => format!("snapshot[{i}]"),
-            Node::Bitmap(i) => format!("bitmap[{i}]"),
-            Node::BitmapTable(i, j) => format!("bitmap[{i}].table[{j}]"),
-            Node::Luks => "luks".to_owned(),
-            Node::LuksSlot(i) => format!("luks.key_slot[{i}]"),
-        }
-    }
-
-    /// Splits a path into its node and the name of the field in it.
-    pub(crate) fn resolve(path: &Path) -> Option<(Node, String)> {
-        let segments = path.segments();
-        let (node, used) = match as_slices(segments).as_slice() {
-            [("snapshot", Some(s)), rest @ ..] => {
-                let index = usize::try_from(*s).ok()?;
-                match disk_node(Disk::Snapshot(index), rest) {
-                    Some((node, used)) => (node, used + 1),
-                    None => (Node::Snapshot(index), 1),
-                }
-            }
-            [("header", None), ..] => (Node::Header, 1),
-            [("backing_file_name", None), ..] => (Node::BackingName, 1),
-            [("ext", Some(i)), ("feature", Some(j)), ..] => {
-                (Node::Feature(usize::try_from(*i).ok()?, *j), 2)
-            }
-            [("ext", Some(i)), ..] => (Node::Extension(usize::try_from(*i).ok()?), 1),
-            [("refcount_table", Some(i)), ..] => (Node::RefcountTable(*i), 1),
-            [("refcount_block", Some(i)), ("entry", Some(j)), ..] => (Node::Refcount(*i, *j), 2),
-            [("bitmap", Some(i)), ("table", Some(j)), ..] => {
-                (Node::BitmapTable(usize::try_from(*i).ok()?, *j), 2)
-            }
-            [("bitmap", Some(i)), ..] => (Node::Bitmap(usize::try_from(*i).ok()?), 1),
-            [("luks", None), ("key_slot", Some(i)), ..] => (Node::LuksSlot(*i), 2),
-            [("luks", None), ..] => (Node::Luks, 1),
-            rest => disk_node(Disk::Active, rest)?,
-        };
-        let name: Vec<String> = segments[used..].iter().map(ToString::to_string).collect();
-        Some((node, name.join(".")))
-    }
-
     /// The fields of a node; none when the image does not have it.
     pub(crate) fn leaves(&self, node: Node) -> Vec<Leaf> {
         let mut leaves = Vec::new();
@@ -474,37 +409,6 @@ pub(crate) fn features_in(ext: &ExtensionAt) -> u64 {
     }
 }
 
-/// The place of a reference count of `bits` bits; sub-byte ones fill a byte from its
-/// least significant bit on.
-pub(crate) fn refcount_place(block: u64, index: u64, bits: u32) -> Option<Place> {
-    let bit = index.checked_mul(u64::from(bits))?;
-    let offset = block.checked_add(bit / 8)?;
-    Some(Place::Bits {
-        offset,
-        bytes: bits.div_ceil(8) as u8,
-        endian: Endian::Big,
-        low: (bit % 8) as u8,
-        bits: bits as u8,
-        in_position: false,
-    })
-}
-
-fn as_slices(segments: &[Segment]) -> Vec<(&str, Option<u64>)> {
-    segments
-        .iter()
-        .map(|segment| (segment.name.as_str(), segment.index))
-        .collect()
-}
-
-/// A node below a disk, and how many steps of the path it takes.
-fn disk_node(disk: Disk, rest: &[(&str, Option<u64>)]) -> Option<(Node, usize)> {
-    match rest {
-        [("l1", Some(i)), ..] => Some((Node::L1(disk, *i), 1)),
-        [("l2", Some(i)), ("entry", Some(j)), ..] => Some((Node::L2(disk, *i, *j), 2)),
-        _ => None,
-    }
-}
-
 fn entry(offset: u64, rule: &'static str, section: &'static str) -> Leaf {
     Leaf {
         name: String::new(),
@@ -531,18 +435,3 @@ fn run(
         section,
     }
 }
-
-pub(crate) const HEADER: &str = "Header";
-pub(crate) const ADDITIONAL: &str = "Additional fields (version 3 and higher)";
-pub(crate) const EXTENSIONS: &str = "Header extensions";
-pub(crate) const STRINGS: &str = "String header extensions";
-pub(crate) const FEATURES: &str = "Feature name table";
-pub(crate) const BITMAPS_EXT: &str = "Bitmaps extension";
-pub(crate) const ENCRYPTION: &str = "Full disk encryption header pointer";
-pub(crate) const REFCOUNTS: &str = "Host cluster management";
-pub(crate) const MAPPING: &str = "Cluster mapping";
-pub(crate) const EXTENDED: &str = "Extended L2 Entries";
-pub(crate) const SNAPSHOTS: &str = "Snapshots";
-pub(crate) const DIRECTORY: &str = "Bitmap directory";
-pub(crate) const BITMAP_TABLE: &str = "Bitmap table";
-pub(crate) const BITMAP_DATA: &str = "Bitmap data";

@@ -2,8 +2,9 @@
 
 use crate::io::read_vec;
 use crate::luks;
-use crate::qcow2::layout::Disk;
-use crate::qcow2::tree::{Node, Tree, features_in};
+use crate::qcow2::read::layout::Disk;
+use crate::qcow2::read::node::Node;
+use crate::qcow2::read::tree::{Tree, features_in};
 
 /// Entries of a table that are read at once.
 const CHUNK: u64 = 512;

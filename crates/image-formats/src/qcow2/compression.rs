@@ -1,8 +1,39 @@
 //! Compressed clusters.
 
-use crate::qcow2::spec::Compression;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+use serde::{Deserialize, Serialize};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
+
+/// How compressed clusters are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Raw deflate streams, type 0 (QEMU's `zlib`).
+    Deflate,
+    /// Zstandard, type 1; needs version 3.
+    Zstd,
+}
+
+impl Compression {
+    /// The number in the header.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Deflate => 0,
+            Self::Zstd => 1,
+        }
+    }
+
+    /// The compression that a number in the header stands for.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Deflate),
+            1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
 
 /// How far back QEMU's inflate can look; deflate streams with longer distances are
 /// refused by it.
@@ -113,7 +144,7 @@ fn unzstd(data: &[u8], out: &mut [u8]) -> Result<usize, InflateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qcow2::spec::Pattern;
+    use crate::pattern::Pattern;
     use proptest::prelude::*;
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which cluster of the file belongs to which part of the image.
 
-use crate::qcow2::spec::Placement;
 use crate::qcow2::types::Geometry;
+use crate::qcow2::write::spec::Placement;
 
 /// A part of an image that lies in one piece.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,12 @@
 //! Rules of snapshots and bitmaps.
 
-use crate::io::{read_u64, read_vec};
+use super::Checker;
+use crate::io::{read_be, read_u64, read_vec};
 use crate::qcow2::entries::OFFSET_MASK;
-use crate::qcow2::layout::{BitmapAt, SnapshotAt};
+use crate::qcow2::read::layout::{BitmapAt, SnapshotAt};
+use crate::qcow2::read::scan::used_entries;
 use crate::qcow2::records::{BITMAP_FIXED, SNAPSHOT_FIXED};
-use crate::qcow2::rules::Checker;
-use crate::qcow2::scan::{be, used_entries};
-use crate::qcow2::tree::{BITMAP_TABLE, DIRECTORY, SNAPSHOTS};
+use crate::qcow2::sections::{BITMAP_TABLE, DIRECTORY, SNAPSHOTS};
 use crate::qcow2::types::Geometry;
 use std::collections::BTreeSet;
 
@@ -91,7 +91,7 @@ fn bitmap_rules(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bit
     let field = |name: &str| format!("bitmap[{index}].{name}");
     let path = field("table_offset");
     checker.table(bitmap.table, geometry, (&path, bitmap.offset, DIRECTORY));
-    let reserved = be(&fixed[12..16]) & !7;
+    let reserved = read_be(&fixed[12..16]) & !7;
     let path = field("flags");
     checker.require(
         reserved == 0,

@@ -1,13 +1,13 @@
 //! Fields that follow from others, put right on request.
 
 use crate::io::read_vec;
-use crate::qcow2::head::write_extension;
 use crate::qcow2::header::COMPRESSION_TYPE_AT;
 use crate::qcow2::image::Image;
-use crate::qcow2::layout::{Layout, extension_area};
-use crate::qcow2::recompute::TooManyReferences;
+use crate::qcow2::read::layout::{Layout, extension_area};
 use crate::qcow2::records::{EXT_BITMAPS, EXT_END};
-use crate::qcow2::spec::Extension;
+use crate::qcow2::write::head::write_extension;
+use crate::qcow2::write::recompute::TooManyReferences;
+use crate::qcow2::write::spec::Extension;
 
 /// Fields that follow from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -88,12 +88,12 @@ impl Image {
         let mut incompatible = header.incompatible;
         let has_type = u64::from(header.header_length) > COMPRESSION_TYPE_AT;
         incompatible.set(
-            super::header::Incompatible::COMPRESSION,
+            crate::qcow2::header::Incompatible::COMPRESSION,
             has_type && header.compression_type != 0,
         );
         let mut autoclear = header.autoclear;
         let bitmaps = layout.extensions.iter().any(|ext| ext.kind == EXT_BITMAPS);
-        autoclear.set(super::header::Autoclear::BITMAPS, bitmaps);
+        autoclear.set(crate::qcow2::header::Autoclear::BITMAPS, bitmaps);
         self.bytes_mut()
             .write(72, &incompatible.bits().to_be_bytes());
         self.bytes_mut().write(88, &autoclear.bits().to_be_bytes());

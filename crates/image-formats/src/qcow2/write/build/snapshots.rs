@@ -2,7 +2,7 @@
 
 use super::Builder;
 use crate::qcow2::records::SNAPSHOT_FIXED;
-use crate::qcow2::spec::Snapshot;
+use crate::qcow2::write::spec::Snapshot;
 
 impl Builder<'_> {
     pub(super) fn snapshot_table_len(&self) -> u64 {

@@ -1,78 +1,18 @@
-//! The rules of the format, and who breaks them.
+//! Rules of the header.
 
-use crate::defect::{Defect, Defects};
-use crate::io::ReadAt;
+use super::Checker;
 use crate::qcow2::header::{
     Autoclear, COMPRESSION_TYPE_AT, Incompatible, MAGIC, MAX_BACKING_NAME, V2_LENGTH, V3_LENGTH,
 };
-use crate::qcow2::layout::{Layout, TableAt};
-use crate::qcow2::tree::{ADDITIONAL, HEADER};
+use crate::qcow2::read::layout::TableAt;
+use crate::qcow2::sections::{ADDITIONAL, HEADER};
 use crate::qcow2::types::Geometry;
-use crate::qcow2::{rules_extensions, rules_mapping, rules_records, rules_refcounts};
 
-/// An image whose rules are checked, and what was found so far.
-pub(crate) struct Checker<'a> {
-    pub(crate) source: &'a dyn ReadAt,
-    pub(crate) layout: &'a Layout,
-    pub(crate) defects: Defects,
-}
-
-/// Looks for broken rules.
-pub(crate) fn check(source: &dyn ReadAt) -> Vec<Defect> {
-    let layout = Layout::read(source);
-    let mut checker = Checker {
-        source,
-        layout: &layout,
-        defects: Defects::default(),
-    };
+pub(crate) fn check(checker: &mut Checker<'_>) {
     checker.header();
-    rules_extensions::check(&mut checker);
-    if let Some(geometry) = layout.geometry.filter(|_| layout.header.magic == MAGIC) {
-        rules_mapping::check(&mut checker, geometry);
-        rules_records::check(&mut checker, geometry);
-        rules_refcounts::check(&mut checker, geometry);
-    }
-    checker.defects.finish()
 }
 
 impl Checker<'_> {
-    /// Notes a defect unless the condition holds.
-    pub(crate) fn require(
-        &mut self,
-        holds: bool,
-        at: (&str, u64, &'static str),
-        rule: impl FnOnce() -> String,
-    ) {
-        if holds {
-            return;
-        }
-        if self.defects.is_full() {
-            self.defects.leave_out(1);
-        } else {
-            self.defects.add(at.0, at.1, at.2, rule());
-        }
-    }
-
-    /// A table that is pointed to must be aligned and lie within the file.
-    pub(crate) fn table(
-        &mut self,
-        table: TableAt,
-        geometry: Geometry,
-        at: (&str, u64, &'static str),
-    ) {
-        let offset = table.offset;
-        self.require(geometry.is_aligned(offset), at, || {
-            format!("must be a multiple of the cluster size, is {offset:#x}")
-        });
-        let missing = table.declared - table.present;
-        self.require(missing == 0 || offset == 0, at, || {
-            format!(
-                "{missing} of {} entries lie outside the file or the limits",
-                table.declared
-            )
-        });
-    }
-
     fn header(&mut self) {
         let layout = self.layout;
         let header = &layout.header;

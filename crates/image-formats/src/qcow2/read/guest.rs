@@ -2,12 +2,12 @@
 
 use crate::io::{ReadAt, read_padded, read_u64, read_vec};
 use crate::luks::{SECTOR, SectorCipher};
-use crate::qcow2::compress::{InflateError, expand};
+use crate::qcow2::compression::Compression;
+use crate::qcow2::compression::{InflateError, expand};
 use crate::qcow2::entries::{CompressedDescriptor, L2Entry, OFFSET_MASK, Subclusters};
 use crate::qcow2::header::{Header, Incompatible};
 use crate::qcow2::image::Image;
-use crate::qcow2::layout::{Disk, Layout};
-use crate::qcow2::spec::Compression;
+use crate::qcow2::read::layout::{Disk, Layout};
 use crate::qcow2::types::{Geometry, GuestOffset, HostOffset};
 
 /// Where a run of guest data comes from.

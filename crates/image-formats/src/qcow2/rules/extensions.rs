@@ -1,16 +1,15 @@
 //! Rules of the header extensions.
 
-use crate::io::{read_u64, read_vec};
+use super::Checker;
+use crate::io::{read_be, read_u64, read_vec};
 use crate::luks;
 use crate::qcow2::header::Autoclear;
-use crate::qcow2::layout::ExtensionAt;
+use crate::qcow2::read::layout::ExtensionAt;
 use crate::qcow2::records::{
     BITMAPS_EXT_LENGTH, EXT_BITMAPS, EXT_ENCRYPTION, EXT_END, EXT_FEATURE_NAMES, FEATURE_ENTRY,
     extension_name,
 };
-use crate::qcow2::rules::Checker;
-use crate::qcow2::scan::be;
-use crate::qcow2::tree::{BITMAPS_EXT, ENCRYPTION, EXTENSIONS, FEATURES, HEADER};
+use crate::qcow2::sections::{BITMAPS_EXT, ENCRYPTION, EXTENSIONS, FEATURES, HEADER};
 use std::collections::BTreeSet;
 
 pub(crate) fn check(checker: &mut Checker<'_>) {
@@ -100,8 +99,12 @@ fn bitmaps(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
         return;
     }
     let data = read_vec(checker.source, ext.offset + 8, BITMAPS_EXT_LENGTH as usize);
-    let count = be(&data[..4]);
-    let (reserved, size, offset) = (be(&data[4..8]), be(&data[8..16]), be(&data[16..24]));
+    let count = read_be(&data[..4]);
+    let (reserved, size, offset) = (
+        read_be(&data[4..8]),
+        read_be(&data[8..16]),
+        read_be(&data[16..24]),
+    );
     let field = |name: &str| format!("ext[{index}].{name}");
     let path = field("nb_bitmaps");
     let at = (path.as_str(), ext.offset + 8, BITMAPS_EXT);

@@ -1,16 +1,17 @@
 //! Rules of the L1 and L2 tables.
 
+use super::Checker;
 use crate::io::{read_u64, read_vec};
-use crate::qcow2::compress::expand;
+use crate::qcow2::compression::Compression;
+use crate::qcow2::compression::expand;
 use crate::qcow2::entries::{
     COMPRESSED, COPIED, CompressedDescriptor, L2Entry, OFFSET_MASK, Subclusters, ZERO,
 };
 use crate::qcow2::header::Incompatible;
-use crate::qcow2::layout::Disk;
-use crate::qcow2::rules::Checker;
-use crate::qcow2::scan::{Budget, EntryAt, l2_entries, used_entries};
-use crate::qcow2::spec::Compression;
-use crate::qcow2::tree::{EXTENDED, MAPPING, Node, Tree};
+use crate::qcow2::read::layout::Disk;
+use crate::qcow2::read::node::Node;
+use crate::qcow2::read::scan::{Budget, EntryAt, l2_entries, used_entries};
+use crate::qcow2::sections::{EXTENDED, MAPPING};
 use crate::qcow2::types::{Geometry, HostOffset};
 
 /// Entries that are looked at.
@@ -51,7 +52,7 @@ fn l1(checker: &mut Checker<'_>, geometry: Geometry, disk: Disk, budget: &mut Bu
             return;
         };
         let word = read_u64(checker.source, offset);
-        let path = Tree::prefix(Node::L1(disk, index));
+        let path = Node::L1(disk, index).path();
         let at = (path.as_str(), offset, MAPPING);
         let reserved = word & !(OFFSET_MASK | COPIED);
         checker.require(reserved == 0, at, || {
@@ -91,7 +92,7 @@ impl EntryCheck<'_, '_> {
 
     fn require(&mut self, holds: bool, section: &'static str, rule: impl FnOnce() -> String) {
         if !holds {
-            let path = Tree::prefix(Node::L2(self.disk, self.entry.l1, self.entry.l2));
+            let path = Node::L2(self.disk, self.entry.l1, self.entry.l2).path();
             self.checker
                 .require(false, (&path, self.entry.offset, section), rule);
         }

@@ -1,6 +1,8 @@
 //! What an image is to be, for the planner in [`crate::qcow2::build`].
 
 use crate::luks::{SectorCipher, Volume};
+use crate::pattern::Pattern;
+use crate::qcow2::compression::Compression;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -114,37 +116,6 @@ impl Encryption {
     }
 }
 
-/// How compressed clusters are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compression {
-    /// Raw deflate streams, type 0 (QEMU's `zlib`).
-    Deflate,
-    /// Zstandard, type 1; needs version 3.
-    Zstd,
-}
-
-impl Compression {
-    /// The number in the header.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Deflate => 0,
-            Self::Zstd => 1,
-        }
-    }
-
-    /// The compression that a number in the header stands for.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Deflate),
-            1 => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-}
-
 /// An external data file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataFile {
@@ -205,60 +176,6 @@ pub enum Content {
     },
     /// In a snapshot: the very host cluster that the active disk has here.
     Shared,
-}
-
-/// Contents of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pattern {
-    /// One byte, again and again. Compresses well.
-    Fill(u8),
-    /// 8-byte numbers that count up from this one. Compresses somewhat.
-    Count(u64),
-    /// Bytes of a generator with this seed. Does not compress.
-    Noise(u64),
-    /// Bytes, repeated to the length that is needed; none stand for zeros.
-    Bytes(Vec<u8>),
-}
-
-impl Pattern {
-    /// The first `len` bytes.
-    #[must_use]
-    pub fn bytes(&self, len: usize) -> Vec<u8> {
-        let words = |word: &mut dyn FnMut() -> u64| {
-            let mut bytes = Vec::with_capacity(len + 8);
-            while bytes.len() < len {
-                bytes.extend_from_slice(&word().to_le_bytes());
-            }
-            bytes.truncate(len);
-            bytes
-        };
-        match self {
-            Self::Fill(byte) => vec![*byte; len],
-            Self::Count(first) => {
-                let mut next = *first;
-                words(&mut || {
-                    next = next.wrapping_add(1);
-                    next.wrapping_sub(1)
-                })
-            }
-            Self::Noise(seed) => {
-                let mut state = *seed;
-                words(&mut || split_mix(&mut state))
-            }
-            Self::Bytes(bytes) if bytes.is_empty() => vec![0; len],
-            Self::Bytes(bytes) => bytes.iter().copied().cycle().take(len).collect(),
-        }
-    }
-}
-
-/// The next number of the SplitMix64 generator (Steele, Lea, Flood 2014).
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// An internal snapshot.
@@ -347,23 +264,17 @@ pub struct Placement {
     pub gaps: Vec<u8>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What is wrong with a [`Spec`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot build the image: {0}")]
+pub struct SpecError(pub(crate) String);
 
-    #[test]
-    fn patterns_have_known_bytes() {
-        assert_eq!(Pattern::Fill(7).bytes(3), [7; 3]);
-        assert_eq!(
-            Pattern::Count(258).bytes(10),
-            [2, 1, 0, 0, 0, 0, 0, 0, 3, 1]
-        );
-        assert_eq!(Pattern::Bytes(vec![1, 2]).bytes(5), [1, 2, 1, 2, 1]);
-        assert_eq!(Pattern::Bytes(Vec::new()).bytes(2), [0, 0]);
-        // First output of SplitMix64 for seed 0.
-        assert_eq!(
-            Pattern::Noise(0).bytes(8),
-            0xe220_a839_7b1d_cdaf_u64.to_le_bytes()
-        );
-    }
+/// `Err` with the text, unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err($crate::qcow2::write::spec::SpecError(format!($($text)*)));
+        }
+    };
 }
+pub(crate) use ensure;

@@ -2,9 +2,10 @@
 //! or packed streams.
 
 use super::disks::Mapping;
-use super::{Builder, Contents, Piece, SpecError, ensure};
-use crate::qcow2::compress::compress;
-use crate::qcow2::spec::Pattern;
+use super::{Builder, Contents, Piece};
+use crate::pattern::Pattern;
+use crate::qcow2::compression::compress;
+use crate::qcow2::write::spec::{SpecError, ensure};
 
 /// The part that compressed clusters are packed into at the moment.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Going through tables without trusting their sizes.
 
-use crate::io::{ReadAt, read_vec};
-use crate::qcow2::layout::{Disk, Layout, TableAt};
+use crate::io::{ReadAt, read_be, read_vec};
+use crate::qcow2::read::layout::{Disk, Layout, TableAt};
 
 /// How much is still looked at before giving up on a hostile image.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(crate) fn l2_entries(
             }
             let words = read_vec(source, at, len as usize);
             for (entry, i) in words.chunks_exact(step as usize).zip(0..) {
-                let (word, second) = (be(&entry[..8]), be(&entry[8..]));
+                let (word, second) = (read_be(&entry[..8]), read_be(&entry[8..]));
                 if word == 0 && second == 0 {
                     continue;
                 }
@@ -124,11 +124,4 @@ pub(crate) fn used_entries<'a>(
 fn is_hole(source: &(impl ReadAt + ?Sized), at: u64, len: u64) -> bool {
     let next = source.next_data(at);
     next.is_none_or(|data| data.start >= at.saturating_add(len))
-}
-
-/// A big-endian number of up to 8 bytes.
-pub(crate) fn be(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

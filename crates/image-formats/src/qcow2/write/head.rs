@@ -1,13 +1,12 @@
 //! The first cluster: header, extensions, backing file name.
 
-use crate::qcow2::build::{SpecError, ensure};
 use crate::qcow2::header::{Autoclear, Compatible, Incompatible, MAGIC, V2_LENGTH};
-use crate::qcow2::plan::Plan;
 use crate::qcow2::records::{
     EXT_BACKING_FORMAT, EXT_BITMAPS, EXT_DATA_FILE, EXT_ENCRYPTION, EXT_END, EXT_FEATURE_NAMES,
 };
-use crate::qcow2::spec::{Extension, Spec};
 use crate::qcow2::types::Geometry;
+use crate::qcow2::write::plan::Plan;
+use crate::qcow2::write::spec::{Extension, Spec, SpecError, ensure};
 
 /// Known features: type, bit, name.
 const FEATURE_NAMES: &[(u8, u8, &str)] = &[

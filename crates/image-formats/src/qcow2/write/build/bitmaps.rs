@@ -1,8 +1,8 @@
 //! The bitmap directory, the bitmaps' tables and their data.
 
-use super::{Builder, Contents, Piece, SpecError, ensure};
+use super::{Builder, Contents, Piece};
 use crate::qcow2::records::BITMAP_FIXED;
-use crate::qcow2::spec::{Bitmap, BitmapCluster};
+use crate::qcow2::write::spec::{Bitmap, BitmapCluster, SpecError, ensure};
 
 /// An entry of a bitmap table, before it is known where the data goes.
 #[derive(Clone, Copy, Debug)]

@@ -10,19 +10,14 @@ use self::data::Streams;
 use self::disks::DiskPlan;
 use self::validate::validate;
 use crate::luks::SectorCipher;
-use crate::qcow2::head::write_head;
 use crate::qcow2::image::Image;
-use crate::qcow2::plan::{Part, Plan, PlanError};
-use crate::qcow2::recompute;
-use crate::qcow2::spec::{Encryption, Spec};
 use crate::qcow2::types::Geometry;
+use crate::qcow2::write::head::write_head;
+use crate::qcow2::write::plan::{Part, Plan, PlanError};
+use crate::qcow2::write::recompute;
+use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
 use crate::store::Store;
 use std::sync::Arc;
-
-/// What is wrong with a [`Spec`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot build the image: {0}")]
-pub struct SpecError(pub(crate) String);
 
 /// An image, and the data file that goes with it.
 #[derive(Clone, Debug)]
@@ -52,16 +47,6 @@ pub fn build(spec: &Spec) -> Result<Built, SpecError> {
     };
     builder.run()
 }
-
-/// `Err` with the text, unless the condition holds.
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)*) => {
-        if !$condition {
-            return Err(SpecError(format!($($text)*)));
-        }
-    };
-}
-pub(crate) use ensure;
 
 struct Builder<'a> {
     spec: &'a Spec,

@@ -1,10 +1,9 @@
 //! Whether the parts of a [`Spec`] fit together and into the format.
 
-use super::{SpecError, ensure};
 use crate::luks;
 use crate::qcow2::header::{QEMU_MAX_CLUSTER_BITS, QEMU_MAX_L1_BYTES};
-use crate::qcow2::spec::{Encryption, Spec};
 use crate::qcow2::types::Geometry;
+use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
 use std::collections::HashSet;
 
 /// The geometry of the image, where it can be made.
