@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use image_formats::{AnyImage, Format, ReadAt};
 use nix::unistd::{Whence, lseek};
 use std::fs::{self, File, FileType};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt as _};
 use std::path::Path;
@@ -54,17 +55,17 @@ fn no_image(kind: FileType) -> Option<&'static str> {
 }
 
 impl ReadAt for FileSource {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset.saturating_add(done as u64)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
-        done
+        Ok(done)
     }
 
     fn len(&self) -> u64 {
@@ -98,23 +99,33 @@ impl ReadAt for FileSource {
 /// Opens an image; without `format` the bytes say which it is.
 ///
 /// # Errors
-/// When the file cannot be opened, the format is not known, or nothing marks one.
+///
+/// The file cannot be opened or read, the format is unknown, or the file has the signature
+/// of none.
 pub fn open(path: &Path, format: Option<&str>) -> Result<AnyImage> {
     let source = Arc::new(FileSource::open(path)?);
     let format = match format {
         Some(name) => Format::from_name(name).with_context(|| {
             let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
             format!(
-                "'{name}' is not a known format; these are: {}",
+                "unknown format '{name}'; the known ones are: {}",
                 known.join(", ")
             )
         })?,
-        None => Format::probe(&*source).with_context(|| {
-            format!(
-                "'{}' has the marks of no known format; name one with --format",
-                path.display()
-            )
-        })?,
+        None => {
+            let probed = Format::probe(&*source).with_context(|| not_read(path))?;
+            probed.with_context(|| {
+                format!(
+                    "'{}': unrecognised image format; name it with --format",
+                    path.display()
+                )
+            })?
+        }
     };
-    Ok(AnyImage::open(source, format))
+    AnyImage::open(source, format).with_context(|| not_read(path))
+}
+
+/// That a file could not be read; why is told by the error below it.
+pub fn not_read(path: &Path) -> String {
+    format!("failed to read '{}'", path.display())
 }

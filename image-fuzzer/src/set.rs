@@ -2,7 +2,7 @@
 
 use crate::{image_file, output, show};
 use anyhow::{Context, Result, bail, ensure};
-use image_formats::{Endian, Field, Place, ReadAt, Store, Value, read_padded};
+use image_formats::{Field, Place, ReadAt, Store, Value};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,8 @@ fn change(args: &SetArgs) -> Result<String> {
 /// Writes the bytes of one field, with one write.
 fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<()> {
     let mut bytes = vec![0; usize::try_from(len).context("the field is too long")?];
-    read_padded(image, offset, &mut bytes);
+    image.read(offset, &mut bytes);
+    image.check_reads()?;
     // Root may write to these as well, and the others are told what to do.
     ensure!(
         !fs::metadata(path)?.permissions().readonly(),
@@ -119,11 +120,7 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
                 count == usize::from(bytes),
                 "cannot set {path}: it has {bytes} bytes, not {count}"
             );
-            let word = |word: u64, byte: &u8| word << 8 | u64::from(*byte);
-            Value::Uint(match endian {
-                Endian::Big => given.iter().fold(0, word),
-                Endian::Little => given.iter().rev().fold(0, word),
-            })
+            Value::Uint(endian.number(&given))
         }
         (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
             "cannot set {}: '{text}' is no number of up to 64 bits; the field has the bits {:#x}",

@@ -3,7 +3,7 @@
 use crate::{image_file, output};
 use anstream::{AutoStream, ColorChoice, StripStream};
 use anstyle::{AnsiColor, Style};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use image_formats::qcow2::records::extension_name;
 use image_formats::{AnyImage, Defect, Field, Kind, ReadAt, Value};
 use serde_json::json;
@@ -67,8 +67,10 @@ pub fn render(args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
 
 fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     let wanted = args.path.as_deref();
+    let not_read = || image_file::not_read(&args.image);
     let defects: Vec<Defect> = image
         .defects()
+        .with_context(not_read)?
         .into_iter()
         .filter(|defect| selected(&defect.path, wanted))
         .collect();
@@ -89,7 +91,7 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
         .filter(|field| selected(&field.path, wanted));
     let fields = named.into_iter().chain(listed);
     if args.json {
-        write_json(image, args, &defects, fields, out)
+        write_json(image, args, &defects, fields, out)?;
     } else {
         let name = args.image.display();
         let (format, len) = (image.format(), image.bytes().len());
@@ -102,8 +104,10 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
             out,
             "{HEADING}{name}{HEADING:#}: {format}, {len} bytes, {count}"
         )?;
-        Tree::new(defects, out).write(fields)
+        Tree::new(defects, out).write(fields)?;
     }
+    // Fields that could not be read are not listed.
+    image.bytes().check_reads().with_context(not_read)
 }
 
 /// Whether `path` is the wanted one, or lies below it.
@@ -477,10 +481,15 @@ mod tests {
         std::fs::write(&path, "no image").unwrap();
         let text = path.to_str().unwrap();
         let error = |words: &[&str]| run(words).unwrap_err().to_string();
-        assert!(error(&["show", text]).contains("the marks of no known format"));
-        assert!(error(&["show", text, "-f", "qcow3"]).contains("'qcow3' is not a known format"));
+        assert!(error(&["show", text]).contains("unrecognised image format"));
+        assert!(error(&["show", text, "-f", "qcow3"]).contains("unknown format 'qcow3'"));
         assert!(error(&["show", "/does/not/exist"]).contains("failed to open"));
         assert!(error(&["show", folder.path().to_str().unwrap()]).contains("directory"));
+        // A file that opens, but cannot be read: that is no empty image.
+        let error = format!("{:#}", run(&["show", "/proc/self/mem"]).unwrap_err());
+        let said = "failed to read '/proc/self/mem': failed to read at offset 0x0: ";
+        assert!(error.starts_with(said), "{error}");
+        assert!(error.ends_with("(os error 5)"), "{error}");
         // Whatever the bytes, a named format shows them.
         for format in image_formats::Format::ALL {
             run(&["show", text, "-f", format.name()]).unwrap();

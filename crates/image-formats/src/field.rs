@@ -1,8 +1,9 @@
 //! Fields: where they lie, what they may hold, and the rule they should obey.
 
-use crate::io::{ReadAt, read_padded, read_vec};
+use crate::io::ReadError;
+use crate::path::{PathSyntax, nearest};
 use crate::store::Store;
-use crate::value::Value;
+use crate::value::{Endian, Value};
 use serde::{Deserialize, Serialize};
 
 /// What kind of thing a field says; it decides which values are worth trying.
@@ -45,16 +46,6 @@ pub enum Kind {
     Text,
     /// Bytes the format says nothing about, or contents.
     Bytes,
-}
-
-/// Order of the bytes of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Endian {
-    /// Most significant byte first.
-    Big,
-    /// Least significant byte first.
-    Little,
 }
 
 /// Where a field lies in the image file.
@@ -108,6 +99,58 @@ pub enum PlaceError {
     /// Text for a number, or a number for text.
     #[error("the field holds {0}")]
     WrongType(&'static str),
+}
+
+/// Why a field cannot be read or set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// The text is not a path.
+    #[error(transparent)]
+    Syntax(#[from] PathSyntax),
+    /// The image has no such field.
+    #[error("the image has no field '{path}'{}", hint(suggestion.as_deref()))]
+    Missing {
+        /// The path that was asked for.
+        path: String,
+        /// The most similar path there is.
+        suggestion: Option<String>,
+    },
+    /// The field cannot hold the value.
+    #[error("cannot set {path}: {problem}")]
+    Value {
+        /// The path that was to be set.
+        path: String,
+        /// Why not.
+        problem: PlaceError,
+    },
+    /// The source cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl FieldError {
+    /// That the field at `path` cannot hold a value.
+    pub(crate) fn value(path: &str) -> impl FnOnce(PlaceError) -> Self {
+        move |problem| Self::Value {
+            path: path.to_owned(),
+            problem,
+        }
+    }
+
+    /// That there is no field at `path`, with the most similar of those there are.
+    pub(crate) fn missing(path: &str, fields: impl Iterator<Item = Field>) -> Self {
+        /// Most fields that are compared.
+        const COMPARED: usize = 20_000;
+        let paths: Vec<String> = fields.take(COMPARED).map(|field| field.path).collect();
+        Self::Missing {
+            path: path.to_owned(),
+            suggestion: nearest(path, paths.iter().map(String::as_str)).map(str::to_owned),
+        }
+    }
+}
+
+fn hint(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |path| format!("; did you mean '{path}'?"))
 }
 
 /// Longest run of bytes that is read as one value.
@@ -164,7 +207,7 @@ impl Place {
     /// What the field holds; bytes past the end of the image read as zeros, and runs
     /// of more than 2 MiB are cut there.
     #[must_use]
-    pub fn get(&self, source: &(impl ReadAt + ?Sized)) -> Value {
+    pub fn get(&self, source: &Store) -> Value {
         match *self {
             Self::Bits {
                 low,
@@ -177,7 +220,7 @@ impl Place {
             }
             Self::Bytes { offset, len } => {
                 let len = usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0);
-                Value::Bytes(read_vec(source, offset, len))
+                Value::Bytes(source.read_vec(offset, len))
             }
         }
     }
@@ -233,7 +276,7 @@ impl Place {
     }
 
     /// The whole word that the field is part of.
-    fn word(&self, source: &(impl ReadAt + ?Sized)) -> u64 {
+    fn word(&self, source: &Store) -> u64 {
         let Self::Bits {
             offset,
             bytes,
@@ -245,11 +288,8 @@ impl Place {
         };
         let mut buf = [0; 8];
         let used = &mut buf[..usize::from(bytes.min(8))];
-        read_padded(source, offset, used);
-        if endian == Endian::Big {
-            used.reverse();
-        }
-        u64::from_le_bytes(buf)
+        source.read(offset, used);
+        endian.number(used)
     }
 }
 
@@ -305,6 +345,7 @@ pub struct Field {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::ReadAt as _;
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -336,12 +377,13 @@ mod tests {
         fn sets_its_own_bits_and_no_others(
             place in any_bits(), value: u64, before in prop::collection::vec(any::<u8>(), 48),
         ) {
-            let mut store = Store::over(Arc::new(before.clone()));
+            let old = Store::over(Arc::new(before.clone()));
+            let mut store = old.clone();
             let value = value & place.mask();
             place.set(&mut store, &Value::Uint(value)).unwrap();
             prop_assert_eq!(place.get(&store), Value::Uint(value));
             // Setting the old value back restores every byte.
-            place.set(&mut store, &place.get(&before)).unwrap();
+            place.set(&mut store, &place.get(&old)).unwrap();
             prop_assert_eq!(store.to_vec(100).unwrap(), before);
         }
     }

@@ -5,16 +5,16 @@ use std::str::FromStr;
 
 /// One step of a [`Path`]: a name, and for tables the index of the entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// What the structure or field is called.
-    pub name: String,
+    pub(crate) name: String,
     /// Which of several it is, from 0.
-    pub index: Option<u64>,
+    pub(crate) index: Option<u64>,
 }
 
 /// The place of a field in the structure of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Path(Vec<Segment>);
+pub(crate) struct Path(Vec<Segment>);
 
 /// Why a text is not the path of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ pub struct PathSyntax {
 impl Path {
     /// The steps from the image down to the field; never empty.
     #[must_use]
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         &self.0
     }
 }

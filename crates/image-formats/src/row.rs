@@ -1,7 +1,8 @@
 //! Structures of fixed layout: tables of rows, and the fields they stand for.
 
-use crate::field::{Endian, Field, Kind, Place, word};
-use crate::io::ReadAt;
+use crate::field::{Field, Kind, Place, word};
+use crate::store::Store;
+use crate::value::Endian;
 
 /// A row of a table of fields: a structure of fixed layout is a list of these.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ pub(crate) struct Leaf {
 
 impl Leaf {
     /// The field at `prefix`, with its value.
-    pub(crate) fn field(&self, prefix: &str, source: &(impl ReadAt + ?Sized)) -> Field {
+    pub(crate) fn field(&self, prefix: &str, source: &Store) -> Field {
         Field {
             path: join(prefix, &self.name),
             kind: self.kind,

@@ -52,6 +52,33 @@ impl From<&str> for Value {
     }
 }
 
+/// Order of the bytes of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endian {
+    /// Most significant byte first.
+    Big,
+    /// Least significant byte first.
+    Little,
+}
+
+impl Endian {
+    /// The number that up to 8 bytes stand for.
+    #[must_use]
+    pub fn number(self, bytes: &[u8]) -> u64 {
+        let add = |number, byte: &u8| number << 8 | u64::from(*byte);
+        match self {
+            Self::Big => bytes.iter().fold(0, add),
+            Self::Little => bytes.iter().rev().fold(0, add),
+        }
+    }
+}
+
+/// The big-endian number that up to 8 bytes stand for.
+pub(crate) fn read_be(bytes: &[u8]) -> u64 {
+    Endian::Big.number(bytes)
+}
+
 /// Numbers in decimal; bytes as quoted text where they are text, else in hex.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -17,7 +17,7 @@ pub enum Compression {
 impl Compression {
     /// The number in the header.
     #[must_use]
-    pub fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
             Self::Deflate => 0,
             Self::Zstd => 1,
@@ -26,7 +26,7 @@ impl Compression {
 
     /// The compression that a number in the header stands for.
     #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Deflate),
             1 => Some(Self::Zstd),
@@ -56,7 +56,7 @@ pub enum InflateError {
 ///
 /// # Errors
 /// When the compressor runs out of memory.
-pub fn compress(data: &[u8], compression: Compression) -> std::io::Result<Vec<u8>> {
+pub(crate) fn compress(data: &[u8], compression: Compression) -> std::io::Result<Vec<u8>> {
     match compression {
         Compression::Deflate => deflate(data),
         Compression::Zstd => zstd::bulk::compress(data, 3),
@@ -95,7 +95,11 @@ fn deflate(data: &[u8]) -> std::io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// When the stream is damaged or gives less than a cluster.
-pub fn expand(data: &[u8], len: usize, compression: Compression) -> Result<Vec<u8>, InflateError> {
+pub(crate) fn expand(
+    data: &[u8],
+    len: usize,
+    compression: Compression,
+) -> Result<Vec<u8>, InflateError> {
     let mut out = vec![0; len];
     let got = match compression {
         Compression::Deflate => inflate(data, &mut out)?,

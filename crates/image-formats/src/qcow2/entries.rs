@@ -1,23 +1,24 @@
 //! The entries of the tables.
 
-use crate::field::{Endian, Kind, Place, ones};
+use crate::field::{Kind, Place, ones};
 use crate::qcow2::types::{Geometry, HostOffset};
 use crate::row::{BitRow, bits};
+use crate::value::Endian;
 
 /// Bits 9 to 55, which hold the offset in most entries.
-pub const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+pub(crate) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 /// Bit 63: the reference count is exactly one.
-pub const COPIED: u64 = 1 << 63;
+pub(crate) const COPIED: u64 = 1 << 63;
 /// Bit 62 of an L2 entry: the cluster is compressed.
-pub const COMPRESSED: u64 = 1 << 62;
+pub(crate) const COMPRESSED: u64 = 1 << 62;
 /// Bit 0 of an L2 entry: the cluster reads as zeros.
-pub const ZERO: u64 = 1;
+pub(crate) const ZERO: u64 = 1;
 /// Bits 9 to 63 of an entry of the refcount table.
-pub const REFCOUNT_OFFSET_MASK: u64 = !0x1ff;
+pub(crate) const REFCOUNT_OFFSET_MASK: u64 = !0x1ff;
 
 /// What a word of an L2 table says, with nothing checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum L2Entry {
+pub(crate) enum L2Entry {
     /// A standard cluster descriptor.
     Standard {
         /// Where the data is; 0 when nowhere.
@@ -43,21 +44,15 @@ pub struct CompressedDescriptor {
 impl CompressedDescriptor {
     /// Bytes from the offset to the end of the last sector.
     #[must_use]
-    pub fn len(self) -> u64 {
+    pub(crate) fn len(self) -> u64 {
         (self.additional_sectors + 1) * 512 - self.host.0 % 512
-    }
-
-    /// Never: there is at least one byte in the first sector.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        false
     }
 }
 
 impl L2Entry {
     /// Reads the first (or only) word of an L2 entry.
     #[must_use]
-    pub fn from_word(word: u64, geometry: Geometry) -> Self {
+    pub(crate) fn from_word(word: u64, geometry: Geometry) -> Self {
         if word & COMPRESSED == 0 {
             return Self::Standard {
                 host: HostOffset(word & OFFSET_MASK),
@@ -74,7 +69,7 @@ impl L2Entry {
 
     /// The word that says this, or nothing when a part does not fit into its bits.
     #[must_use]
-    pub fn to_word(self, geometry: Geometry) -> Option<u64> {
+    pub(crate) fn to_word(self, geometry: Geometry) -> Option<u64> {
         match self {
             Self::Standard { host, zero, copied } => (host.0 & !OFFSET_MASK == 0)
                 .then_some(host.0 | if zero { ZERO } else { 0 } | if copied { COPIED } else { 0 }),
@@ -92,7 +87,7 @@ impl L2Entry {
 
 /// The subcluster allocation bitmap of an extended L2 entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Subclusters {
+pub(crate) struct Subclusters {
     /// Bit x: subcluster x is allocated.
     pub allocated: u32,
     /// Bit x: subcluster x reads as zeros.
@@ -102,7 +97,7 @@ pub struct Subclusters {
 impl Subclusters {
     /// Splits the second word of an extended L2 entry.
     #[must_use]
-    pub fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         Self {
             allocated: (word & u64::from(u32::MAX)) as u32,
             zero: (word >> 32) as u32,
@@ -111,7 +106,7 @@ impl Subclusters {
 
     /// The second word of an extended L2 entry.
     #[must_use]
-    pub fn to_word(self) -> u64 {
+    pub(crate) fn to_word(self) -> u64 {
         u64::from(self.zero) << 32 | u64::from(self.allocated)
     }
 }

@@ -1,34 +1,28 @@
 //! The header.
 
 use crate::field::Kind;
-use crate::io::{ReadAt, read_padded};
 use crate::qcow2::types::Geometry;
 use crate::row::{BitRow, Row, bits, row};
+use crate::store::Store;
 use bitflags::bitflags;
 
 /// `"QFI\xfb"`.
-pub const MAGIC: u32 = 0x5146_49fb;
+pub(crate) const MAGIC: u32 = 0x5146_49fb;
 /// Bytes in a header of version 2.
-pub const V2_LENGTH: u32 = 72;
+pub(crate) const V2_LENGTH: u32 = 72;
 /// Bytes in the shortest header of version 3.
-pub const V3_LENGTH: u32 = 104;
+pub(crate) const V3_LENGTH: u32 = 104;
 /// Bytes in a header that ends with the compression type and its padding.
-pub const V3_LENGTH_COMPRESSION: u32 = 112;
+pub(crate) const V3_LENGTH_COMPRESSION: u32 = 112;
 /// Where the compression type lies.
-pub const COMPRESSION_TYPE_AT: u64 = 104;
+pub(crate) const COMPRESSION_TYPE_AT: u64 = 104;
 
 /// QEMU's limit for the L1 table, in bytes.
-pub const QEMU_MAX_L1_BYTES: u64 = 32 << 20;
-/// QEMU's limit for the refcount table, in bytes.
-pub const QEMU_MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
-/// QEMU's limit for the number of snapshots.
-pub const QEMU_MAX_SNAPSHOTS: u64 = 65536;
-/// QEMU's limit for the snapshot table, in bytes.
-pub const QEMU_MAX_SNAPSHOT_TABLE_BYTES: u64 = 64 << 20;
+pub(crate) const QEMU_MAX_L1_BYTES: u64 = 32 << 20;
 /// QEMU's limit for the cluster size.
-pub const QEMU_MAX_CLUSTER_BITS: u32 = 21;
+pub(crate) const QEMU_MAX_CLUSTER_BITS: u32 = 21;
 /// The longest backing file name, in bytes.
-pub const MAX_BACKING_NAME: u32 = 1023;
+pub(crate) const MAX_BACKING_NAME: u32 = 1023;
 
 bitflags! {
     /// Features that a reader must know to open the image; unknown bits are kept.
@@ -119,9 +113,9 @@ pub struct Header {
 impl Header {
     /// Reads the header at the start of the image; bytes that are not there are zeros.
     #[must_use]
-    pub fn read(source: &(impl ReadAt + ?Sized)) -> Self {
+    pub(crate) fn read(source: &Store) -> Self {
         let mut raw = [0; V3_LENGTH_COMPRESSION as usize];
-        read_padded(source, 0, &mut raw);
+        source.read(0, &mut raw);
         let u32_at = |at: usize| {
             raw[at..at + 4]
                 .iter()
@@ -165,7 +159,7 @@ impl Header {
 
     /// The sizes that follow from the header, unless its cluster size is out of range.
     #[must_use]
-    pub fn geometry(&self) -> Option<Geometry> {
+    pub(crate) fn geometry(&self) -> Option<Geometry> {
         let extended = self.incompatible.contains(Incompatible::EXTENDED_L2);
         Geometry::new(self.cluster_bits, self.refcount_order, extended)
     }

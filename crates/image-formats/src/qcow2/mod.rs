@@ -4,10 +4,9 @@
 //! images; what they share lies beside them.
 
 mod compression;
-pub mod entries;
-pub mod header;
+mod entries;
+mod header;
 mod image;
-mod limits;
 mod read;
 pub mod records;
 mod rules;
@@ -15,20 +14,25 @@ mod sections;
 mod types;
 mod write;
 
+use crate::model::Driver;
 pub use crate::pattern::Pattern;
-pub use compression::{Compression, InflateError, compress, expand};
-pub use image::{FieldError, Image};
-pub use read::guest::{Extent, Guest, ReadError, Source};
+pub use compression::{Compression, InflateError};
+pub use entries::CompressedDescriptor;
+pub use header::{Autoclear, Compatible, Header, Incompatible};
+pub use image::Image;
+pub use read::guest::{Extent, Guest, GuestError, Source};
 pub use read::layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
-pub use read::references::{Reference, References, Use};
-pub use types::{
-    ClusterIndex, Geometry, GuestCluster, GuestOffset, HostOffset, L1Index, L2Index,
-    RefcountBlockIndex, RefcountTableIndex,
-};
+pub use types::{Geometry, GuestOffset, HostOffset};
 pub use write::build::{Built, build};
-pub use write::derived::{Derived, NoRoom};
-pub use write::recompute::{Recomputed, TooManyReferences};
+pub use write::recompute::RecountError;
 pub use write::spec::{
     Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Placement,
     Snapshot, Spec, SpecError,
+};
+
+/// qcow2 as the registry of formats knows it.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "qcow2",
+    probe: |ends| ends.head(0, b"QFI\xfb") && !ends.head(4, &[0, 0, 0, 1]),
+    open: |store| Box::new(Image::over(store)),
 };

@@ -4,30 +4,26 @@ use crate::field::Kind;
 use crate::row::{BitRow, Row, bits, row};
 
 /// Type of the extension that ends the extension area.
-pub const EXT_END: u32 = 0;
+pub(crate) const EXT_END: u32 = 0;
 /// Type of the extension with the backing file's format.
-pub const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
+pub(crate) const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 /// Type of the feature name table.
-pub const EXT_FEATURE_NAMES: u32 = 0x6803_f857;
+pub(crate) const EXT_FEATURE_NAMES: u32 = 0x6803_f857;
 /// Type of the bitmaps extension.
-pub const EXT_BITMAPS: u32 = 0x2385_2875;
+pub(crate) const EXT_BITMAPS: u32 = 0x2385_2875;
 /// Type of the pointer to the encryption header.
-pub const EXT_ENCRYPTION: u32 = 0x0537_be77;
+pub(crate) const EXT_ENCRYPTION: u32 = 0x0537_be77;
 /// Type of the extension with the external data file's name.
-pub const EXT_DATA_FILE: u32 = 0x4441_5441;
+pub(crate) const EXT_DATA_FILE: u32 = 0x4441_5441;
 
 /// Bytes in an entry of the feature name table.
-pub const FEATURE_ENTRY: u64 = 48;
+pub(crate) const FEATURE_ENTRY: u64 = 48;
 /// Bytes in the bitmaps extension.
-pub const BITMAPS_EXT_LENGTH: u64 = 24;
+pub(crate) const BITMAPS_EXT_LENGTH: u64 = 24;
 /// Bytes in the fixed part of a snapshot table entry.
-pub const SNAPSHOT_FIXED: u64 = 40;
+pub(crate) const SNAPSHOT_FIXED: u64 = 40;
 /// Bytes in the fixed part of a bitmap directory entry.
-pub const BITMAP_FIXED: u64 = 24;
-/// QEMU's limit for a snapshot's extra data, in bytes.
-pub const QEMU_MAX_SNAPSHOT_EXTRA: u64 = 1024;
-/// QEMU's limit for the number of bitmaps.
-pub const QEMU_MAX_BITMAPS: u64 = 65535;
+pub(crate) const BITMAP_FIXED: u64 = 24;
 
 /// What an extension type is called, if it is known.
 #[must_use]

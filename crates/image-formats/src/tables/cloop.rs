@@ -1,11 +1,11 @@
 //! The header and offset table of cloop images.
 
-use super::{number, record};
-use crate::field::Endian::Big;
 use crate::field::Kind;
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
 use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Big;
 
 const HEADER: &[Row] = &[
     row(
@@ -25,7 +25,14 @@ const HEADER: &[Row] = &[
     row("n_blocks", 132, 4, Kind::Count, "one less than the offsets"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// cloop as the registry of formats knows it.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "cloop",
+    probe: |ends| ends.head(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let entries = number(source, 132, 4, Big) + 1;
     let offsets = Array {
         name: "offset",
@@ -36,8 +43,7 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     };
     Structure {
         records: vec![record("header", 0, HEADER, Big)],
-        arrays: vec![offsets.within(source.len())],
-        marks: Vec::new(),
+        arrays: vec![offsets.within(source)],
         ..Structure::default()
     }
 }

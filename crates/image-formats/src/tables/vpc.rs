@@ -1,12 +1,13 @@
 //! The footer, dynamic header and block table of VPC (VHD).
 
-use super::{number, record, text};
 use crate::checksum::complement_sum;
-use crate::field::Endian::Big;
 use crate::field::Kind;
-use crate::fixed::{Array, Checksum, Structure};
-use crate::io::{ReadAt, read_vec};
+use crate::fixed::{Array, Checksum, FixedImage, Structure, number, record};
+use crate::io::ReadAt as _;
+use crate::model::Driver;
 use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Big;
 
 const FOOTER: &[Row] = &[
     row("creator", 0, 8, Kind::Bytes, "must be conectix"),
@@ -85,16 +86,23 @@ const DYNAMIC: &[Row] = &[
     row("parent_name", 64, 512, Kind::Bytes, "UTF-16"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// VPC as the registry of formats knows it.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "vpc",
+    probe: |ends| ends.head(0, b"conectix") || ends.tail(b"conectix"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Big);
     let footer_at = source.len().saturating_sub(512);
     let mut structure = Structure {
         records: vec![record("footer", footer_at, FOOTER, Big)],
-        marks: vec![("footer.creator", text(b"conectix"))],
+        signatures: vec![("footer.creator", b"conectix"[..].into())],
         checksums: vec![checksum("footer.checksum", footer_at, 512)],
         ..Structure::default()
     };
-    if read_vec(source, 0, 8) == b"conectix" {
+    if source.read_vec(0, 8) == b"conectix" {
         structure
             .records
             .insert(0, record("header", 0, FOOTER, Big));
@@ -120,7 +128,7 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
                 bytes: 4,
                 endian: Big,
             };
-            structure.arrays.push(bat.within(source.len()));
+            structure.arrays.push(bat.within(source));
         }
     }
     structure

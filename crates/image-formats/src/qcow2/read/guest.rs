@@ -1,14 +1,14 @@
 //! The guest's view: what a read of the disk gives.
 
-use crate::io::{ReadAt, read_padded, read_u64, read_vec};
+use crate::io::{ReadAt, ReadError, read_padded};
 use crate::luks::{SECTOR, SectorCipher};
 use crate::qcow2::compression::Compression;
 use crate::qcow2::compression::{InflateError, expand};
 use crate::qcow2::entries::{CompressedDescriptor, L2Entry, OFFSET_MASK, Subclusters};
 use crate::qcow2::header::{Header, Incompatible};
-use crate::qcow2::image::Image;
 use crate::qcow2::read::layout::{Disk, Layout};
 use crate::qcow2::types::{Geometry, GuestOffset, HostOffset};
+use crate::store::Store;
 
 /// Where a run of guest data comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,10 @@ pub struct Extent {
 
 /// Why guest data cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub enum GuestError {
+    /// The image, its data file or its backing file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The header does not say how large clusters are.
     #[error("the cluster size is out of range")]
     NoGeometry,
@@ -88,7 +91,7 @@ pub enum ReadError {
 /// Reads guest data of one disk in an image. Reads what the bytes say now; the
 /// encryption of an encrypted image is undone after [`Guest::unlock`].
 pub struct Guest<'a> {
-    source: &'a dyn ReadAt,
+    source: &'a Store,
     data_file: Option<&'a dyn ReadAt>,
     backing: Option<&'a dyn ReadAt>,
     layout: Layout,
@@ -99,23 +102,19 @@ pub struct Guest<'a> {
     expanded: Option<(CompressedDescriptor, Vec<u8>)>,
 }
 
-impl Image {
-    /// The guest's view of a disk in the image. `data_file` and `backing` are the
-    /// contents of the files with these roles; the backing file is raw here, that is,
-    /// what its own guest would see.
-    ///
-    /// # Errors
-    /// When the cluster size is out of range.
-    pub fn guest<'a>(
-        &'a self,
+impl<'a> Guest<'a> {
+    /// The view of `disk` in the image `source`, see [`crate::qcow2::Image::guest`].
+    pub(crate) fn new(
+        source: &'a Store,
         disk: Disk,
         data_file: Option<&'a dyn ReadAt>,
         backing: Option<&'a dyn ReadAt>,
-    ) -> Result<Guest<'a>, ReadError> {
-        let layout = Layout::read(self.bytes());
-        let geometry = layout.geometry.ok_or(ReadError::NoGeometry)?;
-        Ok(Guest {
-            source: self.bytes(),
+    ) -> Result<Self, GuestError> {
+        let layout = Layout::read(source);
+        source.check_reads()?;
+        let geometry = layout.geometry.ok_or(GuestError::NoGeometry)?;
+        Ok(Self {
+            source,
             data_file,
             backing,
             layout,
@@ -126,17 +125,6 @@ impl Image {
         })
     }
 
-    /// Reads from the active disk of an image without data file; unallocated clusters
-    /// read as zeros.
-    ///
-    /// # Errors
-    /// When the tables or the compressed data are damaged there.
-    pub fn read_guest(&self, offset: GuestOffset, buf: &mut [u8]) -> Result<(), ReadError> {
-        self.guest(Disk::Active, None, None)?.read(offset, buf)
-    }
-}
-
-impl Guest<'_> {
     /// Decrypts from now on what is stored in clusters of the image or its data file.
     pub fn unlock(&mut self, cipher: SectorCipher) {
         self.cipher = Some(cipher);
@@ -151,7 +139,7 @@ impl Guest<'_> {
         };
         match self.layout.snapshots.get(index) {
             Some(snapshot) if snapshot.extra >= 16 => {
-                read_u64(self.source, snapshot.offset.saturating_add(48))
+                self.source.read_u64(snapshot.offset.saturating_add(48))
             }
             _ => self.layout.header.size,
         }
@@ -160,8 +148,9 @@ impl Guest<'_> {
     /// Reads from byte `offset` of the disk on.
     ///
     /// # Errors
-    /// When the tables or the compressed data are damaged there.
-    pub fn read(&mut self, offset: GuestOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+    ///
+    /// The tables or the compressed data are damaged there, or a file cannot be read.
+    pub fn read(&mut self, offset: GuestOffset, buf: &mut [u8]) -> Result<(), GuestError> {
         let mut done = 0;
         while done < buf.len() {
             let Some(at) = offset.0.checked_add(done as u64).map(GuestOffset) else {
@@ -173,13 +162,13 @@ impl Guest<'_> {
             let part = &mut buf[done..done + count.max(1)];
             match extent.source {
                 Source::Unallocated => match self.backing {
-                    Some(backing) => read_padded(backing, at.0, part),
+                    Some(backing) => read_padded(backing, at.0, part)?,
                     None => part.fill(0),
                 },
                 Source::Zero { .. } => part.fill(0),
-                Source::Host(host) => self.read_stored(self.source, host, part),
+                Source::Host(host) => self.read_stored(self.source, host, part)?,
                 Source::External(host) => match self.data_file {
-                    Some(file) => self.read_stored(file, host, part),
+                    Some(file) => self.read_stored(file, host, part)?,
                     None => part.fill(0),
                 },
                 Source::Compressed { descriptor, within } => {
@@ -194,8 +183,15 @@ impl Guest<'_> {
     /// Where the data at byte `offset` of the disk comes from, and how far that goes.
     ///
     /// # Errors
-    /// When the tables are damaged there.
-    pub fn extent(&self, offset: GuestOffset) -> Result<Extent, ReadError> {
+    ///
+    /// The tables are damaged there, or cannot be read.
+    pub fn extent(&self, offset: GuestOffset) -> Result<Extent, GuestError> {
+        let extent = self.find(offset);
+        self.source.check_reads()?;
+        extent
+    }
+
+    fn find(&self, offset: GuestOffset) -> Result<Extent, GuestError> {
         let geometry = self.geometry;
         let within = offset.0 % geometry.cluster_size();
         let whole = |source| Extent {
@@ -211,13 +207,13 @@ impl Guest<'_> {
             .header
             .incompatible
             .contains(Incompatible::DATA_FILE);
-        let word = read_u64(self.source, entry_at);
+        let word = self.source.read_u64(entry_at);
         match L2Entry::from_word(word, geometry) {
             L2Entry::Compressed(descriptor) => Ok(whole(Source::Compressed { descriptor, within })),
             L2Entry::Standard { host, zero, copied } => {
                 let stored = host.0 != 0 || (external && copied);
                 if stored && !geometry.is_aligned(host.0) {
-                    return Err(ReadError::Unaligned { at: offset, host });
+                    return Err(GuestError::Unaligned { at: offset, host });
                 }
                 let data = HostOffset(host.0.saturating_add(within));
                 let data = if external {
@@ -227,7 +223,7 @@ impl Guest<'_> {
                 };
                 if geometry.extended_l2() {
                     let bits =
-                        Subclusters::from_word(read_u64(self.source, entry_at.saturating_add(8)));
+                        Subclusters::from_word(self.source.read_u64(entry_at.saturating_add(8)));
                     return self.subcluster(offset, bits, stored.then_some((host, data)));
                 }
                 let reserved = stored.then_some(host);
@@ -245,14 +241,14 @@ impl Guest<'_> {
         offset: GuestOffset,
         bits: Subclusters,
         stored: Option<(HostOffset, Source)>,
-    ) -> Result<Extent, ReadError> {
+    ) -> Result<Extent, GuestError> {
         let size = self.geometry.subcluster_size();
         let index = offset.0 % self.geometry.cluster_size() / size;
         let allocated = bits.allocated >> index & 1 == 1;
         let zero = bits.zero >> index & 1 == 1;
         let source = match (allocated, zero, stored) {
-            (true, true, _) => return Err(ReadError::Contradiction(offset)),
-            (true, false, None) => return Err(ReadError::Nowhere(offset)),
+            (true, true, _) => return Err(GuestError::Contradiction(offset)),
+            (true, false, None) => return Err(GuestError::Nowhere(offset)),
             (true, false, Some((_, data))) => data,
             (false, true, stored) => Source::Zero {
                 reserved: stored.map(|(host, _)| host),
@@ -267,7 +263,7 @@ impl Guest<'_> {
     }
 
     /// Where the L2 entry for byte `offset` of the disk lies, unless there is no table.
-    fn entry_of(&self, offset: GuestOffset) -> Result<Option<u64>, ReadError> {
+    fn entry_of(&self, offset: GuestOffset) -> Result<Option<u64>, GuestError> {
         let (l1, l2) = self
             .geometry
             .indices(self.geometry.guest_cluster_of(offset));
@@ -277,27 +273,33 @@ impl Guest<'_> {
         let Some(l1_at) = table.entry(l1.0) else {
             return Ok(None);
         };
-        let table = read_u64(self.source, l1_at) & OFFSET_MASK;
+        let table = self.source.read_u64(l1_at) & OFFSET_MASK;
         if table == 0 {
             return Ok(None);
         }
         match self.layout.cluster_at(table) {
             Some(base) => Ok(base.0.checked_add(l2.0 * self.geometry.l2_entry_size())),
-            None => Err(ReadError::BadTable { at: offset, table }),
+            None => Err(GuestError::BadTable { at: offset, table }),
         }
     }
 
     /// Reads a run of a cluster from the file it is stored in.
-    fn read_stored(&self, file: &dyn ReadAt, host: HostOffset, buf: &mut [u8]) {
+    fn read_stored(
+        &self,
+        file: &dyn ReadAt,
+        host: HostOffset,
+        buf: &mut [u8],
+    ) -> Result<(), ReadError> {
         let Some(cipher) = &self.cipher else {
             return read_padded(file, host.0, buf);
         };
-        let skip = host.0 % SECTOR;
-        let start = host.0 - skip;
-        let sectors = (skip + buf.len() as u64).next_multiple_of(SECTOR);
-        let mut whole = read_vec(file, start, sectors as usize);
+        let skip = (host.0 % SECTOR) as usize;
+        let start = host.0 - skip as u64;
+        let mut whole = vec![0; (skip + buf.len()).next_multiple_of(SECTOR as usize)];
+        read_padded(file, start, &mut whole)?;
         cipher.decrypt(start, &mut whole);
-        read_padded(&whole, skip, buf);
+        buf.copy_from_slice(&whole[skip..skip + buf.len()]);
+        Ok(())
     }
 
     fn read_compressed(
@@ -306,7 +308,7 @@ impl Guest<'_> {
         descriptor: CompressedDescriptor,
         within: u64,
         buf: &mut [u8],
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), GuestError> {
         let known = self
             .expanded
             .as_ref()
@@ -314,17 +316,18 @@ impl Guest<'_> {
         if !known {
             let number = Header::read(self.source).compression_type;
             let compression =
-                Compression::from_number(number).ok_or(ReadError::UnknownCompression(number))?;
+                Compression::from_number(number).ok_or(GuestError::UnknownCompression(number))?;
             let size = self.geometry.cluster_size();
             // The descriptor can say twice the cluster size; no stream needs more.
             let len = descriptor.len().min(size * 2) as usize;
-            let packed = read_vec(self.source, descriptor.host.0, len);
+            let packed = self.source.read_vec(descriptor.host.0, len);
             let data = expand(&packed, size as usize, compression);
-            let data = data.map_err(|problem| ReadError::Compressed { at, problem })?;
+            self.source.check_reads()?;
+            let data = data.map_err(|problem| GuestError::Compressed { at, problem })?;
             self.expanded = Some((descriptor, data));
         }
         if let Some((_, data)) = &self.expanded {
-            read_padded(data, within, buf);
+            read_padded(data, within, buf)?;
         }
         Ok(())
     }

@@ -3,9 +3,11 @@
 //! Everything here is bounded by the length of the file and by fixed limits, never
 //! by a number in the image alone.
 
-use crate::io::{ReadAt, read_be, read_u64, read_vec};
+use crate::io::ReadAt as _;
 use crate::qcow2::entries::{OFFSET_MASK, REFCOUNT_OFFSET_MASK};
 use crate::qcow2::header::Header;
+use crate::store::Store;
+use crate::value::read_be;
 
 use crate::qcow2::records::{
     BITMAP_FIXED, BITMAPS_EXT_LENGTH, EXT_BITMAPS, EXT_ENCRYPTION, EXT_END, SNAPSHOT_FIXED,
@@ -50,7 +52,7 @@ pub struct TableAt {
 impl TableAt {
     /// Byte offset of an entry that is present.
     #[must_use]
-    pub fn entry(&self, index: u64) -> Option<u64> {
+    pub(crate) fn entry(&self, index: u64) -> Option<u64> {
         let offset = self.offset.checked_add(index.checked_mul(8)?)?;
         (index < self.present).then_some(offset)
     }
@@ -87,14 +89,8 @@ pub struct SnapshotAt {
 impl SnapshotAt {
     /// Bytes in the entry, padding included.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         (SNAPSHOT_FIXED + self.extra + self.id + self.name).next_multiple_of(8)
-    }
-
-    /// Never: the fixed part is always there.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        false
     }
 }
 
@@ -114,14 +110,8 @@ pub struct BitmapAt {
 impl BitmapAt {
     /// Bytes in the entry, padding included.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         (BITMAP_FIXED + self.extra + self.name).next_multiple_of(8)
-    }
-
-    /// Never: the fixed part is always there.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        false
     }
 }
 
@@ -163,7 +153,7 @@ pub struct Layout {
 impl Layout {
     /// Finds the structures of an image.
     #[must_use]
-    pub fn read(source: &(impl ReadAt + ?Sized)) -> Self {
+    pub(crate) fn read(source: &Store) -> Self {
         let header = Header::read(source);
         let geometry = header.geometry();
         let unit = geometry.map_or(512, Geometry::cluster_size);
@@ -195,7 +185,7 @@ impl Layout {
 
     /// The L1 table of a disk.
     #[must_use]
-    pub fn l1_of(&self, disk: Disk) -> Option<TableAt> {
+    pub(crate) fn l1_of(&self, disk: Disk) -> Option<TableAt> {
         match disk {
             Disk::Active => Some(self.l1),
             Disk::Snapshot(index) => self.snapshots.get(index).map(|snapshot| snapshot.l1),
@@ -204,31 +194,22 @@ impl Layout {
 
     /// The L2 table that an L1 entry points to, when it is in the file and aligned.
     #[must_use]
-    pub fn l2_table(
-        &self,
-        source: &(impl ReadAt + ?Sized),
-        disk: Disk,
-        index: u64,
-    ) -> Option<HostOffset> {
-        let entry = read_u64(source, self.l1_of(disk)?.entry(index)?);
+    pub(crate) fn l2_table(&self, source: &Store, disk: Disk, index: u64) -> Option<HostOffset> {
+        let entry = source.read_u64(self.l1_of(disk)?.entry(index)?);
         self.cluster_at(entry & OFFSET_MASK)
     }
 
     /// The refcount block that an entry of the refcount table points to, when it is
     /// in the file and aligned.
     #[must_use]
-    pub fn refcount_block(
-        &self,
-        source: &(impl ReadAt + ?Sized),
-        index: u64,
-    ) -> Option<HostOffset> {
-        let entry = read_u64(source, self.refcount_table.entry(index)?);
+    pub(crate) fn refcount_block(&self, source: &Store, index: u64) -> Option<HostOffset> {
+        let entry = source.read_u64(self.refcount_table.entry(index)?);
         self.cluster_at(entry & REFCOUNT_OFFSET_MASK)
     }
 
     /// `offset`, when a whole cluster can lie there.
     #[must_use]
-    pub fn cluster_at(&self, offset: u64) -> Option<HostOffset> {
+    pub(crate) fn cluster_at(&self, offset: u64) -> Option<HostOffset> {
         let aligned = self.geometry?.is_aligned(offset);
         (offset != 0 && offset < self.end && aligned).then_some(HostOffset(offset))
     }
@@ -260,7 +241,7 @@ fn region(offset: u64, len: u64, end: u64, limit: u64) -> Option<Region> {
 
 /// Where the extension area ends: at the backing file name when that lies behind the
 /// header, else with the first cluster.
-pub(crate) fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
+fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
     let name = header.backing_file_offset;
     let first_cluster = cluster_size.min(MAX_EXTENSION_AREA);
     if name > header.header_length.into() {
@@ -270,23 +251,12 @@ pub(crate) fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
     }
 }
 
-/// Where the extension area starts, and how many bytes it and a backing file name
-/// behind it may take.
-pub(crate) fn extension_area(header: &Header) -> (u64, u64) {
-    let cluster = header
-        .geometry()
-        .map_or(512, Geometry::cluster_size)
-        .min(MAX_EXTENSION_AREA);
-    let start = u64::from(header.header_length);
-    (start, cluster.saturating_sub(start))
-}
-
-fn extensions(source: &(impl ReadAt + ?Sized), header: &Header, unit: u64) -> Vec<ExtensionAt> {
+fn extensions(source: &Store, header: &Header, unit: u64) -> Vec<ExtensionAt> {
     let end = extension_area_end(header, unit).min(source.len());
     let mut found = Vec::new();
     let mut offset = u64::from(header.header_length);
     while offset.saturating_add(8) <= end && found.len() < MAX_EXTENSIONS {
-        let head = read_u64(source, offset);
+        let head = source.read_u64(offset);
         let (kind, declared) = ((head >> 32) as u32, head & u64::from(u32::MAX));
         let data = offset + 8;
         found.push(ExtensionAt {
@@ -303,7 +273,7 @@ fn extensions(source: &(impl ReadAt + ?Sized), header: &Header, unit: u64) -> Ve
     found
 }
 
-fn snapshots(source: &(impl ReadAt + ?Sized), header: &Header, end: u64) -> Vec<SnapshotAt> {
+fn snapshots(source: &Store, header: &Header, end: u64) -> Vec<SnapshotAt> {
     let mut found = Vec::new();
     let mut entries_left = MAX_ENTRIES_TOGETHER;
     let mut offset = header.snapshots_offset;
@@ -311,7 +281,7 @@ fn snapshots(source: &(impl ReadAt + ?Sized), header: &Header, end: u64) -> Vec<
         .unwrap_or(MAX_RECORDS)
         .min(MAX_RECORDS);
     while found.len() < wanted && offset != 0 && offset < end {
-        let fixed = read_vec(source, offset, SNAPSHOT_FIXED as usize);
+        let fixed = source.read_vec(offset, SNAPSHOT_FIXED as usize);
         let number = |at: usize, len: usize| read_be(&fixed[at..at + len]);
         let mut snapshot = SnapshotAt {
             offset,
@@ -330,17 +300,12 @@ fn snapshots(source: &(impl ReadAt + ?Sized), header: &Header, end: u64) -> Vec<
     found
 }
 
-fn bitmaps(
-    source: &(impl ReadAt + ?Sized),
-    extensions: &[ExtensionAt],
-    known: bool,
-    end: u64,
-) -> Vec<BitmapAt> {
+fn bitmaps(source: &Store, extensions: &[ExtensionAt], known: bool, end: u64) -> Vec<BitmapAt> {
     let of_kind = |ext: &&ExtensionAt| ext.kind == EXT_BITMAPS && ext.present >= BITMAPS_EXT_LENGTH;
     let Some(ext) = extensions.iter().find(of_kind).filter(|_| known) else {
         return Vec::new();
     };
-    let data = read_vec(source, ext.offset + 8, BITMAPS_EXT_LENGTH as usize);
+    let data = source.read_vec(ext.offset + 8, BITMAPS_EXT_LENGTH as usize);
     let wanted = usize::try_from(read_be(&data[..4]))
         .unwrap_or(MAX_RECORDS)
         .min(MAX_RECORDS);
@@ -348,7 +313,7 @@ fn bitmaps(
     let mut offset = read_be(&data[16..24]);
     let mut found = Vec::new();
     while found.len() < wanted && offset != 0 && offset < end {
-        let fixed = read_vec(source, offset, BITMAP_FIXED as usize);
+        let fixed = source.read_vec(offset, BITMAP_FIXED as usize);
         let number = |at: usize, len: usize| read_be(&fixed[at..at + len]);
         let mut bitmap = BitmapAt {
             offset,
@@ -366,16 +331,12 @@ fn bitmaps(
     found
 }
 
-fn encryption(
-    source: &(impl ReadAt + ?Sized),
-    extensions: &[ExtensionAt],
-    end: u64,
-) -> Option<Region> {
+fn encryption(source: &Store, extensions: &[ExtensionAt], end: u64) -> Option<Region> {
     let of_kind = |ext: &&ExtensionAt| ext.kind == EXT_ENCRYPTION && ext.present >= 16;
     let ext = extensions.iter().find(of_kind)?;
     let (offset, len) = (
-        read_u64(source, ext.offset + 8),
-        read_u64(source, ext.offset + 16),
+        source.read_u64(ext.offset + 8),
+        source.read_u64(ext.offset + 16),
     );
     region(offset, len, end, 16 << 20)
 }

@@ -1,20 +1,20 @@
 //! Who refers to which cluster of the file.
 
 use crate::field::Place;
-use crate::io::{ReadAt, read_u64};
 use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{L2Entry, OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
 use crate::qcow2::read::layout::{Disk, Layout, TableAt};
 use crate::qcow2::read::scan::{Budget, l2_entries, used_entries};
 use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
+use crate::store::Store;
 use bitflags::bitflags;
 use std::collections::BTreeMap;
 
 bitflags! {
     /// What a cluster of the file is used as.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-    pub struct Use: u16 {
+    pub(crate) struct Use: u16 {
         /// The header.
         const HEADER = 1;
         /// Part of the refcount table.
@@ -44,30 +44,30 @@ bitflags! {
 
 /// How often a cluster is referred to, and as what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reference {
+pub(crate) struct Reference {
     /// The reference count it should have.
-    pub count: u64,
+    pub(crate) count: u64,
     /// All it is used as.
-    pub uses: Use,
+    pub(crate) uses: Use,
 }
 
 /// All references to clusters of the file.
 #[derive(Clone, Debug, Default)]
-pub struct References {
+pub(crate) struct References {
     /// By cluster; those that nobody refers to are not there.
-    pub clusters: BTreeMap<ClusterIndex, Reference>,
+    pub(crate) clusters: BTreeMap<ClusterIndex, Reference>,
     /// Whether that is all. An image with more references than
     /// [`References::LIMIT`] is counted up to there.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl References {
     /// Most references that are counted.
-    pub const LIMIT: u64 = 4 << 20;
+    pub(crate) const LIMIT: u64 = 4 << 20;
 
     /// Counts the references in an image as its tables stand.
     #[must_use]
-    pub fn count(source: &(impl ReadAt + ?Sized), layout: &Layout) -> Self {
+    pub(crate) fn count(source: &Store, layout: &Layout) -> Self {
         let mut found = Self {
             complete: true,
             ..Self::default()
@@ -86,8 +86,8 @@ impl References {
     }
 }
 
-struct Counter<'a, S: ?Sized> {
-    source: &'a S,
+struct Counter<'a> {
+    source: &'a Store,
     layout: &'a Layout,
     geometry: Geometry,
     found: &'a mut References,
@@ -95,7 +95,7 @@ struct Counter<'a, S: ?Sized> {
     taken: u64,
 }
 
-impl<S: ReadAt + ?Sized> Counter<'_, S> {
+impl Counter<'_> {
     fn everything(&mut self) {
         self.bytes(0, 1, Use::HEADER);
         self.refcounts();
@@ -174,7 +174,7 @@ impl<S: ReadAt + ?Sized> Counter<'_, S> {
             let Some(offset) = table.entry(index) else {
                 return;
             };
-            let target = read_u64(self.source, offset) & mask;
+            let target = self.source.read_u64(offset) & mask;
             if target != 0 {
                 self.bytes(target, 1, used_as);
             }
@@ -208,11 +208,7 @@ impl<S: ReadAt + ?Sized> Counter<'_, S> {
 }
 
 /// The place of the reference count of a cluster, when there is a block for it.
-pub(crate) fn place_of(
-    source: &(impl ReadAt + ?Sized),
-    layout: &Layout,
-    cluster: ClusterIndex,
-) -> Option<Place> {
+pub(crate) fn place_of(source: &Store, layout: &Layout, cluster: ClusterIndex) -> Option<Place> {
     let geometry = layout.geometry?;
     let (table, index) = geometry.refcount_indices(cluster);
     let block = layout.refcount_block(source, table.0)?;

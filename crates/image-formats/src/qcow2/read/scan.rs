@@ -1,7 +1,9 @@
 //! Going through tables without trusting their sizes.
 
-use crate::io::{ReadAt, read_be, read_vec};
+use crate::io::ReadAt as _;
 use crate::qcow2::read::layout::{Disk, Layout, TableAt};
+use crate::store::Store;
+use crate::value::read_be;
 
 /// How much is still looked at before giving up on a hostile image.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub(crate) struct EntryAt {
 /// Calls `visit` for every L2 entry of a disk that is not zero, as far as the budget
 /// goes: a unit for every entry, and one for every 4 KiB of a table.
 pub(crate) fn l2_entries(
-    source: &(impl ReadAt + ?Sized),
+    source: &Store,
     layout: &Layout,
     disk: Disk,
     budget: &mut Budget,
@@ -75,7 +77,7 @@ pub(crate) fn l2_entries(
             if is_hole(source, at, len) {
                 continue;
             }
-            let words = read_vec(source, at, len as usize);
+            let words = source.read_vec(at, len as usize);
             for (entry, i) in words.chunks_exact(step as usize).zip(0..) {
                 let (word, second) = (read_be(&entry[..8]), read_be(&entry[8..]));
                 if word == 0 && second == 0 {
@@ -98,7 +100,7 @@ pub(crate) fn l2_entries(
 
 /// Indexes of the entries of a table that are not zero.
 pub(crate) fn used_entries<'a>(
-    source: &'a (impl ReadAt + ?Sized),
+    source: &'a Store,
     table: TableAt,
 ) -> impl Iterator<Item = u64> + 'a {
     const PIECE: u64 = 4096;
@@ -109,7 +111,7 @@ pub(crate) fn used_entries<'a>(
         let words = if is_hole(source, at, len) {
             Vec::new()
         } else {
-            read_vec(source, at, len as usize)
+            source.read_vec(at, len as usize)
         };
         let used: Vec<u64> = words
             .chunks_exact(8)
@@ -121,7 +123,7 @@ pub(crate) fn used_entries<'a>(
 }
 
 /// Whether only zeros lie there, as far as the reader knows.
-fn is_hole(source: &(impl ReadAt + ?Sized), at: u64, len: u64) -> bool {
+fn is_hole(source: &Store, at: u64, len: u64) -> bool {
     let next = source.next_data(at);
     next.is_none_or(|data| data.start >= at.saturating_add(len))
 }

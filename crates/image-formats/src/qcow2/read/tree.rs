@@ -4,8 +4,7 @@
 //! snapshot, ...), and every node is a short list of fields. Both a search for one
 //! path and a walk over all fields go through the same lists.
 
-use crate::field::{Endian, Kind, Place};
-use crate::io::{ReadAt, read_u64};
+use crate::field::{Kind, Place};
 use crate::luks;
 use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{
@@ -21,6 +20,8 @@ use crate::qcow2::sections::{
     ADDITIONAL, BITMAP_DATA, BITMAP_TABLE, BITMAPS_EXT, DIRECTORY, ENCRYPTION, EXTENDED,
     EXTENSIONS, FEATURES, HEADER, MAPPING, REFCOUNTS, SNAPSHOTS, STRINGS,
 };
+use crate::store::Store;
+use crate::value::Endian;
 
 use crate::qcow2::records::{
     BITMAP_FIXED, BITMAP_ROWS, BITMAPS_EXT_LENGTH, BITMAPS_EXT_ROWS, ENCRYPTION_EXT_ROWS,
@@ -33,7 +34,7 @@ use crate::row::{Leaf, bit_leaves, table_leaves};
 /// values are read elsewhere.
 #[derive(Clone, Copy)]
 pub(crate) struct Tree<'a> {
-    pub(crate) source: &'a dyn ReadAt,
+    pub(crate) source: &'a Store,
     pub(crate) layout: &'a Layout,
 }
 
@@ -207,7 +208,7 @@ impl<'a> Tree<'a> {
         (index < geometry.l2_entries()).then_some(())?;
         let offset = base.0.checked_add(index * geometry.l2_entry_size())?;
         leaves.push(entry(offset, "a cluster descriptor", MAPPING));
-        let word = read_u64(self.source, offset);
+        let word = self.source.read_u64(offset);
         match L2Entry::from_word(word, geometry) {
             L2Entry::Standard { host, .. } => {
                 bit_leaves("", STANDARD_BITS, offset, 8, Endian::Big, MAPPING, leaves);
@@ -365,7 +366,7 @@ impl<'a> Tree<'a> {
         );
         let data = self
             .layout
-            .cluster_at(read_u64(self.source, offset) & OFFSET_MASK);
+            .cluster_at(self.source.read_u64(offset) & OFFSET_MASK);
         if let (Some(data), Some(geometry)) = (data, self.layout.geometry) {
             leaves.push(run(
                 "data",

@@ -1,7 +1,6 @@
 //! Rules of the header extensions.
 
 use super::Checker;
-use crate::io::{read_be, read_u64, read_vec};
 use crate::luks;
 use crate::qcow2::header::Autoclear;
 use crate::qcow2::read::layout::ExtensionAt;
@@ -10,6 +9,7 @@ use crate::qcow2::records::{
     extension_name,
 };
 use crate::qcow2::sections::{BITMAPS_EXT, ENCRYPTION, EXTENSIONS, FEATURES, HEADER};
+use crate::value::read_be;
 use std::collections::BTreeSet;
 
 pub(crate) fn check(checker: &mut Checker<'_>) {
@@ -74,7 +74,7 @@ fn feature_names(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
     );
     for entry in 0..ext.present / FEATURE_ENTRY {
         let offset = ext.offset + 8 + entry * FEATURE_ENTRY;
-        let head = read_vec(checker.source, offset, 2);
+        let head = checker.source.read_vec(offset, 2);
         let (kind, bit) = (head[0], head[1]);
         let path = format!("ext[{index}].feature[{entry}].type");
         checker.require(kind <= 2, (&path, offset, FEATURES), || {
@@ -98,7 +98,9 @@ fn bitmaps(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
     if ext.present < BITMAPS_EXT_LENGTH {
         return;
     }
-    let data = read_vec(checker.source, ext.offset + 8, BITMAPS_EXT_LENGTH as usize);
+    let data = checker
+        .source
+        .read_vec(ext.offset + 8, BITMAPS_EXT_LENGTH as usize);
     let count = read_be(&data[..4]);
     let (reserved, size, offset) = (
         read_be(&data[4..8]),
@@ -149,8 +151,8 @@ fn encryption(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
     if ext.present < 16 {
         return;
     }
-    let offset = read_u64(checker.source, ext.offset + 8);
-    let len = read_u64(checker.source, ext.offset + 16);
+    let offset = checker.source.read_u64(ext.offset + 8);
+    let len = checker.source.read_u64(ext.offset + 16);
     let path = format!("ext[{index}].encryption_offset");
     let at = (path.as_str(), ext.offset + 8, ENCRYPTION);
     let aligned = layout
@@ -167,7 +169,7 @@ fn encryption(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
         || format!("the encryption header ends at {end:#x}, behind the end of the file"),
     );
     if let Some(region) = layout.encryption {
-        let magic = read_vec(checker.source, region.offset, luks::MAGIC.len());
+        let magic = checker.source.read_vec(region.offset, luks::MAGIC.len());
         checker.require(
             magic == luks::MAGIC,
             ("luks.magic", region.offset, ENCRYPTION),

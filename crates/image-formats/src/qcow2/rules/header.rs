@@ -1,6 +1,7 @@
 //! Rules of the header.
 
 use super::Checker;
+use crate::io::ReadAt as _;
 use crate::qcow2::header::{
     Autoclear, COMPRESSION_TYPE_AT, Incompatible, MAGIC, MAX_BACKING_NAME, V2_LENGTH, V3_LENGTH,
 };
@@ -189,7 +190,7 @@ impl Checker<'_> {
         });
         self.require(number <= 1, at, || format!("must be 0 or 1, is {number}"));
         if header.header_length >= 112 {
-            let padding = crate::io::read_vec(self.source, 105, 7);
+            let padding = self.source.read_vec(105, 7);
             let clear = padding.iter().all(|byte| *byte == 0);
             self.require(clear, ("header.padding", 105, "Header padding"), || {
                 "must be 0".to_owned()

@@ -1,7 +1,6 @@
 //! Rules of the L1 and L2 tables.
 
 use super::Checker;
-use crate::io::{read_u64, read_vec};
 use crate::qcow2::compression::Compression;
 use crate::qcow2::compression::expand;
 use crate::qcow2::entries::{
@@ -51,7 +50,7 @@ fn l1(checker: &mut Checker<'_>, geometry: Geometry, disk: Disk, budget: &mut Bu
         let Some(offset) = table.entry(index).filter(|_| budget.take()) else {
             return;
         };
-        let word = read_u64(checker.source, offset);
+        let word = checker.source.read_u64(offset);
         let path = Node::L1(disk, index).path();
         let at = (path.as_str(), offset, MAPPING);
         let reserved = word & !(OFFSET_MASK | COPIED);
@@ -166,7 +165,7 @@ impl EntryCheck<'_, '_> {
         if let Some(compression) = known.filter(|_| inside && *expanded >= size) {
             *expanded -= size;
             let len = descriptor.len().min(2 * size) as usize;
-            let packed = read_vec(self.checker.source, descriptor.host.0, len);
+            let packed = self.checker.source.read_vec(descriptor.host.0, len);
             if let Err(problem) = expand(&packed, size as usize, compression) {
                 self.require(false, MAPPING, || problem.to_string());
             }

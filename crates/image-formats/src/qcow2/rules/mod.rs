@@ -7,20 +7,20 @@ mod records;
 mod refcounts;
 
 use crate::defect::{Defect, Defects};
-use crate::io::ReadAt;
 use crate::qcow2::header::MAGIC;
 use crate::qcow2::read::layout::{Layout, TableAt};
 use crate::qcow2::types::Geometry;
+use crate::store::Store;
 
 /// An image whose rules are checked, and what was found so far.
 pub(crate) struct Checker<'a> {
-    pub(crate) source: &'a dyn ReadAt,
+    pub(crate) source: &'a Store,
     pub(crate) layout: &'a Layout,
     pub(crate) defects: Defects,
 }
 
 /// Looks for broken rules.
-pub(crate) fn check(source: &dyn ReadAt) -> Vec<Defect> {
+pub(crate) fn check(source: &Store) -> Vec<Defect> {
     let layout = Layout::read(source);
     let mut checker = Checker {
         source,

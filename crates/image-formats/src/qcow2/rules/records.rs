@@ -1,13 +1,13 @@
 //! Rules of snapshots and bitmaps.
 
 use super::Checker;
-use crate::io::{read_be, read_u64, read_vec};
 use crate::qcow2::entries::OFFSET_MASK;
 use crate::qcow2::read::layout::{BitmapAt, SnapshotAt};
 use crate::qcow2::read::scan::used_entries;
 use crate::qcow2::records::{BITMAP_FIXED, SNAPSHOT_FIXED};
 use crate::qcow2::sections::{BITMAP_TABLE, DIRECTORY, SNAPSHOTS};
 use crate::qcow2::types::Geometry;
+use crate::value::read_be;
 use std::collections::BTreeSet;
 
 /// Bytes of names that are compared with each other.
@@ -21,7 +21,9 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
         let at = snapshot.offset + SNAPSHOT_FIXED + snapshot.extra;
         let id = (
             snapshot.id,
-            read_vec(checker.source, at, snapshot.id.min(COMPARED) as usize),
+            checker
+                .source
+                .read_vec(at, snapshot.id.min(COMPARED) as usize),
         );
         let path = format!("snapshot[{index}].id");
         checker.require(ids.insert(id), (&path, at, SNAPSHOTS), || {
@@ -35,7 +37,9 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
         let at = bitmap.offset + BITMAP_FIXED + bitmap.extra;
         let name = (
             bitmap.name,
-            read_vec(checker.source, at, bitmap.name.min(COMPARED) as usize),
+            checker
+                .source
+                .read_vec(at, bitmap.name.min(COMPARED) as usize),
         );
         let path = format!("bitmap[{index}].name");
         checker.require(names.insert(name), (&path, at, DIRECTORY), || {
@@ -62,7 +66,7 @@ fn snapshot_rules(
         || format!("must be at least 16 in version 3, is {extra}"),
     );
     let size = if extra >= 16 {
-        read_u64(checker.source, snapshot.offset + 48)
+        checker.source.read_u64(snapshot.offset + 48)
     } else {
         header.size
     };
@@ -87,7 +91,9 @@ fn snapshot_rules(
 
 fn bitmap_rules(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bitmap: &BitmapAt) {
     let size = checker.layout.header.size;
-    let fixed = read_vec(checker.source, bitmap.offset, BITMAP_FIXED as usize);
+    let fixed = checker
+        .source
+        .read_vec(bitmap.offset, BITMAP_FIXED as usize);
     let field = |name: &str| format!("bitmap[{index}].{name}");
     let path = field("table_offset");
     checker.table(bitmap.table, geometry, (&path, bitmap.offset, DIRECTORY));
@@ -143,7 +149,7 @@ fn bitmap_table(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bit
         let Some(offset) = bitmap.table.entry(entry) else {
             return;
         };
-        let word = read_u64(checker.source, offset);
+        let word = checker.source.read_u64(offset);
         let target = word & OFFSET_MASK;
         let allowed = if target == 0 { 1 } else { 0 };
         let reserved = word & !(OFFSET_MASK | allowed);

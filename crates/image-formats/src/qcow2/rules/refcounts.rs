@@ -1,7 +1,6 @@
 //! Rules of the reference counts, and of clusters used twice.
 
 use super::Checker;
-use crate::io::read_u64;
 use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{COPIED, L2Entry, OFFSET_MASK, REFCOUNT_OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
@@ -45,7 +44,7 @@ fn table(checker: &mut Checker<'_>, geometry: Geometry) {
         let Some(offset) = layout.refcount_table.entry(index) else {
             return;
         };
-        let word = read_u64(checker.source, offset);
+        let word = checker.source.read_u64(offset);
         let reserved = word & !REFCOUNT_OFFSET_MASK;
         let target = word & REFCOUNT_OFFSET_MASK;
         let sound = [
@@ -169,7 +168,7 @@ fn leaks(checker: &mut Checker<'_>, geometry: Geometry, references: &References)
 /// Indexes of counts in a block that may be more than zero.
 fn used_counts(checker: &Checker<'_>, geometry: Geometry, block: HostOffset) -> Vec<u64> {
     let len = geometry.cluster_size() as usize;
-    let data = crate::io::read_vec(checker.source, block.0, len);
+    let data = checker.source.read_vec(block.0, len);
     let bits = u64::from(geometry.refcount_bits());
     let (per_byte, bytes) = (8 / bits.min(8), bits.div_ceil(8));
     let used = data
@@ -203,7 +202,7 @@ fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
         let Some(offset) = layout.l1.entry(index) else {
             break;
         };
-        if let Some(rule) = wrong(read_u64(source, offset), false) {
+        if let Some(rule) = wrong(source.read_u64(offset), false) {
             let path = Node::L1(Disk::Active, index).path();
             checker.defects.add(path, offset, MAPPING, rule);
         }

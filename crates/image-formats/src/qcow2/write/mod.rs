@@ -1,7 +1,6 @@
-//! From a description to a valid image, and what follows from other fields put right.
+//! From a description to a valid image.
 
 pub(crate) mod build;
-pub(crate) mod derived;
 mod head;
 mod plan;
 pub(crate) mod recompute;

@@ -1,6 +1,6 @@
 //! Reference counts and the flag COPIED, put right.
 
-use crate::io::{read_u64, read_vec};
+use crate::io::ReadError;
 use crate::qcow2::entries::{COPIED, L2Entry, OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
 use crate::qcow2::image::Image;
@@ -16,79 +16,49 @@ const MAX_REFCOUNT_BYTES: u64 = 1 << 30;
 /// Most L2 entries whose flag is put right.
 const MAX_ENTRIES: u64 = 4 << 20;
 
-/// What was done by [`Image::recompute_refcounts`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recomputed {
-    /// Refcount blocks that were wrong.
-    pub changed_blocks: u64,
-    /// Clusters in use that no refcount block covers, the first 1024 of them.
-    pub uncovered: Vec<ClusterIndex>,
-    /// The largest count that a cluster should have, whether it fits or not.
-    pub largest: u64,
+/// Why the references to clusters cannot be counted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecountError {
+    /// There are more than this crate counts.
+    #[error("the image has more than {} references to clusters", References::LIMIT)]
+    TooMany,
+    /// The source cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
-
-/// More references than this crate counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the image has more than {} references to clusters", References::LIMIT)]
-pub struct TooManyReferences;
 
 impl Image {
-    /// The reference count stored for a cluster; 0 where there is no refcount block.
-    #[must_use]
-    pub fn refcount(&self, cluster: ClusterIndex) -> u64 {
-        let layout = Layout::read(self.bytes());
-        place_of(self.bytes(), &layout, cluster)
-            .and_then(|place| place.get(self.bytes()).as_uint())
-            .unwrap_or(0)
-    }
-
-    /// Counts all references in the bytes as they are now.
-    #[must_use]
-    pub fn references(&self) -> References {
-        References::count(self.bytes(), &Layout::read(self.bytes()))
-    }
-
     /// Makes every reference count in the refcount blocks that are there what it
-    /// should be. Blocks are neither added nor moved; counts too large for their
-    /// width become the largest that fits.
+    /// should be, and sets the flag COPIED in the active L1 table and its L2 tables
+    /// exactly where the count is one. Blocks are neither added nor moved; counts too
+    /// large for their width become the largest that fits.
     ///
     /// # Errors
-    /// When there are too many references to count; nothing is changed then.
-    pub fn recompute_refcounts(&mut self) -> Result<Recomputed, TooManyReferences> {
-        refcounts(self.bytes_mut())
-    }
-
-    /// Sets the flag COPIED in the active L1 table and its L2 tables exactly where the
-    /// stored reference count is one.
-    pub fn recompute_copied(&mut self) {
-        copied(self.bytes_mut());
+    ///
+    /// There are too many references to count, or the source cannot be read; nothing is
+    /// changed then.
+    pub fn recompute_refcounts(&mut self) -> Result<(), RecountError> {
+        recompute(self.bytes_mut()).map(|_| ())
     }
 }
 
-/// As [`Image::recompute_refcounts`].
-pub(crate) fn refcounts(store: &mut Store) -> Result<Recomputed, TooManyReferences> {
+/// As [`Image::recompute_refcounts`]. Returns the largest count that a cluster should
+/// have, whether it fits or not.
+pub(crate) fn recompute(store: &mut Store) -> Result<u64, RecountError> {
     let layout = Layout::read(store);
     let references = References::count(store, &layout);
+    store.check_reads()?;
     if !references.complete {
-        return Err(TooManyReferences);
+        return Err(RecountError::TooMany);
     }
-    let largest = references
-        .clusters
-        .values()
-        .map(|reference| reference.count)
-        .max();
-    let mut done = Recomputed {
-        largest: largest.unwrap_or(0),
-        ..Recomputed::default()
-    };
     let Some(geometry) = layout.geometry else {
-        return Ok(done);
+        return Ok(0);
     };
     let per_block = geometry.refcount_block_entries();
     let tables: Vec<u64> = used_entries(store, layout.refcount_table).collect();
     let bytes = (tables.len() as u64).saturating_mul(geometry.cluster_size());
     if bytes > MAX_REFCOUNT_BYTES {
-        return Err(TooManyReferences);
+        return Err(RecountError::TooMany);
     }
     for index in tables {
         let Some(block) = layout.refcount_block(store, index) else {
@@ -98,26 +68,24 @@ pub(crate) fn refcounts(store: &mut Store) -> Result<Recomputed, TooManyReferenc
         let range = ClusterIndex(first)..ClusterIndex(first.saturating_add(per_block));
         let counts = references.clusters.range(range);
         let counts = counts.map(|(cluster, reference)| (cluster.0 - first, reference.count));
-        if write_block(store, geometry, block, counts) {
-            done.changed_blocks += 1;
-        }
+        write_block(store, geometry, block, counts);
     }
-    let uncovered = |cluster: &&ClusterIndex| place_of(store, &layout, **cluster).is_none();
-    let all = references.clusters.keys();
-    done.uncovered = all.filter(uncovered).take(1024).copied().collect();
-    Ok(done)
+    copied(store);
+    let counts = references.clusters.values();
+    let largest = counts.map(|reference| reference.count).max();
+    Ok(largest.unwrap_or(0))
 }
 
-/// Writes the counts of one refcount block, and says whether that changed it.
+/// Writes the counts of one refcount block, where they are others than before.
 fn write_block(
     store: &mut Store,
     geometry: Geometry,
     block: HostOffset,
     counts: impl Iterator<Item = (u64, u64)>,
-) -> bool {
+) {
     const PIECE: usize = 512;
     let size = usize::try_from(geometry.cluster_size()).unwrap_or(0);
-    let old = read_vec(store, block.0, size);
+    let old = store.read_vec(block.0, size);
     let mut new = vec![0_u8; size];
     let bits = geometry.refcount_bits() as usize;
     for (index, count) in counts {
@@ -131,18 +99,15 @@ fn write_block(
             bytes.copy_from_slice(&count.to_be_bytes()[8 - bits / 8..]);
         }
     }
-    let mut changed = false;
     for ((old, new), piece) in old.chunks(PIECE).zip(new.chunks(PIECE)).zip(0_u64..) {
         if old != new {
             store.write(block.0.saturating_add(piece * PIECE as u64), new);
-            changed = true;
         }
     }
-    changed
 }
 
-/// As [`Image::recompute_copied`].
-pub(crate) fn copied(store: &mut Store) {
+/// Puts the flag COPIED right.
+fn copied(store: &mut Store) {
     let layout = Layout::read(store);
     let Some(geometry) = layout.geometry else {
         return;
@@ -155,7 +120,7 @@ pub(crate) fn copied(store: &mut Store) {
         geometry,
     };
     let l1 = used_entries(store, layout.l1).filter_map(|index| layout.l1.entry(index));
-    changes.extend(l1.filter_map(|offset| flags.change(offset, read_u64(store, offset), false)));
+    changes.extend(l1.filter_map(|offset| flags.change(offset, store.read_u64(offset), false)));
     let mut budget = Budget::new(MAX_ENTRIES);
     l2_entries(store, &layout, Disk::Active, &mut budget, &mut |entry| {
         if let L2Entry::Standard { .. } = L2Entry::from_word(entry.word, geometry) {
@@ -196,13 +161,12 @@ impl Flags<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::ReadAt;
+    use crate::io::ReadAt as _;
 
     #[test]
     fn an_empty_file_stays_empty() {
         let mut store = Store::new();
-        assert_eq!(refcounts(&mut store), Ok(Recomputed::default()));
-        copied(&mut store);
+        assert_eq!(recompute(&mut store), Ok(0));
         assert!(store.is_empty());
     }
 }

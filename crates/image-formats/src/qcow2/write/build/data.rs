@@ -1,7 +1,7 @@
 //! Where the contents of guest clusters go: clusters of their own, the data file,
 //! or packed streams.
 
-use super::disks::Mapping;
+use super::mapping::Mapping;
 use super::{Builder, Contents, Piece};
 use crate::pattern::Pattern;
 use crate::qcow2::compression::compress;

@@ -1,28 +1,12 @@
 //! The tables of the active disk and of those of snapshots.
 
+use super::mapping::Mapping;
 use super::{Builder, Contents, Piece};
-use crate::qcow2::entries::{COPIED, CompressedDescriptor, L2Entry, Subclusters, ZERO};
+use crate::qcow2::entries::{COPIED, CompressedDescriptor, L2Entry, ZERO};
 use crate::qcow2::header::QEMU_MAX_L1_BYTES;
 use crate::qcow2::types::{GuestCluster, HostOffset};
 use crate::qcow2::write::spec::{Cluster, Content, Snapshot, SpecError, ensure};
 use std::collections::{BTreeMap, HashMap};
-
-/// Where the contents of a guest cluster go.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mapping {
-    /// The part of the plan with the data; none for clusters without.
-    pub(super) part: Option<usize>,
-    /// Byte offset within the part.
-    pub(super) within: u64,
-    /// Bytes of compressed data; 0 for standard clusters.
-    pub(super) compressed: u64,
-    /// Bits of the entry beside the offset.
-    pub(super) flags: u64,
-    /// Second word of an extended entry.
-    pub(super) subclusters: Subclusters,
-    /// Whether this cluster lies in the external data file.
-    pub(super) external: bool,
-}
 
 /// The tables of a disk.
 #[derive(Debug, Default)]
@@ -32,19 +16,6 @@ pub(super) struct DiskPlan {
     /// L2 tables by L1 index.
     pub(super) l2_parts: BTreeMap<u64, usize>,
     pub(super) clusters: HashMap<u64, Mapping>,
-}
-
-impl Mapping {
-    pub(super) fn data(part: Option<usize>, allocated: u32, zero: u32, flags: u64) -> Self {
-        Self {
-            part,
-            within: 0,
-            compressed: 0,
-            flags,
-            subclusters: Subclusters { allocated, zero },
-            external: false,
-        }
-    }
 }
 
 impl Builder<'_> {

@@ -3,6 +3,7 @@
 mod bitmaps;
 mod data;
 mod disks;
+mod mapping;
 mod snapshots;
 mod validate;
 
@@ -14,7 +15,7 @@ use crate::qcow2::image::Image;
 use crate::qcow2::types::Geometry;
 use crate::qcow2::write::head::write_head;
 use crate::qcow2::write::plan::{Part, Plan, PlanError};
-use crate::qcow2::write::recompute;
+use crate::qcow2::write::recompute::recompute;
 use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
 use crate::store::Store;
 use std::sync::Arc;
@@ -139,19 +140,17 @@ impl Builder<'_> {
     /// Everything is in place but for the reference counts and what follows from them.
     fn finish(&mut self) -> Result<Built, SpecError> {
         let mut store = std::mem::take(&mut self.store);
-        let counted = recompute::refcounts(&mut store);
-        let counted = counted.map_err(|_| SpecError("too many clusters".to_owned()))?;
-        let (largest, limit) = (counted.largest, self.geometry.max_refcount());
+        let largest = recompute(&mut store).map_err(|error| SpecError(error.to_string()))?;
+        let limit = self.geometry.max_refcount();
         ensure!(
             largest <= limit,
             "a refcount of {largest} does not fit into its width"
         );
-        recompute::copied(&mut store);
         if let Some(file) = &mut self.data_file {
             file.resize(self.spec.virtual_size);
         }
         Ok(Built {
-            image: Image::open(Arc::new(store)),
+            image: Image::over(Store::over(Arc::new(store))),
             data_file: self.data_file.take(),
         })
     }
