@@ -8,7 +8,6 @@
 //! draws no random numbers, and allocates nothing whose size an image chooses freely.
 
 mod boundary;
-mod checksum;
 mod defect;
 mod field;
 mod fixed;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use strsim::levenshtein;
 
 /// One step of a [`Path`]: a name, and for tables the index of the entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,28 +94,12 @@ impl fmt::Display for Path {
     }
 }
 
-/// How many single-letter changes lie between two names.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, letter) in one.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, &against) in other.iter().enumerate() {
-            let change = corner + usize::from(letter != against);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
-}
-
 /// The candidate most like `wanted`, if one is like it at all.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best = candidates
         .into_iter()
-        .map(|candidate| (distance(wanted, candidate), candidate))
+        .map(|candidate| (levenshtein(wanted, candidate), candidate))
         .min_by_key(|(distance, _)| *distance)?;
     (best.0 <= wanted.len().max(4) / 2).then_some(best.1)
 }

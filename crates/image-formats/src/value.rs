@@ -1,5 +1,6 @@
 //! The values of fields.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -96,7 +97,8 @@ impl FromStr for Value {
 
     fn from_str(text: &str) -> Result<Self, ValueSyntax> {
         if let Some(digits) = text.strip_prefix("hex:") {
-            return from_hex(digits).map(Self::Bytes);
+            let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
+            return bytes.map(Self::Bytes).map_err(|_| ValueSyntax);
         }
         if let Some(text) = text.strip_prefix("text:") {
             return Ok(text.into());
@@ -128,18 +130,6 @@ fn parse_number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-fn from_hex(digits: &str) -> Result<Vec<u8>, ValueSyntax> {
-    let nibble = |digit: &u8| char::from(*digit).to_digit(16).ok_or(ValueSyntax);
-    let digits = digits.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return Err(ValueSyntax);
-    }
-    let pairs = digits.chunks_exact(2);
-    pairs
-        .map(|pair| Ok((nibble(&pair[0])? << 4 | nibble(&pair[1])?) as u8))
-        .collect()
-}
-
 /// Shows bytes as quoted text when most are printable, else as `hex:…`; long ones cut.
 fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     const SHOWN: usize = 96;
@@ -154,10 +144,7 @@ fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if shown.iter().all(printable) {
         write!(f, "\"{}\"", shown.escape_ascii())?;
     } else {
-        f.write_str("hex:")?;
-        for byte in shown {
-            write!(f, "{byte:02x}")?;
-        }
+        write!(f, "hex:{}", HEXLOWER.encode(shown))?;
     }
     if text.len() > SHOWN {
         write!(f, "… ({} bytes)", bytes.len())?;

@@ -1,6 +1,5 @@
 //! The headers and region tables of VHDX.
 
-use crate::checksum::crc32c;
 use crate::field::Kind;
 use crate::fixed::{Checksum, FixedImage, Structure, number, record};
 use crate::model::Driver;
@@ -120,7 +119,7 @@ fn checksums(source: &Store) -> Vec<Checksum> {
             path,
             at,
             len,
-            sum: crc32c,
+            sum: crc32c::crc32c,
         })
         .collect()
 }

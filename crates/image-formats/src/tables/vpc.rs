@@ -1,6 +1,5 @@
 //! The footer, dynamic header and block table of VPC (VHD).
 
-use crate::checksum::complement_sum;
 use crate::field::Kind;
 use crate::fixed::{Array, Checksum, FixedImage, Structure, number, record};
 use crate::io::ReadAt as _;
@@ -140,5 +139,20 @@ fn checksum(path: &'static str, at: u64, len: usize) -> Checksum {
         at,
         len,
         sum: complement_sum,
+    }
+}
+
+/// The complement of the sum of all bytes.
+fn complement_sum(bytes: &[u8]) -> u32 {
+    !bytes
+        .iter()
+        .fold(0_u32, |sum, byte| sum.wrapping_add((*byte).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sums_are_complemented() {
+        assert_eq!(super::complement_sum(&[1, 2, 255]), !258);
     }
 }
