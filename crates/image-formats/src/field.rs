@@ -324,7 +324,8 @@ pub(crate) const fn ones(bits: u8) -> u64 {
 /// A field of an image, with the value it holds at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Field {
-    /// Its name in the structure, see [`crate::Path`].
+    /// Its path in the structure of the image: names with indexes from 0 for entries of
+    /// tables, joined by dots, such as `header.l1_size` or `l2[3].entry[17].offset`.
     pub path: String,
     /// What it says.
     pub kind: Kind,

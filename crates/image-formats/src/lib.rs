@@ -1,11 +1,4 @@
-//! Disk-image formats as data: decode, inspect, change, encode.
-//!
-//! Decoding never fails: any bytes give a model and a list of [`Defect`]s. Encoding
-//! gives back the same bytes, and can write anything a field can hold. Every field has
-//! a path, see [`Path`], a kind, and the rule it should obey, see [`Field`].
-//!
-//! The crate does no I/O (bytes come through [`ReadAt`] and go through [`WriteAt`]),
-//! draws no random numbers, and allocates nothing whose size an image chooses freely.
+#![doc = include_str!("../README.md")]
 
 mod boundary;
 mod defect;

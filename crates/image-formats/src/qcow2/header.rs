@@ -70,7 +70,7 @@ bitflags! {
 /// The header as it stands in the image, wrong values included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// [`MAGIC`].
+    /// `"QFI\xfb"`, big-endian.
     pub magic: u32,
     /// 2 or 3.
     pub version: u32,
