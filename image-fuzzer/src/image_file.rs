@@ -1,7 +1,7 @@
 //! Image files, opened for looking into.
 
-use anyhow::{Context, Result, bail};
-use image_formats::{AnyImage, Format, ReadAt};
+use anyhow::{Context, Error, Result, bail};
+use image_formats::{AnyImage, FieldError, Format, ReadAt};
 use nix::unistd::{Whence, lseek};
 use std::fs::{self, File, FileType};
 use std::io;
@@ -125,7 +125,15 @@ pub fn open(path: &Path, format: Option<&str>) -> Result<AnyImage> {
     AnyImage::open(source, format).with_context(|| not_read(path))
 }
 
-/// That a file could not be read; why is told by the error below it.
+/// Adds the name of the image to a failed read; other errors name the field.
+pub fn field_error(path: &Path) -> impl FnOnce(FieldError) -> Error {
+    move |error| match error {
+        FieldError::Read(error) => Error::new(error).context(not_read(path)),
+        other => other.into(),
+    }
+}
+
+/// The context of an error of reading an image.
 pub fn not_read(path: &Path) -> String {
     format!("failed to read '{}'", path.display())
 }

@@ -42,17 +42,18 @@ fn change(args: &SetArgs) -> Result<String> {
     let name = args.image.display();
     let mut image = image_file::open(&args.image, args.format.as_deref())?;
     let image_len = image.bytes().len();
-    let before = image.field(&args.path)?;
+    let failed = || image_file::field_error(&args.image);
+    let before = image.field(&args.path).map_err(failed())?;
     let value = value_for(&before, &args.value)?;
-    image.set(&args.path, value)?;
-    let after = image.field(&args.path)?;
+    image.set(&args.path, value).map_err(failed())?;
+    let after = image.field(&args.path).map_err(failed())?;
     let (offset, len) = bytes_of(&after.place);
     let end = offset
         .checked_add(len)
-        .context("the field ends behind the last offset there is")?;
+        .context("the field ends past the largest file offset")?;
     ensure!(
         end <= image_len,
-        "{} lies behind the end of '{name}', at {offset:#x}",
+        "{} is past the end of '{name}', at {offset:#x}",
         args.path
     );
     write_in_place(&args.image, image.bytes(), offset, len)
@@ -113,7 +114,7 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
             let path = &field.path;
             ensure!(
                 bits == bytes * 8,
-                "cannot set {path}: it is no whole bytes, but {bits} bits: give a number"
+                "cannot set {path}: not byte-aligned, it has {bits} bits; give a number"
             );
             let count = given.len();
             ensure!(
@@ -123,7 +124,7 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
             Value::Uint(endian.number(&given))
         }
         (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
-            "cannot set {}: '{text}' is no number of up to 64 bits; the field has the bits {:#x}",
+            "cannot set {}: '{text}' is not a 64-bit number; the field has the bits {:#x}",
             field.path,
             place.mask()
         ),
@@ -223,7 +224,7 @@ mod tests {
             (
                 "header.incompatible_features.dirty",
                 "hex:01",
-                "no whole bytes",
+                "not byte-aligned",
             ),
         ] {
             let said = said(path, value).unwrap_err();
@@ -240,11 +241,11 @@ mod tests {
         for (value, why) in [
             (
                 "99999999999999999999",
-                "no number of up to 64 bits; the field has the bits 0xffffffff",
+                "not a 64-bit number; the field has the bits 0xffffffff",
             ),
             (
                 "three",
-                "no number of up to 64 bits; the field has the bits 0xffffffff",
+                "not a 64-bit number; the field has the bits 0xffffffff",
             ),
             ("-4294967296", "does not fit"),
         ] {

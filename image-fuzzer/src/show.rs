@@ -82,7 +82,8 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
                 .used_fields()
                 .any(|field| selected(&field.path, wanted)) =>
         {
-            Some(image.field(path)?)
+            let field = image.field(path);
+            Some(field.map_err(image_file::field_error(&args.image))?)
         }
         _ => None,
     };
@@ -418,7 +419,7 @@ mod tests {
         run(&["set", &image, "l2[0].entry[3].offset", "0x60000"]).unwrap();
         let tree = run(&["show", &image, "--path", "l2[0].entry[3]"]).unwrap();
         assert!(
-            tree.contains("! the cluster at 0x60000 lies behind the end of the file"),
+            tree.contains("! the cluster at 0x60000 is past the end of the file"),
             "{tree}"
         );
         assert!(!tree.contains("header"), "{tree}");
@@ -463,7 +464,7 @@ mod tests {
         for (path, value, problem) in [
             ("header.l1size", "1", "did you mean 'header.l1_size'?"),
             ("header.l1_size", "0x100000000", "does not fit"),
-            ("header.l1_size", "many", "no number of up to 64 bits"),
+            ("header.l1_size", "many", "not a 64-bit number"),
             ("header[", "1", "is not a path"),
             ("refcount_table[0].offset", "1", "does not fit"),
             ("ext[0].feature[0].name", "hex:0", "pairs"),

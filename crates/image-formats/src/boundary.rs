@@ -28,7 +28,7 @@ const LIMITS: [u64; 22] = [
     1 << 63,
 ];
 
-/// What the image around a field gives as boundaries.
+/// What the boundary values of a field depend on besides the field itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Surroundings<'a> {
     /// Length of the image file in bytes.

@@ -1,16 +1,17 @@
-//! Fields: where they lie, what they may hold, and the rule they should obey.
+//! Fields: their place in the file, their values, and the rules for them.
+
+use serde::{Deserialize, Serialize};
 
 use crate::io::ReadError;
 use crate::path::{PathSyntax, nearest};
 use crate::store::Store;
 use crate::value::{Endian, Value};
-use serde::{Deserialize, Serialize};
 
-/// What kind of thing a field says; it decides which values are worth trying.
+/// The meaning of a field, which decides its boundary values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Marks the format.
+    /// The signature of the format.
     Magic,
     /// Version of the format.
     Version,
@@ -44,11 +45,11 @@ pub enum Kind {
     Reserved,
     /// A name, or other text.
     Text,
-    /// Bytes the format says nothing about, or contents.
+    /// Bytes without a meaning in the format, or contents.
     Bytes,
 }
 
-/// Where a field lies in the image file.
+/// The place of a field in the image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
@@ -88,7 +89,7 @@ pub enum PlaceError {
         /// The bits that the field can hold.
         mask: u64,
     },
-    /// More bytes than there is room for.
+    /// The value has more bytes than the field.
     #[error("{len} bytes do not fit into the {room} bytes of the field")]
     TooLong {
         /// Length of the value in bytes.
@@ -96,7 +97,7 @@ pub enum PlaceError {
         /// Length of the field in bytes.
         room: u64,
     },
-    /// Text for a number, or a number for text.
+    /// The value is text and the field a number, or the other way round.
     #[error("the field holds {0}")]
     WrongType(&'static str),
 }
@@ -110,9 +111,9 @@ pub enum FieldError {
     /// The image has no such field.
     #[error("the image has no field '{path}'{}", hint(suggestion.as_deref()))]
     Missing {
-        /// The path that was asked for.
+        /// The path of the request.
         path: String,
-        /// The most similar path there is.
+        /// The most similar existing path.
         suggestion: Option<String>,
     },
     /// The field cannot hold the value.
@@ -129,7 +130,7 @@ pub enum FieldError {
 }
 
 impl FieldError {
-    /// That the field at `path` cannot hold a value.
+    /// The error for a value that the field at `path` cannot hold.
     pub(crate) fn value(path: &str) -> impl FnOnce(PlaceError) -> Self {
         move |problem| Self::Value {
             path: path.to_owned(),
@@ -137,7 +138,7 @@ impl FieldError {
         }
     }
 
-    /// That there is no field at `path`, with the most similar of those there are.
+    /// The error for a path without a field, with the most similar path of `fields`.
     pub(crate) fn missing(path: &str, fields: impl Iterator<Item = Field>) -> Self {
         /// Most fields that are compared.
         const COMPARED: usize = 20_000;
@@ -205,7 +206,7 @@ impl Place {
     }
 
     /// What the field holds; bytes past the end of the image read as zeros, and runs
-    /// of more than 2 MiB are cut there.
+    /// of more than 2 MiB are truncated.
     #[must_use]
     pub fn get(&self, source: &Store) -> Value {
         match *self {
@@ -225,10 +226,11 @@ impl Place {
         }
     }
 
-    /// Puts `value` into the field and touches nothing else. Bytes shorter than the
+    /// Puts `value` into the field and changes nothing else. Bytes shorter than the
     /// field are padded with zeros.
     ///
     /// # Errors
+    ///
     /// When the field cannot hold the value.
     pub fn set(&self, store: &mut Store, value: &Value) -> Result<(), PlaceError> {
         match (*self, value) {
@@ -327,9 +329,9 @@ pub struct Field {
     /// Its path in the structure of the image: names with indexes from 0 for entries of
     /// tables, joined by dots, such as `header.l1_size` or `l2[3].entry[17].offset`.
     pub path: String,
-    /// What it says.
+    /// Its meaning.
     pub kind: Kind,
-    /// Where it lies.
+    /// Its place in the file.
     pub place: Place,
     /// Width in bits.
     pub width_bits: u64,
@@ -345,10 +347,12 @@ pub struct Field {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::io::ReadAt as _;
-    use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn any_bits() -> impl Strategy<Value = Place> {
         (

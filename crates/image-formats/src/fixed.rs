@@ -76,11 +76,11 @@ pub(crate) fn number(source: &Store, at: u64, bytes: usize, endian: Endian) -> u
     endian.number(&source.read_vec(at, bytes))
 }
 
-/// Most entries of a table that are looked at.
+/// Most entries of a table that are read.
 const MAX_ENTRIES: u64 = 1 << 20;
 
 impl Array {
-    /// The table as far as it lies in the file.
+    /// The table as far as it is within the file.
     pub(crate) fn within(mut self, source: &Store) -> Self {
         let room = source.len().saturating_sub(self.at) / u64::from(self.bytes.max(1));
         self.entries = self.entries.min(room).min(MAX_ENTRIES);

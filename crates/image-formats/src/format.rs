@@ -1,4 +1,9 @@
-//! Which format an image has, and one way to look into all of them.
+//! The table of formats, and one interface to images of all of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::defect::Defect;
 use crate::field::{Field, FieldError};
@@ -7,16 +12,13 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::value::Value;
 use crate::{luks, qcow2, tables};
-use serde::Serialize;
-use std::fmt;
-use std::sync::Arc;
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
 macro_rules! formats {
     ($($(#[$doc:meta])* $format:ident => $module:path,)*) => {
-        /// Formats of disk images that are known here. [`Format::Qcow2`] is known whole,
-        /// the others by their headers and first tables.
+        /// Known disk-image formats: [`Format::Qcow2`] is modelled completely, of the others
+        /// the headers and first tables.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Format {
@@ -158,7 +160,7 @@ impl AnyImage {
         self.model.set(path, value.into())
     }
 
-    /// Makes every checksum what it should be.
+    /// Corrects every checksum.
     pub fn recompute_checksums(&mut self) {
         self.model.recompute_checksums();
     }

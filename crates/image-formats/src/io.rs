@@ -5,8 +5,7 @@ use std::ops::Range;
 
 /// Random access to the bytes of an image.
 ///
-/// An image that ends early is one thing, a medium that cannot be read another: the first
-/// is a short read, the second an error.
+/// A truncated image gives short reads; a medium that cannot be read gives errors.
 pub trait ReadAt: Send + Sync {
     /// Reads up to `buf.len()` bytes from byte `offset` on and returns how many were
     /// read; fewer than asked for means that the image ends there.
@@ -26,7 +25,7 @@ pub trait ReadAt: Send + Sync {
 
     /// The first range at or after byte `offset` that may hold anything but zeros.
     ///
-    /// A reader that knows its holes says so here, so that a sparse image of many
+    /// A source that knows its holes reports them here, so that a sparse image of many
     /// terabytes can be encoded without reading them. `None`: only zeros are left.
     fn next_data(&self, offset: u64) -> Option<Range<u64>> {
         (offset < self.len()).then(|| offset..self.len())
@@ -89,7 +88,7 @@ pub(crate) fn read_padded(
     let count = read.as_ref().map_or(0, |count| *count).min(buf.len());
     buf[count..].fill(0);
     read.map(drop).map_err(|error| {
-        // A store over a store: one of them tells it.
+        // A store over a store: the inner error is enough.
         error
             .downcast::<ReadError>()
             .unwrap_or_else(|error| ReadError {

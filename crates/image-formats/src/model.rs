@@ -1,11 +1,12 @@
-//! What the registry of formats knows of each, and what every decoded image can do.
+//! What each format provides, and what every decoded image can do.
+
+use std::fmt::Debug;
 
 use crate::defect::Defect;
 use crate::field::{Field, FieldError};
 use crate::io::{ReadAt, ReadError, read_padded};
 use crate::store::Store;
 use crate::value::Value;
-use std::fmt::Debug;
 
 /// A format: its name, how it is recognised, and its model.
 pub(crate) struct Driver {

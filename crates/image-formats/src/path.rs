@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+
 use strsim::levenshtein;
 
 /// One step of a [`Path`]: a name, and for tables the index of the entry.
@@ -106,8 +107,9 @@ pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn reads_and_writes_paths() {
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_path() {
+    fn refuses_invalid_paths() {
         for text in [
             "",
             "a..b",

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of any length, described.
+/// A description of bytes of any length.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pattern {
-    /// One byte, again and again. Compresses well.
+    /// One byte, repeated. Compresses well.
     Fill(u8),
     /// 8-byte numbers that count up from this one. Compresses somewhat.
     Count(u64),

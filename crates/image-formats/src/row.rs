@@ -13,7 +13,7 @@ pub(crate) struct Row {
     pub at: u64,
     /// Length in bytes.
     pub bytes: u64,
-    /// What it says.
+    /// Its meaning.
     pub kind: Kind,
     /// The rule it should obey.
     pub rule: &'static str,
@@ -30,7 +30,7 @@ pub(crate) struct BitRow {
     pub low: u8,
     /// Number of bits.
     pub bits: u8,
-    /// What they say.
+    /// Their meaning.
     pub kind: Kind,
     /// The rule they should obey.
     pub rule: &'static str,

@@ -1,11 +1,12 @@
 //! Bytes with changes laid over them.
 
-use crate::io::{ReadAt, ReadError, read_padded};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+
+use crate::io::{ReadAt, ReadError, read_padded};
 
 const PAGE: usize = 512;
 const PAGE_BYTES: u64 = PAGE as u64;
@@ -13,18 +14,18 @@ const PAGE_BYTES: u64 = PAGE as u64;
 /// A sparse image in memory: the bytes of a source, and over them the pages that
 /// were written. Memory grows with what was written, never with the length.
 ///
-/// Reading a store does not fail: what its source does not deliver reads as zeros, and
-/// the first such failure is kept, see [`Store::check_reads`].
+/// Reading a store does not fail: what cannot be read of its source reads as zeros, and
+/// the first error is kept, see [`Store::check_reads`].
 #[derive(Clone, Default)]
 pub struct Store {
     base: Option<Arc<Base>>,
-    /// How far the base shows through; what was cut off stays cut off.
+    /// Bytes of the base that are visible; what was truncated stays truncated.
     base_len: u64,
     pages: BTreeMap<u64, Box<[u8; PAGE]>>,
     len: u64,
 }
 
-/// What a store lies over, and why a read of it failed.
+/// The source below a store, and the first failed read of it.
 struct Base {
     source: Arc<dyn ReadAt>,
     failed: OnceLock<ReadError>,
@@ -41,7 +42,7 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// No bytes, nothing below.
+    /// An empty image.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -60,12 +61,12 @@ impl Store {
         }
     }
 
-    /// Whether the source could be read wherever it was asked, by this store and those
-    /// cloned from it.
+    /// Whether all reads of the source succeeded so far, those of this store and of its
+    /// clones.
     ///
     /// # Errors
     ///
-    /// The first read that failed. What was read since then cannot be relied on.
+    /// The first read that failed; values that were read since then may be wrong.
     pub fn check_reads(&self) -> Result<(), ReadError> {
         let failed = self.base.as_ref().and_then(|base| base.failed.get());
         failed.map_or(Ok(()), |error| Err(error.clone()))
@@ -93,8 +94,8 @@ impl Store {
         u64::from_be_bytes(buf)
     }
 
-    /// Writes `data` at byte `offset`, growing the image where it has to. What would
-    /// lie past the last offset there is, is left out.
+    /// Writes `data` at byte `offset`, growing the image where it has to. What would be
+    /// past the last possible offset is left out.
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         let mut at = offset;
         let mut rest = data;
@@ -102,7 +103,7 @@ impl Store {
             let within = usize::try_from(at % PAGE_BYTES).unwrap_or(0);
             let count = rest.len().min(PAGE - within);
             let (now, later) = rest.split_at(count);
-            // Zeros where nothing is yet stay a hole.
+            // Zeros in a hole keep it a hole.
             let index = at / PAGE_BYTES;
             let hole = self.base.is_none() && !self.pages.contains_key(&index);
             if !hole || now.iter().any(|byte| *byte != 0) {
@@ -118,7 +119,7 @@ impl Store {
         }
     }
 
-    /// Sets the length in bytes; new bytes read as zeros, cut ones are forgotten.
+    /// Sets the length in bytes; new bytes read as zeros, truncated ones are dropped.
     pub fn resize(&mut self, len: u64) {
         if len < self.len {
             self.base_len = self.base_len.min(len);
@@ -133,7 +134,7 @@ impl Store {
         self.len = len;
     }
 
-    /// Length in bytes of what was written over the base, in whole pages.
+    /// Bytes in the pages that were written over the base.
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
         self.pages.len() as u64 * PAGE_BYTES
@@ -202,7 +203,7 @@ impl Store {
 }
 
 impl Base {
-    /// Fills `buf` with what shows through of the first `len` bytes; zeros past that.
+    /// Fills `buf` from the first `len` bytes of the source; zeros past those.
     fn read(&self, len: u64, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let there = len.saturating_sub(offset).min(buf.len() as u64);
         let (front, back) = buf.split_at_mut(usize::try_from(there).unwrap_or(0));
@@ -270,11 +271,13 @@ impl ReadAt for Store {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
     use std::io::Cursor;
 
-    /// What a store is asked to do.
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An operation on a store.
     #[derive(Clone, Debug)]
     enum Step {
         Write(u16, Vec<u8>),
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_read_is_kept_and_no_hole() {
+    fn a_failed_read_is_not_a_hole() {
         let store = Store::over(Arc::new(Failing));
         let mut buf = [1; 4];
         store.read(2044, &mut buf);

@@ -4,18 +4,20 @@
 #[path = "common/exercise.rs"]
 mod exercise;
 
-use exercise::{BASES, exercise};
-use image_formats::ReadAt;
-use image_formats::qcow2::{Disk, GuestOffset, Image};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use image_formats::ReadAt;
+use image_formats::qcow2::{Disk, GuestOffset, Image};
+
+use exercise::{BASES, exercise};
+
 /// The length of the file: 1 TiB.
 const LEN: u64 = 1 << 40;
 
-/// A file with a header at its start and one 8-byte word again and again behind, which
+/// A file with a header at its start and then one repeated 8-byte word, which
 /// counts what is read of it.
 struct Huge {
     head: Vec<u8>,
@@ -66,7 +68,7 @@ fn header(cluster_bits: u32) -> Vec<u8> {
     put(56, &u32::MAX.to_be_bytes()); // refcount_table_clusters
     put(60, &u32::MAX.to_be_bytes()); // nb_snapshots
     put(64, &(1_u64 << 24).to_be_bytes()); // snapshots_offset
-    // One extension, the bitmaps: as many as can be said, in a directory without end.
+    // One extension, the bitmaps: as many as the field can hold, in an endless directory.
     put(112, &0x2385_2875_u32.to_be_bytes());
     put(116, &24_u32.to_be_bytes());
     put(120, &u32::MAX.to_be_bytes());
@@ -77,7 +79,7 @@ fn header(cluster_bits: u32) -> Vec<u8> {
     head
 }
 
-/// The most memory this process has had, in KiB; 0 where the system does not tell.
+/// The most memory this process has had, in KiB; 0 where the system does not report it.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -86,7 +88,7 @@ fn peak() -> u64 {
 }
 
 #[test]
-fn a_terabyte_of_lies_takes_little_memory() {
+fn a_hostile_terabyte_takes_little_memory() {
     // What comes before counts for nothing: the base images, the test's own threads.
     exercise(&BASES[1]);
     let before = peak();

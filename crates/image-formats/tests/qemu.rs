@@ -2,16 +2,18 @@
 
 mod common;
 
-use common::{qemu_img, scratch};
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
 use image_formats::Store;
 use image_formats::luks::Volume;
 use image_formats::qcow2::{
     Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Disk, Encryption,
     Extension, GuestOffset, Image, Pattern, Placement, Snapshot, Spec, build,
 };
-use std::io::Cursor;
-use std::path::Path;
-use std::sync::Arc;
+
+use common::{qemu_img, scratch};
 
 /// `qemu-img check` must find neither errors nor leaks.
 fn check(path: &Path, what: &str) {

@@ -3,13 +3,15 @@
 #[path = "common/exercise.rs"]
 mod exercise;
 
-use exercise::{BASES, exercise};
-use image_formats::qcow2::{Disk, GuestError, Image, RecountError};
-use image_formats::{AnyImage, FieldError, Format, ReadAt};
-use proptest::prelude::*;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+use image_formats::qcow2::{Disk, GuestError, Image, RecountError};
+use image_formats::{AnyImage, FieldError, Format, ReadAt};
+use proptest::prelude::*;
+
+use exercise::{BASES, exercise};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
@@ -58,7 +60,7 @@ proptest! {
     }
 }
 
-/// A huge file with a header at its start, and the same bytes again and again behind.
+/// A huge file with a header at its start, followed by one repeated byte.
 struct Huge {
     head: Vec<u8>,
     filler: u8,
@@ -152,7 +154,7 @@ impl ReadAt for Failing {
 }
 
 #[test]
-fn a_medium_that_fails_is_no_truncated_image() {
+fn a_failed_read_is_not_a_truncated_image() {
     let bytes = BASES[1].clone();
     let open = |from| {
         let bytes = bytes.clone();

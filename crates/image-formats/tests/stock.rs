@@ -1,18 +1,20 @@
-//! Images that `qemu-img` made, with every creation option: what they say, what they
-//! hold, and where; read by this crate, by QEMU and by imago.
+//! Images that `qemu-img` made, with every creation option: their fields, data
+//! and mapping; read by this crate, by QEMU and by imago.
 
 mod common;
 
-use common::{program, qemu_img, scratch};
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
 use image_formats::qcow2::{
     Cluster, Content, Disk, GuestOffset, Image, Pattern, Source, Spec, build,
 };
 use image_formats::{AnyImage, Format, ReadAt, Surroundings};
 use serde_json::Value;
-use std::io::Cursor;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+
+use common::{program, qemu_img, scratch};
 
 const SIZE: u64 = 3 << 20;
 
@@ -164,7 +166,7 @@ fn decode(path: &Path, options: &str) -> Image {
     image
 }
 
-/// Compares fields with what `qemu-img info` says.
+/// Compares fields with the output of `qemu-img info`.
 fn compare_info(folder: &Path, image: &Image, options: &str) {
     let info = run(folder, "qemu-img", &["info", "--output=json", "i"]);
     let info: Value = serde_json::from_slice(&info).unwrap();
@@ -275,7 +277,7 @@ fn compare_info(folder: &Path, image: &Image, options: &str) {
     }
 }
 
-/// Compares every sector with what `qemu-img map` says about it.
+/// Compares every sector with the output of `qemu-img map`.
 fn compare_map(folder: &Path, image: &Image, backing: Option<&dyn ReadAt>, options: &str) {
     let map = run(folder, "qemu-img", &["map", "--output=json", "i"]);
     let map: Vec<Value> = serde_json::from_slice(&map).unwrap();
@@ -300,7 +302,7 @@ fn compare_map(folder: &Path, image: &Image, backing: Option<&dyn ReadAt>, optio
                     assert_eq!(range["depth"], 0, "{what}");
                 }
                 Source::Compressed { .. } => {
-                    // Older versions do not tell.
+                    // Older versions do not report it.
                     let told = range.get("compressed");
                     assert!(told.is_none_or(|told| told == true), "{what}");
                     assert_eq!(range["data"], true, "{what}");

@@ -1,4 +1,4 @@
-//! The LUKS 1 partition header, by itself or inside a qcow2 image.
+//! The LUKS 1 partition header, of a LUKS volume or inside a qcow2 image.
 
 mod volume;
 
@@ -22,7 +22,7 @@ pub(crate) const SLOT_LENGTH: u64 = 48;
 /// `"LUKS\xba\xbe"`.
 pub(crate) const MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
 
-/// LUKS, version 1, as the registry of formats knows it.
+/// LUKS, version 1, in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "luks",
     probe: |ends| ends.head(0, MAGIC) && ends.head(6, &[0, 1]),

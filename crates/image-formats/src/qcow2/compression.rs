@@ -35,7 +35,7 @@ impl Compression {
     }
 }
 
-/// How far back QEMU's inflate can look; deflate streams with longer distances are
+/// The window of QEMU's inflate; deflate streams with longer distances are
 /// refused by it.
 const WINDOW: usize = 4096;
 /// Binary logarithm of the largest zstd window that is accepted: 16 MiB.
@@ -48,13 +48,14 @@ pub enum InflateError {
     #[error("the compressed data is damaged")]
     Damaged,
     /// The stream ends early.
-    #[error("the compressed data gives {0} bytes, less than a cluster")]
+    #[error("the compressed data expands to {0} bytes, less than a cluster")]
     TooShort(usize),
 }
 
 /// Compresses the contents of a cluster.
 ///
 /// # Errors
+///
 /// When the compressor runs out of memory.
 pub(crate) fn compress(data: &[u8], compression: Compression) -> std::io::Result<Vec<u8>> {
     match compression {
@@ -91,10 +92,11 @@ fn deflate(data: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// Expands a compressed cluster of `len` bytes; what follows the stream is ignored,
-/// and so is what would come behind the cluster's end.
+/// and so is what would exceed the cluster.
 ///
 /// # Errors
-/// When the stream is damaged or gives less than a cluster.
+///
+/// The stream is damaged or expands to less than a cluster.
 pub(crate) fn expand(
     data: &[u8],
     len: usize,
@@ -147,9 +149,10 @@ fn unzstd(data: &[u8], out: &mut [u8]) -> Result<usize, InflateError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::pattern::Pattern;
-    use proptest::prelude::*;
 
     #[test]
     fn what_is_compressed_expands() {

@@ -16,28 +16,28 @@ pub(crate) const ZERO: u64 = 1;
 /// Bits 9 to 63 of an entry of the refcount table.
 pub(crate) const REFCOUNT_OFFSET_MASK: u64 = !0x1ff;
 
-/// What a word of an L2 table says, with nothing checked.
+/// The meaning of a word of an L2 table, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum L2Entry {
     /// A standard cluster descriptor.
     Standard {
-        /// Where the data is; 0 when nowhere.
+        /// Offset of the data; 0 when there is none.
         host: HostOffset,
         /// Whether it reads as zeros (never set with extended entries).
         zero: bool,
-        /// Whether its reference count is said to be exactly one.
+        /// Whether the flag COPIED is set: the reference count is exactly one.
         copied: bool,
     },
     /// A compressed cluster descriptor.
     Compressed(CompressedDescriptor),
 }
 
-/// Where a compressed cluster lies.
+/// Where a compressed cluster is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompressedDescriptor {
     /// Byte offset of the first compressed byte, of any alignment.
     pub host: HostOffset,
-    /// Sectors of 512 bytes used beyond the one that the offset lies in.
+    /// Sectors of 512 bytes used beyond the one that contains the offset.
     pub additional_sectors: u64,
 }
 
@@ -67,7 +67,7 @@ impl L2Entry {
         })
     }
 
-    /// The word that says this, or nothing when a part does not fit into its bits.
+    /// The word of the entry; none when a part does not fit into its bits.
     #[must_use]
     pub(crate) fn to_word(self, geometry: Geometry) -> Option<u64> {
         match self {
@@ -224,7 +224,7 @@ pub(crate) const BITMAP_TABLE_BITS: &[BitRow] = &[
         0,
         1,
         Kind::Flag,
-        "how a cluster without offset reads; 0 with an offset",
+        "a cluster without offset reads as ones; 0 with an offset",
     ),
     bits("reserved_low", 1, 8, Kind::Reserved, "must be 0"),
     bits("reserved_high", 56, 8, Kind::Reserved, "must be 0"),
@@ -232,8 +232,9 @@ pub(crate) const BITMAP_TABLE_BITS: &[BitRow] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]

@@ -1,10 +1,11 @@
 //! The header.
 
+use bitflags::bitflags;
+
 use crate::field::Kind;
 use crate::qcow2::types::Geometry;
 use crate::row::{BitRow, Row, bits, row};
 use crate::store::Store;
-use bitflags::bitflags;
 
 /// `"QFI\xfb"`.
 pub(crate) const MAGIC: u32 = 0x5146_49fb;
@@ -14,7 +15,7 @@ pub(crate) const V2_LENGTH: u32 = 72;
 pub(crate) const V3_LENGTH: u32 = 104;
 /// Bytes in a header that ends with the compression type and its padding.
 pub(crate) const V3_LENGTH_COMPRESSION: u32 = 112;
-/// Where the compression type lies.
+/// Byte offset of the compression type.
 pub(crate) const COMPRESSION_TYPE_AT: u64 = 104;
 
 /// QEMU's limit for the L1 table, in bytes.
@@ -30,15 +31,15 @@ bitflags! {
     pub struct Incompatible: u64 {
         /// Reference counts may be wrong.
         const DIRTY = 1;
-        /// Anything may be wrong.
+        /// Any structure may be corrupt.
         const CORRUPT = 1 << 1;
-        /// Guest data lies in an external file.
+        /// Guest data is in an external file.
         const DATA_FILE = 1 << 2;
         /// The compression type is not deflate.
         const COMPRESSION = 1 << 3;
         /// L2 entries have subclusters.
         const EXTENDED_L2 = 1 << 4;
-        /// What this version does not know.
+        /// Unknown bits.
         const _ = !0;
     }
 }
@@ -49,7 +50,7 @@ bitflags! {
     pub struct Compatible: u64 {
         /// Reference counts may be written late.
         const LAZY_REFCOUNTS = 1;
-        /// What this version does not know.
+        /// Unknown bits.
         const _ = !0;
     }
 }
@@ -60,9 +61,9 @@ bitflags! {
     pub struct Autoclear: u64 {
         /// The bitmaps extension is consistent.
         const BITMAPS = 1;
-        /// The external data file is a raw image by itself.
+        /// The external data file is a valid raw image.
         const RAW_DATA_FILE = 1 << 1;
-        /// What this version does not know.
+        /// Unknown bits.
         const _ = !0;
     }
 }
@@ -106,12 +107,12 @@ pub struct Header {
     pub refcount_order: u32,
     /// Bytes in the header; 72 in version 2.
     pub header_length: u32,
-    /// Compression type; 0 (deflate) where the field is not there.
+    /// Compression type; 0 (deflate) where the header ends before it.
     pub compression_type: u8,
 }
 
 impl Header {
-    /// Reads the header at the start of the image; bytes that are not there are zeros.
+    /// Reads the header at the start of the image; bytes past the end of the file are zeros.
     #[must_use]
     pub(crate) fn read(source: &Store) -> Self {
         let mut raw = [0; V3_LENGTH_COMPRESSION as usize];
@@ -185,7 +186,7 @@ const INCOMPATIBLE: &[BitRow] = &[
         2,
         1,
         Kind::Flag,
-        "set when guest data lies in an external file",
+        "set when guest data is in an external file",
     ),
     bits(
         "compression",
@@ -236,7 +237,7 @@ pub(crate) const V2_ROWS: &[Row] = &[
         8,
         8,
         Kind::Offset,
-        "0, or within the first cluster behind the extensions",
+        "0, or within the first cluster after the extensions",
     ),
     row(
         "backing_file_size",

@@ -1,5 +1,8 @@
 //! The image: bytes, and the structure that was found in them.
 
+use std::io::{self, Seek, Write};
+use std::sync::Arc;
+
 use crate::defect::Defect;
 use crate::field::{Field, FieldError, Kind};
 use crate::io::{ReadAt, ReadError};
@@ -13,20 +16,18 @@ use crate::qcow2::rules;
 use crate::row::Leaf;
 use crate::store::Store;
 use crate::value::Value;
-use std::io::{self, Seek, Write};
-use std::sync::Arc;
 
 /// A qcow2 image, valid or not.
 ///
 /// The bytes are the truth, and every byte that is not changed stays as it was, so
 /// encoding what was decoded gives the same bytes. The structure is found once, when
-/// decoding: a path keeps its meaning while fields are changed, also when the changed
-/// fields are those that led to it. Opening the changed bytes as an image looks again.
+/// decoding: a path keeps its meaning while fields are changed, even when the changed
+/// fields are those that led to it. To find the structure again, open the changed bytes.
 ///
 /// Cloning is cheap: the original bytes are shared, only changes are copied.
 #[derive(Clone)]
 pub struct Image {
-    /// The bytes as they were decoded: they say where the structures are.
+    /// The bytes as they were decoded, which determine the structure.
     original: Store,
     layout: Arc<Layout>,
     bytes: Store,
@@ -42,10 +43,10 @@ impl std::fmt::Debug for Image {
 }
 
 impl Image {
-    /// Reads any bytes as an image, and says what is wrong with them.
+    /// Decodes any bytes as an image and checks the rules of the format.
     ///
-    /// Memory is bounded whatever the image says: the source is asked again for bytes
-    /// that are needed later, and changes alone are kept.
+    /// Memory is bounded whatever the image holds: the source is read again for bytes
+    /// that are needed later, and only changes are kept.
     ///
     /// # Errors
     ///
@@ -67,8 +68,7 @@ impl Image {
         Ok(image)
     }
 
-    /// Reads the bytes of a store as an image. Whether they could be read is the caller's
-    /// to ask.
+    /// Decodes the bytes of a store. The caller checks whether they could be read.
     pub(crate) fn over(original: Store) -> Self {
         Self {
             layout: Arc::new(Layout::read(&original)),
@@ -108,7 +108,7 @@ impl Image {
         &mut self.bytes
     }
 
-    /// Where the structures lay when the image was decoded.
+    /// Where the structures were when the image was decoded.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -125,7 +125,7 @@ impl Image {
         let fields = tree.nodes().flat_map(move |node| {
             let prefix = node.path();
             // Contents of clusters are reached by their path; here only what is short
-            // or has a structure of its own is listed.
+            // or has a structure is listed.
             let listed = |leaf: &Leaf| leaf.name != "data" || is_compressed_data(leaf);
             let leaves = tree.leaves(node).into_iter().filter(listed);
             leaves.map(move |leaf| leaf.field(&prefix, &self.bytes))

@@ -1,7 +1,7 @@
 //! qcow2, as `docs/interop/qcow2` of QEMU specifies it.
 //!
-//! `read` finds structures, `rules` says which of them are broken, `write` makes
-//! images; what they share lies beside them.
+//! `read` finds structures, `rules` checks them, `write` makes images; the modules
+//! beside them are shared.
 
 mod compression;
 mod entries;
@@ -30,7 +30,7 @@ pub use write::spec::{
     Snapshot, Spec, SpecError,
 };
 
-/// qcow2 as the registry of formats knows it.
+/// qcow2 in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "qcow2",
     probe: |ends| ends.head(0, b"QFI\xfb") && !ends.head(4, &[0, 0, 0, 1]),

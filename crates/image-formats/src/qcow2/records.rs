@@ -53,7 +53,7 @@ pub(crate) const EXT_ROWS: &[Row] = &[
         4,
         4,
         Kind::Length,
-        "the data end before the backing file name and the first cluster do",
+        "the data ends before the backing file name and within the first cluster",
     ),
 ];
 
@@ -110,7 +110,7 @@ pub(crate) const ENCRYPTION_EXT_ROWS: &[Row] = &[
         16,
         8,
         Kind::Length,
-        "the encryption header lies within the file",
+        "the encryption header is within the file",
     ),
 ];
 
@@ -140,7 +140,7 @@ pub(crate) const SNAPSHOT_ROWS: &[Row] = &[
         32,
         4,
         Kind::Size,
-        "ignored when the large size is there",
+        "ignored when the large size is present",
     ),
     row(
         "extra_data_size",
@@ -158,7 +158,7 @@ pub(crate) const SNAPSHOT_EXTRA_ROWS: &[Row] = &[
         40,
         8,
         Kind::Size,
-        "within what the L1 table covers behind the disk",
+        "within what the L1 table covers after the disk",
     ),
     row(
         "disk_size",

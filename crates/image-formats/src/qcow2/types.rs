@@ -1,4 +1,4 @@
-//! Numbers that must not be mixed up.
+//! Types for offsets and indexes, and the sizes in an image.
 
 use std::fmt;
 
@@ -91,7 +91,7 @@ impl Geometry {
         1 << self.cluster_bits
     }
 
-    /// Whether L2 entries are 16 bytes long and know 32 subclusters.
+    /// Whether L2 entries are 16 bytes long and have 32 subclusters.
     #[must_use]
     pub(crate) fn extended_l2(self) -> bool {
         self.extended_l2
@@ -109,7 +109,7 @@ impl Geometry {
         self.cluster_size() / self.l2_entry_size()
     }
 
-    /// Bytes in a subcluster; the whole cluster without extended L2 entries.
+    /// Bytes in a subcluster; those of the cluster without extended L2 entries.
     #[must_use]
     pub(crate) fn subcluster_size(self) -> u64 {
         if self.extended_l2 {
@@ -137,7 +137,7 @@ impl Geometry {
         self.cluster_size() * 8 / u64::from(self.refcount_bits())
     }
 
-    /// The cluster of the file that byte `offset` lies in.
+    /// The cluster of the file that contains byte `offset`.
     #[must_use]
     pub(crate) fn cluster_of(self, offset: HostOffset) -> ClusterIndex {
         ClusterIndex(offset.0 >> self.cluster_bits)
@@ -149,7 +149,7 @@ impl Geometry {
         cluster.0.checked_mul(self.cluster_size()).map(HostOffset)
     }
 
-    /// The cluster of the guest's disk that byte `offset` lies in.
+    /// The cluster of the guest's disk that contains byte `offset`.
     #[must_use]
     pub(crate) fn guest_cluster_of(self, offset: GuestOffset) -> GuestCluster {
         GuestCluster(offset.0 >> self.cluster_bits)

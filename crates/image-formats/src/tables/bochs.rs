@@ -32,7 +32,7 @@ const HEADER: &[Row] = &[
     ),
 ];
 
-/// Bochs as the registry of formats knows it.
+/// Bochs in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "bochs",
     probe: |ends| ends.head(0, b"Bochs Virtual HD Image"),

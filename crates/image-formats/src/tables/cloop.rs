@@ -13,7 +13,7 @@ const HEADER: &[Row] = &[
         0,
         128,
         Kind::Text,
-        "starts with the marks of the format",
+        "starts with the signature of the format",
     ),
     row(
         "block_size",
@@ -25,7 +25,7 @@ const HEADER: &[Row] = &[
     row("n_blocks", 132, 4, Kind::Count, "one less than the offsets"),
 ];
 
-/// cloop as the registry of formats knows it.
+/// cloop in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "cloop",
     probe: |ends| ends.head(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),

@@ -35,7 +35,7 @@ const HEADER: &[Row] = &[
     row("sector_count", 492, 8, Kind::Size, ""),
 ];
 
-/// DMG as the registry of formats knows it.
+/// DMG in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "dmg",
     probe: |ends| ends.tail(b"koly"),

@@ -33,13 +33,13 @@ const HEADER: &[Row] = &[
         48,
         4,
         Kind::Offset,
-        "in sectors, behind the table",
+        "in sectors, after the table",
     ),
     row("flags", 52, 4, Kind::Flags, ""),
     row("ext_off", 56, 8, Kind::Offset, "in sectors"),
 ];
 
-/// Parallels as the registry of formats knows it.
+/// Parallels in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "parallels",
     probe: |ends| ends.head(0, b"WithoutFreeSpace") || ends.head(0, b"WithouFreSpacExt"),

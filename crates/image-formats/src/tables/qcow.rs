@@ -33,7 +33,7 @@ const HEADER: &[Row] = &[
     row("l1_table_offset", 40, 8, Kind::Offset, "within the file"),
 ];
 
-/// qcow, version 1, as the registry of formats knows it.
+/// qcow, version 1, in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "qcow",
     probe: |ends| ends.head(0, b"QFI\xfb\0\0\0\x01"),
@@ -42,7 +42,7 @@ pub(crate) const DRIVER: Driver = Driver {
 
 fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Big);
-    // Size over what one L1 entry covers; hostile widths give no table.
+    // Size over what one L1 entry covers; invalid widths result in no table.
     let shift = (at(32, 1) + at(33, 1)).min(63) as u32;
     let l1 = Array {
         name: "l1",

@@ -51,7 +51,7 @@ const HEADER: &[Row] = &[
     ),
 ];
 
-/// QED as the registry of formats knows it.
+/// QED in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "qed",
     probe: |ends| ends.head(0, b"QED\0"),

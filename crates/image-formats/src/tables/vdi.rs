@@ -51,7 +51,7 @@ const HEADER: &[Row] = &[
     row("uuid_parent", 440, 16, Kind::Bytes, "all zeros"),
 ];
 
-/// VDI as the registry of formats knows it.
+/// VDI in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "vdi",
     probe: |ends| ends.head(64, &0xbeda_107f_u32.to_le_bytes()),

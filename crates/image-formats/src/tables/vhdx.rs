@@ -63,7 +63,7 @@ const REGION: &[Row] = &[
     row("required", 28, 4, Kind::Flags, "bit 0 only"),
 ];
 
-/// VHDX as the registry of formats knows it.
+/// VHDX in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "vhdx",
     probe: |ends| ends.head(0, b"vhdxfile"),
@@ -103,7 +103,7 @@ fn structure(source: &Store) -> Structure {
     }
 }
 
-/// Headers and region tables; those without their signature are not there.
+/// Headers and region tables; those without their signature are left out.
 fn checksums(source: &Store) -> Vec<Checksum> {
     const ALL: [(&str, u64, usize, &[u8; 4]); 4] = [
         ("header[0].checksum", 64 << 10, 4 << 10, b"head"),

@@ -54,7 +54,7 @@ const HEADER: &[Row] = &[
     ),
 ];
 
-/// VMDK as the registry of formats knows it.
+/// VMDK in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "vmdk",
     probe: |ends| ends.head(0, b"KDMV"),

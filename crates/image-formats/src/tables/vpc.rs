@@ -85,7 +85,7 @@ const DYNAMIC: &[Row] = &[
     row("parent_name", 64, 512, Kind::Bytes, "UTF-16"),
 ];
 
-/// VPC as the registry of formats knows it.
+/// VPC in the table of formats.
 pub(crate) const DRIVER: Driver = Driver {
     name: "vpc",
     probe: |ends| ends.head(0, b"conectix") || ends.tail(b"conectix"),

@@ -1,12 +1,13 @@
 //! All that can be done with the bytes of an image, without expecting anything of them.
 
+use std::io::Cursor;
+use std::sync::{Arc, LazyLock};
+
 use image_formats::qcow2::{
     Bitmap, BitmapCluster, Cluster, Content, Disk, Encryption, GuestOffset, Image, Pattern,
     Snapshot, Spec, build,
 };
 use image_formats::{AnyImage, Format, Surroundings};
-use std::io::Cursor;
-use std::sync::{Arc, LazyLock};
 
 /// Images with something of everything.
 pub(crate) static BASES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {

@@ -1,4 +1,4 @@
-//! The guest's view: what a read of the disk gives.
+//! The guest's view: the data that a read of the disk returns.
 
 use crate::io::{ReadAt, ReadError, read_padded};
 use crate::luks::{SECTOR, SectorCipher};
@@ -10,7 +10,7 @@ use crate::qcow2::read::layout::{Disk, Layout};
 use crate::qcow2::types::{Geometry, GuestOffset, HostOffset};
 use crate::store::Store;
 
-/// Where a run of guest data comes from.
+/// Where a run of guest data is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Not in this image: the backing file has it, or it reads as zeros.
@@ -24,9 +24,9 @@ pub enum Source {
     Host(HostOffset),
     /// Stored in the external data file at this offset.
     External(HostOffset),
-    /// Compressed; the run starts so many bytes into the expanded cluster.
+    /// Compressed; the run starts `within` bytes into the expanded cluster.
     Compressed {
-        /// Where the compressed data lies.
+        /// Where the compressed data is stored.
         descriptor: CompressedDescriptor,
         /// Byte offset within the cluster.
         within: u64,
@@ -40,7 +40,7 @@ pub struct Extent {
     pub start: GuestOffset,
     /// Length in bytes; extents end with subclusters or earlier.
     pub len: u64,
-    /// Where it comes from.
+    /// Where it is stored.
     pub source: Source,
 }
 
@@ -50,7 +50,7 @@ pub enum GuestError {
     /// The image, its data file or its backing file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The header does not say how large clusters are.
+    /// The cluster size in the header is out of range.
     #[error("the cluster size is out of range")]
     NoGeometry,
     /// The compression type is unknown.
@@ -64,32 +64,32 @@ pub enum GuestError {
         /// What is wrong with its data.
         problem: InflateError,
     },
-    /// An L2 table lies where none can be.
-    #[error("the L2 table for {at} is at {table:#x}, unaligned or outside the file")]
+    /// An L2 table is unaligned or outside the file.
+    #[error("the L2 table for {at} is at {table:#x}, not cluster aligned or outside the file")]
     BadTable {
         /// What was read.
         at: GuestOffset,
-        /// Where its table is said to be.
+        /// Byte offset of its table.
         table: u64,
     },
-    /// A cluster lies at an unaligned offset.
-    #[error("the cluster at {at} is stored at {host}, which is not a cluster's start")]
+    /// A cluster is stored at an unaligned offset.
+    #[error("the cluster at {at} is stored at {host}, which is not cluster aligned")]
     Unaligned {
         /// What was read.
         at: GuestOffset,
-        /// Where it is said to be.
+        /// Its offset.
         host: HostOffset,
     },
     /// A subcluster is both allocated and zero.
     #[error("the subcluster at {0} is both allocated and zero")]
     Contradiction(GuestOffset),
     /// A subcluster is allocated in a cluster without host offset.
-    #[error("the subcluster at {0} is allocated nowhere")]
+    #[error("the subcluster at {0} is allocated, but the cluster has no host offset")]
     Nowhere(GuestOffset),
 }
 
-/// Reads guest data of one disk in an image. Reads what the bytes say now; the
-/// encryption of an encrypted image is undone after [`Guest::unlock`].
+/// Reads guest data of one disk in an image. Changes to the image are
+/// seen; the data of an encrypted image is decrypted after [`Guest::unlock`].
 pub struct Guest<'a> {
     source: &'a Store,
     data_file: Option<&'a dyn ReadAt>,
@@ -180,7 +180,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Where the data at byte `offset` of the disk comes from, and how far that goes.
+    /// Where the data at byte `offset` of the disk is stored, and the length of that run.
     ///
     /// # Errors
     ///
@@ -262,7 +262,7 @@ impl<'a> Guest<'a> {
         })
     }
 
-    /// Where the L2 entry for byte `offset` of the disk lies, unless there is no table.
+    /// The offset of the L2 entry for byte `offset` of the disk; none without a table.
     fn entry_of(&self, offset: GuestOffset) -> Result<Option<u64>, GuestError> {
         let (l1, l2) = self
             .geometry
@@ -318,7 +318,7 @@ impl<'a> Guest<'a> {
             let compression =
                 Compression::from_number(number).ok_or(GuestError::UnknownCompression(number))?;
             let size = self.geometry.cluster_size();
-            // The descriptor can say twice the cluster size; no stream needs more.
+            // The descriptor can hold twice the cluster size; no stream needs more.
             let len = descriptor.len().min(size * 2) as usize;
             let packed = self.source.read_vec(descriptor.host.0, len);
             let data = expand(&packed, size as usize, compression);

@@ -1,4 +1,4 @@
-//! Where the structures of an image lie.
+//! Where the structures of an image are.
 //!
 //! Everything here is bounded by the length of the file and by fixed limits, never
 //! by a number in the image alone.
@@ -14,19 +14,19 @@ use crate::qcow2::records::{
 };
 use crate::qcow2::types::{Geometry, HostOffset};
 
-/// Most extensions that are looked at.
+/// Most extensions that are read.
 const MAX_EXTENSIONS: usize = 1024;
-/// Longest extension area that is looked at, in bytes.
+/// Longest extension area that is read, in bytes.
 const MAX_EXTENSION_AREA: u64 = 2 << 20;
-/// Most snapshots, and most bitmaps, that are looked at.
+/// Most snapshots, and most bitmaps, that are read.
 const MAX_RECORDS: usize = 65536;
-/// Longest table that is looked at, in entries (QEMU's limits lie below).
+/// Longest table that is read, in entries (QEMU's limits are lower).
 const MAX_TABLE_ENTRIES: u64 = 8 << 20;
 
 /// Most entries of the tables of all snapshots, and of all bitmaps, together.
 const MAX_ENTRIES_TOGETHER: u64 = 16 << 20;
 
-/// Longest file that is looked at, in bytes.
+/// Longest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 62;
 
 /// A run of bytes in the file.
@@ -43,9 +43,9 @@ pub struct Region {
 pub struct TableAt {
     /// Byte offset of the first entry.
     pub offset: u64,
-    /// Entries the image says there are.
+    /// Number of entries according to the image.
     pub declared: u64,
-    /// Entries that lie in the file and within the limits.
+    /// Number of entries within the file and the limits.
     pub present: u64,
 }
 
@@ -63,11 +63,11 @@ impl TableAt {
 pub struct ExtensionAt {
     /// Byte offset of its type; the data start 8 bytes on.
     pub offset: u64,
-    /// What it says it is.
+    /// Its type.
     pub kind: u32,
-    /// Bytes of data it says it has.
+    /// Bytes of data according to its length field.
     pub declared: u64,
-    /// Bytes of data that lie within the extension area.
+    /// Bytes of data within the extension area.
     pub present: u64,
 }
 
@@ -124,7 +124,7 @@ pub enum Disk {
     Snapshot(usize),
 }
 
-/// Where everything lies, as the header and the tables it leads to say.
+/// Where everything is, according to the header and the tables it leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The header.
@@ -134,7 +134,7 @@ pub struct Layout {
     pub geometry: Option<Geometry>,
     /// Header extensions in the order of the file, the end marker included.
     pub extensions: Vec<ExtensionAt>,
-    /// The backing file name, as far as it lies in the file.
+    /// The backing file name, as far as it is within the file.
     pub backing_name: Option<Region>,
     /// The active L1 table.
     pub l1: TableAt,
@@ -144,9 +144,9 @@ pub struct Layout {
     pub snapshots: Vec<SnapshotAt>,
     /// The bitmap directory.
     pub bitmaps: Vec<BitmapAt>,
-    /// The encryption header, as far as it lies in the file.
+    /// The encryption header, as far as it is within the file.
     pub encryption: Option<Region>,
-    /// First byte past the last cluster that the file reaches into.
+    /// First byte past the last cluster of the file, a partial one included.
     pub end: u64,
 }
 
@@ -207,7 +207,7 @@ impl Layout {
         self.cluster_at(entry & REFCOUNT_OFFSET_MASK)
     }
 
-    /// `offset`, when a whole cluster can lie there.
+    /// `offset`, when it can be that of a cluster: aligned, within the file and not 0.
     #[must_use]
     pub(crate) fn cluster_at(&self, offset: u64) -> Option<HostOffset> {
         let aligned = self.geometry?.is_aligned(offset);
@@ -228,7 +228,8 @@ fn table(offset: u64, declared: u64, end: u64) -> TableAt {
     }
 }
 
-/// Many records may claim one long table; together they get so many entries.
+/// Limits a table to the `left` entries of all records together, as many records may
+/// point to one long table.
 fn limit_together(table: &mut TableAt, left: &mut u64) {
     table.present = table.present.min(*left);
     *left -= table.present;
@@ -239,7 +240,7 @@ fn region(offset: u64, len: u64, end: u64, limit: u64) -> Option<Region> {
     (len > 0).then_some(Region { offset, len })
 }
 
-/// Where the extension area ends: at the backing file name when that lies behind the
+/// Where the extension area ends: at the backing file name when that is after the
 /// header, else with the first cluster.
 fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
     let name = header.backing_file_offset;

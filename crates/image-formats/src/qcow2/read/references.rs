@@ -1,4 +1,8 @@
-//! Who refers to which cluster of the file.
+//! References to the clusters of the file.
+
+use std::collections::BTreeMap;
+
+use bitflags::bitflags;
 
 use crate::field::Place;
 use crate::qcow2::entries::refcount_place;
@@ -8,8 +12,6 @@ use crate::qcow2::read::layout::{Disk, Layout, TableAt};
 use crate::qcow2::read::scan::{Budget, l2_entries, used_entries};
 use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
 use crate::store::Store;
-use bitflags::bitflags;
-use std::collections::BTreeMap;
 
 bitflags! {
     /// What a cluster of the file is used as.
@@ -42,19 +44,19 @@ bitflags! {
     }
 }
 
-/// How often a cluster is referred to, and as what.
+/// How many references a cluster has, and from what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reference {
     /// The reference count it should have.
     pub(crate) count: u64,
-    /// All it is used as.
+    /// All its uses.
     pub(crate) uses: Use,
 }
 
 /// All references to clusters of the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct References {
-    /// By cluster; those that nobody refers to are not there.
+    /// By cluster; those without references are left out.
     pub(crate) clusters: BTreeMap<ClusterIndex, Reference>,
     /// Whether that is all. An image with more references than
     /// [`References::LIMIT`] is counted up to there.
@@ -91,7 +93,7 @@ struct Counter<'a> {
     layout: &'a Layout,
     geometry: Geometry,
     found: &'a mut References,
-    /// References counted so far, and tables looked at.
+    /// References counted and tables read so far.
     taken: u64,
 }
 
@@ -163,7 +165,7 @@ impl Counter<'_> {
         }
     }
 
-    /// The clusters that a table lies in.
+    /// The clusters that contain a table.
     fn table(&mut self, table: TableAt, used_as: Use) {
         self.bytes(table.offset, table.present * 8, used_as);
     }
@@ -181,7 +183,7 @@ impl Counter<'_> {
         }
     }
 
-    /// One reference to every cluster that the bytes lie in.
+    /// One reference to every cluster that contains the bytes.
     fn bytes(&mut self, offset: u64, len: u64, used_as: Use) {
         if len == 0 {
             return;

@@ -1,11 +1,11 @@
-//! Going through tables without trusting their sizes.
+//! Reading tables without trusting their sizes.
 
 use crate::io::ReadAt as _;
 use crate::qcow2::read::layout::{Disk, Layout, TableAt};
 use crate::store::Store;
 use crate::value::read_be;
 
-/// How much is still looked at before giving up on a hostile image.
+/// How much more of a hostile image is read.
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: u64,
@@ -16,14 +16,14 @@ impl Budget {
         Self { left }
     }
 
-    /// Takes one unit; false when there is none left.
+    /// Takes one unit; false when none is left.
     pub(crate) fn take(&mut self) -> bool {
         let any = self.left > 0;
         self.left = self.left.saturating_sub(1);
         any
     }
 
-    /// Takes so many units; false when there are not enough left.
+    /// Takes `count` units; false when fewer are left.
     pub(crate) fn take_many(&mut self, count: u64) -> bool {
         let enough = self.left >= count;
         self.left = self.left.saturating_sub(count);
@@ -122,7 +122,7 @@ pub(crate) fn used_entries<'a>(
     })
 }
 
-/// Whether only zeros lie there, as far as the reader knows.
+/// Whether there are only zeros, as far as the source knows.
 fn is_hole(source: &Store, at: u64, len: u64) -> bool {
     let next = source.next_data(at);
     next.is_none_or(|data| data.start >= at.saturating_add(len))

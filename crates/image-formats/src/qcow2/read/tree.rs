@@ -30,8 +30,8 @@ use crate::qcow2::records::{
 };
 use crate::row::{Leaf, bit_leaves, table_leaves};
 
-/// Finds the nodes and fields of one image. Structures lie where `source` says;
-/// values are read elsewhere.
+/// Finds the nodes and fields of one image. `source` determines where structures are;
+/// values are read from changed bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Tree<'a> {
     pub(crate) source: &'a Store,
@@ -85,7 +85,7 @@ impl<'a> Tree<'a> {
                 start,
                 len,
                 Kind::Bytes,
-                "fields that no version defines",
+                "unknown fields",
                 ADDITIONAL,
             ));
         }
@@ -99,7 +99,7 @@ impl<'a> Tree<'a> {
             name.offset,
             name.len,
             Kind::Text,
-            "behind the extensions, within the first cluster",
+            "after the extensions, within the first cluster",
             HEADER,
         ));
         Some(())
@@ -329,7 +329,7 @@ impl<'a> Tree<'a> {
         self.runs(bitmap.offset + BITMAP_FIXED, &parts, DIRECTORY, leaves)
     }
 
-    /// Runs of bytes, one behind the other, as far as the file goes.
+    /// Consecutive runs of bytes, as far as they are within the file.
     fn runs(
         &self,
         start: u64,

@@ -1,4 +1,4 @@
-//! All structures of an image, one after the other, without holding them.
+//! An iterator over the structures of an image.
 
 use crate::io::ReadAt as _;
 use crate::luks;
@@ -79,7 +79,7 @@ impl<'a> Tree<'a> {
         let found = base.zip(self.layout.geometry).into_iter();
         found.flat_map(move |(base, geometry)| {
             let bits = geometry.refcount_bits();
-            // Entries narrower than a byte are looked at a byte at a time.
+            // Entries narrower than a byte are read a byte at a time.
             let per_byte = u64::from(8 / bits.min(8));
             let width = u64::from(bits.div_ceil(8));
             let entries = self.used(base.0, geometry.refcount_block_entries() / per_byte, width);

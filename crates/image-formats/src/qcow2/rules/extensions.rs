@@ -1,5 +1,7 @@
 //! Rules of the header extensions.
 
+use std::collections::BTreeSet;
+
 use super::Checker;
 use crate::luks;
 use crate::qcow2::header::Autoclear;
@@ -10,7 +12,6 @@ use crate::qcow2::records::{
 };
 use crate::qcow2::sections::{BITMAPS_EXT, ENCRYPTION, EXTENSIONS, FEATURES, HEADER};
 use crate::value::read_be;
-use std::collections::BTreeSet;
 
 pub(crate) fn check(checker: &mut Checker<'_>) {
     let layout = checker.layout;
@@ -27,7 +28,7 @@ pub(crate) fn check(checker: &mut Checker<'_>) {
         let again = extension_name(ext.kind) != "unknown" && !seen.insert(ext.kind);
         let path = format!("ext[{index}].type");
         checker.require(!again, (&path, ext.offset, EXTENSIONS), || {
-            format!("the {} extension is there twice", extension_name(ext.kind))
+            format!("duplicate {} extension", extension_name(ext.kind))
         });
         match ext.kind {
             EXT_FEATURE_NAMES => feature_names(checker, index, ext),
@@ -56,7 +57,7 @@ pub(crate) fn check(checker: &mut Checker<'_>) {
         needed == has(EXT_ENCRYPTION),
         ("header.crypt_method", 32, ENCRYPTION),
         || {
-            let have = if needed { "is missing" } else { "is there" };
+            let have = if needed { "is missing" } else { "is present" };
             format!(
                 "is {}, but the encryption header {have}",
                 header.crypt_method
@@ -113,7 +114,7 @@ fn bitmaps(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
     checker.require(count >= 1, at, || "must be at least 1".to_owned());
     let found = layout.bitmaps.len() as u64;
     checker.require(found == count || layout.geometry.is_none(), at, || {
-        format!("is {count}, but only {found} entries lie in the file and the limits")
+        format!("is {count}, but only {found} entries are within the file and the limits")
     });
     let path = field("reserved");
     checker.require(reserved == 0, (&path, ext.offset + 12, BITMAPS_EXT), || {
@@ -166,7 +167,7 @@ fn encryption(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
     checker.require(
         end <= layout.end,
         (&path, ext.offset + 16, ENCRYPTION),
-        || format!("the encryption header ends at {end:#x}, behind the end of the file"),
+        || format!("the encryption header ends at {end:#x}, past the end of the file"),
     );
     if let Some(region) = layout.encryption {
         let magic = checker.source.read_vec(region.offset, luks::MAGIC.len());

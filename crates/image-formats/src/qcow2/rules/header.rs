@@ -42,11 +42,7 @@ impl Checker<'_> {
         self.require(
             bits <= Geometry::MAX_CLUSTER_BITS,
             at("header.cluster_bits", 20),
-            || {
-                format!(
-                    "is {bits}; clusters this large are not looked into, and QEMU reads up to 21"
-                )
-            },
+            || format!("is {bits}; clusters this large are not checked, and QEMU reads up to 21"),
         );
         self.require(
             header.crypt_method <= 2,
@@ -78,10 +74,10 @@ impl Checker<'_> {
         let end = offset.saturating_add(size.into());
         let at = ("header.backing_file_offset", 8, HEADER);
         self.require(end <= cluster, at, || {
-            format!("the name must lie in the first cluster, it ends at {end:#x}")
+            format!("the name must be within the first cluster, it ends at {end:#x}")
         });
         self.require(offset >= header.header_length.into(), at, || {
-            format!("the name lies in the header, at {offset:#x}")
+            format!("the name is in the header, at {offset:#x}")
         });
     }
 
@@ -117,7 +113,11 @@ impl Checker<'_> {
             self.require(
                 found == count as usize,
                 ("header.nb_snapshots", 60, HEADER),
-                || format!("is {count}, but only {found} entries lie in the file and the limits"),
+                || {
+                    format!(
+                        "is {count}, but only {found} entries are within the file and the limits"
+                    )
+                },
             );
         }
     }

@@ -13,9 +13,9 @@ use crate::qcow2::read::scan::{Budget, EntryAt, l2_entries, used_entries};
 use crate::qcow2::sections::{EXTENDED, MAPPING};
 use crate::qcow2::types::{Geometry, HostOffset};
 
-/// Entries that are looked at.
+/// Most entries that are checked.
 const ENTRIES: u64 = 4 << 20;
-/// Bytes that are expanded to see whether compressed clusters are whole.
+/// Most bytes that are expanded to check compressed clusters.
 const EXPANDED: u64 = 16 << 20;
 
 pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
@@ -36,7 +36,7 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
         });
     }
     if budget.spent() {
-        let rule = format!("has more than {ENTRIES} entries; the others were not looked at");
+        let rule = format!("has more than {ENTRIES} entries; the others were not checked");
         checker.defects.add("l2", 0, MAPPING, rule);
     }
 }
@@ -62,7 +62,7 @@ fn l1(checker: &mut Checker<'_>, geometry: Geometry, disk: Disk, budget: &mut Bu
             format!("the L2 table at {target:#x} is not cluster aligned")
         });
         checker.require(target < layout.end, at, || {
-            format!("the L2 table at {target:#x} lies behind the end of the file")
+            format!("the L2 table at {target:#x} is past the end of the file")
         });
         checker.require(word & COPIED == 0 || target != 0, at, || {
             "COPIED is set without an L2 table".to_owned()
@@ -70,7 +70,7 @@ fn l1(checker: &mut Checker<'_>, geometry: Geometry, disk: Disk, budget: &mut Bu
     }
 }
 
-/// One L2 entry under examination.
+/// An L2 entry that is checked.
 struct EntryCheck<'c, 'a> {
     checker: &'c mut Checker<'a>,
     geometry: Geometry,
@@ -131,7 +131,7 @@ impl EntryCheck<'_, '_> {
         } else {
             let end = self.checker.layout.end;
             self.require(host.0 < end, MAPPING, || {
-                format!("the cluster at {host} lies behind the end of the file")
+                format!("the cluster at {host} is past the end of the file")
             });
             self.require(word & COPIED == 0 || host.0 != 0, MAPPING, || {
                 "COPIED is set without a cluster".to_owned()
@@ -156,7 +156,7 @@ impl EntryCheck<'_, '_> {
         let inside = descriptor.host.0 < end;
         self.require(inside, MAPPING, || {
             format!(
-                "the data at {} lies behind the end of the file",
+                "the data at {} is past the end of the file",
                 descriptor.host
             )
         });

@@ -1,4 +1,4 @@
-//! The rules of the format, and who breaks them.
+//! Checks the rules of the format.
 
 mod extensions;
 mod header;
@@ -19,7 +19,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) defects: Defects,
 }
 
-/// Looks for broken rules.
+/// Checks all rules.
 pub(crate) fn check(source: &Store) -> Vec<Defect> {
     let layout = Layout::read(source);
     let mut checker = Checker {
@@ -55,7 +55,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A table that is pointed to must be aligned and lie within the file.
+    /// A table must be aligned and within the file.
     pub(crate) fn table(
         &mut self,
         table: TableAt,
@@ -69,7 +69,7 @@ impl Checker<'_> {
         let missing = table.declared - table.present;
         self.require(missing == 0 || offset == 0, at, || {
             format!(
-                "{missing} of {} entries lie outside the file or the limits",
+                "{missing} of {} entries are outside the file or the limits",
                 table.declared
             )
         });

@@ -1,5 +1,7 @@
 //! Rules of snapshots and bitmaps.
 
+use std::collections::BTreeSet;
+
 use super::Checker;
 use crate::qcow2::entries::OFFSET_MASK;
 use crate::qcow2::read::layout::{BitmapAt, SnapshotAt};
@@ -8,9 +10,8 @@ use crate::qcow2::records::{BITMAP_FIXED, SNAPSHOT_FIXED};
 use crate::qcow2::sections::{BITMAP_TABLE, DIRECTORY, SNAPSHOTS};
 use crate::qcow2::types::Geometry;
 use crate::value::read_be;
-use std::collections::BTreeSet;
 
-/// Bytes of names that are compared with each other.
+/// Most bytes of names that are compared.
 const COMPARED: u64 = 1024;
 
 pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
@@ -85,7 +86,7 @@ fn snapshot_rules(
     let end = snapshot.offset.saturating_add(snapshot.len());
     let inside = end <= checker.layout.end;
     checker.require(inside, (&field("name"), snapshot.offset, SNAPSHOTS), || {
-        format!("the entry ends at {end:#x}, behind the end of the file")
+        format!("the entry ends at {end:#x}, past the end of the file")
     });
 }
 
@@ -159,7 +160,9 @@ fn bitmap_table(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bit
             format!("reserved bits {reserved:#x} are set")
         });
         checker.require(geometry.is_aligned(target) && target < end, at, || {
-            format!("the cluster at {target:#x} is not aligned or lies behind the end of the file")
+            format!(
+                "the cluster at {target:#x} is not cluster aligned or is past the end of the file"
+            )
         });
     }
 }

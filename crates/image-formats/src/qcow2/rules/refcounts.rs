@@ -11,7 +11,7 @@ use crate::qcow2::read::scan::{Budget, l2_entries, used_entries};
 use crate::qcow2::sections::{MAPPING, REFCOUNTS};
 use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
 
-/// Stored counts that are looked at for clusters that nobody uses.
+/// Most stored counts that are checked for clusters without references.
 const COUNTS: u64 = 4 << 20;
 
 pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
@@ -66,7 +66,7 @@ fn table(checker: &mut Checker<'_>, geometry: Geometry) {
             format!("the refcount block at {target:#x} is not cluster aligned")
         });
         checker.require(target < layout.end, at, || {
-            format!("the refcount block at {target:#x} lies behind the end of the file")
+            format!("the refcount block at {target:#x} is past the end of the file")
         });
     }
 }
@@ -124,7 +124,7 @@ fn count(checker: &mut Checker<'_>, geometry: Geometry, cluster: ClusterIndex, w
             (Node::RefcountTable(table.0).path(), offset)
         }
     };
-    let rule = format!("cluster {cluster} has the refcount {stored}, and {wanted} references");
+    let rule = format!("cluster {cluster} has refcount {stored}, but {wanted} references");
     checker.defects.add(path, offset, REFCOUNTS, rule);
 }
 
@@ -138,7 +138,7 @@ fn leaks(checker: &mut Checker<'_>, geometry: Geometry, references: &References)
             continue;
         };
         let first = table.saturating_mul(per_block);
-        // Many entries may point to one block; looking again costs its share.
+        // Many entries may point to one block, which is checked each time.
         if !budget.take_many(geometry.cluster_size() / 512) {
             return;
         }
@@ -157,8 +157,7 @@ fn leaks(checker: &mut Checker<'_>, geometry: Geometry, references: &References)
             if stored != 0 {
                 let path = Node::Refcount(table, index).path();
                 let offset = place.map_or(block.0, |place| place.offset());
-                let rule =
-                    format!("cluster {cluster} has the refcount {stored}, and no references");
+                let rule = format!("cluster {cluster} has refcount {stored}, but no references");
                 checker.defects.add(path, offset, REFCOUNTS, rule);
             }
         }
@@ -179,7 +178,7 @@ fn used_counts(checker: &Checker<'_>, geometry: Geometry, block: HostOffset) -> 
         .collect()
 }
 
-/// The flag COPIED must tell whether the count is one.
+/// The flag COPIED must be set exactly when the count is one.
 fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
     let (source, layout) = (checker.source, checker.layout);
     let is_one = |offset: u64| {

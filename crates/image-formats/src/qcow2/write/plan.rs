@@ -3,7 +3,7 @@
 use crate::qcow2::types::Geometry;
 use crate::qcow2::write::spec::Placement;
 
-/// A part of an image that lies in one piece.
+/// A contiguous part of an image.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
     /// How many clusters it takes.
@@ -37,7 +37,7 @@ impl Plan {
     /// The largest image that is laid out.
     pub(crate) const MAX_CLUSTERS: u64 = 1 << 22;
 
-    /// Adds a part and gives its number.
+    /// Adds a part and returns its number.
     pub(crate) fn add(&mut self, part: Part) -> usize {
         self.parts.push(part);
         self.parts.len() - 1
@@ -50,7 +50,7 @@ impl Plan {
         }
     }
 
-    /// Finds a place for everything, behind the header in cluster 0.
+    /// Places everything after the header in cluster 0.
     pub(crate) fn place(
         &mut self,
         geometry: Geometry,
@@ -72,8 +72,8 @@ impl Plan {
         }
     }
 
-    /// Places all parts with so many clusters of refcount table and so many refcount
-    /// blocks, and gives the number of clusters in all.
+    /// Places all parts with `table` clusters of refcount table and `blocks` refcount
+    /// blocks, and returns the number of clusters in all.
     fn try_place(&mut self, table: u64, blocks: u64, placement: &Placement) -> u64 {
         let own = usize::try_from(blocks)
             .unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! Reference counts and the flag COPIED, put right.
+//! Recomputing reference counts and the flag COPIED.
 
 use crate::io::ReadError;
 use crate::qcow2::entries::{COPIED, L2Entry, OFFSET_MASK};
@@ -11,9 +11,9 @@ use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
 use crate::store::Store;
 use crate::value::Value;
 
-/// Most bytes of refcount blocks that are written anew.
+/// Most bytes of refcount blocks that are rewritten.
 const MAX_REFCOUNT_BYTES: u64 = 1 << 30;
-/// Most L2 entries whose flag is put right.
+/// Most L2 entries whose flag is recomputed.
 const MAX_ENTRIES: u64 = 4 << 20;
 
 /// Why the references to clusters cannot be counted.
@@ -28,8 +28,7 @@ pub enum RecountError {
 }
 
 impl Image {
-    /// Makes every reference count in the refcount blocks that are there what it
-    /// should be, and sets the flag COPIED in the active L1 table and its L2 tables
+    /// Corrects every reference count in the existing refcount blocks, and sets the flag COPIED in the active L1 table and its L2 tables
     /// exactly where the count is one. Blocks are neither added nor moved; counts too
     /// large for their width become the largest that fits.
     ///
@@ -106,7 +105,7 @@ fn write_block(
     }
 }
 
-/// Puts the flag COPIED right.
+/// Recomputes the flag COPIED.
 fn copied(store: &mut Store) {
     let layout = Layout::read(store);
     let Some(geometry) = layout.geometry else {
@@ -132,7 +131,7 @@ fn copied(store: &mut Store) {
     }
 }
 
-/// Looks at the counts of one image.
+/// Recomputes the flags of entries of one image.
 struct Flags<'a> {
     store: &'a Store,
     layout: &'a Layout,

@@ -1,12 +1,14 @@
-//! What an image is to be, for the planner in [`crate::qcow2::build`].
+//! The description of an image, for [`crate::qcow2::build`].
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::luks::{SectorCipher, Volume};
 use crate::pattern::Pattern;
 use crate::qcow2::compression::Compression;
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 
-/// A valid image, described. [`crate::qcow2::build`] turns it into bytes.
+/// The description of a valid image. [`crate::qcow2::build`] turns it into bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Spec {
@@ -18,8 +20,8 @@ pub struct Spec {
     pub refcount_order: u32,
     /// Bytes the guest sees, a multiple of 512.
     pub virtual_size: u64,
-    /// Bytes in the header, for version 3: 104 or more, a multiple of 8. What lies
-    /// behind the known fields is filled with `header_tail`, repeated.
+    /// Bytes in the header, for version 3: 104 or more, a multiple of 8. What
+    /// follows the known fields is filled with `header_tail`, repeated.
     pub header_length: u32,
     /// Bytes of the unknown fields at the end of a long header.
     pub header_tail: Vec<u8>,
@@ -33,13 +35,13 @@ pub struct Spec {
     pub dirty: bool,
     /// More bits of the compatible features; readers ignore them.
     pub unknown_compatible: u64,
-    /// The external data file, if guest data lies in one.
+    /// The external data file, if guest data is stored in one.
     pub data_file: Option<DataFile>,
     /// The backing file.
     pub backing: Option<Backing>,
     /// Whether there is a feature name table.
     pub feature_names: bool,
-    /// Unknown header extensions; their place is behind the known ones.
+    /// Unknown header extensions; written after the known ones.
     pub extensions: Vec<Extension>,
     /// Entries in the L1 table beyond those that the virtual size needs.
     pub extra_l1_entries: u32,
@@ -50,9 +52,9 @@ pub struct Spec {
     pub snapshots: Vec<Snapshot>,
     /// Persistent bitmaps.
     pub bitmaps: Vec<Bitmap>,
-    /// The encryption, if there is one; it excludes compressed clusters.
+    /// The encryption, if there is one; incompatible with compressed clusters.
     pub encryption: Option<Encryption>,
-    /// Where everything goes.
+    /// Where the parts of the image are placed.
     pub placement: Placement,
 }
 
@@ -89,7 +91,7 @@ impl Default for Spec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {
-    /// A LUKS header, whole. The contents of clusters are written as they are given,
+    /// A complete LUKS header. The contents of clusters are written as they are,
     /// so they are what is stored, not what the guest reads.
     Header(Vec<u8>),
     /// A volume made for the image. The contents of clusters are what the guest reads.
@@ -119,9 +121,9 @@ impl Encryption {
 /// An external data file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataFile {
-    /// The name in the header extension; without, whoever opens the image says it.
+    /// The name in the header extension; without, it must be given when the image is opened.
     pub name: Option<String>,
-    /// Whether it is a raw image by itself.
+    /// Whether it is a valid raw image.
     pub raw: bool,
 }
 
@@ -174,7 +176,7 @@ pub enum Content {
         /// Contents of the host cluster; without, `allocated` must be 0.
         pattern: Option<Pattern>,
     },
-    /// In a snapshot: the very host cluster that the active disk has here.
+    /// In a snapshot: the host cluster of the active disk at this index.
     Shared,
 }
 
@@ -196,9 +198,9 @@ pub struct Snapshot {
     pub disk_size: Option<u64>,
     /// Instruction count; without, the field is left out.
     pub icount: Option<u64>,
-    /// Unknown extra data behind the known; needs `icount`.
+    /// Unknown extra data after the known; needs `icount`.
     pub extra: Vec<u8>,
-    /// Saved state of a machine, stored behind its disk; empty for none.
+    /// Saved state of a machine, stored after its disk; empty for none.
     pub vm_state: Vec<u8>,
     /// What is on its disk; without, all tables and clusters are those of the active
     /// disk.
@@ -245,7 +247,7 @@ pub enum BitmapCluster {
     Zeros,
     /// All bits set, not stored.
     Ones,
-    /// Stored. Bits behind the end of the bitmap are cleared.
+    /// Stored. Bits past the end of the bitmap are cleared.
     Data(Pattern),
 }
 

@@ -4,14 +4,14 @@ use super::{Builder, Contents, Piece};
 use crate::qcow2::records::BITMAP_FIXED;
 use crate::qcow2::write::spec::{Bitmap, BitmapCluster, SpecError, ensure};
 
-/// An entry of a bitmap table, before it is known where the data goes.
+/// An entry of a bitmap table, before the data is placed.
 #[derive(Clone, Copy, Debug)]
 enum Entry {
     Plain(u64),
     Part(usize),
 }
 
-/// Where a bitmap's table goes, and its entries.
+/// The part of a bitmap's table, and its entries.
 pub(super) struct BitmapPlan {
     table: usize,
     words: Vec<Entry>,
@@ -67,7 +67,7 @@ impl Builder<'_> {
         Ok(plans)
     }
 
-    /// Writes tables and directory; gives offset and length of the directory.
+    /// Writes tables and directory; returns offset and length of the directory.
     pub(super) fn write_bitmaps(&mut self, plans: &[BitmapPlan]) -> Option<(u64, u64)> {
         let (last, tables) = plans.split_last()?;
         let mut directory = Vec::new();
@@ -91,7 +91,7 @@ impl Builder<'_> {
     }
 }
 
-/// Clears all bits behind the first `bits` ones.
+/// Clears all bits after the first `bits` ones.
 fn clear_tail(data: &mut [u8], bits: u64) {
     let whole = usize::try_from(bits / 8)
         .unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! Where the contents of guest clusters go: clusters of their own, the data file,
+//! Where the contents of guest clusters are stored: clusters of their own, the data file,
 //! or packed streams.
 
 use super::mapping::Mapping;
@@ -13,7 +13,7 @@ pub(super) struct Streams {
     part: usize,
     /// Bytes used.
     used: u64,
-    /// Clusters there are.
+    /// Clusters in the part.
     clusters: u64,
     /// References to the last cluster.
     references: u64,
@@ -50,11 +50,11 @@ impl Builder<'_> {
     ) -> Result<Mapping, SpecError> {
         ensure!(
             self.data_file.is_none(),
-            "an external data file excludes compressed clusters"
+            "an external data file is incompatible with compressed clusters"
         );
         ensure!(
             self.spec.encryption.is_none(),
-            "encryption excludes compressed clusters"
+            "encryption is incompatible with compressed clusters"
         );
         let size = self.geometry.cluster_size();
         let packed = compress(&pattern.bytes(size as usize), self.spec.compression);
@@ -76,7 +76,7 @@ impl Builder<'_> {
         })
     }
 
-    /// Finds room for a compressed stream behind the previous one, as long as the
+    /// Finds room for a compressed stream after the previous one, as long as the
     /// reference count of the cluster they share fits into its width.
     fn pack(&mut self, len: u64) -> (usize, u64) {
         const CLUSTERS_PER_PART: u64 = 4;
@@ -85,7 +85,7 @@ impl Builder<'_> {
         if let Some(streams) = &mut self.streams {
             let start = streams.used;
             let end = start + len;
-            // The last sector counts as a whole, but never reaches the next cluster.
+            // The last sector is used completely, but never reaches the next cluster.
             let last_cluster = (end - 1) / size;
             let crosses = start / size != last_cluster;
             let shares = !start.is_multiple_of(size);

@@ -1,12 +1,13 @@
 //! The tables of the active disk and of those of snapshots.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::mapping::Mapping;
 use super::{Builder, Contents, Piece};
 use crate::qcow2::entries::{COPIED, CompressedDescriptor, L2Entry, ZERO};
 use crate::qcow2::header::QEMU_MAX_L1_BYTES;
 use crate::qcow2::types::{GuestCluster, HostOffset};
 use crate::qcow2::write::spec::{Cluster, Content, Snapshot, SpecError, ensure};
-use std::collections::{BTreeMap, HashMap};
 
 /// The tables of a disk.
 #[derive(Debug, Default)]
@@ -75,7 +76,7 @@ impl Builder<'_> {
             let (l1, _) = self.geometry.indices(GuestCluster(cluster.index));
             ensure!(
                 cluster.index < count,
-                "cluster {} lies behind the end of the disk",
+                "cluster {} is past the end of the disk",
                 cluster.index
             );
             if let std::collections::btree_map::Entry::Vacant(entry) = disk.l2_parts.entry(l1.0) {
@@ -156,12 +157,14 @@ impl Builder<'_> {
             Content::Shared => {
                 let active = self.disks.first();
                 let Some(active) = active else {
-                    return Err(SpecError("the active disk has shared clusters".to_owned()));
+                    return Err(SpecError(
+                        "the active disk cannot have shared clusters".to_owned(),
+                    ));
                 };
                 let mapping = active.clusters.get(&cluster.index).copied();
                 mapping.ok_or_else(|| {
                     SpecError(format!(
-                        "cluster {} is shared with the active disk, which does not have it",
+                        "cluster {} is shared with the active disk, where it is unallocated",
                         cluster.index
                     ))
                 })
@@ -204,7 +207,12 @@ impl Builder<'_> {
     }
 
     fn descriptor(&self, index: u64, mapping: &Mapping) -> Result<u64, SpecError> {
-        let too_far = || SpecError("a compressed cluster lies too far behind".to_owned());
+        let too_far = || {
+            SpecError(
+                "a compressed cluster is past the last offset that its descriptor can hold"
+                    .to_owned(),
+            )
+        };
         let Some(part) = mapping.part else {
             let offset = if mapping.external {
                 COPIED | (index * self.geometry.cluster_size())

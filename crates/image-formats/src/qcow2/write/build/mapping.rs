@@ -1,8 +1,8 @@
-//! Where the contents of guest clusters go.
+//! Where the contents of guest clusters are stored.
 
 use crate::qcow2::entries::Subclusters;
 
-/// Where the contents of a guest cluster go.
+/// Where the contents of a guest cluster are stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mapping {
     /// The part of the plan with the data; none for clusters without.
@@ -11,11 +11,11 @@ pub(super) struct Mapping {
     pub(super) within: u64,
     /// Bytes of compressed data; 0 for standard clusters.
     pub(super) compressed: u64,
-    /// Bits of the entry beside the offset.
+    /// Bits of the entry besides the offset.
     pub(super) flags: u64,
     /// Second word of an extended entry.
     pub(super) subclusters: Subclusters,
-    /// Whether this cluster lies in the external data file.
+    /// Whether this cluster is in the external data file.
     pub(super) external: bool,
 }
 

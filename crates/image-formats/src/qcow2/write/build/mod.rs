@@ -7,6 +7,8 @@ mod mapping;
 mod snapshots;
 mod validate;
 
+use std::sync::Arc;
+
 use self::data::Streams;
 use self::disks::DiskPlan;
 use self::validate::validate;
@@ -18,9 +20,8 @@ use crate::qcow2::write::plan::{Part, Plan, PlanError};
 use crate::qcow2::write::recompute::recompute;
 use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
 use crate::store::Store;
-use std::sync::Arc;
 
-/// An image, and the data file that goes with it.
+/// An image and its external data file.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// The image.
@@ -33,7 +34,8 @@ pub struct Built {
 /// bytes, and `qemu-img check` finds neither errors nor leaks in them.
 ///
 /// # Errors
-/// When the parts of `spec` contradict each other or the format.
+///
+/// The parts of `spec` contradict each other or the format.
 pub fn build(spec: &Spec) -> Result<Built, SpecError> {
     let geometry = validate(spec)?;
     let mut builder = Builder {
@@ -61,7 +63,7 @@ struct Builder<'a> {
     cipher: Option<SectorCipher>,
 }
 
-/// Bytes that are written when it is known where their part goes.
+/// Bytes that are written when their part is placed.
 struct Piece {
     part: usize,
     /// Byte offset within the part.
@@ -84,7 +86,7 @@ impl Piece {
         }
     }
 
-    /// A cluster of the guest's.
+    /// A cluster of guest data.
     fn guest(part: usize, data: Vec<u8>) -> Self {
         Self {
             of_guest: true,
@@ -137,7 +139,7 @@ impl Builder<'_> {
         self.finish()
     }
 
-    /// Everything is in place but for the reference counts and what follows from them.
+    /// Everything is in place except for the reference counts and what depends on them.
     fn finish(&mut self) -> Result<Built, SpecError> {
         let mut store = std::mem::take(&mut self.store);
         let largest = recompute(&mut store).map_err(|error| SpecError(error.to_string()))?;

@@ -1,10 +1,11 @@
 //! Whether the parts of a [`Spec`] fit together and into the format.
 
+use std::collections::HashSet;
+
 use crate::luks;
 use crate::qcow2::header::{QEMU_MAX_CLUSTER_BITS, QEMU_MAX_L1_BYTES};
 use crate::qcow2::types::Geometry;
 use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
-use std::collections::HashSet;
 
 /// The geometry of the image, where it can be made.
 pub(super) fn validate(spec: &Spec) -> Result<Geometry, SpecError> {
@@ -77,11 +78,14 @@ fn validate_parts(spec: &Spec) -> Result<(), SpecError> {
             "the backing file name does not have 1 to 1023 bytes"
         );
         let raw = spec.data_file.as_ref().is_some_and(|file| file.raw);
-        ensure!(!raw, "a raw external data file excludes a backing file");
+        ensure!(
+            !raw,
+            "a raw external data file is incompatible with a backing file"
+        );
     }
     ensure!(
         spec.data_file.is_none() || spec.snapshots.is_empty(),
-        "an external data file excludes snapshots"
+        "an external data file is incompatible with snapshots"
     );
     if let Some(Encryption::Header(header)) = &spec.encryption {
         ensure!(
@@ -102,7 +106,7 @@ fn validate_parts(spec: &Spec) -> Result<(), SpecError> {
         );
         ensure!(
             names.insert(&bitmap.name),
-            "two bitmaps are called '{}'",
+            "two bitmaps have the name '{}'",
             bitmap.name
         );
     }
@@ -129,7 +133,7 @@ fn validate_parts(spec: &Spec) -> Result<(), SpecError> {
         );
         ensure!(
             snapshot.disk_size.is_none() || snapshot.clusters.is_some(),
-            "a snapshot with a disk size of its own needs clusters of its own"
+            "a snapshot with disk_size needs clusters"
         );
     }
     Ok(())
