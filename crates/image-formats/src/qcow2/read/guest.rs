@@ -82,10 +82,10 @@ pub enum GuestError {
     },
     /// A subcluster is both allocated and zero.
     #[error("the subcluster at {0} is both allocated and zero")]
-    Contradiction(GuestOffset),
+    AllocatedAndZero(GuestOffset),
     /// A subcluster is allocated in a cluster without host offset.
     #[error("the subcluster at {0} is allocated, but the cluster has no host offset")]
-    Nowhere(GuestOffset),
+    NoHostCluster(GuestOffset),
 }
 
 /// Reads guest data of one disk in an image. Changes to the image are
@@ -247,8 +247,8 @@ impl<'a> Guest<'a> {
         let allocated = bits.allocated >> index & 1 == 1;
         let zero = bits.zero >> index & 1 == 1;
         let source = match (allocated, zero, stored) {
-            (true, true, _) => return Err(GuestError::Contradiction(offset)),
-            (true, false, None) => return Err(GuestError::Nowhere(offset)),
+            (true, true, _) => return Err(GuestError::AllocatedAndZero(offset)),
+            (true, false, None) => return Err(GuestError::NoHostCluster(offset)),
             (true, false, Some((_, data))) => data,
             (false, true, stored) => Source::Zero {
                 reserved: stored.map(|(host, _)| host),
