@@ -19,17 +19,17 @@ struct Source {
 }
 
 impl ReadAt for Source {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
             match self.file.read_at(&mut buf[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(e) => return Err(e),
             }
         }
-        done
+        Ok(done)
     }
 
     fn len(&self) -> u64 {
@@ -53,7 +53,7 @@ pub(crate) fn read_be(file: &File, offset: u64, width: usize) -> Result<u64> {
 
 fn decode(file: File) -> Result<qcow2::Image> {
     let length = file.metadata().context("failed to ask for a size")?.len();
-    Ok(qcow2::Image::open(Arc::new(Source { file, length })))
+    Ok(qcow2::Image::open(Arc::new(Source { file, length }))?)
 }
 
 fn value_at(file: File, path: &str) -> Result<u64> {
@@ -73,7 +73,7 @@ fn set_in(file: &File, path: &str, value: u64) -> Result<()> {
         bail!("{path} holds no number")
     };
     let mut word = vec![0; usize::from(bytes)];
-    image.bytes().read_at(offset, &mut word);
+    image.bytes().read(offset, &mut word);
     write_at(file, offset, &word)
 }
 
@@ -158,7 +158,7 @@ impl Test {
     /// # Errors
     /// Where the file cannot be read.
     pub fn defects(&self, image: &Image) -> Result<Vec<Defect>> {
-        Ok(decode(open(image, false)?)?.defects())
+        Ok(decode(open(image, false)?)?.defects()?)
     }
 
     /// No rule of the specification is broken, leaks included, as a reader finds
@@ -198,7 +198,7 @@ mod tests {
         let spec = qcow2::Spec::default();
         let built = qcow2::build(&spec).expect("a valid image");
         let mut bytes = vec![0; usize::try_from(built.image.bytes().len()).expect("small")];
-        built.image.bytes().read_at(0, &mut bytes);
+        built.image.bytes().read(0, &mut bytes);
         write_at(&file, 0, &bytes).expect("written");
         file
     }

@@ -99,7 +99,9 @@ mod tests {
         let scratch = Scratch::new(parent.path()).unwrap();
         fs::create_dir(scratch.work().join("left")).unwrap();
         fs::write(scratch.work().join("left/over"), "x").unwrap();
-        scratch.fill(&[NamedFile::new("a", &[1, 2][..])]).unwrap();
+        let mut bytes = image_formats::Store::new();
+        bytes.write(0, &[1, 2]);
+        scratch.fill(&[NamedFile::new("a", &bytes)]).unwrap();
         assert_eq!(fs::read(scratch.work().join("a")).unwrap(), [1, 2]);
         assert_eq!(fs::read_dir(scratch.work()).unwrap().count(), 1);
     }

@@ -233,7 +233,7 @@ impl Reducer<'_> {
     /// Fewer bytes in edit `index`: ends cut off, the rest put back one by one.
     fn bytes(&mut self, index: usize, at: u64, len: usize, image: &Image) {
         let mut old = vec![0; len.min(1 << 16)];
-        image_formats::read_padded(image.bytes(), at, &mut old);
+        image.bytes().read(at, &mut old);
         let mut piece = old.len().div_ceil(2);
         while piece > 0 {
             for start in (0..old.len()).step_by(piece) {
