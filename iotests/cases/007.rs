@@ -11,7 +11,11 @@ const SIZE: u64 = 8 * MIB + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut shadow = t.shadow(SIZE);
-    let ops = Plan { count: 60, ..Plan::default() }.ops(&mut t.rng(), SIZE);
+    let ops = Plan {
+        count: 60,
+        ..Plan::default()
+    }
+    .ops(&mut t.rng(), SIZE);
     t.apply(&img, &mut shadow, &ops).await?;
 
     t.section("to raw");
@@ -29,11 +33,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("out of order, every zero written");
     let full = t.image("full").format("raw").size(0).quiet().await?;
-    t.img(format!("convert -S 0 -W -m 4 -O raw {img} {full}")).await?;
+    t.img(format!("convert -S 0 -W -m 4 -O raw {img} {full}"))
+        .await?;
     t.same(&img, &full).await?;
 
     t.section("a difference is found");
-    t.io(&full, [format!("write -P 0xee {} 512", SIZE - 512)]).quiet().await?;
+    t.io(&full, [format!("write -P 0xee {} 512", SIZE - 512)])
+        .quiet()
+        .await?;
     t.img(format!("compare {img} {full}")).status(1).await?;
     Ok(())
 }

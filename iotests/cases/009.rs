@@ -12,16 +12,22 @@ const SIZE: u64 = 4 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut shadow = t.shadow(SIZE);
-    let plan = Plan { count: 20, align: 4096, ..Plan::default() };
+    let plan = Plan {
+        count: 20,
+        align: 4096,
+        ..Plan::default()
+    };
     let mut rng = t.rng();
-    t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+    t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
+        .await?;
 
     for size in [SIZE + 512, 6 * MIB, 64 * MIB] {
         t.section(format!("grow to {size}"));
         t.img(format!("resize {img} {size}")).await?;
         shadow.resize(size);
         t.matches(&img, &shadow).await?;
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, size)).await?;
+        t.apply(&img, &mut shadow, &plan.ops(&mut rng, size))
+            .await?;
         t.check(&img).await?;
     }
     t.matches(&img, &shadow).await?;

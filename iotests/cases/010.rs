@@ -12,7 +12,11 @@ const SIZE: u64 = 12 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut shadow = t.shadow(SIZE);
-    let fill = Op::Write { pattern: 0x5a, offset: 0, length: 8 * MIB };
+    let fill = Op::Write {
+        pattern: 0x5a,
+        offset: 0,
+        length: 8 * MIB,
+    };
     t.apply(&img, &mut shadow, &[fill]).await?;
 
     for (way, unmap) in [("kept allocated", false), ("given back", true)] {
@@ -27,27 +31,60 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             (MIB, MIB),
             (3 * MIB - 512, MIB - 512),
         ];
-        let ops: Vec<Op> =
-            spans.map(|(offset, length)| Op::Zero { offset: offset + shift, length, unmap }).into();
+        let ops: Vec<Op> = spans
+            .map(|(offset, length)| Op::Zero {
+                offset: offset + shift,
+                length,
+                unmap,
+            })
+            .into();
         t.apply(&img, &mut shadow, &ops).await?;
         t.matches(&img, &shadow).await?;
     }
 
     t.section("where nothing was, up to the end");
     let ops = [
-        Op::Zero { offset: 9 * MIB, length: 512, unmap: false },
-        Op::Zero { offset: 10 * MIB, length: 2 * MIB, unmap: true },
-        Op::Write { pattern: 0x77, offset: 11 * MIB + 512, length: 512 },
-        Op::Zero { offset: SIZE - 512, length: 512, unmap: false },
+        Op::Zero {
+            offset: 9 * MIB,
+            length: 512,
+            unmap: false,
+        },
+        Op::Zero {
+            offset: 10 * MIB,
+            length: 2 * MIB,
+            unmap: true,
+        },
+        Op::Write {
+            pattern: 0x77,
+            offset: 11 * MIB + 512,
+            length: 512,
+        },
+        Op::Zero {
+            offset: SIZE - 512,
+            length: 512,
+            unmap: false,
+        },
     ];
     t.apply(&img, &mut shadow, &ops).await?;
     t.matches(&img, &shadow).await?;
 
     t.section("written again");
     let ops = [
-        Op::Write { pattern: 0x11, offset: MIB + 512, length: 3 * KIB },
-        Op::Write { pattern: 0x22, offset: 5 * MIB + 512, length: 3 * KIB },
-        Op::Zero { offset: MIB, length: KIB, unmap: true },
+        Op::Write {
+            pattern: 0x11,
+            offset: MIB + 512,
+            length: 3 * KIB,
+        },
+        Op::Write {
+            pattern: 0x22,
+            offset: 5 * MIB + 512,
+            length: 3 * KIB,
+        },
+        Op::Zero {
+            offset: MIB,
+            length: KIB,
+            unmap: true,
+        },
     ];
     t.apply(&img, &mut shadow, &ops).await?;
     t.matches(&img, &shadow).await?;

@@ -12,7 +12,11 @@ const SIZE: u64 = 16 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut shadow = t.shadow(SIZE);
-    let fill = Op::Write { pattern: 0xd1, offset: 0, length: SIZE };
+    let fill = Op::Write {
+        pattern: 0xd1,
+        offset: 0,
+        length: SIZE,
+    };
     t.apply(&img, &mut shadow, &[fill]).await?;
 
     t.section("aligned and not, small and large, up to the end");
@@ -30,33 +34,67 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     discard(t, &img, &mut shadow, &spans).await?;
 
     t.section("among other work");
-    let plan = Plan { count: 80, discards: true, ..Plan::default() };
+    let plan = Plan {
+        count: 80,
+        discards: true,
+        ..Plan::default()
+    };
     let ops = plan.ops(&mut t.rng(), SIZE);
     t.apply(&img, &mut shadow, &ops).await?;
     t.matches(&img, &shadow).await?;
     t.check(&img).await?;
 
     t.section("all of it");
-    t.apply(&img, &mut shadow, &[Op::Discard { offset: 0, length: SIZE }]).await?;
+    t.apply(
+        &img,
+        &mut shadow,
+        &[Op::Discard {
+            offset: 0,
+            length: SIZE,
+        }],
+    )
+    .await?;
     if t.format() == "parallels" {
         // The end of its file is left behind as leaked: see known-limits.md.
         t.case_not_run("a check after all was discarded: not for parallels")?;
     } else {
-        t.img(format!("check {img}")).any_status().quiet().await.and_then(sound)?;
+        t.img(format!("check {img}"))
+            .any_status()
+            .quiet()
+            .await
+            .and_then(sound)?;
     }
     let ops = [
-        Op::Write { pattern: 1, offset: 0, length: 512 },
-        Op::Write { pattern: 2, offset: 7 * MIB - 512, length: KIB },
-        Op::Zero { offset: 12 * MIB, length: MIB, unmap: true },
-        Op::Write { pattern: 3, offset: SIZE - 512, length: 512 },
+        Op::Write {
+            pattern: 1,
+            offset: 0,
+            length: 512,
+        },
+        Op::Write {
+            pattern: 2,
+            offset: 7 * MIB - 512,
+            length: KIB,
+        },
+        Op::Zero {
+            offset: 12 * MIB,
+            length: MIB,
+            unmap: true,
+        },
+        Op::Write {
+            pattern: 3,
+            offset: SIZE - 512,
+            length: 512,
+        },
     ];
     t.apply(&img, &mut shadow, &ops).await?;
     t.matches(&img, &shadow).await
 }
 
 async fn discard(t: &Test, img: &Image, shadow: &mut Shadow, spans: &[(u64, u64)]) -> Result<()> {
-    let ops: Vec<Op> =
-        spans.iter().map(|&(offset, length)| Op::Discard { offset, length }).collect();
+    let ops: Vec<Op> = spans
+        .iter()
+        .map(|&(offset, length)| Op::Discard { offset, length })
+        .collect();
     t.apply(img, shadow, &ops).await?;
     t.matches(img, shadow).await?;
     t.check(img).await
@@ -64,6 +102,10 @@ async fn discard(t: &Test, img: &Image, shadow: &mut Shadow, spans: &[(u64, u64)
 
 /// No error and no leak, or a format without a check.
 fn sound(said: Output) -> Result<()> {
-    ensure!(matches!(said.status, Some(0 | 63)), "check said: {}", said.text());
+    ensure!(
+        matches!(said.status, Some(0 | 63)),
+        "check said: {}",
+        said.text()
+    );
     Ok(())
 }

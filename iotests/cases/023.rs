@@ -16,10 +16,26 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(format!("crash {}", round + 1));
         let pattern = round as u8 * 16 + 1;
         let ops = [
-            Op::Write { pattern, offset: round * MIB, length: 200 * KIB },
-            Op::Write { pattern: pattern + 1, offset: (round + 8) * MIB - 512, length: KIB },
-            Op::Write { pattern: pattern + 2, offset: 13 * MIB + round * 512, length: 512 },
-            Op::Zero { offset: round * MIB + 64 * KIB, length: 64 * KIB, unmap: round % 2 == 0 },
+            Op::Write {
+                pattern,
+                offset: round * MIB,
+                length: 200 * KIB,
+            },
+            Op::Write {
+                pattern: pattern + 1,
+                offset: (round + 8) * MIB - 512,
+                length: KIB,
+            },
+            Op::Write {
+                pattern: pattern + 2,
+                offset: 13 * MIB + round * 512,
+                length: 512,
+            },
+            Op::Zero {
+                offset: round * MIB + 64 * KIB,
+                length: 64 * KIB,
+                unmap: round % 2 == 0,
+            },
         ];
         let mut session = t.session(&img).await?;
         for op in &ops {
@@ -39,10 +55,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("in the end");
-    t.apply(&img, &mut shadow, &[Op::Write { pattern: 7, offset: 15 * MIB, length: 64 * KIB }]).await?;
+    t.apply(
+        &img,
+        &mut shadow,
+        &[Op::Write {
+            pattern: 7,
+            offset: 15 * MIB,
+            length: 64 * KIB,
+        }],
+    )
+    .await?;
     t.matches(&img, &shadow).await?;
     // Room that was given out and not yet used may have leaked; nothing worse.
     let said = t.img(format!("check {img}")).any_status().quiet().await?;
-    t.log(format!("errors or corruption: {}", !matches!(said.status, Some(0 | 3 | 63))));
+    t.log(format!(
+        "errors or corruption: {}",
+        !matches!(said.status, Some(0 | 3 | 63))
+    ));
     Ok(())
 }

@@ -11,7 +11,11 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(8 * MIB).await?;
     let mut shadow = t.shadow(8 * MIB);
-    let fill = Op::Write { pattern: 0xcc, offset: 0, length: 8 * MIB };
+    let fill = Op::Write {
+        pattern: 0xcc,
+        offset: 0,
+        length: 8 * MIB,
+    };
     t.apply(&img, &mut shadow, &[fill]).await?;
 
     for (how, size) in [
@@ -24,7 +28,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("{} 4M", 4 * MIB),
     ] {
         t.section(how.replace("{} ", ""));
-        t.img(format!("resize {}", how.replace("{}", &img.to_string()))).await?;
+        t.img(format!("resize {}", how.replace("{}", &img.to_string())))
+            .await?;
         shadow.resize(size);
         if how == "{} 4M" {
             // The rest of the cluster the image ended in may hold what it held.
@@ -36,15 +41,33 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("written where there was data before");
     let ops = [
-        Op::Write { pattern: 1, offset: 64 * KIB - 512, length: KIB },
-        Op::Write { pattern: 2, offset: 3 * MIB, length: 512 },
+        Op::Write {
+            pattern: 1,
+            offset: 64 * KIB - 512,
+            length: KIB,
+        },
+        Op::Write {
+            pattern: 2,
+            offset: 3 * MIB,
+            length: 512,
+        },
     ];
     t.apply(&img, &mut shadow, &ops).await?;
     t.matches(&img, &shadow).await?;
 
     t.section("sizes that make no sense");
-    for size in ["+", "-5M --shrink", "x", "+8E", "9223372036854775807", "--5M"] {
-        t.img(format!("resize {img} {size}")).fails().quiet().await?;
+    for size in [
+        "+",
+        "-5M --shrink",
+        "x",
+        "+8E",
+        "9223372036854775807",
+        "--5M",
+    ] {
+        t.img(format!("resize {img} {size}"))
+            .fails()
+            .quiet()
+            .await?;
         t.log(format!("{size}: refused"));
     }
     t.matches(&img, &shadow).await?;

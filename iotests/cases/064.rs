@@ -14,8 +14,13 @@ const SIZE: u64 = 2 * MIB + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").format("raw").size(SIZE).quiet().await?;
     let mut shadow = Shadow::new(SIZE);
-    let plan = Plan { count: 25, longest: 100 * KIB, ..Plan::default() };
-    t.apply(&src, &mut shadow, &plan.ops(&mut t.rng(), SIZE)).await?;
+    let plan = Plan {
+        count: 25,
+        longest: 100 * KIB,
+        ..Plan::default()
+    };
+    t.apply(&src, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+        .await?;
 
     for mode in ["off", "metadata", "falloc", "full"] {
         t.section(mode);
@@ -27,7 +32,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.case_not_run(format!("preallocation={mode}: not for {}", t.format()))?;
         }
         let used = if known { mode } else { "off" };
-        let img = t.create(SIZE).options(format!("preallocation={used}")).quiet().await?;
+        let img = t
+            .create(SIZE)
+            .options(format!("preallocation={used}"))
+            .quiet()
+            .await?;
         let mut guest = t.shadow(SIZE);
         t.matches(&img, &guest).await?;
         t.check(&img).await?;
@@ -41,13 +50,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
 
         let out = t.image("out").size(SIZE).quiet().await?;
-        t.img(format!("convert -o preallocation={used} -O IMGFMT {src} {out}")).quiet().await?;
+        t.img(format!(
+            "convert -o preallocation={used} -O IMGFMT {src} {out}"
+        ))
+        .quiet()
+        .await?;
         t.matches(&out, &shadow).await?;
         t.check(&out).await?;
     }
 
     t.section("a mode that is none");
-    t.img(format!("convert -o preallocation=some -O IMGFMT {src} TEST_DIR/none")).fails().quiet().await?;
+    t.img(format!(
+        "convert -o preallocation=some -O IMGFMT {src} TEST_DIR/none"
+    ))
+    .fails()
+    .quiet()
+    .await?;
     t.log("refused");
     Ok(())
 }

@@ -24,8 +24,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         // A range of its own, one it shares with its neighbours, and the last
         // sector of all.
         let ops = [
-            Op::Write { pattern, offset: n * UNIT, length: UNIT + 512 },
-            Op::Write { pattern, offset: SIZE - 512 * (n + 1), length: 512 },
+            Op::Write {
+                pattern,
+                offset: n * UNIT,
+                length: UNIT + 512,
+            },
+            Op::Write {
+                pattern,
+                offset: SIZE - 512 * (n + 1),
+                length: 512,
+            },
         ];
         for op in &ops {
             shadow.apply(op);
@@ -37,10 +45,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&top, &shadow).await?;
 
     t.section("the chain is listed whole");
-    let chain = t.img(format!("info --backing-chain --output=json {top}")).quiet().await?.json()?;
+    let chain = t
+        .img(format!("info --backing-chain --output=json {top}"))
+        .quiet()
+        .await?
+        .json()?;
     let chain = chain.as_array().cloned().unwrap_or_default();
     t.log(format!("{} images", chain.len()));
-    let named = chain.iter().filter(|image| image["backing-filename"].is_string()).count();
+    let named = chain
+        .iter()
+        .filter(|image| image["backing-filename"].is_string())
+        .count();
     t.log(format!("{named} of them have a backing file"));
 
     t.section("flattened");

@@ -23,9 +23,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             };
             let pattern = n as u8 + 1;
             let ops = [
-                Op::Write { pattern, offset: n * UNIT, length: 2 * UNIT },
-                Op::Write { pattern, offset: 6 * UNIT + n * 1024, length: 1536 },
-                Op::Zero { offset: n * UNIT + 4 * KIB, length: 8 * KIB, unmap: n % 2 == 0 },
+                Op::Write {
+                    pattern,
+                    offset: n * UNIT,
+                    length: 2 * UNIT,
+                },
+                Op::Write {
+                    pattern,
+                    offset: 6 * UNIT + n * 1024,
+                    length: 1536,
+                },
+                Op::Zero {
+                    offset: n * UNIT + 4 * KIB,
+                    length: 8 * KIB,
+                    unmap: n % 2 == 0,
+                },
             ];
             t.apply(&image, &mut shadow, &ops).await?;
             chain.push((image, shadow));
@@ -47,8 +59,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).quiet().await?;
     let top = t.image("top").backing(&base).quiet().await?;
     t.write(&top, &[(9, 0, 512)]).await?;
-    t.img(format!("commit -b {other} {top}")).fails().quiet().await?;
-    t.img(format!("commit -b {top} {top}")).fails().quiet().await?;
+    t.img(format!("commit -b {other} {top}"))
+        .fails()
+        .quiet()
+        .await?;
+    t.img(format!("commit -b {top} {top}"))
+        .fails()
+        .quiet()
+        .await?;
     t.verify(&other, &[(0, 0, 512)]).await?;
     t.verify(&base, &[(0, 0, 512)]).await?;
 

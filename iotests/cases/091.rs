@@ -12,18 +12,34 @@ const SIZE: u64 = 6 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     let mut shadow = Shadow::new(SIZE);
-    let plan = Plan { count: 40, longest: 300 * KIB, ..Plan::default() };
-    t.apply(&base, &mut shadow, &plan.ops(&mut t.rng(), SIZE)).await?;
+    let plan = Plan {
+        count: 40,
+        longest: 300 * KIB,
+        ..Plan::default()
+    };
+    t.apply(&base, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+        .await?;
     let below = shadow.clone();
     let top = t.image("top").backing(&base).await?;
     let own = [
-        Op::Write { pattern: 0xab, offset: MIB + 512, length: KIB },
-        Op::Zero { offset: 3 * MIB - 512, length: 128 * KIB, unmap: true },
+        Op::Write {
+            pattern: 0xab,
+            offset: MIB + 512,
+            length: KIB,
+        },
+        Op::Zero {
+            offset: 3 * MIB - 512,
+            length: 128 * KIB,
+            unmap: true,
+        },
     ];
     t.apply(&top, &mut shadow, &own).await?;
 
     t.section("read in part, with odd ends");
-    t.io(&top, shadow.reads(2 * MIB + 1536, MIB + 7)).options(["-C"]).quiet().await?;
+    t.io(&top, shadow.reads(2 * MIB + 1536, MIB + 7))
+        .options(["-C"])
+        .quiet()
+        .await?;
     t.matches(&top, &shadow).await?;
     t.check(&top).await?;
 
@@ -33,7 +49,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
     }
     t.section("read and written in turns");
-    let ops = Plan { count: 20, zeroes, ..plan }.ops(&mut t.rng(), SIZE);
+    let ops = Plan {
+        count: 20,
+        zeroes,
+        ..plan
+    }
+    .ops(&mut t.rng(), SIZE);
     let mut commands = Vec::new();
     for op in &ops {
         match op {

@@ -19,11 +19,31 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("zeroes");
     let ops = [
-        Op::Zero { offset: 0, length: 2 * MIB, unmap: false },
-        Op::Zero { offset: 2 * MIB, length: 2 * MIB, unmap: true },
-        Op::Zero { offset: 5 * MIB - 512, length: KIB, unmap: false },
-        Op::Zero { offset: 6 * MIB + 4 * KIB, length: 300 * KIB, unmap: true },
-        Op::Zero { offset: SIZE - 512, length: 512, unmap: true },
+        Op::Zero {
+            offset: 0,
+            length: 2 * MIB,
+            unmap: false,
+        },
+        Op::Zero {
+            offset: 2 * MIB,
+            length: 2 * MIB,
+            unmap: true,
+        },
+        Op::Zero {
+            offset: 5 * MIB - 512,
+            length: KIB,
+            unmap: false,
+        },
+        Op::Zero {
+            offset: 6 * MIB + 4 * KIB,
+            length: 300 * KIB,
+            unmap: true,
+        },
+        Op::Zero {
+            offset: SIZE - 512,
+            length: 512,
+            unmap: true,
+        },
     ];
     t.apply(&top, &mut shadow, &ops).await?;
     t.matches(&top, &shadow).await?;
@@ -31,10 +51,26 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("written over in part");
     let ops = [
-        Op::Write { pattern: 1, offset: MIB + 512, length: 512 },
-        Op::Write { pattern: 2, offset: 3 * MIB - 512, length: KIB },
-        Op::Write { pattern: 3, offset: 6 * MIB + 64 * KIB + 1, length: 3 },
-        Op::Write { pattern: 4, offset: 5 * MIB, length: 512 },
+        Op::Write {
+            pattern: 1,
+            offset: MIB + 512,
+            length: 512,
+        },
+        Op::Write {
+            pattern: 2,
+            offset: 3 * MIB - 512,
+            length: KIB,
+        },
+        Op::Write {
+            pattern: 3,
+            offset: 6 * MIB + 64 * KIB + 1,
+            length: 3,
+        },
+        Op::Write {
+            pattern: 4,
+            offset: 5 * MIB,
+            length: 512,
+        },
     ];
     t.apply(&top, &mut shadow, &ops).await?;
     t.matches(&top, &shadow).await?;

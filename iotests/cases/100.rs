@@ -23,9 +23,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut ops: Vec<Op> = (1..)
             .zip([cluster, 2 * cluster, cluster * cluster / 8])
             .filter(|(_, edge)| edge + 512 <= size)
-            .map(|(pattern, edge)| Op::Write { pattern, offset: edge - 512, length: 1024 })
+            .map(|(pattern, edge)| Op::Write {
+                pattern,
+                offset: edge - 512,
+                length: 1024,
+            })
             .collect();
-        let plan = Plan { count: 40, discards: true, ..Plan::default() };
+        let plan = Plan {
+            count: 40,
+            discards: true,
+            ..Plan::default()
+        };
         ops.extend(plan.ops(&mut rng, size));
         t.apply(&img, &mut shadow, &ops).await?;
         t.matches(&img, &shadow).await?;

@@ -23,13 +23,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         let mut shadow = t.shadow(SIZE);
         shadow.set(0, 4 * MIB, Some(0xbb));
-        let plan = Plan { count: 60, longest: 100 * KIB, ..Plan::default() };
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+        let plan = Plan {
+            count: 60,
+            longest: 100 * KIB,
+            ..Plan::default()
+        };
+        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
+            .await?;
         t.matches(&img, &shadow).await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
         let then = shadow.clone();
-        let discards = Plan { discards: true, ..plan };
-        t.apply(&img, &mut shadow, &discards.ops(&mut rng, SIZE)).await?;
+        let discards = Plan {
+            discards: true,
+            ..plan
+        };
+        t.apply(&img, &mut shadow, &discards.ops(&mut rng, SIZE))
+            .await?;
         t.matches(&img, &shadow).await?;
         t.sound(&img)?;
 
@@ -42,17 +51,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
         let packed = t.image("packed").without_imgopts().quiet();
         let packed = packed.options("extended_l2=on").size(SIZE).await?;
-        t.img(format!("convert -n -c -O qcow2 {img} {packed}")).quiet().await?;
+        t.img(format!("convert -n -c -O qcow2 {img} {packed}"))
+            .quiet()
+            .await?;
         let mut shadow = then;
         t.matches(&packed, &shadow).await?;
-        t.apply(&packed, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+        t.apply(&packed, &mut shadow, &plan.ops(&mut rng, SIZE))
+            .await?;
         t.matches(&packed, &shadow).await?;
         t.check(&packed).await?;
         t.sound(&packed)?;
     }
 
     t.section("clusters too small for it");
-    t.img("create -f qcow2 -o extended_l2=on,cluster_size=8k TEST_DIR/wrong 1M").fails().quiet().await?;
+    t.img("create -f qcow2 -o extended_l2=on,cluster_size=8k TEST_DIR/wrong 1M")
+        .fails()
+        .quiet()
+        .await?;
     t.log("refused");
     Ok(())
 }

@@ -15,8 +15,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).options("data_file=TEST_DIR/data").await?;
     let data = t.path("data");
     let mut shadow = t.shadow(SIZE);
-    let plan = Plan { count: 40, discards: true, ..Plan::default() };
-    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), SIZE)).await?;
+    let plan = Plan {
+        count: 40,
+        discards: true,
+        ..Plan::default()
+    };
+    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+        .await?;
     t.matches(&img, &shadow).await?;
     t.io(&img, ["write -P 0x5a 1M 64k"]).quiet().await?;
     shadow.set(MIB, 64 * KIB, Some(0x5a));
@@ -27,10 +32,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("where the data lie");
     let bytes = std::fs::read(img.file())?;
-    let here = bytes.chunks_exact(512).any(|s| s.iter().all(|b| *b == 0x5a));
+    let here = bytes
+        .chunks_exact(512)
+        .any(|s| s.iter().all(|b| *b == 0x5a));
     let bytes = std::fs::read(&data)?;
-    let there = bytes.chunks_exact(512).filter(|s| s.iter().all(|b| *b == 0x5a)).count();
-    t.log(format!("a sector of the pattern in the image: {here}; in the data file: {}", there >= 128));
+    let there = bytes
+        .chunks_exact(512)
+        .filter(|s| s.iter().all(|b| *b == 0x5a))
+        .count();
+    t.log(format!(
+        "a sector of the pattern in the image: {here}; in the data file: {}",
+        there >= 128
+    ));
 
     t.section("moved away");
     std::fs::rename(&data, t.path("moved"))?;
@@ -44,7 +57,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &shadow).await?;
 
     t.section("no snapshots");
-    t.img(format!("snapshot -c one {img}")).fails().quiet().await?;
+    t.img(format!("snapshot -c one {img}"))
+        .fails()
+        .quiet()
+        .await?;
     t.log("refused");
     t.matches(&img, &shadow).await?;
     t.check(&img).await?;

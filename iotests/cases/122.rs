@@ -16,16 +16,28 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         for snapshot in [false, true] {
             t.section(format!("a backing file: {backed}, a snapshot: {snapshot}"));
             let cluster = if snapshot { "4k" } else { "64k" };
-            let img = t.create(SIZE).without_imgopts().quiet().options(format!("cluster_size={cluster},lazy_refcounts=on"));
+            let img = t
+                .create(SIZE)
+                .without_imgopts()
+                .quiet()
+                .options(format!("cluster_size={cluster},lazy_refcounts=on"));
             let img = if backed { img.backing(&base) } else { img };
             let img = img.await?;
             let mut shadow = t.shadow(SIZE);
             if backed {
                 shadow.set(0, SIZE, Some(0xba));
             }
-            let zero = |offset, length, unmap| Op::Zero { offset, length, unmap };
+            let zero = |offset, length, unmap| Op::Zero {
+                offset,
+                length,
+                unmap,
+            };
             let ops = [
-                Op::Write { pattern: 1, offset: 0, length: MIB },
+                Op::Write {
+                    pattern: 1,
+                    offset: 0,
+                    length: MIB,
+                },
                 // Zeroes over what a snapshot shares do not survive: known-limits.md.
                 zero(0, 256 * KIB, snapshot),
                 zero(512 * KIB, 256 * KIB, true),
@@ -37,9 +49,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 t.img(format!("snapshot -c one {img}")).quiet().await?;
             }
             let then = shadow.clone();
-            t.apply(&img, &mut shadow, &[zero(MIB, MIB, false), Op::Write { pattern: 3, offset: 128 * KIB, length: 4 * KIB }]).await?;
+            t.apply(
+                &img,
+                &mut shadow,
+                &[
+                    zero(MIB, MIB, false),
+                    Op::Write {
+                        pattern: 3,
+                        offset: 128 * KIB,
+                        length: 4 * KIB,
+                    },
+                ],
+            )
+            .await?;
             t.img(format!("amend -o compat=0.10 {img}")).quiet().await?;
-            t.log(format!("version {}, lazy refcounts and dirty bit gone with it", t.peek(&img, "header.version")?));
+            t.log(format!(
+                "version {}, lazy refcounts and dirty bit gone with it",
+                t.peek(&img, "header.version")?
+            ));
             t.matches(&img, &shadow).await?;
             t.sound(&img)?;
             if snapshot {

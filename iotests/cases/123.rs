@@ -17,7 +17,10 @@ fn length(img: &Image) -> Result<u64> {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for mode in ["off", "metadata", "falloc", "full"] {
         t.section(format!("preallocation={mode}"));
-        let img = t.create(SIZE).options(format!("preallocation={mode}")).await?;
+        let img = t
+            .create(SIZE)
+            .options(format!("preallocation={mode}"))
+            .await?;
         t.io(&img, [format!("read -P 0 0 {SIZE}")]).quiet().await?;
         t.check(&img).await?;
         t.sound(&img)?;
@@ -32,17 +35,31 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("what measure says is what it takes");
     for options in ["cluster_size=4k", "refcount_bits=64"] {
         for size in ["512", "1025M"] {
-            let line = format!("measure -O qcow2 -o preallocation=metadata,{options} --size {size} --output=json");
+            let line = format!(
+                "measure -O qcow2 -o preallocation=metadata,{options} --size {size} --output=json"
+            );
             let said = t.img(line).quiet().await?.json()?;
-            let made = t.image("made").without_imgopts().size(size).options(format!("preallocation=metadata,{options}")).quiet().await?;
+            let made = t
+                .image("made")
+                .without_imgopts()
+                .size(size)
+                .options(format!("preallocation=metadata,{options}"))
+                .quiet()
+                .await?;
             let full = said["fully-allocated"].as_u64().context("a number")?;
             let took = length(&made)?;
-            t.log(format!("{size} {options}: as said: {}", took <= full && took + 4 * MIB > full));
+            t.log(format!(
+                "{size} {options}: as said: {}",
+                took <= full && took + 4 * MIB > full
+            ));
         }
     }
 
     t.section("a mode that there is not");
-    t.img("create -f qcow2 -o preallocation=some TEST_DIR/wrong 1M").fails().quiet().await?;
+    t.img("create -f qcow2 -o preallocation=some TEST_DIR/wrong 1M")
+        .fails()
+        .quiet()
+        .await?;
     t.log("refused");
     Ok(())
 }

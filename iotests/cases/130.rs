@@ -61,7 +61,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ];
     t.io(&img, both).quiet().await?;
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
-    t.img(format!("convert -O raw {img} {flat}")).quiet().await?;
+    t.img(format!("convert -O raw {img} {flat}"))
+        .quiet()
+        .await?;
     let bytes = t.peek_at(&flat, 0, 256 << 10)?;
     let whole = |sector: &[u8]| {
         matches!(sector.first(), Some(0x71 | 0x72)) && sector.iter().all(|b| *b == sector[0])

@@ -10,27 +10,50 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("more and more clusters of 512 bytes, counted in 64 bits");
     let size = 6 * MIB;
-    let img = t.create(size).without_imgopts().options("cluster_size=512,refcount_bits=64").await?;
+    let img = t
+        .create(size)
+        .without_imgopts()
+        .options("cluster_size=512,refcount_bits=64")
+        .await?;
     let mut shadow = t.shadow(size);
     let first = t.peek(&img, "header.refcount_table_clusters")?;
     for n in 0..4u64 {
-        let write = Op::Write { pattern: u8::try_from(n + 1)?, offset: n * 1500 * KIB, length: 1500 * KIB };
+        let write = Op::Write {
+            pattern: u8::try_from(n + 1)?,
+            offset: n * 1500 * KIB,
+            length: 1500 * KIB,
+        };
         t.apply(&img, &mut shadow, &[write]).await?;
         t.sound(&img)?;
     }
-    t.log(format!("the refcount table grew: {}", t.peek(&img, "header.refcount_table_clusters")? > first));
+    t.log(format!(
+        "the refcount table grew: {}",
+        t.peek(&img, "header.refcount_table_clusters")? > first
+    ));
     t.matches(&img, &shadow).await?;
     t.check(&img).await?;
 
     t.section("a disk that grows, with snapshots of every size");
     let mut size = 64 * KIB;
-    let img = t.create(size).without_imgopts().options("cluster_size=512").await?;
+    let img = t
+        .create(size)
+        .without_imgopts()
+        .options("cluster_size=512")
+        .await?;
     let mut shadow = t.shadow(size);
     let mut kept = Vec::new();
     for n in 0..4u8 {
         let ops = [
-            Op::Write { pattern: n + 1, offset: 0, length: 1024 },
-            Op::Write { pattern: n + 0x11, offset: size - 1024, length: 1024 },
+            Op::Write {
+                pattern: n + 1,
+                offset: 0,
+                length: 1024,
+            },
+            Op::Write {
+                pattern: n + 0x11,
+                offset: size - 1024,
+                length: 1024,
+            },
         ];
         t.apply(&img, &mut shadow, &ops).await?;
         t.img(format!("snapshot -c at-{n} {img}")).quiet().await?;

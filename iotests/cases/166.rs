@@ -15,12 +15,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut rng = t.rng();
     for round in 0..8u32 {
         let img = t.create(SIZE).quiet().await?;
-        let plan = Plan { count: 25, ..Plan::default() };
+        let plan = Plan {
+            count: 25,
+            ..Plan::default()
+        };
         let mut shadow = t.shadow(SIZE);
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
+            .await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
         let then = shadow.clone();
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
+            .await?;
         let length = std::fs::metadata(img.file())?.len();
         let pokes = 1 << round.min(5);
         for _ in 0..pokes {
@@ -29,8 +34,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.poke_quietly(&img, &t.refcount_path(&img, place)?, count)?;
         }
         let all = t.check_counts_quietly(&img, &["-r", "all"]).await?;
-        ensure!(all.status == 0 && all.corruptions + all.leaks + all.check_errors == 0, "round {round}: {all:?}");
-        t.log(format!("round {round}: {pokes} refcounts changed and repaired"));
+        ensure!(
+            all.status == 0 && all.corruptions + all.leaks + all.check_errors == 0,
+            "round {round}: {all:?}"
+        );
+        t.log(format!(
+            "round {round}: {pokes} refcounts changed and repaired"
+        ));
         t.sound(&img)?;
         t.matches(&img, &shadow).await?;
         t.img(format!("snapshot -a one {img}")).quiet().await?;

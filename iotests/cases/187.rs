@@ -19,17 +19,26 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let img = t.create(size).options(format!("static={fixed}")).await?;
         t.info(&img).await?;
         let mut shadow = t.shadow(size);
-        let ops = Plan { count: 60, ..Plan::default() }.ops(&mut t.rng(), size);
+        let ops = Plan {
+            count: 60,
+            ..Plan::default()
+        }
+        .ops(&mut t.rng(), size);
         t.apply(&img, &mut shadow, &ops).await?;
         t.matches(&img, &shadow).await?;
-        t.io(&img, [format!("write -P 4 {} 1024", SIZE)]).fails().await?;
+        t.io(&img, [format!("write -P 4 {} 1024", SIZE)])
+            .fails()
+            .await?;
         t.check(&img).await?;
     }
 
     let img = t.create(SIZE).await?;
     t.write(&img, &[(1, 0, MIB), (2, 3 * MIB, MIB)]).await?;
     let good = t.peek_at(&img, MAP, 32)?;
-    t.log(format!("blocks are taken in order: {}", good[..4] == [0; 4] && good[12..16] == [1, 0, 0, 0]));
+    t.log(format!(
+        "blocks are taken in order: {}",
+        good[..4] == [0; 4] && good[12..16] == [1, 0, 0, 0]
+    ));
     for (what, entry, value) in [
         ("two blocks of the disk in one of the file", 3, 0u32),
         ("a block behind the end", 3, 7),
@@ -39,7 +48,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(what);
         t.poke_at(&img, MAP, &good)?;
         t.poke_at(&img, MAP + 4 * entry, &value.to_le_bytes())?;
-        let report = t.img(["check", "--output=json", &img.to_string()]).any_status().quiet().await?;
+        let report = t
+            .img(["check", "--output=json", &img.to_string()])
+            .any_status()
+            .quiet()
+            .await?;
         let told = report.json()?;
         t.log(format!(
             "exit status {}, corruptions {}, errors {}",

@@ -12,9 +12,14 @@ const SIZE: u64 = MIB + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let flat = t.image("flat").format("raw").size(SIZE).quiet().await?;
     let mut shadow = t.shadow(SIZE);
-    let plan = Plan { count: 15, longest: 64 * KIB, ..Plan::default() };
+    let plan = Plan {
+        count: 15,
+        longest: 64 * KIB,
+        ..Plan::default()
+    };
     let mut rng = t.rng();
-    t.apply(&flat, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+    t.apply(&flat, &mut shadow, &plan.ops(&mut rng, SIZE))
+        .await?;
 
     t.section("packed");
     let img = t.create(SIZE).await?;
@@ -30,17 +35,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     (0..64u8).for_each(|n| shadow.set(u64::from(n) * unit, unit, Some(n + 1)));
     t.matches(&flat, &shadow).await?;
     t.matches(&img, &shadow).await?;
-    t.log(format!("packed is smaller: {}", img.file().metadata()?.len() < plain.min(64 * unit)));
+    t.log(format!(
+        "packed is smaller: {}",
+        img.file().metadata()?.len() < plain.min(64 * unit)
+    ));
 
     t.section("written over");
-    t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+    t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
+        .await?;
     t.matches(&img, &shadow).await?;
 
     t.section("below another");
     let top = t.image("top").backing(&img).await?;
     t.matches(&top, &shadow).await?;
     let below = shadow.clone();
-    t.apply(&top, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+    t.apply(&top, &mut shadow, &plan.ops(&mut rng, SIZE))
+        .await?;
     t.matches(&top, &shadow).await?;
     t.matches(&img, &below).await?;
 
@@ -59,7 +69,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("version 7", 0, *b"QFI\xfb\0\0\0\x07"),
     ] {
         t.poke_at(&img, at, &bytes)?;
-        t.io(&img, ["read 0 512"]).options(["-r"]).fails().quiet().await?;
+        t.io(&img, ["read 0 512"])
+            .options(["-r"])
+            .fails()
+            .quiet()
+            .await?;
         t.poke_at(&img, 0, &header)?;
         t.log(format!("{what}: refused"));
     }

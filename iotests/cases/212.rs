@@ -25,11 +25,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let both = format!("json:{node}");
     let mut shadow = t.shadow(SIZE);
     shadow.set(0, SIZE, Some(0));
-    let mut ops = Plan { count: 60, align: 512, ..Plan::default() }.ops(&mut t.rng(), SIZE);
+    let mut ops = Plan {
+        count: 60,
+        align: 512,
+        ..Plan::default()
+    }
+    .ops(&mut t.rng(), SIZE);
     // The driver takes no requests to write zeroes: they come as data.
     for op in &mut ops {
         if let Op::Zero { offset, length, .. } = *op {
-            *op = Op::Write { pattern: 0, offset, length };
+            *op = Op::Write {
+                pattern: 0,
+                offset,
+                length,
+            };
         }
     }
     let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();
@@ -38,13 +47,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&both, commands).quiet().await?;
     t.matches(&img, &shadow).await?;
     t.matches(&copy, &shadow).await?;
-    t.img(format!("convert -O raw {img} {whole}")).quiet().await?;
+    t.img(format!("convert -O raw {img} {whole}"))
+        .quiet()
+        .await?;
     t.same(&copy, &whole).await?;
 
     t.section("one byte");
     t.io(&copy, ["write -P 0xff 1234567 1"]).quiet().await?;
     let run = t.io(&both, ["read 1M 512k"]).fails().quiet().await?;
-    let at = run.text().lines().find_map(|l| l.split_once("mismatch at ").map(|(_, at)| at.to_owned()));
-    t.log(format!("it stops at {}", at.context("it does not say where")?));
+    let at = run
+        .text()
+        .lines()
+        .find_map(|l| l.split_once("mismatch at ").map(|(_, at)| at.to_owned()));
+    t.log(format!(
+        "it stops at {}",
+        at.context("it does not say where")?
+    ));
     Ok(())
 }

@@ -42,16 +42,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let path = t.path("log");
     std::fs::write(&path, b"")?;
     let mut shadow = t.shadow(SIZE);
-    let plan = Plan { count: 30, ..Plan::default() };
+    let plan = Plan {
+        count: 30,
+        ..Plan::default()
+    };
     let mut rng = t.rng();
 
     t.section("a log of its own");
     let ops = plan.ops(&mut rng, SIZE);
     ops.iter().for_each(|op| shadow.apply(op));
     let disk = logging(&img, &path, &json!({}));
-    t.io(&disk, ops.iter().map(ToString::to_string)).quiet().await?;
+    t.io(&disk, ops.iter().map(ToString::to_string))
+        .quiet()
+        .await?;
     let first = WriteLog::parse(&std::fs::read(&path)?)?;
-    t.log(format!("it ends with a flush: {}", first.entries.last().is_some_and(|e| e.flush)));
+    t.log(format!(
+        "it ends with a flush: {}",
+        first.entries.last().is_some_and(|e| e.flush)
+    ));
     t.matches(&img, &shadow).await?;
     replay(&before, &first, &img)?;
     t.matches(&img, &shadow).await?;
@@ -60,10 +68,19 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("more to the same log");
     let ops = plan.ops(&mut rng, SIZE);
     ops.iter().for_each(|op| shadow.apply(op));
-    let disk = logging(&img, &path, &json!({"log-append": true, "log-super-update-interval": 3}));
-    t.io(&disk, ops.iter().map(ToString::to_string)).quiet().await?;
+    let disk = logging(
+        &img,
+        &path,
+        &json!({"log-append": true, "log-super-update-interval": 3}),
+    );
+    t.io(&disk, ops.iter().map(ToString::to_string))
+        .quiet()
+        .await?;
     let both = WriteLog::parse(&std::fs::read(&path)?)?;
-    t.log(format!("it goes on where it ended: {}", both.entries.starts_with(&first.entries)));
+    t.log(format!(
+        "it goes on where it ended: {}",
+        both.entries.starts_with(&first.entries)
+    ));
     replay(&before, &both, &img)?;
     t.matches(&img, &shadow).await?;
     t.check(&img).await?;

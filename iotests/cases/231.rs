@@ -21,14 +21,16 @@ async fn server(t: &Test, img: &Image, path: &Path, slow: bool) -> Result<Daemon
     let mut node = "disk";
     if slow {
         node = "slow";
-        let group = json!({"qom-type": "throttle-group", "id": "group", "limits": {"bps-total": 1}});
+        let group =
+            json!({"qom-type": "throttle-group", "id": "group", "limits": {"bps-total": 1}});
         qsd.run("object-add", group).await?;
         let filter = json!({"driver": "throttle", "node-name": node, "throttle-group": "group", "file": "disk"});
         qsd.run("blockdev-add", filter).await?;
     }
     let addr = json!({"type": "unix", "data": {"path": path}});
     qsd.run("nbd-server-start", json!({"addr": addr})).await?;
-    let export = json!({"type": "nbd", "id": "e", "node-name": node, "name": "disk", "writable": true});
+    let export =
+        json!({"type": "nbd", "id": "e", "node-name": node, "name": "disk", "writable": true});
     qsd.run("block-export-add", export).await?;
     Ok(qsd)
 }
@@ -44,8 +46,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     };
 
     t.section("nobody listens");
-    t.io(by(r#""open-timeout": 0"#), ["read 0 512"]).fails().quiet().await?;
-    t.io(by(r#""open-timeout": 1"#), ["read 0 512"]).fails().quiet().await?;
+    t.io(by(r#""open-timeout": 0"#), ["read 0 512"])
+        .fails()
+        .quiet()
+        .await?;
+    t.io(by(r#""open-timeout": 1"#), ["read 0 512"])
+        .fails()
+        .quiet()
+        .await?;
     t.log("it gives up");
 
     t.section("one that hangs up is there first, then the real one");
@@ -57,14 +65,19 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         std::fs::remove_file(&path)?;
         server(t, &img, &path, true).await
     };
-    let (client, slow) = tokio::join!(t.session(by(r#""open-timeout": 600, "reconnect-delay": 600"#)), late);
+    let (client, slow) = tokio::join!(
+        t.session(by(r#""open-timeout": 600, "reconnect-delay": 600"#)),
+        late
+    );
     let (mut client, slow) = (client?, slow?);
     t.log("it is served");
 
     t.section("which is killed with requests in flight");
     client.quiet();
     for n in 0..REQUESTS {
-        client.run(format!("aio_write -P {} {} 64k", n + 2, n * 2 * 64 * KIB)).await?;
+        client
+            .run(format!("aio_write -P {} {} 64k", n + 2, n * 2 * 64 * KIB))
+            .await?;
     }
     slow.kill().await?;
     t.after_crash(&img).await?;
@@ -85,6 +98,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     quick.quit().await?;
     t.io(&img, &reads).quiet().await?;
     // What the first server had not flushed may be leaked.
-    t.img(format!("check -r leaks {img}")).any_status().quiet().await?;
+    t.img(format!("check -r leaks {img}"))
+        .any_status()
+        .quiet()
+        .await?;
     t.check(&img).await
 }
