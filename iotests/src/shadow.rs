@@ -324,8 +324,9 @@ impl Test {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     /// The plain model: one entry a byte.
     fn slow(size: u64, sets: &[(u64, u64, Known)]) -> Vec<Known> {

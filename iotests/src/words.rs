@@ -61,8 +61,9 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn quotes_hold_words_together() {

@@ -143,8 +143,9 @@ pub(crate) fn valgrind_log(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::path::PathBuf;
+
+    use super::*;
 
     fn env(vars: &[(&str, &str)]) -> Env {
         let mut env = crate::env::of(vars);

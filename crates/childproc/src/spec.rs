@@ -357,8 +357,9 @@ pub(crate) fn read_end(message: &[u8]) -> How {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use nix::sys::resource::Resource;
+
+    use super::*;
 
     #[test]
     fn an_order_is_read_as_written() {

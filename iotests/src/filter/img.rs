@@ -94,8 +94,9 @@ pub fn snapshots(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const INFO: &str = "image: a\nfile format: qcow2\nvirtual size: 1 MiB (1048576 bytes)\ndisk size: 196 KiB\ncluster_size: 65536\nbacking file: b\nSnapshot list:\nID TAG\nFormat specific information:\n    compat: 1.1\n    a: b\nChild node '/file':\n    filename: a\n\n    x: y\nlast: one\n";
 

@@ -34,8 +34,9 @@ pub fn split_at_prompts<'a>(text: &'a [u8], prompt: &[u8]) -> Vec<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn rates_go_and_results_stay() {

@@ -58,9 +58,10 @@ pub fn line(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![

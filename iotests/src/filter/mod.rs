@@ -69,8 +69,9 @@ pub(crate) fn keep_lines(text: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn filter() -> Filter {
         let mut f = Filter::new("qcow2");
