@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::Pid;
 
 use crate::end::{How, timeout};
-use crate::keeper::Idle;
+use crate::idle::Idle;
 use crate::mounts::{newest_below, unmount};
 use crate::proc::descendants;
 use crate::spec::{Event, PACKET, Spec, read_ready, write_end};

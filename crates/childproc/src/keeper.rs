@@ -24,6 +24,7 @@ use nix::unistd::{AccessFlags, Pid, access, setpgid};
 use crate::child::Child;
 use crate::end::{Ender, How, Woken, become_subreaper};
 use crate::exec::{Stdio, close_all_but, close_in_child, fork_into, null_stdio, receive_with_fds};
+use crate::idle::Idle;
 use crate::mounts::{newest_below, unmount};
 use crate::spec::{Done, Event, Order, Spec, read_order, write_order};
 use crate::supervisor::{supervise, tell};
@@ -43,34 +44,6 @@ pub struct Keeper {
     socket: Option<Mutex<UnixStream>>,
     pid: i32,
     idle: Arc<Idle>,
-}
-
-/// The most supervisors that are kept with nothing to do.
-const IDLE_MOST: usize = 64;
-
-/// Supervisors that wait for their next order: control sockets and process ids.
-/// A supervisor goes when its socket is closed.
-#[derive(Debug, Default)]
-pub(crate) struct Idle(Mutex<Vec<(OwnedFd, i32)>>);
-
-impl Idle {
-    fn take(&self) -> Option<(OwnedFd, i32)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    pub(crate) fn put(&self, control: OwnedFd, supervisor: i32) {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MOST {
-            idle.push((control, supervisor));
-        }
-    }
-
-    fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
 }
 
 /// What a program finds as its standard streams.

@@ -18,6 +18,7 @@
 mod child;
 mod end;
 mod exec;
+mod idle;
 mod keeper;
 mod mounts;
 mod proc;
