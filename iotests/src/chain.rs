@@ -3,8 +3,9 @@
 use anyhow::Result;
 use serde_json::json;
 
+use crate::create::Builder;
 use crate::daemon::Daemon;
-use crate::image::{Builder, Image};
+use crate::image::Image;
 use crate::test::Test;
 
 impl Test {

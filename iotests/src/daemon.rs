@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
+use crate::ctx::Ctx;
 use crate::filter::json as filter_json;
 use crate::image::Image;
-use crate::protocol::read_back;
 use crate::qmp::{Qmp, QmpError};
-use crate::test::{Ctx, Test};
-use crate::tool::{DEADLINE, Words, framed};
+use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
 
 /// A running process with a monitor.
@@ -36,32 +35,6 @@ pub struct Daemon {
     nbd: Option<String>,
 }
 
-impl Test {
-    /// Starts `qemu-storage-daemon` with these options beside the monitor.
-    ///
-    /// # Errors
-    /// Where it does not come up.
-    pub async fn qsd(&self, options: impl Words) -> Result<Daemon> {
-        Daemon::storage(&self.ctx, &options.words()?, true).await
-    }
-
-    /// Starts the emulator with `QEMU_OPTIONS` and these beside the monitor. Its
-    /// processors are stopped (`-S`): devices and block layer are there, and no
-    /// guest runs, whatever the accelerator.
-    ///
-    /// # Errors
-    /// Where it does not come up.
-    pub async fn vm(&self, options: impl Words) -> Result<Daemon> {
-        let mut args = self.machine_options();
-        args.push("-S".to_owned());
-        args.extend(["-object".to_owned(), self.ctx.secret()[1].clone()]);
-        args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
-        args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
-        args.extend(options.words()?.iter().map(|w| self.ctx.expand(w)));
-        Daemon::start(&self.ctx, Kind::Vm, args, true).await
-    }
-}
-
 impl Daemon {
     pub(crate) async fn storage(ctx: &Rc<Ctx>, options: &[String], logged: bool) -> Result<Self> {
         let mut args = ctx.secret().to_vec();
@@ -69,6 +42,16 @@ impl Daemon {
         args.extend(["--chardev".into(), "socket,id=mon,fd=0".into()]);
         args.extend(["--monitor".into(), "chardev=mon".into()]);
         Self::start(ctx, Kind::Qsd, args, logged).await
+    }
+
+    pub(crate) async fn machine(ctx: &Rc<Ctx>, options: &[String]) -> Result<Self> {
+        let mut args = ctx.machine_options();
+        args.push("-S".to_owned());
+        args.extend(["-object".to_owned(), ctx.secret()[1].clone()]);
+        args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
+        args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
+        args.extend(options.iter().map(|w| ctx.expand(w)));
+        Self::start(ctx, Kind::Vm, args, true).await
     }
 
     async fn start(ctx: &Rc<Ctx>, kind: Kind, args: Vec<String>, logged: bool) -> Result<Self> {
@@ -438,10 +421,7 @@ impl Daemon {
     /// Where it does not end, or its exit status is not 0.
     pub async fn wait(mut self) -> Result<()> {
         let pid = self.child.id();
-        self.ctx
-            .running
-            .borrow_mut()
-            .retain(|name| *name != self.name);
+        self.ctx.has_ended(&self.name);
         let Some(status) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
             bail!("{} did not end", self.name);
         };
@@ -462,10 +442,7 @@ impl Daemon {
     /// # Errors
     /// Where it cannot be waited for.
     pub async fn kill(mut self) -> Result<()> {
-        self.ctx
-            .running
-            .borrow_mut()
-            .retain(|name| *name != self.name);
+        self.ctx.has_ended(&self.name);
         self.child
             .kill()
             .await
@@ -483,10 +460,7 @@ impl Daemon {
         let Some(Ok(status)) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
             return error;
         };
-        self.ctx
-            .running
-            .borrow_mut()
-            .retain(|name| *name != self.name);
+        self.ctx.has_ended(&self.name);
         let said = self.ending(pid, status.code());
         error.context(format!(
             "{} ended with {status}, and it said:\n{said}",

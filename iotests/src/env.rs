@@ -192,11 +192,17 @@ impl Env {
         })
     }
 
-    /// Whether time-outs inside the test are lifted: a person at a debugger, or
+    /// Whether timeouts inside the test are lifted: a person at a debugger, or
     /// valgrind's slowness, is no hang.
     #[must_use]
-    pub fn patient(&self) -> bool {
+    pub fn no_timeouts(&self) -> bool {
         self.gdb.is_some() || self.valgrind.any()
+    }
+
+    /// Where the ssh agent of a test listens (`SSH_AUTH_SOCK`).
+    #[must_use]
+    pub fn ssh_agent_socket(&self) -> PathBuf {
+        self.sock_dir.join("ssh-agent")
     }
 
     /// The value of `key` in `IMGOPTS`; an empty string for a key without one.
@@ -259,7 +265,7 @@ mod tests {
         let e = env(&[]);
         assert_eq!((e.format.as_str(), e.protocol.as_str()), ("raw", "file"));
         assert_eq!(e.io_options, ["--cache", "writeback", "--aio", "threads"]);
-        assert!(!e.patient() && e.gdb.is_none());
+        assert!(!e.no_timeouts() && e.gdb.is_none());
         assert!(e.test_dir.is_absolute());
     }
 
@@ -276,7 +282,7 @@ mod tests {
     fn an_empty_switch_leaves_one_kind_out_of_valgrind() {
         let e = env(&[("VALGRIND_QEMU", "y"), ("VALGRIND_QEMU_IO", "")]);
         assert!(e.valgrind.img && e.valgrind.qsd && !e.valgrind.io);
-        assert!(e.patient());
+        assert!(e.no_timeouts());
         assert!(!env(&[("VALGRIND_QEMU_IMG", "n")]).valgrind.any());
     }
 

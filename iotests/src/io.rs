@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin};
 
+use crate::ctx::Ctx;
 use crate::filter;
-use crate::test::Ctx;
 use crate::tool::{DEADLINE, Expect, Output, Spawn, Streams, framed};
 use crate::wrap::{self, Kind};
 
@@ -122,7 +122,7 @@ impl IoRun {
     fn log_pieces(&self, output: &Output, at_once: bool) {
         let ctx = &self.ctx;
         let log_piece = |piece: &[u8]| ctx.log_output(&filter::io::hide_rates(piece));
-        let pieces = filter::io::split_at_prompts(&output.stdout, prompt(ctx).as_bytes());
+        let pieces = filter::io::split_at_prompts(&output.stdout, PROMPT);
         if at_once || pieces.len() == 1 {
             for command in &self.commands {
                 ctx.log(format!("> {command}"));
@@ -151,9 +151,7 @@ impl IntoFuture for IoRun {
 }
 
 /// What `qemu-io` prints before it reads a command.
-fn prompt(_ctx: &Ctx) -> &'static str {
-    "qemu-io> "
-}
+const PROMPT: &[u8] = b"qemu-io> ";
 
 /// A `qemu-io` that waits for the next command.
 pub struct Session {
@@ -235,12 +233,11 @@ impl Session {
 
     /// What is printed up to the next prompt, and whether one came.
     async fn until_prompt(&mut self) -> Result<(Vec<u8>, bool)> {
-        let prompt = prompt(&self.ctx).as_bytes();
         let mut said = std::mem::take(&mut self.pending);
         let output = &mut self.output;
         let read = async {
             loop {
-                if let Some(at) = said.find(prompt) {
+                if let Some(at) = said.find(PROMPT) {
                     return Ok(Some(at));
                 }
                 if output.read_buf(&mut said).await? == 0 {
@@ -254,7 +251,7 @@ impl Session {
         let Some(at) = found? else {
             return Ok((said, false));
         };
-        self.pending = said.split_off(at + prompt.len());
+        self.pending = said.split_off(at + PROMPT.len());
         said.truncate(at);
         Ok((said, true))
     }

@@ -15,7 +15,10 @@
 //! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` says how
 //! to write one.
 
+mod args;
 pub mod chain;
+pub mod create;
+mod ctx;
 pub mod daemon;
 pub mod damage;
 pub mod env;
@@ -27,6 +30,7 @@ pub mod io;
 pub mod job;
 pub mod machine;
 pub mod migration;
+
 pub mod policy;
 pub mod probe;
 pub mod protocol;
@@ -51,10 +55,11 @@ pub use test::Test;
 
 /// Everything a test usually needs.
 pub mod prelude {
+    pub use crate::create::Builder;
     pub use crate::daemon::{Daemon, transaction};
     pub use crate::damage::Counts;
     pub use crate::guest::Guest;
-    pub use crate::image::{Builder, Image};
+    pub use crate::image::Image;
     pub use crate::io::Session;
     pub use crate::job::{AtReady, Conclusion};
     pub use crate::protocol::{Server, nbd_name};

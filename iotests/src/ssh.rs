@@ -29,9 +29,9 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
+use crate::ctx::Ctx;
 use crate::env::{Env, find_program};
 use crate::probe::Probes;
-use crate::test::{Ctx, Test};
 use crate::tool::{DEADLINE, framed};
 
 /// Where `sshd` chroots those who have not said who they are, as root: it wants it
@@ -85,11 +85,6 @@ fn program(name: &str) -> Option<PathBuf> {
         .or_else(|| find_program(&Path::new("/usr/sbin").join(name), &path))
 }
 
-/// Where the agent of a test listens (`SSH_AUTH_SOCK`).
-pub(crate) fn agent_socket(env: &Env) -> PathBuf {
-    env.sock_dir.join("ssh-agent")
-}
-
 /// A running server, and the agent that has the key to it.
 pub struct SshServer {
     ctx: Rc<Ctx>,
@@ -109,29 +104,8 @@ struct Connections {
     children: Mutex<Vec<std::process::Child>>,
 }
 
-impl Test {
-    /// The test's ssh server, started by the first who asks.
-    ///
-    /// # Errors
-    /// Where it cannot be started.
-    pub async fn ssh_server(&self) -> Result<Rc<SshServer>> {
-        self.ctx.ssh_server().await
-    }
-}
-
-impl Ctx {
-    pub(crate) async fn ssh_server(self: &Rc<Self>) -> Result<Rc<SshServer>> {
-        if let Some(server) = &self.servers.borrow().ssh {
-            return Ok(Rc::clone(server));
-        }
-        let server = Rc::new(SshServer::start(self).await?);
-        self.servers.borrow_mut().ssh = Some(Rc::clone(&server));
-        Ok(server)
-    }
-}
-
 impl SshServer {
-    async fn start(ctx: &Rc<Ctx>) -> Result<Self> {
+    pub(crate) async fn start(ctx: &Rc<Ctx>) -> Result<Self> {
         let user = User::from_uid(Uid::effective())
             .context("failed to ask for the user's name")?
             .context("this user has no name")?
@@ -150,7 +124,7 @@ impl SshServer {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to listen on 127.0.0.1")?;
         let address = listener.local_addr().context("a listener has no address")?;
-        let agent = start_agent(&agent_socket(&ctx.env), &dir.path().join("user")).await?;
+        let agent = start_agent(&ctx.env.ssh_agent_socket(), &dir.path().join("user")).await?;
         let connections = Arc::new(Connections::default());
         let (ours, log) = (Arc::clone(&connections), dir.path().join("log"));
         let listener = std::thread::spawn(move || serve(&listener, &ours, &sshd, &log));
@@ -254,7 +228,7 @@ impl Drop for SshServer {
         }
         self.connections.end();
         let _ = self.agent.start_kill();
-        let _ = std::fs::remove_file(agent_socket(&self.ctx.env));
+        let _ = std::fs::remove_file(self.ctx.env.ssh_agent_socket());
         if self.ctx.env.debug {
             eprint!("{}", self.said());
         }

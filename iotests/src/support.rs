@@ -53,7 +53,7 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::Tls => on_path("openssl"),
         Need::Gdb => on_path("gdb"),
         Need::Sparse => sparse_files(&e.test_dir),
-        Need::NotWrapped => !e.patient(),
+        Need::NotWrapped => !e.no_timeouts(),
     }
 }
 

@@ -37,20 +37,6 @@ impl ReadAt for Source {
     }
 }
 
-/// Reads `width` bytes at `offset` as a big-endian number.
-///
-/// # Errors
-/// Where the file is shorter.
-pub(crate) fn read_be(file: &File, offset: u64, width: usize) -> Result<u64> {
-    let mut bytes = [0; 8];
-    let Some(place) = bytes.len().checked_sub(width) else {
-        bail!("no number has {width} bytes")
-    };
-    file.read_exact_at(&mut bytes[place..], offset)
-        .with_context(|| format!("failed to read {width} bytes at {offset}"))?;
-    Ok(u64::from_be_bytes(bytes))
-}
-
 fn decode(file: File) -> Result<qcow2::Image> {
     let length = file.metadata().context("failed to ask for a size")?.len();
     Ok(qcow2::Image::open(Arc::new(Source { file, length })))

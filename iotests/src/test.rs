@@ -1,6 +1,5 @@
-//! A test at work: its log, its names, its tools, its end.
+//! A test as its body sees it: its log, its names, its programs, its end.
 
-use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,58 +8,18 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result};
 use rand::SeedableRng as _;
 
+use crate::create::Builder;
+use crate::ctx::Ctx;
+use crate::daemon::Daemon;
 use crate::env::Env;
-use crate::filter::{self, Filter};
-use crate::image::{Builder, Entry};
+use crate::filter;
+use crate::image::Image;
 use crate::io::{IoRun, Session};
 use crate::probe::Probes;
-use crate::protocol::Servers;
+use crate::protocol::{Server, Servers};
+use crate::ssh::SshServer;
 use crate::tool::{Run, Words};
 use crate::wrap::Kind;
-
-/// What everything a test makes has in common.
-pub(crate) struct Ctx {
-    pub(crate) env: Env,
-    pub(crate) name: String,
-    pub(crate) filter: RefCell<Filter>,
-    pub(crate) probes: Probes,
-    pub(crate) images: RefCell<Vec<Entry>>,
-    pub(crate) servers: RefCell<Servers>,
-    /// How many processes with a monitor there were.
-    pub(crate) daemons: Cell<usize>,
-    /// The daemons that have not been waited for, by name.
-    pub(crate) running: RefCell<Vec<String>>,
-}
-
-impl Ctx {
-    /// Logs text and an end of line, filtered.
-    pub(crate) fn log(&self, text: impl AsRef<[u8]>) {
-        let mut text = self.filter.borrow().text(text.as_ref());
-        text.push(b'\n');
-        write_out(&text);
-    }
-
-    /// Logs a program's output, filtered; a missing last end of line is added.
-    pub(crate) fn log_output(&self, text: &[u8]) {
-        let mut text = self.filter.borrow().text(text);
-        if !text.is_empty() && !text.ends_with(b"\n") {
-            text.push(b'\n');
-        }
-        write_out(&text);
-    }
-
-    /// From now on `real` is logged as `shown`.
-    pub(crate) fn name(&self, real: impl AsRef<[u8]>, shown: impl AsRef<[u8]>) {
-        self.filter.borrow_mut().name(real, shown);
-    }
-}
-
-/// Standard output is the golden. Where it is closed there is nobody to tell.
-fn write_out(text: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text);
-    let _ = out.flush();
-}
 
 /// What a test's `run` is given: everything it can do.
 ///
@@ -70,47 +29,20 @@ fn write_out(text: &[u8]) {
 /// `TEST_DIR/t.IMGFMT`; the library puts the real ones in.
 pub struct Test {
     pub(crate) ctx: Rc<Ctx>,
+    servers: Rc<Servers>,
 }
 
 impl Test {
     /// A test of this name in this environment; makes `TEST_DIR` and `SOCK_DIR`
-    /// where they are not there.
+    /// where they do not exist.
     ///
     /// # Errors
-    /// Where they cannot be made.
+    ///
+    /// They cannot be made.
     pub fn new(name: &str, env: Env) -> Result<Self> {
-        for dir in [&env.test_dir, &env.sock_dir] {
-            std::fs::create_dir_all(dir)
-                .with_context(|| format!("failed to make {}", dir.display()))?;
-        }
-        let mut filter = Filter::new(&env.format);
-        filter.name(env.test_dir.as_os_str().as_encoded_bytes(), "TEST_DIR");
-        if env.sock_dir != env.test_dir {
-            filter.name(env.sock_dir.as_os_str().as_encoded_bytes(), "SOCK_DIR");
-        }
-        for kind in [Kind::Img, Kind::Io, Kind::Nbd, Kind::Qsd, Kind::Vm] {
-            if let Ok(program) = crate::wrap::program(&env, kind) {
-                filter.name(program.as_os_str().as_encoded_bytes(), kind.name());
-                // The start of an error message: the program's own name.
-                if let Some(file) = program.file_name().and_then(|f| f.to_str())
-                    && file != kind.name()
-                {
-                    filter.name(file, kind.name());
-                }
-            }
-        }
-        Ok(Self {
-            ctx: Rc::new(Ctx {
-                env,
-                name: name.to_owned(),
-                filter: RefCell::new(filter),
-                probes: Probes::default(),
-                images: RefCell::default(),
-                servers: RefCell::default(),
-                daemons: Cell::new(0),
-                running: RefCell::default(),
-            }),
-        })
+        let ctx = Ctx::new(name, env)?;
+        let servers = Rc::new(Servers::new(&ctx));
+        Ok(Self { ctx, servers })
     }
 
     /// The environment.
@@ -192,7 +124,7 @@ impl Test {
 
     /// An image of this name, made when it is awaited.
     pub fn image(&self, name: &str) -> Builder {
-        Builder::new(&self.ctx, name)
+        Builder::new(&self.servers, name)
     }
 
     /// `qemu-img`, with what format and protocol need put in.
@@ -231,6 +163,47 @@ impl Test {
         Session::open(&self.ctx, &image.to_string(), options).await
     }
 
+    /// Starts `qemu-storage-daemon` with these options beside the monitor.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn qsd(&self, options: impl Words) -> Result<Daemon> {
+        Daemon::storage(&self.ctx, &options.words()?, true).await
+    }
+
+    /// Starts the emulator with `QEMU_OPTIONS` and these beside the monitor. Its
+    /// processors are stopped (`-S`): devices and block layer are there, and no
+    /// guest runs, whatever the accelerator.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn vm(&self, options: impl Words) -> Result<Daemon> {
+        Daemon::machine(&self.ctx, &options.words()?).await
+    }
+
+    /// Starts a `qemu-nbd` for this test alone with these options, such as
+    /// `-x name -r`, on a unix socket. Whoever connects is served as soon as it
+    /// is up. It ends when its last client has gone, unless `--persistent` is
+    /// among the options; ask it to by [`Server::end`].
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started. Options that it does not accept show at its end.
+    pub async fn nbd_server(&self, image: &Image, options: impl Words) -> Result<Server> {
+        Server::export(&self.ctx, image, options.words()?)
+    }
+
+    /// The test's ssh server, started by the first call.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub async fn ssh_server(&self) -> Result<Rc<SshServer>> {
+        self.servers.ssh().await
+    }
+
     /// Ends everything the test started and takes away the images it made. Where
     /// the test failed, the images stay for whoever looks into it.
     ///
@@ -238,8 +211,7 @@ impl Test {
     /// Where a server did not end well, or a daemon was not waited for.
     pub async fn finish(self, passed: bool) -> Result<()> {
         let running = self.ctx.running.take();
-        let servers = self.ctx.servers.take();
-        let stopped = servers.stop().await;
+        let stopped = self.servers.stop().await;
         if passed {
             self.remove_images();
         }

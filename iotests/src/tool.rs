@@ -3,8 +3,9 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::future::{Future, IntoFuture};
-use std::io::PipeWriter;
+use std::io::{PipeWriter, Read as _, Seek as _};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use bstr::ByteSlice as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
-use crate::test::Ctx;
+use crate::ctx::Ctx;
 use crate::words;
 use crate::wrap::{self, Kind};
 
@@ -225,15 +226,6 @@ impl Ctx {
         }
         Ok(output)
     }
-
-    /// Waits for `what`, but no longer than `limit` unless time-outs are lifted.
-    pub(crate) async fn bounded<F: Future>(&self, limit: Duration, what: F) -> Option<F::Output> {
-        if self.env.patient() {
-            Some(what.await)
-        } else {
-            tokio::time::timeout(limit, what).await.ok()
-        }
-    }
 }
 
 async fn read_all(read: Option<std::io::PipeReader>) -> Result<Vec<u8>> {
@@ -243,6 +235,14 @@ async fn read_all(read: Option<std::io::PipeReader>) -> Result<Vec<u8>> {
         read.read_to_end(&mut bytes).await?;
     }
     Ok(bytes)
+}
+
+/// What a program has written into a file of ours so far.
+pub(crate) fn read_back(file: &mut File) -> Vec<u8> {
+    let mut written = Vec::new();
+    let _ = file.rewind();
+    let _ = file.read_to_end(&mut written);
+    written
 }
 
 /// Text between lines that say where it starts and ends; long text is cut in

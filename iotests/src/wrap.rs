@@ -107,7 +107,7 @@ pub(crate) fn command(env: &Env, kind: Kind, args: &[OsString]) -> Result<Comman
 /// Sets what every program under test finds in its environment.
 pub(crate) fn settle(env: &Env, command: &mut Command) {
     command
-        .env("SSH_AUTH_SOCK", crate::ssh::agent_socket(env))
+        .env("SSH_AUTH_SOCK", env.ssh_agent_socket())
         .env("LC_ALL", "C")
         .env("TZ", "UTC")
         .env_remove("LANGUAGE");
