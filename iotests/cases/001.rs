@@ -12,9 +12,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.info(&img).await?;
         t.check(&img).await?;
         let last = size.min(64 * KIB);
-        let shadow = t.shadow(size);
-        let mut ends = shadow.reads(0, last);
-        ends.extend(shadow.reads(size - last, last));
+        let model = t.disk_model(size);
+        let mut ends = model.reads(0, last);
+        ends.extend(model.reads(size - last, last));
         t.io(&img, ends).quiet().await?;
     }
 

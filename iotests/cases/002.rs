@@ -11,7 +11,7 @@ const SIZE: u64 = 514 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
 
     t.section("single sectors and odd bytes");
     t.io(
@@ -27,7 +27,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     for (pattern, offset, length) in [(0x11, 0, 512), (0x22, 512, 1024), (0x33, 4095, 2)] {
-        shadow.set(offset, length, Some(pattern));
+        model.set(offset, length, Some(pattern));
     }
 
     t.section("across every likely edge");
@@ -50,7 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             length: 3072.min(SIZE + 1536 - edge),
         })
         .collect();
-    t.apply(&img, &mut shadow, &writes).await?;
+    t.apply(&img, &mut model, &writes).await?;
 
     t.section("random writes and zeroes");
     let ops = Plan {
@@ -58,8 +58,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ..Plan::default()
     }
     .ops(&mut t.rng(), SIZE);
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
 
     t.section("vectors and requests beyond the end");
     t.io(
@@ -73,7 +73,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .fails()
     .await?;
-    shadow.set(8 * KIB, 2048, Some(0x77));
-    t.matches(&img, &shadow).await?;
+    model.set(8 * KIB, 2048, Some(0x77));
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

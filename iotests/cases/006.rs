@@ -12,7 +12,7 @@ const SIZE: u64 = 16 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut now = t.shadow(SIZE);
+    let mut now = t.disk_model(SIZE);
     let mut rng = t.rng();
     let plan = Plan {
         count: 30,

@@ -10,24 +10,24 @@ const SIZE: u64 = 8 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let ops = Plan {
         count: 60,
         ..Plan::default()
     }
     .ops(&mut t.rng(), SIZE);
-    t.apply(&img, &mut shadow, &ops).await?;
+    t.apply(&img, &mut model, &ops).await?;
 
     t.section("to raw");
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
     t.img(format!("convert -O raw {img} {flat}")).await?;
-    t.matches(&flat, &shadow).await?;
+    t.matches(&flat, &model).await?;
     t.same(&img, &flat).await?;
 
     t.section("back, onto an image that is there");
     let back = t.image("back").size(SIZE).await?;
     t.img(format!("convert -n -O IMGFMT {flat} {back}")).await?;
-    t.matches(&back, &shadow).await?;
+    t.matches(&back, &model).await?;
     t.same(&back, &img).await?;
     t.check(&back).await?;
 

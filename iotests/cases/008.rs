@@ -12,7 +12,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check(&img).await?;
 
     t.section("after much was written");
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let plan = Plan {
         count: 40,
         longest: 128 * KIB,
@@ -21,11 +21,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     };
     let mut rng = t.rng();
     for _ in 0..3 {
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-            .await?;
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
         t.check(&img).await?;
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("no image at all");
     t.img("check -f IMGFMT TEST_DIR/missing")

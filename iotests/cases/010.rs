@@ -11,13 +11,13 @@ const SIZE: u64 = 12 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let fill = Op::Write {
         pattern: 0x5a,
         offset: 0,
         length: 8 * MIB,
     };
-    t.apply(&img, &mut shadow, &[fill]).await?;
+    t.apply(&img, &mut model, &[fill]).await?;
 
     for (way, unmap) in [("kept allocated", false), ("given back", true)] {
         t.section(format!("at every likely edge, {way}"));
@@ -38,8 +38,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 unmap,
             })
             .into();
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
     }
 
     t.section("where nothing was, up to the end");
@@ -65,8 +65,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             unmap: false,
         },
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
 
     t.section("written again");
     let ops = [
@@ -86,7 +86,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             unmap: true,
         },
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

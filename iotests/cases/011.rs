@@ -11,13 +11,13 @@ const SIZE: u64 = 16 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let fill = Op::Write {
         pattern: 0xd1,
         offset: 0,
         length: SIZE,
     };
-    t.apply(&img, &mut shadow, &[fill]).await?;
+    t.apply(&img, &mut model, &[fill]).await?;
 
     t.section("aligned and not, small and large, up to the end");
     let spans = [
@@ -28,10 +28,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         (5 * MIB + 4 * KIB, 3 * MIB),
         (SIZE - 64 * KIB, 64 * KIB),
     ];
-    discard(t, &img, &mut shadow, &spans).await?;
+    discard(t, &img, &mut model, &spans).await?;
 
     t.section("again, where nothing is left");
-    discard(t, &img, &mut shadow, &spans).await?;
+    discard(t, &img, &mut model, &spans).await?;
 
     t.section("among other work");
     let plan = Plan {
@@ -40,14 +40,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ..Plan::default()
     };
     let ops = plan.ops(&mut t.rng(), SIZE);
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("all of it");
     t.apply(
         &img,
-        &mut shadow,
+        &mut model,
         &[Op::Discard {
             offset: 0,
             length: SIZE,
@@ -86,17 +86,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             length: 512,
         },
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await
 }
 
-async fn discard(t: &Test, img: &Image, shadow: &mut Shadow, spans: &[(u64, u64)]) -> Result<()> {
+async fn discard(t: &Test, img: &Image, model: &mut DiskModel, spans: &[(u64, u64)]) -> Result<()> {
     let ops: Vec<Op> = spans
         .iter()
         .map(|&(offset, length)| Op::Discard { offset, length })
         .collect();
-    t.apply(img, shadow, &ops).await?;
-    t.matches(img, shadow).await?;
+    t.apply(img, model, &ops).await?;
+    t.matches(img, model).await?;
     t.check(img).await
 }
 

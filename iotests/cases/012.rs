@@ -24,9 +24,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         )
         .fails()
         .await?;
-        let mut shadow = t.shadow(rounded);
-        shadow.set(rounded - 512, 512, Some(0xee));
-        t.matches(&img, &shadow).await?;
+        let mut model = t.disk_model(rounded);
+        model.set(rounded - 512, 512, Some(0xee));
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
     Ok(())

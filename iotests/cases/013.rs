@@ -26,13 +26,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .map(|(pattern, at)| (pattern, at, 64 * KIB))
         .collect();
     t.write(&img, &patches).await?;
-    let mut shadow = t.shadow(TIB);
+    let mut model = t.disk_model(TIB);
     for &(pattern, at, length) in &patches {
-        shadow.set(at, length, Some(pattern));
+        model.set(at, length, Some(pattern));
     }
     for at in places {
         let from = at.saturating_sub(MIB);
-        let part = shadow.reads(from, 3 * MIB);
+        let part = model.reads(from, 3 * MIB);
         t.io(&img, part).quiet().await?;
     }
     t.log("each is there, and nothing around it has changed");

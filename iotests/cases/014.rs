@@ -10,7 +10,7 @@ const SIZE: u64 = 24 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let mut rng = t.rng();
     let plan = Plan {
         count: 4,
@@ -19,9 +19,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     };
     for _ in 0..20 {
         let ops = plan.ops(&mut rng, SIZE);
-        t.apply(&img, &mut shadow, &ops).await?;
+        t.apply(&img, &mut model, &ops).await?;
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("opened read-only");
@@ -42,5 +42,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "the file has not changed: {}",
         std::fs::read(img.file())? == before
     ));
-    t.matches(&img, &shadow).await
+    t.matches(&img, &model).await
 }

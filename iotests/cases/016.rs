@@ -12,8 +12,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     // Bytes, not sectors, are counted: there must be something in between.
     t.write(&img, &[(0x20, 0, SIZE)]).await?;
-    let mut shadow = t.shadow(SIZE);
-    shadow.set(0, SIZE, Some(0x20));
+    let mut model = t.disk_model(SIZE);
+    model.set(0, SIZE, Some(0x20));
 
     t.section("single bytes around edges");
     let mut ops = Vec::new();
@@ -34,8 +34,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         length: 65539,
         unmap: true,
     });
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
 
     t.section("anywhere");
     let plan = Plan {
@@ -45,8 +45,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ..Plan::default()
     };
     let ops = plan.ops(&mut t.rng(), SIZE);
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
 
     t.section("vectors");
     t.io(
@@ -61,8 +61,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     for (pattern, offset, length) in [(0xa1, 1, 5122), (0xa2, 65535, 65538), (0xa3, SIZE - 3, 3)] {
-        shadow.set(offset, length, Some(pattern));
+        model.set(offset, length, Some(pattern));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

@@ -11,7 +11,7 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
 
     t.section("steps longer than the requests");
     bench(
@@ -21,9 +21,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     for n in 0..32 {
-        shadow.set(65536 + n * 12288, 4096, Some(90));
+        model.set(65536 + n * 12288, 4096, Some(90));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("one at a time, flushed in between");
     bench(
@@ -32,8 +32,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "-w --pattern=17 -c 20 -d 1 -s 1536 -o 2097152 --flush-interval=4",
     )
     .await?;
-    shadow.set(2 * MIB, 20 * 1536, Some(17));
-    t.matches(&img, &shadow).await?;
+    model.set(2 * MIB, 20 * 1536, Some(17));
+    t.matches(&img, &model).await?;
 
     t.section("flushed without waiting for others");
     bench(
@@ -42,12 +42,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "-w --pattern=18 -c 40 -d 6 -s 8192 -o 3145728 --flush-interval=8 --no-drain",
     )
     .await?;
-    shadow.set(3 * MIB, 40 * 8192, Some(18));
-    t.matches(&img, &shadow).await?;
+    model.set(3 * MIB, 40 * 8192, Some(18));
+    t.matches(&img, &model).await?;
 
     t.section("reads change nothing");
     bench(t, &img, "-c 100 -d 16 -s 65536").await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("what makes no sense");
     if t.probes().version(t.env()) < (10, 0) {
@@ -67,7 +67,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         t.log(format!("{options}: refused"));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }
 

@@ -9,7 +9,7 @@ const SIZE: u64 = 2 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let plan = Plan {
         count: 40,
         longest: 100 * KIB,
@@ -20,8 +20,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         offset: 0,
         length: SIZE,
     };
-    t.apply(&img, &mut shadow, &[fill]).await?;
-    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    t.apply(&img, &mut model, &[fill]).await?;
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
 
     let cases = [
@@ -49,7 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "{got} bytes, and {} are right",
             length.next_multiple_of(512)
         ));
-        let reads: Vec<String> = shadow
+        let reads: Vec<String> = model
             .runs(from, length)
             .filter_map(|(at, len, value)| Some(format!("read -P {} {} {len}", value?, at - from)))
             .collect();
@@ -73,5 +73,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .quiet()
         .await?;
     t.log(format!("a file was made: {}", t.path("none").exists()));
-    t.matches(&img, &shadow).await
+    t.matches(&img, &model).await
 }

@@ -10,7 +10,7 @@ const MODES: [&str; 5] = ["writeback", "none", "writethrough", "directsync", "un
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let direct = t
         .io(&img, ["length"])
         .options(["-t", "none"])
@@ -47,7 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             Op::Flush,
         ];
         for op in &ops {
-            shadow.apply(op);
+            model.apply(op);
         }
         t.io(&img, ops.map(|op| op.to_string()))
             .options(["-t", used])
@@ -60,7 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             } else {
                 other
             };
-            t.io(&img, shadow.reads(0, SIZE))
+            t.io(&img, model.reads(0, SIZE))
                 .options(["-r", "-t", other])
                 .quiet()
                 .await?;
@@ -75,5 +75,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .fails()
         .quiet()
         .await?;
-    t.matches(&img, &shadow).await
+    t.matches(&img, &model).await
 }

@@ -11,7 +11,7 @@ const SIZE: u64 = 16 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     for round in 0..4_u64 {
         t.section(format!("crash {}", round + 1));
         let pattern = round as u8 * 16 + 1;
@@ -40,24 +40,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut session = t.session(&img).await?;
         for op in &ops {
             session.run(op.to_string()).await?;
-            shadow.apply(op);
+            model.apply(op);
         }
         session.run("flush").await?;
         // What is not flushed may be lost, here only.
         session.run("write -P 0xfe 15M 64k").await?;
-        shadow.set(15 * MIB, 64 * KIB, None);
+        model.set(15 * MIB, 64 * KIB, None);
         session.kill().await?;
         t.after_crash(&img).await?;
         // Opened for writing first: what a format repairs, it repairs then.
-        t.io(&img, shadow.reads(0, SIZE)).quiet().await?;
+        t.io(&img, model.reads(0, SIZE)).quiet().await?;
         t.log("what was flushed is there");
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
     }
 
     t.section("in the end");
     t.apply(
         &img,
-        &mut shadow,
+        &mut model,
         &[Op::Write {
             pattern: 7,
             offset: 15 * MIB,
@@ -65,7 +65,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }],
     )
     .await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     // Room that was given out and not yet used may have leaked; nothing worse.
     let said = t.img(format!("check {img}")).any_status().quiet().await?;
     t.log(format!(

@@ -41,8 +41,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.img(format!("create -q -f IMGFMT {force} {img} {}", SIZE))
         .quiet()
         .await?;
-    let shadow = t.shadow(SIZE);
-    t.matches(&img, &shadow).await?;
+    let model = t.disk_model(SIZE);
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
     t.write(&img, &[(0xbb, 0, 512), (0xbb, SIZE - 512, 512)])
         .await?;

@@ -10,7 +10,7 @@ const SIZE: u64 = 20 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let mut rng = t.rng();
     let discards = matches!(t.format(), "raw" | "qcow2" | "parallels" | "luks");
     let plans = [
@@ -55,8 +55,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             plan.align, plan.longest
         ));
         let ops = plan.ops(&mut rng, SIZE);
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
     Ok(())

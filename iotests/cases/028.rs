@@ -10,13 +10,13 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(8 * MIB).await?;
-    let mut shadow = t.shadow(8 * MIB);
+    let mut model = t.disk_model(8 * MIB);
     let fill = Op::Write {
         pattern: 0xcc,
         offset: 0,
         length: 8 * MIB,
     };
-    t.apply(&img, &mut shadow, &[fill]).await?;
+    t.apply(&img, &mut model, &[fill]).await?;
 
     for (how, size) in [
         ("--shrink {} 6M", 6 * MIB),
@@ -30,12 +30,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(how.replace("{} ", ""));
         t.img(format!("resize {}", how.replace("{}", &img.to_string())))
             .await?;
-        shadow.resize(size);
+        model.resize(size);
         if how == "{} 4M" {
             // The rest of the cluster the image ended in may hold what it held.
-            shadow.set(65024, 2 * MIB - 65024, None);
+            model.set(65024, 2 * MIB - 65024, None);
         }
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
 
@@ -52,8 +52,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             length: 512,
         },
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
 
     t.section("sizes that make no sense");
     for size in [
@@ -70,6 +70,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         t.log(format!("{size}: refused"));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

@@ -11,7 +11,7 @@ const SIZE: u64 = 4 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
-    let mut seen = t.shadow(SIZE);
+    let mut seen = t.disk_model(SIZE);
     let mut rng = t.rng();
     let plan = Plan {
         count: 20,

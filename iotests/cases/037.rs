@@ -13,7 +13,7 @@ const UNIT: u64 = 2 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
-    let mut seen = t.shadow(SIZE);
+    let mut seen = t.disk_model(SIZE);
     let mut rng = t.rng();
     let plan = Plan {
         count: 30,

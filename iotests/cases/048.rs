@@ -12,7 +12,7 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
-    let mut seen = t.shadow(SIZE);
+    let mut seen = t.disk_model(SIZE);
     let mut rng = t.rng();
     let plan = Plan {
         count: 15,

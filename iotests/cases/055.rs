@@ -25,13 +25,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     {
         t.section(command);
         let base = t.image("base").size(SIZE).quiet().await?;
-        let mut shadow = t.shadow(SIZE);
+        let mut model = t.disk_model(SIZE);
         let fill = [Op::Write {
             pattern: 99,
             offset: 0,
             length: SIZE,
         }];
-        t.apply(&base, &mut shadow, &fill).await?;
+        t.apply(&base, &mut model, &fill).await?;
         let top = t.image("top").backing(&base).quiet().await?;
         let target = t.image("target").size(SIZE).quiet().await?;
         let mut qsd = t.qsd("").await?;
@@ -40,7 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         qsd.add_with(&top, "top", json!({"backing": "base"}))
             .await?;
         qsd.add(&target, "target").await?;
-        let mut guest = t.guest(qsd.export_nbd("top").await?, shadow).await?;
+        let mut guest = t.guest(qsd.export_nbd("top").await?, model).await?;
 
         for verb in ["cancel", "cancel by force", last] {
             let job = qsd.start_job(command, arguments.clone()).await?;

@@ -13,10 +13,10 @@ const SIZE: u64 = 8 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     t.apply(
         &base,
-        &mut shadow,
+        &mut model,
         &[Op::Write {
             pattern: 255,
             offset: 0,
@@ -39,7 +39,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.run("object-add", group).await?;
     qsd.qmp("blockdev-add", json!({"driver": "throttle", "node-name": "disk", "throttle-group": "group", "file": "top"}))
         .await?;
-    let mut guest = t.guest(qsd.export_nbd("disk").await?, shadow).await?;
+    let mut guest = t.guest(qsd.export_nbd("disk").await?, model).await?;
 
     t.section("options");
     for n in 0..6 {
@@ -106,10 +106,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         guest.write().await?;
     }
     guest.settle().await?;
-    let shadow = guest.leave().await?;
+    let model = guest.leave().await?;
     qsd.log_backing("three").await?;
     qsd.quit().await?;
-    t.matches(&layers[2], &shadow).await?;
+    t.matches(&layers[2], &model).await?;
     t.check(&layers[2]).await?;
     t.check(&top).await
 }

@@ -18,7 +18,7 @@ async fn synced(qsd: &mut Daemon) -> Result<bool> {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
     let dst = t.target("dst", SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let plan = Plan {
         count: 25,
         align: 4096,
@@ -28,7 +28,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut rng = t.rng();
     t.apply(
         &src,
-        &mut shadow,
+        &mut model,
         &[Op::Write {
             pattern: 77,
             offset: 0,
@@ -46,12 +46,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let job = qsd
         .start_job("blockdev-mirror", json!({"device": "src", "target": "dst", "sync": "full", "copy-mode": "background", "speed": 65536}))
         .await?;
-    t.apply(&disk, &mut shadow, &plan.ops(&mut rng, SIZE))
+    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
         .await?;
     qsd.qmp("block-job-change", change("background")).await?;
     qsd.qmp("block-job-change", change("write-blocking"))
         .await?;
-    t.apply(&disk, &mut shadow, &plan.ops(&mut rng, SIZE))
+    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
         .await?;
     qsd.qmp("block-job-change", change("write-blocking"))
         .await?;
@@ -81,12 +81,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("once it is ready");
     for _ in 0..3 {
-        t.apply(&disk, &mut shadow, &plan.ops(&mut rng, SIZE))
+        t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
             .await?;
     }
     // What was dirty from before is copied meanwhile.
     while !synced(&mut qsd).await? {}
-    t.apply(&disk, &mut shadow, &plan.ops(&mut rng, SIZE))
+    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
         .await?;
     t.log(format!("still in step: {}", synced(&mut qsd).await?));
     // Nothing is copied after this.
@@ -94,7 +94,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     qsd.conclude_as_told(&job).await?;
     qsd.quit().await?;
-    t.matches(&src, &shadow).await?;
-    t.matches(&dst, &shadow).await?;
+    t.matches(&src, &model).await?;
+    t.matches(&dst, &model).await?;
     t.check(&dst).await
 }

@@ -22,7 +22,7 @@ const FORMATS: [&str; 10] = [
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let ends = [
         Op::Write {
             pattern: 0xf1,
@@ -35,14 +35,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             length: 512,
         },
     ];
-    t.apply(&img, &mut shadow, &ends).await?;
+    t.apply(&img, &mut model, &ends).await?;
     let plan = Plan {
         count: 40,
         longest: 128 * KIB,
         ..Plan::default()
     };
     let ops = plan.ops(&mut t.rng(), SIZE - 512);
-    t.apply(&img, &mut shadow, &ops).await?;
+    t.apply(&img, &mut model, &ops).await?;
 
     // Making a LUKS image takes seconds, so that one serves all.
     let back = t.image("back").size(SIZE).quiet().await?;
@@ -62,12 +62,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.img(format!("convert {new} -O {format} {img} {via}"))
             .quiet()
             .await?;
-        let found = exact(t, &via, &shadow).await;
+        let found = exact(t, &via, &model).await;
         found.with_context(|| format!("converted to {format}"))?;
         t.img(format!("convert {onto} -O IMGFMT {via} {back}"))
             .quiet()
             .await?;
-        let found = exact(t, &back, &shadow).await;
+        let found = exact(t, &back, &model).await;
         found.with_context(|| format!("converted back from {format}"))?;
         t.img(format!("compare -q {img} {back}")).quiet().await?;
         for image in [&via, &back] {
@@ -86,14 +86,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     Ok(())
 }
 
-async fn exact(t: &Test, image: &Image, shadow: &Shadow) -> Result<()> {
+async fn exact(t: &Test, image: &Image, model: &DiskModel) -> Result<()> {
     let size = t.virtual_size(image).await?;
     ensure!(
-        size == shadow.size(),
+        size == model.size(),
         "{size} bytes instead of {}",
-        shadow.size()
+        model.size()
     );
-    t.io(image, shadow.reads(0, size))
+    t.io(image, model.reads(0, size))
         .options(["-r"])
         .quiet()
         .await?;

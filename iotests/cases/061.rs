@@ -22,9 +22,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         (2, SIZE - 512, 512),
     ];
     t.write(&img, &patches).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     for (pattern, at, length) in patches {
-        shadow.set(at, length, Some(pattern));
+        model.set(at, length, Some(pattern));
     }
 
     let mut rooms = Vec::new();
@@ -33,7 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
         t.img(format!("convert -S {sparse} -O raw {img} {flat}"))
             .await?;
-        t.matches(&flat, &shadow).await?;
+        t.matches(&flat, &model).await?;
         rooms.push(flat.file().metadata()?.blocks() * 512);
     }
     t.section("room taken");

@@ -14,21 +14,20 @@ const SIZE: u64 = 6 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").format("raw").size(SIZE).quiet().await?;
-    let mut shadow = Shadow::new(SIZE);
+    let mut model = DiskModel::new(SIZE);
     let plan = Plan {
         count: 50,
         longest: 400 * KIB,
         ..Plan::default()
     };
     let mut rng = t.rng();
-    t.apply(&src, &mut shadow, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&src, &mut model, &plan.ops(&mut rng, SIZE)).await?;
 
     t.section("compressed");
     let img = t.create(SIZE).await?;
     t.img(format!("convert -c -n -O IMGFMT {src} {img}"))
         .await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.same(&img, &src).await?;
     t.check(&img).await?;
 
@@ -48,7 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log("the compressed file is shorter");
 
     t.section("written over");
-    let mut over = shadow.clone();
+    let mut over = model.clone();
     for _ in 0..3 {
         t.apply(&img, &mut over, &plan.ops(&mut rng, SIZE)).await?;
         t.matches(&img, &over).await?;
@@ -66,13 +65,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let cluster = t.info_json(&img).await?["cluster-size"]
         .as_u64()
         .unwrap_or(64 * KIB);
-    let mut shadow = t.shadow(2 * MIB);
+    let mut model = t.disk_model(2 * MIB);
     for (pattern, at) in (1..).zip((0..2 * MIB).step_by(usize::try_from(cluster)?).take(8)) {
         t.io(&img, [format!("write -c -P {pattern} {at} {cluster}")])
             .quiet()
             .await?;
-        shadow.set(at, cluster, Some(pattern));
+        model.set(at, cluster, Some(pattern));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

@@ -16,16 +16,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         (3, SIZE - 512, 512),
     ];
     t.write(&src, &data).await?;
-    let mut shadow = Shadow::new(SIZE);
+    let mut model = DiskModel::new(SIZE);
     for (pattern, at, length) in data {
-        shadow.set(at, length, Some(pattern));
+        model.set(at, length, Some(pattern));
     }
 
     t.section("old data must go");
     let full = t.image("full").size(SIZE).await?;
     t.write(&full, &[(0xee, 0, SIZE)]).await?;
     t.img(format!("convert -n -O IMGFMT {src} {full}")).await?;
-    t.matches(&full, &shadow).await?;
+    t.matches(&full, &model).await?;
     t.same(&src, &full).await?;
     t.check(&full).await?;
 
@@ -33,7 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let long = t.image("long").size(SIZE + MIB).await?;
     t.write(&long, &[(0xdd, 0, SIZE + MIB)]).await?;
     t.img(format!("convert -n -O IMGFMT {src} {long}")).await?;
-    t.io(&long, shadow.reads(0, SIZE)).quiet().await?;
+    t.io(&long, model.reads(0, SIZE)).quiet().await?;
     t.verify(&long, &[(3, SIZE - 512, 512), (0xdd, SIZE, MIB)])
         .await?;
     t.check(&long).await?;

@@ -13,13 +13,13 @@ const SIZE: u64 = 2 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").format("raw").size(SIZE).quiet().await?;
-    let mut shadow = Shadow::new(SIZE);
+    let mut model = DiskModel::new(SIZE);
     let plan = Plan {
         count: 25,
         longest: 100 * KIB,
         ..Plan::default()
     };
-    t.apply(&src, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    t.apply(&src, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
 
     for mode in ["off", "metadata", "falloc", "full"] {
@@ -37,7 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .options(format!("preallocation={used}"))
             .quiet()
             .await?;
-        let mut guest = t.shadow(SIZE);
+        let mut guest = t.disk_model(SIZE);
         t.matches(&img, &guest).await?;
         t.check(&img).await?;
         let ops = plan.ops(&mut t.rng(), SIZE);
@@ -55,7 +55,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ))
         .quiet()
         .await?;
-        t.matches(&out, &shadow).await?;
+        t.matches(&out, &model).await?;
         t.check(&out).await?;
     }
 

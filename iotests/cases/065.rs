@@ -56,13 +56,13 @@ fn lists(format: &str) -> &'static [&'static str] {
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").format("raw").size(SIZE).quiet().await?;
-    let mut shadow = Shadow::new(SIZE);
+    let mut model = DiskModel::new(SIZE);
     let plan = Plan {
         count: 30,
         longest: 200 * KIB,
         ..Plan::default()
     };
-    t.apply(&src, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    t.apply(&src, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
 
     let out = t.image("out").size(MIB).without_imgopts().quiet().await?;
@@ -73,7 +73,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .await?;
             let size = t.virtual_size(&out).await?;
             ensure!(size >= SIZE, "{size} bytes");
-            t.io(&out, shadow.reads(0, SIZE))
+            t.io(&out, model.reads(0, SIZE))
                 .options(["-r"])
                 .quiet()
                 .await?;

@@ -10,7 +10,7 @@ const SIZE: u64 = 10 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let plan = Plan {
         count: 70,
         longest: 300 * KIB,
@@ -24,7 +24,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         offset: 0,
         length: 4 * KIB,
     });
-    t.apply(&img, &mut shadow, &ops).await?;
+    t.apply(&img, &mut model, &ops).await?;
 
     let back = t.image("back").size(SIZE).quiet().await?;
     for options in [
@@ -41,7 +41,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
         t.img(format!("convert {options} -O raw {img} {flat}"))
             .await?;
-        t.matches(&flat, &shadow).await?;
+        t.matches(&flat, &model).await?;
         t.io(&back, [format!("write -P 0xee 0 {SIZE}")])
             .quiet()
             .await?;

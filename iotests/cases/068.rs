@@ -8,7 +8,7 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut sources = Vec::new();
-    let mut shadow = Shadow::new(MIB + 512 + 4 * MIB + 512 + 70 * KIB);
+    let mut model = DiskModel::new(MIB + 512 + 4 * MIB + 512 + 70 * KIB);
     let mut at = 0;
     for (n, size) in [MIB + 512, 4 * MIB, 512, 70 * KIB].into_iter().enumerate() {
         let source = t.image(&format!("part{n}")).size(size).await?;
@@ -24,12 +24,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
         // A fresh LUKS image is not all zeroes.
         let unknown = t.format() == "luks";
-        shadow.set(at, size, if unknown { None } else { Some(0) });
-        shadow.set(at, 512, Some(pattern));
+        model.set(at, size, if unknown { None } else { Some(0) });
+        model.set(at, 512, Some(pattern));
         if size > 512 {
-            shadow.set(at + size / 2 / 512 * 512, 512, Some(0));
+            model.set(at + size / 2 / 512 * 512, 512, Some(0));
         }
-        shadow.set(at + size - 512, 512, Some(pattern));
+        model.set(at + size - 512, 512, Some(pattern));
         at += size;
         sources.push(source.to_string());
     }
@@ -40,13 +40,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
         t.img(format!("convert {options} -O raw {all} {flat}"))
             .await?;
-        t.matches(&flat, &shadow).await?;
+        t.matches(&flat, &model).await?;
     }
 
     t.section("onto an image that is there");
-    let out = t.image("out").size(shadow.size()).await?;
+    let out = t.image("out").size(model.size()).await?;
     t.img(format!("convert -n -O IMGFMT {all} {out}")).await?;
-    t.matches(&out, &shadow).await?;
+    t.matches(&out, &model).await?;
     t.check(&out).await?;
 
     t.section("with a backing file, which cannot be for several");

@@ -13,7 +13,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let empty = t.image("empty").size(SIZE).await?;
     let zeroes = t.image("zeroes").size(SIZE).await?;
     t.write(&zeroes, &[(0, 0, SIZE)]).await?;
-    let zero = Shadow::new(SIZE);
+    let zero = DiskModel::new(SIZE);
     for source in [&empty, &zeroes] {
         t.section(format!("from {source}"));
         let flat = t.image("flat").format("raw").size(0).quiet().await?;

@@ -11,7 +11,7 @@ const UNIT: u64 = 64 * KIB;
 const SIZE: u64 = (DEPTH + 2) * UNIT;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let mut shadow = Shadow::new(SIZE);
+    let mut model = DiskModel::new(SIZE);
     let mut below: Option<Image> = None;
     for n in 0..DEPTH {
         let image = t.image(&format!("l{n}")).quiet();
@@ -36,13 +36,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             },
         ];
         for op in &ops {
-            shadow.apply(op);
+            model.apply(op);
         }
         t.io(&image, ops.map(|op| op.to_string())).quiet().await?;
         below = Some(image);
     }
     let top = below.context("no image was made")?;
-    t.matches(&top, &shadow).await?;
+    t.matches(&top, &model).await?;
 
     t.section("the chain is listed whole");
     let chain = t
@@ -61,7 +61,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("flattened");
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
     t.img(format!("convert -O raw {top} {flat}")).await?;
-    t.matches(&flat, &shadow).await?;
+    t.matches(&flat, &model).await?;
     t.same(&top, &flat).await?;
     t.check(&top).await
 }

@@ -14,11 +14,11 @@ const SIZE: u64 = 8 * UNIT;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for (level, name) in ["l0", "l1", "l2"].into_iter().enumerate() {
         t.section(format!("from the top into {name}"));
-        let mut chain: Vec<(Image, Shadow)> = Vec::new();
+        let mut chain: Vec<(Image, DiskModel)> = Vec::new();
         for n in 0..4_u64 {
             let builder = t.image(&format!("l{n}")).quiet();
-            let (image, mut shadow) = match chain.last() {
-                None => (builder.size(SIZE).await?, Shadow::new(SIZE)),
+            let (image, mut model) = match chain.last() {
+                None => (builder.size(SIZE).await?, DiskModel::new(SIZE)),
                 Some((below, seen)) => (builder.backing(below).await?, seen.clone()),
             };
             let pattern = n as u8 + 1;
@@ -39,8 +39,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                     unmap: n % 2 == 0,
                 },
             ];
-            t.apply(&image, &mut shadow, &ops).await?;
-            chain.push((image, shadow));
+            t.apply(&image, &mut model, &ops).await?;
+            chain.push((image, model));
         }
         let (top, shown) = &chain[3];
         let (target, _) = &chain[level];

@@ -24,7 +24,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ..Plan::default()
     };
     let base = t.image("base").size(SIZE).await?;
-    let mut low = Shadow::new(SIZE);
+    let mut low = DiskModel::new(SIZE);
     t.apply(&base, &mut low, &plan.ops(&mut rng, SIZE)).await?;
 
     let mid = t.image("mid").backing(&base).await?;

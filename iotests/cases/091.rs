@@ -11,15 +11,15 @@ const SIZE: u64 = 6 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
-    let mut shadow = Shadow::new(SIZE);
+    let mut model = DiskModel::new(SIZE);
     let plan = Plan {
         count: 40,
         longest: 300 * KIB,
         ..Plan::default()
     };
-    t.apply(&base, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    t.apply(&base, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
-    let below = shadow.clone();
+    let below = model.clone();
     let top = t.image("top").backing(&base).await?;
     let own = [
         Op::Write {
@@ -33,14 +33,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             unmap: true,
         },
     ];
-    t.apply(&top, &mut shadow, &own).await?;
+    t.apply(&top, &mut model, &own).await?;
 
     t.section("read in part, with odd ends");
-    t.io(&top, shadow.reads(2 * MIB + 1536, MIB + 7))
+    t.io(&top, model.reads(2 * MIB + 1536, MIB + 7))
         .options(["-C"])
         .quiet()
         .await?;
-    t.matches(&top, &shadow).await?;
+    t.matches(&top, &model).await?;
     t.check(&top).await?;
 
     // A write into zeroes brings back the backing file: see known-limits.md.
@@ -58,18 +58,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut commands = Vec::new();
     for op in &ops {
         match op {
-            Op::Read { offset, length } => commands.extend(shadow.reads(*offset, *length)),
+            Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
             op => commands.push(op.to_string()),
         }
-        shadow.apply(op);
+        model.apply(op);
     }
     t.io(&top, &commands).options(["-C"]).quiet().await?;
-    t.matches(&top, &shadow).await?;
+    t.matches(&top, &model).await?;
 
     t.section("read whole, and without its backing file");
     t.io(&top, ["read 0 6M"]).options(["-C"]).quiet().await?;
     t.img(["rebase", "-u", "-b", "", &top.to_string()]).await?;
-    t.matches(&top, &shadow).await?;
+    t.matches(&top, &model).await?;
     t.matches(&base, &below).await?;
     t.check(&top).await
 }

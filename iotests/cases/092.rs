@@ -14,8 +14,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(0xba, 0, SIZE)]).await?;
     let top = t.image("top").backing(&base).await?;
-    let mut shadow = Shadow::new(SIZE);
-    shadow.set(0, SIZE, Some(0xba));
+    let mut model = DiskModel::new(SIZE);
+    model.set(0, SIZE, Some(0xba));
 
     t.section("zeroes");
     let ops = [
@@ -45,8 +45,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             unmap: true,
         },
     ];
-    t.apply(&top, &mut shadow, &ops).await?;
-    t.matches(&top, &shadow).await?;
+    t.apply(&top, &mut model, &ops).await?;
+    t.matches(&top, &model).await?;
     t.check(&top).await?;
 
     t.section("written over in part");
@@ -72,16 +72,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             length: 512,
         },
     ];
-    t.apply(&top, &mut shadow, &ops).await?;
-    t.matches(&top, &shadow).await?;
+    t.apply(&top, &mut model, &ops).await?;
+    t.matches(&top, &model).await?;
 
     t.section("flattened");
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
     t.img(format!("convert -O raw {top} {flat}")).await?;
-    t.matches(&flat, &shadow).await?;
+    t.matches(&flat, &model).await?;
 
     t.section("committed");
     t.img(format!("commit {top}")).await?;
-    t.matches(&base, &shadow).await?;
+    t.matches(&base, &model).await?;
     t.check(&base).await
 }

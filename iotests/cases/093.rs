@@ -20,7 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     };
     let mut rng = t.rng();
     let old = t.image("old").size(SIZE).await?;
-    let mut seen = t.shadow(SIZE);
+    let mut seen = t.disk_model(SIZE);
     t.apply(&old, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
     // Alike in its first half, so that little is to be copied there.
     let new = t

@@ -19,7 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         let said = t.info_json(&img).await?["cluster-size"].as_u64();
         ensure!(said == Some(cluster), "info says cluster-size {said:?}");
-        let mut shadow = t.shadow(size);
+        let mut model = t.disk_model(size);
         let mut ops: Vec<Op> = (1..)
             .zip([cluster, 2 * cluster, cluster * cluster / 8])
             .filter(|(_, edge)| edge + 512 <= size)
@@ -35,8 +35,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             ..Plan::default()
         };
         ops.extend(plan.ops(&mut rng, size));
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
     }
 

@@ -18,14 +18,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         let said = t.info_json(&img).await?["format-specific"]["data"]["refcount-bits"].as_u64();
         ensure!(said == Some(bits), "info says refcount-bits {said:?}");
-        let mut shadow = t.shadow(SIZE);
+        let mut model = t.disk_model(SIZE);
         let ops = Plan {
             count: 30,
             ..Plan::default()
         }
         .ops(&mut t.rng(), SIZE);
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
 
         // The active disk is one reference, each snapshot one more.
@@ -44,7 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             ensure!(left.corruptions + left.corruptions_fixed == 0, "{left:?}");
             t.log("one more is refused");
         }
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         let listed = t.info_json(&img).await?["snapshots"]
             .as_array()
             .map_or(0, Vec::len);
@@ -53,7 +53,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         for n in 0..room {
             t.img(format!("snapshot -d s{n} {img}")).quiet().await?;
         }
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
         t.sound(&img)?;
     }

@@ -39,16 +39,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .backing(&base)
         .await?;
     ensure!(t.peek(&img, "header.version")? == 2, "not version 2");
-    let mut shadow = t.shadow(SIZE);
-    shadow.set(0, SIZE, Some(1));
+    let mut model = t.disk_model(SIZE);
+    model.set(0, SIZE, Some(1));
     let plan = Plan {
         count: 60,
         discards: false,
         ..Plan::default()
     };
-    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("zeroes over a backing file, which it has no word for");
     let zero = Op::Zero {
@@ -56,14 +56,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         length: MIB,
         unmap: true,
     };
-    t.apply(&img, &mut shadow, &[zero]).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &[zero]).await?;
+    t.matches(&img, &model).await?;
     t.sound(&img)?;
 
     t.section("snapshots");
     t.img(format!("snapshot -c one {img}")).await?;
-    let then = shadow.clone();
-    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    let then = model.clone();
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
     t.img(format!("snapshot -a one {img}")).await?;
     t.matches(&img, &then).await?;

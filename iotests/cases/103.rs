@@ -39,8 +39,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .options("extended_l2=on,cluster_size=64k")
         .backing(&base)
         .await?;
-    let mut shadow = t.shadow(MIB);
-    shadow.set(0, MIB, Some(0xaa));
+    let mut model = t.disk_model(MIB);
+    model.set(0, MIB, Some(0xaa));
 
     t.section("one subcluster, part of two, and the last of a cluster");
     let write = |pattern, offset, length| Op::Write {
@@ -53,8 +53,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         write(2, 8 * SUB + 512, SUB),
         write(3, CLUSTER - SUB, 2 * SUB),
     ];
-    t.apply(&img, &mut shadow, &writes).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &writes).await?;
+    t.matches(&img, &model).await?;
     runs(t, &img).await?;
     let bits = t.peek(&img, "l2[0].entry[0].subclusters")?;
     t.log(format!("subclusters of the first cluster: {bits:#018x}"));
@@ -70,8 +70,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         zero(5 * CLUSTER + SUB, 3 * SUB),
         zero(9 * SUB + 512, 512),
     ];
-    t.apply(&img, &mut shadow, &zeroes).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &zeroes).await?;
+    t.matches(&img, &model).await?;
     runs(t, &img).await?;
 
     t.section("data over zeroes, and a whole cluster of zeroes");
@@ -79,15 +79,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         write(4, 5 * CLUSTER + 2 * SUB, SUB),
         zero(7 * CLUSTER, CLUSTER),
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
     runs(t, &img).await?;
     t.sound(&img)?;
 
     t.section("everything written is one cluster each");
     let all: Vec<Op> = (0..16).map(|n| write(5, n * CLUSTER, CLUSTER)).collect();
-    t.apply(&img, &mut shadow, &all).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &all).await?;
+    t.matches(&img, &model).await?;
     runs(t, &img).await?;
     t.check(&img).await?;
     t.sound(&img)

@@ -21,25 +21,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .options(format!("extended_l2=on,cluster_size={cluster}"))
             .backing(&base)
             .await?;
-        let mut shadow = t.shadow(SIZE);
-        shadow.set(0, 4 * MIB, Some(0xbb));
+        let mut model = t.disk_model(SIZE);
+        model.set(0, 4 * MIB, Some(0xbb));
         let plan = Plan {
             count: 60,
             longest: 100 * KIB,
             ..Plan::default()
         };
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-            .await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+        t.matches(&img, &model).await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
-        let then = shadow.clone();
+        let then = model.clone();
         let discards = Plan {
             discards: true,
             ..plan
         };
-        t.apply(&img, &mut shadow, &discards.ops(&mut rng, SIZE))
+        t.apply(&img, &mut model, &discards.ops(&mut rng, SIZE))
             .await?;
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
 
         t.img(format!("snapshot -a one {img}")).quiet().await?;
@@ -54,11 +53,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.img(format!("convert -n -c -O qcow2 {img} {packed}"))
             .quiet()
             .await?;
-        let mut shadow = then;
-        t.matches(&packed, &shadow).await?;
-        t.apply(&packed, &mut shadow, &plan.ops(&mut rng, SIZE))
+        let mut model = then;
+        t.matches(&packed, &model).await?;
+        t.apply(&packed, &mut model, &plan.ops(&mut rng, SIZE))
             .await?;
-        t.matches(&packed, &shadow).await?;
+        t.matches(&packed, &model).await?;
         t.check(&packed).await?;
         t.sound(&packed)?;
     }

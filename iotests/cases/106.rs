@@ -12,13 +12,13 @@ const SIZE: u64 = 4 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plain = t.image("plain").without_imgopts().size(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let ops = Plan {
         count: 50,
         ..Plan::default()
     }
     .ops(&mut t.rng(), SIZE);
-    t.apply(&plain, &mut shadow, &ops).await?;
+    t.apply(&plain, &mut model, &ops).await?;
     let mut made = Vec::new();
     for (kind, cluster) in [
         ("zlib", "64k"),
@@ -40,7 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "info says {said}; feature bit {}",
             t.peek(&img, "header.incompatible_features.compression")?
         ));
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
         made.push(img);
     }
@@ -56,7 +56,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     t.img(format!("convert -c -n -O qcow2 {} {back}", made[1]))
         .await?;
-    t.matches(&back, &shadow).await?;
+    t.matches(&back, &model).await?;
     t.sound(&back)?;
 
     t.section("an image keeps its kind of compression");
@@ -68,7 +68,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "compression type is {}",
         t.peek(&back, "header.compression_type")?
     ));
-    t.matches(&back, &shadow).await?;
+    t.matches(&back, &model).await?;
 
     t.section("a bit without its type, a type without its bit, an unknown type");
     for (bit, kind) in [(1, 0), (0, 1), (1, 2)] {
@@ -78,5 +78,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     t.poke(&back, "header.incompatible_features.compression", 0)?;
     t.poke(&back, "header.compression_type", 0)?;
-    t.matches(&back, &shadow).await
+    t.matches(&back, &model).await
 }

@@ -12,12 +12,12 @@ const SIZE: u64 = 4 * MIB + 1024;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut rng = t.rng();
-    let mut now = t.shadow(SIZE);
+    let mut now = t.disk_model(SIZE);
     let plan = Plan {
         count: 25,
         ..Plan::default()
     };
-    let mut kept: Vec<(String, Shadow)> = Vec::new();
+    let mut kept: Vec<(String, DiskModel)> = Vec::new();
     for step in [
         "make one",
         "make two",

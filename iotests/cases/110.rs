@@ -17,7 +17,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ..Plan::default()
     };
     let img = t.create(SMALL).await?;
-    let mut small = t.shadow(SMALL);
+    let mut small = t.disk_model(SMALL);
     t.apply(&img, &mut small, &plan.ops(&mut rng, SMALL))
         .await?;
     t.img(format!("snapshot -c small {img}")).await?;

@@ -14,17 +14,17 @@ const SIZE: u64 = 4 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).options("data_file=TEST_DIR/data").await?;
     let data = t.path("data");
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let plan = Plan {
         count: 40,
         discards: true,
         ..Plan::default()
     };
-    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.io(&img, ["write -P 0x5a 1M 64k"]).quiet().await?;
-    shadow.set(MIB, 64 * KIB, Some(0x5a));
+    model.set(MIB, 64 * KIB, Some(0x5a));
     t.sound(&img)?;
     let info = t.info_json(&img).await?;
     t.log_json(&info["format-specific"]["data"]["data-file"]);
@@ -50,11 +50,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&img, ["read 0 512"]).fails().quiet().await?;
     let json = json!({"driver": "qcow2", "file": {"driver": "file", "filename": img.real()},
         "data-file": {"driver": "file", "filename": t.path("moved")}});
-    let verify = shadow.reads(0, SIZE);
+    let verify = model.reads(0, SIZE);
     t.io(format!("json:{json}"), verify).quiet().await?;
     t.log("found where it was told");
     std::fs::rename(t.path("moved"), &data)?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("no snapshots");
     t.img(format!("snapshot -c one {img}"))
@@ -62,7 +62,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .quiet()
         .await?;
     t.log("refused");
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
     t.sound(&img)
 }

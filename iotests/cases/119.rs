@@ -33,14 +33,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "raw bit {}",
             t.peek(&img, "header.autoclear_features.raw_data_file")?
         ));
-        let mut shadow = t.shadow(SIZE);
+        let mut model = t.disk_model(SIZE);
         let plan = Plan {
             count: 40,
             ..Plan::default()
         };
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-            .await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+        t.matches(&img, &model).await?;
         raw_is_the_disk(t, &img).await?;
         t.io(
             &img,

@@ -14,15 +14,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").without_imgopts().size(SIZE).await?;
     t.write(&base, &[(0x11, 0, SIZE)]).await?;
     let img = t.create(SIZE).encrypted().backing(&base).await?;
-    let mut shadow = t.shadow(SIZE);
-    shadow.set(0, SIZE, Some(0x11));
+    let mut model = t.disk_model(SIZE);
+    model.set(0, SIZE, Some(0x11));
     let plan = Plan {
         count: 30,
         ..Plan::default()
     };
     t.apply(
         &img,
-        &mut shadow,
+        &mut model,
         &[Op::Write {
             pattern: 0x5a,
             offset: 0,
@@ -30,9 +30,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }],
     )
     .await?;
-    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), SIZE))
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
     t.sound(&img)?;
 
@@ -72,16 +72,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ));
     }
 
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("through a snapshot, larger and back");
     t.img(format!("snapshot -c one {img}")).await?;
-    let then = shadow.clone();
+    let then = model.clone();
     t.img(format!("resize {img} 3M")).await?;
-    shadow.resize(3 * MIB);
-    t.apply(&img, &mut shadow, &plan.ops(&mut t.rng(), 3 * MIB))
+    model.resize(3 * MIB);
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), 3 * MIB))
         .await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.img(format!("snapshot -a one {img}")).await?;
     t.matches(&img, &then).await?;
     t.sound(&img)?;

@@ -16,13 +16,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .options("cluster_size=4k")
         .await?;
     let mut rng = t.rng();
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let plan = Plan {
         count: 20,
         ..Plan::default()
     };
-    t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
 
     t.section("widths");
     for bits in [1, 64, 2, 32, 8, 1, 16] {
@@ -32,9 +31,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.peek(&img, "header.refcount_order")? == u64::from((bits as u32).trailing_zeros()),
             "not {bits} bits"
         );
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-            .await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
     }
 
@@ -45,16 +43,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.peek(&img, "header.version")? == version,
             "not version {version}"
         );
-        t.matches(&img, &shadow).await?;
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-            .await?;
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
     }
 
     t.section("references that do not fit");
     t.img(format!("snapshot -c one {img}")).await?;
-    let then = shadow.clone();
+    let then = model.clone();
     // Zeroes over what a snapshot shares do not survive version 2: known-limits.md.
     let plan = Plan {
         zeroes: false,
@@ -68,11 +65,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "refcount order {}",
         t.peek(&img, "header.refcount_order")?
     ));
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
     t.img(format!("amend -o refcount_bits=2 {img}")).await?;
-    t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
     t.sound(&img)?;
 
     t.section("what does not go together");
@@ -101,7 +97,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .any_status()
         .await?;
     t.log(format!("version {}", t.peek(&img, "header.version")?));
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.img(format!("snapshot -a one {img}")).await?;
     t.matches(&img, &then).await?;
     t.check(&img).await?;

@@ -23,9 +23,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .options(format!("cluster_size={cluster},lazy_refcounts=on"));
             let img = if backed { img.backing(&base) } else { img };
             let img = img.await?;
-            let mut shadow = t.shadow(SIZE);
+            let mut model = t.disk_model(SIZE);
             if backed {
-                shadow.set(0, SIZE, Some(0xba));
+                model.set(0, SIZE, Some(0xba));
             }
             let zero = |offset, length, unmap| Op::Zero {
                 offset,
@@ -44,14 +44,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 zero(2 * MIB, 512 * KIB, false),
                 zero(SIZE - 64 * KIB, 64 * KIB, true),
             ];
-            t.apply(&img, &mut shadow, &ops).await?;
+            t.apply(&img, &mut model, &ops).await?;
             if snapshot {
                 t.img(format!("snapshot -c one {img}")).quiet().await?;
             }
-            let then = shadow.clone();
+            let then = model.clone();
             t.apply(
                 &img,
-                &mut shadow,
+                &mut model,
                 &[
                     zero(MIB, MIB, false),
                     Op::Write {
@@ -67,16 +67,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 "version {}, lazy refcounts and dirty bit gone with it",
                 t.peek(&img, "header.version")?
             ));
-            t.matches(&img, &shadow).await?;
+            t.matches(&img, &model).await?;
             t.sound(&img)?;
             if snapshot {
                 t.img(format!("snapshot -a one {img}")).quiet().await?;
-                shadow = then;
+                model = then;
             }
-            t.matches(&img, &shadow).await?;
+            t.matches(&img, &model).await?;
             t.check(&img).await?;
             t.img(format!("amend -o compat=1.1 {img}")).quiet().await?;
-            t.matches(&img, &shadow).await?;
+            t.matches(&img, &model).await?;
             t.sound(&img)?;
         }
     }

@@ -12,10 +12,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for mode in ["off", "metadata", "falloc", "full"] {
         t.section(mode);
         let img = t.create(MIB + 512).await?;
-        let mut shadow = t.shadow(MIB + 512);
+        let mut model = t.disk_model(MIB + 512);
         t.apply(
             &img,
-            &mut shadow,
+            &mut model,
             &[Op::Write {
                 pattern: 1,
                 offset: 0,
@@ -26,8 +26,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         for size in [2 * MIB + 1024, 9 * MIB] {
             t.img(format!("resize --preallocation={mode} {img} {size}"))
                 .await?;
-            shadow.resize(size);
-            t.matches(&img, &shadow).await?;
+            model.resize(size);
+            t.matches(&img, &model).await?;
             t.sound(&img)?;
         }
         let ops = [
@@ -42,15 +42,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 unmap: true,
             },
         ];
-        t.apply(&img, &mut shadow, &ops).await?;
+        t.apply(&img, &mut model, &ops).await?;
         // At a cluster's edge: within one, old data come back (known-limits.md).
         t.img(format!("resize --shrink {img} 4M")).await?;
-        shadow.resize(4 * MIB);
-        t.matches(&img, &shadow).await?;
+        model.resize(4 * MIB);
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
         t.img(format!("resize {img} 6M")).await?;
-        shadow.resize(6 * MIB);
-        t.matches(&img, &shadow).await?;
+        model.resize(6 * MIB);
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
 

@@ -18,7 +18,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     let opts = |more: &str| format!("driver=qcow2,file.filename={img}{more}");
     let mut rng = t.rng();
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     for more in [
         "",
         ",l2-cache-size=1024",
@@ -38,10 +38,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut commands = Vec::new();
         for op in &ops {
             match op {
-                Op::Read { offset, length } => commands.extend(shadow.reads(*offset, *length)),
+                Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
                 op => commands.push(op.to_string()),
             }
-            shadow.apply(op);
+            model.apply(op);
         }
         t.io(opts(more), &commands)
             .options(["--image-opts"])
@@ -53,7 +53,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             more.trim_start_matches(',')
         ));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.sound(&img)?;
 
     t.section("what cannot be");

@@ -11,14 +11,15 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut img = t.create(3 * MIB).await?;
     let mut rng = t.rng();
-    let mut now = t.shadow(3 * MIB);
-    let mut kept: Vec<(String, Shadow)> = Vec::new();
+    let mut now = t.disk_model(3 * MIB);
+    let mut kept: Vec<(String, DiskModel)> = Vec::new();
     let plan = Plan {
         count: 20,
         discards: true,
         ..Plan::default()
     };
-    let snapshot = |kept: &[(String, Shadow)], n: usize| kept.get(n % kept.len().max(1)).cloned();
+    let snapshot =
+        |kept: &[(String, DiskModel)], n: usize| kept.get(n % kept.len().max(1)).cloned();
     for year in 0..16usize {
         t.section(format!("year {year}"));
         let ops = plan.ops(&mut rng, now.size());

@@ -15,7 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .without_imgopts()
         .options("cluster_size=512,refcount_bits=64")
         .await?;
-    let mut shadow = t.shadow(size);
+    let mut model = t.disk_model(size);
     let first = t.peek(&img, "header.refcount_table_clusters")?;
     for n in 0..4u64 {
         let write = Op::Write {
@@ -23,14 +23,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             offset: n * 1500 * KIB,
             length: 1500 * KIB,
         };
-        t.apply(&img, &mut shadow, &[write]).await?;
+        t.apply(&img, &mut model, &[write]).await?;
         t.sound(&img)?;
     }
     t.log(format!(
         "the refcount table grew: {}",
         t.peek(&img, "header.refcount_table_clusters")? > first
     ));
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("a disk that grows, with snapshots of every size");
@@ -40,7 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .without_imgopts()
         .options("cluster_size=512")
         .await?;
-    let mut shadow = t.shadow(size);
+    let mut model = t.disk_model(size);
     let mut kept = Vec::new();
     for n in 0..4u8 {
         let ops = [
@@ -55,13 +55,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 length: 1024,
             },
         ];
-        t.apply(&img, &mut shadow, &ops).await?;
+        t.apply(&img, &mut model, &ops).await?;
         t.img(format!("snapshot -c at-{n} {img}")).quiet().await?;
-        kept.push(shadow.clone());
+        kept.push(model.clone());
         size *= 4;
         t.img(format!("resize {img} {size}")).quiet().await?;
-        shadow.resize(size);
-        t.matches(&img, &shadow).await?;
+        model.resize(size);
+        t.matches(&img, &model).await?;
     }
     t.sound(&img)?;
     for (n, then) in kept.iter().enumerate().rev() {

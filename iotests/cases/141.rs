@@ -37,7 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let a = t.image("a").size(SIZE).await?;
     let b = t.image("b").size(SIZE).await?;
     let raw = t.image("raw").format("raw").size(MIB).await?;
-    let mut now = [t.shadow(SIZE), t.shadow(SIZE)];
+    let mut now = [t.disk_model(SIZE), t.disk_model(SIZE)];
     let plan = Plan {
         count: 25,
         ..Plan::default()
@@ -98,9 +98,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.log(format!("snapshots: {}", names(t, img).await?));
         t.matches(img, &now).await?;
         t.check(img).await?;
-        for (name, shadows) in then.iter().rev() {
+        for (name, models) in then.iter().rev() {
             t.img(format!("snapshot -a {name} {img}")).await?;
-            t.matches(img, &shadows[n]).await?;
+            t.matches(img, &models[n]).await?;
             t.img(format!("snapshot -d {name} {img}")).await?;
         }
         t.check(img).await?;

@@ -18,16 +18,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.section(format!("the first block is {what}"));
         let img = t.create(SIZE).quiet().await?;
-        let mut shadow = t.shadow(SIZE);
+        let mut model = t.disk_model(SIZE);
         let ops = Plan {
             count: 20,
             ..Plan::default()
         }
         .ops(&mut t.rng(), SIZE);
-        t.apply(&img, &mut shadow, &ops).await?;
+        t.apply(&img, &mut model, &ops).await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
-        let then = shadow.clone();
-        t.apply(&img, &mut shadow, &ops[..10]).await?;
+        let then = model.clone();
+        t.apply(&img, &mut model, &ops[..10]).await?;
         let value = if value == 1 {
             t.peek(&img, "l1[0].offset")?
         } else {
@@ -48,7 +48,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ));
         t.check(&img).await?;
         t.sound(&img)?;
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.img(format!("snapshot -a one {img}")).quiet().await?;
         t.matches(&img, &then).await?;
         t.check(&img).await?;

@@ -19,13 +19,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             count: 25,
             ..Plan::default()
         };
-        let mut shadow = t.shadow(SIZE);
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-            .await?;
+        let mut model = t.disk_model(SIZE);
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
-        let then = shadow.clone();
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE))
-            .await?;
+        let then = model.clone();
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
         let length = std::fs::metadata(img.file())?.len();
         let pokes = 1 << round.min(5);
         for _ in 0..pokes {
@@ -42,7 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "round {round}: {pokes} refcounts changed and repaired"
         ));
         t.sound(&img)?;
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.img(format!("snapshot -a one {img}")).quiet().await?;
         t.matches(&img, &then).await?;
         t.img(format!("snapshot -d one {img}")).quiet().await?;

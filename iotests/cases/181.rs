@@ -13,13 +13,13 @@ const SIZE: u64 = 64 * GRAIN + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let flat = t.image("flat").format("raw").size(SIZE).quiet().await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let ops = Plan {
         count: 40,
         ..Plan::default()
     }
     .ops(&mut t.rng(), SIZE);
-    t.apply(&flat, &mut shadow, &ops).await?;
+    t.apply(&flat, &mut model, &ops).await?;
 
     t.section("made by a conversion");
     t.img(format!(

@@ -22,7 +22,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(options);
         let img = t.create(SIZE).options(options).await?;
         t.info(&img).await?;
-        let mut shadow = t.shadow(SIZE);
+        let mut model = t.disk_model(SIZE);
         let mut ops = Vec::new();
         for (pattern, edge) in (1..).zip([MIB, 2 * MIB, 16 * MIB, SIZE]) {
             ops.push(Op::Write {
@@ -31,8 +31,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 length: 1024.min(SIZE - edge + 512),
             });
         }
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
 

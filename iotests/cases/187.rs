@@ -18,14 +18,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let size = SIZE + 512;
         let img = t.create(size).options(format!("static={fixed}")).await?;
         t.info(&img).await?;
-        let mut shadow = t.shadow(size);
+        let mut model = t.disk_model(size);
         let ops = Plan {
             count: 60,
             ..Plan::default()
         }
         .ops(&mut t.rng(), size);
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.io(&img, [format!("write -P 4 {} 1024", SIZE)])
             .fails()
             .await?;

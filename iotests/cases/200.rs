@@ -51,7 +51,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     };
 
     t.section("both together");
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let ops = Plan {
         count: 40,
         align: 1,
@@ -59,12 +59,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ..Plan::default()
     }
     .ops(&mut t.rng(), SIZE);
-    shadow.set(0, SIZE, Some(0xaa));
-    ops.iter().for_each(|op| shadow.apply(op));
+    model.set(0, SIZE, Some(0xaa));
+    ops.iter().for_each(|op| model.apply(op));
     let mut commands = vec![format!("write -P 0xaa 0 {SIZE}")];
     commands.extend(ops.iter().map(ToString::to_string));
     by(&own, commands).await?;
-    by(&own, shadow.reads(0, SIZE)).await?;
+    by(&own, model.reads(0, SIZE)).await?;
     t.log("as the model says");
 
     t.section("the payload is data and nothing else");
@@ -82,7 +82,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("the header does: {}", bytes.starts_with(b"LUKS")));
 
     t.section("with another header");
-    let whole = shadow
+    let whole = model
         .runs(0, SIZE)
         .find(|(_, len, v)| *v == Some(0xaa) && *len >= 4096);
     let read = vec![format!(
@@ -95,8 +95,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("the payload grows, and the header is copied");
     t.img(format!("resize {payload} 6M")).await?;
-    shadow.resize(6 * MIB);
-    shadow.set(SIZE, 2 * MIB, None);
+    model.resize(6 * MIB);
+    model.set(SIZE, 2 * MIB, None);
     let copy = t.path("copy");
     std::fs::copy(&own, &copy)?;
     by(
@@ -106,7 +106,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .to_vec(),
     )
     .await?;
-    by(&copy, shadow.reads(0, SIZE)).await?;
+    by(&copy, model.reads(0, SIZE)).await?;
     t.log("and all before is as the model says");
     for file in [own, other, copy] {
         std::fs::remove_file(file)?;

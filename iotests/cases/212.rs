@@ -23,8 +23,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "raw": copy.protocol_node("raw"),
     });
     let both = format!("json:{node}");
-    let mut shadow = t.shadow(SIZE);
-    shadow.set(0, SIZE, Some(0));
+    let mut model = t.disk_model(SIZE);
+    model.set(0, SIZE, Some(0));
     let mut ops = Plan {
         count: 60,
         align: 512,
@@ -42,11 +42,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
     }
     let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();
-    ops.iter().for_each(|op| shadow.apply(op));
-    commands.extend(shadow.reads(0, SIZE));
+    ops.iter().for_each(|op| model.apply(op));
+    commands.extend(model.reads(0, SIZE));
     t.io(&both, commands).quiet().await?;
-    t.matches(&img, &shadow).await?;
-    t.matches(&copy, &shadow).await?;
+    t.matches(&img, &model).await?;
+    t.matches(&copy, &model).await?;
     t.img(format!("convert -O raw {img} {whole}"))
         .quiet()
         .await?;

@@ -41,7 +41,7 @@ async fn fleecing(
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let tmp = t.image("tmp").format("raw").size(SIZE).quiet().await?;
-    let mut now = t.shadow(SIZE);
+    let mut now = t.disk_model(SIZE);
     let mut rng = t.rng();
     let plan = Plan {
         count: 30,

@@ -20,7 +20,7 @@ fn window(offset: u64, size: Option<u64>) -> String {
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut all = t.shadow(SIZE);
+    let mut all = t.disk_model(SIZE);
     t.apply(
         &img,
         &mut all,
@@ -35,7 +35,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("in the middle");
     let (start, size) = (MIB + 512, MIB);
     let name = window(start, Some(size));
-    let mut inside = Shadow::new(size);
+    let mut inside = DiskModel::new(size);
     inside.set(0, size, Some(0xee));
     let ops = Plan {
         count: 60,

@@ -16,16 +16,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut node = img.node("top");
     let below = node["file"].take();
     node["file"] = json!({"driver": "preallocate", "prealloc-size": 16 * MIB, "prealloc-align": MIB, "file": below});
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let ops = Plan {
         count: 40,
         longest: 256 * KIB,
         ..Plan::default()
     }
     .ops(&mut t.rng(), SIZE);
-    ops.iter().for_each(|op| shadow.apply(op));
+    ops.iter().for_each(|op| model.apply(op));
     let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();
-    commands.extend(shadow.reads(0, SIZE));
+    commands.extend(model.reads(0, SIZE));
 
     let mut session = t.session(format!("json:{node}")).await;
     if let Ok(session) = session.as_mut() {
@@ -43,6 +43,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         open >= 16 * MIB && open % MIB == 0
     ));
     t.log(format!("it was given back: {}", closed < open));
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     std::fs::copy(img.file(), &before)?;
     let path = t.path("log");
     std::fs::write(&path, b"")?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     let plan = Plan {
         count: 30,
         ..Plan::default()
@@ -50,7 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("a log of its own");
     let ops = plan.ops(&mut rng, SIZE);
-    ops.iter().for_each(|op| shadow.apply(op));
+    ops.iter().for_each(|op| model.apply(op));
     let disk = logging(&img, &path, &json!({}));
     t.io(&disk, ops.iter().map(ToString::to_string))
         .quiet()
@@ -60,14 +60,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "it ends with a flush: {}",
         first.entries.last().is_some_and(|e| e.flush)
     ));
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     replay(&before, &first, &img)?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("more to the same log");
     let ops = plan.ops(&mut rng, SIZE);
-    ops.iter().for_each(|op| shadow.apply(op));
+    ops.iter().for_each(|op| model.apply(op));
     let disk = logging(
         &img,
         &path,
@@ -82,7 +82,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         both.entries.starts_with(&first.entries)
     ));
     replay(&before, &both, &img)?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("what cannot be a log");
@@ -94,7 +94,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.io(&disk, ["read 0 512"]).fails().quiet().await?;
     }
     t.log("neither another file nor sectors that cannot be");
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     for file in [before, path] {
         std::fs::remove_file(file)?;
     }

@@ -20,7 +20,7 @@ fn filter(img: &Image) -> String {
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
 
     t.section("a guest writes each cluster once, whole or in part");
     let cluster = t.info_json(&img).await?["cluster-size"]
@@ -38,8 +38,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(filter(&img), writes).quiet().await?;
     patches
         .iter()
-        .for_each(|(p, at, len)| shadow.set(*at, *len, Some(*p)));
-    t.matches(&img, &shadow).await?;
+        .for_each(|(p, at, len)| model.set(*at, *len, Some(*p)));
+    t.matches(&img, &model).await?;
     let (packed, all) = t.clusters(&img).await?;
     t.log(format!(
         "all of it is compressed: {}",
@@ -54,7 +54,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.io(filter(&img), [write]).fails().quiet().await?;
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.io(
         filter(&img),
         [
@@ -65,25 +65,25 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .quiet()
     .await?;
-    shadow.set(0, cluster, Some(9));
+    model.set(0, cluster, Some(9));
     let (packed, all) = t.clusters(&img).await?;
     t.log(format!(
         "given back, it is compressed once more: {}",
         packed > 0 && packed == all
     ));
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("past the filter");
     t.io(&img, [format!("write -P 10 512 {cluster}")])
         .quiet()
         .await?;
-    shadow.set(512, cluster, Some(10));
+    model.set(512, cluster, Some(10));
     let (packed, all) = t.clusters(&img).await?;
     t.log(format!(
         "clusters that are not compressed: {}",
         packed < all
     ));
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("a copy and a backup");

@@ -17,7 +17,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let over = t.image("over").backing(&top).await?;
     let copy = t.image("copy").size(SIZE).await?;
     let saved = t.image("saved").size(SIZE).await?;
-    let mut seen = t.shadow(SIZE);
+    let mut seen = t.disk_model(SIZE);
     let plan = Plan {
         count: 30,
         align: 4096,

@@ -16,10 +16,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for mode in ["off", "on", "unmap"] {
         t.section(format!("detect-zeroes={mode}"));
         let img = t.create(SIZE).quiet().await?;
-        let mut shadow = t.shadow(SIZE);
+        let mut model = t.disk_model(SIZE);
         t.apply(
             &img,
-            &mut shadow,
+            &mut model,
             &[Op::Write {
                 pattern: 1,
                 offset: 0,
@@ -58,7 +58,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 length: 4 * KIB,
             },
         ];
-        t.apply(&disk, &mut shadow, &ops).await?;
+        t.apply(&disk, &mut model, &ops).await?;
         // Zeroes but for one byte, at the start, in the middle, at the end.
         for at in [0, 32 * KIB, 64 * KIB - 1] {
             let bytes = t.path("bytes");
@@ -68,13 +68,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.io(&disk, [format!("write -s {} 3M 64k", bytes.display())])
                 .quiet()
                 .await?;
-            shadow.set(3 * MIB, 64 * KIB, Some(0));
-            shadow.set(3 * MIB + at, 1, Some(5));
-            t.io(&disk, shadow.reads(3 * MIB, 64 * KIB)).quiet().await?;
+            model.set(3 * MIB, 64 * KIB, Some(0));
+            model.set(3 * MIB + at, 1, Some(5));
+            t.io(&disk, model.reads(3 * MIB, 64 * KIB)).quiet().await?;
         }
-        t.io(&disk, shadow.reads(0, SIZE)).quiet().await?;
+        t.io(&disk, model.reads(0, SIZE)).quiet().await?;
         qsd.quit().await?;
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
         if t.format() == "qcow2" {
             let map = t.map(&img).await?;

@@ -13,7 +13,7 @@ const SIZE: u64 = 4 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.image("src").size(SIZE).await?;
     let copy = t.image("dst").size(SIZE).await?;
-    let mut seen = t.shadow(SIZE);
+    let mut seen = t.disk_model(SIZE);
     let mut rng = t.rng();
     let plan = Plan {
         count: 20,

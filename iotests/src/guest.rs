@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use anyhow::{Result, ensure};
 
+use crate::disk_model::DiskModel;
 use crate::io::Session;
-use crate::shadow::Shadow;
 use crate::test::Test;
 
 /// How many writes are in flight at once.
@@ -19,26 +19,26 @@ const LONGEST: u64 = 28 << 10;
 /// order.
 pub struct Guest {
     session: Session,
-    shadow: Shadow,
+    model: DiskModel,
     round: u64,
 }
 
 impl Test {
-    /// A guest on a disk (an image or an export) that holds what `shadow` says, of
+    /// A guest on a disk (an image or an export) that holds what `model` says, of
     /// at least 4 MiB. Only its start is logged.
     ///
     /// # Errors
     /// Where the disk is too small or cannot be opened.
-    pub async fn guest(&self, disk: impl Display, shadow: Shadow) -> Result<Guest> {
+    pub async fn guest(&self, disk: impl Display, model: DiskModel) -> Result<Guest> {
         ensure!(
-            shadow.size() / SLOTS >= 8 * LONGEST,
+            model.size() / SLOTS >= 8 * LONGEST,
             "a guest needs a disk of 4 MiB or more"
         );
         let mut session = self.session(disk).await?;
         session.quiet();
         Ok(Guest {
             session,
-            shadow,
+            model,
             round: 0,
         })
     }
@@ -53,12 +53,12 @@ impl Guest {
         self.round += 1;
         let pattern = u8::try_from(self.round % 255)? + 1;
         for n in 0..SLOTS {
-            let at = n * (self.shadow.size() / SLOTS) + self.round % 8 * LONGEST;
+            let at = n * (self.model.size() / SLOTS) + self.round % 8 * LONGEST;
             let length = LONGEST - n * 512;
             self.session
                 .run(format!("aio_write -P {pattern} {at} {length}"))
                 .await?;
-            self.shadow.set(at, length, Some(pattern));
+            self.model.set(at, length, Some(pattern));
         }
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Guest {
     /// Where a write failed, or anything else is read than was written.
     pub async fn settle(&mut self) -> Result<()> {
         let mut commands = vec!["aio_flush".to_owned()];
-        commands.extend(self.shadow.reads(0, self.shadow.size()));
+        commands.extend(self.model.reads(0, self.model.size()));
         for command in commands {
             let said = self.session.run(&command).await?;
             ensure!(!said.contains("failed"), "{command}: {said}");
@@ -81,8 +81,8 @@ impl Guest {
     ///
     /// # Errors
     /// Where any of its requests failed.
-    pub async fn leave(self) -> Result<Shadow> {
+    pub async fn leave(self) -> Result<DiskModel> {
         self.session.close().await?;
-        Ok(self.shadow)
+        Ok(self.model)
     }
 }

@@ -7,10 +7,10 @@
 
 pub mod errors;
 pub mod format;
+pub mod generated_ids;
 pub mod img;
 pub mod io;
 pub mod json;
-pub mod made_up;
 pub mod names;
 
 /// The names of one run and what each is called in a golden.
@@ -52,7 +52,7 @@ impl Filter {
         let text = names::json_names(text, &self.pairs);
         let text = names::replace(&text, &self.pairs);
         let text = format::hide(&text, &self.format);
-        let text = made_up::hide(&text);
+        let text = generated_ids::hide(&text);
         errors::unify(&text)
     }
 }

@@ -83,7 +83,7 @@ type Known = Option<u8>;
 
 /// The guest's view of a disk: runs of bytes of one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shadow {
+pub struct DiskModel {
     /// The start of each run; the first is 0 and no two neighbours are alike.
     runs: BTreeMap<u64, Known>,
     size: u64,
@@ -91,7 +91,7 @@ pub struct Shadow {
     fresh: Known,
 }
 
-impl Shadow {
+impl DiskModel {
     /// A disk of `size` bytes that reads as zeroes.
     #[must_use]
     pub fn new(size: u64) -> Self {
@@ -275,8 +275,8 @@ impl Plan {
 impl Test {
     /// The model of a new image of the format under test.
     #[must_use]
-    pub fn shadow(&self, size: u64) -> Shadow {
-        Shadow::fresh(size, (self.format() != "luks").then_some(0))
+    pub fn disk_model(&self, size: u64) -> DiskModel {
+        DiskModel::fresh(size, (self.format() != "luks").then_some(0))
     }
 
     /// Does these operations to the image (or an export, by its name), in one
@@ -284,15 +284,20 @@ impl Test {
     ///
     /// # Errors
     /// Where one fails or finds other bytes than the model.
-    pub async fn apply(&self, image: impl Display, shadow: &mut Shadow, ops: &[Op]) -> Result<()> {
+    pub async fn apply(
+        &self,
+        image: impl Display,
+        model: &mut DiskModel,
+        ops: &[Op],
+    ) -> Result<()> {
         let image = image.to_string();
         let mut commands = Vec::new();
         for op in ops {
             match op {
-                Op::Read { offset, length } => commands.extend(shadow.reads(*offset, *length)),
+                Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
                 op => commands.push(op.to_string()),
             }
-            shadow.apply(op);
+            model.apply(op);
         }
         self.io(&image, &commands).quiet().await?;
         self.log(format!(
@@ -306,14 +311,14 @@ impl Test {
     ///
     /// # Errors
     /// Where sizes or bytes differ.
-    pub async fn matches(&self, image: &Image, shadow: &Shadow) -> Result<()> {
+    pub async fn matches(&self, image: &Image, model: &DiskModel) -> Result<()> {
         let size = self.virtual_size(image).await?;
         ensure!(
-            size == shadow.size(),
+            size == model.size(),
             "{image} has {size} bytes, and the model {}",
-            shadow.size()
+            model.size()
         );
-        self.io(image, shadow.reads(0, shadow.size()))
+        self.io(image, model.reads(0, model.size()))
             .options(["-r"])
             .quiet()
             .await?;
@@ -339,8 +344,8 @@ mod tests {
         bytes
     }
 
-    fn flat(shadow: &Shadow) -> Vec<Known> {
-        let runs = shadow.runs(0, shadow.size());
+    fn flat(model: &DiskModel) -> Vec<Known> {
+        let runs = model.runs(0, model.size());
         runs.flat_map(|(_, n, v)| std::iter::repeat_n(v, usize::try_from(n).expect("small")))
             .collect()
     }
@@ -352,23 +357,23 @@ mod tests {
     proptest! {
         #[test]
         fn runs_are_the_bytes(size in 0u64..60, sets in prop::collection::vec((0u64..70, 0u64..30, value()), 0..12)) {
-            let mut shadow = Shadow::new(size);
+            let mut model = DiskModel::new(size);
             for (offset, length, value) in &sets {
-                shadow.set(*offset, *length, *value);
+                model.set(*offset, *length, *value);
             }
-            prop_assert_eq!(flat(&shadow), slow(size, &sets));
-            let values: Vec<_> = shadow.runs(0, size).map(|(_, _, v)| v).collect();
+            prop_assert_eq!(flat(&model), slow(size, &sets));
+            let values: Vec<_> = model.runs(0, size).map(|(_, _, v)| v).collect();
             prop_assert!(values.windows(2).all(|w| w[0] != w[1]), "neighbours alike: {:?}", values);
         }
 
         #[test]
         fn growth_is_zeroes(size in 0u64..60, new in 0u64..90, at in 0u64..60) {
-            let mut shadow = Shadow::new(size);
-            shadow.set(at, 20, Some(7));
+            let mut model = DiskModel::new(size);
+            model.set(at, 20, Some(7));
             let mut bytes = slow(size, &[(at, 20, Some(7))]);
             bytes.resize(usize::try_from(new).expect("small"), Some(0));
-            shadow.resize(new);
-            prop_assert_eq!(flat(&shadow), bytes);
+            model.resize(new);
+            prop_assert_eq!(flat(&model), bytes);
         }
 
         #[test]
