@@ -4,7 +4,7 @@
 //! test by hand gets defaults: raw images in `./scratch`, the programs in PATH.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -136,9 +136,10 @@ impl Env {
                 .to_vec(),
         };
         let path = get("PATH").unwrap_or_default();
-        let program = |var: &str, name: &str| match get(var).filter(|v| !v.is_empty()) {
-            Some(v) => find_program(Path::new(&v), &path),
-            None => find_program(Path::new(name), &path),
+        let cwd = std::env::current_dir().unwrap_or_default();
+        let program = |var: &str, name: &str| {
+            let named = get(var).filter(|v| !v.is_empty());
+            which::which_in(named.unwrap_or_else(|| name.into()), Some(&path), &cwd).ok()
         };
         let machine = format!("qemu-system-{}", std::env::consts::ARCH);
         let all = text("VALGRIND_QEMU")?.unwrap_or_default();
@@ -228,21 +229,6 @@ fn default_options(format: &str) -> &'static str {
 
 fn absolute(dir: &std::ffi::OsStr) -> Result<PathBuf> {
     std::path::absolute(dir).with_context(|| format!("no absolute path for {}", dir.display()))
-}
-
-/// Finds an executable file: as it is where the name has a slash, else in `path`.
-#[must_use]
-pub fn find_program(name: &Path, path: &std::ffi::OsStr) -> Option<PathBuf> {
-    let is_program =
-        |p: &Path| p.is_file() && nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok();
-    if name.components().count() > 1 {
-        return is_program(name)
-            .then(|| std::path::absolute(name).ok())
-            .flatten();
-    }
-    std::env::split_paths(path)
-        .map(|dir| dir.join(name))
-        .find(|p| is_program(p))
 }
 
 /// The environment that these variables make, and nothing of the process's own.

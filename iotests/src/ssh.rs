@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -30,7 +31,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 use crate::ctx::Ctx;
-use crate::env::{Env, find_program};
+use crate::env::Env;
 use crate::probe::Probes;
 use crate::tool::{DEADLINE, framed};
 
@@ -80,9 +81,10 @@ fn locked(entry: &[u8]) -> bool {
 
 /// A program in PATH, or where servers are, which the PATH of users may not hold.
 fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    find_program(Path::new(name), &path)
-        .or_else(|| find_program(&Path::new("/usr/sbin").join(name), &path))
+    let found = which::which(name);
+    found
+        .or_else(|_| which::which_in(name, Some("/usr/sbin"), "/"))
+        .ok()
 }
 
 /// A running server, and the agent that has the key to it.
@@ -181,7 +183,7 @@ impl SshServer {
             .with_context(|| format!("ssh-keygen told no fingerprint: {said}"))?;
         match hash {
             "md5" => Ok(digest.replace(':', "")),
-            _ => hexadecimal(digest).with_context(|| format!("'{digest}' is no base64")),
+            _ => hexadecimal(digest).with_context(|| format!("'{digest}' is not base64")),
         }
     }
 
@@ -401,27 +403,10 @@ async fn finish(mut command: impl std::borrow::BorrowMut<Command>) -> Result<Str
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Base64 without padding as hexadecimal digits; `None` where it is none.
+/// Base64 as hexadecimal digits; `None` where it is malformed.
 fn hexadecimal(base64: &str) -> Option<String> {
-    let mut digits = String::new();
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in base64.trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            digits += &format!("{:02x}", bits >> held & 0xff);
-        }
-    }
-    Some(digits)
+    let digits = base64.trim_end_matches('=').as_bytes();
+    Some(HEXLOWER.encode(&BASE64_NOPAD.decode(digits).ok()?))
 }
 
 #[cfg(test)]

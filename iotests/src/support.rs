@@ -50,8 +50,8 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::DataFile => p.has_option(e, "qcow2", "data_file"),
         Need::Luks => p.has_driver(e, "luks"),
         Need::Ssh => crate::ssh::lacks(e, p).is_none(),
-        Need::Tls => on_path("openssl"),
-        Need::Gdb => on_path("gdb"),
+        Need::Tls => which::which("openssl").is_ok(),
+        Need::Gdb => which::which("gdb").is_ok(),
         Need::Sparse => sparse_files(&e.test_dir),
         Need::NotWrapped => !e.no_timeouts(),
     }
@@ -215,12 +215,7 @@ fn has_fuse(env: &Env, probes: &Probes) -> bool {
     );
     probes.has_export(env, "fuse")
         && device.is_ok()
-        && (on_path("fusermount3") || nix::unistd::geteuid().is_root())
-}
-
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    crate::env::find_program(Path::new(program), &path).is_some()
+        && (which::which("fusermount3").is_ok() || nix::unistd::geteuid().is_root())
 }
 
 /// Whether a file with a hole takes less room than it is long.

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SigSet, SignalFd};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
-use nix::unistd::{AccessFlags, Pid, access, setpgid};
+use nix::unistd::{Pid, setpgid};
 
 use crate::child::Child;
 use crate::end::{Ender, How, Woken, become_subreaper};
@@ -177,23 +177,22 @@ impl Drop for Keeper {
     }
 }
 
-/// Where the program lies: as it is with a `/` in it, else the first executable
+/// Where the program is: as it is with a `/` in it, else the first executable
 /// file of that name in `PATH`.
 fn find_program(spec: &Spec) -> io::Result<OsString> {
-    let name = Path::new(&spec.program);
-    if spec.program.as_encoded_bytes().contains(&b'/') {
-        return Ok(spec.program.clone());
+    let name = &spec.program;
+    if name.as_encoded_bytes().contains(&b'/') {
+        return Ok(name.clone());
     }
     let path = spec.env.iter().find(|(k, _)| k == "PATH").map(|(_, v)| v);
-    std::env::split_paths(path.map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str))
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+    let path = path.map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str);
+    let found = which::which_in_global(name, Some(path)).ok();
+    found
+        .and_then(|mut files| files.next())
         .map(PathBuf::into_os_string)
         .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("no program {} in PATH", name.display()),
-            )
+            let text = format!("no program {} in PATH", name.display());
+            io::Error::new(io::ErrorKind::NotFound, text)
         })
 }
 

@@ -32,7 +32,9 @@ const PROGRAMS: [(&str, &[&str], &[&str]); 2] = [
 /// `out` cannot be written. What goes wrong with a process is told in `out`.
 pub fn stacks(keeper: &Keeper, pids: &[i32], out: &mut File, limit: Duration) -> io::Result<()> {
     let deadline = Instant::now() + limit;
-    let program = PROGRAMS.iter().find(|(name, ..)| installed(name));
+    let program = PROGRAMS
+        .iter()
+        .find(|(name, ..)| which::which(name).is_ok());
     if program.is_none() {
         writeln!(out, "no stacks: install gdb or eu-stack (package elfutils)")?;
     }
@@ -90,11 +92,6 @@ fn follow(mut child: crate::child::Child, deadline: Instant) -> io::Result<Optio
 fn environment() -> Vec<(OsString, OsString)> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     vec![("PATH".into(), path), ("LC_ALL".into(), "C".into())]
-}
-
-fn installed(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// The command line of a process, with blanks between the words.

@@ -214,11 +214,9 @@ fn every_fault_changes_what_the_real_tool_does() {
         fs::create_dir_all(top.join(fault)).expect("a folder");
         symlink(to, top.join(fault).join(tool)).expect("a link");
     };
-    let path = std::env::var_os("PATH").unwrap_or_default();
     let mut count = 0;
     for tool in ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"] {
-        let mut real = std::env::split_paths(&path).map(|d| d.join(tool));
-        let Some(real) = real.find(|p| p.is_file()) else {
+        let Ok(real) = which::which(tool) else {
             eprintln!("{tool} is not installed: no fault is tried");
             return;
         };
