@@ -25,9 +25,28 @@ pub struct Process {
     pub name: String,
     /// Its state as proc(5) has it: `R`, `S`, `D`, `Z`, ...
     pub state: char,
-    /// Processor time it has used, in user and system mode together, without
-    /// its children's.
+    /// CPU time it has used, in user and system mode together, without its
+    /// children's.
     pub cpu: Duration,
+    /// Its resident memory, in bytes: 0 once it has ended. Pages that processes share
+    /// count for each.
+    pub memory: u64,
+}
+
+/// What the numbers in `/proc/PID/stat` count.
+#[derive(Debug, Clone, Copy)]
+struct Units {
+    tick: Duration,
+    page: u32,
+}
+
+impl Units {
+    fn of_this_system() -> Self {
+        Self {
+            tick: Duration::from_secs(1) / sys::ticks_per_second(),
+            page: sys::page_size(),
+        }
+    }
 }
 
 impl Process {
@@ -49,7 +68,7 @@ impl Process {
 
     /// Reads a line of `/proc/PID/stat`. The name stands in parentheses and may
     /// itself hold blanks and parentheses, so the last `)` ends it.
-    fn parse(stat: &[u8], tick: Duration) -> Option<Self> {
+    fn parse(stat: &[u8], units: Units) -> Option<Self> {
         let open = stat.iter().position(|&b| b == b'(')?;
         let close = stat.iter().rposition(|&b| b == b')')?;
         let pid = str::from_utf8(stat.get(..open)?)
@@ -66,12 +85,15 @@ impl Process {
         // Fields 14 and 15 (utime, stime), counted from 1; the parent is field 4.
         let user: u32 = rest.nth(9)?.parse().ok()?;
         let system: u32 = rest.next()?.parse().ok()?;
+        // Field 24 (rss).
+        let pages: u64 = rest.nth(8)?.parse().ok()?;
         Some(Self {
             pid,
             parent,
             name,
             state,
-            cpu: tick.saturating_mul(user.saturating_add(system)),
+            cpu: units.tick.saturating_mul(user.saturating_add(system)),
+            memory: pages.saturating_mul(units.page.into()),
         })
     }
 }
@@ -92,7 +114,7 @@ fn whole(name: &str, line: &[u8]) -> Option<String> {
 ///
 /// `/proc` cannot be read. Processes that end while it is read are left out.
 pub(crate) fn all() -> io::Result<Vec<Process>> {
-    let tick = Duration::from_secs(1) / sys::ticks_per_second();
+    let units = Units::of_this_system();
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
@@ -100,7 +122,7 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
         if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
-        if let Some(process) = read(&entry.path(), tick) {
+        if let Some(process) = read(&entry.path(), units) {
             processes.push(process);
         }
     }
@@ -108,19 +130,19 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
 }
 
 /// Reads the process whose folder in `/proc` is `dir`; `None` where it is gone.
-fn read(dir: &Path, tick: Duration) -> Option<Process> {
+fn read(dir: &Path, units: Units) -> Option<Process> {
     // One read gives the line whole; fs::read would ask for the size first.
     let mut stat = [0; 1024];
     let len = fs::File::open(dir.join("stat"))
         .and_then(|mut file| file.read(&mut stat))
         .ok()?;
-    Process::parse(stat.get(..len)?, tick)
+    Process::parse(stat.get(..len)?, units)
 }
 
 /// The process `pid` as it is now; `None` where it is gone.
 pub(crate) fn one(pid: i32) -> Option<Process> {
-    let tick = Duration::from_secs(1) / sys::ticks_per_second();
-    read(&PathBuf::from(format!("/proc/{pid}")), tick)
+    let units = Units::of_this_system();
+    read(&PathBuf::from(format!("/proc/{pid}")), units)
 }
 
 /// Whether the kernel lists the children of a process by themselves
@@ -168,7 +190,7 @@ pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
     if !lists_children() {
         return Ok(below(pid, all()?, spare));
     }
-    let tick = Duration::from_secs(1) / sys::ticks_per_second();
+    let units = Units::of_this_system();
     let mut seen = HashSet::from([pid]);
     let mut found: Vec<Process> = Vec::new();
     let mut next = 0;
@@ -176,7 +198,7 @@ pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
     while let Some(of) = parent {
         for child in listed_children(of) {
             if !spare.contains(&child) && seen.insert(child) {
-                found.extend(read(&PathBuf::from(format!("/proc/{child}")), tick));
+                found.extend(read(&PathBuf::from(format!("/proc/{child}")), units));
             }
         }
         parent = found.get(next).map(|p| p.pid);
@@ -231,8 +253,15 @@ mod tests {
             name: String::new(),
             state: 'S',
             cpu: Duration::ZERO,
+            memory: 0,
         }
     }
+
+    /// A tick is 10 ms, a page 4 KiB.
+    const UNITS: Units = Units {
+        tick: Duration::from_millis(10),
+        page: 4096,
+    };
 
     fn pids(processes: &[Process]) -> Vec<i32> {
         processes.iter().map(|p| p.pid).collect()
@@ -241,17 +270,17 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_bad_bytes_is_read() {
         let stat = b"42 (a) (b \xff) S 7 42 42 0 -1 4194560 1 2 3 4 250 50 1 1 20 0 1 0 99 1 1\n";
-        let p = Process::parse(stat, Duration::from_millis(10)).unwrap();
+        let p = Process::parse(stat, UNITS).unwrap();
         assert_eq!((p.pid, p.parent, p.state), (42, 7, 'S'));
         assert_eq!(p.name, "a) (b \u{fffd}");
-        assert_eq!(p.cpu, Duration::from_secs(3));
+        assert_eq!((p.cpu, p.memory), (Duration::from_secs(3), 4096));
     }
 
     #[test]
     fn a_cut_off_line_is_no_process() {
         let stat = b"42 (a) S 7 42 42";
         for end in 0..stat.len() {
-            assert_eq!(Process::parse(&stat[..end], Duration::ZERO), None);
+            assert_eq!(Process::parse(&stat[..end], UNITS), None);
         }
     }
 

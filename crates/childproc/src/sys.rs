@@ -79,9 +79,19 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 
 /// Clock ticks a second: the unit of times in `/proc/PID/stat`.
 pub(crate) fn ticks_per_second() -> u32 {
+    sysconf(libc::_SC_CLK_TCK).unwrap_or(100)
+}
+
+/// Bytes in a page: the unit of resident memory in `/proc/PID/stat`.
+pub(crate) fn page_size() -> u32 {
+    sysconf(libc::_SC_PAGESIZE).unwrap_or(4096)
+}
+
+/// A value of sysconf(3) above 0.
+fn sysconf(name: libc::c_int) -> Option<u32> {
     // SAFETY: the call takes an integer and touches no memory of ours.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    u32::try_from(ticks).ok().filter(|&t| t > 0).unwrap_or(100)
+    let value = unsafe { libc::sysconf(name) };
+    u32::try_from(value).ok().filter(|&v| v > 0)
 }
 
 /// Waits for the end of the child `pid`, which is about to come.
