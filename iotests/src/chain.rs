@@ -25,7 +25,8 @@ impl Test {
     /// all over; logged.
     ///
     /// # Errors
-    /// Where it cannot be made or written.
+    ///
+    /// Fails if it cannot be made or written.
     pub async fn filled(&self, name: &str, size: u64, pattern: u8) -> Result<Image> {
         let image = self.image(name).size(size).await?;
         self.write(&image, &[(pattern, 0, size)]).await?;
@@ -38,7 +39,8 @@ impl Daemon {
     /// the one before it, and all but the last are read-only. Logged.
     ///
     /// # Errors
-    /// Where QEMU does not take one.
+    ///
+    /// Fails if QEMU rejects one.
     pub async fn add_chain(&mut self, chain: &[(&Image, &str)]) -> Result<()> {
         for (n, (image, node)) in chain.iter().enumerate() {
             let mut options = json!({});

@@ -130,7 +130,8 @@ impl Daemon {
     /// Runs a command, answer or error, and logs nothing.
     ///
     /// # Errors
-    /// Outside: the process ended. Inside: QEMU's error.
+    ///
+    /// The outer error: the process ended. The inner one: QEMU's answer.
     pub async fn ask(
         &mut self,
         name: &str,
@@ -147,7 +148,8 @@ impl Daemon {
     /// Runs a command that has to succeed, and logs nothing.
     ///
     /// # Errors
-    /// Where it fails.
+    ///
+    /// Fails if QEMU answers with an error.
     pub async fn run(&mut self, name: &str, arguments: Value) -> Result<Value> {
         let shown = filter_json::line(&arguments);
         self.ask(name, arguments)
@@ -159,7 +161,8 @@ impl Daemon {
     /// nothing.
     ///
     /// # Errors
-    /// Where it fails, or its answer is not what the schema says.
+    ///
+    /// Fails if QEMU answers with an error, or not as the schema specifies.
     pub async fn call<C: qapi::Command>(&mut self, command: C) -> Result<C::Ok> {
         let arguments = serde_json::to_value(&command).context("arguments are no JSON")?;
         let answer = self.run(C::NAME, arguments).await?;
@@ -170,7 +173,8 @@ impl Daemon {
     /// Runs a command that has to succeed; logs it and its answer.
     ///
     /// # Errors
-    /// Where it fails.
+    ///
+    /// Fails if QEMU answers with an error.
     pub async fn qmp(&mut self, name: &str, arguments: Value) -> Result<Value> {
         let shown = self.log_command(name, &arguments);
         match self.ask(name, arguments).await? {
@@ -185,7 +189,8 @@ impl Daemon {
     /// Runs a command that has to fail; logs it and its error.
     ///
     /// # Errors
-    /// Where it succeeds.
+    ///
+    /// Fails if the command succeeds.
     pub async fn qmp_fails(&mut self, name: &str, arguments: Value) -> Result<QmpError> {
         let shown = self.log_command(name, &arguments);
         match self.ask(name, arguments).await? {
@@ -223,7 +228,8 @@ impl Daemon {
     /// arguments; logged.
     ///
     /// # Errors
-    /// Where it fails.
+    ///
+    /// Fails if QEMU answers with an error.
     pub async fn transaction<'a>(
         &mut self,
         actions: impl IntoIterator<Item = (&'a str, Value)>,
@@ -236,7 +242,8 @@ impl Daemon {
     /// The next event of this name, kept or yet to come.
     ///
     /// # Errors
-    /// Where it does not come.
+    ///
+    /// Fails if no such event arrives in time.
     pub async fn event(&mut self, name: &str) -> Result<Value> {
         self.event_where(name, |_| true).await
     }
@@ -244,7 +251,8 @@ impl Daemon {
     /// The next event of this name whose data fit.
     ///
     /// # Errors
-    /// Where it does not come.
+    ///
+    /// Fails if no such event arrives in time.
     pub async fn event_where(
         &mut self,
         name: &str,
@@ -258,7 +266,8 @@ impl Daemon {
     /// The next event, of any name, for which `fits` (given name and data) holds.
     ///
     /// # Errors
-    /// Where it does not come.
+    ///
+    /// Fails if no such event arrives in time.
     pub async fn any_event(&mut self, mut fits: impl FnMut(&str, &Value) -> bool) -> Result<Value> {
         let wanted = |e: &Value| e["event"].as_str().is_some_and(|n| fits(n, &e["data"]));
         let next = self.qmp.event(wanted);
@@ -272,7 +281,8 @@ impl Daemon {
     /// An event as the type the schema gives it.
     ///
     /// # Errors
-    /// Where it does not come, or is not as the schema says.
+    ///
+    /// Fails if no such event arrives in time, or it does not match the schema.
     pub async fn typed_event<E: qapi::Event>(&mut self) -> Result<E> {
         let mut event = self.event(E::NAME).await?;
         serde_json::from_value(event["data"].take())
@@ -303,7 +313,8 @@ impl Daemon {
     /// is the same for every format and protocol.
     ///
     /// # Errors
-    /// Where QEMU does not take it.
+    ///
+    /// Fails if QEMU rejects it.
     pub async fn add(&mut self, image: &Image, node: &str) -> Result<()> {
         self.add_with(image, node, json!({})).await
     }
@@ -311,7 +322,8 @@ impl Daemon {
     /// Adds an image as a node with more options, such as `{"backing": "base"}`.
     ///
     /// # Errors
-    /// Where QEMU does not take it.
+    ///
+    /// Fails if QEMU rejects it.
     pub async fn add_with(&mut self, image: &Image, node: &str, options: Value) -> Result<()> {
         let full = self.node_with(image, node, &options);
         if self.logged {
@@ -350,7 +362,8 @@ impl Daemon {
     /// `t.img` reach it. Not logged.
     ///
     /// # Errors
-    /// Where QEMU does not export it.
+    ///
+    /// Fails if QEMU does not export it.
     pub async fn export_nbd(&mut self, node: &str) -> Result<String> {
         self.export_nbd_with(node, json!({"writable": true})).await
     }
@@ -358,7 +371,8 @@ impl Daemon {
     /// Exports a node over NBD with these options, such as `bitmaps`.
     ///
     /// # Errors
-    /// Where QEMU does not export it.
+    ///
+    /// Fails if QEMU does not export it.
     pub async fn export_nbd_with(&mut self, node: &str, options: Value) -> Result<String> {
         let socket = match &self.nbd {
             Some(socket) => socket.clone(),
@@ -384,7 +398,8 @@ impl Daemon {
     /// cut off: one that has just ended may not be noticed yet.
     ///
     /// # Errors
-    /// Where there is none, or it does not go.
+    ///
+    /// Fails if there is no such export, or it is not removed in time.
     pub async fn unexport(&mut self, id: &str) -> Result<()> {
         let arguments = json!({"id": id, "mode": "hard"});
         self.run("block-export-del", arguments).await?;
@@ -397,7 +412,8 @@ impl Daemon {
     /// left.
     ///
     /// # Errors
-    /// Where a job is left, it does not end, or its exit status is not 0.
+    ///
+    /// Fails if a job is left, it does not end, or its exit status is not 0.
     pub async fn quit(mut self) -> Result<()> {
         let jobs = self.run("query-jobs", json!({})).await?;
         if jobs.as_array().is_some_and(|j| !j.is_empty()) {
@@ -409,7 +425,8 @@ impl Daemon {
     /// As [`Daemon::quit`], whatever its jobs do.
     ///
     /// # Errors
-    /// Where it does not end, or its exit status is not 0.
+    ///
+    /// Fails if it does not end, or its exit status is not 0.
     pub async fn quit_quietly(mut self) -> Result<()> {
         self.run("quit", json!({})).await?;
         self.wait().await
@@ -418,7 +435,8 @@ impl Daemon {
     /// Waits until it has ended of itself, with status 0.
     ///
     /// # Errors
-    /// Where it does not end, or its exit status is not 0.
+    ///
+    /// Fails if it does not end, or its exit status is not 0.
     pub async fn wait(mut self) -> Result<()> {
         let pid = self.child.id();
         self.ctx.has_ended(&self.name);
@@ -440,7 +458,8 @@ impl Daemon {
     /// Ends it by SIGKILL, as a crash would.
     ///
     /// # Errors
-    /// Where it cannot be waited for.
+    ///
+    /// Fails if it cannot be waited for.
     pub async fn kill(mut self) -> Result<()> {
         self.ctx.has_ended(&self.name);
         self.child

@@ -27,7 +27,8 @@ impl Test {
     /// and the exit status; where it cannot be opened, what was said.
     ///
     /// # Errors
-    /// Where the check is ended by a signal.
+    ///
+    /// Fails if the check is ended by a signal.
     pub async fn check_counts(&self, image: &Image, options: &[&str]) -> Result<Counts> {
         let counts = self.counts(image, options, true).await?;
         let asked: String = options.iter().flat_map(|o| [" ", o]).collect();
@@ -57,7 +58,8 @@ impl Test {
     /// As [`Test::check_counts`], and logs nothing.
     ///
     /// # Errors
-    /// Where the check is ended by a signal.
+    ///
+    /// Fails if the check is ended by a signal.
     pub async fn check_counts_quietly(&self, image: &Image, options: &[&str]) -> Result<Counts> {
         self.counts(image, options, false).await
     }

@@ -283,7 +283,8 @@ impl Test {
     /// `qemu-io`, and to its model; reads among them are compared. Logs how many.
     ///
     /// # Errors
-    /// Where one fails or finds other bytes than the model.
+    ///
+    /// Fails if one fails or finds other bytes than the model.
     pub async fn apply(
         &self,
         image: impl Display,
@@ -310,7 +311,8 @@ impl Test {
     /// The whole image reads as its model says, in a new process.
     ///
     /// # Errors
-    /// Where sizes or bytes differ.
+    ///
+    /// Fails if sizes or bytes differ.
     pub async fn matches(&self, image: &Image, model: &DiskModel) -> Result<()> {
         let size = self.virtual_size(image).await?;
         ensure!(

@@ -94,7 +94,8 @@ impl Env {
     /// Reads the process's own environment.
     ///
     /// # Errors
-    /// Where the current directory is needed and not there, or a value is not
+    ///
+    /// Fails if the current directory is needed and not there, or a value is not
     /// UTF-8.
     pub fn from_process(debug: bool) -> Result<Self> {
         Self::from_lookup(|name| std::env::var_os(name), debug)
@@ -103,7 +104,8 @@ impl Env {
     /// Reads an environment given as a function from name to value.
     ///
     /// # Errors
-    /// As [`Env::from_process`].
+    ///
+    /// Fails as [`Env::from_process`] does.
     pub fn from_lookup(get: impl Fn(&str) -> Option<OsString>, debug: bool) -> Result<Self> {
         let text = |name: &str| -> Result<Option<String>> {
             match get(name) {

@@ -9,7 +9,8 @@ impl Daemon {
     /// What `query-named-block-nodes` says of a node; `None` where there is none.
     ///
     /// # Errors
-    /// Where the process ended.
+    ///
+    /// Fails if the process ended.
     pub async fn node(&mut self, name: &str) -> Result<Option<Value>> {
         let nodes = self
             .run("query-named-block-nodes", json!({"flat": true}))
@@ -23,7 +24,8 @@ impl Daemon {
     /// What is said of a dirty bitmap; `None` where there is none.
     ///
     /// # Errors
-    /// Where the process ended or the node is not there.
+    ///
+    /// Fails if the process ended or the node is not there.
     pub async fn bitmap(&mut self, node: &str, name: &str) -> Result<Option<Value>> {
         let bitmaps = self.bitmaps(node).await?;
         Ok(bitmaps.into_iter().find(|b| b["name"] == name))
@@ -44,7 +46,8 @@ impl Daemon {
     /// how they are (recording, persistent, busy, inconsistent).
     ///
     /// # Errors
-    /// Where the process ended or the node is not there.
+    ///
+    /// Fails if the process ended or the node is not there.
     pub async fn log_bitmaps(&mut self, node: &str) -> Result<()> {
         let bitmaps = self.bitmaps(node).await?;
         let mut some = false;
@@ -73,7 +76,8 @@ impl Daemon {
     /// Logs the file an image is an overlay of, as the running process sees it.
     ///
     /// # Errors
-    /// Where the process ended or the node is not there.
+    ///
+    /// Fails if the process ended or the node is not there.
     pub async fn log_backing(&mut self, node: &str) -> Result<()> {
         let found = self.node(node).await?;
         let found = found.with_context(|| format!("there is no node {node}"))?;

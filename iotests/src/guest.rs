@@ -28,7 +28,8 @@ impl Test {
     /// at least 4 MiB. Only its start is logged.
     ///
     /// # Errors
-    /// Where the disk is too small or cannot be opened.
+    ///
+    /// Fails if the disk is too small or cannot be opened.
     pub async fn guest(&self, disk: impl Display, model: DiskModel) -> Result<Guest> {
         ensure!(
             model.size() / SLOTS >= 8 * LONGEST,
@@ -48,7 +49,8 @@ impl Guest {
     /// Starts writes, each in a place of its own, and waits for none.
     ///
     /// # Errors
-    /// Where `qemu-io` has ended.
+    ///
+    /// Fails if `qemu-io` has ended.
     pub async fn write(&mut self) -> Result<()> {
         self.round += 1;
         let pattern = u8::try_from(self.round % 255)? + 1;
@@ -66,7 +68,8 @@ impl Guest {
     /// Waits for all writes, and reads the whole disk.
     ///
     /// # Errors
-    /// Where a write failed, or anything else is read than was written.
+    ///
+    /// Fails if a write failed, or anything else is read than was written.
     pub async fn settle(&mut self) -> Result<()> {
         let mut commands = vec!["aio_flush".to_owned()];
         commands.extend(self.model.reads(0, self.model.size()));
@@ -80,7 +83,8 @@ impl Guest {
     /// Ends it and gives back what its disk holds. It has to have settled.
     ///
     /// # Errors
-    /// Where any of its requests failed.
+    ///
+    /// Fails if any of its requests failed.
     pub async fn leave(self) -> Result<DiskModel> {
         self.session.close().await?;
         Ok(self.model)

@@ -209,7 +209,8 @@ impl Session {
     /// that fail are no error here: `qemu-io` says so at its end.
     ///
     /// # Errors
-    /// Where `qemu-io` has ended, or does not come back.
+    ///
+    /// Fails if `qemu-io` has ended, or does not come back.
     pub async fn run(&mut self, command: impl AsRef<str>) -> Result<String> {
         let command = command.as_ref();
         let Some(input) = self.input.as_mut() else {
@@ -259,7 +260,8 @@ impl Session {
     /// Ends it and expects that no command failed.
     ///
     /// # Errors
-    /// Where it does not end, or a command failed.
+    ///
+    /// Fails if it does not end, or a command failed.
     pub async fn close(self) -> Result<()> {
         self.close_as(Expect::Status(0)).await
     }
@@ -267,7 +269,8 @@ impl Session {
     /// Ends it and expects this exit.
     ///
     /// # Errors
-    /// Where it does not end, or otherwise.
+    ///
+    /// Fails if it does not end, or exits otherwise.
     pub async fn close_as(mut self, expect: Expect) -> Result<()> {
         drop(self.input.take());
         let pid = self.child.id();
@@ -292,7 +295,8 @@ impl Session {
     /// Ends it by SIGKILL, as a crash would: nothing is flushed.
     ///
     /// # Errors
-    /// Where it cannot be waited for.
+    ///
+    /// Fails if it cannot be waited for.
     pub async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("failed to end qemu-io")
     }

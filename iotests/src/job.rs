@@ -37,7 +37,8 @@ impl Daemon {
     /// nothing else. Logs the command, the states and the error.
     ///
     /// # Errors
-    /// Where the command fails, or the job does not end. A job that fails is no
+    ///
+    /// Fails if the command fails, or the job does not end. A job that fails is no
     /// error: look at the conclusion.
     pub async fn job(&mut self, command: &str, arguments: Value) -> Result<Conclusion> {
         let id = self.start_job(command, arguments).await?;
@@ -47,7 +48,8 @@ impl Daemon {
     /// Starts a job, logged, and gives its id.
     ///
     /// # Errors
-    /// Where the command fails.
+    ///
+    /// Fails if the command fails.
     pub async fn start_job(&mut self, command: &str, mut arguments: Value) -> Result<String> {
         if arguments.get("job-id").is_none() {
             arguments["job-id"] = "job0".into();
@@ -63,7 +65,8 @@ impl Daemon {
     /// Follows a job to its conclusion and logs the states it went through.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn conclude(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
         let conclusion = self.follow(id, at_ready).await?;
         self.log_conclusion(id, &conclusion);
@@ -81,7 +84,8 @@ impl Daemon {
     /// more where QEMU could not measure how fast the machine derives keys.
     ///
     /// # Errors
-    /// Where the command fails, or the job does not end. A job that fails is no error:
+    ///
+    /// Fails if the command fails, or the job does not end. A job that fails is no error:
     /// look at the conclusion.
     pub async fn create(&mut self, options: Value) -> Result<Conclusion> {
         let arguments = json!({"job-id": "create", "options": options});
@@ -101,7 +105,8 @@ impl Daemon {
     /// Follows a job to its conclusion, and logs nothing.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn conclude_quietly(&mut self, id: &str) -> Result<Conclusion> {
         self.follow(id, AtReady::Complete).await
     }
@@ -110,7 +115,8 @@ impl Daemon {
     /// end.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn conclude_as_told(&mut self, id: &str) -> Result<Conclusion> {
         self.follow(id, AtReady::Pass).await
     }
@@ -168,7 +174,8 @@ impl Daemon {
     /// The next state a job goes into.
     ///
     /// # Errors
-    /// Where none comes.
+    ///
+    /// Fails if none comes.
     pub async fn next_state(&mut self, id: &str) -> Result<String> {
         let event = self
             .event_where("JOB_STATUS_CHANGE", |d| d["id"] == id)
@@ -182,7 +189,8 @@ impl Daemon {
     /// Waits until a job has gone into this state.
     ///
     /// # Errors
-    /// Where it ends without it.
+    ///
+    /// Fails if it ends without it.
     pub async fn await_state(&mut self, id: &str, state: &str) -> Result<()> {
         loop {
             let next = self.next_state(id).await?;
@@ -199,7 +207,8 @@ impl Daemon {
     /// What `query-jobs` says of a job; `None` where it has gone.
     ///
     /// # Errors
-    /// Where the process ended.
+    ///
+    /// Fails if the process ended.
     pub async fn query_job(&mut self, id: &str) -> Result<Option<Value>> {
         let jobs = self.run("query-jobs", json!({})).await?;
         Ok(find(&jobs, id).cloned())
@@ -208,7 +217,8 @@ impl Daemon {
     /// Pauses a job and waits until it is paused. Logged.
     ///
     /// # Errors
-    /// Where it cannot be paused.
+    ///
+    /// Fails if it cannot be paused.
     pub async fn pause_job(&mut self, id: &str) -> Result<()> {
         self.qmp("job-pause", json!({"id": id})).await?;
         self.await_paused(id).await
@@ -218,7 +228,8 @@ impl Daemon {
     /// The states it went through before stay for [`Daemon::conclude`] to log.
     ///
     /// # Errors
-    /// Where it ends instead.
+    ///
+    /// Fails if it ends instead.
     pub async fn await_paused(&mut self, id: &str) -> Result<()> {
         loop {
             let Some(job) = self.query_job(id).await? else {

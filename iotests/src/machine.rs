@@ -13,7 +13,8 @@ impl Daemon {
     /// written back through an export or after the end.
     ///
     /// # Errors
-    /// Where the device is not there.
+    ///
+    /// Fails if the device is not there.
     pub async fn guest<S: AsRef<str>>(
         &mut self,
         device: &str,

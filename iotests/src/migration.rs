@@ -11,7 +11,8 @@ impl Test {
     /// options. Both tell of the migration by events, and have these capabilities on.
     ///
     /// # Errors
-    /// Where one does not come up.
+    ///
+    /// Fails if one does not come up.
     pub async fn two_machines(
         &self,
         options: &str,
@@ -35,7 +36,8 @@ impl Test {
     /// the state the machine came to rest in.
     ///
     /// # Errors
-    /// Where it cannot begin, or does not end.
+    ///
+    /// Fails if it cannot begin, or does not end.
     pub async fn migrate(&self, source: &mut Daemon, destination: &mut Daemon) -> Result<()> {
         let socket = self.env().sock_dir.join("migrate");
         let uri = format!("unix:{}", socket.display());
@@ -56,7 +58,8 @@ impl Daemon {
     /// Waits until a migration has ended, and says how: `completed` or `failed`.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn migration_end(&mut self) -> Result<String> {
         let event = self
             .event_where("MIGRATION", |d| {
@@ -69,7 +72,8 @@ impl Daemon {
     /// Lets a machine that is stopped go on, and waits until it does.
     ///
     /// # Errors
-    /// Where it does not.
+    ///
+    /// Fails if it stays stopped.
     pub async fn resume(&mut self) -> Result<()> {
         self.run("cont", json!({})).await?;
         self.event("RESUME").await?;

@@ -70,7 +70,8 @@ impl Test {
     /// `bitmap[1].flags.in_use`.
     ///
     /// # Errors
-    /// Where there is no such field.
+    ///
+    /// Fails if there is no such field.
     pub fn peek(&self, image: &Image, path: &str) -> Result<u64> {
         value_at(open(image, false)?, path)
     }
@@ -78,7 +79,8 @@ impl Test {
     /// Sets a qcow2 field and logs it.
     ///
     /// # Errors
-    /// Where there is no such field, or the value does not fit in it.
+    ///
+    /// Fails if there is no such field, or the value does not fit in it.
     pub fn poke(&self, image: &Image, path: &str, value: u64) -> Result<()> {
         self.poke_quietly(image, path, value)?;
         self.log(format!("poke {image} {path} = {value:#x}"));
@@ -89,7 +91,8 @@ impl Test {
     /// layout to the next.
     ///
     /// # Errors
-    /// As [`Test::poke`].
+    ///
+    /// Fails as [`Test::poke`] does.
     pub fn poke_quietly(&self, image: &Image, path: &str, value: u64) -> Result<()> {
         set_in(&open(image, true)?, path, value)
     }
@@ -97,7 +100,8 @@ impl Test {
     /// Sets bytes of the image's file; not logged.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    ///
+    /// Fails if the file cannot be written.
     pub fn poke_at(&self, image: &Image, offset: u64, bytes: &[u8]) -> Result<()> {
         write_at(&open(image, true)?, offset, bytes)
     }
@@ -105,7 +109,8 @@ impl Test {
     /// Bytes of the image's file.
     ///
     /// # Errors
-    /// Where the file is shorter.
+    ///
+    /// Fails if the file is shorter.
     pub fn peek_at(&self, image: &Image, offset: u64, length: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         open(image, false)?
@@ -118,7 +123,8 @@ impl Test {
     /// qcow2 file.
     ///
     /// # Errors
-    /// Where the image has no header.
+    ///
+    /// Fails if the image has no header.
     pub fn refcount_path(&self, image: &Image, offset: u64) -> Result<String> {
         let bits = self.peek(image, "header.cluster_bits")?;
         let order = match self.peek(image, "header.version")? {
@@ -142,7 +148,8 @@ impl Test {
     /// reader that is not QEMU's.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    ///
+    /// Fails if the file cannot be read.
     pub fn defects(&self, image: &Image) -> Result<Vec<Defect>> {
         Ok(decode(open(image, false)?)?.defects())
     }
@@ -151,7 +158,8 @@ impl Test {
     /// that is not QEMU's. Logged.
     ///
     /// # Errors
-    /// Where one is.
+    ///
+    /// Fails if a rule is broken.
     pub fn sound(&self, image: &Image) -> Result<()> {
         let defects = self.defects(image)?;
         if let Some(first) = defects.first() {

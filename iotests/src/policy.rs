@@ -28,7 +28,8 @@ impl Test {
     /// `dst` holds the pattern of the source, 7 all over, where the job succeeds.
     ///
     /// # Errors
-    /// Where a job does not end, stops where it is not to or goes on where it is to
+    ///
+    /// Fails if a job does not end, stops where it is not to or goes on where it is to
     /// stop, or its copy is wrong.
     pub async fn copy_under_policies(
         &self,
@@ -76,7 +77,8 @@ impl Daemon {
     /// type (`read`, `write`) fails with this error number. Not logged.
     ///
     /// # Errors
-    /// Where QEMU does not take it.
+    ///
+    /// Fails if QEMU rejects it.
     pub async fn add_failing_once(
         &mut self,
         name: &str,
@@ -95,7 +97,8 @@ impl Daemon {
     /// for it, waits until it has and resumes it; logged.
     ///
     /// # Errors
-    /// Where there is no error, or the job stops and is not to, or the reverse.
+    ///
+    /// Fails if there is no error, or the job stops and is not to, or the reverse.
     pub async fn meet_error(&mut self, id: &str, stops: bool) -> Result<()> {
         let event = self
             .event_where("BLOCK_JOB_ERROR", |d| d["device"] == id)

@@ -160,7 +160,8 @@ impl Server {
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
-    /// Where it does not end, or not well.
+    ///
+    /// Fails if it does not end, or not well.
     pub async fn end(mut self) -> Result<()> {
         let ctx = Rc::clone(&self.ctx);
         let pid = self.child.id();

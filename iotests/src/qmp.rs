@@ -39,7 +39,8 @@ impl Qmp {
     /// Reads the greeting and leaves negotiation mode.
     ///
     /// # Errors
-    /// Where the other side ends or speaks something else.
+    ///
+    /// Fails if the other side ends or speaks something else.
     pub async fn new(socket: UnixStream) -> Result<Self> {
         let (read, write) = socket.into_split();
         let mut qmp = Self {
@@ -76,7 +77,8 @@ impl Qmp {
     /// QEMU's answer.
     ///
     /// # Errors
-    /// Where the connection ends.
+    ///
+    /// Fails if the connection ends.
     pub async fn execute(
         &mut self,
         name: &str,
@@ -117,7 +119,8 @@ impl Qmp {
     /// kept.
     ///
     /// # Errors
-    /// Where the connection ends first.
+    ///
+    /// Fails if the connection ends first.
     pub async fn event(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Result<Value> {
         if let Some(at) = self.events.iter().position(&mut wanted)
             && let Some(event) = self.events.remove(at)

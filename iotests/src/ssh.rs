@@ -172,7 +172,8 @@ impl SshServer {
     /// The host's fingerprint in hexadecimal, by `md5`, `sha1` or `sha256`.
     ///
     /// # Errors
-    /// Where `ssh-keygen` does not tell it.
+    ///
+    /// Fails if `ssh-keygen` does not tell it.
     pub async fn fingerprint(&self, hash: &str) -> Result<String> {
         let mut keygen = command("ssh-keygen")?;
         keygen.args(["-l", "-E", hash, "-f"]);

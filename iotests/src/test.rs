@@ -38,7 +38,7 @@ impl Test {
     ///
     /// # Errors
     ///
-    /// They cannot be made.
+    /// Fails if they cannot be made.
     pub fn new(name: &str, env: Env) -> Result<Self> {
         let ctx = Ctx::new(name, env)?;
         let servers = Rc::new(Servers::new(&ctx));
@@ -94,7 +94,8 @@ impl Test {
     /// Tells the runner, not the golden, that one case cannot run here.
     ///
     /// # Errors
-    /// Where the note cannot be written.
+    ///
+    /// Fails if the note cannot be written.
     pub fn case_not_run(&self, reason: impl Display) -> Result<()> {
         let path = self.path(format!("{}.casenotrun", self.ctx.name));
         let mut file = std::fs::File::options()
@@ -150,7 +151,8 @@ impl Test {
     /// `qemu-io` on an image, kept open for command after command.
     ///
     /// # Errors
-    /// Where it cannot be started or does not open the image.
+    ///
+    /// Fails if it cannot be started or does not open the image.
     pub async fn session(&self, image: impl Display) -> Result<Session> {
         Session::open(&self.ctx, &image.to_string(), &[]).await
     }
@@ -158,7 +160,8 @@ impl Test {
     /// As [`Test::session`], with more options, such as `-r`.
     ///
     /// # Errors
-    /// Where it cannot be started or does not open the image.
+    ///
+    /// Fails if it cannot be started or does not open the image.
     pub async fn session_with(&self, image: impl Display, options: &[&str]) -> Result<Session> {
         Session::open(&self.ctx, &image.to_string(), options).await
     }
@@ -167,7 +170,7 @@ impl Test {
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// Fails if it does not start.
     pub async fn qsd(&self, options: impl Words) -> Result<Daemon> {
         Daemon::storage(&self.ctx, &options.words()?, true).await
     }
@@ -178,7 +181,7 @@ impl Test {
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// Fails if it does not start.
     pub async fn vm(&self, options: impl Words) -> Result<Daemon> {
         Daemon::machine(&self.ctx, &options.words()?).await
     }
@@ -190,7 +193,7 @@ impl Test {
     ///
     /// # Errors
     ///
-    /// It cannot be started. Options that it does not accept show at its end.
+    /// Fails if it cannot be started. Options that it does not accept show at its end.
     pub async fn nbd_server(&self, image: &Image, options: impl Words) -> Result<Server> {
         Server::export(&self.ctx, image, options.words()?)
     }
@@ -199,7 +202,7 @@ impl Test {
     ///
     /// # Errors
     ///
-    /// It cannot be started.
+    /// Fails if it cannot be started.
     pub async fn ssh_server(&self) -> Result<Rc<SshServer>> {
         self.servers.ssh().await
     }
@@ -208,7 +211,8 @@ impl Test {
     /// the test failed, the images stay for whoever looks into it.
     ///
     /// # Errors
-    /// Where a server did not end well, or a daemon was not waited for.
+    ///
+    /// Fails if a server did not end well, or a daemon was not waited for.
     pub async fn finish(self, passed: bool) -> Result<()> {
         let running = self.ctx.running.take();
         let stopped = self.servers.stop().await;

@@ -18,7 +18,8 @@ impl Test {
     /// A certificate authority of this name, in the folder `name` of `TEST_DIR`.
     ///
     /// # Errors
-    /// Where `openssl` cannot make it.
+    ///
+    /// Fails if `openssl` cannot make it.
     pub async fn authority(&self, name: &str) -> Result<Authority> {
         let dir = self.path(name);
         std::fs::create_dir_all(&dir)
@@ -38,7 +39,8 @@ impl Authority {
     /// authority's: key and certificate for this host name. Gives its path.
     ///
     /// # Errors
-    /// Where `openssl` cannot make it.
+    ///
+    /// Fails if `openssl` cannot make it.
     pub async fn server(&self, host: &str) -> Result<PathBuf> {
         let name = format!("subjectAltName=DNS:{host}");
         let dir = self
@@ -63,7 +65,8 @@ impl Authority {
     /// certificate in this name. Gives its path.
     ///
     /// # Errors
-    /// Where `openssl` cannot make it.
+    ///
+    /// Fails if `openssl` cannot make it.
     pub async fn client(&self, name: &str) -> Result<PathBuf> {
         self.issue("client", name, &["extendedKeyUsage=critical,clientAuth"])
             .await
@@ -72,7 +75,8 @@ impl Authority {
     /// The folder of a client that knows the authority and has no certificate.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    ///
+    /// Fails if it cannot be made.
     pub fn nobody(&self) -> Result<PathBuf> {
         self.folder("nobody")
     }

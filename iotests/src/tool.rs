@@ -29,7 +29,8 @@ pub trait Words {
     /// The words.
     ///
     /// # Errors
-    /// Where a quote is not closed.
+    ///
+    /// Fails if a quote is not closed.
     fn words(self) -> Result<Vec<String>>;
 }
 
@@ -112,7 +113,8 @@ impl Output {
     /// Standard output as JSON.
     ///
     /// # Errors
-    /// Where it is none.
+    ///
+    /// Fails if it is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.stdout)
             .with_context(|| format!("not JSON:\n{}", framed(&self.stdout)))

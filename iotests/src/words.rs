@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 ///
 /// # Errors
 ///
-/// A quote is not closed.
+/// Fails if a quote is not closed.
 pub fn split(line: &str) -> Result<Vec<String>> {
     shlex::split(line).with_context(|| format!("a quote or backslash is not closed in: {line}"))
 }

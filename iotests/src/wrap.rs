@@ -59,7 +59,8 @@ impl Kind {
 /// The program of this kind.
 ///
 /// # Errors
-/// Where it is not installed.
+///
+/// Fails if it is not installed.
 pub(crate) fn program(env: &Env, kind: Kind) -> Result<&std::path::Path> {
     let found = match kind {
         Kind::Img => &env.programs.img,

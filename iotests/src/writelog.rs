@@ -33,7 +33,8 @@ impl WriteLog {
     /// Reads a log, as many entries as its superblock counts.
     ///
     /// # Errors
-    /// Where it is none, or cut short.
+    ///
+    /// Fails if it is not such a log, or truncated.
     pub fn parse(log: &[u8]) -> Result<Self> {
         ensure!(number(log, 0)? == MAGIC, "no log of writes: wrong magic");
         ensure!(number(log, 8)? == 1, "a log of writes of another version");
@@ -54,7 +55,8 @@ impl WriteLog {
     /// Does the first `count` requests once more, to `file`.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    ///
+    /// Fails if the file cannot be written.
     pub fn replay(&self, file: &File, count: usize) -> Result<()> {
         for entry in self.entries.iter().take(count) {
             file.write_all_at(&entry.data, entry.offset)

@@ -59,7 +59,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// The keeper and the supervisor are both gone.
+    /// Fails if the keeper and the supervisor are both gone.
     pub fn wait_event(&mut self, deadline: Option<Instant>) -> io::Result<Option<Event>> {
         loop {
             let wait = deadline.map_or(PollTimeout::NONE, |deadline| {
@@ -121,7 +121,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// The supervisor is gone, and with it everything below it.
+    /// Fails if the supervisor is gone, and with it everything below it.
     pub fn end(&self, how: How) -> io::Result<()> {
         send(
             self.control.as_raw_fd(),

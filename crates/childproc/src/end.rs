@@ -51,7 +51,7 @@ pub struct LeftBehind {
 ///
 /// # Errors
 ///
-/// The kernel has no subreapers (before Linux 3.4).
+/// Fails if the kernel has no subreapers (before Linux 3.4).
 pub fn become_subreaper() -> io::Result<()> {
     prctl::set_child_subreaper(true).map_err(Into::into)
 }

@@ -45,7 +45,7 @@ const RESET: [i32; 12] = [
 ///
 /// # Errors
 ///
-/// The system has no room for another process.
+/// Fails if the system has no room for another process.
 pub(crate) fn fork_into(body: impl FnOnce()) -> io::Result<i32> {
     // SAFETY: the child runs `body` alone, which keeps to the rules above, and
     // leaves by `_exit`, so nothing of the caller's is run or dropped twice.
@@ -122,7 +122,7 @@ const STEPS: [&str; 4] = [
 ///
 /// # Errors
 ///
-/// Words for a person: the step, the path and the system's reason.
+/// Fails with a text for people: the step, the path and the system's reason.
 pub(crate) fn start(order: &Order, stdio: &Stdio) -> Result<i32, String> {
     let program = order.program.to_string_lossy();
     let prepared = Prepared::new(order)

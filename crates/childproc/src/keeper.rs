@@ -62,7 +62,7 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// The system has no room for a process or a socket.
+    /// Fails if the system has no room for a process or a socket.
     pub fn start() -> io::Result<Self> {
         Self::start_with(None)
     }
@@ -72,7 +72,7 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// The system has no room for a process or a socket.
+    /// Fails if the system has no room for a process or a socket.
     pub fn start_with(dir: Option<PathBuf>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let caller = Pid::this().as_raw();
@@ -99,7 +99,7 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// The program is not found in `PATH`, the keeper is gone, or the system has
+    /// Fails if the program is not found in `PATH`, the keeper is gone, or the system has
     /// no socket left.
     pub fn spawn(&self, spec: &Spec, streams: Streams<'_>) -> io::Result<Child> {
         let program = find_program(spec)?;

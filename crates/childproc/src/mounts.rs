@@ -22,7 +22,7 @@ pub struct Mount {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub fn mounts_below<P: AsRef<Path>>(dirs: &[P]) -> io::Result<Vec<Mount>> {
     // The kernel makes up the text anew for each read: few and large ones.
     let mut text = Vec::with_capacity(16 << 10);
@@ -39,7 +39,7 @@ pub fn mounts_below<P: AsRef<Path>>(dirs: &[P]) -> io::Result<Vec<Mount>> {
 ///
 /// # Errors
 ///
-/// None of them could do it.
+/// Fails if none of them could do it.
 pub fn unmount(path: &Path) -> io::Result<()> {
     let Err(error) = umount2(path, MntFlags::MNT_DETACH) else {
         return Ok(());

@@ -112,7 +112,7 @@ fn whole(name: &str, line: &[u8]) -> Option<String> {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read. Processes that end while it is read are left out.
+/// Fails if `/proc` cannot be read. Processes that end while it is read are left out.
 pub(crate) fn all() -> io::Result<Vec<Process>> {
     let units = Units::of_this_system();
     let mut processes = Vec::new();
@@ -185,7 +185,7 @@ fn listed_children(pid: i32) -> Vec<i32> {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
     if !lists_children() {
         return Ok(below(pid, all()?, spare));
@@ -215,7 +215,7 @@ pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub fn descendants(pid: i32) -> io::Result<Vec<Process>> {
     tree(pid, &[])
 }

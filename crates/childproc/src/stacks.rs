@@ -29,7 +29,7 @@ const PROGRAMS: [(&str, &[&str], &[&str]); 2] = [
 ///
 /// # Errors
 ///
-/// `out` cannot be written. What goes wrong with a process is told in `out`.
+/// Fails if `out` cannot be written. What goes wrong with a process is written to `out`.
 pub fn stacks(keeper: &Keeper, pids: &[i32], out: &mut File, limit: Duration) -> io::Result<()> {
     let deadline = Instant::now() + limit;
     let program = PROGRAMS

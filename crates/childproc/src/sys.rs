@@ -65,7 +65,7 @@ fn status_of(raw: i32) -> Status {
 ///
 /// # Errors
 ///
-/// There is no such process any more, or no descriptor is left.
+/// Fails if there is no such process any more, or no descriptor is left.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
