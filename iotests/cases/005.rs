@@ -1,4 +1,4 @@
-//! Rebasing an image changes what lies below it, and not what it shows.
+//! Rebasing an image changes its backing file, and not what the guest reads.
 //!
 //! group: rw auto quick backing rebase
 //! supported_fmt: generic

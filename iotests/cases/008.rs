@@ -1,4 +1,5 @@
-//! A check finds nothing in a good image, and says where there is none to make.
+//! A check finds nothing in a good image, and reports where the format has
+//! none.
 //!
 //! group: rw auto quick check
 //! supported_fmt: generic

@@ -1,5 +1,5 @@
-//! A size that is no multiple of a sector is rounded up to one, never down, and
-//! the last sector holds data.
+//! A size that is not a multiple of a sector is rounded up to one, never down,
+//! and the last sector holds data.
 //!
 //! group: rw auto quick create
 //! supported_fmt: generic

@@ -1,5 +1,5 @@
-//! Data outlives the program that wrote it: twenty openings, each of which
-//! changes something, and read-only ones that may not.
+//! Data outlive the process that wrote them: the image is opened twenty times,
+//! each time changed, and read-only opens change nothing.
 //!
 //! group: rw auto quick io
 //! supported_fmt: generic

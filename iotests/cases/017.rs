@@ -49,7 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     bench(t, &img, "-c 100 -d 16 -s 65536").await?;
     t.matches(&img, &model).await?;
 
-    t.section("what makes no sense");
+    t.section("invalid arguments");
     if t.probes().version(t.env()) < (10, 0) {
         t.case_not_run("bench with no depth or no size: QEMU 7.2 takes it, and never ends")?;
     } else {

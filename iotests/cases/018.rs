@@ -56,7 +56,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.io(&out, reads).quiet().await?;
     }
 
-    t.section("operands that make no sense");
+    t.section("invalid operands");
     for operands in ["bs=0", "bs=x", "count=-1", "skip=z", "conv=sync", "bs=3E"] {
         t.img(format!("dd -O raw {operands} if={img} of=TEST_DIR/none"))
             .fails()

@@ -69,7 +69,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     t.check(&img).await?;
 
-    t.section("a mode that is none");
+    t.section("an unknown mode");
     t.io(&img, ["read 0 512"])
         .options(["-t", "fastest"])
         .fails()

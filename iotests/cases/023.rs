@@ -1,4 +1,4 @@
-//! What was flushed is there after the program was killed, and the image can be
+//! What was flushed is there after the process was killed, and the image can be
 //! used at once.
 //!
 //! group: rw auto quick io

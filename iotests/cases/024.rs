@@ -1,5 +1,5 @@
-//! Making an image anew forgets the old one; where it cannot be made, the old
-//! one is as it was.
+//! Creating an image over an old one replaces it; where it cannot be created,
+//! the old one is unchanged.
 //!
 //! group: rw auto quick create
 //! supported_fmt: generic

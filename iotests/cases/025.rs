@@ -34,8 +34,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "writev 0",
     ] {
         let said = t.io(&img, [command]).any_status().quiet().await?;
-        let told = said.status != Some(0) || !said.text().trim().is_empty();
-        t.log(format!("{command}: told {told}"));
+        let reported = said.status != Some(0) || !said.text().trim().is_empty();
+        t.log(format!("{command}: reported {reported}"));
     }
     t.io("TEST_DIR/none", ["read 0 512"])
         .fails()

@@ -1,5 +1,5 @@
-//! A long mix of everything a guest can do, over several openings, leaves what
-//! the model of it says.
+//! A long mix of everything a guest can do, over several opens, leaves what the
+//! model holds.
 //!
 //! group: rw auto quick io
 //! supported_fmt: generic

@@ -1,5 +1,5 @@
-//! Who writes to an image keeps other writers out, and readers too unless they
-//! insist; when it has gone they may come in.
+//! A writer locks an image against other writers, and readers unless they use
+//! -U; when it has ended they may open it.
 //!
 //! group: rw auto quick io
 //! supported_fmt: generic
@@ -28,7 +28,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "{}",
         insisting.text()
     );
-    t.log("a reader who insists: reads");
+    t.log("a reader with -U: reads");
     t.img(format!("info {img}")).fails().quiet().await?;
     t.img(format!("info -U {img}")).quiet().await?;
     t.img(format!("compare {img} {img}"))

@@ -55,7 +55,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;
 
-    t.section("sizes that make no sense");
+    t.section("invalid sizes");
     for size in [
         "+",
         "-5M --shrink",

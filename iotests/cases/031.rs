@@ -35,7 +35,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     let export = qsd.export_nbd("top").await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     qsd.qmp_fails(
         "block-stream",
         json!({"device": "two", "base-node": "top", "job-id": "j"}),

@@ -26,7 +26,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     let export = qsd.export_nbd("top").await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let commit = |top: &str, base: &str| json!({"device": "top", "top-node": top, "base-node": base, "job-id": "j"});
     qsd.qmp_fails("block-commit", commit("mid", "low")).await?;
     qsd.qmp_fails("block-commit", commit("mid", "mid")).await?;

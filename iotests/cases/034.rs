@@ -33,7 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
         .await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let mirror = |more: Value| {
         let mut args = json!({"device": "src", "target": "dst", "sync": "full", "job-id": "j"});
         if let (Some(args), Some(more)) = (args.as_object_mut(), more.as_object()) {

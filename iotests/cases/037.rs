@@ -29,7 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
         .await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let small = t.image("small").size(SIZE / 2).await?;
     qsd.add(&small, "small").await?;
     let backup = |target: &str, sync: &str| json!({"device": "src", "target": target, "sync": sync, "job-id": "j"});

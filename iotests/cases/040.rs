@@ -33,7 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         options
     };
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for (what, more) in [
         ("a file that is not there", json!({"file": "nowhere"})),
         ("a file that is the image itself", json!({"file": ""})),

@@ -30,7 +30,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.conclude("amend", AtReady::Return).await?;
     opens(t, &mut qsd, &img).await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for options in [
         json!({"state": "active", "new-secret": "new", "keyslot": 3, "iter-time": 10}),
         json!({"state": "active", "new-secret": "new", "keyslot": 8, "iter-time": 10}),

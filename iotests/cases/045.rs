@@ -15,7 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.add(&img, "img").await?;
     let export = qsd.export_nbd("img").await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let on = |name: &str| json!({"node": "img", "name": name});
     for granularity in [0u64, 3, 256, 1000, 1 << 31] {
         let add = json!({"node": "img", "name": "x", "granularity": granularity});

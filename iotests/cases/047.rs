@@ -45,7 +45,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     }
 
-    t.section("what cannot be leaves all as it was");
+    t.section("invalid requests change nothing");
     let looped = qsd.node_with(&one, "one", &json!({"read-only": true, "backing": "top"}));
     let nowhere = on(&qsd, json!("nowhere"));
     let itself = on(&qsd, json!("top"));

@@ -44,7 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         layers.push((top, seen.clone()));
     }
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let (used, fresh) = ("n1", t.image("fresh").size(SIZE).quiet().await?);
     qsd.qmp_fails("blockdev-snapshot", json!({"node": "n4", "overlay": used}))
         .await?;

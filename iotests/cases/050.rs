@@ -54,7 +54,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.pause_job("stream").await?;
     t.io(&export, &seen).quiet().await?;
 
-    t.section("a third one gets in nobody's way");
+    t.section("a third one does not interfere");
     for (command, args) in [
         (
             "block-stream",

@@ -1,5 +1,5 @@
-//! Jobs copy disks whose size is no multiple of anything to the last byte, onto
-//! targets in another format and with other clusters.
+//! Jobs copy disks of unaligned sizes to the last byte, onto targets in another
+//! format and with other cluster sizes.
 //!
 //! group: rw auto quick mirror backup jobs
 //! supported_fmt: generic

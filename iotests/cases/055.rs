@@ -74,7 +74,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             );
             guest.write().await?;
             guest.settle().await?;
-            t.log(format!("{verb}: the guest's disk is whole"));
+            t.log(format!("{verb}: the guest's disk is intact"));
         }
         guest.leave().await?;
         qsd.quit().await?;

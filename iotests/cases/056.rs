@@ -56,7 +56,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         guest.write().await?;
     }
     guest.settle().await?;
-    t.log("the guest's disk is whole");
+    t.log("the guest's disk is intact");
 
     t.section("snapshots, one upon the other");
     let mut below = "top";
@@ -69,7 +69,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         below = name;
     }
     guest.settle().await?;
-    t.log("the guest's disk is whole");
+    t.log("the guest's disk is intact");
 
     t.section("a filter that is put in and taken out");
     for _ in 0..4 {
@@ -88,7 +88,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         qsd.run("blockdev-del", json!({"node-name": "cor"})).await?;
     }
     guest.settle().await?;
-    t.log("the guest's disk is whole");
+    t.log("the guest's disk is intact");
 
     t.section("the chain is flattened again");
     let job = qsd

@@ -88,7 +88,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     while !synced(&mut qsd).await? {}
     t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
         .await?;
-    t.log(format!("still in step: {}", synced(&mut qsd).await?));
+    t.log(format!("still synchronised: {}", synced(&mut qsd).await?));
     // Nothing is copied after this.
     qsd.run("block-job-cancel", json!({"device": job, "force": true}))
         .await?;

@@ -38,7 +38,7 @@ async fn shows(t: &Test, disk: &str) -> Result<()> {
     )
     .quiet()
     .await?;
-    t.log("the disk shows what it showed");
+    t.log("the disk reads as before");
     Ok(())
 }
 
@@ -104,7 +104,7 @@ async fn named(t: &Test) -> Result<()> {
     refused(
         t,
         &mut qsd,
-        "a speed that cannot be",
+        "an invalid speed",
         args(json!({"speed": -1})),
     )
     .await?;
@@ -188,7 +188,7 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
     let told = qsd.node("top").await?.context("there is no top")?;
     let on = told["backing_file"].as_str().unwrap_or_default();
     t.log(format!(
-        "the top lies on {}",
+        "the top is backed by {}",
         if on.contains("base.") {
             "the base"
         } else {

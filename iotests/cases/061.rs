@@ -45,7 +45,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("64k no more than 1M: {}", rooms[1] <= rooms[2]));
     t.log(format!("0: all of it: {}", rooms[3] >= SIZE));
 
-    t.section("sizes that make no sense");
+    t.section("invalid sizes");
     for sparse in ["x", "-1", "3", "1k1"] {
         t.img(format!("convert -S {sparse} -O raw {img} TEST_DIR/none"))
             .fails()

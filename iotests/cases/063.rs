@@ -1,5 +1,5 @@
-//! Converting onto an image that is there replaces its data, zeroes included,
-//! and nothing behind the end of the source; it does not fit into less.
+//! Converting onto an existing image replaces its data, zeroes included, and
+//! nothing past the end of the source; a smaller target is refused.
 //!
 //! group: rw auto quick convert zero
 //! supported_fmt: generic
@@ -29,7 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.same(&src, &full).await?;
     t.check(&full).await?;
 
-    t.section("what lies behind the source stays");
+    t.section("what is past the end of the source stays");
     let long = t.image("long").size(SIZE + MIB).await?;
     t.write(&long, &[(0xdd, 0, SIZE + MIB)]).await?;
     t.img(format!("convert -n -O IMGFMT {src} {long}")).await?;

@@ -59,7 +59,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check(&out).await?;
     }
 
-    t.section("a mode that is none");
+    t.section("an unknown mode");
     t.img(format!(
         "convert -o preallocation=some -O IMGFMT {src} TEST_DIR/none"
     ))

@@ -1,5 +1,5 @@
-//! Converting in any order, with any number of requests in flight, comes to the
-//! same.
+//! Converting in any order, with any number of requests in flight, gives the
+//! same image.
 //!
 //! group: rw auto quick convert
 //! supported_fmt: generic
@@ -54,7 +54,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check(&back).await?;
     }
 
-    t.section("what makes no sense");
+    t.section("invalid arguments");
     for options in ["-m 0", "-m 17", "-m x", "-r x", "-C -c", "-C -S 4k"] {
         t.img(format!("convert {options} -O IMGFMT {img} TEST_DIR/none"))
             .fails()

@@ -49,7 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&out, &model).await?;
     t.check(&out).await?;
 
-    t.section("with a backing file, which cannot be for several");
+    t.section("with a backing file, which several sources cannot have");
     t.img(format!(
         "convert -B {} -F IMGFMT -O IMGFMT {all} TEST_DIR/none",
         sources[0]

@@ -92,7 +92,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.img(line).quiet().await?;
     t.verify(&flat, &[(3, 0, 512), (4, 512, MIB - 512)]).await?;
 
-    t.section("what makes no sense");
+    t.section("invalid arguments");
     for (offset, size) in [(MIB, SIZE), (SIZE + 512, 512), (0, 513)] {
         let name = slice(offset, size);
         t.img(["convert", "-f", "raw", "-O", "raw", &name, "TEST_DIR/none"])

@@ -44,7 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let top = below.context("no image was made")?;
     t.matches(&top, &model).await?;
 
-    t.section("the chain is listed whole");
+    t.section("the whole chain is listed");
     let chain = t
         .img(format!("info --backing-chain --output=json {top}"))
         .quiet()

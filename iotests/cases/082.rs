@@ -1,4 +1,4 @@
-//! An overlay of another size than its backing file: what is beyond either end
+//! An overlay of another size than its backing file: what is past either end
 //! reads as zeroes, before and after a commit.
 //!
 //! group: rw auto quick backing commit

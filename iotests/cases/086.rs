@@ -90,7 +90,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         Err(error) => bail!("a null device was refused: {error:#}"),
     }
 
-    t.section("what is no node");
+    t.section("not a node");
     for name in [
         "json:{",
         "json:[]",

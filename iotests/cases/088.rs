@@ -1,6 +1,5 @@
-//! Any mix of writes and zeroes in the three images of a chain shows what a
-//! model of it says: copies on write take their surroundings from the right
-//! image.
+//! Any mix of writes and zeroes in the three images of a chain matches a model
+//! of it: copies on write take the surrounding data from the right image.
 //!
 //! group: rw auto quick backing io
 //! supported_fmt: generic

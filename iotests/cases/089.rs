@@ -1,5 +1,5 @@
 //! A backing file that is missing, of the wrong format, or the image itself is
-//! refused in words, and nothing is made or changed.
+//! refused with a message, and nothing is made or changed.
 //!
 //! group: rw auto quick backing
 //! supported_fmt: generic
@@ -53,7 +53,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?
         .text();
     t.log(format!(
-        "info tells of a loop: {}",
+        "info reports a loop: {}",
         said.contains("infinite loop")
     ));
     t.info(&top).await?;

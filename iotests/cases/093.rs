@@ -79,7 +79,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.log(format!("the file is shorter: {shorter}"));
     }
 
-    t.section("where it cannot be");
+    t.section("where it is not supported");
     let raw = t.image("raw").format("raw").size(MIB).quiet().await?;
     t.img(format!("rebase -c -b '' {raw}"))
         .fails()

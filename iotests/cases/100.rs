@@ -40,7 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.sound(&img)?;
     }
 
-    t.section("sizes that there are not");
+    t.section("invalid sizes");
     for wrong in ["256", "1000", "4M", "0"] {
         let line = format!("create -f qcow2 -o cluster_size={wrong} TEST_DIR/wrong 1M");
         t.img(line).fails().quiet().await?;

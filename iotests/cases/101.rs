@@ -58,7 +58,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.sound(&img)?;
     }
 
-    t.section("widths that there are not");
+    t.section("invalid widths");
     for wrong in ["0", "3", "128"] {
         t.img(format!(
             "create -f qcow2 -o refcount_bits={wrong} TEST_DIR/wrong 1M"

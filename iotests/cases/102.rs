@@ -50,7 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     t.matches(&img, &model).await?;
 
-    t.section("zeroes over a backing file, which it has no word for");
+    t.section("zeroes over a backing file, which it cannot represent");
     let zero = Op::Zero {
         offset: MIB,
         length: MIB,

@@ -30,12 +30,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
     t.sound(&img)?;
 
-    t.section("killed: who only reads repairs nothing");
+    t.section("killed: a read-only open repairs nothing");
     kill_while_dirty(t, &img, MIB).await?;
     t.io(&img, ["read -P 7 1M 300k"]).options(["-r"]).await?;
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
 
-    t.section("who writes repairs first");
+    t.section("a writer repairs first");
     t.verify(&img, &kept).await?;
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
     t.check(&img).await?;

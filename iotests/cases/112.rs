@@ -48,7 +48,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     .await?;
     list(t, &img).await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for wrong in [
         "--add {img} b0",
         "--add -g 511 {img} b4",

@@ -40,7 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.peek(&img, "bitmap[1].flags.in_use")?
     ));
 
-    t.section("it stays so, whoever opens the image, and nothing else suffers");
+    t.section("it stays so after every open, and nothing else is affected");
     t.io(&img, ["read -P 2 1M 64k", "write -P 3 2M 64k"])
         .quiet()
         .await?;

@@ -52,7 +52,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "data-file": {"driver": "file", "filename": t.path("moved")}});
     let verify = model.reads(0, SIZE);
     t.io(format!("json:{json}"), verify).quiet().await?;
-    t.log("found where it was told");
+    t.log("found where it was specified");
     std::fs::rename(t.path("moved"), &data)?;
     t.matches(&img, &model).await?;
 

@@ -32,7 +32,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.sound(&img)?;
     }
 
-    t.section("what measure says is what it takes");
+    t.section("it takes as much as measure reports");
     for options in ["cluster_size=4k", "refcount_bits=64"] {
         for size in ["512", "1025M"] {
             let line = format!(

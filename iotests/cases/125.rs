@@ -1,5 +1,5 @@
-//! A header extension that nobody knows stays in the image, whatever is changed
-//! in its header.
+//! An unknown header extension stays in the image, whatever is changed in its
+//! header.
 //!
 //! group: auto quick qcow2 backing bitmap
 //! supported_fmt: qcow2

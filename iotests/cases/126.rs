@@ -1,5 +1,6 @@
-//! Unknown incompatible features keep an image shut and are called by their name,
-//! compatible ones stay, and autoclear ones go with the first writer only.
+//! Images with unknown incompatible features are refused, with the features'
+//! names; compatible ones stay, and autoclear ones are cleared by the first
+//! writer only.
 //!
 //! group: auto quick qcow2
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
 //! Caches of any size, down to the smallest, change how fast metadata are found
-//! and not what is found; sizes that cannot be are refused.
+//! and not what is found; invalid sizes are refused.
 //!
 //! group: rw auto quick qcow2
 //! supported_fmt: qcow2
@@ -56,7 +56,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &model).await?;
     t.sound(&img)?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for more in [
         ",l2-cache-entry-size=1000",
         ",l2-cache-entry-size=256",

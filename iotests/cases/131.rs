@@ -1,5 +1,5 @@
-//! A long life of everything at once: writes, snapshots, bitmaps, resizing,
-//! amendments and compressed copies, and the disk is always what it should be.
+//! Writes, snapshots, bitmaps, resizing, amendments and compressed copies over
+//! a long time, and the disk always matches the model.
 //!
 //! group: rw auto qcow2 snapshot bitmap resize
 //! supported_fmt: qcow2

@@ -48,10 +48,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .any_status()
                 .await?
                 .status;
-            let mended = t.check_counts_quietly(&img, &["-r", "leaks"]).await?;
+            let repaired = t.check_counts_quietly(&img, &["-r", "leaks"]).await?;
             ensure!(
-                mended.corruptions + mended.corruptions_fixed + mended.check_errors == 0,
-                "{event} {errno}: {mended:?}"
+                repaired.corruptions + repaired.corruptions_fixed + repaired.check_errors == 0,
+                "{event} {errno}: {repaired:?}"
             );
             t.verify_quietly(&img, &[(1, 0, 5000), (2, 5000, 512), (1, 5512, MIB - 5512)])
                 .await?;

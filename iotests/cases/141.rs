@@ -1,5 +1,5 @@
-//! Internal snapshots of several disks in one transaction, while the guest writes:
-//! all are of one moment, and where one cannot be made, none is.
+//! Internal snapshots of several disks in one transaction while the guest
+//! writes are all of one moment, and where one fails, none is taken.
 //!
 //! group: rw auto quick qcow2 snapshot transaction qmp
 //! supported_fmt: qcow2

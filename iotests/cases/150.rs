@@ -1,4 +1,4 @@
-//! Refcounts that are too low, of data or of any table, are found and mended, and
+//! Refcounts that are too low, of data or of any table, are found and repaired, and
 //! the data stay.
 //!
 //! group: rw auto quick qcow2 damage repair

@@ -1,5 +1,5 @@
-//! A refcount table or block that is lost, out of the file or not its own is built
-//! anew by repair, and every count is right again.
+//! A refcount table or block that is lost, past the end of the file or shared
+//! is rebuilt by repair, and every count is right again.
 //!
 //! group: rw auto quick qcow2 damage repair snapshot
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
-//! Every field of the header that cannot be true keeps the image shut, with a
-//! reason, or is read past, and the file stays as it is.
+//! An invalid field of the header makes opening fail with a reason, or is
+//! ignored, and the file is unchanged.
 //!
 //! group: auto quick qcow2 damage
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
-//! A damaged snapshot table harms the snapshots it is about and not the disk, and
-//! repair takes away what cannot be, and keeps the rest.
+//! A damaged snapshot table affects the snapshots it is about and not the disk,
+//! and repair removes what is invalid and keeps the rest.
 //!
 //! group: rw auto qcow2 damage repair snapshot
 //! supported_fmt: qcow2

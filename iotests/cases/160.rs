@@ -1,5 +1,5 @@
 //! A damaged bitmap directory is found by check and never written through, and
-//! costs bitmaps at most once the image is told to forget them.
+//! costs bitmaps at most once the image is told to drop them.
 //!
 //! group: rw auto qcow2 damage repair bitmap
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
-//! A compressed cluster that cannot be unpacked is an error there and nowhere
-//! else, and salvage saves the rest.
+//! A compressed cluster that cannot be decompressed is an error there and
+//! nowhere else, and salvage saves the rest.
 //!
 //! group: rw auto quick qcow2 damage convert
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
 //! An extended L2 entry whose subclusters are both data and zeroes, or that is
-//! compressed and has subclusters, is found and never guessed at.
+//! compressed and has subclusters, is reported as corruption.
 //!
 //! group: rw auto quick qcow2 damage
 //! supported_fmt: qcow2

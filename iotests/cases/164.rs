@@ -1,5 +1,5 @@
-//! A file cut short loses what lay behind the cut and nothing before it, says how
-//! much, and is consistent again when that is written anew.
+//! A truncated file loses what was past its new end and nothing before it,
+//! reports how much, and is consistent again when that is rewritten.
 //!
 //! group: rw auto quick qcow2 damage repair
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
 //! An image that is marked corrupt is not written to, can be read and said to be
-//! corrupt, and is as new once repair finds nothing left.
+//! corrupt, and is usable again once repair finds nothing left.
 //!
 //! group: rw auto quick qcow2 damage repair
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
-//! Whatever is done to the refcounts of an image, at random, repair makes it
-//! whole, and neither the disk nor its snapshots change by a byte.
+//! After random damage to the refcounts of an image, repair makes it
+//! consistent, and neither the disk nor its snapshots change by a byte.
 //!
 //! group: rw auto qcow2 damage repair snapshot
 //! supported_fmt: qcow2

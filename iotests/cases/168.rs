@@ -1,5 +1,5 @@
-//! Repair that is itself stopped by an error says so, loses no data, and finishes
-//! when it is tried again.
+//! Repair that is itself stopped by an error reports that, loses no data, and
+//! finishes when it is tried again.
 //!
 //! group: rw auto qcow2 damage repair blkdebug
 //! supported_fmt: qcow2
@@ -66,7 +66,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 "{damage}, write {nth} fails: no data are lost, and the second repair ends well"
             ));
         }
-        t.log(format!("{damage}: failures were told: {}", told > 0));
+        t.log(format!("{damage}: failures were reported: {}", told > 0));
     }
     Ok(())
 }

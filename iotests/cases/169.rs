@@ -1,5 +1,5 @@
-//! Damage in one image of a backing chain is not carried into another by commit,
-//! rebase or convert without a word.
+//! Damage in one image of a backing chain is not carried into another by
+//! commit, rebase or convert without a diagnostic.
 //!
 //! group: rw auto quick qcow2 damage backing commit rebase convert
 //! supported_fmt: qcow2
@@ -56,7 +56,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.verify(&other, &[(0, 0, SIZE)]).await?;
     t.check(&base).await?;
 
-    t.section("mended by hand");
+    t.section("repaired by hand");
     t.poke_quietly(&img, "l2[0].entry[3]", entry)?;
     t.check_counts(&img, &["-r", "all"]).await?;
     t.verify(&img, &[(2, 0, MIB), (1, MIB, 3 * MIB)]).await?;

@@ -1,5 +1,5 @@
-//! Extensions of the header that lie about their length, or that miss what a
-//! feature bit promises, keep the image shut and do no harm.
+//! Header extensions with a wrong length, or that miss what a feature bit
+//! promises, make opening fail and do no harm.
 //!
 //! group: auto quick qcow2 damage
 //! supported_fmt: qcow2

@@ -1,4 +1,4 @@
-//! A refcount too low for a cluster that a snapshot shares is mended before the
+//! A refcount too low for a cluster that a snapshot shares is repaired before the
 //! disk and the snapshot write over each other.
 //!
 //! group: rw auto quick qcow2 damage repair snapshot

@@ -36,7 +36,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check(&img).await?;
     }
 
-    t.section("what cannot be is refused, or brought into its limits");
+    t.section("invalid options are refused or clamped");
     for options in [
         "block_size=512k",
         "block_size=512M",

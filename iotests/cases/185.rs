@@ -90,7 +90,7 @@ async fn logged(t: &Test, break_it: bool) -> Result<Image> {
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.section("without leave to write");
+    t.section("without permission to write");
     let img = logged(t, false).await?;
     t.io(&img, ["read 0 512"])
         .options(["-r"])

@@ -1,5 +1,5 @@
-//! VDI images, dynamic and static, keep their data; a block map that leads to
-//! nowhere, or twice to one block, is found.
+//! VDI images, dynamic and static, keep their data; a block map that refers
+//! past the end of the file, or twice to one block, is found.
 //!
 //! group: rw auto quick formats check damage
 //! supported_fmt: vdi

@@ -1,5 +1,5 @@
 //! QED images of every table and cluster size keep their data, and one that
-//! was in use at a crash is checked and mended when it is next opened.
+//! was in use at a crash is checked and repaired when it is next opened.
 //!
 //! group: rw auto quick formats repair
 //! supported_fmt: qed
@@ -31,7 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check(&img).await?;
     }
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for options in [
         "cluster_size=2k",
         "cluster_size=128M",
@@ -68,7 +68,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&img, ["read -P 1 0 64k"]).options(["-r"]).await?;
     t.log(format!("it asks for a check: {}", asks(&img)?));
 
-    t.section("a cluster that nobody uses");
+    t.section("an unused cluster");
     let length = img.file().metadata()?.len();
     std::fs::File::options()
         .write(true)

@@ -1,5 +1,5 @@
 //! Parallels images of every cluster size keep their data; space that is lost
-//! at the end, and an image that was left open, are found and mended.
+//! at the end, and an image that was left open, are found and repaired.
 //!
 //! group: rw auto quick formats repair
 //! supported_fmt: parallels
@@ -32,7 +32,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check(&img).await?;
     }
 
-    t.section("space that nobody uses");
+    t.section("unused space");
     let img = t.create(4 * MIB).options("cluster_size=1M").await?;
     t.write(&img, &[(1, 0, MIB), (2, 3 * MIB, MIB)]).await?;
     let length = img.file().metadata()?.len();
@@ -52,7 +52,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .quiet()
         .await?;
     t.log(format!(
-        "mended: exit status {}",
+        "repaired: exit status {}",
         report.status.unwrap_or(-1)
     ));
     t.log(format!(
@@ -78,7 +78,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .quiet()
         .await?;
     t.log(format!(
-        "mended: exit status {}",
+        "repaired: exit status {}",
         report.status.unwrap_or(-1)
     ));
     t.log(format!(

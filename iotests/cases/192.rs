@@ -1,4 +1,4 @@
-//! Images of format qcow: packed clusters, a backing file below and random
+//! Images of format qcow: compressed clusters, a backing file below and random
 //! writes above them; sizes that its header cannot hold are refused.
 //!
 //! group: rw auto quick formats backing
@@ -52,7 +52,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&top, &model).await?;
     t.matches(&img, &below).await?;
 
-    t.section("sizes that cannot be");
+    t.section("invalid sizes");
     // Byte 24 starts the disk's size, big-endian; bytes 32 and 33 are the bits of
     // a cluster and of a second-level table.
     let header = t.peek_at(&img, 0, 48)?;

@@ -74,7 +74,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             std::fs::read(t.path("flat"))? == wanted,
             "it reads as something else"
         );
-        t.log("every sector reads as it should");
+        t.log("every sector reads as expected");
     }
 
     t.section("writing");
@@ -90,7 +90,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     );
     t.log("refused, and nothing has changed");
 
-    t.section("headers that say what cannot be");
+    t.section("invalid headers");
     for (what, at, value) in [
         ("a catalog that is too small", 72, 3u32),
         ("a catalog of 2^31 entries", 72, 1 << 31),

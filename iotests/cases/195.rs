@@ -46,7 +46,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         std::fs::read(t.path("flat"))? == disk,
         "it reads as something else"
     );
-    t.log("every block reads as it should");
+    t.log("every block reads as expected");
 
     t.section("writing");
     t.io("TEST_DIR/s.cloop", ["write 0 512"])
@@ -77,7 +77,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
     }
 
-    t.section("tables that cannot be");
+    t.section("invalid tables");
     for (what, at, bytes) in [
         ("blocks of 0 bytes", 128, 0u32.to_be_bytes()),
         ("blocks of 513 bytes", 128, 513u32.to_be_bytes()),

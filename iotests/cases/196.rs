@@ -122,7 +122,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             std::fs::read(t.path("flat"))? == disk,
             "it reads as something else"
         );
-        t.log("every sector reads as it should");
+        t.log("every sector reads as expected");
     }
 
     t.section("a packed run that unpacks to another length");
@@ -145,7 +145,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     std::fs::write(&file, &good[..good.len() - 512])?;
     t.img("info -f dmg TEST_DIR/s.dmg").status(1).await?;
 
-    t.section("what the trailer cannot say");
+    t.section("what the trailer cannot represent");
     let end = good.len() - 512;
     for (what, at) in [
         ("the data fork", 0x18),

@@ -65,7 +65,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     commands.extend(ops.iter().map(ToString::to_string));
     by(&own, commands).await?;
     by(&own, model.reads(0, SIZE)).await?;
-    t.log("as the model says");
+    t.log("matches the model");
 
     t.section("the payload is data and nothing else");
     let bytes = std::fs::read(payload.file())?;
@@ -107,7 +107,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     by(&copy, model.reads(0, SIZE)).await?;
-    t.log("and all before is as the model says");
+    t.log("and all before matches the model");
     for file in [own, other, copy] {
         std::fs::remove_file(file)?;
     }

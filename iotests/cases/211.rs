@@ -1,5 +1,5 @@
 //! Whatever alignment, limits and support for zeroes the layer below has, data
-//! is what the model says.
+//! match the model.
 //!
 //! group: rw auto quick blkdebug io zero
 //! supported_fmt: generic

@@ -1,5 +1,5 @@
-//! A quorum reads what most of its children say, mends or reports the others,
-//! and fails where too few agree.
+//! A quorum reads what most of its children return, repairs or reports the
+//! others, and fails where too few agree.
 //!
 //! group: rw auto quick io qmp
 //! supported_fmt: generic
@@ -87,7 +87,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let event = qsd.event("QUORUM_FAILURE").await?;
     t.log(format!("failed: {}", event["data"]["reference"]));
 
-    t.section("votes that cannot be");
+    t.section("invalid thresholds");
     for (what, threshold) in [("none", 0), ("more than there are", 4)] {
         let mut node = quorum(false);
         node["node-name"] = "q2".into();

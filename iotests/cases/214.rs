@@ -24,7 +24,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         json!({"driver": "throttle", "node-name": "slow", "throttle-group": "tg", "file": "disk"});
     qsd.qmp("blockdev-add", node).await?;
 
-    t.section("what was set is what is told");
+    t.section("limits are reported as they were set");
     let told = qsd
         .run(
             "qom-get",
@@ -60,7 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("then the new: {}", !late.contains("failed")));
     session.close().await?;
 
-    t.section("limits that cannot be");
+    t.section("invalid limits");
     for value in [
         json!({"bps-total": 1, "bps-write": 1}),
         json!({"bps-read-max": 10}),

@@ -1,5 +1,6 @@
-//! A copy-before-write filter keeps the past: what snapshot-access shows stays
-//! as it was, whatever the guest writes meanwhile, and errors hit the right side.
+//! A copy-before-write filter keeps a snapshot: what snapshot-access shows
+//! stays as it was, whatever the guest writes meanwhile, and errors reach the
+//! right side.
 //!
 //! group: rw auto quick backup qmp
 //! supported_fmt: generic
@@ -51,7 +52,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&img, &mut now, &plan.ops(&mut rng, SIZE)).await?;
     let then = now.clone();
 
-    t.section("the guest writes, the past stays");
+    t.section("the guest writes, the snapshot stays");
     let (qsd, guest, past) = fleecing(t, &img, tmp.node("tmp"), json!({})).await?;
     for _ in 0..2 {
         let ops = plan.ops(&mut rng, SIZE);
@@ -74,7 +75,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.quit().await?;
     t.matches(&img, &now).await?;
 
-    t.section("copying fails: the guest is told");
+    t.section("copying fails: the guest's write fails");
     let broken = || {
         json!({"driver": "blkdebug", "node-name": "tmp", "image": tmp.protocol_node("under"),
             "inject-error": [{"event": "none", "iotype": "write", "errno": 28}]})

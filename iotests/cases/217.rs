@@ -93,11 +93,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     all.set(MIB + 4096, 8192, Some(3));
     t.matches(&img, &all).await?;
 
-    t.section("windows that cannot be");
+    t.section("invalid windows");
     for (what, offset, size) in [
         ("behind the end", SIZE + 512, None),
         ("longer than the rest", SIZE - 512, Some(1024)),
-        ("no whole sectors", 0, Some(1000)),
+        ("not a whole number of sectors", 0, Some(1000)),
         ("beyond all numbers", u64::MAX >> 1, Some(512)),
     ] {
         t.io(window(offset, size), ["length"])

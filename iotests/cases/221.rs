@@ -1,5 +1,6 @@
-//! Several clients of one NBD export see each other's writes at once; what is
-//! listed of it is true, and one that speaks nonsense hurts nobody.
+//! Several clients of one NBD export see each other's writes at once; its
+//! listing is correct, and a client that sends malformed requests affects no
+//! other.
 //!
 //! group: rw auto quick nbd
 //! supported_fmt: generic
@@ -59,7 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     t.io(&url, ["read -P 10 0 1", "read -P 1 1 60k"]).await?;
 
-    t.section("what it says of itself");
+    t.section("what it reports about itself");
     let list = format!(
         "--list -k {}",
         url.split_once("socket=").map_or("", |(_, s)| s)

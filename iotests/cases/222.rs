@@ -1,5 +1,5 @@
-//! An NBD server that asks for a key over TLS lets in who has it, and nobody
-//! else; data is right through it.
+//! An NBD server that asks for a key over TLS serves clients that have it, and
+//! no others; data are right through it.
 //!
 //! group: rw auto quick nbd crypto
 //! supported_fmt: raw qcow2

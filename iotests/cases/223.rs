@@ -67,14 +67,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .quiet()
         .await?
         .json()?;
-    let told = runs(told.as_array().context("map is no list")?, zero);
+    let told = runs(told.as_array().context("map is not a list")?, zero);
     let own = runs(
         &t.img(["map", "-U", "--output=json", &img.to_string()])
             .quiet()
             .await?
             .json()?
             .as_array()
-            .context("map is no list")?
+            .context("map is not a list")?
             .clone(),
         zero,
     );
@@ -102,7 +102,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "dirty".to_owned()
         }
     };
-    for run in runs(told.as_array().context("map is no list")?, dirty) {
+    for run in runs(told.as_array().context("map is not a list")?, dirty) {
         t.log(run);
     }
 

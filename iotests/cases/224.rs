@@ -37,7 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     server.end().await?;
     t.verify(&img, &data).await?;
 
-    t.section("writes that go nowhere");
+    t.section("writes out of range");
     let server = t.nbd_server(&img, "--snapshot --persistent").await?;
     t.io(
         server.url(""),
@@ -93,7 +93,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
 
-    t.section("options that cannot be");
+    t.section("invalid options");
     for options in [
         "--cache=slow",
         "--aio=never",

@@ -85,7 +85,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &model).await?;
     t.check(&img).await?;
 
-    t.section("what cannot be a log");
+    t.section("not a log");
     std::fs::write(&path, vec![7; 4096])?;
     let disk = logging(&img, &path, &json!({"log-append": true}));
     t.io(&disk, ["read 0 512"]).fails().quiet().await?;
@@ -93,7 +93,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let disk = logging(&img, &path, &json!({"log-sector-size": size}));
         t.io(&disk, ["read 0 512"]).fails().quiet().await?;
     }
-    t.log("neither another file nor sectors that cannot be");
+    t.log("neither another file nor invalid sector sizes");
     t.matches(&img, &model).await?;
     for file in [before, path] {
         std::fs::remove_file(file)?;

@@ -1,4 +1,4 @@
-//! Over TLS with certificates, both ends are who they say: a client needs one of
+//! Over TLS with certificates, both ends are verified: a client needs one of
 //! the right authority and name, a server one for its host.
 //!
 //! group: rw auto quick nbd crypto qmp

@@ -1,5 +1,6 @@
-//! An NBD client waits for a server that is not there yet, and outlives one that
-//! is killed with many requests in flight: each is done once there is a new one.
+//! An NBD client waits for a server that is not running yet, and survives one
+//! that is killed with many requests in flight: each is done once there is a
+//! new one.
 //!
 //! group: rw auto quick nbd qmp throttle
 //! supported_fmt: generic
@@ -45,7 +46,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         )
     };
 
-    t.section("nobody listens");
+    t.section("no server listens");
     t.io(by(r#""open-timeout": 0"#), ["read 0 512"])
         .fails()
         .quiet()
@@ -60,7 +61,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let listener = UnixListener::bind(&path).context("failed to listen")?;
     let late = async {
         // The client has tried, and tries again.
-        drop(listener.accept().await.context("nobody came")?);
+        drop(listener.accept().await.context("no client connected")?);
         drop(listener);
         std::fs::remove_file(&path)?;
         server(t, &img, &path, true).await

@@ -1,5 +1,6 @@
-//! A qemu-nbd that goes to the background is ready when it says so, writes its
-//! process id, ends when told to or with its last client, and tells what failed.
+//! A qemu-nbd that goes to the background is ready when its parent exits,
+//! writes its process id, ends on request or with its last client, and reports
+//! what failed.
 //!
 //! group: rw auto quick nbd
 //! supported_fmt: generic
@@ -55,13 +56,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.tool(Kind::Nbd, line)
     };
 
-    t.section("until it is told to end");
+    t.section("until it is asked to end");
     server("--persistent", &img, "pid").quiet().await?;
     t.io(URL, ["write -P 1 0 64k", "read -P 1 0 64k"]).await?;
     t.io(URL, ["write -P 2 64k 64k"]).await?;
     let first = pid(t)?;
 
-    t.section("what fails is told by who started it");
+    t.section("failures are reported by the process that was started");
     for (what, options, file, pid) in [
         (
             "the socket has no place",
@@ -95,7 +96,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     t.io(URL, ["read 0 512"]).fails().quiet().await?;
-    t.log("nobody listens any more");
+    t.log("no server listens any more");
 
     t.section("as long as there are clients");
     let _ = std::fs::remove_file(t.path("pid"));

@@ -20,7 +20,7 @@ async fn depths(t: &Test, name: &str) -> Result<Vec<String>> {
         .await?
         .json()?;
     let mut out: Vec<(u64, &str)> = Vec::new();
-    for run in map.as_array().context("map is no list")? {
+    for run in map.as_array().context("map is not a list")? {
         let depth = match (run["data"] == true, run["zero"] == true) {
             (true, false) => "none",
             (false, false) => "1",

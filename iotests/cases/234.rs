@@ -72,7 +72,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "it was made: {wrong}"
         );
     }
-    t.log("what is there already, or cannot be: refused");
+    t.log("what exists already or is invalid: refused");
     exports(t, &mut qsd).await?;
     let list = format!(
         "--list -k {}",

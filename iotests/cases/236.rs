@@ -58,7 +58,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     refused(
         t,
         server.url(&path, Some("maybe")),
-        "a word for the check that is none",
+        "an unknown host key check",
     )
     .await?;
 
@@ -115,7 +115,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
 
-    t.section("made anew");
+    t.section("created again");
     let made = t.path("made");
     let url = server.url(&made, Some("no"));
     t.img(format!("create -f raw {url} 512k")).quiet().await?;

@@ -42,7 +42,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // Only root can ask as somebody else, and only where folders let them through.
     let can_ask = nix::unistd::geteuid().is_root() && other_reads(&mount)?;
     if !can_ask {
-        t.case_not_run("nobody else can be asked to read a file of TEST_DIR")?;
+        t.case_not_run("no other user can read a file of TEST_DIR")?;
     }
     let mut qsd = t.qsd("").await?;
     qsd.add(&img, "disk").await?;
@@ -57,7 +57,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 "the mount is open to others, which this user may not do"
             );
             t.case_not_run("the user may not open mounts to others (user_allow_other)")?;
-            t.log("as the mode says");
+            t.log("as the mode specifies");
             continue;
         }
         ensure!(added, "there is no export");
@@ -76,9 +76,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             ensure!(read == others, "somebody else reads it: {read}");
         }
         t.log(if allow == "off" {
-            "nobody else"
+            "no other user"
         } else {
-            "as the mode says"
+            "as the mode specifies"
         });
         let first = std::fs::read(&mount)?;
         ensure!(

@@ -1,5 +1,6 @@
-//! A copy-before-write filter told to keep only what a bitmap says, or to wait no
-//! longer than it is told: the guest, or the past, is given up as was asked.
+//! A copy-before-write filter that keeps only what a bitmap marks, or waits no
+//! longer than its timeout: the guest's write, or the snapshot, is given up as
+//! configured.
 //!
 //! group: rw auto backup bitmap qmp throttle
 //! supported_fmt: generic
@@ -79,7 +80,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     let slow = || json!({"driver": "throttle", "node-name": "tmp", "throttle-group": "slow", "file": tmp.protocol_node("under")});
     t.write(&img, &[(1, 0, SIZE)]).await?;
-    t.section("the copy takes too long: the guest is told");
+    t.section("the copy takes too long: the guest's write fails");
     let options = json!({"cbw-timeout": 1, "on-cbw-error": "break-guest-write"});
     let (qsd, guest, past) = fleecing(t, &img, slow(), options).await?;
     // The first is let through by the throttle, and leaves it nothing for long.
@@ -92,7 +93,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&guest, ["read -P 1 1M 64k"]).await?;
     qsd.quit_quietly().await?;
 
-    t.section("the copy takes too long: the past is given up");
+    t.section("the copy takes too long: the snapshot is given up");
     t.write(&img, &[(1, 0, SIZE)]).await?;
     let options = json!({"cbw-timeout": 1, "on-cbw-error": "break-snapshot"});
     let (qsd, guest, past) = fleecing(t, &img, slow(), options).await?;

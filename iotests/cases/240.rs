@@ -133,7 +133,7 @@ async fn states_and_files(t: &Test) -> Result<()> {
             "[inject-error]\nevent = \"read_aio\"\niotype = \"sing\"\n",
         ),
         (
-            "a state that is no number",
+            "a state that is not a number",
             "[set-state]\nevent = \"read_aio\"\nnew_state = \"x\"\n",
         ),
         (

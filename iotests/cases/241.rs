@@ -104,7 +104,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.log(if ends {
                 "it ends"
             } else {
-                "it is told, and the next request is served"
+                "it is reported, and the next request is served"
             });
         }
     }

@@ -46,7 +46,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&disk, ["write -P 1 0 64k"]).quiet().await?;
     log_room(t, &img, 24 * MIB)?;
 
-    t.section("options that cannot be");
+    t.section("invalid options");
     for (key, value) in [
         ("prealloc-align", 1000),
         ("prealloc-align", 256),

@@ -94,7 +94,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
     }
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let img = t.create(SIZE).quiet().await?;
     let mut qsd = t.qsd("").await?;
     let node = img.node("disk");

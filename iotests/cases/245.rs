@@ -76,7 +76,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         !t.path("pid").exists()
     ));
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for (what, line) in [
         ("a node upon one that comes later", format!("{disk} {file}")),
         (
@@ -105,7 +105,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("no such monitor", "--monitor chardev=none".to_owned()),
         ("a word too many", "words".to_owned()),
         ("an unknown option", "--colour".to_owned()),
-        ("JSON that is none", "--blockdev '{\"driver\": '".to_owned()),
+        ("malformed JSON", "--blockdev '{\"driver\": '".to_owned()),
     ] {
         let said = t.tool(Kind::Qsd, line).status(1).quiet().await?.text();
         ensure!(!said.trim().is_empty(), "{what}: nothing was said");

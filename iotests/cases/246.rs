@@ -1,5 +1,6 @@
-//! A write that goes beyond a threshold is told once, by whatever way it comes, and only
-//! while a threshold is set: those who make room for a growing image rely on it.
+//! A write past a threshold is reported once, whichever way it comes, and only
+//! while a threshold is set: management that extends a growing image relies on
+//! it.
 //!
 //! group: rw auto quick io qmp
 //! supported_fmt: generic
@@ -59,7 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let left = threshold(&mut qsd, "disk").await?;
         t.log(format!(
             "{command}: {}",
-            if left == MIB { "nothing" } else { "told" }
+            if left == MIB { "nothing" } else { "reported" }
         ));
     }
 
@@ -82,7 +83,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ensure!(threshold(&mut qsd, "disk").await? == 0, "it is set again");
     }
 
-    t.section("set anew, taken away, and of another node");
+    t.section("set again, removed, and of another node");
     set(&mut qsd, "disk", 4 * MIB).await?;
     set(&mut qsd, "disk", 6 * MIB).await?;
     t.io(&disk, ["write -P 6 5M 64k"]).quiet().await?;
@@ -101,12 +102,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let job = qsd.start_job("blockdev-mirror", copy).await?;
     let event = qsd.event("BLOCK_WRITE_THRESHOLD").await?;
     t.log(format!(
-        "a job's writes: told of {}",
+        "a job's writes: reported for {}",
         event["data"]["node-name"]
     ));
     qsd.conclude(&job, AtReady::Complete).await?;
 
-    t.section("what makes no sense");
+    t.section("invalid arguments");
     for (node, bytes) in [("nowhere", json!(1)), ("disk", json!("many"))] {
         qsd.qmp_fails(
             "block-set-write-threshold",
@@ -116,7 +117,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     // Nothing is told that was not awaited above.
     let left = qsd.left_events("BLOCK_WRITE_THRESHOLD");
-    ensure!(left == 0, "told {left} times more");
+    ensure!(left == 0, "reported {left} times more");
     qsd.quit().await?;
     t.same(&img, &other).await?;
     t.verify(

@@ -15,7 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let other = t.image("other").size(SIZE).await?;
     let mut vm = t.vm("-device virtio-scsi-pci,id=bus").await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let disk = |id: &str, drive: &str| json!({"driver": "scsi-hd", "id": id, "drive": drive, "bus": "bus.0"});
     vm.qmp_fails("device_add", disk("disk0", "nowhere")).await?;
     vm.qmp_fails("device_del", json!({"id": "nowhere"})).await?;

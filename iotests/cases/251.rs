@@ -38,7 +38,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     t.io(&export, ["write -P 9 0 2M"]).quiet().await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for (command, args) in [
         ("snapshot-save", job("one", &["disk", "two"])),
         ("snapshot-save", job("new", &["disk", "raw"])),

@@ -19,7 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     src.run("device_add", disk()).await?;
     src.guest(DISK, ["write -P 1 0 1M"]).await?;
 
-    t.section("nobody is there: the source goes on");
+    t.section("no destination: the source goes on");
     let nobody = t.env().sock_dir.join("nobody");
     src.run(
         "migrate",

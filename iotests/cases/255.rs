@@ -48,7 +48,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     vm.conclude(&job, AtReady::Complete).await?;
     t.io(&export, ["write -P 4 3M 64k"]).await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let mut nowhere = drive(top, "full");
     nowhere["target"] = "/nonexistent/image".into();
     nowhere["job-id"] = "j".into();

@@ -21,7 +21,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     vm.qmp_fails(
         "block_resize",
         json!({"node-name": "nowhere", "size": 2 * SIZE}),

@@ -1,4 +1,4 @@
-//! A disk whose server hangs is yanked: what waits for it fails at once, and the
+//! A disk whose server hangs is yanked: pending requests fail at once, and the
 //! machine and its other disks go on.
 //!
 //! group: rw quick machine nbd throttle qmp

@@ -1,5 +1,6 @@
-//! What a machine tells of its disks is what was asked of them: how many requests, how
-//! many failed or could not be, how long they took, and which limits there are.
+//! What a machine reports about its disks is what was requested of them: how
+//! many requests, how many failed or were invalid, how long they took, and
+//! which limits there are.
 //!
 //! group: rw quick machine qmp blkdebug
 //! supported_fmt: raw
@@ -83,7 +84,7 @@ async fn counts(t: &Test, vm: &mut Daemon) -> Result<()> {
         let word = format!(" {key}={}", s[key]);
         ensure!(line.contains(&word), "no '{word}' in: {line}");
     }
-    t.log("the human monitor tells the same");
+    t.log("the human monitor reports the same");
     Ok(())
 }
 
@@ -132,7 +133,7 @@ async fn histograms(t: &Test, vm: &mut Daemon) -> Result<()> {
         .await?;
     let s = stats(vm, "drive0").await?;
     t.log(format!(
-        "rd, anew: {}; wr: {}",
+        "rd, set again: {}; wr: {}",
         s["rd_latency_histogram"]["bins"], s["wr_latency_histogram"]["bins"]
     ));
     vm.qmp(name, json!({"id": "disk0"})).await?;
@@ -175,7 +176,7 @@ async fn limits(t: &Test, vm: &mut Daemon) -> Result<()> {
     let throttling = info
         .lines()
         .find(|l| l.contains("I/O throttling"))
-        .context("no limits are told")?;
+        .context("no limits are reported")?;
     let words = [
         "bps=104857600 ",
         "bps_max=209715200 ",
@@ -187,7 +188,7 @@ async fn limits(t: &Test, vm: &mut Daemon) -> Result<()> {
         info.contains("virtual size: 4 MiB (4194304 bytes)"),
         "{info}"
     );
-    t.log("the human monitor tells the same");
+    t.log("the human monitor reports the same");
     vm.guest("disk1", ["write -P 9 1M 4k"]).await?;
     let mut wrong = set(100 * MIB);
     wrong["bps_rd"] = json!(5);
