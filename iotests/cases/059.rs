@@ -101,13 +101,7 @@ async fn named(t: &Test) -> Result<()> {
         args(json!({"on-error": "maybe"})),
     )
     .await?;
-    refused(
-        t,
-        &mut qsd,
-        "an invalid speed",
-        args(json!({"speed": -1})),
-    )
-    .await?;
+    refused(t, &mut qsd, "an invalid speed", args(json!({"speed": -1}))).await?;
     shows(t, &disk).await?;
 
     t.section("under way");

@@ -59,7 +59,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("where one cannot be made");
-    let nobody = json!({"node": "a", "name": "none"});
+    let missing = json!({"node": "a", "name": "none"});
     for (what, actions) in [
         (
             "the other's name is taken",
@@ -75,7 +75,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ),
         (
             "another action fails",
-            vec![snapshot("a", "three"), ("block-dirty-bitmap-clear", nobody)],
+            vec![
+                snapshot("a", "three"),
+                ("block-dirty-bitmap-clear", missing),
+            ],
         ),
         (
             "it has no name",

@@ -62,7 +62,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let theirs = t.authority("theirs").await?;
     let server = ours.server(HOST).await?;
     let (good, other) = (ours.client("good").await?, ours.client("other").await?);
-    let (stranger, nobody) = (theirs.client("good").await?, ours.nobody()?);
+    let (untrusted, without) = (theirs.client("good").await?, ours.without_certificate()?);
     let by = |dir: &Path, verify: bool, host: &str, commands: &[&str]| {
         t.io(export(host), commands)
             .options(["--object", &creds(dir, verify)])
@@ -86,8 +86,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log("the right ones: written and read");
     for (what, dir, host) in [
         ("another name", &other, HOST),
-        ("another authority", &stranger, HOST),
-        ("no certificate", &nobody, HOST),
+        ("another authority", &untrusted, HOST),
+        ("no certificate", &without, HOST),
         ("a server for another host", &good, "other.test"),
     ] {
         let said = by(dir, true, host, &["write -P 9 0 512"])
@@ -113,14 +113,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("only the server is");
     let qsd = serve(t, &img, &server, None).await?;
     by(
-        &nobody,
+        &without,
         true,
         HOST,
         &["read -P 3 2M 512", "write -P 4 2M 512"],
     )
     .await?;
     t.log("no certificate: written and read");
-    by(&stranger, true, HOST, &["read 0 512"]).fails().await?;
+    by(&untrusted, true, HOST, &["read 0 512"]).fails().await?;
     t.log("another authority, and the server is not trusted: refused");
     qsd.quit().await?;
 

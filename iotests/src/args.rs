@@ -57,7 +57,7 @@ impl Ctx {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The images that a word names, alone or behind `if=`.
+    /// The image that a word names, alone or after `if=`.
     fn named(&self, word: &str) -> Option<Entry> {
         let word = word.strip_prefix("if=").unwrap_or(word);
         self.images
@@ -84,7 +84,7 @@ impl Ctx {
     }
 
     /// The arguments of `qemu-img`: format, cache mode and secrets put in where
-    /// the test left them out.
+    /// the test does not give them.
     pub(crate) fn img_args(&self, asked: &[String]) -> Result<Vec<String>> {
         let Some((command, rest)) = asked.split_first() else {
             bail!("qemu-img needs a subcommand");

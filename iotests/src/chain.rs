@@ -35,8 +35,8 @@ impl Test {
 }
 
 impl Daemon {
-    /// Adds a chain of images as nodes of these names, from the base up: each lies on
-    /// the one before it, and all but the last are read-only. Logged.
+    /// Adds a chain of images as nodes of these names, from the base up: each is an
+    /// overlay of the one before it, and all but the last are read-only. Logged.
     ///
     /// # Errors
     ///

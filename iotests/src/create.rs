@@ -16,8 +16,8 @@ use crate::tool::{Expect, Output, Spawn, Streams};
 use crate::words;
 use crate::wrap::Kind;
 
-/// An image about to be made, when it is awaited.
-#[must_use = "no image is made until it is awaited"]
+/// An image that is created when the builder is awaited.
+#[must_use = "no image is created until it is awaited"]
 pub struct Builder {
     servers: Rc<Servers>,
     name: String,
@@ -60,7 +60,7 @@ impl Builder {
     }
 
     /// Another format than the one under test: the file is local, `IMGOPTS` do
-    /// not apply, and its name has no ending.
+    /// not apply, and its name has no extension.
     pub fn format(mut self, format: &str) -> Self {
         self.format = Some(format.to_owned());
         self
@@ -172,7 +172,7 @@ impl Builder {
         }
         if entry.format == "vpc" {
             // Without it sizes are rounded to what cylinders, heads and sectors
-            // can say.
+            // can represent.
             options.add_default("force_size", "on");
         }
         if self.encrypted {

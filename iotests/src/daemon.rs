@@ -62,7 +62,7 @@ impl Daemon {
             eprintln!("+ {line}");
         }
         let (ours, theirs) = UnixStream::pair().context("failed to make a socket")?;
-        let theirs = OwnedFd::from(theirs.into_std().context("failed to hand on a socket")?);
+        let theirs = OwnedFd::from(theirs.into_std().context("failed to pass a socket on")?);
         let errors = tempfile::tempfile_in(&ctx.env.test_dir).context("failed to make a file")?;
         command.stdin(Stdio::from(theirs));
         if ctx.env.print_qemu {
@@ -82,10 +82,13 @@ impl Daemon {
             Some(Err(error)) => {
                 let status = child.wait().await;
                 let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-                let said = framed(&read_back(&mut errors));
-                return Err(error.context(format!("{line}\n{status}, and it said:\n{said}")));
+                let stderr = framed(&read_back(&mut errors));
+                return Err(error.context(format!("{line}\n{status}; stderr:\n{stderr}")));
             }
-            None => bail!("no greeting after {} s from: {line}", DEADLINE.as_secs()),
+            None => bail!(
+                "no QMP greeting within {} s from: {line}",
+                DEADLINE.as_secs()
+            ),
         };
         // The library's own daemons do not count in names that are logged.
         let name = if logged {
@@ -121,13 +124,13 @@ impl Daemon {
         self.child.id()
     }
 
-    /// What it wrote to its standard error so far (nothing under `-p`).
+    /// What it has written to standard error so far (nothing under `-p`).
     #[must_use]
-    pub fn said(&mut self) -> String {
+    pub fn stderr(&mut self) -> String {
         String::from_utf8_lossy(&read_back(&mut self.errors)).into_owned()
     }
 
-    /// Runs a command, answer or error, and logs nothing.
+    /// Runs a command, gives its answer or error, and logs nothing.
     ///
     /// # Errors
     ///
@@ -164,10 +167,10 @@ impl Daemon {
     ///
     /// Fails if QEMU answers with an error, or not as the schema specifies.
     pub async fn call<C: qapi::Command>(&mut self, command: C) -> Result<C::Ok> {
-        let arguments = serde_json::to_value(&command).context("arguments are no JSON")?;
+        let arguments = serde_json::to_value(&command).context("the arguments are not JSON")?;
         let answer = self.run(C::NAME, arguments).await?;
         serde_json::from_value(answer)
-            .with_context(|| format!("the answer to {} is not as its schema says", C::NAME))
+            .with_context(|| format!("the answer to {} does not match its schema", C::NAME))
     }
 
     /// Runs a command that has to succeed; logs it and its answer.
@@ -194,7 +197,7 @@ impl Daemon {
     pub async fn qmp_fails(&mut self, name: &str, arguments: Value) -> Result<QmpError> {
         let shown = self.log_command(name, &arguments);
         match self.ask(name, arguments).await? {
-            Ok(answer) => bail!("{shown} was to fail and answered {answer}"),
+            Ok(answer) => bail!("{shown} succeeded (expected a failure) and returned {answer}"),
             Err(error) => {
                 self.log_line(&json!({"error": {"class": error.class, "desc": error.desc}}));
                 Ok(error)
@@ -260,7 +263,7 @@ impl Daemon {
     ) -> Result<Value> {
         self.any_event(|event, data| event == name && fits(data))
             .await
-            .map_err(|e| e.context(format!("awaiting {name}")))
+            .map_err(|e| e.context(format!("waiting for {name}")))
     }
 
     /// The next event, of any name, for which `fits` (given name and data) holds.
@@ -286,7 +289,7 @@ impl Daemon {
     pub async fn typed_event<E: qapi::Event>(&mut self) -> Result<E> {
         let mut event = self.event(E::NAME).await?;
         serde_json::from_value(event["data"].take())
-            .with_context(|| format!("{} is not as its schema says", E::NAME))
+            .with_context(|| format!("{} does not match its schema", E::NAME))
     }
 
     /// Logs an event, times hidden.
@@ -298,18 +301,18 @@ impl Daemon {
         self.ctx.log(filter_json::line(&filter_json::scrub(&event)));
     }
 
-    /// Forgets the events that nobody asked for.
+    /// Drops the events that were not waited for.
     pub fn drop_events(&mut self) {
         self.qmp.take_events();
     }
 
-    /// How many events of this name nobody asked for; all are forgotten.
+    /// How many events of this name were not waited for; all events are dropped.
     pub fn left_events(&mut self, name: &str) -> usize {
         let events = self.qmp.take_events();
         events.iter().filter(|event| event["event"] == name).count()
     }
 
-    /// Adds an image as a node of this name; logged by its name, so that the log
+    /// Adds an image as a node of this name; the log has its name only, so that it
     /// is the same for every format and protocol.
     ///
     /// # Errors
@@ -394,8 +397,8 @@ impl Daemon {
         Ok(format!("nbd+unix:///{node}?socket={socket}"))
     }
 
-    /// Takes an export away and waits until it is gone; not logged. Its clients are
-    /// cut off: one that has just ended may not be noticed yet.
+    /// Removes an export and waits until it is gone; not logged. Its clients are
+    /// disconnected: the end of one may not have been noticed yet.
     ///
     /// # Errors
     ///
@@ -408,7 +411,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Asks it to quit and waits until it has; it has to end well, without a job
+    /// Asks it to quit and waits until it has; it has to exit with 0, with no job
     /// left.
     ///
     /// # Errors
@@ -422,7 +425,7 @@ impl Daemon {
         self.quit_quietly().await
     }
 
-    /// As [`Daemon::quit`], whatever its jobs do.
+    /// As [`Daemon::quit`], with any jobs.
     ///
     /// # Errors
     ///
@@ -432,7 +435,7 @@ impl Daemon {
         self.wait().await
     }
 
-    /// Waits until it has ended of itself, with status 0.
+    /// Waits until it exits without being asked, with status 0.
     ///
     /// # Errors
     ///
@@ -451,8 +454,8 @@ impl Daemon {
             wrap::valgrind_log(&self.ctx.env, self.kind, pid, status.code());
             return Ok(());
         }
-        let said = self.ending(pid, status.code());
-        bail!("{} ended with {status}:\n{said}", self.name)
+        let stderr = self.ending(pid, status.code());
+        bail!("{} ended with {status}; stderr:\n{stderr}", self.name)
     }
 
     /// Ends it by SIGKILL, as a crash would.
@@ -473,16 +476,16 @@ impl Daemon {
         framed(&[read_back(&mut self.errors), log].concat())
     }
 
-    /// An error of the connection with how the process ended, where it has.
+    /// Adds how the process ended, where it has, to an error of the connection.
     async fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
         let pid = self.child.id();
         let Some(Ok(status)) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
             return error;
         };
         self.ctx.has_ended(&self.name);
-        let said = self.ending(pid, status.code());
+        let stderr = self.ending(pid, status.code());
         error.context(format!(
-            "{} ended with {status}, and it said:\n{said}",
+            "{} ended with {status}; stderr:\n{stderr}",
             self.name
         ))
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::image::Image;
 use crate::test::Test;
 
-/// What a check found and mended.
+/// What a check found and repaired.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Exit status of `qemu-img check`.
@@ -14,9 +14,9 @@ pub struct Counts {
     pub corruptions: u64,
     /// Leaked clusters that are left.
     pub leaks: u64,
-    /// Corruptions mended.
+    /// Corruptions repaired.
     pub corruptions_fixed: u64,
-    /// Leaked clusters given back.
+    /// Leaked clusters freed.
     pub leaks_fixed: u64,
     /// Places that could not be checked.
     pub check_errors: u64,
@@ -24,7 +24,7 @@ pub struct Counts {
 
 impl Test {
     /// Checks an image with these options (such as `-r all`) and logs the counts
-    /// and the exit status; where it cannot be opened, what was said.
+    /// and the exit status; where it cannot be opened, the output.
     ///
     /// # Errors
     ///

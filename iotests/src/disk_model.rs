@@ -22,7 +22,7 @@ pub enum Op {
         /// How much.
         length: u64,
     },
-    /// Write zeroes, and say that they are zeroes; perhaps freeing the clusters.
+    /// Write zeroes as zeroes (`write -z`), perhaps freeing the clusters.
     Zero {
         /// Where.
         offset: u64,
@@ -31,7 +31,7 @@ pub enum Op {
         /// Whether clusters may be freed (`write -z -u`).
         unmap: bool,
     },
-    /// Give a range back. What is read there afterwards is not specified.
+    /// Discard a range. What is read there afterwards is not specified.
     Discard {
         /// Where.
         offset: u64,
@@ -78,7 +78,7 @@ impl Display for Op {
     }
 }
 
-/// What is known of a range: its bytes all have this value, or nothing is known.
+/// The value of all bytes of a range, where it is known.
 type Known = Option<u8>;
 
 /// The guest's view of a disk: runs of bytes of one value.
@@ -115,7 +115,7 @@ impl DiskModel {
         self.size
     }
 
-    /// Sets a range, cut at the end of the disk.
+    /// Sets a range, truncated at the end of the disk.
     pub fn set(&mut self, offset: u64, length: u64, value: Known) {
         let end = offset.saturating_add(length).min(self.size);
         if offset >= end {
@@ -301,14 +301,11 @@ impl Test {
             model.apply(op);
         }
         self.io(&image, &commands).quiet().await?;
-        self.log(format!(
-            "{image}: {} operations as the model says",
-            ops.len()
-        ));
+        self.log(format!("{image}: {} operations match the model", ops.len()));
         Ok(())
     }
 
-    /// The whole image reads as its model says, in a new process.
+    /// The whole image matches its model, read by a new process.
     ///
     /// # Errors
     ///
@@ -317,14 +314,14 @@ impl Test {
         let size = self.virtual_size(image).await?;
         ensure!(
             size == model.size(),
-            "{image} has {size} bytes, and the model {}",
+            "{image} has {size} bytes, its model has {}",
             model.size()
         );
         self.io(image, model.reads(0, model.size()))
             .options(["-r"])
             .quiet()
             .await?;
-        self.log(format!("{image}: reads as the model says"));
+        self.log(format!("{image}: matches the model"));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
-//! What a test is told by its environment: format, protocol, folders, programs.
+//! The environment of a test: format, protocol, directories, programs.
 //!
-//! Everything a runner says comes in environment variables. Whoever starts a
-//! test by hand gets defaults: raw images in `./scratch`, the programs in PATH.
+//! A runner passes everything in environment variables. A test that is started by
+//! hand gets defaults: raw images in `./scratch`, the programs in PATH.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct Valgrind {
 }
 
 impl Valgrind {
-    /// Whether anything runs under valgrind, so that time-outs are lifted.
+    /// Whether anything runs under valgrind, so that timeouts are lifted.
     #[must_use]
     pub fn any(self) -> bool {
         self.vm || self.img || self.io || self.nbd || self.qsd
@@ -61,9 +61,9 @@ pub struct Env {
     pub cache_is_default: bool,
     /// Aio mode (`AIOMODE`).
     pub aio: String,
-    /// Where the test's files lie (`TEST_DIR`), absolute.
+    /// The directory of the test's files (`TEST_DIR`), absolute.
     pub test_dir: PathBuf,
-    /// Where its sockets lie (`SOCK_DIR`), absolute.
+    /// The directory of its sockets (`SOCK_DIR`), absolute.
     pub sock_dir: PathBuf,
     /// Sample images (`SAMPLE_IMG_DIR`), where there are any.
     pub sample_dir: Option<PathBuf>,
@@ -75,7 +75,7 @@ pub struct Env {
     pub nbd_options: Vec<String>,
     /// Options for the emulator (`QEMU_OPTIONS`).
     pub qemu_options: Vec<String>,
-    /// Options for `qemu-io` that name no format (`QEMU_IO_OPTIONS_NO_FMT`).
+    /// Options for `qemu-io` without a format (`QEMU_IO_OPTIONS_NO_FMT`).
     pub io_options: Vec<String>,
     /// The pass phrase of encrypted images (`IMGKEYSECRET`).
     pub key_secret: String,
@@ -86,7 +86,7 @@ pub struct Env {
     pub gdb: Option<Vec<String>>,
     /// Whether the programs' own output is shown (`PRINT_QEMU`).
     pub print_qemu: bool,
-    /// Whether to tell every command line in full on stderr (`-d`).
+    /// Whether to print every command line in full on stderr (`-d`).
     pub debug: bool,
 }
 
@@ -196,7 +196,7 @@ impl Env {
     }
 
     /// Whether timeouts inside the test are lifted: a person at a debugger, or
-    /// valgrind's slowness, is no hang.
+    /// the slowness of valgrind, is not a hang.
     #[must_use]
     pub fn no_timeouts(&self) -> bool {
         self.gdb.is_some() || self.valgrind.any()
@@ -230,7 +230,8 @@ fn default_options(format: &str) -> &'static str {
 }
 
 fn absolute(dir: &std::ffi::OsStr) -> Result<PathBuf> {
-    std::path::absolute(dir).with_context(|| format!("no absolute path for {}", dir.display()))
+    std::path::absolute(dir)
+        .with_context(|| format!("failed to make {} an absolute path", dir.display()))
 }
 
 /// The environment that these variables make, and nothing of the process's own.

@@ -1,4 +1,4 @@
-//! The block graph as QEMU tells it: nodes, their chains, their bitmaps.
+//! The block graph as QEMU reports it: nodes, their chains, their bitmaps.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::daemon::Daemon;
 
 impl Daemon {
-    /// What `query-named-block-nodes` says of a node; `None` where there is none.
+    /// What `query-named-block-nodes` returns for a node; `None` where there is none.
     ///
     /// # Errors
     ///
@@ -21,7 +21,7 @@ impl Daemon {
         Ok(found.cloned())
     }
 
-    /// What is said of a dirty bitmap; `None` where there is none.
+    /// What is reported for a dirty bitmap; `None` where there is none.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Daemon {
         let bitmaps = self.bitmaps(node).await?;
         let mut some = false;
         for bitmap in bitmaps {
-            // Those without a name are a job's own.
+            // Those without a name belong to a job.
             let Some(name) = bitmap["name"].as_str() else {
                 continue;
             };
@@ -73,7 +73,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Logs the file an image is an overlay of, as the running process sees it.
+    /// Logs the backing file of a node, as the running process sees it.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl Daemon {
         let found = self.node(node).await?;
         let found = found.with_context(|| format!("there is no node {node}"))?;
         let file = found["backing_file"].as_str().unwrap_or("nothing");
-        self.ctx.log(format!("{node} lies on {file}"));
+        self.ctx.log(format!("{node} is backed by {file}"));
         Ok(())
     }
 }

@@ -13,10 +13,9 @@ const SLOTS: u64 = 16;
 /// The longest of them, in bytes.
 const LONGEST: u64 = 28 << 10;
 
-/// A guest that starts writes and goes on, and knows what its disk holds.
+/// A guest that starts writes without waiting for them, with a model of its disk.
 ///
-/// Those that are in flight at once never overlap: what overlaps may be done in any
-/// order.
+/// Writes in flight at the same time never overlap: their order would not be defined.
 pub struct Guest {
     session: Session,
     model: DiskModel,
@@ -24,7 +23,7 @@ pub struct Guest {
 }
 
 impl Test {
-    /// A guest on a disk (an image or an export) that holds what `model` says, of
+    /// A guest on a disk (an image or an export) that holds what `model` does, of
     /// at least 4 MiB. Only its start is logged.
     ///
     /// # Errors
@@ -46,7 +45,7 @@ impl Test {
 }
 
 impl Guest {
-    /// Starts writes, each in a place of its own, and waits for none.
+    /// Starts writes, each to another place, and waits for none.
     ///
     /// # Errors
     ///
@@ -74,13 +73,13 @@ impl Guest {
         let mut commands = vec!["aio_flush".to_owned()];
         commands.extend(self.model.reads(0, self.model.size()));
         for command in commands {
-            let said = self.session.run(&command).await?;
-            ensure!(!said.contains("failed"), "{command}: {said}");
+            let output = self.session.run(&command).await?;
+            ensure!(!output.contains("failed"), "{command}: {output}");
         }
         Ok(())
     }
 
-    /// Ends it and gives back what its disk holds. It has to have settled.
+    /// Ends it and returns the model of its disk. Call [`Guest::settle`] first.
     ///
     /// # Errors
     ///

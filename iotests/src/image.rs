@@ -12,7 +12,7 @@ pub struct Image {
     pub(crate) entry: Entry,
 }
 
-/// What the library remembers of an image.
+/// What the library knows of an image.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// Its name in command lines and goldens, such as `TEST_DIR/t.IMGFMT`.
@@ -23,11 +23,11 @@ pub(crate) struct Entry {
     pub(crate) local: PathBuf,
     /// Its format.
     pub(crate) format: String,
-    /// What its node needs beside driver and file, such as `key-secret`.
+    /// Options of its node other than driver and file, such as `key-secret`.
     pub(crate) node: Value,
     /// The socket of its NBD server, where it has one.
     pub(crate) socket: Option<PathBuf>,
-    /// The node of its bytes, where it is behind an ssh server.
+    /// The protocol node, where it is reached over ssh.
     pub(crate) remote: Option<Value>,
     /// Files to remove at the end.
     pub(crate) files: Vec<PathBuf>,
@@ -56,14 +56,14 @@ impl Entry {
         node
     }
 
-    /// The node as the options of `--image-opts`, where no `json:` name is taken.
+    /// The node as the options of `--image-opts`, where no `json:` name is accepted.
     pub(crate) fn image_opts(&self) -> String {
         let mut options = Vec::new();
         flatten("", &self.node(), &mut options);
         options.join(",")
     }
 
-    /// What stands for it on a command line.
+    /// Its argument on a command line.
     pub(crate) fn word(&self) -> String {
         if self.needs_node() {
             format!("json:{}", self.node())
@@ -121,7 +121,7 @@ impl Image {
         node
     }
 
-    /// The node of its bytes, below the format.
+    /// The protocol node, below the format.
     #[must_use]
     pub fn protocol_node(&self, name: &str) -> Value {
         let mut node = self.entry.protocol_node();

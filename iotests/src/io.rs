@@ -22,9 +22,9 @@ const LONGEST_LINE: usize = 1000;
 
 /// A run of `qemu-io` that happens when it is awaited.
 ///
-/// Each command is logged as `> COMMAND` with what it said below. Commands that
+/// Each command is logged as `> COMMAND` with its output below. Commands that
 /// start asynchronous requests are logged together first, since their results
-/// come when they come.
+/// come in any order.
 #[must_use = "nothing runs until it is awaited"]
 pub struct IoRun {
     ctx: Rc<Ctx>,
@@ -159,8 +159,8 @@ pub struct Session {
     child: Child,
     input: Option<ChildStdin>,
     output: pipe::Receiver,
-    /// What came behind the last prompt: asynchronous requests say how they went
-    /// whenever they are done.
+    /// What came after the last prompt: asynchronous requests report their results
+    /// when they are done.
     pending: Vec<u8>,
     shown: String,
     quiet: bool,
@@ -205,12 +205,12 @@ impl Session {
         self.quiet = true;
     }
 
-    /// Runs one command and gives back what it said, rates taken away. Commands
-    /// that fail are no error here: `qemu-io` says so at its end.
+    /// Runs one command and returns its output, without rates. Commands
+    /// that fail are no error here: `qemu-io` reports them by its exit status.
     ///
     /// # Errors
     ///
-    /// Fails if `qemu-io` has ended, or does not come back.
+    /// Fails if `qemu-io` has ended, or does not answer.
     pub async fn run(&mut self, command: impl AsRef<str>) -> Result<String> {
         let command = command.as_ref();
         let Some(input) = self.input.as_mut() else {
@@ -220,41 +220,41 @@ impl Session {
             .write_all(format!("{command}\n").as_bytes())
             .await
             .with_context(|| format!("{} has ended before: {command}", self.shown))?;
-        let (said, open) = self.until_prompt().await?;
-        let said = filter::io::hide_rates(&said);
+        let (output, open) = self.until_prompt().await?;
+        let output = filter::io::hide_rates(&output);
         if !self.quiet {
             self.ctx.log(format!("> {command}"));
-            self.ctx.log_output(&said);
+            self.ctx.log_output(&output);
         }
         if !open && !command.trim_start().starts_with('q') {
-            bail!("{} ended in: {command}\n{}", self.shown, framed(&said));
+            bail!("{} ended in: {command}\n{}", self.shown, framed(&output));
         }
-        Ok(said.to_str_lossy().into_owned())
+        Ok(output.to_str_lossy().into_owned())
     }
 
     /// What is printed up to the next prompt, and whether one came.
     async fn until_prompt(&mut self) -> Result<(Vec<u8>, bool)> {
-        let mut said = std::mem::take(&mut self.pending);
-        let output = &mut self.output;
+        let mut output = std::mem::take(&mut self.pending);
+        let pipe = &mut self.output;
         let read = async {
             loop {
-                if let Some(at) = said.find(PROMPT) {
+                if let Some(at) = output.find(PROMPT) {
                     return Ok(Some(at));
                 }
-                if output.read_buf(&mut said).await? == 0 {
+                if pipe.read_buf(&mut output).await? == 0 {
                     return Ok::<_, std::io::Error>(None);
                 }
             }
         };
         let Some(found) = self.ctx.bounded(DEADLINE, read).await else {
-            bail!("{} does not come back", self.shown);
+            bail!("{} does not answer", self.shown);
         };
         let Some(at) = found? else {
-            return Ok((said, false));
+            return Ok((output, false));
         };
-        self.pending = said.split_off(at + PROMPT.len());
-        said.truncate(at);
-        Ok((said, true))
+        self.pending = output.split_off(at + PROMPT.len());
+        output.truncate(at);
+        Ok((output, true))
     }
 
     /// Ends it and expects that no command failed.
@@ -274,9 +274,9 @@ impl Session {
     pub async fn close_as(mut self, expect: Expect) -> Result<()> {
         drop(self.input.take());
         let pid = self.child.id();
-        let mut said = std::mem::take(&mut self.pending);
+        let mut output = std::mem::take(&mut self.pending);
         let end = async {
-            self.output.read_to_end(&mut said).await?;
+            self.output.read_to_end(&mut output).await?;
             self.child.wait().await
         };
         let Some(status) = self.ctx.bounded(DEADLINE, end).await else {
@@ -286,13 +286,13 @@ impl Session {
         let log = wrap::valgrind_log(&self.ctx.env, Kind::Io, pid, status.code());
         let output = Output {
             status: status.code(),
-            stdout: said,
+            stdout: output,
             stderr: log.unwrap_or_default(),
         };
         self.ctx.judge(&self.shown, expect, &output)
     }
 
-    /// Ends it by SIGKILL, as a crash would: nothing is flushed.
+    /// Kills it with SIGKILL, as a crash would: nothing is flushed.
     ///
     /// # Errors
     ///

@@ -11,12 +11,12 @@ use crate::tool::{NO_CPU_TIME, TRIES};
 pub enum AtReady {
     /// `job-complete`.
     Complete,
-    /// `block-job-cancel`, not forced: a mirror ends without taking the guest over,
+    /// `block-job-cancel`, not forced: a mirror ends without switching the guest over,
     /// and its target is a copy of that moment.
     Cancel,
     /// Nothing: the caller gets the job back.
     Return,
-    /// Nothing: it has been told already, and is followed to its end.
+    /// Nothing: it has been completed or cancelled already, and is followed to its end.
     Pass,
 }
 
@@ -24,7 +24,7 @@ pub enum AtReady {
 #[derive(Debug, Clone, Default)]
 pub struct Conclusion {
     /// The states it went through, each once, in order. Pauses are left out:
-    /// QEMU pauses jobs for reasons of its own.
+    /// QEMU also pauses jobs by itself.
     pub states: Vec<String>,
     /// Its error, where it failed.
     pub error: Option<String>,
@@ -33,8 +33,8 @@ pub struct Conclusion {
 impl Daemon {
     /// Starts a job and follows it to its conclusion: completes it when it is
     /// ready, finalizes it when it is pending, dismisses it when it is concluded.
-    /// `arguments` get `job-id` `job0` and `auto-dismiss` false where they say
-    /// nothing else. Logs the command, the states and the error.
+    /// `arguments` get `job-id` `job0` and `auto-dismiss` false where they have
+    /// none. Logs the command, the states and the error.
     ///
     /// # Errors
     ///
@@ -111,8 +111,8 @@ impl Daemon {
         self.follow(id, AtReady::Complete).await
     }
 
-    /// As [`Daemon::conclude_quietly`], for a job that has been told already how to
-    /// end.
+    /// As [`Daemon::conclude_quietly`], for a job that has been completed or
+    /// cancelled already.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl Daemon {
         let jobs = self.run("query-jobs", json!({})).await?;
         let waits = find(&jobs, id).is_some_and(|j| j["status"] == "pending");
         if waits {
-            // It may go on by itself between the question and this.
+            // It may continue by itself before this arrives.
             self.ask("job-finalize", json!({"id": id})).await?.ok();
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Daemon {
         Ok(error)
     }
 
-    /// The next state a job goes into.
+    /// The next state that a job enters.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Daemon {
             .to_owned())
     }
 
-    /// Waits until a job has gone into this state.
+    /// Waits until a job enters this state.
     ///
     /// # Errors
     ///
@@ -199,12 +199,12 @@ impl Daemon {
             }
             if matches!(next.as_str(), "concluded" | "null") {
                 let error = self.job_error(id).await?.unwrap_or_default();
-                bail!("{id} ended and never was {state}: {error}");
+                bail!("{id} ended without being {state}: {error}");
             }
         }
     }
 
-    /// What `query-jobs` says of a job; `None` where it has gone.
+    /// What `query-jobs` returns for a job; `None` where it does not exist.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl Daemon {
         self.await_paused(id).await
     }
 
-    /// Waits until a job that was told to pause, or stopped at an error, is paused.
+    /// Waits until a job that was asked to pause, or stopped at an error, is paused.
     /// The states it went through before stay for [`Daemon::conclude`] to log.
     ///
     /// # Errors
@@ -233,12 +233,12 @@ impl Daemon {
     pub async fn await_paused(&mut self, id: &str) -> Result<()> {
         loop {
             let Some(job) = self.query_job(id).await? else {
-                bail!("{id} has gone")
+                bail!("there is no job {id}")
             };
             if matches!(job["status"].as_str(), Some("paused" | "standby")) {
                 return Ok(());
             }
-            // One that is told of already may be of a pause that QEMU made for itself.
+            // An earlier event may be about a pause by QEMU itself.
             let event = self
                 .event_where("JOB_STATUS_CHANGE", |d| {
                     d["id"] == id
@@ -246,7 +246,7 @@ impl Daemon {
                 })
                 .await?;
             if event["data"]["status"] == "null" {
-                bail!("{id} ended and was never paused");
+                bail!("{id} ended without being paused");
             }
         }
     }

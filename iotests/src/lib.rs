@@ -12,8 +12,8 @@
 //! }
 //! ```
 //!
-//! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` says how
-//! to write one.
+//! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` shows
+//! how to write one.
 
 mod args;
 pub mod chain;

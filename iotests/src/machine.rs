@@ -6,11 +6,11 @@ use serde_json::json;
 use crate::daemon::Daemon;
 
 impl Daemon {
-    /// Lets a disk of the machine do these writes, as its device would, by
-    /// `qemu-io` commands; logged. `device` is the id of the disk: `disk0`.
+    /// Runs `qemu-io` commands on a disk of the machine, as its device would;
+    /// logged. `device` is the id of the disk: `disk0`.
     ///
-    /// What a command says goes to the emulator's standard output; read what was
-    /// written back through an export or after the end.
+    /// A command's output goes to the emulator's standard output; read what was
+    /// written through an export, or after the emulator has ended.
     ///
     /// # Errors
     ///
@@ -26,8 +26,8 @@ impl Daemon {
             let answer = self
                 .run("human-monitor-command", json!({"command-line": line}))
                 .await?;
-            let said = answer.as_str().unwrap_or_default().trim();
-            ensure!(said.is_empty(), "{command} on {device}: {said}");
+            let output = answer.as_str().unwrap_or_default().trim();
+            ensure!(output.is_empty(), "{command} on {device}: {output}");
             self.ctx.log(format!("{device}> {command}"));
         }
         Ok(())

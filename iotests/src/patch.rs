@@ -1,5 +1,5 @@
 //! Fields of qcow2 images read and changed by name, behind QEMU's back; and what a
-//! second reader says of an image.
+//! second reader finds in an image.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -38,7 +38,10 @@ impl ReadAt for Source {
 }
 
 fn decode(file: File) -> Result<qcow2::Image> {
-    let length = file.metadata().context("failed to ask for a size")?.len();
+    let length = file
+        .metadata()
+        .context("failed to read the size of a file")?
+        .len();
     Ok(qcow2::Image::open(Arc::new(Source { file, length })))
 }
 
@@ -47,7 +50,7 @@ fn value_at(file: File, path: &str) -> Result<u64> {
     field
         .value
         .as_uint()
-        .with_context(|| format!("{path} holds no number"))
+        .with_context(|| format!("{path} is not a number"))
 }
 
 /// Sets a field in the file and leaves every other byte as it was.
@@ -56,7 +59,7 @@ fn set_in(file: &File, path: &str, value: u64) -> Result<()> {
     let place = image.field(path)?.place;
     image.set(path, value)?;
     let Place::Bits { offset, bytes, .. } = place else {
-        bail!("{path} holds no number")
+        bail!("{path} is not a number")
     };
     let mut word = vec![0; usize::from(bytes)];
     image.bytes().read_at(offset, &mut word);
@@ -145,7 +148,7 @@ impl Test {
     }
 
     /// Everything in a qcow2 file that breaks a rule of the specification, by a
-    /// reader that is not QEMU's.
+    /// reader other than QEMU.
     ///
     /// # Errors
     ///
@@ -154,8 +157,8 @@ impl Test {
         Ok(decode(open(image, false)?)?.defects())
     }
 
-    /// No rule of the specification is broken, leaks included, as a reader finds
-    /// that is not QEMU's. Logged.
+    /// Checks by a reader other than QEMU that no rule of the specification is
+    /// broken, leaks included. Logged.
     ///
     /// # Errors
     ///
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_lead_nowhere_say_so() {
+    fn unknown_paths_are_errors() {
         for path in [
             "header.x",
             "l3[0]",

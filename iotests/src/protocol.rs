@@ -2,8 +2,8 @@
 //!
 //! * `file`: the tools open the file.
 //! * `nbd`: `qemu-nbd` exports the file's bytes over a unix socket and the tools
-//!   read the format through it. An export does not grow, so the file is made
-//!   longer first, as a logical volume would be.
+//!   read the format through it. An export does not grow, so the file is
+//!   extended first, as a logical volume would be.
 //! * `fuse`: `qemu-storage-daemon` shows the file's bytes as another file that
 //!   the tools open. It grows.
 //! * `ssh`: the tools open the file through an ssh server of the test's own. It
@@ -31,7 +31,7 @@ use crate::ssh::SshServer;
 use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
 
-/// Formats that use what room their file has and need it not grow.
+/// Formats that work in a file that does not grow.
 pub(crate) const FIXED_FILE_FORMATS: [&str; 3] = ["raw", "luks", "qcow2"];
 
 /// The servers behind the images of a test.
@@ -99,7 +99,7 @@ impl Server {
     }
 
     /// Starts `qemu-nbd` with these arguments on a socket that listens already,
-    /// so that whoever connects now is served as soon as it is up.
+    /// so that a client that connects now is served as soon as it is up.
     pub(crate) fn start(
         ctx: &Rc<Ctx>,
         shown: &str,
@@ -117,7 +117,7 @@ impl Server {
         command
             .args(["-c", r#"LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null"#, "sh"])
             .args(words);
-        wrap::settle(&ctx.env, &mut command);
+        wrap::set_environment(&ctx.env, &mut command);
         let errors = tempfile::tempfile_in(&ctx.env.test_dir).context("failed to make a file")?;
         let share = |file: &File| file.try_clone().context("failed to share a file");
         command
@@ -161,7 +161,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Fails if it does not end, or not well.
+    /// Fails if it does not end, or its exit status is not 0.
     pub async fn end(mut self) -> Result<()> {
         let ctx = Rc::clone(&self.ctx);
         let pid = self.child.id();
@@ -176,11 +176,11 @@ impl Server {
         let status = status.context("failed to wait for qemu-nbd")?;
         let log = wrap::valgrind_log(&ctx.env, Kind::Nbd, pid, status.code()).unwrap_or_default();
         if !status.success() {
-            let said = read_back(&mut self.errors);
+            let stderr = read_back(&mut self.errors);
             bail!(
-                "qemu-nbd for {} ended with {status}:\n{}",
+                "qemu-nbd for {} ended with {status}; stderr:\n{}",
                 self.shown,
-                framed(&[said, log].concat())
+                framed(&[stderr, log].concat())
             );
         }
         Ok(())
@@ -229,7 +229,7 @@ impl Servers {
         Ok(server)
     }
 
-    /// What has to be there before the image is made.
+    /// Prepares what the image needs before it is created.
     pub(crate) async fn prepare(&self, entry: &mut Entry) -> Result<()> {
         let ctx = &self.ctx;
         match ctx.env.protocol.as_str() {
@@ -248,7 +248,7 @@ impl Servers {
                 let check = format!("sha256:{hash}");
                 entry.real = server.url(&entry.local, Some(&check));
                 ctx.name(&entry.real, &entry.shown);
-                // A node made by QMP forgets how the host was known.
+                // A node made by QMP does not show how the host is checked.
                 ctx.name(server.url(&entry.local, None), &entry.shown);
                 let check = json!({"mode": "hash", "type": "sha256", "hash": hash});
                 entry.remote = Some(server.node(&entry.local, check));
@@ -283,7 +283,7 @@ impl Servers {
         Ok(())
     }
 
-    /// What has to be there before the image is used.
+    /// Prepares what the image needs before it is used.
     pub(crate) fn serve(&self, entry: &mut Entry) -> Result<()> {
         let ctx = &self.ctx;
         let Some(socket) = entry.socket.clone() else {
@@ -307,7 +307,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Forgets an image that is about to be made anew: its server and its files.
+    /// Removes an image that is about to be created again: its server and its files.
     pub(crate) async fn forget(&self, shown: &str) -> Result<()> {
         let images = |e: &mut Entry| e.shown == shown;
         let gone: Vec<Entry> = self
@@ -352,7 +352,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Ends all servers; each has to end well.
+    /// Ends all servers; each has to exit with 0.
     pub(crate) async fn stop(&self) -> Result<()> {
         let mut result = Ok(());
         for server in self.nbd.take() {
@@ -381,8 +381,8 @@ fn node_name(shown: &str) -> String {
     format!("i-{}", name.chars().map(plain).collect::<String>())
 }
 
-/// Makes the file of a growing format as long as it can become: its length now,
-/// and once more the virtual size with metadata.
+/// Extends the file of a growing format to the most that it can need: its length now
+/// plus the virtual size with metadata.
 fn make_room(entry: &Entry) -> Result<()> {
     const SPARE: u64 = 64 << 20;
     const MOST: u64 = 1 << 40;
@@ -407,7 +407,7 @@ fn make_room(entry: &Entry) -> Result<()> {
     }
     let room = length + SPARE + u64::from_be_bytes(size).min(MOST) / 8 * 9;
     file.set_len(room)
-        .with_context(|| format!("failed to lengthen {}", entry.local.display()))
+        .with_context(|| format!("failed to extend {}", entry.local.display()))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct QmpError {
 pub struct Qmp {
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
-    /// Events that nobody has asked for yet.
+    /// Events that have not been waited for yet.
     events: VecDeque<Value>,
     next_id: u64,
     /// The version of the greeting: major and minor.
@@ -40,7 +40,7 @@ impl Qmp {
     ///
     /// # Errors
     ///
-    /// Fails if the other side ends or speaks something else.
+    /// Fails if the other side ends or does not speak QMP.
     pub async fn new(socket: UnixStream) -> Result<Self> {
         let (read, write) = socket.into_split();
         let mut qmp = Self {
@@ -60,7 +60,7 @@ impl Qmp {
                 .and_then(Value::as_u64)
         };
         let (Some(major), Some(minor)) = (part("major"), part("minor")) else {
-            bail!("no QMP greeting but: {greeting}");
+            bail!("not a QMP greeting: {greeting}");
         };
         qmp.version = (major, minor);
         qmp.execute("qmp_capabilities", json!({})).await??;
@@ -92,7 +92,7 @@ impl Qmp {
         }
         let mut line = message.to_string();
         line.push('\n');
-        // Where the other side has gone, reading tells more than writing.
+        // Where the other side has ended, reading gives the better error.
         let written = self.write.write_all(line.as_bytes()).await;
         loop {
             let Some(mut answer) = self.message().await? else {

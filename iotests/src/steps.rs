@@ -15,7 +15,7 @@ const CHECK_NOT_SUPPORTED: i32 = 63;
 pub type Patch = (u8, u64, u64);
 
 impl Test {
-    /// Logs what `qemu-img info` says that is the same for every format: name,
+    /// Logs what `qemu-img info` prints that is the same for every format: name,
     /// format, virtual size, backing file, snapshots.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Test {
         Ok(())
     }
 
-    /// What `qemu-img info --output=json` says, not logged.
+    /// What `qemu-img info --output=json` prints, not logged.
     ///
     /// # Errors
     ///
@@ -39,8 +39,8 @@ impl Test {
             .json()
     }
 
-    /// `qemu-img check` finds nothing wrong. Formats without a check have to say
-    /// that they have none; the log is the same.
+    /// `qemu-img check` finds nothing wrong. Formats without a check have to report
+    /// that; the log is the same.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Test {
             Some(0) => {}
             Some(CHECK_NOT_SUPPORTED) if output.text().contains("does not support checks") => {}
             status => bail!(
-                "exit status {}: {line}\nit said:\n{}",
+                "exit status {}: {line}\noutput:\n{}",
                 status.unwrap_or(-1),
                 framed(&output.all())
             ),
@@ -65,8 +65,8 @@ impl Test {
         Ok(())
     }
 
-    /// After a crash: mends an image that this version of QEMU does not open before it
-    /// was mended, as parallels before 8.2; others are left as they are. Not logged.
+    /// After a crash: repairs an image that this version of QEMU does not open without
+    /// repair, as parallels before 8.2; others are unchanged. Not logged.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Test {
         Ok(())
     }
 
-    /// Logs what `qemu-img check` (with these options, such as `-r all`) says,
+    /// Logs what `qemu-img check` (with these options, such as `-r all`) prints,
     /// whatever its status, without what depends on the layout.
     ///
     /// # Errors
@@ -168,7 +168,7 @@ impl Test {
             .await?;
         ensure!(
             output.text().contains("Images are identical"),
-            "compare said: {}",
+            "qemu-img compare printed: {}",
             output.text()
         );
         self.log(format!("{a} and {b}: identical"));
@@ -187,7 +187,7 @@ impl Test {
             .await?
             .json()?;
         let Value::Array(runs) = output else {
-            bail!("map is no list")
+            bail!("qemu-img map: not a list")
         };
         Ok(runs)
     }
@@ -200,6 +200,6 @@ impl Test {
     pub async fn virtual_size(&self, image: &Image) -> Result<u64> {
         self.info_json(image).await?["virtual-size"]
             .as_u64()
-            .context("info has no virtual-size")
+            .context("qemu-img info: no virtual-size")
     }
 }

@@ -23,7 +23,7 @@ use crate::wrap::Kind;
 
 /// What a test's `run` is given: everything it can do.
 ///
-/// All methods take `&self`, so that several things can go on at once. Names in
+/// All methods take `&self`, so that several things can run at once. Names in
 /// command lines and in the log are the same: `TEST_DIR`, `SOCK_DIR`, `IMGFMT`
 /// and images by their [`Display`](crate::image::Image) text, such as
 /// `TEST_DIR/t.IMGFMT`; the library puts the real ones in.
@@ -63,7 +63,7 @@ impl Test {
         &self.ctx.probes
     }
 
-    /// A file in `TEST_DIR` that is no image: `t.path("out.bin")`. In a command
+    /// A file in `TEST_DIR` other than an image: `t.path("out.bin")`. In a command
     /// line it is `TEST_DIR/out.bin`.
     #[must_use]
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -91,7 +91,7 @@ impl Test {
         self.ctx.name(real, shown);
     }
 
-    /// Tells the runner, not the golden, that one case cannot run here.
+    /// Tells the runner, not the golden, that one case cannot run.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Test {
     }
 
     /// Random numbers that are the same in every run of this test, unless
-    /// `IOTEST_SEED` says otherwise.
+    /// `IOTEST_SEED` is set.
     #[must_use]
     pub fn rng(&self) -> rand::rngs::StdRng {
         let seed = std::env::var("IOTEST_SEED").unwrap_or_else(|_| self.ctx.name.clone());
@@ -138,8 +138,8 @@ impl Test {
         Run::new(&self.ctx, kind, line)
     }
 
-    /// `qemu-io` on an image: one process, these commands, each logged with what
-    /// it said.
+    /// `qemu-io` on an image: one process, these commands, each logged with
+    /// its output.
     pub fn io<S: AsRef<str>>(
         &self,
         image: impl Display,
@@ -187,7 +187,7 @@ impl Test {
     }
 
     /// Starts a `qemu-nbd` for this test alone with these options, such as
-    /// `-x name -r`, on a unix socket. Whoever connects is served as soon as it
+    /// `-x name -r`, on a unix socket. Clients are served as soon as it
     /// is up. It ends when its last client has gone, unless `--persistent` is
     /// among the options; ask it to by [`Server::end`].
     ///
@@ -207,12 +207,12 @@ impl Test {
         self.servers.ssh().await
     }
 
-    /// Ends everything the test started and takes away the images it made. Where
-    /// the test failed, the images stay for whoever looks into it.
+    /// Ends everything the test started and removes the images it made. Where the
+    /// test failed, the images are kept.
     ///
     /// # Errors
     ///
-    /// Fails if a server did not end well, or a daemon was not waited for.
+    /// Fails if a server did not exit with 0, or a daemon was not waited for.
     pub async fn finish(self, passed: bool) -> Result<()> {
         let running = self.ctx.running.take();
         let stopped = self.servers.stop().await;

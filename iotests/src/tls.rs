@@ -1,4 +1,4 @@
-//! Certificates for servers and clients that speak TLS, made by `openssl`.
+//! Certificates for TLS servers and clients, made by `openssl`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::test::Test;
 use crate::tool::framed;
 
-/// Who signs certificates: a key and its own certificate, in a folder of its own.
+/// A certificate authority: its key and certificate, in a directory.
 pub struct Authority {
     dir: PathBuf,
 }
@@ -62,7 +62,7 @@ impl Authority {
     }
 
     /// A client's folder, as `tls-creds-x509,endpoint=client` takes it, with a
-    /// certificate in this name. Gives its path.
+    /// certificate for this name. Gives its path.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Authority {
     /// # Errors
     ///
     /// Fails if it cannot be made.
-    pub fn nobody(&self) -> Result<PathBuf> {
+    pub fn without_certificate(&self) -> Result<PathBuf> {
         self.folder("nobody")
     }
 

@@ -1,4 +1,4 @@
-//! Command lines as a person types them: split into words, and put back.
+//! Command lines as a person types them: split into words, and joined.
 
 use anyhow::{Context as _, Result};
 

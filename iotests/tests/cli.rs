@@ -173,7 +173,7 @@ fn a_tool_that_fails_is_shown_with_its_words() {
         "exit status 3",
         "qemu-img convert -O raw",
         "  | no convert today",
-        "<nothing>",
+        "<empty>",
     ] {
         assert!(said.contains(part), "{part} is missing in:\n{said}");
     }
