@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::sys;
 
 /// How many bytes of a name the kernel keeps (`TASK_COMM_LEN`, less the end).
-const NAME_KEPT: usize = 15;
-/// The longest name that is told whole (bytes): a command line may hold anything.
-pub(crate) const NAME_TOLD: usize = 64;
+const COMM_MAX: usize = 15;
+/// The longest whole name (bytes): a command line may hold anything.
+pub(crate) const WHOLE_NAME_MAX: usize = 64;
 
 /// A process as seen at one moment; it may have ended since.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Process {
     pub pid: i32,
     /// The process id of its parent.
     pub parent: i32,
-    /// Its name (`comm`): at most 15 bytes, whatever bytes are no UTF-8 replaced.
+    /// Its name (`comm`): at most 15 bytes, bytes that are not UTF-8 replaced.
     pub name: String,
     /// Its state as proc(5) has it: `R`, `S`, `D`, `Z`, ...
     pub state: char,
@@ -50,18 +50,18 @@ impl Units {
 }
 
 impl Process {
-    /// Whether it has ended and only waits for its parent to take notice.
+    /// Whether it has ended and only waits to be reaped by its parent.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// Its name, not cut off where the command line still tells it whole:
+    /// Its name, not truncated where the command line still has it whole:
     /// `qemu-storage-daemon`, of which the kernel keeps `qemu-storage-da`.
     #[must_use]
     pub fn whole_name(&self) -> String {
-        let cut_off = self.name.len() >= NAME_KEPT;
-        let line = cut_off.then(|| fs::read(format!("/proc/{}/cmdline", self.pid)).ok());
+        let truncated = self.name.len() >= COMM_MAX;
+        let line = truncated.then(|| fs::read(format!("/proc/{}/cmdline", self.pid)).ok());
         let whole = line.flatten().and_then(|line| whole(&self.name, &line));
         whole.unwrap_or_else(|| self.name.clone())
     }
@@ -105,10 +105,10 @@ fn whole(name: &str, line: &[u8]) -> Option<String> {
         let file = word.rsplit(|b| *b == b'/').next().unwrap_or(word);
         String::from_utf8_lossy(file).into_owned()
     });
-    files.find(|file| file.starts_with(name) && file.len() <= NAME_TOLD)
+    files.find(|file| file.starts_with(name) && file.len() <= WHOLE_NAME_MAX)
 }
 
-/// Every process there is.
+/// Every process.
 ///
 /// # Errors
 ///
@@ -129,7 +129,7 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
     Ok(processes)
 }
 
-/// Reads the process whose folder in `/proc` is `dir`; `None` where it is gone.
+/// Reads the process whose directory in `/proc` is `dir`; `None` where it has ended.
 fn read(dir: &Path, units: Units) -> Option<Process> {
     // One read gives the line whole; fs::read would ask for the size first.
     let mut stat = [0; 1024];
@@ -139,7 +139,7 @@ fn read(dir: &Path, units: Units) -> Option<Process> {
     Process::parse(stat.get(..len)?, units)
 }
 
-/// The process `pid` as it is now; `None` where it is gone.
+/// The process `pid` as it is now; `None` where it has ended.
 pub(crate) fn one(pid: i32) -> Option<Process> {
     let units = Units::of_this_system();
     read(&PathBuf::from(format!("/proc/{pid}")), units)
@@ -153,7 +153,7 @@ fn lists_children() -> bool {
 }
 
 /// The children of `pid`, those that have ended but were not waited for
-/// included; none where it is gone. While children end, one may be missing.
+/// included; none where it has ended. While children end, one may be missing.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     if lists_children() {
         return listed_children(pid);
@@ -210,8 +210,8 @@ pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
 /// Every process below `pid`, children before their own children, those that
 /// have ended but were not waited for included; not `pid` itself.
 ///
-/// It is a picture taken while things move: a process that forks in that moment
-/// may have a child that is missing here. Who must have them all asks again.
+/// Processes may fork while they are listed: a child that is made meanwhile may be
+/// missing. A caller that needs all of them calls it again.
 ///
 /// # Errors
 ///
@@ -233,7 +233,7 @@ pub(crate) fn below(pid: i32, processes: Vec<Process>, spare: &[i32]) -> Vec<Pro
     let mut next = 0;
     while let Some(process) = found.get(next) {
         // Taking each parent's children out once also ends on a loop, which a
-        // reused process id could make in a picture that is not of one moment.
+        // reused process id could make in a list that is not of one moment.
         if let Some(more) = children.remove(&process.pid) {
             found.extend(more);
         }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_line_is_no_process() {
+    fn a_truncated_line_is_not_a_process() {
         let stat = b"42 (a) S 7 42 42";
         for end in 0..stat.len() {
             assert_eq!(Process::parse(&stat[..end], UNITS), None);
@@ -308,7 +308,7 @@ mod tests {
 
     /// Reports once named `qemu-storage-da`.
     #[test]
-    fn a_long_name_is_told_whole() {
+    fn a_long_name_is_whole() {
         let known = |line: &[u8]| whole("qemu-storage-da", line);
         let daemon = Some("qemu-storage-daemon".to_owned());
         assert_eq!(known(b"/usr/bin/qemu-storage-daemon\0--blockdev\0"), daemon);
