@@ -1,4 +1,5 @@
-//! Images of many sizes are created, say what they are, and read as zeroes.
+//! Images of many sizes are created, report their size and format, and read as
+//! zeroes.
 //!
 //! group: rw auto quick create
 //! supported_fmt: generic

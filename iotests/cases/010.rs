@@ -1,5 +1,5 @@
-//! Zeroes written over data and over nothing read as zeroes, and what lies
-//! beside them stays.
+//! Zeroes written over data and over unallocated ranges read as zeroes, and
+//! what is beside them stays.
 //!
 //! group: rw auto quick io zero
 //! supported_fmt: generic

@@ -1,4 +1,4 @@
-//! What is discarded may change, what lies beside it may not, and it can be
+//! What is discarded may change, what is beside it may not, and it can be
 //! written again.
 //!
 //! group: rw auto quick io
@@ -101,11 +101,11 @@ async fn discard(t: &Test, img: &Image, model: &mut DiskModel, spans: &[(u64, u6
 }
 
 /// No error and no leak, or a format without a check.
-fn sound(said: Output) -> Result<()> {
+fn sound(output: Output) -> Result<()> {
     ensure!(
-        matches!(said.status, Some(0 | 63)),
-        "check said: {}",
-        said.text()
+        matches!(output.status, Some(0 | 63)),
+        "qemu-img check printed: {}",
+        output.text()
     );
     Ok(())
 }

@@ -54,10 +54,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .iter()
         .map(|read| format!("aio_{read}"))
         .collect();
-    let said = t.io(&img, &reads).quiet().await?.text();
+    let output = t.io(&img, &reads).quiet().await?.text();
     t.log(format!(
         "patterns that differ: {}",
-        said.matches("verification failed").count()
+        output.matches("verification failed").count()
     ));
     t.check(&img).await
 }

@@ -1,5 +1,5 @@
-//! `qemu-img measure` never promises too little: the converted image is no
-//! longer than it said, and full allocation fits as well.
+//! `qemu-img measure` never reports too little: the converted image is no
+//! longer than it reported, and full allocation fits as well.
 //!
 //! group: rw auto quick img convert
 //! supported_fmt: generic
@@ -59,8 +59,8 @@ async fn compare(t: &Test, img: &Image, format: &str, options: &str) -> Result<(
     }
     let name = img.to_string();
     line.push(&name);
-    let said = t.img(line).quiet().await?.json()?;
-    let number = |key: &str| said[key].as_u64().unwrap_or(0);
+    let printed = t.img(line).quiet().await?.json()?;
+    let number = |key: &str| printed[key].as_u64().unwrap_or(0);
     let (required, full) = (number("required"), number("fully-allocated"));
     ensure!(required <= full, "{format} {options}: {required} of {full}");
     for (preallocation, limit) in [("off", required), ("falloc", full)] {

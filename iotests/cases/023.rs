@@ -67,10 +67,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     .await?;
     t.matches(&img, &model).await?;
     // Room that was given out and not yet used may have leaked; nothing worse.
-    let said = t.img(format!("check {img}")).any_status().quiet().await?;
+    let output = t.img(format!("check {img}")).any_status().quiet().await?;
     t.log(format!(
         "errors or corruption: {}",
-        !matches!(said.status, Some(0 | 3 | 63))
+        !matches!(output.status, Some(0 | 3 | 63))
     ));
     Ok(())
 }

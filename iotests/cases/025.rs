@@ -1,5 +1,5 @@
-//! The tools tell by their exit status whether they did what they were asked
-//! to, and a wrong pattern never passes for the right one.
+//! The exit status of the tools shows whether they did what they were asked to,
+//! and a wrong pattern never passes for the right one.
 //!
 //! group: rw auto quick img io
 //! supported_fmt: generic
@@ -33,8 +33,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "write -P 256 0 512",
         "writev 0",
     ] {
-        let said = t.io(&img, [command]).any_status().quiet().await?;
-        let reported = said.status != Some(0) || !said.text().trim().is_empty();
+        let output = t.io(&img, [command]).any_status().quiet().await?;
+        let reported = output.status != Some(0) || !output.text().trim().is_empty();
         t.log(format!("{command}: reported {reported}"));
     }
     t.io("TEST_DIR/none", ["read 0 512"])

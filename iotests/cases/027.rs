@@ -52,14 +52,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 }
 
 async fn refused(t: &Test, img: &Image, who: &str, options: &[&str]) -> Result<()> {
-    let said = t
+    let output = t
         .io(img, ["read 0 512"])
         .options(options)
         .fails()
         .quiet()
         .await?
         .text();
-    ensure!(said.contains("lock"), "not about a lock: {said}");
+    ensure!(output.contains("lock"), "not about a lock: {output}");
     t.log(format!("{who}: kept out"));
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What was cut off by shrinking does not come back when the image grows again,
-//! and relative sizes are what they say.
+//! What was past the end after shrinking does not come back when the image
+//! grows again, and relative sizes are applied correctly.
 //!
 //! group: rw auto quick resize zero
 //! supported_fmt: raw qcow2 luks

@@ -1,5 +1,5 @@
-//! A mirror that meets an error on either side does what its policy says:
-//! reports and ends, ignores and tries again, stops and goes on when resumed.
+//! A mirror that meets an error on either side follows its policy: it reports
+//! and ends, ignores and tries again, or stops and continues when resumed.
 //!
 //! group: rw auto quick mirror jobs blkdebug
 //! supported_fmt: generic

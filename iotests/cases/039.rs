@@ -1,5 +1,6 @@
-//! A backup that meets an error on either side does what its policy says; where
-//! old data cannot be saved, the guest's write fails or the copy does, as asked.
+//! A backup that meets an error on either side follows its policy; where old
+//! data cannot be saved, the guest's write fails or the copy does, as
+//! configured.
 //!
 //! group: rw auto quick backup jobs blkdebug
 //! supported_fmt: generic

@@ -1,5 +1,5 @@
-//! blockdev-create makes a fresh image out of a file that held something else,
-//! and says in its job's error what it cannot make.
+//! blockdev-create makes a new image out of a file that held something else,
+//! and its job's error has what it cannot make.
 //!
 //! group: rw auto quick create jobs
 //! supported_fmt: generic

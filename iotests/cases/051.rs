@@ -1,5 +1,5 @@
-//! A storage daemon that is told to quit with jobs running, paused or ready ends
-//! well, and no image is worse for it.
+//! A storage daemon that is asked to quit with jobs running, paused or ready
+//! exits cleanly, and no image is damaged by it.
 //!
 //! group: rw auto quick jobs mirror backup
 //! supported_fmt: generic

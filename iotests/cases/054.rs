@@ -1,5 +1,5 @@
-//! A stream or commit that meets an error does what its policy says, and the
-//! chain shows the same before, meanwhile and afterwards.
+//! A stream or commit that meets an error follows its policy, and the chain
+//! reads the same before, meanwhile and afterwards.
 //!
 //! group: rw auto quick stream commit jobs blkdebug backing
 //! supported_fmt: generic

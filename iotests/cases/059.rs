@@ -1,5 +1,6 @@
-//! A commit within a chain is seen by the name its filter was given, keeps others out,
-//! writes the backing file's name it was told, and undoes itself where the base fails.
+//! A commit within a chain is seen by the name its filter was given, keeps
+//! others out, writes the given name of the backing file, and undoes itself
+//! where the base fails.
 //!
 //! group: rw auto quick commit jobs backing qmp blkdebug
 //! supported_fmt: qcow2 qed
@@ -179,8 +180,8 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
     shows(t, &disk).await?;
     qsd.conclude(&job, AtReady::Pass).await?;
     shows(t, &disk).await?;
-    let told = qsd.node("top").await?.context("there is no top")?;
-    let on = told["backing_file"].as_str().unwrap_or_default();
+    let reported = qsd.node("top").await?.context("there is no top")?;
+    let on = reported["backing_file"].as_str().unwrap_or_default();
     t.log(format!(
         "the top is backed by {}",
         if on.contains("base.") {
@@ -190,10 +191,10 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
         }
     ));
     for node in ["base", "low"] {
-        let told = qsd.node(node).await?;
+        let reported = qsd.node(node).await?;
         t.log(format!(
             "{node} is read-only: {}",
-            told.map_or(Value::Null, |n| n["ro"].clone())
+            reported.map_or(Value::Null, |n| n["ro"].clone())
         ));
     }
     t.log(format!(

@@ -71,11 +71,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         found.with_context(|| format!("converted back from {format}"))?;
         t.img(format!("compare -q {img} {back}")).quiet().await?;
         for image in [&via, &back] {
-            let said = t.img(format!("check {image}")).any_status().quiet().await?;
+            let output = t.img(format!("check {image}")).any_status().quiet().await?;
             ensure!(
-                matches!(said.status, Some(0 | 63)),
+                matches!(output.status, Some(0 | 63)),
                 "by {format}: {}",
-                said.text()
+                output.text()
             );
         }
         t.log(format!(

@@ -54,7 +54,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     t.log(format!("a file was made: {}", t.path("none").exists()));
 
-    t.section("a target that is said to be all zeroes");
+    t.section("a target that is declared to be all zeroes");
     if t.format() == "luks" {
         t.case_not_run("a fresh image that reads as zeroes: not for luks")?;
         t.log("the target is what the source is");

@@ -78,11 +78,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .quiet()
                 .await?;
             t.img(format!("compare -q {src} {out}")).quiet().await?;
-            let said = t.img(format!("check {out}")).any_status().quiet().await?;
+            let output = t.img(format!("check {out}")).any_status().quiet().await?;
             ensure!(
-                matches!(said.status, Some(0 | 63)),
-                "check said: {}",
-                said.text()
+                matches!(output.status, Some(0 | 63)),
+                "qemu-img check printed: {}",
+                output.text()
             );
             // The target is as good as any other: it takes writes.
             t.io(&out, [format!("write -P 0x3c {} 1024", SIZE - 1024)])

@@ -30,8 +30,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let line = [
         "convert", "-f", "raw", "-n", "-O", "IMGFMT", &broken, &out_name,
     ];
-    let said = t.img(line).status(1).quiet().await?.text();
-    t.log(format!("says why: {}", said.contains("Input/output error")));
+    let printed = t.img(line).status(1).quiet().await?.text();
+    t.log(format!(
+        "reports the reason: {}",
+        printed.contains("Input/output error")
+    ));
     t.img([
         "convert",
         "-f",
@@ -59,10 +62,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         &broken,
         &out_name,
     ];
-    let said = t.img(line).quiet().await?.text();
+    let printed = t.img(line).quiet().await?.text();
     t.log(format!(
-        "says what was lost: {}",
-        said.contains("warning: error while reading offset")
+        "reports what was lost: {}",
+        printed.contains("warning: error while reading offset")
     ));
     t.verify(
         &out,
@@ -86,14 +89,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     );
     let good = t.image("good").size(SIZE).await?;
     t.write(&good, &[(0x44, 0, SIZE)]).await?;
-    let said = t
+    let printed = t
         .img(["convert", "-n", "-O", "raw", &good.to_string(), &full])
         .status(1)
         .quiet()
         .await?;
     t.log(format!(
-        "says why: {}",
-        said.text().contains("No space left on device")
+        "reports the reason: {}",
+        printed.text().contains("No space left on device")
     ));
     t.verify(&good, &[(0x44, 0, SIZE)]).await
 }

@@ -1,5 +1,5 @@
 //! Nothing but zeroes is converted to nothing but zeroes, whether never written
-//! or written as data, and says how far it has come.
+//! or written as data, and progress is reported.
 //!
 //! group: rw auto quick convert zero
 //! supported_fmt: generic
@@ -17,14 +17,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for source in [&empty, &zeroes] {
         t.section(format!("from {source}"));
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
-        let said = t
+        let output = t
             .img(format!("convert -p -O raw {source} {flat}"))
             .quiet()
             .await?
             .text();
         t.log(format!(
             "comes to its end: {}",
-            said.trim_end().ends_with("(100.00/100%)")
+            output.trim_end().ends_with("(100.00/100%)")
         ));
         t.matches(&flat, &zero).await?;
         let full = t.image("full").size(SIZE).quiet().await?;

@@ -46,12 +46,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.img(format!("compare -f {format} -F {format} {name} {name}"))
         .quiet()
         .await?;
-    let said = t
+    let printed = t
         .img(format!("map -f {format} --output=json {name}"))
         .quiet()
         .await?
         .json()?;
-    let runs = said.as_array().map_or(0, Vec::len);
+    let runs = printed.as_array().map_or(0, Vec::len);
     ensure!(runs > 0, "nothing is mapped");
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
     t.img(format!("convert -f {format} -O raw {name} {flat}"))

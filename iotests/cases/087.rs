@@ -82,11 +82,11 @@ async fn over(t: &Test, format: &str) -> Result<()> {
     t.img(format!("commit {top}")).quiet().await?;
     t.verify_quietly(&base, &shown).await?;
     t.verify_quietly(&top, &shown).await?;
-    let said = t.img(format!("check {base}")).any_status().quiet().await?;
+    let output = t.img(format!("check {base}")).any_status().quiet().await?;
     ensure!(
-        matches!(said.status, Some(0 | 63)),
-        "check said: {}",
-        said.text()
+        matches!(output.status, Some(0 | 63)),
+        "qemu-img check printed: {}",
+        output.text()
     );
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.img(format!("rebase -u -b {top} -F IMGFMT {base}"))
         .quiet()
         .await?;
-    let said = t
+    let output = t
         .img(format!("info --backing-chain {top}"))
         .fails()
         .quiet()
@@ -54,7 +54,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .text();
     t.log(format!(
         "info reports a loop: {}",
-        said.contains("infinite loop")
+        output.contains("infinite loop")
     ));
     t.info(&top).await?;
     t.img(["rebase", "-u", "-b", "", &base.to_string()])

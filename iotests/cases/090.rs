@@ -1,5 +1,5 @@
-//! The map of a chain says of each range in which image it lies, and what is
-//! read there agrees.
+//! The map of a chain has the right image for each range, and what is read
+//! there agrees.
 //!
 //! group: rw auto quick backing img
 //! supported_fmt: generic

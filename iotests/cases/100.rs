@@ -17,8 +17,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .without_imgopts()
             .options(format!("cluster_size={cluster}"))
             .await?;
-        let said = t.info_json(&img).await?["cluster-size"].as_u64();
-        ensure!(said == Some(cluster), "info says cluster-size {said:?}");
+        let output = t.info_json(&img).await?["cluster-size"].as_u64();
+        ensure!(
+            output == Some(cluster),
+            "info reports cluster-size {output:?}"
+        );
         let mut model = t.disk_model(size);
         let mut ops: Vec<Op> = (1..)
             .zip([cluster, 2 * cluster, cluster * cluster / 8])

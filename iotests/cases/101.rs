@@ -16,8 +16,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .without_imgopts()
             .options(format!("refcount_bits={bits}"))
             .await?;
-        let said = t.info_json(&img).await?["format-specific"]["data"]["refcount-bits"].as_u64();
-        ensure!(said == Some(bits), "info says refcount-bits {said:?}");
+        let output = t.info_json(&img).await?["format-specific"]["data"]["refcount-bits"].as_u64();
+        ensure!(
+            output == Some(bits),
+            "info reports refcount-bits {output:?}"
+        );
         let mut model = t.disk_model(SIZE);
         let ops = Plan {
             count: 30,

@@ -1,5 +1,5 @@
-//! Images compressed with zlib and zstd hold the same data, say which they are,
-//! and convert into each other.
+//! Images compressed with zlib and zstd hold the same data, report their
+//! compression type, and convert into each other.
 //!
 //! group: rw auto qcow2 convert
 //! supported_fmt: qcow2
@@ -35,9 +35,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         t.img(format!("convert -c -n -O qcow2 {plain} {img}"))
             .await?;
-        let said = t.info_json(&img).await?["format-specific"]["data"]["compression-type"].clone();
+        let output =
+            t.info_json(&img).await?["format-specific"]["data"]["compression-type"].clone();
         t.log(format!(
-            "info says {said}; feature bit {}",
+            "info reports {output}; feature bit {}",
             t.peek(&img, "header.incompatible_features.compression")?
         ));
         t.matches(&img, &model).await?;

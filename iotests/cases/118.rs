@@ -1,5 +1,5 @@
-//! With an external data file the data lie there and only there, the image finds
-//! it by its name or where it is told, and does not do without it.
+//! With an external data file the data are there and only there, the image
+//! finds it by its name or as given, and does not open without it.
 //!
 //! group: rw auto quick qcow2
 //! supported_fmt: qcow2

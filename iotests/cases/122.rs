@@ -1,5 +1,5 @@
-//! amend to version 2 turns zero clusters into what version 2 can say, at no loss,
-//! with a backing file below or none.
+//! amend to version 2 turns zero clusters into what version 2 can represent,
+//! without loss, with a backing file or none.
 //!
 //! group: rw auto quick qcow2 backing zero
 //! supported_fmt: qcow2

@@ -1,5 +1,5 @@
-//! Every preallocation mode makes an image that reads as zeroes and does not grow
-//! when it is written, as measure said, and as long as it is told.
+//! Every preallocation mode makes an image that reads as zeroes and does not
+//! grow when it is written, as measured, and as long as requested.
 //!
 //! group: rw auto qcow2 create
 //! supported_fmt: qcow2
@@ -38,7 +38,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             let line = format!(
                 "measure -O qcow2 -o preallocation=metadata,{options} --size {size} --output=json"
             );
-            let said = t.img(line).quiet().await?.json()?;
+            let printed = t.img(line).quiet().await?.json()?;
             let made = t
                 .image("made")
                 .without_imgopts()
@@ -46,10 +46,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .options(format!("preallocation=metadata,{options}"))
                 .quiet()
                 .await?;
-            let full = said["fully-allocated"].as_u64().context("a number")?;
+            let full = printed["fully-allocated"].as_u64().context("a number")?;
             let took = length(&made)?;
             t.log(format!(
-                "{size} {options}: as said: {}",
+                "{size} {options}: as measured: {}",
                 took <= full && took + 4 * MIB > full
             ));
         }

@@ -37,8 +37,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             Err(_) => t.log(format!("{length} bytes: refused")),
             Ok(top) => {
                 t.io(&top, ["read -P 7 0 64k"]).quiet().await?;
-                let said = t.peek(&top, "header.backing_file_size")?;
-                t.log(format!("{length} bytes: the header says {said}"));
+                let output = t.peek(&top, "header.backing_file_size")?;
+                t.log(format!("{length} bytes: the header has {output}"));
                 t.sound(&top)?;
             }
         }

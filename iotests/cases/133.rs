@@ -36,7 +36,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
         ensure!(
             t.virtual_size(&img).await? == most,
-            "info says another size"
+            "info reports another size"
         );
         let line = format!(
             "create -f qcow2 -o cluster_size={cluster} TEST_DIR/more {}",

@@ -56,8 +56,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for n in 0..ROUNDS {
         let (patches, commands) = round(n);
         for command in commands.iter().map(String::as_str).chain(["flush"]) {
-            let said = guest.run(command).await?;
-            ensure!(!said.contains("failed"), "{command}: {said}");
+            let printed = guest.run(command).await?;
+            ensure!(!printed.contains("failed"), "{command}: {printed}");
         }
         let log = WriteLog::parse(&std::fs::read(&path)?)?;
         flushed.push((log.entries.len(), patches));

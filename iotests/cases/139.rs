@@ -32,8 +32,8 @@ async fn guest(t: &Test, base: &Image) -> Result<(Image, Session)> {
 /// Runs commands of which none may fail.
 async fn all(session: &mut Session, commands: &[&str]) -> Result<()> {
     for command in commands {
-        let said = session.run(command).await?;
-        ensure!(!said.contains("failed"), "{command}: {said}");
+        let printed = session.run(command).await?;
+        ensure!(!printed.contains("failed"), "{command}: {printed}");
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         let info = t.info_json(&img).await?;
         t.log(format!(
-            "info says corrupt: {}",
+            "info reports corrupt: {}",
             info["format-specific"]["data"]["corrupt"]
         ));
         t.poke_quietly(&img, "l2[0].entry[1]", right)?;

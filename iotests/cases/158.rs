@@ -63,19 +63,19 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .quiet()
                 .any_status()
                 .await?;
-            let said = output.text();
+            let printed = output.text();
             let read = if output.status == Some(0) {
                 "opened, and the data are there"
             } else {
                 "opened, and the data are not found"
             };
-            let said = said
+            let printed = printed
                 .lines()
                 .find(|l| l.contains("can't open"))
                 .unwrap_or(read)
                 .to_owned();
             if options.is_empty() {
-                t.log(said);
+                t.log(printed);
             }
         }
         ensure!(

@@ -33,7 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     let info = t.info_json(&img).await?;
     t.log(format!(
-        "info says corrupt: {}",
+        "info reports corrupt: {}",
         info["format-specific"]["data"]["corrupt"]
     ));
     let flat = t.image("flat").format("raw").size(0).quiet().await?;

@@ -1,4 +1,4 @@
-//! The exit status of check tells errors, leaks and failure apart, with every
+//! The exit status of check distinguishes errors, leaks and failure, with every
 //! output format and option, and without repair it changes nothing.
 //!
 //! group: auto quick qcow2 check damage

@@ -13,7 +13,7 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for damage in ["a count too low", "the table gone"] {
-        let mut told = 0;
+        let mut reported = 0;
         for nth in 1..=8 {
             let img = t
                 .create(SIZE)
@@ -61,12 +61,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)],
             )
             .await?;
-            told += u32::from(first != Some(0));
+            reported += u32::from(first != Some(0));
             t.log(format!(
                 "{damage}, write {nth} fails: no data are lost, and the second repair ends well"
             ));
         }
-        t.log(format!("{damage}: failures were reported: {}", told > 0));
+        t.log(format!(
+            "{damage}: failures were reported: {}",
+            reported > 0
+        ));
     }
     Ok(())
 }

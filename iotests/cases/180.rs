@@ -1,5 +1,5 @@
-//! Every sub-format of VMDK keeps data across the edges of its extents, and
-//! says which files it is made of.
+//! Every sub-format of VMDK keeps data across the boundaries of its extents,
+//! and reports its files.
 //!
 //! group: rw auto quick formats create
 //! supported_fmt: vmdk
@@ -27,10 +27,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .without_imgopts()
             .await?;
         t.info(&img).await?;
-        let told = t.info_json(&img).await?;
-        let told = &told["format-specific"]["data"];
-        t.log(format!("create type: {}", told["create-type"]));
-        let extents = told["extents"]
+        let reported = t.info_json(&img).await?;
+        let reported = &reported["format-specific"]["data"];
+        t.log(format!("create type: {}", reported["create-type"]));
+        let extents = reported["extents"]
             .as_array()
             .context("info lists no extents")?;
         let mut files = Vec::new();

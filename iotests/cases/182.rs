@@ -1,6 +1,6 @@
 //! A VMDK descriptor made by hand: flat extents that start inside their files
-//! are read and written where it says, and nothing beside them; wrong ones are
-//! refused.
+//! are read and written at their offsets, and nothing beside them; wrong ones
+//! are refused.
 //!
 //! group: rw auto quick formats
 //! supported_fmt: vmdk

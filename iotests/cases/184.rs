@@ -56,14 +56,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .any_status()
             .quiet();
         if run.await?.status == Some(0) {
-            let told = t
+            let reported = t
                 .img("info -f IMGFMT --output=json TEST_DIR/no.IMGFMT")
                 .quiet()
                 .await?
                 .json()?;
             t.log(format!(
                 "{options}: made with blocks of {}",
-                told["cluster-size"]
+                reported["cluster-size"]
             ));
             std::fs::remove_file(t.path("no.vhdx"))?;
         } else {

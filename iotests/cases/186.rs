@@ -1,5 +1,6 @@
 //! VPC images, dynamic and fixed, have the size that was asked for or the next
-//! one that a geometry can say, and survive the loss of their footer's copy.
+//! one that a geometry can represent, and survive the loss of their footer's
+//! copy.
 //!
 //! group: rw auto quick formats create
 //! supported_fmt: vpc

@@ -41,7 +41,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ));
     for (what, entry, value) in [
         ("two blocks of the disk in one of the file", 3, 0u32),
-        ("a block behind the end", 3, 7),
+        ("a block past the end", 3, 7),
         ("a block that is far away", 3, 0x1000_0000),
         ("a block that is lost", 3, u32::MAX),
     ] {
@@ -53,12 +53,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .any_status()
             .quiet()
             .await?;
-        let told = report.json()?;
+        let reported = report.json()?;
         t.log(format!(
             "exit status {}, corruptions {}, errors {}",
             report.status.unwrap_or(-1),
-            told["corruptions"],
-            told["check-errors"]
+            reported["corruptions"],
+            reported["check-errors"]
         ));
         t.verify(&img, &[(1, 0, MIB)]).await?;
     }

@@ -69,7 +69,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     session.run("flush").await?;
     session.kill().await?;
     t.log(format!(
-        "it says that it is in use: {}",
+        "it is marked as in use: {}",
         t.peek_at(&img, IN_USE, 4)? != [0; 4]
     ));
     let report = t
@@ -82,7 +82,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         report.status.unwrap_or(-1)
     ));
     t.log(format!(
-        "it says that it is in use: {}",
+        "it is marked as in use: {}",
         t.peek_at(&img, IN_USE, 4)? != [0; 4]
     ));
     t.verify(

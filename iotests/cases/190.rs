@@ -14,8 +14,8 @@ const WRONG: &str = "secret,id=second,data=no such pass phrase";
 const BY_SECOND: &str = r#"json:{"driver": "luks", "key-secret": "second", "file": {"driver": "file", "filename": "TEST_DIR/t.IMGFMT"}}"#;
 
 async fn slots(t: &Test, img: &Image) -> Result<()> {
-    let told = t.info_json(img).await?;
-    let slots = told["format-specific"]["data"]["slots"]
+    let reported = t.info_json(img).await?;
+    let slots = reported["format-specific"]["data"]["slots"]
         .as_array()
         .context("info lists no slots")?
         .clone();

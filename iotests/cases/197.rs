@@ -158,13 +158,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.section(what);
         let name = format!(r#"json:{{"driver": "vvfat", "dir": "TEST_DIR/dir", {options}}}"#);
-        let told = t
+        let reported = t
             .img(["info", "--output=json", &name])
             .quiet()
             .await?
             .json()?;
-        t.log(format!("virtual size {}", told["virtual-size"]));
-        ensure!(told["virtual-size"] == size, "its size is another one");
+        t.log(format!("virtual size {}", reported["virtual-size"]));
+        ensure!(reported["virtual-size"] == size, "its size is another one");
         t.img([
             "dd",
             "-O",

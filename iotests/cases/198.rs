@@ -1,5 +1,5 @@
-//! Images are recognised by what is in them; a guest cannot turn a raw disk
-//! that was not said to be raw into an image of another format.
+//! Images are recognised by their contents; a guest cannot turn a raw disk
+//! whose format was not given into an image of another format.
 //!
 //! group: rw auto quick formats img
 //! supported_fmt: generic
@@ -26,18 +26,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ["write -s TEST_DIR/header 0 512", "read -P 7 512 63k"],
     );
     run.any_status().quiet().await?;
-    let told = t
+    let reported = t
         .tool(Kind::Img, "info --output=json TEST_DIR/disk")
         .quiet()
         .await?
         .json()?;
-    t.log(format!("it is still raw: {}", told["format"] == "raw"));
+    t.log(format!("it is still raw: {}", reported["format"] == "raw"));
     ensure!(
         std::fs::read(t.path("disk"))?[512..] == [7; 65024],
         "more than the header has changed"
     );
 
-    t.section("onto one that is said to be raw");
+    t.section("onto one that is declared as raw");
     t.io("TEST_DIR/disk", ["write -P 9 0 512", "read -P 9 0 512"])
         .options(["-f", "raw"])
         .await?;

@@ -1,4 +1,4 @@
-//! Whatever a header says, and wherever a file is cut off: the tools read or
+//! Whatever a header holds, and wherever a file is truncated: the tools read or
 //! refuse the image, and neither crash nor hang.
 //!
 //! group: rw auto formats damage

@@ -1,5 +1,5 @@
-//! Errors that blkdebug injects reach whoever asked, with their number, once
-//! or always, and where they are asked for; the image stays whole.
+//! Errors that blkdebug injects reach the requester, with their number, once or
+//! always, and at the configured events; the image stays intact.
 //!
 //! group: rw auto quick blkdebug io
 //! supported_fmt: generic
@@ -24,20 +24,20 @@ fn name(t: &Test, options: &str) -> String {
 /// Runs commands and logs how each went, without what a format says of itself.
 async fn outcome(t: &Test, options: &str, commands: &[&str]) -> Result<()> {
     t.section(options);
-    let said = t
+    let output = t
         .io(name(t, options), commands)
         .any_status()
         .quiet()
         .await?
         .text();
-    let results: Vec<&str> = said
+    let results: Vec<&str> = output
         .lines()
         .map(|l| l.trim_start_matches("qemu-io> "))
         .filter(|l| l.contains(" bytes at ") || l.contains(" failed: ") || l.contains("can't open"))
         .collect();
     ensure!(
         results.len() == commands.len(),
-        "{} results: {said}",
+        "{} results: {output}",
         results.len()
     );
     for (command, result) in commands.iter().zip(results) {

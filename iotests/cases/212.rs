@@ -61,7 +61,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .find_map(|l| l.split_once("mismatch at ").map(|(_, at)| at.to_owned()));
     t.log(format!(
         "it stops at {}",
-        at.context("it does not say where")?
+        at.context("it does not report where")?
     ));
     Ok(())
 }

@@ -25,13 +25,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.qmp("blockdev-add", node).await?;
 
     t.section("limits are reported as they were set");
-    let told = qsd
+    let reported = qsd
         .run(
             "qom-get",
             json!({"path": "/objects/tg", "property": "limits"}),
         )
         .await?;
-    t.log_json(&json!({"bps-write": told["bps-write"], "iops-read": told["iops-read"], "bps-total": told["bps-total"]}));
+    t.log_json(&json!({"bps-write": reported["bps-write"], "iops-read": reported["iops-read"], "bps-total": reported["bps-total"]}));
 
     t.section("a write that waits");
     let disk = qsd.export_nbd("slow").await?;

@@ -1,5 +1,5 @@
-//! Reading through copy-on-read brings data up into the overlay, from as far
-//! down as it is told to, and changes nothing that is read.
+//! Reading through copy-on-read copies data into the overlay, from as far down
+//! as configured, and changes nothing that is read.
 //!
 //! group: rw auto quick backing qmp
 //! supported_fmt: qcow2 qed

@@ -95,7 +95,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("invalid windows");
     for (what, offset, size) in [
-        ("behind the end", SIZE + 512, None),
+        ("past the end", SIZE + 512, None),
         ("longer than the rest", SIZE - 512, Some(1024)),
         ("not a whole number of sectors", 0, Some(1000)),
         ("beyond all numbers", u64::MAX >> 1, Some(512)),

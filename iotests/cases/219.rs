@@ -1,5 +1,5 @@
-//! The null drivers are as long as they are told, read as zeroes where they
-//! are told to, and keep nothing.
+//! The null drivers have the size they are given, read as zeroes where
+//! configured, and keep nothing.
 //!
 //! group: rw auto quick io
 //! supported_fmt: raw

@@ -31,8 +31,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     if let Ok(session) = session.as_mut() {
         session.quiet();
         for command in &commands {
-            let said = session.run(command).await?;
-            ensure!(!said.contains("failed"), "{command}: {said}");
+            let output = session.run(command).await?;
+            ensure!(!output.contains("failed"), "{command}: {output}");
         }
     }
     let open = img.file().metadata()?.len();

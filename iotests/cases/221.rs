@@ -65,8 +65,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "--list -k {}",
         url.split_once("socket=").map_or("", |(_, s)| s)
     );
-    let said = t.tool(Kind::Nbd, list).quiet().await?.text();
-    for line in said.lines().map(str::trim).filter(|l| {
+    let output = t.tool(Kind::Nbd, list).quiet().await?.text();
+    for line in output.lines().map(str::trim).filter(|l| {
         ["exports available", "export:", "description:", "size:"]
             .iter()
             .any(|w| l.starts_with(w))

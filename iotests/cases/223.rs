@@ -1,5 +1,5 @@
-//! What an NBD client is told of data and zeroes, and of a dirty bitmap, is
-//! what is true of the image.
+//! What an NBD client gets about data and zeroes, and about a dirty bitmap,
+//! matches the image.
 //!
 //! group: rw auto quick nbd bitmap
 //! supported_fmt: qcow2
@@ -62,12 +62,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "data".to_owned()
         }
     };
-    let told = t
+    let reported = t
         .img(["map", "--output=json", &by("")])
         .quiet()
         .await?
         .json()?;
-    let told = runs(told.as_array().context("map is not a list")?, zero);
+    let reported = runs(reported.as_array().context("map is not a list")?, zero);
     let own = runs(
         &t.img(["map", "-U", "--output=json", &img.to_string()])
             .quiet()
@@ -79,17 +79,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         zero,
     );
     ensure!(
-        told == own,
-        "the image has {own:?} and the client is told {told:?}"
+        reported == own,
+        "the image has {own:?} and the client gets {reported:?}"
     );
     // Behind 8 MiB it depends on the size of clusters.
-    for run in told.iter().take_while(|r| !r.starts_with("8388608+")) {
+    for run in reported.iter().take_while(|r| !r.starts_with("8388608+")) {
         t.log(run);
     }
 
     t.section("the bitmap");
     let bitmap = by(r#", "x-dirty-bitmap": "qemu:dirty-bitmap:marks""#);
-    let told = t
+    let reported = t
         .img(["map", "--output=json", &bitmap])
         .quiet()
         .await?
@@ -102,7 +102,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "dirty".to_owned()
         }
     };
-    for run in runs(told.as_array().context("map is not a list")?, dirty) {
+    for run in runs(reported.as_array().context("map is not a list")?, dirty) {
         t.log(run);
     }
 

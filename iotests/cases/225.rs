@@ -1,5 +1,5 @@
-//! An NBD client that is told to wait comes back when the server does, with no
-//! request lost; one that is not told fails at once.
+//! An NBD client with a reconnect delay comes back when the server does, with
+//! no request lost; one without fails at once.
 //!
 //! group: rw auto quick nbd qmp
 //! supported_fmt: generic

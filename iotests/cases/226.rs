@@ -72,7 +72,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         bytes.iter().all(|b| *b == 0)
     ));
     t.log(format!(
-        "written behind the end: {}",
+        "written past the end: {}",
         file.write_all_at(&[3; 512], SIZE).is_ok()
     ));
     t.log(format!(
@@ -94,7 +94,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .open(&mount)?;
     file.write_all_at(&[4; 1024], SIZE)?;
     t.log(format!(
-        "written behind the end: {} bytes",
+        "written past the end: {} bytes",
         file.metadata()?.len()
     ));
     file.set_len(8 * MIB)?;

@@ -153,15 +153,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     .await?;
     t.log("they agree");
     t.write(b, &[(14, 512 * KIB, 512)]).await?;
-    let said = t
+    let output = t
         .io(node(2, &[a, b]), ["read 0 64k", "read 512k 512"])
         .fails()
         .quiet()
         .await?
         .text();
     t.log(format!(
-        "they do not: the program ends, and says so: {}",
-        said.contains("mismatch")
+        "they do not: the program ends, and reports it: {}",
+        output.contains("mismatch")
     ));
     t.io(node(1, &[a, b]), ["read 0 512"])
         .fails()

@@ -90,11 +90,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("no certificate", &without, HOST),
         ("a server for another host", &good, "other.test"),
     ] {
-        let said = by(dir, true, host, &["write -P 9 0 512"])
+        let output = by(dir, true, host, &["write -P 9 0 512"])
             .fails()
             .await?
             .text();
-        ensure!(!said.contains("wrote"), "{what}: {said}");
+        ensure!(!output.contains("wrote"), "{what}: {output}");
         t.log(format!("{what}: refused"));
     }
     let plain = r#"json:{"driver": "nbd", "server": {"type": "unix", "path": "SOCK_DIR/tls"}, "export": "disk"}"#;

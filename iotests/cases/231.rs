@@ -83,16 +83,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     slow.kill().await?;
     t.after_crash(&img).await?;
     let quick = server(t, &img, &path, false).await?;
-    let said = client.run("aio_flush").await?;
-    ensure!(!said.contains("failed"), "{said}");
+    let output = client.run("aio_flush").await?;
+    ensure!(!output.contains("failed"), "{output}");
     let mut reads = Vec::new();
     for n in 0..REQUESTS {
         reads.push(format!("read -P {} {} 64k", n + 2, n * 2 * 64 * KIB));
         reads.push(format!("read -P 1 {} 64k", (n * 2 + 1) * 64 * KIB));
     }
     for read in &reads {
-        let said = client.run(read).await?;
-        ensure!(!said.contains("failed"), "{read}: {said}");
+        let output = client.run(read).await?;
+        ensure!(!output.contains("failed"), "{read}: {output}");
     }
     t.log("all are done, and nothing else");
     client.close().await?;

@@ -74,13 +74,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("no such snapshot", "-l 7", &other, "pid2"),
         ("no such bitmap", "-B marks", &other, "pid2"),
     ] {
-        let said = server(options, file, pid).fails().quiet().await?.text();
+        let printed = server(options, file, pid).fails().quiet().await?.text();
         t.log(format!(
             "{what}: {}",
-            if said.trim().is_empty() {
-                "nothing was said"
+            if printed.trim().is_empty() {
+                "no diagnostic output"
             } else {
-                "said so"
+                "reported"
             }
         ));
     }

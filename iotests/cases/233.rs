@@ -51,8 +51,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("qemu-nbd");
     let server = t.nbd_server(&top, "--persistent --shared=0 -r -A").await?;
-    let told = depths(t, &by(&server.url(""), DEPTH)).await?;
-    told.iter().for_each(|line| t.log(line));
+    let reported = depths(t, &by(&server.url(""), DEPTH)).await?;
+    reported.iter().for_each(|line| t.log(line));
     t.img(["map", &by(&server.url(""), "qemu:dirty-bitmap:none")])
         .fails()
         .quiet()
@@ -66,15 +66,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log("not granted: refused");
     server.end().await?;
 
-    t.section("a storage daemon says the same");
+    t.section("a storage daemon reports the same");
     let mut qsd = t.qsd("").await?;
     qsd.add(&top, "top").await?;
     let url = qsd
         .export_nbd_with("top", json!({"writable": true, "allocation-depth": true}))
         .await?;
     ensure!(
-        depths(t, &by(&url, DEPTH)).await? == told,
-        "it says otherwise"
+        depths(t, &by(&url, DEPTH)).await? == reported,
+        "it reports something else"
     );
     t.log("it does");
     t.io(&url, ["write -P 5 6M 2M"]).await?;

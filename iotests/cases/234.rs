@@ -78,8 +78,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "--list -k {}",
         disk.split_once("socket=").map_or("", |(_, s)| s)
     );
-    let said = t.tool(Kind::Nbd, list).quiet().await?.text();
-    let mut found: Vec<&str> = said
+    let output = t.tool(Kind::Nbd, list).quiet().await?.text();
+    let mut found: Vec<&str> = output
         .lines()
         .map(str::trim)
         .filter(|l| {
@@ -118,10 +118,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "second")
         .await?;
     client.quiet();
-    let said = client.run("read 0 512").await?;
+    let output = client.run("read 0 512").await?;
     t.log(format!(
         "hard: its client is cut off: {}",
-        said.contains("failed")
+        output.contains("failed")
     ));
     client.close_as(Expect::Failure).await?;
     exports(t, &mut qsd).await?;

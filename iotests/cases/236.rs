@@ -1,5 +1,6 @@
-//! What lies behind an ssh server is read, written, made and grown by who knows the
-//! host's key and may log in; who does not is refused, and changes nothing.
+//! Images behind an ssh server are read, written, created and extended by
+//! clients that know the host key and may log in; others are refused, and
+//! change nothing.
 //!
 //! group: rw auto quick
 //! supported_fmt: raw

@@ -1,5 +1,6 @@
-//! Who may use a FUSE export is as `allow-other` says: with off only who made it,
-//! with on whoever the file's mode lets in, with auto whatever can be had.
+//! Who may use a FUSE export follows `allow-other`: with off only the user who
+//! made it, with on users that the file's mode allows, with auto whichever of
+//! both is possible.
 //!
 //! group: rw auto quick fuse export
 //! supported_fmt: raw

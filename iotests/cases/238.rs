@@ -1,5 +1,6 @@
-//! Bursts, sizes of requests and members of a throttle group: as much passes as the
-//! limits say, and then a request waits, whichever member it comes by.
+//! Bursts, sizes of requests and members of a throttle group: as much passes as
+//! the limits allow, and then a request waits, through whichever member it
+//! comes.
 //!
 //! group: rw auto quick throttle qmp
 //! supported_fmt: raw
@@ -34,8 +35,8 @@ async fn disband(qsd: &mut Daemon, names: &[&str]) -> Result<()> {
 /// These pass, one after the other.
 async fn pass(session: &mut Session, commands: &[&str], times: usize) -> Result<()> {
     for command in commands.iter().cycle().take(commands.len() * times) {
-        let said = session.run(command).await?;
-        ensure!(!said.contains("failed"), "{command}: {said}");
+        let output = session.run(command).await?;
+        ensure!(!output.contains("failed"), "{command}: {output}");
     }
     Ok(())
 }

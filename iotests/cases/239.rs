@@ -60,7 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let tmp = t.image("tmp").format("raw").size(SIZE).quiet().await?;
     let past_io = |past: &str, commands: &[&str]| t.io(past, commands).options(["-r"]);
 
-    t.section("only what the bitmap says");
+    t.section("only what the bitmap marks");
     let bitmap = json!({"bitmap": {"node": "disk", "name": "marks"}});
     let (qsd, guest, past) = fleecing(t, &img, tmp.node("tmp"), bitmap).await?;
     past_io(&past, &["read -P 2 1M 1M"]).await?;

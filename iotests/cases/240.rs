@@ -39,8 +39,8 @@ async fn failing(t: &Test, name: &str, commands: &[&str]) -> Result<String> {
 
 /// How the commands go one after the other in one process: a letter each.
 async fn in_turn(t: &Test, name: &str, commands: &[&str]) -> Result<String> {
-    let said = t.io(name, commands).any_status().quiet().await?.text();
-    let each = said.split("qemu-io> ").skip(1).take(commands.len());
+    let output = t.io(name, commands).any_status().quiet().await?.text();
+    let each = output.split("qemu-io> ").skip(1).take(commands.len());
     Ok(each
         .map(|piece| if piece.contains("failed") { 'x' } else { '.' })
         .collect())
@@ -182,11 +182,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "read -P 8 4k 4k",
         ],
     );
-    let said = run.any_status().quiet().await?.text();
-    ensure!(said.matches("wrote 4096/4096").count() == 2, "{said}");
+    let output = run.any_status().quiet().await?.text();
+    ensure!(output.matches("wrote 4096/4096").count() == 2, "{output}");
     ensure!(
-        said.matches("read 4096/4096").count() == 3 && !said.contains("failed"),
-        "{said}"
+        output.matches("read 4096/4096").count() == 3 && !output.contains("failed"),
+        "{output}"
     );
     t.log("it goes on, and the next is not stopped");
     for wrong in ["break no_such_event A", "resume A", "remove_break A"] {

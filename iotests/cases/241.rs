@@ -98,9 +98,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .fails()
                 .quiet()
                 .await?;
-            let said = run.text();
-            ensure!(said.contains("return value mismatch") == ends, "{said}");
-            ensure!(said.contains("read 4096/4096") != ends, "{said}");
+            let output = run.text();
+            ensure!(output.contains("return value mismatch") == ends, "{output}");
+            ensure!(output.contains("read 4096/4096") != ends, "{output}");
             t.log(if ends {
                 "it ends"
             } else {

@@ -1,5 +1,6 @@
-//! A preallocate filter whose options or rights change while it is in use: it makes
-//! room as it was last told to, and gives it back when it may write no longer.
+//! A preallocate filter whose options or permissions change while it is in use:
+//! it preallocates as last configured, and truncates when it loses write
+//! permission.
 //!
 //! group: rw auto quick io qmp
 //! supported_fmt: qcow2 qed

@@ -1,5 +1,6 @@
-//! A storage daemon does on its command line what it does over QMP: nodes, exports,
-//! objects and servers in order, and where one cannot be it says so and ends.
+//! A storage daemon does on its command line what it does over QMP: nodes,
+//! exports, objects and servers in order, and where one is invalid it reports
+//! that and exits.
 //!
 //! group: rw auto quick qmp nbd export
 //! supported_fmt: generic
@@ -107,13 +108,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("an unknown option", "--colour".to_owned()),
         ("malformed JSON", "--blockdev '{\"driver\": '".to_owned()),
     ] {
-        let said = t.tool(Kind::Qsd, line).status(1).quiet().await?.text();
-        ensure!(!said.trim().is_empty(), "{what}: nothing was said");
+        let printed = t.tool(Kind::Qsd, line).status(1).quiet().await?.text();
+        ensure!(!printed.trim().is_empty(), "{what}: no diagnostic output");
         t.log(format!("{what}: refused"));
     }
     for word in ["--help", "--version"] {
-        let said = t.tool(Kind::Qsd, word).quiet().await?.text();
-        t.log(format!("{word}: {}", said.contains("qemu-storage-daemon")));
+        let printed = t.tool(Kind::Qsd, word).quiet().await?.text();
+        t.log(format!(
+            "{word}: {}",
+            printed.contains("qemu-storage-daemon")
+        ));
     }
     t.check(&img).await
 }

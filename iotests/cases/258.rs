@@ -63,11 +63,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         json!({"instances": [{"type": "block-node", "node-name": "remote"}]}),
     )
     .await?;
-    let said = client.run("aio_flush").await?;
+    let output = client.run("aio_flush").await?;
     let later = client.run("read 0 512").await?;
     t.log(format!(
         "they fail: {}",
-        said.contains("failed") || later.contains("failed")
+        output.contains("failed") || later.contains("failed")
     ));
     client.close_as(Expect::AnyExit).await?;
 

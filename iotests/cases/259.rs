@@ -16,11 +16,11 @@ async fn commit(t: &Test, vm: &mut Daemon, what: &str) -> Result<()> {
     let line = json!({"command-line": format!("commit {what}")});
     let answer = vm.run("human-monitor-command", line).await?;
     // Since 10.2 what went wrong begins with "Error: ".
-    let said = answer.as_str().unwrap_or_default().trim();
-    let said = said.strip_prefix("Error: ").unwrap_or(said);
+    let output = answer.as_str().unwrap_or_default().trim();
+    let output = output.strip_prefix("Error: ").unwrap_or(output);
     t.log(format!(
         "commit {what}: {}",
-        if said.is_empty() { "done" } else { said }
+        if output.is_empty() { "done" } else { output }
     ));
     Ok(())
 }

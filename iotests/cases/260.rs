@@ -29,10 +29,10 @@ async fn stats(vm: &mut Daemon, drive: &str) -> Result<Value> {
 }
 
 async fn human(vm: &mut Daemon, line: &str) -> Result<String> {
-    let said = vm
+    let output = vm
         .run("human-monitor-command", json!({"command-line": line}))
         .await?;
-    Ok(said.as_str().unwrap_or_default().replace('\r', ""))
+    Ok(output.as_str().unwrap_or_default().replace('\r', ""))
 }
 
 async fn counts(t: &Test, vm: &mut Daemon) -> Result<()> {
@@ -68,9 +68,9 @@ async fn counts(t: &Test, vm: &mut Daemon) -> Result<()> {
             ));
         }
     }
-    let told = human(vm, "info blockstats").await?;
+    let reported = human(vm, "info blockstats").await?;
     let s = stats(vm, "drive0").await?;
-    let line = told
+    let line = reported
         .lines()
         .find(|l| l.starts_with("drive0"))
         .context("no line for drive0")?;
@@ -153,11 +153,11 @@ async fn limits(t: &Test, vm: &mut Daemon) -> Result<()> {
     };
     vm.run("block_set_io_throttle", set(100 * MIB)).await?;
     let drives = vm.run("query-block", json!({})).await?;
-    let told = drives
+    let reported = drives
         .as_array()
         .and_then(|a| a.iter().find(|d| d["device"] == "drive1"))
         .context("no drive1")?;
-    let inserted = &told["inserted"];
+    let inserted = &reported["inserted"];
     for key in [
         "bps",
         "bps_rd",
@@ -170,7 +170,7 @@ async fn limits(t: &Test, vm: &mut Daemon) -> Result<()> {
     }
     t.log(format!(
         "removable: {}, locked: {}, read-only: {}",
-        told["removable"], told["locked"], inserted["ro"]
+        reported["removable"], reported["locked"], inserted["ro"]
     ));
     let info = human(vm, "info block -v drive1").await?;
     let throttling = info
