@@ -44,11 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ];
     let writes: Vec<Op> = (0x40..)
         .zip(edges)
-        .map(|(pattern, edge)| Op::Write {
-            pattern,
-            offset: edge - 1536,
-            length: 3072.min(SIZE + 1536 - edge),
-        })
+        .map(|(pattern, edge)| Op::write(pattern, edge - 1536, 3072.min(SIZE + 1536 - edge)))
         .collect();
     t.apply(&img, &mut model, &writes).await?;
 

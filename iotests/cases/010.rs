@@ -12,11 +12,7 @@ const SIZE: u64 = 12 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    let fill = Op::Write {
-        pattern: 0x5a,
-        offset: 0,
-        length: 8 * MIB,
-    };
+    let fill = Op::write(0x5a, 0, 8 * MIB);
     t.apply(&img, &mut model, &[fill]).await?;
 
     for (way, unmap) in [("kept allocated", false), ("given back", true)] {
@@ -54,11 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             length: 2 * MIB,
             unmap: true,
         },
-        Op::Write {
-            pattern: 0x77,
-            offset: 11 * MIB + 512,
-            length: 512,
-        },
+        Op::write(0x77, 11 * MIB + 512, 512),
         Op::Zero {
             offset: SIZE - 512,
             length: 512,
@@ -70,16 +62,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("written again");
     let ops = [
-        Op::Write {
-            pattern: 0x11,
-            offset: MIB + 512,
-            length: 3 * KIB,
-        },
-        Op::Write {
-            pattern: 0x22,
-            offset: 5 * MIB + 512,
-            length: 3 * KIB,
-        },
+        Op::write(0x11, MIB + 512, 3 * KIB),
+        Op::write(0x22, 5 * MIB + 512, 3 * KIB),
         Op::Zero {
             offset: MIB,
             length: KIB,

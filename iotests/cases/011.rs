@@ -12,11 +12,7 @@ const SIZE: u64 = 16 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    let fill = Op::Write {
-        pattern: 0xd1,
-        offset: 0,
-        length: SIZE,
-    };
+    let fill = Op::write(0xd1, 0, SIZE);
     t.apply(&img, &mut model, &[fill]).await?;
 
     t.section("aligned and not, small and large, up to the end");
@@ -65,26 +61,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .and_then(sound)?;
     }
     let ops = [
-        Op::Write {
-            pattern: 1,
-            offset: 0,
-            length: 512,
-        },
-        Op::Write {
-            pattern: 2,
-            offset: 7 * MIB - 512,
-            length: KIB,
-        },
+        Op::write(1, 0, 512),
+        Op::write(2, 7 * MIB - 512, KIB),
         Op::Zero {
             offset: 12 * MIB,
             length: MIB,
             unmap: true,
         },
-        Op::Write {
-            pattern: 3,
-            offset: SIZE - 512,
-            length: 512,
-        },
+        Op::write(3, SIZE - 512, 512),
     ];
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await

@@ -18,11 +18,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("single bytes around edges");
     let mut ops = Vec::new();
     for (pattern, edge) in (1..).zip([1, 512, 4096, 65536, MIB, 2 * MIB, SIZE]) {
-        ops.push(Op::Write {
-            pattern,
-            offset: edge - 1,
-            length: 2.min(SIZE + 1 - edge),
-        });
+        ops.push(Op::write(pattern, edge - 1, 2.min(SIZE + 1 - edge)));
     }
     ops.push(Op::Zero {
         offset: 513,

@@ -15,11 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         longest: 100 * KIB,
         ..Plan::default()
     };
-    let fill = Op::Write {
-        pattern: 0xdd,
-        offset: 0,
-        length: SIZE,
-    };
+    let fill = Op::write(0xdd, 0, SIZE);
     t.apply(&img, &mut model, &[fill]).await?;
     t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;

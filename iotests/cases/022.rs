@@ -29,21 +29,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         };
         let n = n as u64;
         let ops = [
-            Op::Write {
-                pattern: n as u8 + 1,
-                offset: n * MIB + 512,
-                length: 300 * KIB,
-            },
+            Op::write(n as u8 + 1, n * MIB + 512, 300 * KIB),
             Op::Zero {
                 offset: n * MIB + 64 * KIB,
                 length: 64 * KIB,
                 unmap: true,
             },
-            Op::Write {
-                pattern: n as u8 + 101,
-                offset: 6 * MIB + n * 1024,
-                length: 512,
-            },
+            Op::write(n as u8 + 101, 6 * MIB + n * 1024, 512),
             Op::Flush,
         ];
         for op in &ops {

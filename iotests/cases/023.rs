@@ -16,21 +16,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(format!("crash {}", round + 1));
         let pattern = round as u8 * 16 + 1;
         let ops = [
-            Op::Write {
-                pattern,
-                offset: round * MIB,
-                length: 200 * KIB,
-            },
-            Op::Write {
-                pattern: pattern + 1,
-                offset: (round + 8) * MIB - 512,
-                length: KIB,
-            },
-            Op::Write {
-                pattern: pattern + 2,
-                offset: 13 * MIB + round * 512,
-                length: 512,
-            },
+            Op::write(pattern, round * MIB, 200 * KIB),
+            Op::write(pattern + 1, (round + 8) * MIB - 512, KIB),
+            Op::write(pattern + 2, 13 * MIB + round * 512, 512),
             Op::Zero {
                 offset: round * MIB + 64 * KIB,
                 length: 64 * KIB,
@@ -55,16 +43,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("in the end");
-    t.apply(
-        &img,
-        &mut model,
-        &[Op::Write {
-            pattern: 7,
-            offset: 15 * MIB,
-            length: 64 * KIB,
-        }],
-    )
-    .await?;
+    t.apply(&img, &mut model, &[Op::write(7, 15 * MIB, 64 * KIB)])
+        .await?;
     t.matches(&img, &model).await?;
     // Room that was given out and not yet used may have leaked; nothing worse.
     let output = t.img(format!("check {img}")).any_status().quiet().await?;

@@ -11,11 +11,7 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(8 * MIB).await?;
     let mut model = t.disk_model(8 * MIB);
-    let fill = Op::Write {
-        pattern: 0xcc,
-        offset: 0,
-        length: 8 * MIB,
-    };
+    let fill = Op::write(0xcc, 0, 8 * MIB);
     t.apply(&img, &mut model, &[fill]).await?;
 
     for (how, size) in [
@@ -41,16 +37,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("written where there was data before");
     let ops = [
-        Op::Write {
-            pattern: 1,
-            offset: 64 * KIB - 512,
-            length: KIB,
-        },
-        Op::Write {
-            pattern: 2,
-            offset: 3 * MIB,
-            length: 512,
-        },
+        Op::write(1, 64 * KIB - 512, KIB),
+        Op::write(2, 3 * MIB, 512),
     ];
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;

@@ -26,11 +26,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(command);
         let base = t.image("base").size(SIZE).quiet().await?;
         let mut model = t.disk_model(SIZE);
-        let fill = [Op::Write {
-            pattern: 99,
-            offset: 0,
-            length: SIZE,
-        }];
+        let fill = [Op::write(99, 0, SIZE)];
         t.apply(&base, &mut model, &fill).await?;
         let top = t.image("top").backing(&base).quiet().await?;
         let target = t.image("target").size(SIZE).quiet().await?;

@@ -14,16 +14,8 @@ const SIZE: u64 = 8 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    t.apply(
-        &base,
-        &mut model,
-        &[Op::Write {
-            pattern: 255,
-            offset: 0,
-            length: SIZE,
-        }],
-    )
-    .await?;
+    t.apply(&base, &mut model, &[Op::write(255, 0, SIZE)])
+        .await?;
     let top = t.image("top").backing(&base).await?;
     let layers = [
         t.image("one").backing(&top).quiet().await?,

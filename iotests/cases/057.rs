@@ -26,16 +26,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ..Plan::default()
     };
     let mut rng = t.rng();
-    t.apply(
-        &src,
-        &mut model,
-        &[Op::Write {
-            pattern: 77,
-            offset: 0,
-            length: SIZE,
-        }],
-    )
-    .await?;
+    t.apply(&src, &mut model, &[Op::write(77, 0, SIZE)]).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;
     qsd.add(&dst, "dst").await?;

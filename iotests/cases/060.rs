@@ -5,36 +5,14 @@
 //! supported_fmt: generic
 
 use iotests::prelude::*;
+use iotests::support::GENERIC_FORMATS;
 
 const SIZE: u64 = 3 * MIB + 512;
-const FORMATS: [&str; 10] = [
-    "raw",
-    "qcow2",
-    "qcow",
-    "qed",
-    "vdi",
-    "vpc",
-    "vhdx",
-    "vmdk",
-    "parallels",
-    "luks",
-];
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    let ends = [
-        Op::Write {
-            pattern: 0xf1,
-            offset: 0,
-            length: 512,
-        },
-        Op::Write {
-            pattern: 0xf2,
-            offset: SIZE - 512,
-            length: 512,
-        },
-    ];
+    let ends = [Op::write(0xf1, 0, 512), Op::write(0xf2, SIZE - 512, 512)];
     t.apply(&img, &mut model, &ends).await?;
     let plan = Plan {
         count: 40,
@@ -47,13 +25,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // Making a LUKS image takes seconds, so that one serves all.
     let back = t.image("back").size(SIZE).quiet().await?;
     let onto = if t.format() == "luks" { "-n" } else { "" };
-    for (n, format) in FORMATS.into_iter().enumerate() {
+    for (n, format) in GENERIC_FORMATS.into_iter().enumerate() {
         let number = n + 1;
         if !t.probes().has_driver(t.env(), format) {
             t.case_not_run(format!("by way of {format}: there is no such driver here"))?;
             t.log(format!(
                 "round trip {number} of {}: nothing lost",
-                FORMATS.len()
+                GENERIC_FORMATS.len()
             ));
             continue;
         }
@@ -80,7 +58,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         t.log(format!(
             "round trip {number} of {}: nothing lost",
-            FORMATS.len()
+            GENERIC_FORMATS.len()
         ));
     }
     Ok(())

@@ -19,11 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut ops = plan.ops(&mut t.rng(), SIZE);
     // Without the cache QEMU reads the first block to learn how to align requests, and
     // guesses 4 KiB where it is a hole: more than this size is a multiple of.
-    ops.push(Op::Write {
-        pattern: 0x33,
-        offset: 0,
-        length: 4 * KIB,
-    });
+    ops.push(Op::write(0x33, 0, 4 * KIB));
     t.apply(&img, &mut model, &ops).await?;
 
     let back = t.image("back").size(SIZE).quiet().await?;

@@ -24,16 +24,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         // A range of its own, one it shares with its neighbours, and the last
         // sector of all.
         let ops = [
-            Op::Write {
-                pattern,
-                offset: n * UNIT,
-                length: UNIT + 512,
-            },
-            Op::Write {
-                pattern,
-                offset: SIZE - 512 * (n + 1),
-                length: 512,
-            },
+            Op::write(pattern, n * UNIT, UNIT + 512),
+            Op::write(pattern, SIZE - 512 * (n + 1), 512),
         ];
         for op in &ops {
             model.apply(op);

@@ -23,16 +23,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             };
             let pattern = n as u8 + 1;
             let ops = [
-                Op::Write {
-                    pattern,
-                    offset: n * UNIT,
-                    length: 2 * UNIT,
-                },
-                Op::Write {
-                    pattern,
-                    offset: 6 * UNIT + n * 1024,
-                    length: 1536,
-                },
+                Op::write(pattern, n * UNIT, 2 * UNIT),
+                Op::write(pattern, 6 * UNIT + n * 1024, 1536),
                 Op::Zero {
                     offset: n * UNIT + 4 * KIB,
                     length: 8 * KIB,

@@ -22,11 +22,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let below = model.clone();
     let top = t.image("top").backing(&base).await?;
     let own = [
-        Op::Write {
-            pattern: 0xab,
-            offset: MIB + 512,
-            length: KIB,
-        },
+        Op::write(0xab, MIB + 512, KIB),
         Op::Zero {
             offset: 3 * MIB - 512,
             length: 128 * KIB,

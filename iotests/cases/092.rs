@@ -51,26 +51,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("written over in part");
     let ops = [
-        Op::Write {
-            pattern: 1,
-            offset: MIB + 512,
-            length: 512,
-        },
-        Op::Write {
-            pattern: 2,
-            offset: 3 * MIB - 512,
-            length: KIB,
-        },
-        Op::Write {
-            pattern: 3,
-            offset: 6 * MIB + 64 * KIB + 1,
-            length: 3,
-        },
-        Op::Write {
-            pattern: 4,
-            offset: 5 * MIB,
-            length: 512,
-        },
+        Op::write(1, MIB + 512, 512),
+        Op::write(2, 3 * MIB - 512, KIB),
+        Op::write(3, 6 * MIB + 64 * KIB + 1, 3),
+        Op::write(4, 5 * MIB, 512),
     ];
     t.apply(&top, &mut model, &ops).await?;
     t.matches(&top, &model).await?;

@@ -26,11 +26,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut ops: Vec<Op> = (1..)
             .zip([cluster, 2 * cluster, cluster * cluster / 8])
             .filter(|(_, edge)| edge + 512 <= size)
-            .map(|(pattern, edge)| Op::Write {
-                pattern,
-                offset: edge - 512,
-                length: 1024,
-            })
+            .map(|(pattern, edge)| Op::write(pattern, edge - 512, 1024))
             .collect();
         let plan = Plan {
             count: 40,

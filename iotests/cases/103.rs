@@ -43,11 +43,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     model.set(0, MIB, Some(0xaa));
 
     t.section("one subcluster, part of two, and the last of a cluster");
-    let write = |pattern, offset, length| Op::Write {
-        pattern,
-        offset,
-        length,
-    };
+    let write = |pattern, offset, length| Op::write(pattern, offset, length);
     let writes = [
         write(1, 4 * SUB, SUB),
         write(2, 8 * SUB + 512, SUB),

@@ -47,11 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("parts written over");
     let ops: Vec<Op> = (0..clusters)
         .step_by(3)
-        .map(|n| Op::Write {
-            pattern: 0xee,
-            offset: n * cluster + cluster / 2 - 512,
-            length: 1024.min(cluster / 2),
-        })
+        .map(|n| Op::write(0xee, n * cluster + cluster / 2 - 512, 1024.min(cluster / 2)))
         .collect();
     for op in &ops {
         model.apply(op);

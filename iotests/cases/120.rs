@@ -20,16 +20,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         count: 30,
         ..Plan::default()
     };
-    t.apply(
-        &img,
-        &mut model,
-        &[Op::Write {
-            pattern: 0x5a,
-            offset: 0,
-            length: MIB,
-        }],
-    )
-    .await?;
+    t.apply(&img, &mut model, &[Op::write(0x5a, 0, MIB)])
+        .await?;
     t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
         .await?;
     t.matches(&img, &model).await?;

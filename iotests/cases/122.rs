@@ -33,11 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 unmap,
             };
             let ops = [
-                Op::Write {
-                    pattern: 1,
-                    offset: 0,
-                    length: MIB,
-                },
+                Op::write(1, 0, MIB),
                 // Zeroes over what a snapshot shares do not survive: known-limits.md.
                 zero(0, 256 * KIB, snapshot),
                 zero(512 * KIB, 256 * KIB, true),
@@ -52,14 +48,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.apply(
                 &img,
                 &mut model,
-                &[
-                    zero(MIB, MIB, false),
-                    Op::Write {
-                        pattern: 3,
-                        offset: 128 * KIB,
-                        length: 4 * KIB,
-                    },
-                ],
+                &[zero(MIB, MIB, false), Op::write(3, 128 * KIB, 4 * KIB)],
             )
             .await?;
             t.img(format!("amend -o compat=0.10 {img}")).quiet().await?;

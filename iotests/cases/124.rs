@@ -13,16 +13,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(mode);
         let img = t.create(MIB + 512).await?;
         let mut model = t.disk_model(MIB + 512);
-        t.apply(
-            &img,
-            &mut model,
-            &[Op::Write {
-                pattern: 1,
-                offset: 0,
-                length: MIB + 512,
-            }],
-        )
-        .await?;
+        t.apply(&img, &mut model, &[Op::write(1, 0, MIB + 512)])
+            .await?;
         for size in [2 * MIB + 1024, 9 * MIB] {
             t.img(format!("resize --preallocation={mode} {img} {size}"))
                 .await?;
@@ -31,11 +23,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.sound(&img)?;
         }
         let ops = [
-            Op::Write {
-                pattern: 2,
-                offset: 3 * MIB - 512,
-                length: 3 * MIB,
-            },
+            Op::write(2, 3 * MIB - 512, 3 * MIB),
             Op::Zero {
                 offset: 7 * MIB,
                 length: MIB,

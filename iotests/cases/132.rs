@@ -18,11 +18,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut model = t.disk_model(size);
     let first = t.peek(&img, "header.refcount_table_clusters")?;
     for n in 0..4u64 {
-        let write = Op::Write {
-            pattern: u8::try_from(n + 1)?,
-            offset: n * 1500 * KIB,
-            length: 1500 * KIB,
-        };
+        let write = Op::write(u8::try_from(n + 1)?, n * 1500 * KIB, 1500 * KIB);
         t.apply(&img, &mut model, &[write]).await?;
         t.sound(&img)?;
     }
@@ -44,16 +40,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut kept = Vec::new();
     for n in 0..4u8 {
         let ops = [
-            Op::Write {
-                pattern: n + 1,
-                offset: 0,
-                length: 1024,
-            },
-            Op::Write {
-                pattern: n + 0x11,
-                offset: size - 1024,
-                length: 1024,
-            },
+            Op::write(n + 1, 0, 1024),
+            Op::write(n + 0x11, size - 1024, 1024),
         ];
         t.apply(&img, &mut model, &ops).await?;
         t.img(format!("snapshot -c at-{n} {img}")).quiet().await?;

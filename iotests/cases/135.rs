@@ -25,12 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "flush_to_os",
     ] {
         for errno in [5, 28] {
-            let img = t
-                .create(SIZE)
-                .without_imgopts()
-                .options("cluster_size=4k")
-                .quiet()
-                .await?;
+            let img = t.create_quietly(SIZE, "cluster_size=4k").await?;
             t.io(&img, ["write -P 1 0 1M", "write -P 2 5000 512"])
                 .quiet()
                 .await?;

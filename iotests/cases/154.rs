@@ -20,12 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("l1[1]", "discard 512M 64k"),
     ] {
         t.section(format!("{path}, {request}"));
-        let img = t
-            .create(SIZE)
-            .without_imgopts()
-            .options("cluster_size=64k")
-            .quiet()
-            .await?;
+        let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
         t.io(&img, ["write -P 1 0 128k", "write -P 2 512M 64k"])
             .quiet()
             .await?;

@@ -19,12 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "refcount block",
     ] {
         t.section(target);
-        let img = t
-            .create(SIZE)
-            .without_imgopts()
-            .options("cluster_size=64k")
-            .quiet()
-            .await?;
+        let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
         t.io(&img, ["write -P 1 0 192k"]).quiet().await?;
         let place = match target {
             "header" => 0,

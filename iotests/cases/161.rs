@@ -15,12 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let k = 64 * KIB;
     for what in ["garbage", "a stream cut short", "out of the file"] {
         t.section(what);
-        let img = t
-            .create(SIZE)
-            .without_imgopts()
-            .options("cluster_size=64k")
-            .quiet()
-            .await?;
+        let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
         let writes = (0..4u64).map(|n| format!("write -c -P {} {} {k}", n + 1, n * k));
         t.io(&img, writes).quiet().await?;
         let at = t.peek(&img, "l2[0].entry[1].compressed_offset")?;

@@ -17,10 +17,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.section(what);
         let img = t
-            .create(MIB)
-            .without_imgopts()
-            .options("extended_l2=on,cluster_size=64k")
-            .quiet()
+            .create_quietly(MIB, "extended_l2=on,cluster_size=64k")
             .await?;
         t.io(&img, ["write -P 1 0 192k"]).quiet().await?;
         let good = t.peek(&img, "l2[0].entry[1].subclusters")?;
@@ -45,12 +42,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("the feature bit on an image without subclusters");
-    let img = t
-        .create(MIB)
-        .without_imgopts()
-        .options("cluster_size=8k")
-        .quiet()
-        .await?;
+    let img = t.create_quietly(MIB, "cluster_size=8k").await?;
     t.io(&img, ["write -P 1 0 64k"]).quiet().await?;
     t.poke(&img, "header.incompatible_features.extended_l2", 1)?;
     t.io(&img, ["read 0 512"]).options(["-r"]).fails().await?;

@@ -19,12 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("sixteen clusters", 16 * k),
     ] {
         t.section(format!("{what} are gone"));
-        let img = t
-            .create(SIZE)
-            .without_imgopts()
-            .options("cluster_size=64k")
-            .quiet()
-            .await?;
+        let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
         t.write(&img, &[(1, 0, MIB), (2, MIB, MIB)]).await?;
         let file = std::fs::File::options().write(true).open(img.file())?;
         file.set_len(file.metadata()?.len() - cut)?;
@@ -49,12 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("only the header is left");
-    let img = t
-        .create(SIZE)
-        .without_imgopts()
-        .options("cluster_size=64k")
-        .quiet()
-        .await?;
+    let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
     t.write(&img, &[(1, 0, MIB)]).await?;
     for length in [65536, 112, 72, 4, 0] {
         let file = std::fs::File::options().write(true).open(img.file())?;

@@ -15,12 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for damage in ["a count too low", "the table gone"] {
         let mut reported = 0;
         for nth in 1..=8 {
-            let img = t
-                .create(SIZE)
-                .without_imgopts()
-                .options("cluster_size=64k")
-                .quiet()
-                .await?;
+            let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
             t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"])
                 .quiet()
                 .await?;

@@ -25,11 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut model = t.disk_model(SIZE);
         let mut ops = Vec::new();
         for (pattern, edge) in (1..).zip([MIB, 2 * MIB, 16 * MIB, SIZE]) {
-            ops.push(Op::Write {
-                pattern,
-                offset: edge - 512,
-                length: 1024.min(SIZE - edge + 512),
-            });
+            ops.push(Op::write(pattern, edge - 512, 1024.min(SIZE - edge + 512)));
         }
         t.apply(&img, &mut model, &ops).await?;
         t.matches(&img, &model).await?;

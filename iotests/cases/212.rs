@@ -34,11 +34,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // The driver takes no requests to write zeroes: they come as data.
     for op in &mut ops {
         if let Op::Zero { offset, length, .. } = *op {
-            *op = Op::Write {
-                pattern: 0,
-                offset,
-                length,
-            };
+            *op = Op::write(0, offset, length);
         }
     }
     let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();

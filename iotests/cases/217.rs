@@ -21,16 +21,7 @@ fn window(offset: u64, size: Option<u64>) -> String {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut all = t.disk_model(SIZE);
-    t.apply(
-        &img,
-        &mut all,
-        &[Op::Write {
-            pattern: 0xee,
-            offset: 0,
-            length: SIZE,
-        }],
-    )
-    .await?;
+    t.apply(&img, &mut all, &[Op::write(0xee, 0, SIZE)]).await?;
 
     t.section("in the middle");
     let (start, size) = (MIB + 512, MIB);

@@ -17,16 +17,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(format!("detect-zeroes={mode}"));
         let img = t.create(SIZE).quiet().await?;
         let mut model = t.disk_model(SIZE);
-        t.apply(
-            &img,
-            &mut model,
-            &[Op::Write {
-                pattern: 1,
-                offset: 0,
-                length: SIZE,
-            }],
-        )
-        .await?;
+        t.apply(&img, &mut model, &[Op::write(1, 0, SIZE)]).await?;
         let mut qsd = t.qsd("").await?;
         let discard = if mode == "unmap" { "unmap" } else { "ignore" };
         qsd.add_with(
@@ -36,27 +27,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         )
         .await?;
         let disk = qsd.export_nbd("disk").await?;
-        let zero = |offset: u64, length: u64| Op::Write {
-            pattern: 0,
-            offset,
-            length,
-        };
+        let zero = |offset: u64, length: u64| Op::write(0, offset, length);
         let ops = [
             zero(0, MIB),
             zero(MIB + 512, 100 * KIB),
             zero(MIB + 300 * KIB + 7, 70_001),
             zero(SIZE - 1, 1),
-            Op::Write {
-                pattern: 2,
-                offset: 2 * MIB,
-                length: 512 * KIB,
-            },
+            Op::write(2, 2 * MIB, 512 * KIB),
             zero(2 * MIB, 64 * KIB),
-            Op::Write {
-                pattern: 3,
-                offset: 64 * KIB,
-                length: 4 * KIB,
-            },
+            Op::write(3, 64 * KIB, 4 * KIB),
         ];
         t.apply(&disk, &mut model, &ops).await?;
         // Zeroes but for one byte, at the start, in the middle, at the end.

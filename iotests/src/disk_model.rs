@@ -49,6 +49,18 @@ pub enum Op {
     Flush,
 }
 
+impl Op {
+    /// Write `pattern` over `length` bytes at `offset`.
+    #[must_use]
+    pub const fn write(pattern: u8, offset: u64, length: u64) -> Self {
+        Self::Write {
+            pattern,
+            offset,
+            length,
+        }
+    }
+}
+
 impl Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

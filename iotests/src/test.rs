@@ -123,6 +123,11 @@ impl Test {
         self.image("t").size(size)
     }
 
+    /// The main image with these options in place of `IMGOPTS`; not logged.
+    pub fn create_quietly(&self, size: impl Display, options: &str) -> Builder {
+        self.create(size).without_imgopts().options(options).quiet()
+    }
+
     /// An image of this name, made when it is awaited.
     pub fn image(&self, name: &str) -> Builder {
         Builder::new(&self.servers, name)
