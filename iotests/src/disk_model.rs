@@ -22,7 +22,7 @@ pub enum Op {
         /// How much.
         length: u64,
     },
-    /// Write zeroes, and say that they are zeroes; perhaps freeing the clusters.
+    /// Write zeroes as zeroes (`write -z`), perhaps freeing the clusters.
     Zero {
         /// Where.
         offset: u64,
@@ -31,7 +31,7 @@ pub enum Op {
         /// Whether clusters may be freed (`write -z -u`).
         unmap: bool,
     },
-    /// Give a range back. What is read there afterwards is not specified.
+    /// Discard a range. What is read there afterwards is not specified.
     Discard {
         /// Where.
         offset: u64,
@@ -47,6 +47,18 @@ pub enum Op {
     },
     /// Flush.
     Flush,
+}
+
+impl Op {
+    /// Write `pattern` over `length` bytes at `offset`.
+    #[must_use]
+    pub const fn write(pattern: u8, offset: u64, length: u64) -> Self {
+        Self::Write {
+            pattern,
+            offset,
+            length,
+        }
+    }
 }
 
 impl Display for Op {
@@ -78,12 +90,12 @@ impl Display for Op {
     }
 }
 
-/// What is known of a range: its bytes all have this value, or nothing is known.
+/// The value of all bytes of a range, where it is known.
 type Known = Option<u8>;
 
 /// The guest's view of a disk: runs of bytes of one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shadow {
+pub struct DiskModel {
     /// The start of each run; the first is 0 and no two neighbours are alike.
     runs: BTreeMap<u64, Known>,
     size: u64,
@@ -91,7 +103,7 @@ pub struct Shadow {
     fresh: Known,
 }
 
-impl Shadow {
+impl DiskModel {
     /// A disk of `size` bytes that reads as zeroes.
     #[must_use]
     pub fn new(size: u64) -> Self {
@@ -115,7 +127,7 @@ impl Shadow {
         self.size
     }
 
-    /// Sets a range, cut at the end of the disk.
+    /// Sets a range, truncated at the end of the disk.
     pub fn set(&mut self, offset: u64, length: u64, value: Known) {
         let end = offset.saturating_add(length).min(self.size);
         if offset >= end {
@@ -275,57 +287,62 @@ impl Plan {
 impl Test {
     /// The model of a new image of the format under test.
     #[must_use]
-    pub fn shadow(&self, size: u64) -> Shadow {
-        Shadow::fresh(size, (self.format() != "luks").then_some(0))
+    pub fn disk_model(&self, size: u64) -> DiskModel {
+        DiskModel::fresh(size, (self.format() != "luks").then_some(0))
     }
 
     /// Does these operations to the image (or an export, by its name), in one
     /// `qemu-io`, and to its model; reads among them are compared. Logs how many.
     ///
     /// # Errors
-    /// Where one fails or finds other bytes than the model.
-    pub async fn apply(&self, image: impl Display, shadow: &mut Shadow, ops: &[Op]) -> Result<()> {
+    ///
+    /// Fails if one fails or finds other bytes than the model.
+    pub async fn apply(
+        &self,
+        image: impl Display,
+        model: &mut DiskModel,
+        ops: &[Op],
+    ) -> Result<()> {
         let image = image.to_string();
         let mut commands = Vec::new();
         for op in ops {
             match op {
-                Op::Read { offset, length } => commands.extend(shadow.reads(*offset, *length)),
+                Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
                 op => commands.push(op.to_string()),
             }
-            shadow.apply(op);
+            model.apply(op);
         }
         self.io(&image, &commands).quiet().await?;
-        self.log(format!(
-            "{image}: {} operations as the model says",
-            ops.len()
-        ));
+        self.log(format!("{image}: {} operations match the model", ops.len()));
         Ok(())
     }
 
-    /// The whole image reads as its model says, in a new process.
+    /// The whole image matches its model, read by a new process.
     ///
     /// # Errors
-    /// Where sizes or bytes differ.
-    pub async fn matches(&self, image: &Image, shadow: &Shadow) -> Result<()> {
+    ///
+    /// Fails if sizes or bytes differ.
+    pub async fn matches(&self, image: &Image, model: &DiskModel) -> Result<()> {
         let size = self.virtual_size(image).await?;
         ensure!(
-            size == shadow.size(),
-            "{image} has {size} bytes, and the model {}",
-            shadow.size()
+            size == model.size(),
+            "{image} has {size} bytes, its model has {}",
+            model.size()
         );
-        self.io(image, shadow.reads(0, shadow.size()))
+        self.io(image, model.reads(0, model.size()))
             .options(["-r"])
             .quiet()
             .await?;
-        self.log(format!("{image}: reads as the model says"));
+        self.log(format!("{image}: matches the model"));
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     /// The plain model: one entry a byte.
     fn slow(size: u64, sets: &[(u64, u64, Known)]) -> Vec<Known> {
@@ -338,8 +355,8 @@ mod tests {
         bytes
     }
 
-    fn flat(shadow: &Shadow) -> Vec<Known> {
-        let runs = shadow.runs(0, shadow.size());
+    fn flat(model: &DiskModel) -> Vec<Known> {
+        let runs = model.runs(0, model.size());
         runs.flat_map(|(_, n, v)| std::iter::repeat_n(v, usize::try_from(n).expect("small")))
             .collect()
     }
@@ -351,23 +368,23 @@ mod tests {
     proptest! {
         #[test]
         fn runs_are_the_bytes(size in 0u64..60, sets in prop::collection::vec((0u64..70, 0u64..30, value()), 0..12)) {
-            let mut shadow = Shadow::new(size);
+            let mut model = DiskModel::new(size);
             for (offset, length, value) in &sets {
-                shadow.set(*offset, *length, *value);
+                model.set(*offset, *length, *value);
             }
-            prop_assert_eq!(flat(&shadow), slow(size, &sets));
-            let values: Vec<_> = shadow.runs(0, size).map(|(_, _, v)| v).collect();
+            prop_assert_eq!(flat(&model), slow(size, &sets));
+            let values: Vec<_> = model.runs(0, size).map(|(_, _, v)| v).collect();
             prop_assert!(values.windows(2).all(|w| w[0] != w[1]), "neighbours alike: {:?}", values);
         }
 
         #[test]
         fn growth_is_zeroes(size in 0u64..60, new in 0u64..90, at in 0u64..60) {
-            let mut shadow = Shadow::new(size);
-            shadow.set(at, 20, Some(7));
+            let mut model = DiskModel::new(size);
+            model.set(at, 20, Some(7));
             let mut bytes = slow(size, &[(at, 20, Some(7))]);
             bytes.resize(usize::try_from(new).expect("small"), Some(0));
-            shadow.resize(new);
-            prop_assert_eq!(flat(&shadow), bytes);
+            model.resize(new);
+            prop_assert_eq!(flat(&model), bytes);
         }
 
         #[test]

@@ -1,16 +1,15 @@
-//! What differs from run to run: process ids, made-up node names, dates, times,
-//! addresses.
+//! What differs from run to run: process ids, generated node names, dates, times.
 
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-/// A kind of made-up word and what stands for it.
+/// A kind of generated text and its replacement.
 static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
     let rules: [(&str, &[u8]); 6] = [
-        // Node names QEMU makes up.
+        // Node names that QEMU generates.
         (r"#block[0-9]{2,}", b"#blockN"),
-        // Process ids where QEMU says one.
+        // Process ids in messages.
         (r"\b(pid|PID|process) [0-9]+", b"$1 N"),
         // Dates and times of day.
         (
@@ -32,7 +31,7 @@ static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Hides what this run made up.
+/// Replaces what this run generated.
 #[must_use]
 pub fn hide(text: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();
@@ -43,7 +42,7 @@ pub fn hide(text: &[u8]) -> Vec<u8> {
                 text = new;
             }
         }
-        // Taking progress away can bring new progress to a line's start.
+        // Removing progress can move other progress to a line's start.
         if text.len() >= before {
             return text;
         }
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_up_words_get_stand_ins() {
+    fn generated_ids_are_replaced() {
         assert_eq!(
             hide(b"node '#block123' of pid 4711"),
             b"node '#blockN' of pid N"

@@ -1,5 +1,5 @@
 //! Fields of qcow2 images read and changed by name, behind QEMU's back; and what a
-//! second reader says of an image.
+//! second reader finds in an image.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -37,22 +37,11 @@ impl ReadAt for Source {
     }
 }
 
-/// Reads `width` bytes at `offset` as a big-endian number.
-///
-/// # Errors
-/// Where the file is shorter.
-pub(crate) fn read_be(file: &File, offset: u64, width: usize) -> Result<u64> {
-    let mut bytes = [0; 8];
-    let Some(place) = bytes.len().checked_sub(width) else {
-        bail!("no number has {width} bytes")
-    };
-    file.read_exact_at(&mut bytes[place..], offset)
-        .with_context(|| format!("failed to read {width} bytes at {offset}"))?;
-    Ok(u64::from_be_bytes(bytes))
-}
-
 fn decode(file: File) -> Result<qcow2::Image> {
-    let length = file.metadata().context("failed to ask for a size")?.len();
+    let length = file
+        .metadata()
+        .context("failed to read the size of a file")?
+        .len();
     Ok(qcow2::Image::open(Arc::new(Source { file, length }))?)
 }
 
@@ -61,7 +50,7 @@ fn value_at(file: File, path: &str) -> Result<u64> {
     field
         .value
         .as_uint()
-        .with_context(|| format!("{path} holds no number"))
+        .with_context(|| format!("{path} is not a number"))
 }
 
 /// Sets a field in the file and leaves every other byte as it was.
@@ -70,7 +59,7 @@ fn set_in(file: &File, path: &str, value: u64) -> Result<()> {
     let place = image.field(path)?.place;
     image.set(path, value)?;
     let Place::Bits { offset, bytes, .. } = place else {
-        bail!("{path} holds no number")
+        bail!("{path} is not a number")
     };
     let mut word = vec![0; usize::from(bytes)];
     image.bytes().read(offset, &mut word);
@@ -84,7 +73,8 @@ impl Test {
     /// `bitmap[1].flags.in_use`.
     ///
     /// # Errors
-    /// Where there is no such field.
+    ///
+    /// Fails if there is no such field.
     pub fn peek(&self, image: &Image, path: &str) -> Result<u64> {
         value_at(open(image, false)?, path)
     }
@@ -92,7 +82,8 @@ impl Test {
     /// Sets a qcow2 field and logs it.
     ///
     /// # Errors
-    /// Where there is no such field, or the value does not fit in it.
+    ///
+    /// Fails if there is no such field, or the value does not fit in it.
     pub fn poke(&self, image: &Image, path: &str, value: u64) -> Result<()> {
         self.poke_quietly(image, path, value)?;
         self.log(format!("poke {image} {path} = {value:#x}"));
@@ -103,7 +94,8 @@ impl Test {
     /// layout to the next.
     ///
     /// # Errors
-    /// As [`Test::poke`].
+    ///
+    /// Fails as [`Test::poke`] does.
     pub fn poke_quietly(&self, image: &Image, path: &str, value: u64) -> Result<()> {
         set_in(&open(image, true)?, path, value)
     }
@@ -111,7 +103,8 @@ impl Test {
     /// Sets bytes of the image's file; not logged.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    ///
+    /// Fails if the file cannot be written.
     pub fn poke_at(&self, image: &Image, offset: u64, bytes: &[u8]) -> Result<()> {
         write_at(&open(image, true)?, offset, bytes)
     }
@@ -119,7 +112,8 @@ impl Test {
     /// Bytes of the image's file.
     ///
     /// # Errors
-    /// Where the file is shorter.
+    ///
+    /// Fails if the file is shorter.
     pub fn peek_at(&self, image: &Image, offset: u64, length: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         open(image, false)?
@@ -132,7 +126,8 @@ impl Test {
     /// qcow2 file.
     ///
     /// # Errors
-    /// Where the image has no header.
+    ///
+    /// Fails if the image has no header.
     pub fn refcount_path(&self, image: &Image, offset: u64) -> Result<String> {
         let bits = self.peek(image, "header.cluster_bits")?;
         let order = match self.peek(image, "header.version")? {
@@ -153,19 +148,21 @@ impl Test {
     }
 
     /// Everything in a qcow2 file that breaks a rule of the specification, by a
-    /// reader that is not QEMU's.
+    /// reader other than QEMU.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    ///
+    /// Fails if the file cannot be read.
     pub fn defects(&self, image: &Image) -> Result<Vec<Defect>> {
         Ok(decode(open(image, false)?)?.defects()?)
     }
 
-    /// No rule of the specification is broken, leaks included, as a reader finds
-    /// that is not QEMU's. Logged.
+    /// Checks by a reader other than QEMU that no rule of the specification is
+    /// broken, leaks included. Logged.
     ///
     /// # Errors
-    /// Where one is.
+    ///
+    /// Fails if a rule is broken.
     pub fn sound(&self, image: &Image) -> Result<()> {
         let defects = self.defects(image)?;
         if let Some(first) = defects.first() {
@@ -218,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_lead_nowhere_say_so() {
+    fn unknown_paths_are_errors() {
         for path in [
             "header.x",
             "l3[0]",
