@@ -1,6 +1,6 @@
 //! Images of formats that are known by headers of fixed layout and flat tables.
 
-use crate::defect::Defect;
+use crate::defect::{Defect, Requirement};
 use crate::field::{Field, FieldError, Kind, Place};
 use crate::io::{ReadAt as _, ReadError};
 use crate::model::Model;
@@ -165,6 +165,8 @@ impl Model for FixedImage {
         let wrong = |(path, wanted): &(&'static str, Value)| {
             let field = self.field(path).ok()?;
             (field.value != *wanted).then(|| Defect {
+                name: "signature",
+                requirement: Requirement::Must,
                 rule: format!("must be {wanted}, is {}", field.value),
                 path: field.path,
                 offset: field.offset,
@@ -173,6 +175,8 @@ impl Model for FixedImage {
         };
         let signatures = self.structure.signatures.iter().filter_map(wrong);
         let checksum = |(field, wanted): (Field, u64)| Defect {
+            name: "checksum",
+            requirement: Requirement::Must,
             rule: format!(
                 "must be {wanted:#x}, is {:#x}",
                 field.value.as_uint().unwrap_or(0)

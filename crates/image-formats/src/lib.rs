@@ -17,7 +17,7 @@ mod tables;
 mod value;
 
 pub use boundary::Surroundings;
-pub use defect::Defect;
+pub use defect::{Defect, Requirement, Rule};
 pub use field::{Field, FieldError, Kind, Place, PlaceError};
 pub use format::{AnyImage, Format};
 pub use io::{ReadAt, ReadError};

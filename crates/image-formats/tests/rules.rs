@@ -1,10 +1,10 @@
 //! A valid image, one corruption at a time: each broken rule is reported.
 
-use image_formats::Value;
 use image_formats::qcow2::{
-    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Image, Pattern,
+    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Image, Pattern, RULES,
     Snapshot, Spec, build,
 };
+use image_formats::{Requirement, Value};
 
 fn cluster(index: u64, content: Content) -> Cluster {
     Cluster { index, content }
@@ -127,6 +127,7 @@ fn header_rules() {
         ("header.autoclear_features", 4, "reserved bits 0x4"),
         ("header.refcount_order", 7, "at most 6"),
         ("header.header_length", 109, "multiple of 8"),
+        ("header.header_length", 96, "at least 104"),
         ("header.header_length", 1 << 17, "first cluster"),
         ("header.compression_type", 1, "feature bit is not set"),
         ("header.compression_type", 2, "must be 0 or 1"),
@@ -473,6 +474,75 @@ fn refcount_rules() {
         ),
     ] {
         expect(&image, path, value, defect, words);
+    }
+}
+
+/// Each rule says whether a reader must enforce it, which may depend on what else the image
+/// says: what is to be ignored must not be refused.
+#[test]
+fn rules_say_how_binding_they_are() {
+    use Requirement::{Must, Should};
+    let binding = |image: &Image, name: &str| {
+        let defects = image.defects().unwrap();
+        let found = defects.iter().find(|defect| defect.name == name);
+        found.map(|defect| defect.requirement)
+    };
+    let mut image = plain();
+    for (path, value) in [
+        ("header.header_length", 103),
+        ("bitmap[0].type", 2),
+        ("bitmap[1].flags.in_use", 1),
+        ("bitmap[1].table[0].offset", 512),
+    ] {
+        image.set(path, value).unwrap();
+    }
+    assert_eq!(binding(&image, "header-length"), Some(Must));
+    assert_eq!(binding(&image, "header-length-unit"), Some(Must));
+    let mut image = plain();
+    image.set("l1[0].reserved_low", 1).unwrap();
+    image.set("bitmap[0].type", 2).unwrap();
+    image.set("bitmap[1].table[0].offset", 512).unwrap();
+    assert_eq!(binding(&image, "l1-reserved"), Some(Should));
+    assert_eq!(binding(&image, "bitmap-type"), Some(Must));
+    assert_eq!(binding(&image, "bitmap-cluster-aligned"), Some(Must));
+    // The data of a bitmap in use are inconsistent, and not read.
+    image.set("bitmap[1].flags.in_use", 1).unwrap();
+    assert_eq!(binding(&image, "bitmap-cluster-aligned"), Some(Should));
+    // Neither is any bitmap without its feature bit.
+    image.set("header.autoclear_features.bitmaps", 0).unwrap();
+    assert_eq!(binding(&image, "bitmap-type"), Some(Should));
+    // A name in the header leaves open where the extensions end.
+    let mut image = plain();
+    image.set("ext[0].length", 1 << 20).unwrap();
+    assert_eq!(binding(&image, "extension-length"), Some(Must));
+    image.set("header.backing_file_offset", 50).unwrap();
+    assert_eq!(binding(&image, "extension-length"), Some(Should));
+}
+
+#[test]
+fn version_2_has_no_zero_flag() {
+    let spec = Spec {
+        version: 2,
+        clusters: vec![cluster(0, Content::Data(Pattern::Fill(1)))],
+        ..Spec::default()
+    };
+    let image = build(&spec).unwrap().image;
+    let path = "l2[0].entry[0]";
+    expect(&image, &format!("{path}.zero"), 1, path, "zero flag");
+}
+
+#[test]
+fn defects_name_rules_of_the_table() {
+    let mut image = plain();
+    image.set("header.crypt_method", 9).unwrap();
+    image.set("l2[0].entry[0].reserved_low", 1).unwrap();
+    let defects = image.defects().unwrap();
+    assert!(!defects.is_empty());
+    for defect in defects {
+        let rule = RULES.iter().find(|rule| rule.name == defect.name);
+        let rule = rule.unwrap_or_else(|| panic!("{defect}"));
+        assert_eq!(rule.section, defect.section);
+        assert_eq!(rule.requirement, defect.requirement);
     }
 }
 

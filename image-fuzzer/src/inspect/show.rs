@@ -172,7 +172,9 @@ mod tests {
         run(&["set", &image, "l2[0].entry[3].offset", "0x60000"]).unwrap();
         let tree = run(&["show", &image, "--path", "l2[0].entry[3]"]).unwrap();
         assert!(
-            tree.contains("! the cluster at 0x60000 is past the end of the file"),
+            tree.contains(
+                "! the cluster at 0x60000 is past the end of the file (should: Cluster mapping)"
+            ),
             "{tree}"
         );
         assert!(!tree.contains("header"), "{tree}");
@@ -189,6 +191,12 @@ mod tests {
         let out = run(&["show", &image, "--json"]).unwrap();
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert!(value["fields"].as_array().unwrap().len() > 50);
+        run(&["set", &image, "header.refcount_order", "7"]).unwrap();
+        let damaged: serde_json::Value =
+            serde_json::from_str(&run(&["show", &image, "--json"]).unwrap()).unwrap();
+        assert_eq!(damaged["defects"][0]["name"], "refcount-order");
+        assert_eq!(damaged["defects"][0]["requirement"], "must");
+        run(&["set", &image, "header.refcount_order", "4"]).unwrap();
         // Contents are not listed, but can be requested.
         let out = run(&["show", &image, "--json", "--path", "l2[0].entry[3].data"]).unwrap();
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();

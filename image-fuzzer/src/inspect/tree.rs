@@ -64,7 +64,7 @@ impl<'a> Tree<'a> {
                 "  {DEFECT}! {}: {}{DEFECT:#}{}",
                 defect.path,
                 defect.rule,
-                section(&defect)
+                reference(&defect)
             )?;
         }
         Ok(())
@@ -171,18 +171,15 @@ impl<'a> Tree<'a> {
                 self.out,
                 "{indent}  {DEFECT}! {}{DEFECT:#}{}",
                 defect.rule,
-                section(&defect)
+                reference(&defect)
             )?;
         }
         Ok(())
     }
 }
 
-/// The section of the format's specification, in brackets.
-fn section(defect: &Defect) -> String {
-    if defect.section.is_empty() {
-        String::new()
-    } else {
-        format!(" {NOTE}({}){NOTE:#}", defect.section)
-    }
+/// How binding the rule is and its section of the format's specification, in brackets.
+fn reference(defect: &Defect) -> String {
+    let text = defect.reference();
+    text.map_or_else(String::new, |text| format!(" {NOTE}({text}){NOTE:#}"))
 }

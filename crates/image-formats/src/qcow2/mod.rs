@@ -22,6 +22,7 @@ pub use header::{Autoclear, Compatible, Header, Incompatible};
 pub use image::Image;
 pub use read::guest::{Extent, Guest, GuestError, Source};
 pub use read::layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
+pub use rules::RULES;
 pub use types::{Geometry, GuestOffset, HostOffset};
 pub use write::build::{Built, build};
 pub use write::recompute::RecountError;

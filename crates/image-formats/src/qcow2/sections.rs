@@ -2,6 +2,7 @@
 
 pub(crate) const HEADER: &str = "Header";
 pub(crate) const ADDITIONAL: &str = "Additional fields (version 3 and higher)";
+pub(crate) const PADDING: &str = "Header padding";
 pub(crate) const EXTENSIONS: &str = "Header extensions";
 pub(crate) const STRINGS: &str = "String header extensions";
 pub(crate) const FEATURES: &str = "Feature name table";

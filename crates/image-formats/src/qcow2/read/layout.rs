@@ -183,6 +183,12 @@ impl Layout {
         }
     }
 
+    /// Bytes in a cluster; those of the smallest where the size is out of range.
+    #[must_use]
+    pub(crate) fn unit(&self) -> u64 {
+        self.geometry.map_or(512, Geometry::cluster_size)
+    }
+
     /// The L1 table of a disk.
     #[must_use]
     pub(crate) fn l1_of(&self, disk: Disk) -> Option<TableAt> {
@@ -242,7 +248,7 @@ fn region(offset: u64, len: u64, end: u64, limit: u64) -> Option<Region> {
 
 /// Where the extension area ends: at the backing file name when that is after the
 /// header, else with the first cluster.
-fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
+pub(crate) fn extension_area_end(header: &Header, cluster_size: u64) -> u64 {
     let name = header.backing_file_offset;
     let first_cluster = cluster_size.min(MAX_EXTENSION_AREA);
     if name > header.header_length.into() {

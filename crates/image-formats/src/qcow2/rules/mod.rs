@@ -5,12 +5,15 @@ mod header;
 mod mapping;
 mod records;
 mod refcounts;
+mod table;
 
-use crate::defect::{Defect, Defects};
+use crate::defect::{Defect, Defects, Rule};
 use crate::qcow2::header::MAGIC;
 use crate::qcow2::read::layout::{Layout, TableAt};
 use crate::qcow2::types::Geometry;
 use crate::store::Store;
+
+pub use table::RULES;
 
 /// An image whose rules are checked, and what was found so far.
 pub(crate) struct Checker<'a> {
@@ -42,8 +45,8 @@ impl Checker<'_> {
     pub(crate) fn require(
         &mut self,
         holds: bool,
-        at: (&str, u64, &'static str),
-        rule: impl FnOnce() -> String,
+        at: (&str, u64, Rule),
+        text: impl FnOnce() -> String,
     ) {
         if holds {
             return;
@@ -51,23 +54,24 @@ impl Checker<'_> {
         if self.defects.is_full() {
             self.defects.leave_out(1);
         } else {
-            self.defects.add(at.0, at.1, at.2, rule());
+            self.defects.add(at.0, at.1, at.2, text());
         }
     }
 
-    /// A table must be aligned and within the file.
+    /// A table must be `aligned` and should be `inside` the file.
     pub(crate) fn table(
         &mut self,
         table: TableAt,
         geometry: Geometry,
-        at: (&str, u64, &'static str),
+        (path, at): (&str, u64),
+        [aligned, inside]: [Rule; 2],
     ) {
         let offset = table.offset;
-        self.require(geometry.is_aligned(offset), at, || {
+        self.require(geometry.is_aligned(offset), (path, at, aligned), || {
             format!("must be a multiple of the cluster size, is {offset:#x}")
         });
         let missing = table.declared - table.present;
-        self.require(missing == 0 || offset == 0, at, || {
+        self.require(missing == 0 || offset == 0, (path, at, inside), || {
             format!(
                 "{missing} of {} entries are outside the file or the limits",
                 table.declared

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::Checker;
+use super::{Checker, table};
+use crate::defect::Rule;
 use crate::qcow2::entries::OFFSET_MASK;
+use crate::qcow2::header::Autoclear;
 use crate::qcow2::read::layout::{BitmapAt, SnapshotAt};
 use crate::qcow2::read::scan::used_entries;
 use crate::qcow2::records::{BITMAP_FIXED, SNAPSHOT_FIXED};
-use crate::qcow2::sections::{BITMAP_TABLE, DIRECTORY, SNAPSHOTS};
 use crate::qcow2::types::Geometry;
 use crate::value::read_be;
 
+/// Flag of a bitmap whose data are inconsistent.
+const IN_USE: u64 = 1;
 /// Most bytes of names that are compared.
 const COMPARED: u64 = 1024;
 
@@ -27,7 +30,8 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
                 .read_vec(at, snapshot.id.min(COMPARED) as usize),
         );
         let path = format!("snapshot[{index}].id");
-        checker.require(ids.insert(id), (&path, at, SNAPSHOTS), || {
+        let only = ids.insert(id);
+        checker.require(only, (&path, at, table::SNAPSHOT_ID), || {
             "another snapshot has the same ID".to_owned()
         });
     }
@@ -43,7 +47,8 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
                 .read_vec(at, bitmap.name.min(COMPARED) as usize),
         );
         let path = format!("bitmap[{index}].name");
-        checker.require(names.insert(name), (&path, at, DIRECTORY), || {
+        let only = names.insert(name);
+        checker.require(only, (&path, at, table::BITMAP_NAME_ONCE), || {
             "another bitmap has the same name".to_owned()
         });
     }
@@ -58,12 +63,13 @@ fn snapshot_rules(
     let header = &checker.layout.header;
     let field = |name: &str| format!("snapshot[{index}].{name}");
     let path = field("l1_table_offset");
-    checker.table(snapshot.l1, geometry, (&path, snapshot.offset, SNAPSHOTS));
+    let rules = [table::SNAPSHOT_L1, table::SNAPSHOT_L1_INSIDE];
+    checker.table(snapshot.l1, geometry, (&path, snapshot.offset), rules);
     let extra = snapshot.extra;
     let path = field("extra_data_size");
     checker.require(
         header.version < 3 || extra >= 16,
-        (&path, snapshot.offset + 36, SNAPSHOTS),
+        (&path, snapshot.offset + 36, table::SNAPSHOT_EXTRA),
         || format!("must be at least 16 in version 3, is {extra}"),
     );
     let size = if extra >= 16 {
@@ -75,7 +81,7 @@ fn snapshot_rules(
     let path = field("l1_size");
     checker.require(
         snapshot.l1.declared >= needed,
-        (&path, snapshot.offset + 8, SNAPSHOTS),
+        (&path, snapshot.offset + 8, table::SNAPSHOT_L1_SIZE),
         || {
             format!(
                 "must be at least {needed} for the disk size, is {}",
@@ -85,9 +91,16 @@ fn snapshot_rules(
     );
     let end = snapshot.offset.saturating_add(snapshot.len());
     let inside = end <= checker.layout.end;
-    checker.require(inside, (&field("name"), snapshot.offset, SNAPSHOTS), || {
+    let at = (&*field("name"), snapshot.offset, table::SNAPSHOT_INSIDE);
+    checker.require(inside, at, || {
         format!("the entry ends at {end:#x}, past the end of the file")
     });
+}
+
+/// Whether the bitmaps are to be used at all.
+fn claims_bitmaps(checker: &Checker<'_>) -> bool {
+    let features = checker.layout.header.autoclear;
+    features.contains(Autoclear::BITMAPS)
 }
 
 fn bitmap_rules(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bitmap: &BitmapAt) {
@@ -96,45 +109,55 @@ fn bitmap_rules(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bit
         .source
         .read_vec(bitmap.offset, BITMAP_FIXED as usize);
     let field = |name: &str| format!("bitmap[{index}].{name}");
+    // Without the feature bit all bitmaps are to be ignored.
+    let used = claims_bitmaps(checker);
+    let binding = |rule: Rule| rule.only_if(used);
     let path = field("table_offset");
-    checker.table(bitmap.table, geometry, (&path, bitmap.offset, DIRECTORY));
-    let reserved = read_be(&fixed[12..16]) & !7;
+    let rules = [binding(table::BITMAP_TABLE), table::BITMAP_TABLE_INSIDE];
+    checker.table(bitmap.table, geometry, (&path, bitmap.offset), rules);
+    let flags = read_be(&fixed[12..16]);
+    let reserved = flags & !7;
     let path = field("flags");
     checker.require(
         reserved == 0,
-        (&path, bitmap.offset + 12, DIRECTORY),
+        (&path, bitmap.offset + 12, binding(table::BITMAP_FLAGS)),
         || format!("reserved bits {reserved:#x} are set"),
     );
     let kind = fixed[16];
     let path = field("type");
-    checker.require(kind == 1, (&path, bitmap.offset + 16, DIRECTORY), || {
-        format!("must be 1, is {kind}")
-    });
+    let at = (&*path, bitmap.offset + 16, binding(table::BITMAP_TYPE));
+    checker.require(kind == 1, at, || format!("must be 1, is {kind}"));
     let granularity = fixed[17];
     let path = field("granularity_bits");
     checker.require(
         granularity <= 63,
-        (&path, bitmap.offset + 17, DIRECTORY),
+        (
+            &path,
+            bitmap.offset + 17,
+            binding(table::BITMAP_GRANULARITY),
+        ),
         || format!("must be at most 63, is {granularity}"),
     );
     let path = field("name_size");
     checker.require(
         bitmap.name > 0,
-        (&path, bitmap.offset + 18, DIRECTORY),
+        (&path, bitmap.offset + 18, binding(table::BITMAP_NAME)),
         || "must not be 0".to_owned(),
     );
     let path = field("extra_data_size");
     checker.require(
         bitmap.extra == 0,
-        (&path, bitmap.offset + 20, DIRECTORY),
+        (&path, bitmap.offset + 20, table::BITMAP_EXTRA),
         || format!("should be 0, is {}", bitmap.extra),
     );
     let bits = size.div_ceil(1_u64.checked_shl(granularity.into()).unwrap_or(u64::MAX));
     let needed = geometry.clusters_for(bits.div_ceil(8));
     let path = field("table_size");
+    // The data of one that is in use are to be ignored.
+    let rule = binding(table::BITMAP_TABLE_SIZE).only_if(flags & IN_USE == 0);
     checker.require(
         bitmap.table.declared >= needed,
-        (&path, bitmap.offset + 8, DIRECTORY),
+        (&path, bitmap.offset + 8, rule),
         || {
             format!(
                 "must be at least {needed} for the virtual disk, is {}",
@@ -146,6 +169,8 @@ fn bitmap_rules(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bit
 
 fn bitmap_table(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bitmap: &BitmapAt) {
     let end = checker.layout.end;
+    let flags = checker.source.read_u64(bitmap.offset + 8);
+    let used = claims_bitmaps(checker) && flags & IN_USE == 0;
     for entry in used_entries(checker.source, bitmap.table) {
         let Some(offset) = bitmap.table.entry(entry) else {
             return;
@@ -155,14 +180,16 @@ fn bitmap_table(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bit
         let allowed = if target == 0 { 1 } else { 0 };
         let reserved = word & !(OFFSET_MASK | allowed);
         let path = format!("bitmap[{index}].table[{entry}]");
-        let at = (path.as_str(), offset, BITMAP_TABLE);
-        checker.require(reserved == 0, at, || {
+        let at = |rule: Rule| (path.as_str(), offset, rule.only_if(used));
+        checker.require(reserved == 0, at(table::BITMAP_ENTRY_RESERVED), || {
             format!("reserved bits {reserved:#x} are set")
         });
-        checker.require(geometry.is_aligned(target) && target < end, at, || {
-            format!(
-                "the cluster at {target:#x} is not cluster aligned or is past the end of the file"
-            )
+        let aligned = geometry.is_aligned(target);
+        checker.require(aligned, at(table::BITMAP_CLUSTER), || {
+            format!("the cluster at {target:#x} is not cluster aligned")
+        });
+        checker.require(target < end, at(table::BITMAP_CLUSTER_INSIDE), || {
+            format!("the cluster at {target:#x} is past the end of the file")
         });
     }
 }

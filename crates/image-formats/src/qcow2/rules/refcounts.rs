@@ -1,6 +1,6 @@
 //! Rules of the reference counts, and of clusters used twice.
 
-use super::Checker;
+use super::{Checker, table as rules};
 use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{COPIED, L2Entry, OFFSET_MASK, REFCOUNT_OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
@@ -8,7 +8,6 @@ use crate::qcow2::read::layout::Disk;
 use crate::qcow2::read::node::Node;
 use crate::qcow2::read::references::{Reference, References, Use, place_of};
 use crate::qcow2::read::scan::{Budget, l2_entries, used_entries};
-use crate::qcow2::sections::{MAPPING, REFCOUNTS};
 use crate::qcow2::types::{ClusterIndex, Geometry, HostOffset};
 
 /// Most stored counts that are checked for clusters without references.
@@ -18,15 +17,15 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
     table(checker, geometry);
     let references = References::count(checker.source, checker.layout);
     if !references.complete {
-        let rule = format!(
+        let text = format!(
             "more than {} references; counts were not compared",
             References::LIMIT
         );
         checker.defects.add(
             "refcount_table",
             checker.layout.refcount_table.offset,
-            REFCOUNTS,
-            rule,
+            rules::REFCOUNT_LIMIT,
+            text,
         );
         return;
     }
@@ -58,14 +57,14 @@ fn table(checker: &mut Checker<'_>, geometry: Geometry) {
             continue;
         }
         let path = Node::RefcountTable(index).path();
-        let at = (path.as_str(), offset, REFCOUNTS);
-        checker.require(reserved == 0, at, || {
+        let at = |rule| (path.as_str(), offset, rule);
+        checker.require(reserved == 0, at(rules::REFCOUNT_RESERVED), || {
             format!("reserved bits {reserved:#x} are set")
         });
-        checker.require(geometry.is_aligned(target), at, || {
+        checker.require(sound[1], at(rules::REFCOUNT_BLOCK), || {
             format!("the refcount block at {target:#x} is not cluster aligned")
         });
-        checker.require(target < layout.end, at, || {
+        checker.require(sound[2], at(rules::REFCOUNT_BLOCK_INSIDE), || {
             format!("the refcount block at {target:#x} is past the end of the file")
         });
     }
@@ -94,10 +93,9 @@ fn overlap(
             .iter_names()
             .map(|(name, _)| name.to_lowercase())
             .collect();
-        let rule = format!("is used {} times, as {}", reference.count, uses.join(", "));
-        checker
-            .defects
-            .add(format!("cluster[{cluster}]"), offset, REFCOUNTS, rule);
+        let text = format!("is used {} times, as {}", reference.count, uses.join(", "));
+        let path = format!("cluster[{cluster}]");
+        checker.defects.add(path, offset, rules::OVERLAP, text);
     }
 }
 
@@ -124,8 +122,8 @@ fn count(checker: &mut Checker<'_>, geometry: Geometry, cluster: ClusterIndex, w
             (Node::RefcountTable(table.0).path(), offset)
         }
     };
-    let rule = format!("cluster {cluster} has refcount {stored}, but {wanted} references");
-    checker.defects.add(path, offset, REFCOUNTS, rule);
+    let text = format!("cluster {cluster} has refcount {stored}, but {wanted} references");
+    checker.defects.add(path, offset, rules::REFCOUNT, text);
 }
 
 /// Counts that are not zero for clusters without references.
@@ -157,8 +155,8 @@ fn leaks(checker: &mut Checker<'_>, geometry: Geometry, references: &References)
             if stored != 0 {
                 let path = Node::Refcount(table, index).path();
                 let offset = place.map_or(block.0, |place| place.offset());
-                let rule = format!("cluster {cluster} has refcount {stored}, but no references");
-                checker.defects.add(path, offset, REFCOUNTS, rule);
+                let text = format!("cluster {cluster} has refcount {stored}, but no references");
+                checker.defects.add(path, offset, rules::REFCOUNT, text);
             }
         }
     }
@@ -201,9 +199,9 @@ fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
         let Some(offset) = layout.l1.entry(index) else {
             break;
         };
-        if let Some(rule) = wrong(source.read_u64(offset), false) {
+        if let Some(text) = wrong(source.read_u64(offset), false) {
             let path = Node::L1(Disk::Active, index).path();
-            checker.defects.add(path, offset, MAPPING, rule);
+            checker.defects.add(path, offset, rules::L1_COPIED, text);
         }
     }
     let external = layout.header.incompatible.contains(Incompatible::DATA_FILE);
@@ -213,9 +211,11 @@ fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
             L2Entry::from_word(entry.word, geometry),
             L2Entry::Standard { .. }
         );
-        if let Some(rule) = wrong(entry.word, external).filter(|_| standard) {
+        if let Some(text) = wrong(entry.word, external).filter(|_| standard) {
             let path = Node::L2(Disk::Active, entry.l1, entry.l2).path();
-            checker.defects.add(path, entry.offset, MAPPING, rule);
+            checker
+                .defects
+                .add(path, entry.offset, rules::L2_COPIED, text);
         }
     });
 }
