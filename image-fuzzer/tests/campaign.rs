@@ -335,6 +335,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
         TestRunner::new(Settings {
             programs: Programs::from_env().unwrap(),
             compare_with: None,
+            must_refuse: false,
             limits: Limits {
                 wall: Duration::from_secs(60),
                 cpu: Duration::from_secs(60),
@@ -521,6 +522,7 @@ fn tools_say_their_version_and_others_are_not_asked() {
     let mut runner = TestRunner::new(Settings {
         programs: Programs::from_env().unwrap(),
         compare_with: None,
+        must_refuse: false,
         limits: Limits::default(),
         fork_server: true,
         sandbox: true,

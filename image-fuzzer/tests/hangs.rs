@@ -21,6 +21,7 @@ fn runner(fallback: &Path) -> TestRunner {
     TestRunner::new(Settings {
         programs: Programs::new(Vec::new(), Vec::new()),
         compare_with: None,
+        must_refuse: false,
         limits: Limits {
             wall: Duration::from_secs(1),
             cpu: Duration::from_secs(2),

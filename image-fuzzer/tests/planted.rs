@@ -42,6 +42,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
         failing: std::collections::BTreeSet::new(),
         settings: Settings {
             compare_with: Some(programs.with_qemu_img(other)),
+            must_refuse: false,
             programs,
             limits: Limits {
                 wall: Duration::from_secs(2),

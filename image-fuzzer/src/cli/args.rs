@@ -136,6 +136,10 @@ pub(super) struct RunArgs {
     /// compared
     #[arg(long, value_name = "PROGRAM", value_parser = program)]
     pub(super) compare_with: Option<ProgramWords>,
+    /// Programs given with -c that are not QEMU's must refuse images that break the rules of
+    /// qcow2, as its specification says readers must
+    #[arg(long)]
+    pub(super) must_refuse: bool,
     /// Time limit for a command, in seconds; it hangs if it takes six times as long
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(super) timeout: Duration,
@@ -177,6 +181,7 @@ impl RunArgs {
         Ok(Settings {
             programs,
             compare_with,
+            must_refuse: self.must_refuse,
             limits: Limits {
                 wall: self.timeout,
                 // A thread that spins is to exceed the wall-clock limit first, so that its

@@ -5,7 +5,9 @@ pub mod encrypted;
 pub mod given;
 mod programs;
 mod qemu_io;
+mod reads;
 mod verbs;
 
 pub use crate::input::command::{Command, quote};
 pub use programs::Programs;
+pub use reads::{Reads, Shown};

@@ -202,6 +202,13 @@ impl Command {
         }
     }
 
+    /// Whether the image may have other bytes after it: `qemu-io` opens an image to write to
+    /// it, and may repair it, though all that it is asked for is to read.
+    pub fn may_touch(&self) -> bool {
+        let read_only = self.0.iter().any(|word| word == "-r");
+        self.writes() || matches!(self.kind(), Kind::Io(_)) && !read_only
+    }
+
     /// Whether a guest must read the same from the image after it as before.
     pub fn keeps_data(&self) -> bool {
         matches!(self.kind(), Kind::Img(verb, words) if verb.keeps_data.holds(words))

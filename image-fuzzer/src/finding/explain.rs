@@ -141,7 +141,7 @@ impl Around {
         let said = record.summary.split_once(": ");
         Some(Self {
             before: around.before.map(|command| unlocked(base, command)),
-            after: unlocked(base, around.after),
+            after: unlocked(base, around.after?),
             status: around.status,
             said: said.map_or_else(String::new, |(_, said)| said.to_owned()),
         })

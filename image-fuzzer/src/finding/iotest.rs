@@ -77,15 +77,11 @@ fn test(example: &Example) -> Result<String> {
         }
         let _ = writeln!(text, "run {line}");
         if let Some(around) = around {
-            let _ = write!(
-                text,
-                "if [ \"$status\" -eq 0 ]; then\n\
-                 \x20   {} >out 2>&1\n\
-                 \x20   {}\n\
-                 fi\n",
-                own_line(example, around.after.clone()),
-                around.test
-            );
+            text.push_str("if [ \"$status\" -eq 0 ]; then\n");
+            if let Some(after) = around.after.clone() {
+                let _ = writeln!(text, "    {} >out 2>&1", own_line(example, after));
+            }
+            let _ = writeln!(text, "    {}\nfi", around.test);
         }
     }
     text.push_str("\necho \"*** done\"\n");

@@ -203,6 +203,9 @@ fn verdict(example: &Example, command: &Command) -> String {
     example.key.class.oracle().verdict(&Script {
         line: &line(command),
         signature: &example.key.signature,
+        summary: example
+            .violation()
+            .map_or("", |violation| &violation.summary),
         limits: &example.limits,
         own: &|command| line(&unlocked(&example.recipe.base, command)),
     })

@@ -35,7 +35,7 @@ impl Oracle for DataChange {
         Some(Around {
             before: Some(copy()),
             is_needed: true,
-            after: compare(),
+            after: Some(compare()),
             status: "exit 1: they differ",
             test: "[ $? -ne 1 ] || echo \"the data have changed\"",
         })

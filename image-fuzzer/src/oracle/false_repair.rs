@@ -43,7 +43,7 @@ impl Oracle for FalseRepair {
         Some(Around {
             before: None,
             is_needed: false,
-            after: check(),
+            after: Some(check()),
             status: CHECK_STATUS,
             test: CHECK_TEST,
         })

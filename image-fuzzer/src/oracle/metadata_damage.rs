@@ -43,7 +43,7 @@ impl Oracle for MetadataDamage {
         Some(Around {
             before: Some(check()),
             is_needed: false,
-            after: check(),
+            after: Some(check()),
             status: CHECK_STATUS,
             test: CHECK_TEST,
         })

@@ -5,6 +5,7 @@
 //!
 //! A new oracle is one file that implements [`Oracle`] and one row in the table below.
 
+mod accepted_invalid;
 mod check;
 mod crash;
 pub mod data_change;
@@ -19,7 +20,9 @@ pub mod runner;
 mod sanitizer;
 pub mod shell;
 mod slow;
+mod subject;
 pub mod timeout;
+mod wrong_data;
 
 pub use check::check;
 pub use known_hangs::KnownHangs;
@@ -92,8 +95,8 @@ pub struct Around {
     pub before: Option<Command>,
     /// Whether what is run behind it needs what `before` made.
     pub is_needed: bool,
-    /// What is run behind it.
-    pub after: Command,
+    /// What is run behind it; `None` where success of the command is the finding.
+    pub after: Option<Command>,
     /// What the exit status of that means, for people.
     pub status: &'static str,
     /// A line for the shell that prints something where that shows the finding.
@@ -141,6 +144,10 @@ oracles! {
     MetadataDamage = metadata_damage::MetadataDamage,
     /// Data changed where nothing was written.
     DataChange = data_change::DataChange,
+    /// An image was accepted that must be refused.
+    AcceptedInvalid = accepted_invalid::AcceptedInvalid,
+    /// Other data was read than the image holds.
+    WrongData = wrong_data::WrongData,
     /// Two programs read the same valid image differently.
     Disagreement = disagreement::Disagreement,
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::check::{Health, health};
+use super::subject::Subject;
 use super::timeout::TimeoutPolicy;
 use super::{
-    Class, KnownHangs, Probe, Violation, data_change, disagreement, end_word, false_repair, hang,
-    judge, metadata_damage,
+    Class, KnownHangs, Probe, Violation, accepted_invalid, data_change, disagreement, end_word,
+    false_repair, hang, judge, metadata_damage, wrong_data,
 };
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
@@ -33,6 +34,9 @@ pub struct Settings {
     pub programs: Programs,
     /// Programs to compare with, `qemu-img` being another one there.
     pub compare_with: Option<Programs>,
+    /// Whether programs other than QEMU's are readers that must refuse what the format's
+    /// specification says.
+    pub must_refuse: bool,
     /// What one command may use.
     pub limits: Limits,
     /// Whether a fork server is tried.
@@ -93,6 +97,8 @@ struct Progress {
     refcounts_edited: bool,
     /// Whether the image is clean, where that is known.
     clean: Option<bool>,
+    /// Whether the image is as the mutations left it.
+    untouched: bool,
 }
 
 /// What the oracles need to know from before a command runs.
@@ -197,14 +203,17 @@ impl TestRunner {
             policy,
             refcounts_edited: edits.any(|mutation| changes_refcounts(&mutation.edit)),
             clean: None,
+            untouched: true,
         };
+        let subject = Subject::new(recipe, files);
         let mut outcome = Outcome::default();
         for (index, command) in recipe.commands.iter().enumerate() {
             if recipe.fresh_copies && index > 0 {
                 self.fill(files)?;
                 progress.clean = None;
+                progress.untouched = true;
             }
-            let (seen, violation) = self.step(command, index, &mut progress)?;
+            let (seen, violation) = self.step(command, index, &subject, &mut progress)?;
             let failed = violation.is_some();
             outcome.violations.extend(violation);
             outcome.add(command, index, seen);
@@ -223,6 +232,7 @@ impl TestRunner {
         &mut self,
         command: &Command,
         index: usize,
+        subject: &Subject<'_>,
         progress: &mut Progress,
     ) -> Result<(Observation, Option<Violation>)> {
         let before = self.prepare(command, progress)?;
@@ -239,8 +249,9 @@ impl TestRunner {
             violation = self.confirm_hang(command, found, progress.policy)?;
         }
         if violation.is_none() {
-            violation = self.judge_image(command, index, &seen, before, progress);
+            violation = self.judge_image(command, index, &seen, before, subject, progress);
         }
+        progress.untouched &= !command.may_touch();
         Ok((seen, violation))
     }
 
@@ -320,6 +331,7 @@ impl TestRunner {
         index: usize,
         seen: &Observation,
         before: Before,
+        subject: &Subject<'_>,
         progress: &mut Progress,
     ) -> Option<Violation> {
         let mut verdict = false_repair::judge(command, seen, self);
@@ -338,6 +350,11 @@ impl TestRunner {
             && health(self) == Health::Clean
         {
             verdict = disagreement::judge(command, seen, &other);
+        }
+        if verdict.is_none() && progress.untouched {
+            let are_readers = self.settings.must_refuse;
+            verdict = accepted_invalid::judge(command, seen, subject, are_readers)
+                .or_else(|| wrong_data::judge(command, seen, subject, &self.scratch.work()));
         }
         verdict.map(|(class, signature, summary)| Violation {
             class,

@@ -14,6 +14,8 @@ pub struct Script<'a> {
     pub line: &'a str,
     /// What tells the finding from others of its class.
     pub signature: &'a Signature,
+    /// What happened, as the oracle said it.
+    pub summary: &'a str,
     /// What the command could use.
     pub limits: &'a Limits,
     /// Another command as a line of the script, with the key of an encrypted image.

@@ -1,0 +1,326 @@
+//! Where nothing was written, a guest must read what the image holds: what a command shows is
+//! compared with the model of the image.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use image_formats::qcow2::{Disk, Guest, GuestOffset, Source};
+
+use super::shell::Script;
+use super::subject::Subject;
+use super::{Class, Oracle, Verdict};
+use crate::commands::{Command, Reads, Shown};
+use crate::exec::{End, Observation};
+use crate::signature::Signature;
+
+/// The largest disk that is compared, in bytes.
+const MAX_DISK: u64 = 64 << 20;
+
+/// How much is compared at a time, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// What `qemu-io` prints where a pattern is not found.
+const NOT_FOUND: &[u8] = b"Pattern verification failed";
+
+/// The oracle.
+pub(super) struct WrongData;
+
+impl Oracle for WrongData {
+    fn word(&self) -> &'static str {
+        "wrong-data"
+    }
+
+    fn meaning(&self) -> &'static str {
+        "read other data than the image holds"
+    }
+
+    fn signature(&self, text: &str) -> Signature {
+        Signature::about_command(text)
+    }
+
+    fn verdict(&self, script: &Script<'_>) -> String {
+        let line = script.line;
+        let Some(Byte { at, wanted, .. }) = Byte::of(script.summary) else {
+            // The exit status says whether the pattern was found.
+            let is = if script.summary.starts_with(ACCEPTED) {
+                "-eq"
+            } else {
+                "-ne"
+            };
+            return format!("{line}\n[ $? {is} 0 ]\n");
+        };
+        format!(
+            "{line} || {{ echo 'the command reports failure'; exit 1; }}\n\
+             # The byte that the image holds there.\n\
+             byte=$(od -A n -t u1 -j {at} -N 1 {OUTPUT})\n\
+             echo \"byte {at} is $byte, not {wanted}\"\n\
+             [ \"${{byte:-{wanted}}}\" -ne {wanted} ]\n"
+        )
+    }
+
+    fn is_testable(&self) -> bool {
+        false
+    }
+}
+
+/// The only file that drawn commands write a raw image into.
+const OUTPUT: &str = "out.img";
+
+/// How the summary of a pattern begins that was found where it is not.
+const ACCEPTED: &str = "found the pattern";
+
+/// A byte that a command showed.
+struct Byte {
+    at: u64,
+    shown: u8,
+    wanted: u8,
+}
+
+impl Byte {
+    /// The sentence about it.
+    fn summary(&self) -> String {
+        let Self { at, shown, wanted } = self;
+        format!("byte {at} of the disk is {wanted} in the image, and {shown} as it was read")
+    }
+
+    /// The byte that a [`summary`](Self::summary) is about.
+    fn of(summary: &str) -> Option<Self> {
+        let words: Vec<&str> = summary.split([' ', ',']).collect();
+        let number = |index: usize| words.get(index)?.parse::<u64>().ok();
+        let byte = |index| u8::try_from(number(index)?).ok();
+        (words.first() == Some(&"byte")).then_some(())?;
+        Some(Self {
+            at: number(1)?,
+            wanted: byte(6)?,
+            shown: byte(12)?,
+        })
+    }
+}
+
+/// Judges what `command` showed of an image that is as its mutations left it; `work` is the
+/// folder that it worked in.
+pub(super) fn judge(
+    command: &Command,
+    seen: &Observation,
+    subject: &Subject<'_>,
+    work: &Path,
+) -> Verdict {
+    let End::Exit(status) = seen.end else {
+        return None;
+    };
+    match command.reads().as_slice() {
+        [reads] => match &reads.shown {
+            Shown::Nowhere => None,
+            Shown::File(name) if status == 0 && name == OUTPUT => {
+                file(command, reads, subject, &work.join(name))
+            }
+            Shown::File(_) => None,
+            Shown::Pattern(pattern) => {
+                let refused = seen.stdout.windows(NOT_FOUND.len()).any(|w| w == NOT_FOUND);
+                let found = (status == 0).then_some(true).or(refused.then_some(false))?;
+                check_pattern(command, reads, subject, *pattern, found)
+            }
+        },
+        _ => None,
+    }
+}
+
+/// Judges a raw image of a disk.
+fn file(command: &Command, reads: &Reads, subject: &Subject<'_>, path: &Path) -> Verdict {
+    let decoded = subject.decoded()?;
+    let size = decoded.size();
+    let disk = decoded.disk(reads.snapshot.as_deref())?;
+    let file = File::open(path).ok()?;
+    let len = file.metadata().ok()?.len();
+    if size > MAX_DISK || len != size {
+        return None;
+    }
+    let (byte, source) = subject.guest(disk, |guest| {
+        // A snapshot may be of another size, and is read as if it were not.
+        if guest.size() / 512 * 512 != size {
+            return None;
+        }
+        let (mut wanted, mut shown) = (vec![0; PIECE], vec![0; PIECE]);
+        for at in (0..size).step_by(PIECE) {
+            let count = (size - at).min(PIECE as u64) as usize;
+            // What cannot be read by the model is not judged.
+            guest.read(GuestOffset(at), &mut wanted[..count]).ok()?;
+            file.read_exact_at(&mut shown[..count], at).ok()?;
+            if let Some(index) = (0..count).find(|index| wanted[*index] != shown[*index]) {
+                let at = at + index as u64;
+                let byte = Byte {
+                    at,
+                    shown: shown[index],
+                    wanted: wanted[index],
+                };
+                return Some((byte, source_word(guest, at)?));
+            }
+        }
+        None
+    })?;
+    let snapshot = if disk == Disk::Active {
+        ""
+    } else {
+        "snapshot-"
+    };
+    Some((
+        Class::WrongData,
+        Signature::aspect(format!("{snapshot}{source}"), command.group_verb()),
+        byte.summary(),
+    ))
+}
+
+/// Judges whether a pattern was `found` in a part of the active disk.
+fn check_pattern(
+    command: &Command,
+    reads: &Reads,
+    subject: &Subject<'_>,
+    pattern: u8,
+    found: bool,
+) -> Verdict {
+    let decoded = subject.decoded()?;
+    let range = reads.range.clone()?;
+    // What is opened to write may be repaired first.
+    if range.end > decoded.size() || range.end - range.start > MAX_DISK || decoded.is_dirty() {
+        return None;
+    }
+    let (holds, source) = subject.guest(Disk::Active, |guest| {
+        let mut wanted = vec![0; (range.end - range.start) as usize];
+        guest.read(GuestOffset(range.start), &mut wanted).ok()?;
+        let other = wanted.iter().position(|byte| *byte != pattern);
+        let at = range.start + other.unwrap_or(0) as u64;
+        Some((other.is_none(), source_word(guest, at)?))
+    })?;
+    let said = match (found, holds) {
+        (true, false) => format!("{ACCEPTED} {pattern} where the image holds other data"),
+        (false, true) => format!("missed the pattern {pattern}, which the image holds"),
+        _ => return None,
+    };
+    Some((
+        Class::WrongData,
+        Signature::aspect(source, command.group_verb()),
+        said,
+    ))
+}
+
+/// Where a byte of the disk is stored, in a word.
+fn source_word(guest: &Guest<'_>, at: u64) -> Option<&'static str> {
+    let extent = guest.extent(GuestOffset(at)).ok()?;
+    Some(match extent.source {
+        Source::Unallocated => "unallocated",
+        Source::Zero { .. } => "zero",
+        Source::Host(_) => "data",
+        Source::External(_) => "external",
+        Source::Compressed { .. } => "compressed",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::base::{Base, file_of};
+    use crate::input::recipe::{FUZZER, Recipe};
+    use image_formats::qcow2::{Cluster, Content, Pattern, Spec, build};
+
+    /// What is said of a command that leaves `out.img` and ends so, on a disk of 3 KiB whose
+    /// second KiB is 7.
+    fn judged(line: &str, out: &[u8], status: i32, stdout: &str) -> Option<(String, String)> {
+        let image = Spec {
+            cluster_bits: 10,
+            virtual_size: 3072,
+            clusters: vec![Cluster {
+                index: 1,
+                content: Content::Data(Pattern::Fill(7)),
+            }],
+            ..Spec::default()
+        };
+        let files = [file_of(&build(&image).unwrap().image)];
+        let recipe = Recipe {
+            fuzzer: FUZZER.into(),
+            seed: String::new(),
+            base: Base {
+                image,
+                backing: None,
+            },
+            edits: Vec::new(),
+            commands: Vec::new(),
+            fresh_copies: false,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(OUTPUT), out).unwrap();
+        let seen = Observation {
+            end: End::Exit(status),
+            stdout: stdout.into(),
+            ..Observation::not_started(String::new())
+        };
+        let command = Command(shlex::split(line).unwrap());
+        let subject = Subject::new(&recipe, &files);
+        let verdict = judge(&command, &seen, &subject, folder.path());
+        verdict.map(|(_, signature, summary)| {
+            assert_eq!(WrongData.signature(&signature.to_string()), signature);
+            (signature.to_string(), summary)
+        })
+    }
+
+    const CONVERT: &str = "qemu-img convert -O raw $test_img out.img";
+
+    #[test]
+    fn a_raw_image_is_compared_with_the_model() {
+        let mut disk = [[0; 1024], [7; 1024], [0; 1024]].concat();
+        assert_eq!(judged(CONVERT, &disk, 0, ""), None);
+        disk[1030] = 8;
+        let (signature, summary) = judged(CONVERT, &disk, 0, "").unwrap();
+        assert_eq!(signature, "data qemu-img convert");
+        let byte = Byte::of(&summary).unwrap();
+        assert_eq!((byte.at, byte.wanted, byte.shown), (1030, 7, 8));
+        // It says itself that it did not succeed, or wrote something else.
+        assert_eq!(judged(CONVERT, &disk, 1, ""), None);
+        assert_eq!(judged(CONVERT, &disk[..100], 0, ""), None);
+        disk[1030] = 7;
+        disk[2048] = 1;
+        let (signature, _) = judged(CONVERT, &disk, 0, "").unwrap();
+        assert_eq!(signature, "unallocated qemu-img convert");
+    }
+
+    #[test]
+    fn a_pattern_is_found_where_it_is() {
+        let read = |pattern: u8, status, stdout: &str| {
+            let line = format!("qemu-io -c 'read -P {pattern} 1k 1k' $test_img");
+            judged(&line, b"", status, stdout)
+        };
+        let missed = "Pattern verification failed at offset 1024, 1024 bytes\n";
+        assert_eq!(read(7, 0, ""), None);
+        assert_eq!(read(8, 1, missed), None);
+        assert!(read(8, 0, "").unwrap().1.starts_with(ACCEPTED));
+        assert!(read(7, 1, missed).unwrap().1.starts_with("missed"));
+        // It failed for another reason.
+        assert_eq!(read(7, 1, "read failed: Input/output error\n"), None);
+    }
+
+    #[test]
+    fn a_script_looks_at_the_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let summary = Byte {
+            at: 3,
+            shown: 0,
+            wanted: 9,
+        };
+        let shows = |command: &str| {
+            let text = WrongData.verdict(&Script {
+                line: command,
+                signature: &Signature::verb("x"),
+                summary: &summary.summary(),
+                limits: &crate::exec::Limits::default(),
+                own: &|command| command.shell(),
+            });
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &text]).current_dir(&folder);
+            shell.status().unwrap().success()
+        };
+        assert!(shows("printf 'abc\\000' >out.img"));
+        assert!(!shows("printf 'abc\\011' >out.img"));
+        assert!(!shows("printf abc >out.img"));
+        assert!(!shows("false"));
+    }
+}
