@@ -111,6 +111,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             programs: Programs::from_env()?,
             compare_with: None,
             must_refuse: false,
+            leaks: false,
             limits: Limits {
                 wall: Duration::from_secs(5),
                 ..Limits::default()

@@ -336,6 +336,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
             programs: Programs::from_env().unwrap(),
             compare_with: None,
             must_refuse: false,
+            leaks: false,
             limits: Limits {
                 wall: Duration::from_secs(60),
                 cpu: Duration::from_secs(60),
@@ -523,6 +524,7 @@ fn tools_say_their_version_and_others_are_not_asked() {
         programs: Programs::from_env().unwrap(),
         compare_with: None,
         must_refuse: false,
+        leaks: false,
         limits: Limits::default(),
         fork_server: true,
         sandbox: true,

@@ -22,6 +22,7 @@ fn runner(fallback: &Path) -> TestRunner {
         programs: Programs::new(Vec::new(), Vec::new()),
         compare_with: None,
         must_refuse: false,
+        leaks: false,
         limits: Limits {
             wall: Duration::from_secs(1),
             cpu: Duration::from_secs(2),

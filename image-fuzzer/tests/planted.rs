@@ -13,6 +13,7 @@ use image_fuzzer::finding::{Record, records};
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::input::recipe::{Edit, Recipe};
 use image_fuzzer::oracle::Class;
+use image_fuzzer::oracle::readers::SecondReader;
 use image_fuzzer::oracle::runner::Settings;
 use image_fuzzer::triage::minimise::Budget;
 
@@ -41,8 +42,9 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
         },
         failing: std::collections::BTreeSet::new(),
         settings: Settings {
-            compare_with: Some(programs.with_qemu_img(other)),
+            compare_with: Some(SecondReader::QemuImg(programs.with_qemu_img(other))),
             must_refuse: false,
+            leaks: false,
             programs,
             limits: Limits {
                 wall: Duration::from_secs(2),

@@ -12,6 +12,7 @@ use crate::exec::Limits;
 use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
+use crate::oracle::readers::SecondReader;
 use crate::oracle::runner::Settings;
 
 /// Makes disk images that are valid except for a few targeted corruptions, runs programs on
@@ -132,8 +133,8 @@ pub(super) struct FuzzArgs {
 /// How programs are run.
 #[derive(Debug, ClapArgs)]
 pub(super) struct RunArgs {
-    /// Another qemu-img, arguments included: both are run on valid images, and their results
-    /// compared
+    /// Another qemu-img, arguments included, or the name of a reader (7z): what both make of
+    /// the same image is compared, of mutated images the data that the guest reads
     #[arg(long, value_name = "PROGRAM", value_parser = program)]
     pub(super) compare_with: Option<ProgramWords>,
     /// Programs given with -c that are not QEMU's must refuse images that break the rules of
@@ -155,6 +156,9 @@ pub(super) struct RunArgs {
     /// Let programs access all files and the network; only for machines that may be damaged
     #[arg(long)]
     pub(super) no_sandbox: bool,
+    /// Report memory leaks of programs that were built with AddressSanitizer
+    #[arg(long)]
+    pub(super) leaks: bool,
     /// Let programs read this folder, besides their own and the system's: where a program is
     /// a script, the folder of the program that it starts; can be repeated
     #[arg(long, alias = "readable", value_name = "DIR", value_parser = existing_path)]
@@ -171,11 +175,17 @@ impl RunArgs {
         let programs = Programs::from_env()?;
         let compare_with = match &self.compare_with {
             None => None,
+            Some(ProgramWords(words))
+                if words.len() == 1 && SecondReader::known(&words[0]).is_some() =>
+            {
+                programs.find(&words[0])?;
+                SecondReader::known(&words[0])
+            }
             Some(words) => {
                 let words = words.0.iter().map(Into::into).collect();
                 let other = programs.with_qemu_img(words);
                 other.find("qemu-img")?;
-                Some(other)
+                Some(SecondReader::QemuImg(other))
             }
         };
         Ok(Settings {
@@ -193,6 +203,7 @@ impl RunArgs {
             },
             fork_server: !self.no_fork_server,
             sandbox: !self.no_sandbox,
+            leaks: self.leaks,
             readable: self.allow_read.clone(),
             fallback: fallback.to_owned(),
         })

@@ -14,6 +14,7 @@ use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::end_word;
+use crate::oracle::readers::SecondReader;
 use crate::oracle::runner::{Settings, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 use crate::path::find_program;
@@ -22,7 +23,7 @@ use crate::rng::Rng;
 /// Runs programs once, to check that they can be run.
 pub(super) struct ProgramCheck {
     runner: TestRunner,
-    other: Option<Programs>,
+    other: Option<SecondReader>,
     /// The option or file that names programs other than QEMU's tools, for messages.
     named_by: &'static str,
 }
@@ -61,8 +62,9 @@ impl ProgramCheck {
             self.tool(&own, program, false)?;
         }
         match self.other.clone() {
-            Some(other) => self.tool(&other, "qemu-img", true),
-            None => Ok(()),
+            Some(SecondReader::QemuImg(other)) => self.tool(&other, "qemu-img", true),
+            // That others are there was found out when their name was read.
+            Some(SecondReader::Known(_)) | None => Ok(()),
         }
     }
 

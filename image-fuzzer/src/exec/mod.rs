@@ -19,7 +19,7 @@ pub mod pool;
 mod program;
 mod sampler;
 pub mod sandbox;
-mod sanitizer;
+pub mod sanitizer;
 pub mod scratch;
 mod server;
 mod server_executor;
@@ -289,6 +289,8 @@ pub struct ExecOptions {
     pub fork_server: bool,
     /// Whether the program runs in a sandbox.
     pub sandbox: bool,
+    /// Whether a program that was built with a sanitizer reports leaks.
+    pub leaks: bool,
     /// When this becomes true, runs in progress are killed.
     pub stop: Option<Arc<AtomicBool>>,
 }
@@ -303,6 +305,7 @@ impl ExecOptions {
             env: Vec::new(),
             fork_server: true,
             sandbox: true,
+            leaks: false,
             stop: None,
         }
     }

@@ -52,8 +52,8 @@ impl Program {
         let (canary, san) = (next_to(".canary"), next_to(".sanitizer"));
         let canaries = CanarySet::shared(canary.clone())
             .map_err(|e| ExecError::setup_at("create canaries in", &canary, e))?;
-        let reports =
-            Reports::new(&path, san).map_err(|e| ExecError::setup_at("read", &path, e))?;
+        let reports = Reports::new(&path, san, options.leaks)
+            .map_err(|e| ExecError::setup_at("read", &path, e))?;
         let mut env: Vec<(OsString, OsString)> = vec![
             ("PATH".into(), DEFAULT_PATH.into()),
             ("HOME".into(), scratch.clone().into()),

@@ -14,7 +14,7 @@ const KINDS: [(&str, &str, &str); 4] = [
     (
         "__asan_init",
         "ASAN_OPTIONS",
-        "detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1",
+        "verify_asan_link_order=0:allocator_may_return_null=1",
     ),
     ("__ubsan_handle", "UBSAN_OPTIONS", "print_stacktrace=1"),
     ("__tsan_init", "TSAN_OPTIONS", ""),
@@ -44,12 +44,10 @@ pub(super) struct Reports {
 
 impl Reports {
     /// Finds out whether the program has a sanitizer, and creates a folder for its reports if
-    /// so.
-    pub(super) fn new(program: &Path, folder: PathBuf) -> io::Result<Self> {
-        let found = built_with(program)?;
-        let kinds = KINDS.iter().zip(found).filter(|(_, found)| *found);
-        let kinds: Vec<_> = kinds.map(|(kind, _)| kind).collect();
-        if kinds.is_empty() {
+    /// so. `leaks` is whether leaks are reported.
+    pub(super) fn new(program: &Path, folder: PathBuf, leaks: bool) -> io::Result<Self> {
+        let options = options(program, leaks)?;
+        if options.is_empty() {
             return Ok(Self {
                 folder: None,
                 env: Vec::new(),
@@ -57,12 +55,12 @@ impl Reports {
         }
         fs::create_dir_all(&folder)?;
         let mut env = Vec::new();
-        for (_, variable, settings) in kinds {
+        for (variable, settings) in options {
             let mut value = OsString::from("log_path=");
             value.push(folder.join(REPORT));
             if !settings.is_empty() {
                 value.push(":");
-                value.push(settings);
+                value.push(&settings);
             }
             env.push((OsString::from(variable), value));
         }
@@ -113,6 +111,27 @@ impl Reports {
         }
         report
     }
+}
+
+/// The variables that configure the sanitizers a program was built with, and their values but
+/// for where reports go. `leaks` is whether leaks are reported.
+///
+/// # Errors
+///
+/// The program cannot be read.
+pub fn options(program: &Path, leaks: bool) -> io::Result<Vec<(&'static str, String)>> {
+    let kinds = KINDS.iter().zip(built_with(program)?);
+    let kinds = kinds.filter(|(_, found)| *found);
+    Ok(kinds
+        .map(|((_, variable, settings), _)| {
+            let detect = match *variable {
+                "ASAN_OPTIONS" if leaks => "detect_leaks=1:",
+                "ASAN_OPTIONS" => "detect_leaks=0:",
+                _ => "",
+            };
+            (*variable, format!("{detect}{settings}"))
+        })
+        .collect())
 }
 
 impl Drop for Reports {

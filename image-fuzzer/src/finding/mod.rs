@@ -121,6 +121,8 @@ pub struct Example {
     pub limits: Limits,
     /// What the program that showed the fault says of its version.
     pub version: Option<String>,
+    /// Variables that configured its sanitizers.
+    pub sanitizers: Vec<(&'static str, String)>,
 }
 
 impl Example {
@@ -146,15 +148,19 @@ impl Example {
             minimised: false,
             limits: runner.settings().limits.clone(),
             version: None,
+            sanitizers: Vec::new(),
         };
-        example.ask_version(runner);
+        example.ask_program(runner);
         Ok(example)
     }
 
-    /// Has the program that showed the fault say its version.
-    fn ask_version(&mut self, runner: &mut TestRunner) {
+    /// Has the program that showed the fault say its version, and finds its sanitizers.
+    fn ask_program(&mut self, runner: &mut TestRunner) {
         let command = self.recipe.commands.get(self.command());
-        self.version = command.and_then(|command| runner.version(command.program()));
+        if let Some(command) = command {
+            self.version = runner.version(command.program());
+            self.sanitizers = runner.sanitizer_options(command);
+        }
     }
 
     /// The smallest example that is known when `task` is done or `stop` says to leave it.
@@ -198,8 +204,9 @@ impl Example {
             minimised: done,
             limits: runner.settings().limits.clone(),
             version: None,
+            sanitizers: Vec::new(),
         };
-        example.ask_version(runner);
+        example.ask_program(runner);
         if confirmed && done {
             example.hits_in_10 = RunnerJudge {
                 runner,
@@ -571,6 +578,7 @@ mod tests {
             minimised,
             limits: Limits::default(),
             version: None,
+            sanitizers: Vec::new(),
         }
     }
 

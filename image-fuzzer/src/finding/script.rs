@@ -163,6 +163,10 @@ pub(super) fn reproduce(example: &Example) -> String {
         again,
         files.join(" ")
     );
+    for (variable, options) in &example.sanitizers {
+        let options = quote(options);
+        text.push_str(&format!("export {variable}={options}\n"));
+    }
     text.push_str(&example.key.class.oracle().variables(&example.limits));
     text.push_str("fresh\n");
     for (index, command) in example.recipe.commands.iter().enumerate() {

@@ -29,7 +29,8 @@ impl Oracle for Crash {
     /// else the signal; a stack refines it later. A sanitizer says more than the signal that
     /// it ends a program with.
     fn judge(&self, _command: &Command, seen: &Observation) -> Verdict {
-        if seen.sanitizer.is_some() || signature::sanitizer(&seen.stderr).is_some() {
+        let report = seen.sanitizer.as_deref().unwrap_or(&seen.stderr);
+        if signature::sanitizer(report).is_some() {
             return None;
         }
         let failure = failure(&seen.stderr);

@@ -1,7 +1,9 @@
-//! Two programs, versions or readers must say the same of the same valid image.
+//! Two programs, versions or readers must say the same of the same valid image, and show the
+//! same data of any image that both are meant to read.
 
 use serde_json::Value;
 
+use super::readers::{SecondReader, Shown, convert};
 use super::shell::Script;
 use super::{Class, Oracle, Verdict, end_word};
 use crate::commands::Command;
@@ -25,6 +27,14 @@ impl Oracle for Disagreement {
     }
 
     fn verdict(&self, script: &Script<'_>) -> String {
+        if let Signature::Command {
+            aspect: Some(aspect),
+            verb,
+        } = script.signature
+            && let Some((what, _)) = ASPECTS.iter().find(|(_, word)| word == aspect)
+        {
+            return data_verdict(*what, verb, script);
+        }
         let line = script.line;
         format!(
             "# OTHER_IMG is the qemu-img to compare with.\n\
@@ -41,6 +51,67 @@ impl Oracle for Disagreement {
     fn is_testable(&self) -> bool {
         false
     }
+}
+
+/// What two readers do not agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// They show other data.
+    Data,
+    /// One shows data, and the other refuses the image.
+    Refusal,
+}
+
+/// The words of signatures.
+const ASPECTS: [(What, &str); 2] = [(What::Data, "data"), (What::Refusal, "refusal")];
+
+/// The lines of a script for two readers, the other one being `name`.
+fn data_verdict(what: What, name: &str, script: &Script<'_>) -> String {
+    let one = (script.own)(convert("one.raw"));
+    let other = match SecondReader::known(name) {
+        Some(reader) => format!("{} >other.raw", (script.own)(reader.command())),
+        None => format!(
+            "# OTHER_IMG is the qemu-img to compare with.\n\
+             [ -n \"${{OTHER_IMG-}}\" ] || {{ echo 'OTHER_IMG names no program' >&2; exit 2; }}\n\
+             QEMU_IMG=$OTHER_IMG\n\
+             {}",
+            (script.own)(convert("other.raw"))
+        ),
+    };
+    let condition = match what {
+        What::Data => "[ \"$one$other\" = 00 ] && ! cmp one.raw other.raw",
+        What::Refusal => {
+            "[ \"$one\" -eq 0 ] && [ \"$other\" -ne 0 ] ||\n    \
+                          [ \"$one\" -ne 0 ] && [ \"$other\" -eq 0 ]"
+        }
+    };
+    format!(
+        "{one}\none=$?\n{other}\nother=$?\n\
+         echo \"status $one and $other\"\n\
+         {condition}\n"
+    )
+}
+
+/// Judges what two readers made of one disk, `other` being what `reader` did.
+pub(super) fn judge_data(reader: &SecondReader, one: Shown, other: Shown) -> Verdict {
+    let name = reader.name();
+    let (what, said) = match (one, other) {
+        (Shown::Data { .. }, Shown::Data { .. }) if one != other => {
+            (What::Data, format!("{name} reads other data of the disk"))
+        }
+        (Shown::Data { .. }, Shown::Refused) if reader.is_equal() => (
+            What::Refusal,
+            format!("{name} refuses what the first one reads"),
+        ),
+        (Shown::Refused, Shown::Data { .. }) if reader.is_equal() => (
+            What::Refusal,
+            format!("{name} reads what the first one refuses"),
+        ),
+        _ => return None,
+    };
+    let (_, word) = ASPECTS.iter().find(|(known, _)| *known == what)?;
+    let signature = Signature::aspect(*word, name);
+    Some((Class::Disagreement, signature, said))
 }
 
 /// Judges what two programs made of the same command on equal copies of a valid
@@ -112,6 +183,74 @@ mod tests {
         assert!(judge(0, 2).is_some());
         assert_eq!(judge(0, 126), None);
         assert_eq!(judge(127, 0), None);
+    }
+
+    #[test]
+    fn other_data_is_a_disagreement_and_a_refusal_among_equals() {
+        let data = |hash| Shown::Data { len: 512, hash };
+        let other = SecondReader::QemuImg(crate::commands::Programs::new(Vec::new(), Vec::new()));
+        let sevenzip = SecondReader::known("7z").unwrap();
+        let said = |reader, one, other| {
+            let verdict = judge_data(reader, one, other);
+            verdict.map(|(_, signature, _)| {
+                let text = signature.to_string();
+                assert_eq!(Disagreement.signature(&text), signature);
+                text
+            })
+        };
+        assert_eq!(said(&sevenzip, data(1), data(1)), None);
+        assert_eq!(
+            said(&sevenzip, data(1), data(2)).as_deref(),
+            Some("data 7z")
+        );
+        assert_eq!(said(&sevenzip, data(1), Shown::Refused), None);
+        let refusal = Some("refusal qemu-img".to_owned());
+        assert_eq!(said(&other, data(1), Shown::Refused), refusal);
+        assert_eq!(said(&other, Shown::Refused, data(1)), refusal);
+        assert_eq!(said(&other, Shown::Refused, Shown::Refused), None);
+    }
+
+    #[test]
+    fn a_script_compares_two_readers() {
+        let folder = tempfile::tempdir().unwrap();
+        let reproduces = |signature: &str, own: &dyn Fn(Command) -> String| {
+            let text = Disagreement.verdict(&Script {
+                line: "false",
+                signature: &Disagreement.signature(signature),
+                summary: "",
+                limits: &crate::exec::Limits::default(),
+                own,
+            });
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &text]).current_dir(&folder);
+            shell.env("OTHER_IMG", "x").status().unwrap().code()
+        };
+        let shows = |one: &'static str, other: &'static str| {
+            move |command: Command| {
+                let is_one = command.0.last().is_some_and(|word| word == "one.raw");
+                let file = if is_one { one } else { other };
+                let wanted = command.0.last().cloned().unwrap_or_default();
+                if command.program() == "7z" {
+                    return format!("printf {file}");
+                }
+                match file {
+                    "refused" => "false".into(),
+                    data => format!("printf {data} >{wanted}"),
+                }
+            }
+        };
+        assert_eq!(reproduces("data 7z", &shows("a", "b")), Some(0));
+        assert_eq!(reproduces("data 7z", &shows("a", "a")), Some(1));
+        assert_eq!(reproduces("data qemu-img", &shows("a", "b")), Some(0));
+        assert_eq!(
+            reproduces("refusal qemu-img", &shows("refused", "b")),
+            Some(0)
+        );
+        assert_eq!(
+            reproduces("refusal qemu-img", &shows("a", "refused")),
+            Some(0)
+        );
+        assert_eq!(reproduces("refusal qemu-img", &shows("a", "b")), Some(1));
     }
 
     /// What a newer version tells besides was once held against the older.

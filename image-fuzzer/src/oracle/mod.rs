@@ -15,6 +15,7 @@ mod false_repair;
 pub mod hang;
 mod known_hangs;
 pub mod metadata_damage;
+pub mod readers;
 mod resource_use;
 pub mod runner;
 mod sanitizer;
@@ -148,7 +149,7 @@ oracles! {
     AcceptedInvalid = accepted_invalid::AcceptedInvalid,
     /// Other data was read than the image holds.
     WrongData = wrong_data::WrongData,
-    /// Two programs read the same valid image differently.
+    /// Two programs read the same image differently.
     Disagreement = disagreement::Disagreement,
 }
 

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::check::{Health, health};
+use super::readers::{MAX_DISK, SecondReader, convert, shown_in};
 use super::subject::Subject;
 use super::timeout::TimeoutPolicy;
 use super::{
-    Class, KnownHangs, Probe, Violation, accepted_invalid, data_change, disagreement, end_word,
-    false_repair, hang, judge, metadata_damage, wrong_data,
+    Class, KnownHangs, Probe, Verdict, Violation, accepted_invalid, data_change, disagreement,
+    end_word, false_repair, hang, judge, metadata_damage, wrong_data,
 };
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
@@ -20,7 +21,7 @@ use crate::exec::deadline::Deadline;
 use crate::exec::debuggers::DebuggerPool;
 use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
-use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler};
+use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, sanitizer};
 use crate::input::base::Base;
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
@@ -32,8 +33,8 @@ use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Stack};
 pub struct Settings {
     /// The programs that commands name.
     pub programs: Programs,
-    /// Programs to compare with, `qemu-img` being another one there.
-    pub compare_with: Option<Programs>,
+    /// A reader to compare with.
+    pub compare_with: Option<SecondReader>,
     /// Whether programs other than QEMU's are readers that must refuse what the format's
     /// specification says.
     pub must_refuse: bool,
@@ -43,6 +44,8 @@ pub struct Settings {
     pub fork_server: bool,
     /// Whether programs run in a sandbox.
     pub sandbox: bool,
+    /// Whether programs that were built with a sanitizer report leaks.
+    pub leaks: bool,
     /// More folders that they may read there.
     pub readable: Vec<PathBuf>,
     /// Where scratch folders go when there is no `/dev/shm`.
@@ -99,6 +102,8 @@ struct Progress {
     clean: Option<bool>,
     /// Whether the image is as the mutations left it.
     untouched: bool,
+    /// Whether the data were compared with those that another reader shows.
+    compared: bool,
 }
 
 /// What the oracles need to know from before a command runs.
@@ -124,6 +129,7 @@ impl TestRunner {
         let options = ExecOptions {
             fork_server: settings.fork_server,
             sandbox: settings.sandbox,
+            leaks: settings.leaks,
             readable: settings.readable.clone(),
             ..ExecOptions::new(scratch.work())
         };
@@ -204,6 +210,7 @@ impl TestRunner {
             refcounts_edited: edits.any(|mutation| changes_refcounts(&mutation.edit)),
             clean: None,
             untouched: true,
+            compared: false,
         };
         let subject = Subject::new(recipe, files);
         let mut outcome = Outcome::default();
@@ -355,6 +362,10 @@ impl TestRunner {
             let are_readers = self.settings.must_refuse;
             verdict = accepted_invalid::judge(command, seen, subject, are_readers)
                 .or_else(|| wrong_data::judge(command, seen, subject, &self.scratch.work()));
+            if verdict.is_none() && !progress.compared && !command.reads().is_empty() {
+                progress.compared = true;
+                verdict = self.compare_data(subject);
+            }
         }
         verdict.map(|(class, signature, summary)| Violation {
             class,
@@ -367,13 +378,43 @@ impl TestRunner {
 
     /// What the other program makes of a command that only reads.
     fn compare(&mut self, command: &Command) -> Result<Option<Observation>> {
-        let Some(programs) = self.settings.compare_with.clone() else {
+        let Some(SecondReader::QemuImg(programs)) = self.settings.compare_with.clone() else {
             return Ok(None);
         };
         if command.writes() || !command.is_comparable() {
             return Ok(None);
         }
         self.start_with(&programs, command).map(Some)
+    }
+
+    /// Has both readers show the disk of the image, where the other one is meant to read it.
+    fn compare_data(&mut self, subject: &Subject<'_>) -> Verdict {
+        let reader = self.settings.compare_with.clone()?;
+        let header = &subject.decoded()?.image.layout().header;
+        let is_comparable = header.size <= MAX_DISK && header.size % 512 == 0;
+        if !is_comparable || !reader.supports(header) {
+            return None;
+        }
+        let own = self.settings.programs.clone();
+        let one = self.read_disk(&own, &convert("one.raw"))?;
+        let one = shown_in(&one, &self.work().join("one.raw"))?;
+        let programs = match &reader {
+            SecondReader::QemuImg(programs) => programs.clone(),
+            SecondReader::Known(_) => own,
+        };
+        let other = self.read_disk(&programs, &reader.command())?;
+        let other = reader.shown(&other, &self.work())?;
+        disagreement::judge_data(&reader, one, other)
+    }
+
+    /// Runs a command that may print a whole disk.
+    fn read_disk(&mut self, programs: &Programs, command: &Command) -> Option<Observation> {
+        let limits = Limits {
+            output: MAX_DISK as usize + 1,
+            ..self.settings.limits.clone()
+        };
+        let handler = TimeoutHandler::default();
+        self.executors.run(programs, command, limits, handler).ok()
     }
 
     /// Writes the test's files into the scratch folder.
@@ -410,6 +451,15 @@ impl TestRunner {
         let seen = seen.ok().filter(|seen| seen.end == End::Exit(0))?;
         let words = String::from_utf8_lossy(&seen.stdout).into_owned();
         words.lines().next().map(str::to_owned)
+    }
+
+    /// The variables, with their values, that configure the sanitizers which the program of
+    /// `command` was built with.
+    pub fn sanitizer_options(&mut self, command: &Command) -> Vec<(&'static str, String)> {
+        let request = self.executors.request(&self.settings.programs, command);
+        let options = request.map(|(program, _)| sanitizer::options(&program, self.settings.leaks));
+        // One that cannot be read has none.
+        options.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// The innermost frames at the signal that ended command `index` of the recipe, as they

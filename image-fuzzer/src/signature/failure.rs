@@ -167,12 +167,17 @@ impl SanitizerReport {
 pub fn sanitizer(report: &[u8]) -> Option<SanitizerReport> {
     static HEAD: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?m)(?:ERROR|WARNING): (?:Address|Leak|Memory|Thread|UndefinedBehavior)Sanitizer:? (?:attempting )?(?<kind>data race|[\w-]+)|^(?<file>[^:\n]+):(?<line>\d+):\d+: runtime error: (?<text>[^\n]*)",
+            r"(?m)(?<level>ERROR|WARNING): (?:Address|Leak|Memory|Thread|UndefinedBehavior)Sanitizer:? (?:attempting )?(?<kind>data race|[\w-]+)|^(?<file>[^:\n]+):(?<line>\d+):\d+: runtime error: (?<text>[^\n]*)",
         )
         .expect("a valid expression")
     });
     let report = String::from_utf8_lossy(report);
-    let head = HEAD.captures(&report)?;
+    // An allocation that failed is the program's to deal with.
+    let is_warning = |head: &regex::Captures<'_>| {
+        let is = |name, word| head.name(name).is_some_and(|m| m.as_str() == word);
+        is("level", "WARNING") && is("kind", "failed")
+    };
+    let head = HEAD.captures_iter(&report).find(|head| !is_warning(head))?;
     let rest = &report[head.get(0)?.end()..];
     let mut frames: Vec<_> = rest
         .lines()
@@ -182,6 +187,8 @@ pub fn sanitizer(report: &[u8]) -> Option<SanitizerReport> {
         .collect();
     let group = |name| head.name(name).map(|m| m.as_str());
     let kind = match (group("kind"), group("text")) {
+        // LeakSanitizer: detected memory leaks
+        (Some("detected"), _) => "leak".to_owned(),
         (Some(kind), _) => kind.to_owned(),
         (None, text) => without_numbers(text.unwrap_or_default()),
     };
@@ -263,6 +270,26 @@ mod tests {
 
     fn key(text: &str) -> Option<String> {
         failure(text.as_bytes()).map(|failure| failure.signature().to_string())
+    }
+
+    /// A warning of the allocator was once a finding of its own.
+    #[test]
+    fn a_failed_allocation_is_no_report() {
+        let warning = "==7==WARNING: AddressSanitizer failed to allocate 0xffffffffff bytes\n";
+        assert_eq!(sanitizer(warning.as_bytes()), None);
+        let error =
+            "==7==ERROR: AddressSanitizer: SEGV on unknown address\n    #0 0x1 in f a.c:1\n";
+        let report = sanitizer(format!("{warning}{error}").as_bytes()).unwrap();
+        assert_eq!(report.signature(3).to_string(), "SEGV: f");
+    }
+
+    #[test]
+    fn a_leak_is_known_by_where_it_was_allocated() {
+        let text = "==7==ERROR: LeakSanitizer: detected memory leaks\n\n\
+                    Direct leak of 8 byte(s) in 1 object(s) allocated from:\n    \
+                    #0 0x1 in malloc (/lib/libasan.so.8+0x1)\n    #1 0x2 in open_it a.c:3:4\n";
+        let report = sanitizer(text.as_bytes()).unwrap();
+        assert_eq!(report.signature(3).to_string(), "leak: open_it");
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! Readers whose faults show by nothing but what they accept and what they show.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A `qemu-img` that succeeds whatever it is given, and converts every image to zeros.
+const CARELESS: &str = r#"#!/bin/sh
+[ "$1" = convert ] || exit 0
+for file; do image=$last last=$file; done
+size=$(od -A n -t x1 -j 24 -N 8 "$image" | tr -d ' \n')
+truncate -s "$((0x$size))" "$last"
+"#;
+
+/// A `qemu-img` that refuses every image.
+const STRICT: &str = "#!/bin/sh\necho 'no' >&2\n[ \"$1\" = --version ]\n";
+
+/// A folder with these readers.
+struct Fixture {
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("careless", CARELESS), ("strict", STRICT)] {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A campaign of the careless reader, in the folder `work`.
+    fn campaign(&self, words: &[&str]) -> Output {
+        let mut fuzzer = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
+        fuzzer.env("QEMU_IMG", self.path("careless"));
+        fuzzer.args(["-j", "1"]).args(words);
+        fuzzer.arg(self.path("work")).output().unwrap()
+    }
+
+    /// The only finding of the campaign: its key, and its folder.
+    fn finding(&self) -> (String, PathBuf) {
+        let mut report = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
+        report.args(["report", "--json"]).arg(self.path("work"));
+        let json = report.output().unwrap().stdout;
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let groups = json["groups"].as_array().unwrap();
+        let [group] = groups.as_slice() else {
+            panic!("not one finding: {json:#}");
+        };
+        let text = |name: &str| group[name].as_str().unwrap().to_owned();
+        let key = format!("{}: {}", text("class"), text("signature"));
+        (key, PathBuf::from(text("folder")))
+    }
+
+    /// The exit status of the script of a finding, with this `qemu-img`.
+    fn reproduces(&self, folder: &Path, reader: &str) -> Option<i32> {
+        let mut script = Command::new(folder.join("reproduce.sh"));
+        script.env("QEMU_IMG", self.path(reader));
+        script.output().unwrap().status.code()
+    }
+}
+
+#[test]
+fn what_is_accepted_and_must_be_refused_is_found() {
+    let fixture = Fixture::new();
+    let done = fixture.campaign(&[
+        "--tests",
+        "40",
+        "--config",
+        r#"[["header", "refcount_order"]]"#,
+        "-c",
+        "qemu-img info -f qcow2 $test_img",
+    ]);
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    let (key, folder) = fixture.finding();
+    assert_eq!(
+        key,
+        "accepted-invalid: header.refcount_order: refcount-order"
+    );
+    assert_eq!(fixture.reproduces(&folder, "careless"), Some(0));
+    assert_eq!(fixture.reproduces(&folder, "strict"), Some(1));
+    let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(
+        readme.contains("accepted an image that must be refused"),
+        "{readme}"
+    );
+    assert!(readme.contains("(must: Header)"), "{readme}");
+    // The numbered test fails until the image is refused.
+    let golden = fs::read_to_string(folder.join("iotest.out")).unwrap();
+    for (reader, passes) in [("careless", false), ("strict", true)] {
+        let mut test = Command::new(folder.join("iotest"));
+        test.env("TEST_DIR", fixture.folder.path());
+        test.env("QEMU_IMG", fixture.path(reader));
+        let said = String::from_utf8(test.output().unwrap().stdout).unwrap();
+        assert_eq!(said == golden, passes, "{reader}: {said}");
+        assert_eq!(said.contains("the image was accepted"), !passes, "{said}");
+    }
+}
+
+/// Of most programs it is not known that they are readers.
+#[test]
+fn other_programs_must_refuse_only_where_that_is_asked_for() {
+    for (options, status) in [(&[][..], 0), (&["--must-refuse"], 3)] {
+        let fixture = Fixture::new();
+        let command = format!("{} $test_img", fixture.path("careless").display());
+        let field = r#"[["header", "incompatible_features"]]"#;
+        let words = ["--tests", "40", "--config", field, "-c", &command];
+        let done = fixture.campaign(&[&words[..], options].concat());
+        assert_eq!(done.status.code(), Some(status), "{done:?}");
+    }
+}
+
+#[test]
+fn data_that_the_image_does_not_hold_are_found() {
+    let fixture = Fixture::new();
+    let command = "qemu-img convert -f qcow2 -O raw $test_img out.img";
+    let done = fixture.campaign(&["--tests", "4", "--intensity", "0", "-c", command]);
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    let mut folders = fs::read_dir(fixture.path("work/findings"))
+        .unwrap()
+        .flatten();
+    let folder = folders.next().expect("a finding").path();
+    let record = fs::read_to_string(folder.join("finding.json")).unwrap();
+    assert!(record.contains("\"wrong-data\""), "{record}");
+    assert_eq!(fixture.reproduces(&folder, "careless"), Some(0));
+    assert_eq!(fixture.reproduces(&folder, "strict"), Some(1));
+}
+
+#[test]
+fn another_reader_is_known_by_its_name() {
+    if Command::new("7z").output().is_err() {
+        println!("not run: 7z is not installed");
+        return;
+    }
+    let fixture = Fixture::new();
+    let done = fixture.campaign(&[
+        "--tests",
+        "40",
+        "--intensity",
+        "0",
+        "--compare-with",
+        "7z",
+        "-c",
+        "qemu-img map -f qcow2 $test_img",
+    ]);
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    let (key, folder) = fixture.finding();
+    assert_eq!(key, "disagreement: data 7z");
+    assert_eq!(fixture.reproduces(&folder, "careless"), Some(0));
+    assert_eq!(fixture.reproduces(&folder, "strict"), Some(1));
+}
