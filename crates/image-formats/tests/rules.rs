@@ -520,6 +520,27 @@ fn rules_say_how_binding_they_are() {
 }
 
 #[test]
+fn the_binding_rules_can_be_checked_alone() {
+    let mut image = plain();
+    for (path, value) in [
+        ("header.refcount_order", 7),
+        ("l1[0].reserved_low", 1),
+        ("l2[0].entry[0].offset", 0x200),
+        ("refcount_table[0].offset", 0x200),
+        ("snapshot[0].l1_table_offset", 8),
+        ("bitmap[0].type", 2),
+    ] {
+        image.set(path, value).unwrap();
+    }
+    let mut all = image.defects().unwrap();
+    let count = all.len();
+    all.retain(|defect| defect.requirement == Requirement::Must);
+    assert!(all.len() < count);
+    assert_eq!(image.binding_defects().unwrap(), all);
+    assert_eq!(plain().binding_defects().unwrap(), []);
+}
+
+#[test]
 fn version_2_has_no_zero_flag() {
     let spec = Spec {
         version: 2,

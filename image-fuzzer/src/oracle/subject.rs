@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use image_formats::qcow2::{Disk, Guest, GuestOffset, Image, Incompatible};
-use image_formats::{Defect, ReadAt, Requirement};
+use image_formats::{Defect, ReadAt};
 
 use crate::input::base::{BACKING_FILE, DATA_FILE};
 use crate::input::recipe::Recipe;
@@ -49,8 +49,8 @@ impl<'a> Subject<'a> {
     /// The decoded image.
     pub(super) fn decoded(&self) -> Option<&Decoded> {
         let decode = || {
-            let (image, mut broken) = Image::decode(Arc::new(self.files.first()?.clone())).ok()?;
-            broken.retain(|defect| defect.requirement == Requirement::Must);
+            let image = Image::open(Arc::new(self.files.first()?.clone())).ok()?;
+            let broken = image.binding_defects().ok()?;
             Some(Decoded { image, broken })
         };
         self.decoded.get_or_init(decode).as_ref()

@@ -83,7 +83,25 @@ impl Image {
     ///
     /// The source cannot be read.
     pub fn defects(&self) -> Result<Vec<Defect>, ReadError> {
-        let defects = rules::check(&self.bytes);
+        self.check(rules::Scope::All)
+    }
+
+    /// The broken rules that a reader must enforce ([`Requirement::Must`]), in a part of the
+    /// time that [`Image::defects`] takes; of a large table only the first entries are looked
+    /// at.
+    ///
+    /// [`Requirement::Must`]: crate::Requirement::Must
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn binding_defects(&self) -> Result<Vec<Defect>, ReadError> {
+        self.check(rules::Scope::Binding)
+    }
+
+    fn check(&self, scope: rules::Scope) -> Result<Vec<Defect>, ReadError> {
+        let layout = Layout::read(&self.bytes);
+        let defects = rules::check(&self.bytes, &layout, scope);
         self.bytes.check_reads()?;
         Ok(defects)
     }

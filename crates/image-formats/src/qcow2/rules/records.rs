@@ -14,13 +14,16 @@ use crate::value::read_be;
 
 /// Flag of a bitmap whose data are inconsistent.
 const IN_USE: u64 = 1;
+/// Most records that are checked.
+const RECORDS: u64 = 65536;
 /// Most bytes of names that are compared.
 const COMPARED: u64 = 1024;
 
 pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
     let layout = checker.layout;
     let mut ids = BTreeSet::new();
-    for (index, snapshot) in layout.snapshots.iter().enumerate() {
+    let most = checker.scope.budget(RECORDS) as usize;
+    for (index, snapshot) in layout.snapshots.iter().enumerate().take(most) {
         snapshot_rules(checker, geometry, index, snapshot);
         let at = snapshot.offset + SNAPSHOT_FIXED + snapshot.extra;
         let id = (
@@ -36,7 +39,7 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
         });
     }
     let mut names = BTreeSet::new();
-    for (index, bitmap) in layout.bitmaps.iter().enumerate() {
+    for (index, bitmap) in layout.bitmaps.iter().enumerate().take(most) {
         bitmap_rules(checker, geometry, index, bitmap);
         bitmap_table(checker, geometry, index, bitmap);
         let at = bitmap.offset + BITMAP_FIXED + bitmap.extra;
