@@ -122,6 +122,7 @@ const RULES: &[(&str, Noticed, bool)] = &[
     ("refcount-block-aligned", Checked, true),
     ("snapshot-l1-aligned", Snapshot, true),
     ("bitmap-table-aligned", OpenedByQemu, true),
+    ("bitmap-name-once", OpenedByQemu, false),
     ("bitmap-flags", OpenedByQemu, true),
     ("bitmap-type", OpenedByQemu, true),
     ("bitmap-granularity", OpenedByQemu, true),
@@ -137,6 +138,10 @@ const ACCEPTED: &[(&str, &str)] = &[
         "only where the header ends matters to it, and extensions begin there",
     ),
     ("bitmap-name", "a bitmap without a name can still be listed"),
+    (
+        "snapshot-extra-data",
+        "old versions wrote such snapshots, and what is missing is known from the header",
+    ),
 ];
 
 /// Judges a `command` that succeeded on an image that is as its mutations left it.
@@ -221,7 +226,8 @@ impl<'a> Opening<'a> {
         match noticed {
             Opened => true,
             OpenedByQemu => self.is_qemu,
-            OpenedForData => self.is_qemu && self.verb != "info",
+            // A new image over this one needs no more than its size.
+            OpenedForData => self.is_qemu && !["info", "create"].contains(&self.verb),
             OpenedToWrite => {
                 // With -s what is written goes elsewhere.
                 let elsewhere = self.command.0.iter().any(|word| word == "-s");
@@ -385,6 +391,19 @@ mod tests {
         }
         let edit = [("header.incompatible_features", 1 << 20)];
         assert!(judged("reader $test_img", &edit).is_some());
+    }
+
+    /// What was needed to make an image over this one was once thought to be all.
+    #[test]
+    fn a_data_file_is_not_looked_for_by_every_command() {
+        let edit = [("header.autoclear_features.raw_data_file", 1)];
+        assert!(judged("qemu-img map $test_img", &edit).is_some());
+        for line in [
+            "qemu-img info $test_img",
+            "qemu-img create -f qcow2 -F qcow2 -b $test_img out.img",
+        ] {
+            assert_eq!(judged(line, &edit), None, "{line}");
+        }
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
         );
         let path = format!("bitmap[{index}].name");
         let only = names.insert(name);
-        checker.require(only, (&path, at, table::BITMAP_NAME_ONCE), || {
+        let rule = table::BITMAP_NAME_ONCE.only_if(claims_bitmaps(checker));
+        checker.require(only, (&path, at, rule), || {
             "another bitmap has the same name".to_owned()
         });
     }

@@ -177,7 +177,7 @@ rules! {
     /// The L1 table of a snapshot has enough entries for its disk.
     SNAPSHOT_L1_SIZE = Should, SNAPSHOTS, "snapshot-l1-size";
     /// A snapshot of version 3 has its extra data.
-    SNAPSHOT_EXTRA = Should, SNAPSHOTS, "snapshot-extra-data";
+    SNAPSHOT_EXTRA = Must, SNAPSHOTS, "snapshot-extra-data";
     /// A snapshot table entry is within the file.
     SNAPSHOT_INSIDE = Should, SNAPSHOTS, "snapshot-inside-file";
     /// No other snapshot has the same ID.
@@ -195,7 +195,7 @@ rules! {
     /// A bitmap has a name.
     BITMAP_NAME = Must, DIRECTORY, "bitmap-name";
     /// No other bitmap has the same name.
-    BITMAP_NAME_ONCE = Should, DIRECTORY, "bitmap-name-once";
+    BITMAP_NAME_ONCE = Must, DIRECTORY, "bitmap-name-once";
     /// A bitmap has no extra data.
     BITMAP_EXTRA = Should, DIRECTORY, "bitmap-extra-data";
     /// A bitmap table has enough entries for the disk.
