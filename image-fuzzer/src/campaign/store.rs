@@ -28,7 +28,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::Command;
-use crate::files::{NAMELESS, persist_as, write_nameless, write_whole};
+use crate::files::{TEMP_PREFIX, persist_as, write_temp, write_whole};
 use crate::input::mutate::FieldSelection;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::named_file::NamedFile;
@@ -138,7 +138,7 @@ impl Store {
         for folder in ["queue", "crashes", "hangs"] {
             for entry in fs::read_dir(root.join(folder))?.flatten() {
                 // A fuzzer that was killed was writing it.
-                if entry.file_name().to_string_lossy().starts_with(NAMELESS) {
+                if entry.file_name().to_string_lossy().starts_with(TEMP_PREFIX) {
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -301,7 +301,7 @@ impl Store {
     /// be written.
     pub fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
         let queue = self.root.join("queue");
-        persist_as(write_nameless(&queue, image)?, &queue, name)?;
+        persist_as(write_temp(&queue, image)?, &queue, name)?;
         let path = self.root.join("recipes").join(format!("{name}.json"));
         write_whole(&path, recipe.to_json()?.as_bytes()).inspect_err(|_| {
             // That there is no room is what is told.

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use super::test_log::log_test;
 use super::triage::SLICE;
 use super::{Campaign, Watch};
-use crate::finding::{Example, Hit};
+use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
@@ -183,7 +183,7 @@ impl Worker<'_> {
         let (mut key, unsure) = {
             let shared = self.lock()?;
             let key = shared.findings.group_of(key);
-            let unsure = shared.findings.is_unsure(&key);
+            let unsure = !shared.findings.is_confirmed(&key);
             (key, unsure)
         };
         let again = if !unsure {
@@ -206,18 +206,17 @@ impl Worker<'_> {
             hit
         };
         let part = match hit {
-            Hit::Known => return Ok(()),
-            Hit::New => 1,
+            Candidate::Duplicate => return Ok(()),
+            Candidate::New => 1,
             // Most of the way to the smallest was gone before.
-            Hit::Smaller => 4,
+            Candidate::Smaller => 4,
         };
         let mut hits_in_10 = confirmed.then_some(10);
-        if hit == Hit::New {
+        if hit == Candidate::New {
             if confirmed {
                 hits_in_10 = Some(self.judge(|judging| judging.hits_in_10(&key, recipe)));
             }
-            let mut found =
-                Example::found(recipe, &key, &mut self.runner, &mut self.maker, outcome)?;
+            let mut found = Example::new(&key, recipe, outcome, &mut self.runner, &mut self.maker)?;
             found.confirmed = confirmed;
             found.hits_in_10 = hits_in_10.unwrap_or(found.hits_in_10);
             found.minimised = given_up;
@@ -251,9 +250,9 @@ impl Worker<'_> {
     fn make_smaller(&mut self, mut task: Task) -> Result<()> {
         let (watch, began) = (self.watch, Instant::now());
         let stop = || watch.ended() || began.elapsed() >= SLICE;
-        let example = Example::smallest(&mut task, &mut self.runner, &mut self.maker, &stop)?;
+        let example = Example::minimise(&mut task, &mut self.runner, &mut self.maker, &stop)?;
         let mut shared = self.lock()?;
-        shared.findings.settle(&example)?;
+        shared.findings.update(&example)?;
         shared.triage.give_back(task, &example, began.elapsed());
         Ok(())
     }

@@ -207,3 +207,6 @@ fn verdict(example: &Example, command: &Command) -> String {
         own: &|command| line(&unlocked(&example.recipe.base, command)),
     })
 }
+
+#[cfg(test)]
+mod shell_tests;

@@ -81,7 +81,7 @@ impl Key {
 
     /// The name of its folder: the class, what of the site a file name can hold,
     /// and a number that is its own.
-    pub fn folder(&self) -> String {
+    pub fn folder_name(&self) -> String {
         let mut words = String::new();
         let signature = self.signature.to_string();
         for c in signature.chars() {
@@ -136,12 +136,12 @@ mod tests {
     #[test]
     fn a_folder_is_named_after_its_group() {
         let key = |text: &str| Key::new(Class::FalseRepair, text);
-        let name = key("ERROR cluster N refcount=N / \u{e9}..").folder();
+        let name = key("ERROR cluster N refcount=N / \u{e9}..").folder_name();
         assert!(
             name.starts_with("false-repair-ERROR-cluster-N-refcount-N-"),
             "{name}"
         );
-        assert_ne!(key("a").folder(), key("b").folder());
-        assert!(key(&"x".repeat(500)).folder().len() < 90);
+        assert_ne!(key("a").folder_name(), key("b").folder_name());
+        assert!(key(&"x".repeat(500)).folder_name().len() < 90);
     }
 }
