@@ -128,6 +128,6 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
         status: false,
     };
     let summary = campaign.run(&Arc::new(AtomicBool::new(false)))?;
-    ensure!(summary.trouble.is_none(), "{:?}", summary.trouble);
+    ensure!(summary.error.is_none(), "{:?}", summary.error);
     Ok(summary.stats)
 }

@@ -276,7 +276,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
 
 /// The log once named a seed for every failed test, and most of these seeds gave others.
 #[test]
-fn the_log_says_how_to_get_a_test_again() {
+fn the_log_says_how_to_reproduce_a_test() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");
     let config = r#"[["header", "nb_snapshots"]]"#;
@@ -288,7 +288,7 @@ fn the_log_says_how_to_get_a_test_again() {
     let log = fs::read_to_string(work.join("run.log")).unwrap();
     let (mut by_seed, mut by_folder) = (0, 0);
     for lines in log.lines().collect::<Vec<_>>().windows(2) {
-        let Some(how) = lines[1].strip_prefix("  again: ") else {
+        let Some(how) = lines[1].strip_prefix("  reproduce: ") else {
             continue;
         };
         let folder = Path::new(lines[0].split(" dir ").nth(1).unwrap());
@@ -487,7 +487,7 @@ fn going_on_with_other_commands_is_told() {
     // A folder of an older fuzzer does not say what that was asked for.
     let state = dir.path().join("state.json");
     let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
-    known.as_object_mut().unwrap().remove("asked").unwrap();
+    known.as_object_mut().unwrap().remove("config").unwrap();
     fs::write(&state, known.to_string()).unwrap();
     assert_eq!(told(&["-c", "true"]), None);
 }

@@ -80,7 +80,7 @@ fn search(
         let summary = campaign
             .run(&Arc::new(AtomicBool::new(false)))
             .expect("the campaign runs");
-        assert_eq!(summary.trouble, None);
+        assert_eq!(summary.error, None);
         let found = records(&campaign.dir).expect("the findings can be read");
         let plain: Vec<Record> = found.iter().map(|(_, record)| record.clone()).collect();
         if enough(&plain) {

@@ -1,4 +1,4 @@
-//! The line that says how a campaign goes, and the log of its numbers.
+//! The status line of a campaign, and the log of its statistics.
 
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
@@ -8,23 +8,24 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::shared::Shared;
-use super::{Campaign, Stats, Watch};
+use super::stats::Stats;
+use super::{Campaign, RunControl};
 
-/// How often the line is drawn anew.
+/// How often the line is redrawn.
 const REDRAW: Duration = Duration::from_millis(500);
-/// How often the numbers are logged.
+/// How often the statistics are logged.
 const LOG: Duration = Duration::from_secs(10);
 
-/// Shows and logs the numbers until the campaign is over.
+/// Shows and logs the statistics until the campaign is over.
 pub(super) fn report(
     campaign: &Campaign,
     shared: &Mutex<Shared>,
-    watch: &Watch<'_>,
+    control: &RunControl<'_>,
     started: Instant,
 ) {
     let bar = bar(campaign);
     let mut logged = Instant::now();
-    while !watch.over.load(Ordering::SeqCst) {
+    while !control.done.load(Ordering::SeqCst) {
         std::thread::park_timeout(REDRAW);
         let Ok(shared) = shared.lock() else {
             break;
@@ -32,14 +33,14 @@ pub(super) fn report(
         bar.set_message(line(&shared.stats, started.elapsed()));
         if logged.elapsed() >= LOG {
             logged = Instant::now();
-            // A full disk shows itself in the workers, which stop for it.
+            // A full disk is reported by the workers, which stop for it.
             let _ = shared.log_stats(started);
         }
     }
     bar.finish_and_clear();
 }
 
-/// A line on the terminal, where there is one.
+/// A status line on the terminal, where there is one.
 fn bar(campaign: &Campaign) -> ProgressBar {
     if !campaign.status || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -52,8 +53,8 @@ fn bar(campaign: &Campaign) -> ProgressBar {
     bar
 }
 
-/// The numbers in a line.
-pub(super) fn line(stats: &Stats, elapsed: Duration) -> String {
+/// The statistics in a line.
+fn line(stats: &Stats, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let hits: Vec<String> = stats
         .hits
@@ -61,7 +62,7 @@ pub(super) fn line(stats: &Stats, elapsed: Duration) -> String {
         .map(|(class, count)| format!("{class} {count}"))
         .collect();
     let hits = if hits.is_empty() {
-        "no faults".to_owned()
+        "no findings".to_owned()
     } else {
         hits.join(", ")
     };

@@ -1,16 +1,15 @@
-//! One worker: draws a test, carries it out, learns from it, writes down what it
-//! found, and takes the next.
+//! One worker: generates a test, runs it, learns from it, writes what it found, and takes
+//! the next.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-use super::choose::{Bases, another, fresh, variation};
+use super::generate::{BasePool, fresh, generate, variation};
 use super::shared::Shared;
-use super::test_log::log_test;
-use super::triage::SLICE;
-use super::{Campaign, Watch};
+use super::task_queue::SLICE;
+use super::{Campaign, RunControl};
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
@@ -22,62 +21,68 @@ use crate::triage::{Key, name};
 
 /// Works until the campaign is over.
 ///
-/// Fails where the machine does: the work folder is full, a program is gone.
-pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_>) -> Result<()> {
+/// # Errors
+///
+/// The work folder cannot be written, or a program cannot be run.
+pub(super) fn work(
+    campaign: &Campaign,
+    shared: &Mutex<Shared>,
+    control: &RunControl<'_>,
+) -> Result<()> {
     let mut runner = TestRunner::new(campaign.settings.clone())?;
-    runner.set_end(watch.end);
-    runner.set_stop(watch.stop.clone());
-    runner.share_hangs(&watch.hangs);
+    runner.set_end(control.deadline);
+    runner.set_stop(control.stop.clone());
+    runner.share_hangs(&control.hangs);
     let mut worker = Worker {
         campaign,
         shared,
-        watch,
+        control,
         runner,
         maker: Maker::default(),
-        bases: Bases::default(),
+        bases: BasePool::default(),
     };
-    while !watch.ended() {
-        let task = worker.lock()?.triage.next();
+    while !control.is_over() {
+        let task = worker.lock()?.tasks.next();
         match task {
-            Some(task) => worker.make_smaller(task)?,
+            Some(task) => worker.minimise(task)?,
             None if worker.test()? => {}
             None => break,
         }
     }
-    // With all tests done there is all the time for what they found.
-    while !watch.ended() {
-        let task = worker.lock()?.triage.any();
+    // With all tests done the rest of the time is for minimising what they found.
+    while !control.is_over() {
+        let task = worker.lock()?.tasks.pop();
         let Some(task) = task else { break };
-        worker.make_smaller(task)?;
+        worker.minimise(task)?;
     }
     Ok(())
 }
 
-/// A test to carry out.
-struct Drawn {
+/// A test to run.
+struct Test {
     number: u64,
     recipe: Recipe,
-    /// Whether its seed alone gives it again.
+    /// Whether its seed alone gives it again ([`fresh`]).
     fresh: bool,
 }
 
 struct Worker<'a> {
     campaign: &'a Campaign,
     shared: &'a Mutex<Shared>,
-    watch: &'a Watch<'a>,
+    control: &'a RunControl<'a>,
     runner: TestRunner,
     maker: Maker,
-    bases: Bases,
+    bases: BasePool,
 }
 
 impl Worker<'_> {
-    /// Carries out one test; false when there is none left.
+    /// Runs one test; false when there is none left.
     fn test(&mut self) -> Result<bool> {
-        let Some(Drawn {
+        let Some(Test {
             number,
             recipe,
             fresh,
-        }) = self.draw()?
+        }) = self.next_test()?
         else {
             return Ok(false);
         };
@@ -92,8 +97,8 @@ impl Worker<'_> {
             name(&mut self.runner, &recipe, &files, &outcome)?
         };
         if self.is_aborted() {
-            // What a program does that is told to end is nobody's fault. The test is
-            // done again when the campaign goes on.
+            // What a program does when it is ended from outside is no finding. The test is
+            // run again when the campaign is resumed.
             self.lock()?.store.suspend(number, &recipe)?;
             return Ok(false);
         }
@@ -104,25 +109,26 @@ impl Worker<'_> {
                 let key = shared.findings.group_of(key);
                 shared.findings.count(&key, number)?;
             } else {
-                self.found(number, key, &recipe, &outcome)?;
+                self.handle_finding(number, key, &recipe, &outcome)?;
             }
         }
-        log_test(self.campaign, number, &recipe, fresh, &files, &outcome)?;
+        let log = self.campaign.test_log();
+        log.log(number, &recipe, fresh, &files, &outcome)?;
         self.lock()?.finish(number)?;
         Ok(true)
     }
 
-    /// Whether the end of the campaign fell into the test that was just run.
+    /// Whether the end of the campaign interrupted the test that was just run.
     fn is_aborted(&self) -> bool {
-        self.watch.is_stopped() || self.runner.is_aborted()
+        self.control.is_interrupted() || self.runner.is_aborted()
     }
 
     /// The next test.
-    fn draw(&mut self) -> Result<Option<Drawn>> {
+    fn next_test(&mut self) -> Result<Option<Test>> {
         let suspended = self.lock()?.resume();
         if let Some((number, recipe)) = suspended {
             let again = fresh(&recipe.seed, &self.campaign.plan, &mut self.maker);
-            return Ok(Some(Drawn {
+            return Ok(Some(Test {
                 fresh: again.is_ok_and(|again| again == recipe),
                 number,
                 recipe,
@@ -134,12 +140,14 @@ impl Worker<'_> {
                 return Ok(None);
             };
             let seed = format!("{}/{number}", shared.seed);
-            let parent = shared.parent(&mut Rng::from_text(&format!("{seed}/parent")));
+            let parent = shared
+                .corpus
+                .choose(&mut Rng::from_text(&format!("{seed}/parent")));
             (
                 number,
                 seed,
                 parent,
-                self.campaign.plan.only(shared.weights()),
+                self.campaign.plan.restrict(shared.weights()),
             )
         };
         let plan = &self.campaign.plan;
@@ -148,16 +156,16 @@ impl Worker<'_> {
                 let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
                 (recipe, false)
             }
-            _ => another(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
+            _ => generate(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
         };
-        Ok(Some(Drawn {
+        Ok(Some(Test {
             number,
             recipe,
             fresh,
         }))
     }
 
-    /// Takes in what the test showed; an image that showed something new is kept.
+    /// Takes in the feedback of a test; an image that showed something new is kept.
     fn learn(
         &mut self,
         number: u64,
@@ -176,69 +184,80 @@ impl Worker<'_> {
         shared.learn(number, recipe, files.first(), outcome)
     }
 
-    /// Counts the test into a group. The first example of a group is tried once more and
-    /// written down at once, to be made small later; so is one that takes its place since
-    /// it is smaller, or since the first did not show the fault again.
-    fn found(&mut self, number: u64, key: &Key, recipe: &Recipe, outcome: &Outcome) -> Result<()> {
-        let (mut key, unsure) = {
+    /// Counts the test into a group. The first example of a group is run once more and written
+    /// at once, to be minimised later; so is one that replaces it because it is smaller, or
+    /// because the first was not reproduced.
+    fn handle_finding(
+        &mut self,
+        number: u64,
+        key: &Key,
+        recipe: &Recipe,
+        outcome: &Outcome,
+    ) -> Result<()> {
+        let (key, known) = {
             let shared = self.lock()?;
             let key = shared.findings.group_of(key);
-            let unsure = !shared.findings.is_confirmed(&key);
-            (key, unsure)
+            let known = shared.findings.is_confirmed(&key);
+            (key, known)
         };
-        let again = if !unsure {
+        let reproduced = if known {
             None
-        } else if is_of_time(&key) {
-            // To be called a hang it has run twice already, the second time for long.
-            Some(key.clone())
         } else {
-            self.judge(|judging| judging.again(&key, recipe))
+            self.reproduce(&key, recipe)
         };
-        let confirmed = again.is_some();
-        let given_up = unsure && !confirmed && !self.watch.ended();
-        if let Some(again) = again {
-            key = again;
-        }
-        let hit = {
+        let confirmed = reproduced.is_some();
+        let given_up = !known && !confirmed && !self.control.is_over();
+        let key = reproduced.unwrap_or(key);
+        let candidate = {
             let mut shared = self.lock()?;
-            let hit = shared.findings.hit(&key, number, recipe, confirmed)?;
+            let candidate = shared.findings.hit(&key, number, recipe, confirmed)?;
             shared.stats.groups = shared.findings.len();
-            hit
+            candidate
         };
-        let part = match hit {
+        let share = match candidate {
             Candidate::Duplicate => return Ok(()),
             Candidate::New => 1,
-            // Most of the way to the smallest was gone before.
+            // Most of the way to a minimal one is behind it.
             Candidate::Smaller => 4,
         };
         let mut hits_in_10 = confirmed.then_some(10);
-        if hit == Candidate::New {
+        if candidate == Candidate::New {
             if confirmed {
-                hits_in_10 = Some(self.judge(|judging| judging.hits_in_10(&key, recipe)));
+                hits_in_10 = Some(self.minimiser(|it| it.hits_in_10(&key, recipe)));
             }
-            let mut found = Example::new(&key, recipe, outcome, &mut self.runner, &mut self.maker)?;
-            found.confirmed = confirmed;
-            found.hits_in_10 = hits_in_10.unwrap_or(found.hits_in_10);
-            found.minimised = given_up;
-            self.lock()?.findings.write(&found)?;
+            let (runner, maker) = (&mut self.runner, &mut self.maker);
+            let mut example = Example::new(&key, recipe, outcome, runner, maker)?;
+            example.confirmed = confirmed;
+            example.hits_in_10 = hits_in_10.unwrap_or(example.hits_in_10);
+            example.minimised = given_up;
+            self.lock()?.findings.write(&example)?;
         }
         let mut shared = self.lock()?;
         if given_up {
             shared.findings.release(&key);
         } else {
-            let mut task = shared.triage.task(key, recipe.clone(), part);
+            let mut task = shared.tasks.task(key, recipe.clone(), share);
             task.set_outcome(outcome.clone());
             if let Some(hits_in_10) = hits_in_10 {
                 task.confirm(hits_in_10);
             }
-            shared.triage.add(task);
+            shared.tasks.add(task);
         }
         Ok(())
     }
 
-    /// Has something judged, until the campaign is over.
-    fn judge<T>(&mut self, act: impl FnOnce(&mut Minimiser<'_>) -> T) -> T {
-        let stop = || self.watch.ended();
+    /// The group of the finding when `recipe` is run again; `None` where it is not reproduced.
+    fn reproduce(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
+        if is_of_time(key) {
+            // To be called a hang it has run twice already, the second time for long.
+            return Some(key.clone());
+        }
+        self.minimiser(|it| it.again(key, recipe))
+    }
+
+    /// Runs tests for minimising, until the campaign is over.
+    fn minimiser<T>(&mut self, act: impl FnOnce(&mut Minimiser<'_>) -> T) -> T {
+        let stop = || self.control.is_over();
         act(&mut Minimiser {
             runner: &mut self.runner,
             maker: &mut self.maker,
@@ -246,14 +265,14 @@ impl Worker<'_> {
         })
     }
 
-    /// Works for a while on making an example smaller, and writes down what came of it.
-    fn make_smaller(&mut self, mut task: Task) -> Result<()> {
-        let (watch, began) = (self.watch, Instant::now());
-        let stop = || watch.ended() || began.elapsed() >= SLICE;
+    /// Minimises an example for a while, and writes the result.
+    fn minimise(&mut self, mut task: Task) -> Result<()> {
+        let (control, began) = (self.control, Instant::now());
+        let stop = || control.is_over() || began.elapsed() >= SLICE;
         let example = Example::minimise(&mut task, &mut self.runner, &mut self.maker, &stop)?;
         let mut shared = self.lock()?;
         shared.findings.update(&example)?;
-        shared.triage.give_back(task, &example, began.elapsed());
+        shared.tasks.give_back(task, &example, began.elapsed());
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A campaign, or one test of a given seed.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,9 +11,7 @@ use super::args::FuzzArgs;
 use super::interrupt::{self, unless_stopped};
 use super::program_check::ProgramCheck;
 use super::{FAILED, FINDINGS, OK, print_message};
-use crate::campaign::log_test;
-use crate::campaign::store::CampaignConfig;
-use crate::campaign::{Campaign, Plan, default_workers, fresh};
+use crate::campaign::{Campaign, CampaignConfig, Plan, TestLog, default_workers, fresh};
 use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP};
 use crate::input::case::Maker;
@@ -67,7 +66,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
 /// Runs a campaign until its time is over or it is interrupted.
 fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     let last = CampaignConfig::last(&campaign.dir);
-    let differing = last.map(|last| last.differing(&campaign.plan.asked()));
+    let differing = last.map(|last| last.differing(&campaign.plan.config()));
     if let Some(options) = differing.filter(|options| !options.is_empty()) {
         print_message(&format!(
             "the previous run in '{}' had a different {}: its queue and findings are kept",
@@ -98,8 +97,8 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         text.push_str(&format!("interrupted; resume with: {}\n", command_line()));
     }
     output::print(&text)?;
-    if let Some(trouble) = summary.trouble {
-        print_message(&trouble);
+    if let Some(error) = summary.error {
+        print_message(&error);
         return Ok(FAILED);
     }
     Ok(if summary.groups > 0 { FINDINGS } else { OK })
@@ -173,12 +172,7 @@ fn run_test(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u
     }
     unless_stopped(stop, || {
         print_outcome(&recipe, &outcome)?;
-        let kept = Campaign {
-            keep_passed: true,
-            verbose: true,
-            ..campaign.clone()
-        };
-        keep(&kept, &recipe, &files, &outcome)?;
+        keep(&campaign.dir, &recipe, &files, &outcome)?;
         Ok(if outcome.violations.is_empty() {
             OK
         } else {
@@ -188,16 +182,16 @@ fn run_test(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u
 }
 
 /// Keeps the folder of a single test as `test-0`, or with the next free number.
-fn keep(
-    campaign: &Campaign,
-    recipe: &Recipe,
-    files: &[NamedFile],
-    outcome: &Outcome,
-) -> Result<()> {
-    let free = (0..).find(|number| !campaign.dir.join(format!("test-{number}")).exists());
+fn keep(dir: &Path, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
+    let free = (0..).find(|number| !dir.join(format!("test-{number}")).exists());
     let number = free.unwrap_or_default();
-    log_test(campaign, number, recipe, true, files, outcome)?;
-    let folder = campaign.dir.join(format!("test-{number}"));
+    let log = TestLog {
+        dir,
+        keep_passed: true,
+        verbose: true,
+    };
+    log.log(number, recipe, true, files, outcome)?;
+    let folder = dir.join(format!("test-{number}"));
     output::line(&format!("kept in {}", folder.display()))
 }
 

@@ -1,31 +1,31 @@
-//! Which test comes next: a new one, or a variation of one that showed something.
+//! Generating tests: new ones, and variations of those that showed something new.
 
-use crate::campaign::store::CampaignConfig;
+use anyhow::Result;
+
+use super::state::CampaignConfig;
 use crate::commands::{Command, drawn, given};
 use crate::input::base::{self, Base};
-use crate::input::case::Maker;
+use crate::input::case::{self, Maker};
 use crate::input::mutate::{self, FAMILIES, FieldSelection, Intensity, MutationContext};
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 
-use anyhow::Result;
-
 /// What tests are drawn from.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The commands given with `-c`; without, sequences are drawn.
+    /// The commands given with `-c`; `None` for sequences that are drawn.
     pub commands: Option<Vec<Command>>,
     /// The fields that alone may be changed, as `--config` says.
     pub selection: Option<FieldSelection>,
     /// How much is changed.
     pub intensity: Intensity,
-    /// The families that edits are drawn from; none stand for all.
+    /// The families that edits are drawn from; empty for all.
     pub families: Vec<String>,
 }
 
 impl Plan {
-    /// What the user asked for, to be compared with what another start asked for.
-    pub fn asked(&self) -> CampaignConfig {
+    /// What is stored of the plan, for another start to compare with.
+    pub fn config(&self) -> CampaignConfig {
         CampaignConfig {
             commands: self.commands.clone(),
             families: self.families.clone(),
@@ -33,8 +33,8 @@ impl Plan {
         }
     }
 
-    /// `weights` of the families, those left out being 0.
-    pub fn only(&self, mut weights: Vec<u64>) -> Vec<u64> {
+    /// `weights` of the families, with 0 for those that the plan leaves out.
+    pub fn restrict(&self, mut weights: Vec<u64>) -> Vec<u64> {
         for (family, weight) in FAMILIES.iter().zip(&mut weights) {
             if !self.families.is_empty() && !self.families.iter().any(|name| name == family.name) {
                 *weight = 0;
@@ -44,47 +44,47 @@ impl Plan {
     }
 }
 
-/// How often a new base image is drawn where an earlier one would do, in percent.
-/// Making a base image takes many times as long as mutating one.
-const NEW_BASE: u64 = 4;
+/// How often a new base image is drawn although the pool is large enough, in percent: making
+/// a base image takes many times as long as mutating one.
+const NEW_BASE_PERCENT: u64 = 4;
 
-/// How many earlier base images are at hand.
-const BASES: usize = 48;
+/// How many base images the pool holds.
+const POOL_SIZE: usize = 48;
 
-/// The base images at hand.
+/// Base images that are used again.
 #[derive(Debug, Default)]
-pub(super) struct Bases {
-    list: Vec<Base>,
+pub(super) struct BasePool {
+    bases: Vec<Base>,
 }
 
-impl Bases {
-    /// Whether the next one is a new one, and nothing is drawn to decide that.
-    fn are_few(&self) -> bool {
-        self.list.len() < BASES / 4
+impl BasePool {
+    /// Whether the next one is a new one without a random decision.
+    fn is_small(&self) -> bool {
+        self.bases.len() < POOL_SIZE / 4
     }
 
-    /// A base image: an earlier one or, until there are enough, a new one.
+    /// A base image: one of the pool or, until that is large enough, a new one.
     fn draw(&mut self, plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
-        if !self.are_few()
-            && !rng.chance(NEW_BASE)
-            && let Some(base) = rng.pick(&self.list)
+        if !self.is_small()
+            && !rng.chance(NEW_BASE_PERCENT)
+            && let Some(base) = rng.pick(&self.bases)
         {
             return base.clone();
         }
         let base = valid_base(plan, maker, rng);
-        if self.list.len() == BASES {
-            let oldest = rng.index(BASES);
-            self.list.swap_remove(oldest);
+        if self.bases.len() == POOL_SIZE {
+            let replaced = rng.index(POOL_SIZE);
+            self.bases.swap_remove(replaced);
         }
-        self.list.push(base.clone());
+        self.bases.push(base.clone());
         base
     }
 }
 
-/// A base image that can be made, and that commands which have no key can open.
+/// A base image that can be made, and that the commands of the plan can open.
 fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
-    let open = plan.commands.as_ref();
-    let keyless = open.is_some_and(|list| list.iter().any(Command::needs_key));
+    let commands = plan.commands.as_ref();
+    let keyless = commands.is_some_and(|list| list.iter().any(Command::needs_key));
     loop {
         let mut base = base::draw(rng);
         if keyless {
@@ -96,28 +96,33 @@ fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
     }
 }
 
-/// The test that belongs to `seed`, and to nothing else: no earlier test, no
-/// feedback has a part in it.
+/// The test that `seed` alone gives: no earlier test and no feedback affects it.
 ///
-/// Fails where no image can be made of it, which would be a fault of the fuzzer.
+/// # Errors
+///
+/// No image can be made of it, which would be a bug of the fuzzer.
 pub fn fresh(seed: &str, plan: &Plan, maker: &mut Maker) -> Result<Recipe> {
     let mut rng = Rng::from_text(seed);
     let base = valid_base(plan, maker, &mut rng);
-    let weights = plan.only(mutate::first_weights());
+    let weights = plan.restrict(mutate::first_weights());
     compose(seed, base, plan, &weights, maker, &mut rng)
 }
 
-/// A new test, on a base image at hand or a new one; whether it is the [`fresh`] one of
+/// A new test, on a base image of the pool or a new one; whether it is the [`fresh`] one of
 /// that seed.
-pub(super) fn another(
+///
+/// # Errors
+///
+/// No image can be made of it.
+pub(super) fn generate(
     seed: &str,
     plan: &Plan,
     weights: &[u64],
-    bases: &mut Bases,
+    bases: &mut BasePool,
     maker: &mut Maker,
 ) -> Result<(Recipe, bool)> {
     let mut rng = Rng::from_text(seed);
-    let fresh = bases.are_few() && weights == plan.only(mutate::first_weights());
+    let fresh = bases.is_small() && weights == plan.restrict(mutate::first_weights());
     let base = bases.draw(plan, maker, &mut rng);
     let recipe = compose(seed, base, plan, weights, maker, &mut rng)?;
     Ok((recipe, fresh))
@@ -153,7 +158,7 @@ fn compose(
         commands,
         fresh_copies: plan.commands.is_some(),
     };
-    make_possible(&mut recipe, maker);
+    retain_applicable(&mut recipe, maker);
     Ok(recipe)
 }
 
@@ -166,6 +171,10 @@ fn commands(plan: &Plan, base: &Base, rng: &mut Rng) -> Vec<Command> {
 }
 
 /// A variation of `parent`: one mutation more, fewer or other, or other commands.
+///
+/// # Errors
+///
+/// Its base image cannot be made.
 pub(super) fn variation(
     seed: &str,
     parent: &Recipe,
@@ -200,23 +209,23 @@ pub(super) fn variation(
         recipe.commands = commands(plan, &parent.base, &mut rng);
     }
     recipe.commands.truncate(MOST_COMMANDS);
-    make_possible(&mut recipe, maker);
+    retain_applicable(&mut recipe, maker);
     Ok(recipe)
 }
 
-/// The most commands that variations may pile up.
+/// The most commands of a variation.
 const MOST_COMMANDS: usize = 5;
 
-/// Drops the mutations that cannot be made to this image: those that write far past
-/// its end.
-fn make_possible(recipe: &mut Recipe, maker: &mut Maker) {
+/// Drops the mutations that cannot be applied to this image: those that write far past its
+/// end.
+fn retain_applicable(recipe: &mut Recipe, maker: &mut Maker) {
     let Ok(prepared) = maker.prepared(&recipe.base) else {
         return;
     };
-    // Whether a mutation can be made does not depend on those before it: fields stay where
+    // Whether a mutation can be applied does not depend on those before it: fields stay where
     // they were when the image was decoded.
     let mut image = prepared.image.clone();
     recipe
         .edits
-        .retain(|mutation| crate::input::case::apply(&mut image, &mutation.edit).is_ok());
+        .retain(|mutation| case::apply(&mut image, &mutation.edit).is_ok());
 }
