@@ -1,4 +1,4 @@
-//! The program as people run it: seeds, stopping and going on, leaving nothing.
+//! The program as people run it: seeds, interrupting and resuming, cleaning up.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ fn fuzzer() -> Command {
     command
 }
 
-/// A program that looks at an image and is there on every machine.
+/// A program that reads an image and is there on every machine.
 fn reader() -> String {
     format!("{} read", env!("CARGO_BIN_EXE_planted"))
 }
@@ -55,14 +55,14 @@ fn hash_of_seeds() -> u64 {
     })
 }
 
-/// The same seed gives the same recipe and the same bytes, on every machine. A
-/// change here is a change of what seeds mean: raise the fuzzer's version with it.
+/// The same seed gives the same recipe and the same bytes, on every machine. A change here is
+/// a change of what seeds mean: increase the fuzzer's version with it.
 #[test]
 fn a_seed_gives_the_same_bytes_everywhere() {
-    assert_eq!(hash_of_seeds(), GOLDEN, "{:#x}", hash_of_seeds());
+    assert_eq!(hash_of_seeds(), HASH, "{:#x}", hash_of_seeds());
 }
 
-const GOLDEN: u64 = 0x549d_a0ee_6313_9ff3;
+const HASH: u64 = 0x549d_a0ee_6313_9ff3;
 
 #[test]
 fn a_recipe_gives_the_same_image_again() {
@@ -138,7 +138,7 @@ fn finished(work: &Path) -> BTreeSet<u64> {
 }
 
 #[test]
-fn a_killed_campaign_goes_on_and_loses_nothing() {
+fn a_killed_campaign_is_resumed_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");
     let mut before = BTreeSet::new();
@@ -151,14 +151,11 @@ fn a_killed_campaign_goes_on_and_loses_nothing() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        // At a moment nobody chose: at any point of the test after some more are finished.
+        // At a random moment: at any point of a test after some more are finished.
         let more = rng.below(12) as usize;
         let spins = rng.below(200_000);
         while finished(&work).len() < before.len() + more {
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "the fuzzer ended by itself"
-            );
+            assert!(child.try_wait().unwrap().is_none(), "the fuzzer exited");
             std::thread::yield_now();
         }
         for _ in 0..spins {
@@ -181,7 +178,7 @@ fn a_killed_campaign_goes_on_and_loses_nothing() {
             .is_some_and(|code| code == 0 || code == 3),
         "{done:?}"
     );
-    // Every number was done, none is missing.
+    // Every test was finished, none is missing.
     assert_eq!(
         finished(&work),
         (0..most.max(before.len() as u64)).collect()
@@ -207,14 +204,14 @@ fn a_killed_campaign_goes_on_and_loses_nothing() {
 }
 
 #[test]
-fn an_interrupted_campaign_goes_on_where_it_was() {
+fn an_interrupted_campaign_is_resumed_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (work, up, go) = (
         dir.path().join("work"),
         dir.path().join("up"),
         dir.path().join("go"),
     );
-    // Waits for ever until it may go on; says that it waits.
+    // Hangs until the file `go` is there; says that it does.
     let script = format!(
         "test -e '{0}' || {{ echo >>'{1}'; exec sleep 100000; }}",
         go.display(),
@@ -231,7 +228,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
     let mut child = start().stdout(Stdio::piped()).spawn().unwrap();
     // The first time it is tried on a valid image.
     while fs::metadata(&up).map_or(0, |up| up.len()) < 2 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(child.try_wait().unwrap().is_none(), "it exited");
         std::thread::yield_now();
     }
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
@@ -247,16 +244,16 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
         let entries = fs::read_dir(work.join("suspended")).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
-    let cut: Vec<(PathBuf, String)> = suspended()
+    let interrupted: Vec<(PathBuf, String)> = suspended()
         .into_iter()
         .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
         .collect();
-    assert!(!cut.is_empty());
+    assert!(!interrupted.is_empty());
     fs::write(&go, "").unwrap();
     assert_eq!(start().status().unwrap().code(), Some(0));
     assert_eq!(finished(&work), (0..6).collect());
     assert_eq!(suspended(), Vec::<PathBuf>::new());
-    // Each was done once, and those that were cut short with the seed they had.
+    // Each was run once, and the interrupted ones with the seed they had.
     let log = fs::read_to_string(work.join("run.log")).unwrap();
     for number in 0..6 {
         let lines = log
@@ -265,7 +262,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
             .count();
         assert_eq!(lines, 1, "{log}");
     }
-    for (path, recipe) in cut {
+    for (path, recipe) in interrupted {
         let recipe: serde_json::Value = serde_json::from_str(&recipe).unwrap();
         let number = path.file_stem().unwrap().to_str().unwrap();
         let seed = recipe["seed"].as_str().unwrap();
@@ -274,7 +271,7 @@ fn an_interrupted_campaign_goes_on_where_it_was() {
     }
 }
 
-/// The log once named a seed for every failed test, and most of these seeds gave others.
+/// The log once named a seed for every failed test, and most of these seeds gave other tests.
 #[test]
 fn the_log_says_how_to_reproduce_a_test() {
     let dir = tempfile::tempdir().unwrap();
@@ -309,7 +306,7 @@ fn the_log_says_how_to_reproduce_a_test() {
     assert!(by_seed > 0 && by_folder > 0, "{log}");
 }
 
-/// However a program is started, it does the same with a mutated image.
+/// A program does the same with a mutated image however it is started.
 #[test]
 fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
     if Command::new("qemu-img").arg("--version").output().is_err() {
@@ -399,7 +396,7 @@ fn a_campaign_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_a_line() {
+fn an_error_is_reported_in_a_line() {
     let dir = tempfile::tempdir().unwrap();
     let absent = dir.path().join("absent");
     let damaged = dir.path().join("damaged");
@@ -431,10 +428,10 @@ fn what_is_wrong_is_said_in_a_line() {
     }
 }
 
-/// A misspelt command once ran on thousands of images, and nothing told that none of them
-/// was looked at.
+/// A misspelt command once ran on thousands of images, without a warning that none of them
+/// was read.
 #[test]
-fn a_command_that_fails_on_valid_images_too_is_told() {
+fn a_command_that_fails_on_valid_images_too_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let misspelt = format!("{} raed", env!("CARGO_BIN_EXE_planted"));
     let done = run(fuzzer().current_dir(dir.path()).args([
@@ -456,13 +453,13 @@ fn a_command_that_fails_on_valid_images_too_is_told() {
     assert!(text(&done.stdout).starts_with("2 images"), "{said}");
 }
 
-/// What another command had found once stood beside what this one finds, without a word.
+/// The findings of another command were once mixed with those of this one without a warning.
 #[test]
-fn going_on_with_other_commands_is_told() {
+fn resuming_with_other_commands_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let reader = reader();
     let mut tests = 0;
-    let mut told = |options: &[&str]| {
+    let mut warning = |options: &[&str]| {
         tests += 1;
         let mut fuzzer = fuzzer();
         fuzzer.args(["-j", "1", "--intensity", "0", "--tests", &tests.to_string()]);
@@ -476,25 +473,25 @@ fn going_on_with_other_commands_is_told() {
         assert_eq!(lines.next(), None, "{said}");
         line
     };
-    assert_eq!(told(&["-c", "true"]), None);
-    assert_eq!(told(&["-c", "true"]), None);
-    let other = told(&["-c", &reader, "--family", "havoc"]).expect("it is told");
+    assert_eq!(warning(&["-c", "true"]), None);
+    assert_eq!(warning(&["-c", "true"]), None);
+    let other = warning(&["-c", &reader, "--family", "havoc"]).expect("a warning");
     assert!(
         other.contains("a different -c and a different --family:"),
         "{other}"
     );
-    assert_eq!(told(&["-c", &reader, "--family", "havoc"]), None);
-    // A folder of an older fuzzer does not say what that was asked for.
+    assert_eq!(warning(&["-c", &reader, "--family", "havoc"]), None);
+    // A folder of an older fuzzer does not hold its configuration.
     let state = dir.path().join("state.json");
     let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
     known.as_object_mut().unwrap().remove("config").unwrap();
     fs::write(&state, known.to_string()).unwrap();
-    assert_eq!(told(&["-c", "true"]), None);
+    assert_eq!(warning(&["-c", "true"]), None);
 }
 
 /// Commands that never look at the image once counted as having opened it.
 #[test]
-fn what_opens_no_image_does_not_count_as_opened() {
+fn commands_that_open_no_image_do_not_count_as_opened() {
     let dir = tempfile::tempdir().unwrap();
     let misspelt = format!("{} raed", env!("CARGO_BIN_EXE_planted"));
     let reader = reader();
@@ -514,9 +511,9 @@ fn what_opens_no_image_does_not_count_as_opened() {
     }
 }
 
-/// The README of a finding once left out which program it was seen with.
+/// The README of a finding once left out which program it was found in.
 #[test]
-fn tools_say_their_version_and_others_are_not_asked() {
+fn only_qemu_tools_are_run_for_their_version() {
     let work = tempfile::tempdir().unwrap();
     let mut runner = TestRunner::new(Settings {
         programs: Programs::from_env().unwrap(),
@@ -576,7 +573,7 @@ fn a_report_lists_what_was_found() {
         .output()
         .unwrap();
     assert_eq!(again.status.code(), Some(0), "{again:?}");
-    // The numbered test fails as long as the fault is there, and by its golden.
+    // The numbered test fails as long as the bug is there, and by its golden.
     let test = Command::new(Path::new(folder).join("iotest"))
         .env("TEST_DIR", dir.path())
         .output()
@@ -585,13 +582,13 @@ fn a_report_lists_what_was_found() {
     let said = text(&test.stdout);
     assert_eq!(said.replace("ended by signal 6", "exited"), golden);
     assert_ne!(said, golden);
-    let smaller = run(fuzzer().arg("minimise").arg(folder));
-    assert_eq!(smaller.status.code(), Some(0), "{smaller:?}");
+    let minimised = run(fuzzer().arg("minimise").arg(folder));
+    assert_eq!(minimised.status.code(), Some(0), "{minimised:?}");
 }
 
-/// A fault of chance once did not show any more when it was to be made small.
+/// A flaky finding was once not reproduced when it was to be minimised.
 #[test]
-fn a_fault_of_chance_is_waited_for_when_it_is_made_small() {
+fn a_flaky_finding_is_run_until_it_is_reproduced_to_minimise_it() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");
     let config = r#"[["header", "nb_snapshots"]]"#;
@@ -604,7 +601,7 @@ fn a_fault_of_chance_is_waited_for_when_it_is_made_small() {
     let json = run(fuzzer().args(["report", "--json"]).arg(&work)).stdout;
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let folder = Path::new(json["groups"][0]["folder"].as_str().unwrap());
-    // What ten runs of it came to is chance as well.
+    // How many of ten runs reproduced it is random as well.
     let record = folder.join("finding.json");
     let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     known["hits_in_10"] = 3.into();
@@ -615,7 +612,7 @@ fn a_fault_of_chance_is_waited_for_when_it_is_made_small() {
     }
 }
 
-/// The oracles say nothing about valid images, whatever commands run on them.
+/// The oracles find nothing in valid images, whatever commands run on them.
 #[test]
 fn valid_images_give_no_findings() {
     let there = |program: &str| Command::new(program).arg("--version").output().is_ok();

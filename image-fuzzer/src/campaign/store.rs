@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fuzzer_a_folder() {
+    fn only_one_fuzzer_uses_a_folder() {
         let folder = tempfile::tempdir().unwrap();
         let _first = Store::open(folder.path()).unwrap();
         let said = Store::open(folder.path()).unwrap_err().to_string();

@@ -72,7 +72,7 @@ impl TaskQueue {
         Some(task)
     }
 
-    /// Takes a task back that a worker spent `time` on. One that is not done waits again.
+    /// Takes a task back that a worker spent `time` on. One that is not done is queued again.
     pub(super) fn give_back(&mut self, task: Task, example: &Example, time: Duration) {
         self.in_progress -= 1;
         self.spent += time;

@@ -1,4 +1,4 @@
-//! An example of a group: a test that shows the finding, and what came of it.
+//! An example of a group: a test that shows the finding, and its outcome.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use crate::oracle::runner::{Outcome, Settings, TestRunner};
 use crate::triage::minimise::{Budget, Task};
 use crate::triage::{Key, coarse_of, name};
 
-/// What came of running a recipe again.
+/// The result of running a recipe again.
 #[derive(Debug)]
 pub struct Replay {
     /// The recipe.

@@ -209,4 +209,4 @@ fn verdict(example: &Example, command: &Command) -> String {
 }
 
 #[cfg(test)]
-mod shell_tests;
+mod tests;

@@ -1,4 +1,4 @@
-//! What becomes of a violation: grouped, made small, written down.
+//! Triage: violations are grouped, and examples of groups minimised.
 
 mod group;
 pub mod minimise;
@@ -24,11 +24,11 @@ pub struct Key {
     pub signature: Signature,
 }
 
-/// A key as it stands in JSON.
+/// A key as JSON holds it.
 #[derive(Serialize, Deserialize)]
 struct StoredKey {
     class: Class,
-    // So it was called in version 0.2.
+    // Version 0.2 called it `site`.
     #[serde(alias = "site")]
     signature: String,
 }
@@ -79,8 +79,8 @@ impl Key {
         seen.iter().any(|seen| self.covers(seen))
     }
 
-    /// The name of its folder: the class, what of the site a file name can hold,
-    /// and a number that is its own.
+    /// The name of its folder: the class, the signature as far as a file name can hold it, and
+    /// a hash of both. The folder that an earlier version made may have another one.
     pub fn folder_name(&self) -> String {
         let mut words = String::new();
         let signature = self.signature.to_string();
