@@ -220,30 +220,41 @@ impl Worker<'_> {
             // Most of the way to a minimal one is behind it.
             Candidate::Smaller => 4,
         };
-        let mut hits_in_10 = confirmed.then_some(10);
-        if candidate == Candidate::New {
-            if confirmed {
-                hits_in_10 = Some(self.minimiser(|it| it.hits_in_10(&key, recipe)));
-            }
-            let (runner, maker) = (&mut self.runner, &mut self.maker);
-            let mut example = Example::new(&key, recipe, outcome, runner, maker)?;
-            example.confirmed = confirmed;
-            example.hits_in_10 = hits_in_10.unwrap_or(example.hits_in_10);
-            example.minimised = given_up;
-            self.lock()?.findings.write(&example)?;
-        }
+        let hits_in_10 = match candidate {
+            Candidate::New => self.write_new(&key, recipe, outcome, confirmed, given_up)?,
+            _ => 10,
+        };
         let mut shared = self.lock()?;
         if given_up {
             shared.findings.release(&key);
         } else {
             let mut task = shared.tasks.task(key, recipe.clone(), share);
             task.set_outcome(outcome.clone());
-            if let Some(hits_in_10) = hits_in_10 {
+            if confirmed {
                 task.confirm(hits_in_10);
             }
             shared.tasks.add(task);
         }
         Ok(())
+    }
+
+    /// Writes the first example of a group; returns how many of ten runs reproduce it.
+    fn write_new(
+        &mut self,
+        key: &Key,
+        recipe: &Recipe,
+        outcome: &Outcome,
+        confirmed: bool,
+        given_up: bool,
+    ) -> Result<u8> {
+        let hits_in_10 = confirmed.then(|| self.minimiser(|it| it.hits_in_10(key, recipe)));
+        let (runner, maker) = (&mut self.runner, &mut self.maker);
+        let mut example = Example::new(key, recipe, outcome, runner, maker)?;
+        example.confirmed = confirmed;
+        example.hits_in_10 = hits_in_10.unwrap_or(example.hits_in_10);
+        example.minimised = given_up;
+        self.lock()?.findings.write(&example)?;
+        Ok(example.hits_in_10)
     }
 
     /// The group of the finding when `recipe` is run again; `None` where it is not reproduced.

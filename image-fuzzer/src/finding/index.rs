@@ -395,56 +395,67 @@ mod tests {
         names
     }
 
+    /// A group as version 0.2 wrote it: its class, its signature, its folder, and the folder
+    /// of its image for AFL's tools.
+    type Earlier = (&'static str, &'static str, &'static str, &'static str);
+
+    const EARLIER: [Earlier; 3] = [
+        (
+            "hang",
+            "stuck in a < b",
+            "hang-stuck-in-a-b-0a1b2c",
+            "hangs",
+        ),
+        (
+            "growth",
+            "memory qemu-img info",
+            "growth-memory-qemu-img-info-3d4e5f",
+            "crashes",
+        ),
+        (
+            "outside",
+            "qemu-img info",
+            "outside-qemu-img-info-6a7b8c",
+            "crashes",
+        ),
+    ];
+
+    /// Writes a group into the work folder `root` as version 0.2 did.
+    fn write_earlier(root: &Path, number: usize, recipe: &Recipe, group: Earlier) -> Key {
+        let (class, site, folder, images) = group;
+        let stored = serde_json::json!({ "test": number, "class": class, "site": site });
+        append(&root.join(HITS), &format!("{stored}\n")).unwrap();
+        let key: Key = serde_json::from_value(stored).unwrap();
+        assert_ne!(key.folder_name(), folder);
+        let path = root.join("findings").join(folder);
+        write_folder(&path, &example(&key, recipe, 3, true)).unwrap();
+        let path = path.join("finding.json");
+        let record = fs::read_to_string(&path).unwrap();
+        let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        let fields = record.as_object_mut().unwrap();
+        fields.remove("signature").unwrap();
+        let hits = fields.remove("hits_in_10").unwrap();
+        fields.insert("of_ten".into(), hits);
+        fields.insert("class".into(), class.into());
+        fields.insert("site".into(), site.into());
+        fs::write(&path, record.to_string()).unwrap();
+        let image = format!("id:{number:06},{folder}");
+        fs::write(root.join(images).join(image), "").unwrap();
+        key
+    }
+
     /// Version 0.2 had other words in the names of folders.
     #[test]
     fn groups_keep_the_folders_that_an_earlier_version_named() {
         let root = work_folder();
-        let at = |name: &str| root.path().join(name);
-        let groups = [
-            (
-                "hang",
-                "stuck in a < b",
-                "hang-stuck-in-a-b-0a1b2c",
-                "hangs",
-            ),
-            (
-                "growth",
-                "memory qemu-img info",
-                "growth-memory-qemu-img-info-3d4e5f",
-                "crashes",
-            ),
-            (
-                "outside",
-                "qemu-img info",
-                "outside-qemu-img-info-6a7b8c",
-                "crashes",
-            ),
-        ];
+        let root = root.path();
         let recipe = recipe(&["true", "$test_img"]);
-        let mut keys = Vec::new();
-        for (number, (class, site, folder, images)) in groups.into_iter().enumerate() {
-            let key = serde_json::json!({ "class": class, "site": site });
-            let example = example(&serde_json::from_value(key).unwrap(), &recipe, 3, true);
-            let folder = at("findings").join(folder);
-            write_folder(&folder, &example).unwrap();
-            let record = fs::read_to_string(folder.join("finding.json")).unwrap();
-            let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
-            let fields = record.as_object_mut().unwrap();
-            fields.remove("signature").unwrap();
-            let hits = fields.remove("hits_in_10").unwrap();
-            fields.insert("of_ten".into(), hits);
-            fields.insert("class".into(), class.into());
-            fields.insert("site".into(), site.into());
-            fs::write(folder.join("finding.json"), record.to_string()).unwrap();
-            let image = format!("id:{number:06},{}", folder.file_name().unwrap().display());
-            fs::write(at(images).join(image), "").unwrap();
-            let hit = serde_json::json!({ "test": number, "class": class, "site": site });
-            append(&at(HITS), &format!("{hit}\n")).unwrap();
-            keys.push(example.key);
-        }
-        let before = ["findings", "crashes", "hangs"].map(|folder| names(&at(folder)));
-        let mut findings = Findings::open(root.path()).unwrap();
-        assert_eq!(findings.len(), groups.len());
+        let write = |(number, group)| write_earlier(root, number, &recipe, group);
+        let keys: Vec<Key> = EARLIER.into_iter().enumerate().map(write).collect();
+        let listing = || ["findings", "crashes", "hangs"].map(|folder| names(&root.join(folder)));
+        let before = listing();
+        let mut findings = Findings::open(root).unwrap();
+        assert_eq!(findings.len(), keys.len());
         for key in &keys {
             assert!(findings.is_confirmed(key));
             let smaller = example(key, &recipe, 1, true);
@@ -452,22 +463,15 @@ mod tests {
             assert_eq!(hit, Candidate::Smaller);
             findings.update(&smaller).unwrap();
         }
-        let after = ["findings", "crashes", "hangs"].map(|folder| names(&at(folder)));
-        assert_eq!(after, before);
-        let found = records(root.path()).unwrap();
+        assert_eq!(listing(), before);
+        let found = records(root).unwrap();
         assert!(found.iter().all(|(_, record)| record.edits == 1));
-        assert!(keys.iter().all(|key| counts(root.path())[key] == 2));
-        for (_, _, folder, images) in groups {
-            let image = names(&at(images))
-                .into_iter()
-                .find(|name| name.ends_with(folder));
-            assert_ne!(
-                fs::metadata(at(images).join(image.unwrap())).unwrap().len(),
-                0
-            );
+        assert!(keys.iter().all(|key| counts(root)[key] == 2));
+        for (number, (_, _, folder, images)) in EARLIER.into_iter().enumerate() {
+            let image = root.join(images).join(format!("id:{number:06},{folder}"));
+            assert_ne!(fs::metadata(image).unwrap().len(), 0);
         }
-        // And another run of the fuzzer finds them there as well.
-        let findings = Findings::open(root.path()).unwrap();
-        assert_eq!(findings.len(), groups.len());
+        // Another run of the fuzzer finds them there as well.
+        assert_eq!(Findings::open(root).unwrap().len(), keys.len());
     }
 }
