@@ -1,6 +1,6 @@
 //! Files that are written whole or not at all, and logs.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,16 +16,8 @@ use crate::named_file::NamedFile;
 ///
 /// The folder cannot be written.
 pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(contents)?;
-        let mode = PermissionsExt::from_mode(0o644);
-        fs::set_permissions(file.path(), mode)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write '{}'", path.display()))
+    atomic_write::write(path, |out| out.write_all(contents))
+        .with_context(|| format!("cannot write '{}'", path.display()))
 }
 
 /// Appends to a log in one write.
