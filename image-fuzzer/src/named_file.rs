@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use image_formats::{ReadAt, read_padded};
+use image_formats::{ReadAt, Store};
 
 /// The granularity of holes, in bytes.
 const PAGE: u64 = 4096;
@@ -46,8 +46,9 @@ impl Piece {
 }
 
 impl NamedFile {
-    /// A file with the bytes of `source`; past [`MOST_BYTES`] only the length is kept.
-    pub fn new(name: &str, source: &(impl ReadAt + ?Sized)) -> Self {
+    /// A file with the bytes of `source`, which are in memory; past [`MOST_BYTES`] only the
+    /// length is kept.
+    pub fn new(name: &str, source: &Store) -> Self {
         let len = source.len();
         let most = len.min(MOST_BYTES);
         let mut pieces: Vec<Piece> = Vec::new();
@@ -57,7 +58,7 @@ impl NamedFile {
             at = data.start / PAGE * PAGE;
             while at < data.end.min(most) {
                 let page = &mut page[..PAGE.min(most - at) as usize];
-                read_padded(source, at, page);
+                source.read(at, page);
                 if *page != NOTHING[..page.len()] {
                     match pieces.last_mut().filter(|last| last.end() == at) {
                         Some(last) => last.bytes.extend_from_slice(page),
@@ -90,7 +91,7 @@ impl NamedFile {
     /// All bytes up to [`MOST_BYTES`], in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len.min(MOST_BYTES) as usize];
-        read_padded(self, 0, &mut bytes);
+        self.read(0, &mut bytes);
         bytes
     }
 
@@ -120,14 +121,14 @@ impl NamedFile {
     }
 
     /// The offsets, up to [`MOST_BYTES`], at which the bytes differ from those of `other`.
-    pub fn differences(&self, other: &(impl ReadAt + ?Sized)) -> Vec<u64> {
+    pub fn differences(&self, other: &Store) -> Vec<u64> {
         let mut found = Vec::new();
         let (mut ours, mut theirs) = ([0; PAGE as usize], [0; PAGE as usize]);
         let end = self.len.min(MOST_BYTES);
         for at in (0..end).step_by(PAGE as usize) {
             let count = PAGE.min(end - at) as usize;
-            read_padded(self, at, &mut ours[..count]);
-            read_padded(other, at, &mut theirs[..count]);
+            self.read(at, &mut ours[..count]);
+            other.read(at, &mut theirs[..count]);
             let pairs = ours[..count].iter().zip(&theirs[..count]);
             found.extend(
                 (at..)
@@ -146,8 +147,9 @@ impl NamedFile {
     }
 }
 
-impl ReadAt for NamedFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+impl NamedFile {
+    /// Reads bytes from `offset` on, and returns how many there are.
+    fn read(&self, offset: u64, buf: &mut [u8]) -> usize {
         let count = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
         let buf = &mut buf[..count];
         buf.fill(0);
@@ -162,6 +164,12 @@ impl ReadAt for NamedFile {
             buf[(from - offset) as usize..][..span].copy_from_slice(&bytes[..span]);
         }
         count
+    }
+}
+
+impl ReadAt for NamedFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(self.read(offset, buf))
     }
 
     fn len(&self) -> u64 {
@@ -178,7 +186,6 @@ impl ReadAt for NamedFile {
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
-    use image_formats::Store;
     use proptest::prelude::*;
 
     use super::*;
@@ -199,10 +206,10 @@ mod tests {
             let file = NamedFile::new("a", &store);
             let bytes = store.to_vec(1 << 20).unwrap();
             prop_assert_eq!(file.to_vec(), bytes.clone());
-            prop_assert_eq!(&file, &NamedFile::new("a", &bytes));
-            prop_assert_eq!(&file, &NamedFile::new("a", &file));
+            prop_assert_eq!(&file, &NamedFile::new("a", &Store::over(Arc::new(bytes.clone()))));
+            prop_assert_eq!(&file, &NamedFile::new("a", &Store::over(Arc::new(file.clone()))));
             let (mut ours, mut theirs) = (vec![1; count], vec![1; count]);
-            prop_assert_eq!(file.read_at(at, &mut ours), store.read_at(at, &mut theirs));
+            prop_assert_eq!(file.read(at, &mut ours), store.read_at(at, &mut theirs).unwrap());
             prop_assert_eq!(ours, theirs);
             let folder = tempfile::tempdir().unwrap();
             file.write_into(folder.path()).unwrap();

@@ -343,20 +343,10 @@ mod tests {
             fresh_copies: true,
         };
         let small = NamedFile::new("a", &image_formats::Store::new());
-        /// Longer than files can be.
-        struct Endless;
-        impl image_formats::ReadAt for Endless {
-            fn read_at(&self, _: u64, _: &mut [u8]) -> usize {
-                0
-            }
-            fn len(&self) -> u64 {
-                u64::MAX
-            }
-            fn next_data(&self, _: u64) -> Option<std::ops::Range<u64>> {
-                None
-            }
-        }
-        let large = NamedFile::new("a", &Endless);
+        // Longer than files can be.
+        let mut endless = image_formats::Store::new();
+        endless.resize(u64::MAX);
+        let large = NamedFile::new("a", &endless);
         assert!(store.enqueue("large", &recipe, &large).is_err());
         assert_eq!((count("queue"), count("recipes")), (0, 0));
         fs::rename(root.join("recipes"), root.join("away")).unwrap();

@@ -15,8 +15,10 @@ use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
+use crate::oracle::timeout::TimeoutPolicy;
 use crate::rng::Rng;
-use crate::triage::minimise::{Minimiser, Task, is_of_time};
+use crate::triage::judge::{Judge as _, RunnerJudge};
+use crate::triage::minimise::Task;
 use crate::triage::{Key, name};
 
 /// Works until the campaign is over.
@@ -87,10 +89,8 @@ impl Worker<'_> {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
-        self.runner.set_counting(true);
-        let outcome = self.runner.run(&recipe, &files);
-        self.runner.set_counting(false);
-        let outcome = outcome?;
+        let policy = TimeoutPolicy::Count;
+        let outcome = self.runner.run_with(&recipe, &files, policy)?;
         let keys = if self.is_aborted() {
             Vec::new()
         } else {
@@ -247,7 +247,7 @@ impl Worker<'_> {
         confirmed: bool,
         given_up: bool,
     ) -> Result<u8> {
-        let hits_in_10 = confirmed.then(|| self.minimiser(|it| it.hits_in_10(key, recipe)));
+        let hits_in_10 = confirmed.then(|| self.judge(|judge| judge.hits_in_10(key, recipe)));
         let (runner, maker) = (&mut self.runner, &mut self.maker);
         let mut example = Example::new(key, recipe, outcome, runner, maker)?;
         example.confirmed = confirmed;
@@ -259,17 +259,17 @@ impl Worker<'_> {
 
     /// The group of the finding when `recipe` is run again; `None` where it is not reproduced.
     fn reproduce(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
-        if is_of_time(key) {
+        if key.is_of_time() {
             // To be called a hang it has run twice already, the second time for long.
             return Some(key.clone());
         }
-        self.minimiser(|it| it.again(key, recipe))
+        self.judge(|judge| judge.again(key, recipe))
     }
 
-    /// Runs tests for minimising, until the campaign is over.
-    fn minimiser<T>(&mut self, act: impl FnOnce(&mut Minimiser<'_>) -> T) -> T {
+    /// Runs tests to judge them, until the campaign is over.
+    fn judge<T>(&mut self, act: impl FnOnce(&mut RunnerJudge<'_>) -> T) -> T {
         let stop = || self.control.is_over();
-        act(&mut Minimiser {
+        act(&mut RunnerJudge {
             runner: &mut self.runner,
             maker: &mut self.maker,
             stop: &stop,

@@ -9,12 +9,14 @@ use anyhow::{Result, bail};
 use image_formats::qcow2::Spec;
 
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, GAP, Observation, find_program};
+use crate::exec::{End, GAP, Observation};
 use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::end_word;
-use crate::oracle::runner::{SHORT_TIMEOUT, Settings, TestRunner};
+use crate::oracle::runner::{Settings, TestRunner};
+use crate::oracle::timeout::TimeoutPolicy;
+use crate::path::find_program;
 use crate::rng::Rng;
 
 /// Runs programs once, to check that they can be run.
@@ -40,8 +42,6 @@ impl ProgramCheck {
         let other = settings.compare_with.take();
         let mut runner = TestRunner::new(settings)?;
         runner.set_stop(Arc::clone(stop));
-        // Does not wait for servers and slow programs.
-        runner.set_short_timeout(Some(SHORT_TIMEOUT));
         Ok(Self {
             runner,
             other,
@@ -118,9 +118,10 @@ impl ProgramCheck {
             commands: given::resolve(given, size, &mut Rng::from_text(seed)),
             fresh_copies: true,
         };
-        let outcome = self
-            .runner
-            .run(&recipe, &Maker::default().files(&recipe)?)?;
+        let files = Maker::default().files(&recipe)?;
+        // Programs that serve, and those that are slow, are not waited for.
+        let policy = TimeoutPolicy::Short;
+        let outcome = self.runner.run_with(&recipe, &files, policy)?;
         let Some(ran) = outcome.ran.into_iter().next() else {
             return Ok(None);
         };

@@ -13,7 +13,8 @@ use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::{Class, Violation};
 use crate::signature::Stack;
 use crate::triage::Key;
-use crate::triage::minimise::{Minimiser, Smallest, Task};
+use crate::triage::judge::{Judge as _, RunnerJudge};
+use crate::triage::minimise::{Smallest, Task};
 
 /// An example of a group.
 #[derive(Clone, Debug)]
@@ -90,12 +91,11 @@ impl Example {
             outcome,
             confirmed,
             done,
-        } = Minimiser {
+        } = task.advance(&mut RunnerJudge {
             runner,
             maker,
             stop,
-        }
-        .advance(task);
+        });
         let outcome = match outcome {
             Some(outcome) => outcome,
             None => {
@@ -109,7 +109,7 @@ impl Example {
         example.minimised = done;
         example.hits_in_10 = task.hits_in_10();
         if confirmed && done {
-            example.hits_in_10 = Minimiser {
+            example.hits_in_10 = RunnerJudge {
                 runner,
                 maker,
                 stop,

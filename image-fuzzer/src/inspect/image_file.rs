@@ -1,13 +1,14 @@
 //! Image files, opened for reading.
 
 use std::fs::{self, File, FileType};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use image_formats::{AnyImage, Format, ReadAt};
+use anyhow::{Context, Error, Result, bail};
+use image_formats::{AnyImage, FieldError, Format, ReadAt};
 use nix::unistd::{Whence, lseek};
 
 /// A file as a source of bytes. Its length is the one it had when it was opened.
@@ -56,17 +57,17 @@ fn other_kind(kind: FileType) -> Option<&'static str> {
 }
 
 impl ReadAt for FileSource {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset.saturating_add(done as u64)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
-        done
+        Ok(done)
     }
 
     fn len(&self) -> u64 {
@@ -101,7 +102,7 @@ impl ReadAt for FileSource {
 ///
 /// # Errors
 ///
-/// The file cannot be opened, or the format is unknown or not recognised.
+/// The file cannot be opened or read, or the format is unknown or not recognised.
 pub(super) fn open(path: &Path, format: Option<&str>) -> Result<AnyImage> {
     let source = Arc::new(FileSource::open(path)?);
     let format = match format {
@@ -109,12 +110,28 @@ pub(super) fn open(path: &Path, format: Option<&str>) -> Result<AnyImage> {
             let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
             format!("unknown format '{name}'; known: {}", known.join(", "))
         })?,
-        None => Format::probe(&*source).with_context(|| {
-            format!(
-                "'{}': unrecognised image format; name one with --format",
-                path.display()
-            )
-        })?,
+        None => {
+            let probed = Format::probe(&*source).with_context(|| not_read(path))?;
+            probed.with_context(|| {
+                format!(
+                    "'{}': unrecognised image format; name one with --format",
+                    path.display()
+                )
+            })?
+        }
     };
-    Ok(AnyImage::open(source, format))
+    AnyImage::open(source, format).with_context(|| not_read(path))
+}
+
+/// Adds the name of the image to a failed read; other errors name the field.
+pub(super) fn field_error(path: &Path) -> impl FnOnce(FieldError) -> Error {
+    move |error| match error {
+        FieldError::Read(error) => Error::new(error).context(not_read(path)),
+        other => other.into(),
+    }
+}
+
+/// The context of an error of reading an image.
+pub(super) fn not_read(path: &Path) -> String {
+    format!("failed to read '{}'", path.display())
 }

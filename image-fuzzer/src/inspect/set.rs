@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use image_formats::{Endian, Field, Place, ReadAt, Store, Value, read_padded};
+use image_formats::{Field, Place, ReadAt, Store, Value};
 
 use super::field_text::field_text;
 use super::image_file;
@@ -46,10 +46,11 @@ fn change(args: &SetArgs) -> Result<String> {
     let name = args.image.display();
     let mut image = image_file::open(&args.image, args.format.as_deref())?;
     let image_len = image.bytes().len();
-    let before = image.field(&args.path)?;
+    let failed = || image_file::field_error(&args.image);
+    let before = image.field(&args.path).map_err(failed())?;
     let value = value_for(&before, &args.value)?;
-    image.set(&args.path, value)?;
-    let after = image.field(&args.path)?;
+    image.set(&args.path, value).map_err(failed())?;
+    let after = image.field(&args.path).map_err(failed())?;
     let (offset, len) = bytes_of(&after.place);
     let end = offset
         .checked_add(len)
@@ -77,7 +78,8 @@ fn change(args: &SetArgs) -> Result<String> {
 /// Writes the bytes of one field, with one write.
 fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<()> {
     let mut bytes = vec![0; usize::try_from(len).context("the field is too long")?];
-    read_padded(image, offset, &mut bytes);
+    image.read(offset, &mut bytes);
+    image.check_reads()?;
     // Root could write to it all the same.
     ensure!(
         !fs::metadata(path)?.permissions().readonly(),
@@ -123,11 +125,7 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
                 count == usize::from(bytes),
                 "cannot set {path}: it has {bytes} bytes, not {count}"
             );
-            let word = |word: u64, byte: &u8| word << 8 | u64::from(*byte);
-            Value::Uint(match endian {
-                Endian::Big => given.iter().fold(0, word),
-                Endian::Little => given.iter().rev().fold(0, word),
-            })
+            Value::Uint(endian.number(&given))
         }
         (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
             "cannot set {}: '{text}' is not a 64-bit number; the field has the bits {:#x}",

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anstream::{AutoStream, ColorChoice, StripStream};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use image_formats::{AnyImage, Defect, ReadAt as _};
 
 use super::tree::{HEADING, Tree};
@@ -55,8 +55,10 @@ pub fn run(args: &ShowArgs) -> Result<()> {
 /// Shows an image on `out`, with colours.
 fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     let wanted = args.path.as_deref();
+    let not_read = || image_file::not_read(&args.image);
     let defects: Vec<Defect> = image
         .defects()
+        .with_context(not_read)?
         .into_iter()
         .filter(|defect| selected(&defect.path, wanted))
         .collect();
@@ -67,12 +69,16 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     // Fields that are not listed by default, such as the contents of a cluster, can be
     // requested by their path.
     let unlisted = match wanted {
-        Some(path) if listed.peek().is_none() => Some(image.field(path)?),
+        Some(path) if listed.peek().is_none() => {
+            let field = image.field(path);
+            Some(field.map_err(image_file::field_error(&args.image))?)
+        }
         _ => None,
     };
     let fields = unlisted.into_iter().chain(listed);
     if args.json {
-        return json::write(&args.image, image, &defects, fields, out);
+        json::write(&args.image, image, &defects, fields, out)?;
+        return image.bytes().check_reads().with_context(not_read);
     }
     let name = args.image.display();
     let (format, len) = (image.format(), image.bytes().len());
@@ -84,7 +90,9 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
         out,
         "{HEADING}{name}{HEADING:#}: {format}, {len} bytes, {count}"
     )?;
-    Tree::new(defects, out).write(fields)
+    Tree::new(defects, out).write(fields)?;
+    // Fields that could not be read are not listed.
+    image.bytes().check_reads().with_context(not_read)
 }
 
 /// Whether `path` is the wanted one or below it.
@@ -164,7 +172,7 @@ mod tests {
         run(&["set", &image, "l2[0].entry[3].offset", "0x60000"]).unwrap();
         let tree = run(&["show", &image, "--path", "l2[0].entry[3]"]).unwrap();
         assert!(
-            tree.contains("! the cluster at 0x60000 lies behind the end of the file"),
+            tree.contains("! the cluster at 0x60000 is past the end of the file"),
             "{tree}"
         );
         assert!(!tree.contains("header"), "{tree}");
@@ -231,6 +239,11 @@ mod tests {
         assert!(error(&["show", text, "-f", "qcow3"]).contains("unknown format 'qcow3'"));
         assert!(error(&["show", "/does/not/exist"]).contains("failed to open"));
         assert!(error(&["show", folder.path().to_str().unwrap()]).contains("directory"));
+        // A file that opens, but cannot be read: that is no empty image.
+        let error = format!("{:#}", run(&["show", "/proc/self/mem"]).unwrap_err());
+        let said = "failed to read '/proc/self/mem': failed to read at offset 0x0: ";
+        assert!(error.starts_with(said), "{error}");
+        assert!(error.ends_with("(os error 5)"), "{error}");
         // Whatever the bytes, a named format shows them.
         for format in image_formats::Format::ALL {
             run(&["show", text, "-f", format.name()]).unwrap();

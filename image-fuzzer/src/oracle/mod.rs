@@ -19,6 +19,7 @@ pub mod runner;
 mod sanitizer;
 pub mod shell;
 mod slow;
+pub mod timeout;
 
 pub use check::check;
 pub use known_hangs::KnownHangs;

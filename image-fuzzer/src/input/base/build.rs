@@ -31,7 +31,7 @@ const MAX_FIELDS: usize = 6000;
 pub fn prepare(base: &Base) -> Result<Prepared> {
     let built = build(&base.image).context("the base image cannot be made")?;
     // Most of its bytes are read for every image made from it, so they are kept in few pieces.
-    let image = Image::open(Arc::new(file_of(&built.image)));
+    let image = Image::open(Arc::new(file_of(&built.image)))?;
     let file_len = image.bytes().len();
     let fields = image.used_fields().take(MAX_FIELDS).collect();
     let mut extra_files = Vec::new();
