@@ -19,7 +19,7 @@ use crate::oracle::timeout::TimeoutPolicy;
 use crate::rng::Rng;
 use crate::triage::judge::{Judge as _, RunnerJudge};
 use crate::triage::minimise::Task;
-use crate::triage::{Key, name};
+use crate::triage::{Key, full_keys};
 
 /// Works until the campaign is over.
 ///
@@ -94,7 +94,7 @@ impl Worker<'_> {
         let keys = if self.is_aborted() {
             Vec::new()
         } else {
-            name(&mut self.runner, &recipe, &files, &outcome)?
+            full_keys(&mut self.runner, &recipe, &files, &outcome)?
         };
         if self.is_aborted() {
             // What a program does when it is ended from outside is no finding. The test is

@@ -12,7 +12,7 @@ use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, Settings, TestRunner};
 use crate::triage::minimise::{Budget, Task};
-use crate::triage::{Key, coarse_of, name};
+use crate::triage::{Key, full_keys};
 
 /// The result of running a recipe again.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Replay {
         let seen = |is: &dyn Fn(&Key) -> bool| self.seen.iter().find(|seen| is(seen));
         seen(&|seen| wanted.covers(seen))
             // A crash whose stack could not be had may be any by that signal.
-            .or_else(|| seen(&|seen| coarse_of(seen) == *wanted))
+            .or_else(|| seen(&|seen| seen.coarse() == *wanted))
             .or_else(|| seen(&|seen| wanted.signature.is_rebuilt(&seen.signature)))
     }
 
@@ -113,7 +113,7 @@ fn attempt(
     let mut left = tries;
     loop {
         let outcome = runner.run(recipe, &files)?;
-        let seen = name(&mut runner, recipe, &files, &outcome)?;
+        let seen = full_keys(&mut runner, recipe, &files, &outcome)?;
         let replay = Replay {
             recipe: recipe.clone(),
             wanted: wanted.cloned(),

@@ -5,7 +5,6 @@ use anyhow::Result;
 use super::Key;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
-use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, TestRunner};
 
 /// The groups of an outcome's violations. A crash without diagnostic output is named by its
@@ -14,7 +13,7 @@ use crate::oracle::runner::{Outcome, TestRunner};
 /// # Errors
 ///
 /// The commands cannot be run again.
-pub fn name(
+pub fn full_keys(
     runner: &mut TestRunner,
     recipe: &Recipe,
     files: &[NamedFile],
@@ -37,16 +36,6 @@ pub fn name(
 }
 
 /// The groups of an outcome's violations as far as they are known without a debugger.
-pub fn coarse(outcome: &Outcome) -> Vec<Key> {
+pub fn coarse_keys(outcome: &Outcome) -> Vec<Key> {
     outcome.violations.iter().map(Key::of).collect()
-}
-
-/// What [`coarse`] gives for a finding of this group when timeouts are short.
-pub fn coarse_of(key: &Key) -> Key {
-    let mut key = key.clone();
-    if key.class == Class::Slow {
-        key.class = Class::Hang;
-    }
-    key.signature = key.signature.without_stack();
-    key
 }

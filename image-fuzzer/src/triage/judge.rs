@@ -2,7 +2,7 @@
 
 use image_formats::qcow2::Image;
 
-use super::{Key, coarse, coarse_of, name};
+use super::{Key, coarse_keys, full_keys};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
@@ -43,7 +43,7 @@ pub trait Judge {
                 return None;
             }
             let keys = self.full_keys(recipe).0;
-            let same = |seen: &&Key| key.covers(seen) || coarse_of(seen) == *key;
+            let same = |seen: &&Key| key.covers(seen) || seen.coarse() == *key;
             keys.iter().find(same).cloned()
         })
     }
@@ -54,7 +54,7 @@ pub trait Judge {
         if !matches!(key.class, Class::Crash | Class::Sanitizer) {
             return 10;
         }
-        let (key, policy) = (coarse_of(key), TimeoutPolicy::Confirm);
+        let (key, policy) = (key.coarse(), TimeoutPolicy::Confirm);
         let hits =
             (0..10).filter(|_| !self.is_over() && key.is_among(&self.coarse_keys(recipe, policy)));
         u8::try_from(hits.count()).unwrap_or(10)
@@ -83,14 +83,14 @@ impl RunnerJudge<'_> {
 impl Judge for RunnerJudge<'_> {
     fn coarse_keys(&mut self, recipe: &Recipe, policy: TimeoutPolicy) -> Vec<Key> {
         let ran = self.run(recipe, policy);
-        ran.map_or_else(Vec::new, |(_, outcome)| coarse(&outcome))
+        ran.map_or_else(Vec::new, |(_, outcome)| coarse_keys(&outcome))
     }
 
     fn full_keys(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
         let Some((files, outcome)) = self.run(recipe, TimeoutPolicy::Confirm) else {
             return (Vec::new(), None);
         };
-        let keys = name(self.runner, recipe, &files, &outcome);
+        let keys = full_keys(self.runner, recipe, &files, &outcome);
         (keys.unwrap_or_default(), Some(outcome))
     }
 

@@ -5,7 +5,7 @@ pub mod judge;
 pub mod minimise;
 mod reduce;
 
-pub use group::{coarse, coarse_of, name};
+pub use group::{coarse_keys, full_keys};
 
 use std::fmt;
 
@@ -84,6 +84,18 @@ impl Key {
     /// Whether its findings are about time.
     pub fn is_of_time(&self) -> bool {
         matches!(self.class, Class::Hang | Class::Slow)
+    }
+
+    /// What [`coarse_keys`] gives for a finding of this group when timeouts are short.
+    #[must_use]
+    pub fn coarse(&self) -> Self {
+        Self {
+            class: match self.class {
+                Class::Slow => Class::Hang,
+                class => class,
+            },
+            signature: self.signature.clone().without_stack(),
+        }
     }
 
     /// The name of its folder: the class, the signature as far as a file name can hold it, and

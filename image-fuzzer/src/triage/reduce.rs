@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use image_formats::qcow2::{Compression, Image, Placement, Spec};
 
+use super::Key;
 use super::judge::Judge;
-use super::{Key, coarse_of};
 use crate::commands::Command;
 use crate::input::base::Base;
 use crate::input::recipe::{Edit, Number, Recipe};
@@ -50,7 +50,7 @@ pub(super) fn reduce(
     let mut reducer = Reducer {
         best: recipe.clone(),
         key: match precision {
-            Precision::Coarse(_) => coarse_of(key),
+            Precision::Coarse(_) => key.coarse(),
             Precision::Full => key.clone(),
         },
         judge,
