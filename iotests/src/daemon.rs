@@ -444,7 +444,7 @@ impl Daemon {
         let pid = self.child.id();
         self.ctx.has_ended(&self.name);
         let Some(status) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
-            bail!("{} did not end", self.name);
+            bail!("{} did not exit", self.name);
         };
         if let Some(socket) = &self.nbd {
             let _ = std::fs::remove_file(self.ctx.expand(socket));

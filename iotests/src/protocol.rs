@@ -171,7 +171,7 @@ impl Server {
         let ended = ctx.bounded(DEADLINE, self.child.wait()).await;
         let _ = std::fs::remove_file(&self.socket);
         let Some(status) = ended else {
-            bail!("qemu-nbd for {} did not end when asked", self.shown);
+            bail!("qemu-nbd for {} did not exit when asked", self.shown);
         };
         let status = status.context("failed to wait for qemu-nbd")?;
         let log = wrap::valgrind_log(&ctx.env, Kind::Nbd, pid, status.code()).unwrap_or_default();

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::Signature;
 use super::stack::{Frame, Stack, file, file_name, function};
-use super::{Signature, language};
 
 /// Where a program gave up, by its own words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -105,12 +105,11 @@ static PATTERNS: [Pattern; 7] = [
     pattern!("overflow", r"(?m)^\*\*\* (?<text>[^\n]* detected) \*\*\*"),
 ];
 
-/// The first place where a program says on its standard error that it gives up.
-#[must_use]
-pub fn failure(stderr: &[u8]) -> Option<Failure> {
-    let stderr = String::from_utf8_lossy(stderr);
+/// The first place where a program says that it gives up, by a report of C, its libraries or
+/// its run-time; and where that begins.
+pub(super) fn report(stderr: &str) -> Option<(usize, Failure)> {
     let first = |Pattern(kind, regex): &'static Pattern| {
-        let found = regex.captures(&stderr)?;
+        let found = regex.captures(stderr)?;
         let group = |name| found.name(name).map(|m| m.as_str());
         let line = group("line").and_then(|line| line.parse().ok());
         let place = group("file").map(file).zip(line);
@@ -125,8 +124,7 @@ pub fn failure(stderr: &[u8]) -> Option<Failure> {
         Some((at, failure))
     };
     let found = PATTERNS.iter().filter_map(first);
-    let found = found.chain(language::report(&stderr));
-    found.min_by_key(|(at, _)| *at).map(|(_, failure)| failure)
+    found.min_by_key(|(at, _)| *at)
 }
 
 /// The name of a function that is given with its type: `int f(char *)` is `f`.
@@ -260,6 +258,7 @@ fn is_of_sanitizer(name: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::failure;
     use super::*;
 
     fn key(text: &str) -> Option<String> {

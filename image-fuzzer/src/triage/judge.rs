@@ -10,7 +10,7 @@ use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 
-/// How often an example is run that does not show its finding again: what depends on where
+/// How often an example is run that does not reproduce its finding: what depends on where
 /// the kernel puts a program in memory shows now and then.
 const RETRIES: usize = 4;
 
@@ -35,7 +35,7 @@ pub trait Judge {
 
     /// The group of the finding when `recipe`, an example of the group `key`, is run again:
     /// that one or, where it says no more than that there was a signal, the one that the
-    /// stack tells this time. `None` where it does not show in a few runs, or time is over.
+    /// stack tells this time. `None` where a few runs do not reproduce it, or time is over.
     fn again(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
         let runs = if key.is_of_time() { 1 } else { RETRIES };
         (0..runs).find_map(|_| {
