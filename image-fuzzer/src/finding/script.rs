@@ -164,6 +164,7 @@ pub(super) fn reproduce(example: &Example) -> String {
         files.join(" ")
     );
     text.push_str(&example.key.class.oracle().variables(&example.limits));
+    text.push_str(&format!("ulimit -n {}\n", example.limits.open_files));
     text.push_str("fresh\n");
     for (index, command) in example.recipe.commands.iter().enumerate() {
         if index > example.command() {
