@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, Stats, default_workers};
+use image_fuzzer::campaign::{Campaign, Plan, Stats, Summary, default_workers};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
 use image_fuzzer::input::mutate::Intensity;
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let (mut bare, mut ours) = (0.0, 0.0);
     for round in 1..=ROUNDS {
         let loops = bare_loop(workers, time)?;
-        let images = per_second(&campaign(workers, time, Some(COMMAND))?, time).0;
+        let images = per_second(&campaign(workers, time, Some(COMMAND))?.stats, time).0;
         println!("round {round}: bare loop {loops:4.0} runs/s, campaign {images:4.0} images/s");
         bare += loops / f64::from(ROUNDS);
         ours += images / f64::from(ROUNDS);
@@ -43,12 +43,15 @@ fn main() -> Result<()> {
         COMMAND[..2].join(" "),
         ours / bare * 100.0
     );
-    let stats = campaign(workers, time, None)?;
-    let (images, commands) = per_second(&stats, time);
+    let summary = campaign(workers, time, None)?;
+    let (images, commands) = per_second(&summary.stats, time);
     println!(
-        "commands drawn at random: {images:.0} images/s, {commands:.0} commands/s, {:.0} % opened",
-        stats.opened_percent()
+        "commands drawn at random, those of the oracles included: {images:.0} images/s, \
+         {commands:.0} commands/s, {:.0} % of the bare loop, {:.0} % opened",
+        commands / bare * 100.0,
+        summary.stats.opened_percent()
     );
+    println!("{}", summary.totals.line().unwrap_or_default());
     Ok(())
 }
 
@@ -95,7 +98,7 @@ fn one_loop(end: Instant) -> Result<u32> {
 }
 
 /// A campaign in a folder of its own.
-fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Result<Stats> {
+fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Result<Summary> {
     let folder = tempfile::tempdir().context("cannot create a folder for a campaign")?;
     let campaign = Campaign {
         dir: folder.path().to_owned(),
@@ -129,5 +132,5 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
     };
     let summary = campaign.run(&Arc::new(AtomicBool::new(false)))?;
     ensure!(summary.error.is_none(), "{:?}", summary.error);
-    Ok(summary.stats)
+    Ok(summary)
 }

@@ -511,6 +511,96 @@ fn commands_that_open_no_image_do_not_count_as_opened() {
     }
 }
 
+/// A campaign in which nothing was read once printed 'no findings' and exited with 0.
+#[test]
+fn a_campaign_that_opened_nothing_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let misspelt = format!("{} raed", env!("CARGO_BIN_EXE_planted"));
+    let endless = r#"[["sh", "-c", "while :; do :; done", "$test_img"]]"#;
+    let cases = [
+        (&["--tests", "0", "-c", "true"][..], "no image was tested: "),
+        (
+            &["--tests", "4", "-c", &misspelt],
+            "the target opened none of 4 images: ",
+        ),
+        (
+            &["--tests", "1", "--timeout", "1", "-c", endless],
+            "the target hung on the only image: ",
+        ),
+    ];
+    for (number, (words, wanted)) in cases.into_iter().enumerate() {
+        let work = dir.path().join(number.to_string());
+        let done = run(fuzzer().args(["-j", "1"]).args(words).arg(work));
+        let said = text(&done.stderr);
+        assert!(said.contains(wanted), "{words:?}: {said}");
+        assert!(!text(&done.stdout).contains("no findings"), "{done:?}");
+        // On a busy machine what hangs is not always called a hang.
+        let statuses: &[i32] = if number == 2 { &[1, 3] } else { &[1] };
+        let status = done.status.code().unwrap_or_default();
+        assert!(statuses.contains(&status), "{done:?}");
+    }
+}
+
+/// A resumed campaign once ran the hangs of the last run for 40 s before it made an image.
+#[test]
+fn parked_hangs_do_not_delay_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let command = ["-j", "1", "--timeout", "1000", "-c", &reader()];
+    let done = run(fuzzer().args(command).args(["-s", "any"]).arg(&work));
+    assert!(done.status.code().is_some_and(|code| code != 1), "{done:?}");
+    let recipe = fs::read_to_string(work.join("test-0/recipe.json")).unwrap();
+    let mut recipe: serde_json::Value = serde_json::from_str(&recipe).unwrap();
+    recipe["commands"] = serde_json::json!([["sh", "-c", "exec sleep 100000", "$test_img"]]);
+    let parked = work.join("parked/100000.json");
+    fs::create_dir_all(parked.parent().unwrap()).unwrap();
+    fs::write(&parked, recipe.to_string()).unwrap();
+    let mut child = fuzzer()
+        .args(command)
+        .arg(&work)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while finished(&work).len() < 20 {
+        assert!(child.try_wait().unwrap().is_none(), "the fuzzer exited");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(parked.exists());
+}
+
+/// It was once unknown what two thirds of a campaign's time went into.
+#[test]
+fn the_time_by_purpose_adds_up_over_all_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let mut earlier = 0.0;
+    for tests in [20, 30] {
+        run(fuzzer()
+            .args(["-j", "2", "--tests", &tests.to_string(), "-c", &reader()])
+            .arg(&work));
+        let log = fs::read_to_string(work.join("stats.jsonl")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        let total = &line["total"];
+        assert_eq!(total["images"], tests);
+        let seconds = total["seconds"].as_f64().unwrap();
+        let shares = total["worker_seconds"].as_object().unwrap();
+        assert!(shares.contains_key("images") && shares.contains_key("commands"));
+        let all: f64 = shares.values().filter_map(|share| share.as_f64()).sum();
+        // Workers start a little later than the campaign, and end a little sooner.
+        assert!(earlier < all && all <= seconds * 2.0, "{total}");
+        earlier = all;
+        assert!(total["longest_gap_seconds"].as_f64().unwrap() <= seconds);
+    }
+    let report = text(&run(fuzzer().arg("report").arg(&work)).stdout);
+    assert!(report.contains("TIME OF WORKERS"), "{report}");
+    assert!(report.contains("30 images and "), "{report}");
+    let json = run(fuzzer().args(["report", "--json"]).arg(&work)).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["total"]["images"], 30);
+}
+
 /// The README of a finding once left out which program it was found in.
 #[test]
 fn only_qemu_tools_are_run_for_their_version() {

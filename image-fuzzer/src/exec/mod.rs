@@ -23,6 +23,7 @@ mod sanitizer;
 pub mod scratch;
 mod server;
 mod server_executor;
+pub mod stopwatch;
 mod watch;
 
 use std::ffi::OsString;
