@@ -1,17 +1,18 @@
 //! Runs a test: the recipe's image, its commands, the oracles.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
 use super::check::{Health, check, health};
 use super::timeout::{TimeBudgets, TimeoutPolicy};
 use super::{
-    Class, KnownHangs, Probe, Violation, data_change, disagreement, end_word, false_repair, hang,
-    judge, metadata_damage,
+    Class, KnownHangs, Probe, Verdict, Violation, data_change, disagreement, end_word,
+    false_repair, hang, judge, metadata_damage,
 };
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
@@ -26,6 +27,12 @@ use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
 use crate::signature::message::features;
 use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
+
+/// The name of the image as the test has it, next to what commands made of it.
+const PRISTINE: &str = "pristine.qcow2";
+
+/// When an image was last modified that no command has written to.
+const PRISTINE_TIME: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// How tests are run.
 #[derive(Clone, Debug)]
@@ -98,6 +105,8 @@ pub struct TestRunner {
     stopwatch: Stopwatch,
     /// The base image of the test, which the oracles' own commands must open.
     base: Option<Base>,
+    /// The files of the test, the image first.
+    files: Vec<NamedFile>,
 }
 
 /// What is known of a test between two of its commands.
@@ -117,6 +126,9 @@ struct Before {
     checked: bool,
     /// Whether the image was found clean.
     clean: bool,
+    /// Whether the image is still the test's: what it was like can be found out afterwards,
+    /// where that matters.
+    pristine: bool,
     /// Whether the guest's data was copied, to be compared with.
     remembered: bool,
     /// What the other program makes of the command.
@@ -146,6 +158,7 @@ impl TestRunner {
             budgets: TimeBudgets::default(),
             stopwatch: Stopwatch::default(),
             base: None,
+            files: Vec::new(),
         })
     }
 
@@ -288,13 +301,15 @@ impl TestRunner {
     /// Does what the oracles need done before `command` runs.
     fn prepare(&mut self, command: &Command, progress: &mut Progress) -> Result<Before> {
         let checked = command.is_qemu_writer();
-        if checked && progress.clean.is_none() {
+        let pristine = checked && progress.clean.is_none() && self.is_pristine();
+        if checked && !pristine && progress.clean.is_none() {
             progress.clean = Some(health(self) == Health::Clean);
         }
         let clean = progress.clean == Some(true);
         Ok(Before {
             checked,
             clean,
+            pristine,
             remembered: clean && command.keeps_data() && data_change::remember(self),
             compared: self.compare(command)?,
         })
@@ -381,12 +396,21 @@ impl TestRunner {
         let mut verdict = false_repair::judge(command, seen, self);
         // Of what failed nothing is asked.
         let succeeded = seen.end == End::Exit(0);
-        if verdict.is_none() && before.clean && before.checked && succeeded {
+        let looks = verdict.is_none() && before.checked && succeeded;
+        if looks && (before.clean || before.pristine) {
             let after = health(self);
             verdict = metadata_damage::judge(command, seen, &after, progress.refcounts_edited);
             progress.clean = Some(after == Health::Clean);
-        } else if before.checked {
+        } else if before.clean || command.verb() == "qemu-img check -r" {
             progress.clean = None;
+        }
+        if before.pristine && looks {
+            let changed = verdict.is_none() && command.keeps_data() && self.differs_from_pristine();
+            if !((verdict.is_some() || changed) && self.was_clean()) {
+                verdict = None;
+            } else if changed {
+                verdict = self.judge_data(command);
+            }
         }
         if verdict.is_none() && before.remembered {
             verdict = data_change::judge(command, seen, self);
@@ -406,6 +430,55 @@ impl TestRunner {
         })
     }
 
+    /// Whether the image is as the test has it, and a copy of it can be opened beside it.
+    fn is_pristine(&self) -> bool {
+        let copies = self
+            .base
+            .as_ref()
+            .is_some_and(|base| base.image.encryption.is_none() && base.image.data_file.is_none());
+        let path = self.files.first().map(|file| self.work().join(&file.name));
+        let modified = |path| fs::metadata(path).ok()?.modified().ok();
+        copies && path.and_then(modified) == Some(PRISTINE_TIME)
+    }
+
+    /// Runs an oracle's command on the image as the test has it, which is written next to the
+    /// other one.
+    fn on_pristine(&mut self, command: &Command) -> End {
+        let Some(image) = self.files.first() else {
+            return End::NotStarted(String::new());
+        };
+        let image = image.named(PRISTINE.into());
+        match image.write_into(&self.work()) {
+            Ok(()) => Probe::run(self, command).end,
+            Err(error) => End::NotStarted(error.to_string()),
+        }
+    }
+
+    /// Whether the image as the test has it is clean.
+    fn was_clean(&mut self) -> bool {
+        let words = check().0.into_iter();
+        let words = words.map(|word| word.replace("$test_img", PRISTINE));
+        self.on_pristine(&Command(words.collect())) == End::Exit(0)
+    }
+
+    /// Whether a guest reads something else from the image than from that of the test.
+    fn differs_from_pristine(&mut self) -> bool {
+        let formats = ["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2"];
+        let images = [PRISTINE, "$test_img"];
+        let words = formats.into_iter().chain(images).map(str::to_owned);
+        self.on_pristine(&Command(words.collect())) == End::Exit(1)
+    }
+
+    /// Judges by a copy of the data what `command` does to the image as the test has it.
+    fn judge_data(&mut self, command: &Command) -> Verdict {
+        self.fill(&self.files.clone()).ok()?;
+        if !data_change::remember(self) {
+            return None;
+        }
+        let seen = self.start(command).ok()?;
+        data_change::judge(command, &seen, self)
+    }
+
     /// What the other program makes of a command that only reads.
     fn compare(&mut self, command: &Command) -> Result<Option<Observation>> {
         let Some(programs) = self.settings.compare_with.clone() else {
@@ -423,7 +496,15 @@ impl TestRunner {
     fn fill(&mut self, files: &[NamedFile]) -> Result<()> {
         self.scratch
             .fill(files)
+            .and_then(|()| match files.first() {
+                Some(image) => fs::File::options()
+                    .write(true)
+                    .open(self.work().join(&image.name))?
+                    .set_modified(PRISTINE_TIME),
+                None => Ok(()),
+            })
             .context("cannot write the image into the scratch folder")?;
+        self.files = files.to_vec();
         self.stopwatch.lap(Purpose::Images);
         Ok(())
     }
@@ -524,7 +605,7 @@ impl TestRunner {
 
 impl Probe for TestRunner {
     fn run(&mut self, command: &Command) -> Observation {
-        let purpose = if *command == check() {
+        let purpose = if command.0.get(1).is_some_and(|verb| verb == "check") {
             Purpose::Checks
         } else {
             Purpose::Copies
