@@ -10,6 +10,7 @@ use super::generate::{BasePool, fresh, generate, variation};
 use super::shared::Shared;
 use super::task_queue::{Parked, SLICE, Work};
 use super::{Campaign, RunControl};
+use crate::exec::End;
 use crate::exec::stopwatch::Purpose;
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
@@ -261,7 +262,10 @@ impl Worker<'_> {
             shared.note(&note)?;
         }
         let failing = &self.campaign.failing;
-        let opens = |ran: &Ran| ran.opened && !failing.contains(&ran.index);
+        // A program that was not waited for may be opening it still.
+        let opens = |ran: &Ran| {
+            ran.opened && ran.seen.end != End::TimedOut && !failing.contains(&ran.index)
+        };
         shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
         shared.learn(number, recipe, files.first(), outcome)
     }

@@ -53,8 +53,15 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
             &Totals::last(&args.dir),
         ))?)?;
     } else {
-        output::print(&table(&rows))?;
-        if let Some(times) = Totals::last(&args.dir).table() {
+        let totals = Totals::last(&args.dir);
+        let times = totals.table();
+        // Folders of earlier versions do not tell whether anything was tested.
+        let trouble = times.as_ref().and_then(|_| totals.trouble());
+        output::print(&match trouble {
+            Some(trouble) if rows.is_empty() => format!("{trouble}\n"),
+            _ => table(&rows),
+        })?;
+        if let Some(times) = times {
             output::print(&format!("\n{times}"))?;
         }
     }

@@ -288,7 +288,7 @@ impl TestRunner {
                 found.signature = hang;
             }
             if progress.policy == TimeoutPolicy::Park {
-                return Ok((seen, self.park(found, progress)));
+                return Ok((seen, self.park(command, found, progress)));
             }
             violation = self.confirm_hang(command, found)?;
         }
@@ -352,16 +352,25 @@ impl TestRunner {
         };
         let seen = self.executors.run(programs, command, limits, handler)?;
         let stack = inspection.stack();
+        if let End::Exit(_) = seen.end {
+            self.budgets.exited(command, seen.wall);
+        }
         self.stopwatch.lap_command(&seen);
         Ok((seen, stack))
     }
 
     /// The violation where what exceeded its budget is at the place of a known hang; else it is
     /// noted among the suspects.
-    fn park(&self, found: Violation, progress: &mut Progress) -> Option<Violation> {
+    fn park(
+        &self,
+        command: &Command,
+        found: Violation,
+        progress: &mut Progress,
+    ) -> Option<Violation> {
         if self.hangs.is_sure(&found.signature) {
             return Some(hang::assume(found));
         }
+        self.budgets.exceeded(command);
         progress.suspects.push(Suspect {
             command: found.command,
             signature: found.signature,
@@ -623,6 +632,11 @@ impl Probe for TestRunner {
         };
         let programs = &self.settings.programs;
         let seen = self.executors.run(programs, &command, limits, handler);
+        match &seen {
+            Ok(seen) if seen.end == End::TimedOut => self.budgets.exceeded(&command),
+            Ok(seen) => self.budgets.exited(&command, seen.wall),
+            Err(_) => {}
+        }
         self.stopwatch.lap(purpose);
         seen.unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
     }

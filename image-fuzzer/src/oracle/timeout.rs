@@ -43,29 +43,58 @@ impl TimeoutPolicy {
 }
 
 /// How long commands may take before they are suspected to hang, by the kind of command; the
-/// limit of the settings is the upper bound. The budget of a kind grows when a command of it
-/// turns out to need more. Clones share what they know.
+/// limit of the settings is the upper bound. Clones share what they know.
 #[derive(Clone, Debug, Default)]
-pub struct TimeBudgets(Arc<Mutex<BTreeMap<String, u32>>>);
+pub struct TimeBudgets(Arc<Mutex<BTreeMap<String, Factors>>>);
 
-impl TimeBudgets {
-    /// What a command may take.
-    pub(super) fn of(&self, command: &Command) -> Duration {
-        let factors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let factor = factors.get(&command.group_verb()).copied();
-        first_budget(command) * factor.unwrap_or(1)
-    }
+/// How many times its first value the budget of a kind is.
+#[derive(Clone, Copy, Debug)]
+struct Factors {
+    now: u32,
+    /// It does not shrink below this one.
+    least: u32,
+}
 
-    /// Doubles what commands of this kind may take.
-    pub(super) fn grow(&self, command: &Command) {
-        let mut factors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let factor = factors.entry(command.group_verb()).or_insert(1);
-        *factor = factor.saturating_mul(2).min(MOST);
+impl Default for Factors {
+    fn default() -> Self {
+        Self { now: 1, least: 1 }
     }
 }
 
-/// How many times its first value a budget grows to at most.
-const MOST: u32 = 64;
+impl TimeBudgets {
+    fn with<T>(&self, command: &Command, act: impl FnOnce(&mut Factors) -> T) -> T {
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        act(kinds.entry(command.group_verb()).or_default())
+    }
+
+    /// What a command may take.
+    pub(super) fn of(&self, command: &Command) -> Duration {
+        let factor = self.with(command, |kind| kind.now.max(kind.least));
+        first_budget(command).saturating_mul(factor)
+    }
+
+    /// Notes that a command exceeded its budget: where all of its kind do, it is too small.
+    pub(super) fn exceeded(&self, command: &Command) {
+        self.with(command, |kind| kind.now = doubled(kind.now));
+    }
+
+    /// Notes that a command exited after so long: no more than a multiple of that is needed.
+    pub(super) fn exited(&self, command: &Command, wall: Duration) {
+        let times = wall.as_secs_f64() * 4.0 / first_budget(command).as_secs_f64();
+        let needed = times.ceil().max(1.0) as u32;
+        self.with(command, |kind| kind.now = kind.now.min(needed));
+    }
+
+    /// Doubles what commands of this kind may take, since one turned out to need more.
+    pub(super) fn grow(&self, command: &Command) {
+        self.with(command, |kind| kind.least = doubled(kind.least));
+    }
+}
+
+fn doubled(factor: u32) -> u32 {
+    const MOST: u32 = 1 << 16;
+    factor.saturating_mul(2).min(MOST)
+}
 
 /// What a command may take at first: one that looks at the metadata alone is done in
 /// milliseconds, and one that reads and writes all of a small disk in a few hundred.
@@ -91,16 +120,18 @@ mod tests {
         ]
         .map(|words| Command(words.iter().map(|word| (*word).to_owned()).collect()));
         let seconds = Duration::from_secs;
-        assert_eq!(
-            [&info, &check].map(|it| budgets.of(it)),
-            [1, 2].map(seconds)
-        );
+        let of = |budgets: &TimeBudgets| [&info, &check].map(|it| budgets.of(it));
+        assert_eq!(of(&budgets), [1, 2].map(seconds));
         budgets.clone().grow(&json);
-        assert_eq!(
-            [&info, &check].map(|it| budgets.of(it)),
-            [2, 2].map(seconds)
-        );
-        (0..40).for_each(|_| budgets.grow(&info));
-        assert_eq!(budgets.of(&info), seconds(64));
+        assert_eq!(of(&budgets), [2, 2].map(seconds));
+        // A program all of whose runs take long is not suspected for long.
+        (0..3).for_each(|_| budgets.exceeded(&check));
+        assert_eq!(of(&budgets), [2, 16].map(seconds));
+        budgets.exited(&check, seconds(3));
+        assert_eq!(of(&budgets), [2, 12].map(seconds));
+        for command in [&info, &check] {
+            budgets.exited(command, Duration::from_millis(5));
+        }
+        assert_eq!(of(&budgets), [2, 2].map(seconds));
     }
 }
