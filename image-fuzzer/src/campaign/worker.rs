@@ -190,13 +190,10 @@ impl Worker<'_> {
             self.handle_finding(*number, key, recipe, &outcome)?;
             self.lock()?.stats.hit(violation);
         }
-        let command = suspect
-            .as_ref()
-            .and_then(|it| Some((it, recipe.commands.get(it.command)?)));
-        if let Some((suspect, command)) = command
+        if let Some(suspect) = suspect
             && !keys.iter().any(Key::is_of_time)
         {
-            self.runner.acquit(command, &suspect.signature);
+            self.runner.acquit(suspect);
         }
         Ok(true)
     }

@@ -31,6 +31,11 @@ impl KnownHangs {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether none is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.with(|hangs| hangs.is_empty())
+    }
+
     /// Does something with what is known of a hang, if it is one of these.
     fn at<T>(&self, hang: &Signature, act: impl FnOnce(&mut Known) -> T) -> Option<T> {
         hang.frames()?;

@@ -183,11 +183,10 @@ impl TestRunner {
         self.budgets = budgets.clone();
     }
 
-    /// Takes in that a suspected command did not hang: its kind may take longer, and the place
-    /// where it was seen is not one of hangs alone.
-    pub fn acquit(&mut self, command: &Command, signature: &Signature) {
-        self.budgets.grow(command);
-        self.hangs.doubt(signature);
+    /// Takes in that a suspect did not hang: the place where it was seen is not one of hangs
+    /// alone.
+    pub fn acquit(&mut self, suspect: &Suspect) {
+        self.hangs.doubt(&suspect.signature);
     }
 
     /// Whether a command of the last test was aborted by these: what was seen of it says
@@ -336,6 +335,8 @@ impl TestRunner {
             self.stopwatch.lap_command(&seen);
             return Ok((seen, None));
         }
+        // As long as no hang is known, a debugger has nothing to compare with.
+        let samples = policy == TimeoutPolicy::Confirm || !self.hangs.is_empty();
         let mut inspection = hang::Inspection::new(
             &mut self.debuggers,
             self.scratch.debugger(),
@@ -346,7 +347,9 @@ impl TestRunner {
             // A short budget is no more than a processor's time.
             excuse_starvation: policy == TimeoutPolicy::Park,
             inspect: Some(&mut |pid| {
-                inspection.inspect(pid);
+                if samples {
+                    inspection.inspect(pid);
+                }
                 true
             }),
         };

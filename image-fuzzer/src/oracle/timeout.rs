@@ -42,58 +42,35 @@ impl TimeoutPolicy {
     }
 }
 
-/// How long commands may take before they are suspected to hang, by the kind of command; the
-/// limit of the settings is the upper bound. Clones share what they know.
+/// How long commands may take before they are suspected to hang, by the kind of command: a
+/// multiple of a first value, up to the limit of the settings. Clones share what they know.
 #[derive(Clone, Debug, Default)]
-pub struct TimeBudgets(Arc<Mutex<BTreeMap<String, Factors>>>);
-
-/// How many times its first value the budget of a kind is.
-#[derive(Clone, Copy, Debug)]
-struct Factors {
-    now: u32,
-    /// It does not shrink below this one.
-    least: u32,
-}
-
-impl Default for Factors {
-    fn default() -> Self {
-        Self { now: 1, least: 1 }
-    }
-}
+pub struct TimeBudgets(Arc<Mutex<BTreeMap<String, u32>>>);
 
 impl TimeBudgets {
-    fn with<T>(&self, command: &Command, act: impl FnOnce(&mut Factors) -> T) -> T {
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        act(kinds.entry(command.group_verb()).or_default())
+    fn with<T>(&self, command: &Command, act: impl FnOnce(&mut u32) -> T) -> T {
+        let mut factors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        act(factors.entry(command.group_verb()).or_insert(1))
     }
 
     /// What a command may take.
     pub(super) fn of(&self, command: &Command) -> Duration {
-        let factor = self.with(command, |kind| kind.now.max(kind.least));
+        let factor = self.with(command, |factor| *factor);
         first_budget(command).saturating_mul(factor)
     }
 
     /// Notes that a command exceeded its budget: where all of its kind do, it is too small.
     pub(super) fn exceeded(&self, command: &Command) {
-        self.with(command, |kind| kind.now = doubled(kind.now));
+        const MOST: u32 = 1 << 16;
+        self.with(command, |factor| *factor = factor.saturating_mul(2).min(MOST));
     }
 
     /// Notes that a command exited after so long: no more than a multiple of that is needed.
     pub(super) fn exited(&self, command: &Command, wall: Duration) {
         let times = wall.as_secs_f64() * 4.0 / first_budget(command).as_secs_f64();
         let needed = times.ceil().max(1.0) as u32;
-        self.with(command, |kind| kind.now = kind.now.min(needed));
+        self.with(command, |factor| *factor = needed.min(*factor));
     }
-
-    /// Doubles what commands of this kind may take, since one turned out to need more.
-    pub(super) fn grow(&self, command: &Command) {
-        self.with(command, |kind| kind.least = doubled(kind.least));
-    }
-}
-
-fn doubled(factor: u32) -> u32 {
-    const MOST: u32 = 1 << 16;
-    factor.saturating_mul(2).min(MOST)
 }
 
 /// What a command may take at first: one that looks at the metadata alone is done in
@@ -122,7 +99,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let of = |budgets: &TimeBudgets| [&info, &check].map(|it| budgets.of(it));
         assert_eq!(of(&budgets), [1, 2].map(seconds));
-        budgets.clone().grow(&json);
+        budgets.clone().exceeded(&json);
         assert_eq!(of(&budgets), [2, 2].map(seconds));
         // A program all of whose runs take long is not suspected for long.
         (0..3).for_each(|_| budgets.exceeded(&check));
@@ -132,6 +109,6 @@ mod tests {
         for command in [&info, &check] {
             budgets.exited(command, Duration::from_millis(5));
         }
-        assert_eq!(of(&budgets), [2, 2].map(seconds));
+        assert_eq!(of(&budgets), [1, 2].map(seconds));
     }
 }
