@@ -1,4 +1,4 @@
-//! What the fuzzer itself costs: a campaign of one short command, against a bare loop over
+//! The overhead of the fuzzer: a campaign of one short command, compared with a bare loop over
 //! the fork server that runs the same command on one valid image, with as many workers.
 //!
 //! `cargo bench -p image-fuzzer --bench campaign [-- SECONDS]`
@@ -17,10 +17,10 @@ use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
 use image_fuzzer::triage::minimise::Budget;
 
-/// How often each is measured, by turns, since other work on the machine comes and goes.
+/// How often each is measured, alternating, since other work on the machine comes and goes.
 const ROUNDS: u32 = 3;
 
-/// What is run: the shortest thing that opens an image.
+/// The shortest command that opens an image.
 const COMMAND: [&str; 3] = ["qemu-img", "info", "$test_img"];
 
 fn main() -> Result<()> {
@@ -84,7 +84,7 @@ fn one_loop(end: Instant) -> Result<u32> {
     };
     let create = ["qemu-img", "create", "-f", "qcow2", "$test_img", "1M"];
     let made = run(&create, &mut *executor);
-    ensure!(made == End::Exit(0), "no image can be made: {made:?}");
+    ensure!(made == End::Exit(0), "cannot create an image: {made:?}");
     let mut runs = 0;
     while Instant::now() < end {
         let seen = run(&COMMAND, &mut *executor);
@@ -96,13 +96,13 @@ fn one_loop(end: Instant) -> Result<u32> {
 
 /// A campaign in a folder of its own.
 fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Result<Stats> {
-    let folder = tempfile::tempdir().context("no folder for a campaign")?;
+    let folder = tempfile::tempdir().context("cannot create a folder for a campaign")?;
     let campaign = Campaign {
         dir: folder.path().to_owned(),
         seed: Some("benchmark".into()),
         plan: Plan {
             commands: command.map(|words| vec![Command::new(words)]),
-            scope: None,
+            selection: None,
             intensity: Intensity::default(),
             families: Vec::new(),
         },

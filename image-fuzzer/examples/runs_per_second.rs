@@ -1,7 +1,6 @@
 //! Runs a program over and over and prints how many runs a second that gave: by fork server,
-//! by plain starts, and by the standard library with nothing around it. Beside it stands the
-//! processor time a run took, program and all, which says more where the machine has other
-//! things to do.
+//! by spawning, and by the standard library without a sandbox or limits; and the CPU time of a
+//! run, the program's included, which means more on a busy machine.
 //!
 //! `cargo run --release --example runs_per_second -- JOBS SECONDS qemu-img info IMAGE`
 
@@ -15,8 +14,8 @@ use image_fuzzer::exec::{End, ExecOptions, Request, for_program};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-/// Runs a command over and over for some time, with a folder to work in, and says how often.
-type Way = fn(&Path, &[OsString], Duration) -> anyhow::Result<u32>;
+/// Runs a command over and over for some time, in a working folder; how often.
+type Method = fn(&Path, &[OsString], Duration) -> anyhow::Result<u32>;
 
 const USAGE: &str = "usage: JOBS SECONDS PROGRAM [ARG...]";
 
@@ -29,7 +28,7 @@ fn main() -> anyhow::Result<()> {
     let (jobs, seconds) = (number()?, number()?);
     let argv: Vec<OsString> = args.collect();
     anyhow::ensure!(!argv.is_empty(), USAGE);
-    let ways: [(&str, Way); 4] = [
+    let methods: [(&str, Method); 4] = [
         ("fork server", |f, a, t| contained(f, a, t, true, true)),
         ("fork server, no sandbox", |f, a, t| {
             contained(f, a, t, true, false)
@@ -37,13 +36,13 @@ fn main() -> anyhow::Result<()> {
         ("spawn", |f, a, t| contained(f, a, t, false, true)),
         ("std::process::Command", plain),
     ];
-    for (name, way) in ways {
+    for (name, method) in methods {
         let time = Duration::from_secs(seconds);
-        let before = processor_time()?;
+        let before = cpu_time()?;
         let runs: u32 = std::thread::scope(|scope| {
             let start = || {
                 let argv = &argv;
-                scope.spawn(move || way(tempfile::tempdir()?.path(), argv, time))
+                scope.spawn(move || method(tempfile::tempdir()?.path(), argv, time))
             };
             let threads: Vec<_> = (0..jobs).map(|_| start()).collect();
             let results = threads.into_iter().map(|thread| match thread.join() {
@@ -53,16 +52,14 @@ fn main() -> anyhow::Result<()> {
             results.sum::<anyhow::Result<u32>>()
         })?;
         let rate = f64::from(runs) / time.as_secs_f64();
-        let each = (processor_time()? - before).as_micros() / u128::from(runs.max(1));
-        println!(
-            "{name:24} {rate:6.0} runs/s with {jobs} jobs, {each:6} us of processor time each"
-        );
+        let each = (cpu_time()? - before).as_micros() / u128::from(runs.max(1));
+        println!("{name:24} {rate:6.0} runs/s with {jobs} jobs, {each:6} us of CPU time each");
     }
     Ok(())
 }
 
-/// Processor time of this process and of all it has waited for.
-fn processor_time() -> anyhow::Result<Duration> {
+/// CPU time of this process and of the children it has waited for.
+fn cpu_time() -> anyhow::Result<Duration> {
     let mut time = Duration::ZERO;
     for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
         let usage = getrusage(who)?;
@@ -74,7 +71,7 @@ fn processor_time() -> anyhow::Result<Duration> {
     Ok(time)
 }
 
-/// Runs through an executor until time is up, and gives how often.
+/// Runs through an executor until time is up; how often.
 fn contained(
     folder: &Path,
     argv: &[OsString],
@@ -99,7 +96,7 @@ fn contained(
     })
 }
 
-/// Runs with nothing around it until time is up, and gives how often.
+/// Runs without a sandbox or limits until time is up; how often.
 fn plain(_: &Path, argv: &[OsString], time: Duration) -> anyhow::Result<u32> {
     let mut command = Command::new(&argv[0]);
     command

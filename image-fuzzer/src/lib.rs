@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod named_file;
 pub mod oracle;
 pub mod output;
+pub mod path;
 pub mod rng;
 pub mod signature;
 pub mod triage;

@@ -1,4 +1,5 @@
-//! `image-fuzzer`: makes corrupted images and checks what programs do with them.
+//! `image-fuzzer`: makes corrupted disk images and checks programs for crashes, hangs and
+//! corruption.
 
 fn main() -> std::process::ExitCode {
     image_fuzzer::cli::main()

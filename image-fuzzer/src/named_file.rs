@@ -1,4 +1,4 @@
-//! A file made in memory, of which only the parts that hold data take room.
+//! A file in memory, of which only the parts that hold data are stored.
 
 use std::fs;
 use std::io;
@@ -7,28 +7,28 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use image_formats::{ReadAt, read_padded};
+use image_formats::{ReadAt, Store};
 
-/// Bytes that are looked at together when holes are left out.
+/// The granularity of holes, in bytes.
 const PAGE: u64 = 4096;
 
 /// A page of a hole.
 const NOTHING: [u8; PAGE as usize] = [0; PAGE as usize];
 
-/// The most memory that is reserved for a piece before it is known how long it is.
-const MOST_AT_ONCE: u64 = 256 << 10;
+/// The most bytes that are reserved for a piece before its length is known.
+const MAX_RESERVED: u64 = 256 << 10;
 
 /// The most bytes of a file that are kept; the rest of a longer one is a hole.
 pub const MOST_BYTES: u64 = 64 << 20;
 
-/// A file with a name, made in memory. It costs what its data cost, however long it is.
+/// A file with a name, in memory. It takes the memory of its data, however long it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
     /// Its name in the scratch folder.
     pub name: String,
     /// Its length in bytes.
     len: u64,
-    /// What is no hole, in whole pages (but for the last of the file), by offset.
+    /// Its data, in whole pages (except for the last of the file), by offset.
     pieces: Arc<Vec<Piece>>,
 }
 
@@ -46,8 +46,9 @@ impl Piece {
 }
 
 impl NamedFile {
-    /// A file of the bytes of `source`, of those beyond [`MOST_BYTES`] only the length.
-    pub fn new(name: &str, source: &(impl ReadAt + ?Sized)) -> Self {
+    /// A file with the bytes of `source`, which are in memory; past [`MOST_BYTES`] only the
+    /// length is kept.
+    pub fn new(name: &str, source: &Store) -> Self {
         let len = source.len();
         let most = len.min(MOST_BYTES);
         let mut pieces: Vec<Piece> = Vec::new();
@@ -57,12 +58,12 @@ impl NamedFile {
             at = data.start / PAGE * PAGE;
             while at < data.end.min(most) {
                 let page = &mut page[..PAGE.min(most - at) as usize];
-                read_padded(source, at, page);
+                source.read(at, page);
                 if *page != NOTHING[..page.len()] {
                     match pieces.last_mut().filter(|last| last.end() == at) {
                         Some(last) => last.bytes.extend_from_slice(page),
                         None => {
-                            let most = (data.end.min(most) - at).min(MOST_AT_ONCE);
+                            let most = (data.end.min(most) - at).min(MAX_RESERVED);
                             let mut bytes = Vec::with_capacity(most as usize);
                             bytes.extend_from_slice(page);
                             pieces.push(Piece { offset: at, bytes });
@@ -90,7 +91,7 @@ impl NamedFile {
     /// All bytes up to [`MOST_BYTES`], in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len.min(MOST_BYTES) as usize];
-        read_padded(self, 0, &mut bytes);
+        self.read(0, &mut bytes);
         bytes
     }
 
@@ -98,7 +99,7 @@ impl NamedFile {
     ///
     /// # Errors
     ///
-    /// The file cannot be made, or there is no space for it.
+    /// The file cannot be created, or there is no space for it.
     pub fn write_into(&self, folder: &Path) -> io::Result<()> {
         self.write_to(&fs::File::create(folder.join(&self.name))?)
     }
@@ -112,22 +113,22 @@ impl NamedFile {
         self.pieces
             .iter()
             .try_for_each(|piece| file.write_all_at(&piece.bytes, piece.offset))?;
-        // Most files end with data, and have their length by now.
+        // Most files end with data, and so have their length already.
         match self.pieces.last() {
             Some(last) if last.end() == self.len => Ok(()),
             _ => file.set_len(self.len),
         }
     }
 
-    /// The offsets, up to [`MOST_BYTES`], at which the bytes are not those of `other`.
-    pub fn differences(&self, other: &(impl ReadAt + ?Sized)) -> Vec<u64> {
+    /// The offsets, up to [`MOST_BYTES`], at which the bytes differ from those of `other`.
+    pub fn differences(&self, other: &Store) -> Vec<u64> {
         let mut found = Vec::new();
         let (mut ours, mut theirs) = ([0; PAGE as usize], [0; PAGE as usize]);
         let end = self.len.min(MOST_BYTES);
         for at in (0..end).step_by(PAGE as usize) {
             let count = PAGE.min(end - at) as usize;
-            read_padded(self, at, &mut ours[..count]);
-            read_padded(other, at, &mut theirs[..count]);
+            self.read(at, &mut ours[..count]);
+            other.read(at, &mut theirs[..count]);
             let pairs = ours[..count].iter().zip(&theirs[..count]);
             found.extend(
                 (at..)
@@ -146,8 +147,9 @@ impl NamedFile {
     }
 }
 
-impl ReadAt for NamedFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+impl NamedFile {
+    /// Reads bytes from `offset` on, and returns how many there are.
+    fn read(&self, offset: u64, buf: &mut [u8]) -> usize {
         let count = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
         let buf = &mut buf[..count];
         buf.fill(0);
@@ -163,6 +165,12 @@ impl ReadAt for NamedFile {
         }
         count
     }
+}
+
+impl ReadAt for NamedFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(self.read(offset, buf))
+    }
 
     fn len(&self) -> u64 {
         self.len
@@ -176,10 +184,11 @@ impl ReadAt for NamedFile {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use image_formats::Store;
-    use proptest::prelude::*;
     use std::os::unix::fs::MetadataExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]
@@ -197,10 +206,10 @@ mod tests {
             let file = NamedFile::new("a", &store);
             let bytes = store.to_vec(1 << 20).unwrap();
             prop_assert_eq!(file.to_vec(), bytes.clone());
-            prop_assert_eq!(&file, &NamedFile::new("a", &bytes));
-            prop_assert_eq!(&file, &NamedFile::new("a", &file));
+            prop_assert_eq!(&file, &NamedFile::new("a", &Store::over(Arc::new(bytes.clone()))));
+            prop_assert_eq!(&file, &NamedFile::new("a", &Store::over(Arc::new(file.clone()))));
             let (mut ours, mut theirs) = (vec![1; count], vec![1; count]);
-            prop_assert_eq!(file.read_at(at, &mut ours), store.read_at(at, &mut theirs));
+            prop_assert_eq!(file.read(at, &mut ours), store.read_at(at, &mut theirs).unwrap());
             prop_assert_eq!(ours, theirs);
             let folder = tempfile::tempdir().unwrap();
             file.write_into(folder.path()).unwrap();
@@ -209,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_file_costs_what_its_data_cost() {
+    fn a_long_file_takes_the_memory_of_its_data() {
         let mut store = Store::new();
         store.write(MOST_BYTES - 1, &[1, 2]);
         store.resize(1 << 40);

@@ -1,4 +1,4 @@
-//! What the program is asked for: on standard output, or in a file that the user names.
+//! The program's results: on standard output, or in a file that the user names.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -9,45 +9,48 @@ use anyhow::{Context, Result};
 
 use crate::files::write_whole;
 
-/// A number of things: `1 group`, `2 groups`.
+/// A number with its noun: `1 group`, `2 groups`.
 pub fn counted(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
 }
 
-/// Prints a text on standard output, its colours taken out where nobody sees them. A reader
-/// that goes away has seen enough.
+/// Prints a text on standard output, without colours where it is not a terminal. A closed
+/// pipe is not an error.
 ///
 /// # Errors
+///
 /// Standard output cannot be written, as on a full disk.
 pub fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
-    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    stdout_result(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Prints a line, as [`print`] does.
+/// Prints a line, as [`print()`] does.
 ///
 /// # Errors
-/// Those of [`print`].
+///
+/// Those of [`print()`].
 pub fn line(text: &str) -> Result<()> {
     print(&format!("{text}\n"))
 }
 
-/// What came of writing to standard output, in words for the user.
+/// The result of writing to standard output, with the message for the user.
 ///
 /// # Errors
-/// It could not be written; that its reader has gone is none.
-pub fn printed(done: io::Result<()>) -> Result<()> {
-    unless_gone(done).context("cannot write to standard output")
+///
+/// It could not be written, other than for a closed pipe.
+pub fn stdout_result(done: io::Result<()>) -> Result<()> {
+    ignore_closed_pipe(done).context("cannot write to standard output")
 }
 
 /// Writes a text into the file that the user names; `-` is standard output.
 ///
-/// A regular file is there whole or as it was, and a link to one stays a link. What is no
-/// regular file (a pipe, a terminal) is written to as it is. A reader that goes away has
-/// seen enough.
+/// A regular file is replaced atomically, and a link to one stays a link. Other files (pipes,
+/// terminals) are written to. A closed pipe is not an error.
 ///
 /// # Errors
+///
 /// It cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let failed = || format!("cannot write '{}'", path.display());
@@ -60,14 +63,14 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
             write_whole(&target, text.as_bytes())?;
             fs::set_permissions(&target, there.permissions()).with_context(failed)
         }
-        // Of a link that leads nowhere the file is made that it leads to.
+        // Of a dangling link the file is created that it points to.
         Err(_) if !path.is_symlink() => write_whole(path, text.as_bytes()),
         there => {
             let file = OpenOptions::new()
                 .write(true)
                 .create(there.is_err())
                 .open(path);
-            unless_gone(file.and_then(|mut file| file.write_all(text.as_bytes())))
+            ignore_closed_pipe(file.and_then(|mut file| file.write_all(text.as_bytes())))
                 .with_context(failed)
         }
     }
@@ -82,11 +85,11 @@ pub fn is_stdout(path: &Path) -> bool {
     path == Path::new("-") || id(path).is_some_and(|this| Some(this) == id(Path::new(STDOUT)))
 }
 
-/// What standard output is called on Linux.
+/// The path of standard output on Linux.
 const STDOUT: &str = "/proc/self/fd/1";
 
-/// That the reader has gone is no error.
-fn unless_gone(done: io::Result<()>) -> io::Result<()> {
+/// `done`, where a closed pipe is not an error.
+fn ignore_closed_pipe(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
@@ -95,13 +98,14 @@ fn unless_gone(done: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 
+    use super::*;
+
     #[test]
-    fn one_is_no_plural() {
-        let said = [0, 1, 2].map(|number| counted(number, "group"));
-        assert_eq!(said, ["0 groups", "1 group", "2 groups"]);
+    fn one_is_singular() {
+        let counts = [0, 1, 2].map(|number| counted(number, "group"));
+        assert_eq!(counts, ["0 groups", "1 group", "2 groups"]);
     }
 
     /// The link was once replaced by the file, and what it led to left as it was.

@@ -1,8 +1,8 @@
-//! The one source of chance: a ChaCha stream started from a text.
+//! The only source of random numbers: a ChaCha stream seeded by a text.
 //!
 //! Everything random in the fuzzer is drawn here, so that a seed gives the same
-//! recipe on every machine. The helpers are our own and not those of `rand`,
-//! whose ways of drawing from a range may change between its versions.
+//! recipe on every machine. The helpers do not use `rand`, whose ways of drawing from a
+//! range may change between its versions.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};

@@ -39,7 +39,7 @@ fn text(bytes: &[u8]) -> String {
 fn hash_of_seeds() -> u64 {
     let plan = Plan {
         commands: None,
-        scope: None,
+        selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
     };
@@ -68,7 +68,7 @@ const GOLDEN: u64 = 0x549d_a0ee_6313_9ff3;
 fn a_recipe_gives_the_same_image_again() {
     let plan = Plan {
         commands: None,
-        scope: None,
+        selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
     };
@@ -327,7 +327,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
     let commands = lines.map(|line| Words(shlex::split(line).unwrap()));
     let plan = Plan {
         commands: Some(commands.to_vec()),
-        scope: None,
+        selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
     };
@@ -420,7 +420,7 @@ fn what_is_wrong_is_said_in_a_line() {
             "name the work folder of a campaign",
         ),
         (&["show", absent.to_str().unwrap()], "absent"),
-        (&["--config", "[[\"x\"]]"], "there is no structure 'x'"),
+        (&["--config", "[[\"x\"]]"], "unknown structure 'x'"),
     ];
     for (words, wanted) in cases {
         let done = run(fuzzer().current_dir(dir.path()).args(words));
@@ -469,7 +469,9 @@ fn going_on_with_other_commands_is_told() {
         let done = run(fuzzer.args(options).arg(dir.path()));
         assert_eq!(done.status.code(), Some(0), "{done:?}");
         let said = text(&done.stderr);
-        let mut lines = said.lines().filter(|line| line.contains("the last start"));
+        let mut lines = said
+            .lines()
+            .filter(|line| line.contains("the previous run"));
         let line = lines.next().map(str::to_owned);
         assert_eq!(lines.next(), None, "{said}");
         line
@@ -478,7 +480,7 @@ fn going_on_with_other_commands_is_told() {
     assert_eq!(told(&["-c", "true"]), None);
     let other = told(&["-c", &reader, "--family", "havoc"]).expect("it is told");
     assert!(
-        other.contains("another -c and another --family:"),
+        other.contains("a different -c and a different --family:"),
         "{other}"
     );
     assert_eq!(told(&["-c", &reader, "--family", "havoc"]), None);
@@ -567,7 +569,7 @@ fn a_report_lists_what_was_found() {
     let again = run(fuzzer().arg("reproduce").arg(&work));
     assert_eq!(again.status.code(), Some(0), "{again:?}");
     assert!(
-        text(&again.stdout).contains("1 of 1 faults show"),
+        text(&again.stdout).contains("reproduced 1 of 1 finding"),
         "{again:?}"
     );
     let again = Command::new(Path::new(folder).join("reproduce.sh"))

@@ -1,5 +1,4 @@
-//! What the program says, and where to: standard output that is full or gone, pages in pipes,
-//! words that mean nothing.
+//! Output and messages: a full or closed standard output, pages in pipes, unknown words.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -74,9 +73,9 @@ fn a_page_goes_to_standard_output_too() {
     assert!(held.starts_with("before\n<!DOCTYPE html>"), "{held}");
 }
 
-/// What was asked for was lost on a full disk: the program panicked.
+/// On a full disk the program once panicked.
 #[test]
-fn a_full_disk_is_told_and_a_reader_that_has_gone_is_not() {
+fn a_full_disk_is_an_error_and_a_closed_pipe_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let work_dir = dir.path().join("work");
     work(&work_dir);
@@ -105,29 +104,29 @@ fn a_full_disk_is_told_and_a_reader_that_has_gone_is_not() {
             run(fuzzer.stdout(out))
         };
         let done = start(File::create("/dev/full").unwrap().into());
-        let said = text(&done.stderr);
-        assert_eq!(done.status.code(), Some(1), "{words:?}: {said}");
+        let stderr = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {stderr}");
         assert!(
-            said.starts_with("image-fuzzer: cannot write to standard output: "),
-            "{words:?}: {said}"
+            stderr.starts_with("image-fuzzer: cannot write to standard output: "),
+            "{words:?}: {stderr}"
         );
-        assert_eq!(said.lines().count(), 1, "{words:?}: {said}");
+        assert_eq!(stderr.lines().count(), 1, "{words:?}: {stderr}");
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let done = start(writer.into());
         assert_ne!(done.status.code(), Some(101), "{words:?}: {done:?}");
         assert_eq!(text(&done.stderr), "", "{words:?}");
-        // With nowhere to complain to either, the exit status is left.
-        let mut deaf = fuzzer();
-        deaf.current_dir(dir.path()).args(words).args(more);
+        // Where standard error is full too, only the exit status remains.
+        let mut fuzzer = fuzzer();
+        fuzzer.current_dir(dir.path()).args(words).args(more);
         let full = || File::create("/dev/full").unwrap();
-        let done = deaf.stdout(full()).stderr(full()).status().unwrap();
+        let done = fuzzer.stdout(full()).stderr(full()).status().unwrap();
         assert_eq!(done.code(), Some(1), "{words:?}");
     }
 }
 
 #[test]
-fn json_tells_of_a_folder_whose_name_is_no_text() {
+fn json_has_folders_whose_names_are_not_utf_8() {
     use std::os::unix::ffi::OsStrExt as _;
     let dir = tempfile::tempdir().unwrap();
     let work_dir = dir.path().join(std::ffi::OsStr::from_bytes(b"w\xff"));
@@ -139,9 +138,9 @@ fn json_tells_of_a_folder_whose_name_is_no_text() {
     assert!(folder.ends_with("w\u{fffd}/findings/one"), "{folder}");
 }
 
-/// A pipe was once waited for, or taken for an image without bytes.
+/// Opening a pipe once blocked, or gave an empty image.
 #[test]
-fn what_has_no_offsets_is_no_image() {
+fn files_without_offsets_are_not_images() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -156,27 +155,29 @@ fn what_has_no_offsets_is_no_image() {
     for (words, what) in cases {
         let (reader, _writer) = std::io::pipe().unwrap();
         let done = run(fuzzer().args(words).stdin(reader));
-        let said = text(&done.stderr);
-        assert_eq!(done.status.code(), Some(1), "{words:?}: {said}");
-        assert!(said.contains(&format!("is {what}")), "{words:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let stderr = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {stderr}");
+        assert!(
+            stderr.contains(&format!("is {what}")),
+            "{words:?}: {stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
 
-/// Who could write in its folder once changed a file of others, by putting another in its
-/// place.
+/// With write access to the folder alone a file of another user was once replaced.
 #[test]
-fn a_file_of_others_is_left_alone() {
+fn a_file_without_write_access_is_not_changed() {
     use std::os::unix::fs::{PermissionsExt as _, chown};
     use std::os::unix::process::CommandExt as _;
     const NOBODY: u32 = 65534;
     if !nix::unistd::geteuid().is_root() {
-        println!("not run: it takes root to be somebody else");
+        println!("not run: changing the user needs root");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path());
-    // Where it is built others may not be allowed to look.
+    // Other users may not have access to the build folder.
     let program = dir.path().join("image-fuzzer");
     fs::copy(env!("CARGO_BIN_EXE_image-fuzzer"), &program).unwrap();
     let folder_mode = |mode| {
@@ -191,11 +192,11 @@ fn a_file_of_others_is_left_alone() {
     let old = fs::read(&image).unwrap();
     folder_mode(0o777);
     let done = set();
-    let said = text(&done.stderr);
-    assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("Permission denied"), "{said}");
+    let stderr = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("Permission denied"), "{stderr}");
     assert!(fs::read(&image).unwrap() == old);
-    // Their own file they may change, in whatever folder it is.
+    // A user's own file can be changed in any folder.
     chown(&image, Some(NOBODY), None).unwrap();
     folder_mode(0o755);
     let done = set();
@@ -203,10 +204,10 @@ fn a_file_of_others_is_left_alone() {
     assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 0, 3]);
 }
 
-/// Of a program without symbols a crash is named by offsets, which no other build has: that
-/// crash was printed, and then said not to show.
+/// In a program without symbols a crash is named by offsets, which differ between builds: it
+/// was once printed, and then reported as not reproduced without a reason.
 #[test]
-fn a_crash_at_another_place_is_told_as_such() {
+fn a_crash_at_another_place_is_reported_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let reproduce = |command: &str, site: Option<&str>| {
         let _ = fs::remove_dir_all(dir.path().join("work"));
@@ -221,36 +222,36 @@ fn a_crash_at_another_place_is_told_as_such() {
             fs::write(folder.join("finding.json"), record.to_string()).unwrap();
         }
         let done = run(fuzzer().arg("reproduce").arg(&folder));
-        let said = text(&done.stdout);
-        let last = said.lines().last().unwrap_or_default().to_owned();
+        let stdout = text(&done.stdout);
+        let last = stdout.lines().last().unwrap_or_default().to_owned();
         (done.status.code(), last)
     };
     let dies = "sh -c 'kill -SEGV $$'";
-    let (status, said) = reproduce(dies, Some("SIGSEGV in nosuch+0x1 < nosuch"));
-    assert_eq!(status, Some(3), "{said}");
-    // Where it is takes a debugger to tell.
-    let told = "a crash shows by the same signal, ";
-    assert!(said.starts_with(told), "{said}");
-    let (status, said) = reproduce(dies, Some("SIGABRT in nosuch+0x1 < nosuch"));
-    assert_eq!(status, Some(3), "{said}");
-    assert!(said.starts_with("the fault does not show: crash"), "{said}");
-    // A test that is no finding has no fault of its own.
-    let (status, said) = reproduce("true", None);
-    assert_eq!((status, &*said), (Some(3), "no fault shows"));
-    let (status, said) = reproduce(dies, None);
+    let (status, line) = reproduce(dies, Some("SIGSEGV in nosuch+0x1 < nosuch"));
+    assert_eq!(status, Some(3), "{line}");
+    // The place is known where there is a debugger.
+    let wanted = "not reproduced: a crash by the same signal, ";
+    assert!(line.starts_with(wanted), "{line}");
+    let (status, line) = reproduce(dies, Some("SIGABRT in nosuch+0x1 < nosuch"));
+    assert_eq!(status, Some(3), "{line}");
+    assert!(line.starts_with("not reproduced: crash"), "{line}");
+    // The folder of a test, without a finding.
+    let (status, line) = reproduce("true", None);
+    assert_eq!((status, &*line), (Some(3), "no findings"));
+    let (status, line) = reproduce(dies, None);
     assert_eq!(status, Some(0));
-    assert!(said.starts_with("a fault shows: crash: SIGSEGV"), "{said}");
+    assert!(line.starts_with("finding: crash: SIGSEGV"), "{line}");
 }
 
 #[test]
-fn a_mistyped_subcommand_is_no_work_folder() {
+fn a_misspelt_subcommand_is_not_a_work_folder() {
     let dir = tempfile::tempdir().unwrap();
     let done = run(fuzzer().current_dir(dir.path()).arg("reprot"));
-    let said = text(&done.stderr);
-    assert_eq!(done.status.code(), Some(2), "{said}");
+    let stderr = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{stderr}");
     assert!(
-        said.contains("did you mean 'report'?") && said.contains("./reprot"),
-        "{said}"
+        stderr.contains("did you mean 'report'?") && stderr.contains("./reprot"),
+        "{stderr}"
     );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -54,7 +54,7 @@ fn what_is_drawn_for_encrypted_images_opens_them() {
             let image = prepared.image.bytes();
             let bytes = image.to_vec(image.len()).expect("it is small");
             std::fs::write(dir.path().join("test.qcow2"), bytes).expect("it is written");
-            for file in &prepared.beside {
+            for file in &prepared.extra_files {
                 file.write_into(dir.path()).expect("it is written");
             }
         };

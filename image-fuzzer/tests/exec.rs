@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use image_fuzzer::exec::Debugger;
 use image_fuzzer::exec::{
-    End, ExecOptions, Executor, Limit, Limits, Look, Observation, Request, SECRET, for_program,
+    End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, TimeoutHandler,
+    for_program,
 };
 
 /// A folder with a scratch folder in it, and executors over that.
-struct TestRunner {
+struct Fixture {
     folder: tempfile::TempDir,
 }
 
-impl TestRunner {
+impl Fixture {
     fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -117,23 +118,19 @@ fn same(seen: &Observation) -> (&End, String, String, &[PathBuf], &[String], boo
     )
 }
 
-fn run_all(
-    executor: &mut dyn Executor,
-    runner: &TestRunner,
-    commands: &[&str],
-) -> Vec<Observation> {
+fn run_all(executor: &mut dyn Executor, fixture: &Fixture, commands: &[&str]) -> Vec<Observation> {
     let words = |command: &str| {
         let words = command
             .split(' ')
             .map(|word| word.trim_matches('\'').into());
-        Request::new(words.collect(), runner.scratch())
+        Request::new(words.collect(), fixture.scratch())
     };
     commands.iter().map(|c| executor.run(&words(c))).collect()
 }
 
 #[test]
 fn a_fork_server_gives_what_plain_starts_give() {
-    let (forked, plain) = (TestRunner::new(), TestRunner::new());
+    let (forked, plain) = (Fixture::new(), Fixture::new());
     let mut fork_server = forked.executor("qemu-img");
     assert_eq!(
         fork_server.name(),
@@ -157,14 +154,14 @@ fn a_fork_server_gives_what_plain_starts_give() {
 
 #[test]
 fn input_environment_and_directory_reach_both() {
-    let runner = TestRunner::new();
-    fs::create_dir_all(runner.scratch().join("sub")).unwrap();
-    for mut executor in [runner.executor("/bin/sh"), runner.plain("/bin/sh")] {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.scratch().join("sub")).unwrap();
+    for mut executor in [fixture.executor("/bin/sh"), fixture.plain("/bin/sh")] {
         let seen = executor.run(&Request {
             env: vec![("COLOUR".into(), "blue".into())],
-            cwd: runner.scratch().join("sub"),
+            cwd: fixture.scratch().join("sub"),
             stdin: Some(b"some words\n".to_vec()),
-            ..runner
+            ..fixture
                 .sh("read line; echo $0 $COLOUR $line ${PWD##*/}; env | sort >&2; ls /proc/self/fd")
         });
         let out = String::from_utf8(seen.stdout).unwrap();
@@ -172,18 +169,18 @@ fn input_environment_and_directory_reach_both() {
         let env = String::from_utf8(seen.stderr).unwrap();
         assert!(!env.contains("LD_") && !env.contains("RUN_SERVER"), "{env}");
         assert!(env.contains("LC_ALL=C\n"), "{env}");
-        let empty = executor.run(&runner.sh("cat; readlink /proc/self/fd/0"));
+        let empty = executor.run(&fixture.sh("cat; readlink /proc/self/fd/0"));
         assert_eq!(empty.stdout, b"/dev/null\n");
     }
 }
 
 #[test]
 fn variables_of_the_loader_reach_a_program_under_a_fork_server() {
-    let runner = TestRunner::new();
-    let mut executor = runner.executor("/bin/sh");
+    let fixture = Fixture::new();
+    let mut executor = fixture.executor("/bin/sh");
     let seen = executor.run(&Request {
         env: vec![("LD_DEBUG".into(), "statistics".into())],
-        ..runner.sh("exit 3")
+        ..fixture.sh("exit 3")
     });
     assert_eq!(seen.end, End::Exit(3));
     assert!(String::from_utf8_lossy(&seen.stderr).contains("relocation"));
@@ -191,17 +188,17 @@ fn variables_of_the_loader_reach_a_program_under_a_fork_server() {
 
 #[test]
 fn qemu_io_reads_its_commands_from_input() {
-    let runner = TestRunner::new();
+    let fixture = Fixture::new();
     let seen = run_all(
-        &mut *runner.executor("qemu-img"),
-        &runner,
+        &mut *fixture.executor("qemu-img"),
+        &fixture,
         &["qemu-img create -f qcow2 a.qcow2 1M"],
     );
     assert_eq!(seen[0].end, End::Exit(0));
-    for mut executor in [runner.executor("qemu-io"), runner.plain("qemu-io")] {
+    for mut executor in [fixture.executor("qemu-io"), fixture.plain("qemu-io")] {
         let seen = executor.run(&Request {
             stdin: Some(b"write -P 7 0 64k\nread -P 7 0 64k\nquit\n".to_vec()),
-            ..runner.request(&["qemu-io", "a.qcow2"])
+            ..fixture.request(&["qemu-io", "a.qcow2"])
         });
         assert_eq!(seen.end, End::Exit(0));
         let out = String::from_utf8(seen.stdout).unwrap();
@@ -212,43 +209,45 @@ fn qemu_io_reads_its_commands_from_input() {
 
 #[test]
 fn a_signal_is_the_programs_own() {
-    let runner = TestRunner::new();
-    let seen = runner.executor("/bin/sh").run(&runner.sh("kill -SEGV $$"));
+    let fixture = Fixture::new();
+    let seen = fixture
+        .executor("/bin/sh")
+        .run(&fixture.sh("kill -SEGV $$"));
     assert_eq!(seen.end, End::Signal(libc::SIGSEGV));
 }
 
 #[test]
 fn a_hang_is_ended_with_all_below_it() {
-    let runner = TestRunner::new();
-    let mut executor = runner.executor("/bin/sh");
+    let fixture = Fixture::new();
+    let mut executor = fixture.executor("/bin/sh");
     let seen = executor.run(&Request {
         limits: Limits {
             wall: Duration::from_millis(300),
             ..Limits::default()
         },
-        ..runner.sh("trap '' TERM; (sleep 1000 & sleep 1000); sleep 1000")
+        ..fixture.sh("trap '' TERM; (sleep 1000 & sleep 1000); sleep 1000")
     });
     assert_eq!(seen.end, End::TimedOut);
     assert_eq!(seen.left_behind, [] as [String; 0]);
-    assert_eq!(executor.run(&runner.sh("exit 4")).end, End::Exit(4));
+    assert_eq!(executor.run(&fixture.sh("exit 4")).end, End::Exit(4));
 }
 
 #[test]
-fn a_look_can_end_a_run_early() {
-    let runner = TestRunner::new();
-    let mut executor = runner.executor("/bin/sh");
+fn an_inspection_can_end_a_run_early() {
+    let fixture = Fixture::new();
+    let mut executor = fixture.executor("/bin/sh");
     let early = Some(Duration::from_millis(20));
     let mut looks = Vec::new();
     let mut look = |pid| {
         looks.push(pid);
         true
     };
-    let waits = Look {
-        early,
-        fair: false,
-        look: &mut look,
+    let waits = TimeoutHandler {
+        inspect_early: early,
+        excuse_starvation: false,
+        inspect: Some(&mut look),
     };
-    let seen = executor.run_and_look(&runner.sh("exec sleep 1000"), waits);
+    let seen = executor.run_with(&fixture.sh("exec sleep 1000"), waits);
     assert_eq!(seen.end, End::TimedOut);
     assert_eq!(looks.len(), 1);
     let mut looks = 0;
@@ -256,32 +255,32 @@ fn a_look_can_end_a_run_early() {
         looks += 1;
         false
     };
-    let goes_on = Look {
-        early,
-        fair: true,
-        look: &mut look,
+    let goes_on = TimeoutHandler {
+        inspect_early: early,
+        excuse_starvation: true,
+        inspect: Some(&mut look),
     };
-    let seen = executor.run_and_look(&runner.sh("sleep 1; exit 3"), goes_on);
+    let seen = executor.run_with(&fixture.sh("sleep 1; exit 3"), goes_on);
     assert_eq!((seen.end, looks), (End::Exit(3), 1));
 }
 
 #[test]
-fn a_run_ends_when_it_is_told_to_stop() {
-    let runner = TestRunner::new();
+fn a_run_ends_when_the_stop_flag_is_set() {
+    let fixture = Fixture::new();
     let stop = Arc::new(AtomicBool::new(false));
     let options = ExecOptions {
         stop: Some(Arc::clone(&stop)),
-        ..runner.options()
+        ..fixture.options()
     };
     let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
-    let up = runner.scratch().join("up");
+    let up = fixture.scratch().join("up");
     let stopper = std::thread::spawn(move || {
         while !up.exists() {
             std::thread::yield_now();
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let seen = executor.run(&runner.sh(": >up; sleep 1000 & exec sleep 1000"));
+    let seen = executor.run(&fixture.sh(": >up; sleep 1000 & exec sleep 1000"));
     stopper.join().unwrap();
     assert_eq!(seen.end, End::Stopped);
     assert_eq!(seen.left_behind, Vec::<String>::new());
@@ -289,38 +288,38 @@ fn a_run_ends_when_it_is_told_to_stop() {
 
 #[test]
 fn daemons_are_found_and_ended() {
-    let runner = TestRunner::new();
+    let fixture = Fixture::new();
     for sandbox in [true, false] {
         let options = ExecOptions {
             sandbox,
-            ..runner.options()
+            ..fixture.options()
         };
         let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
         let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $! > pid; exit 0";
-        let seen = executor.run(&runner.sh(script));
+        let seen = executor.run(&fixture.sh(script));
         assert_eq!(seen.end, End::Exit(0));
         assert_eq!(seen.left_behind.len(), 1, "{seen:?}");
-        assert_eq!(executor.run(&runner.sh("exit 0")).left_behind.len(), 0);
+        assert_eq!(executor.run(&fixture.sh("exit 0")).left_behind.len(), 0);
     }
-    let mut image = runner.executor("qemu-img");
+    let mut image = fixture.executor("qemu-img");
     run_all(
         &mut *image,
-        &runner,
+        &fixture,
         &["qemu-img create -f qcow2 a.qcow2 1M"],
     );
     let serve = [
         "qemu-nbd", "--fork", "-k", "nbd.sock", "-f", "qcow2", "a.qcow2",
     ];
-    let mut request = runner.request(&serve);
-    request.argv[3] = runner.scratch().join("nbd.sock").into();
-    let seen = runner.executor("qemu-nbd").run(&request);
+    let mut request = fixture.request(&serve);
+    request.argv[3] = fixture.scratch().join("nbd.sock").into();
+    let seen = fixture.executor("qemu-nbd").run(&request);
     assert_eq!(seen.left_behind, ["qemu-nbd"], "{seen:?}");
 }
 
 #[test]
 fn each_limit_ends_a_run() {
-    let runner = TestRunner::new();
-    let mut executor = runner.executor("/bin/sh");
+    let fixture = Fixture::new();
+    let mut executor = fixture.executor("/bin/sh");
     let wide = || Limits {
         wall: Duration::from_secs(120),
         cpu: Duration::from_secs(120),
@@ -371,7 +370,7 @@ fn each_limit_ends_a_run() {
     for (limit, script, limits) in cases {
         let seen = executor.run(&Request {
             limits: limits.clone(),
-            ..runner.sh(script)
+            ..fixture.sh(script)
         });
         assert_eq!(seen.end, End::OverLimit(limit), "{script}: {seen:?}");
         assert!(seen.stdout.len() <= limits.output);
@@ -381,49 +380,49 @@ fn each_limit_ends_a_run() {
             file_size: 1000,
             ..wide()
         },
-        ..runner.sh("head -c 2000 /dev/zero > file; stat -c %s file")
+        ..fixture.sh("head -c 2000 /dev/zero > file; stat -c %s file")
     });
     assert_eq!(seen.stdout, b"1000\n");
 }
 
 #[test]
 fn growth_and_memory_of_a_run_are_measured() {
-    let runner = TestRunner::new();
-    let mut executor = runner.executor("/bin/sh");
-    let seen = executor.run(&runner.sh("head -c 1048576 /dev/urandom > file"));
+    let fixture = Fixture::new();
+    let mut executor = fixture.executor("/bin/sh");
+    let seen = executor.run(&fixture.sh("head -c 1048576 /dev/urandom > file"));
     assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
-    let seen = executor.run(&runner.sh("rm file"));
+    let seen = executor.run(&fixture.sh("rm file"));
     assert!(seen.disk_growth <= -(1 << 20), "{seen:?}");
-    let elsewhere = runner.folder.path().canonicalize().unwrap().join("other");
+    let elsewhere = fixture.folder.path().canonicalize().unwrap().join("other");
     fs::create_dir(&elsewhere).unwrap();
     let options = ExecOptions {
         writable: vec![elsewhere.clone()],
-        ..runner.options()
+        ..fixture.options()
     };
     let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
     let seen = executor.run(&Request {
         cwd: elsewhere,
-        ..runner.sh("head -c 1048576 /dev/urandom > file")
+        ..fixture.sh("head -c 1048576 /dev/urandom > file")
     });
     assert!(seen.disk_growth >= 1 << 20, "{seen:?}");
-    let seen = executor.run(&runner.sh("dd if=/dev/zero of=/dev/null bs=64M count=1"));
+    let seen = executor.run(&fixture.sh("dd if=/dev/zero of=/dev/null bs=64M count=1"));
     assert!(seen.max_rss >= 64 << 20, "{seen:?}");
 }
 
 #[test]
-fn canaries_tell() {
-    let runner = TestRunner::new();
-    for mut executor in [runner.executor("/bin/sh"), runner.plain("/bin/sh")] {
+fn touched_canaries_are_reported() {
+    let fixture = Fixture::new();
+    for mut executor in [fixture.executor("/bin/sh"), fixture.plain("/bin/sh")] {
         let canaries = executor.canaries().clone();
         let secret = canaries.files[0].display().to_string();
-        let seen = executor.run(&runner.sh("echo harmless"));
+        let seen = executor.run(&fixture.sh("echo harmless"));
         assert_eq!(seen.touched, [] as [PathBuf; 0]);
-        let seen = executor.run(&runner.sh(&format!("head -c 35 {secret}")));
+        let seen = executor.run(&fixture.sh(&format!("head -c 35 {secret}")));
         assert_eq!(seen.touched, [canaries.files[0].clone()]);
         assert_eq!(seen.stdout, SECRET);
-        let seen = executor.run(&runner.sh(&format!("echo > {secret}; rm {secret}")));
+        let seen = executor.run(&fixture.sh(&format!("echo > {secret}; rm {secret}")));
         assert_eq!(seen.touched, [canaries.files[0].clone()]);
-        let seen = executor.run(&runner.sh("echo harmless"));
+        let seen = executor.run(&fixture.sh("echo harmless"));
         assert_eq!(seen.touched, [] as [PathBuf; 0]);
         assert_eq!(fs::read(&secret).unwrap()[..35], *SECRET);
     }
@@ -431,19 +430,19 @@ fn canaries_tell() {
 
 #[test]
 fn an_image_that_names_a_canary_is_seen_to_use_it() {
-    let runner = TestRunner::new();
-    let mut executor = runner.executor("qemu-img");
+    let fixture = Fixture::new();
+    let mut executor = fixture.executor("qemu-img");
     let canaries = executor.canaries().clone();
     let qcow2 = canaries.files[1].to_str().unwrap();
-    let check = executor.run(&runner.request(&["qemu-img", "check", qcow2]));
+    let check = executor.run(&fixture.request(&["qemu-img", "check", qcow2]));
     assert_eq!(check.end, End::Exit(0), "{check:?}");
     let create = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F"];
     let mut make = |format: &str, backing: &str, name: &str| {
         let mut words = create.to_vec();
         words.extend([format, "-b", backing, name, "1M"]);
-        let seen = executor.run(&runner.request(&words));
+        let seen = executor.run(&fixture.request(&words));
         assert_eq!((seen.end, seen.touched), (End::Exit(0), vec![]));
-        executor.run(&runner.request(&["qemu-img", "map", "--output=json", name]))
+        executor.run(&fixture.request(&["qemu-img", "map", "--output=json", name]))
     };
     let seen = make("qcow2", qcow2, "file.qcow2");
     assert_eq!(seen.end, End::Exit(0), "{seen:?}");
@@ -466,12 +465,12 @@ fn an_image_that_names_a_canary_is_seen_to_use_it() {
 
 #[test]
 fn the_sandbox_holds() {
-    let runner = TestRunner::new();
-    let outside = runner.folder.path().join("outside");
+    let fixture = Fixture::new();
+    let outside = fixture.folder.path().join("outside");
     fs::write(&outside, "outside\n").unwrap();
-    for mut executor in [runner.executor("/bin/sh"), runner.plain("/bin/sh")] {
-        if executor.sandbox().contains("not bounded") {
-            eprintln!("not here: {}", executor.sandbox());
+    for mut executor in [fixture.executor("/bin/sh"), fixture.plain("/bin/sh")] {
+        if executor.sandbox().contains("not restricted") {
+            eprintln!("not run: {}", executor.sandbox());
             return;
         }
         let script = format!(
@@ -479,16 +478,16 @@ fn the_sandbox_holds() {
              echo > inside && cat inside; ls /sys/class/net; ls / || echo denied",
             outside.display()
         );
-        let seen = executor.run(&runner.sh(&script));
+        let seen = executor.run(&fixture.sh(&script));
         let out = String::from_utf8(seen.stdout).unwrap();
         assert_eq!(out.matches("denied").count(), 3, "{out}");
         assert_eq!(fs::read(&outside).unwrap(), b"outside\n");
     }
 }
 
-/// nbdkit, which makes a folder in `/tmp` whatever it is told, once could not be run at all.
+/// nbdkit, which creates a folder in `/tmp` whatever `TMPDIR` says, once could not be run.
 #[test]
-fn a_program_that_wants_tmp_has_its_scratch_folder_there() {
+fn the_scratch_folder_is_mounted_at_tmp() {
     let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
         return;
     };
@@ -504,7 +503,7 @@ fn a_program_that_wants_tmp_has_its_scratch_folder_there() {
         }
         let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
         if !executor.sandbox().contains("own processes") {
-            eprintln!("not here: {}", executor.sandbox());
+            eprintln!("not run: {}", executor.sandbox());
             return;
         }
         let name = format!("image-fuzzer-test-{}", std::process::id());
@@ -521,17 +520,17 @@ fn a_program_that_wants_tmp_has_its_scratch_folder_there() {
 }
 
 #[test]
-fn reports_of_a_sanitizer_are_picked_up() {
-    let runner = TestRunner::new();
-    let program = runner.script(
+fn reports_of_a_sanitizer_are_read() {
+    let fixture = Fixture::new();
+    let program = fixture.script(
         "#!/bin/sh\n# __asan_init\nlog=${ASAN_OPTIONS#log_path=}\n\
          echo '==1==ERROR: AddressSanitizer: heap-use-after-free' > ${log%%:*}.$$\nexit $1\n",
     );
-    let mut executor = runner.executor(&program);
+    let mut executor = fixture.executor(&program);
     assert_eq!(executor.name(), "spawn");
     assert!(executor.notes()[0].ends_with("it is a script"));
     for _ in 0..2 {
-        let seen = executor.run(&runner.request(&["program", "0"]));
+        let seen = executor.run(&fixture.request(&["program", "0"]));
         let report = b"==1==ERROR: AddressSanitizer: heap-use-after-free\n";
         assert_eq!(seen.sanitizer.as_deref(), Some(&report[..]));
         assert_eq!(seen.end, End::Exit(0));
@@ -539,12 +538,12 @@ fn reports_of_a_sanitizer_are_picked_up() {
 }
 
 #[test]
-fn what_cannot_run_says_why() {
-    let runner = TestRunner::new();
-    let mut executor = runner.executor("/bin/sh");
+fn a_program_that_cannot_run_has_a_reason() {
+    let fixture = Fixture::new();
+    let mut executor = fixture.executor("/bin/sh");
     let seen = executor.run(&Request {
         cwd: "/nowhere".into(),
-        ..runner.sh("exit 0")
+        ..fixture.sh("exit 0")
     });
     let End::NotStarted(why) = seen.end else {
         panic!("{seen:?}")
@@ -554,10 +553,10 @@ fn what_cannot_run_says_why() {
         "cannot enter /nowhere: No such file or directory (os error 2)"
     );
     let huge = "x".repeat(2 << 20);
-    let seen = executor.run(&runner.sh(&huge));
+    let seen = executor.run(&fixture.sh(&huge));
     assert!(matches!(seen.end, End::NotStarted(_)));
-    assert_eq!(executor.run(&runner.sh("exit 0")).end, End::Exit(0));
-    let error = for_program(Path::new("no-such-program"), &runner.options())
+    assert_eq!(executor.run(&fixture.sh("exit 0")).end, End::Exit(0));
+    let error = for_program(Path::new("no-such-program"), &fixture.options())
         .err()
         .unwrap();
     assert_eq!(
@@ -567,10 +566,10 @@ fn what_cannot_run_says_why() {
 }
 
 #[test]
-fn a_program_that_nothing_can_be_loaded_into_is_started_plainly() {
-    let runner = TestRunner::new();
-    let program = runner.script("#!/bin/sh\necho \"$@\"; exit 4\n");
-    let mut executor = runner.executor(&program);
+fn a_program_without_a_loader_is_spawned() {
+    let fixture = Fixture::new();
+    let program = fixture.script("#!/bin/sh\necho \"$@\"; exit 4\n");
+    let mut executor = fixture.executor(&program);
     assert_eq!(executor.name(), "spawn");
     let notes = executor.notes();
     assert!(
@@ -579,15 +578,15 @@ fn a_program_that_nothing_can_be_loaded_into_is_started_plainly() {
             .any(|note| note.starts_with("no fork server in") && note.ends_with("it is a script")),
         "{notes:?}"
     );
-    let seen = executor.run(&runner.request(&["program", "a", "b c"]));
+    let seen = executor.run(&fixture.request(&["program", "a", "b c"]));
     assert_eq!((seen.end, &*seen.stdout), (End::Exit(4), &b"a b c\n"[..]));
 }
 
 #[test]
-fn a_program_that_does_otherwise_when_loaded_into_is_started_plainly() {
-    let runner = TestRunner::new();
-    let source = runner.folder.path().join("program.c");
-    let program = runner.folder.path().join("program");
+fn a_program_that_behaves_differently_with_a_fork_server_is_spawned() {
+    let fixture = Fixture::new();
+    let source = fixture.folder.path().join("program.c");
+    let program = fixture.folder.path().join("program");
     fs::write(
         &source,
         "#include <stdio.h>\n#include <string.h>\n\
@@ -605,44 +604,44 @@ fn a_program_that_does_otherwise_when_loaded_into_is_started_plainly() {
         println!("not run: there is no C compiler");
         return;
     }
-    let mut executor = runner.executor(program.to_str().unwrap());
+    let mut executor = fixture.executor(program.to_str().unwrap());
     assert_eq!(executor.name(), "spawn");
     let said = executor.notes().join("; ");
     assert!(
-        said.contains("does not do what it does when started plainly"),
+        said.contains("behaves differently from a plain start"),
         "{said}"
     );
-    let seen = executor.run(&runner.request(&["program"]));
+    let seen = executor.run(&fixture.request(&["program"]));
     assert_eq!((seen.end, &*seen.stdout), (End::Exit(0), &b"alone\n"[..]));
 }
 
 #[test]
 fn a_run_that_kills_its_server_does_not_end_the_executor() {
-    let runner = TestRunner::new();
+    let fixture = Fixture::new();
     let options = ExecOptions {
         sandbox: false,
-        ..runner.options()
+        ..fixture.options()
     };
     let mut executor = for_program(Path::new("/bin/sh"), &options).unwrap();
-    let seen = executor.run(&runner.sh("kill -9 $PPID; exec sleep 1000"));
+    let seen = executor.run(&fixture.sh("kill -9 $PPID; exec sleep 1000"));
     assert!(matches!(seen.end, End::NotStarted(_)), "{seen:?}");
-    assert_eq!(executor.run(&runner.sh("exit 5")).end, End::Exit(5));
+    assert_eq!(executor.run(&fixture.sh("exit 5")).end, End::Exit(5));
 }
 
 #[test]
 fn an_executor_leaves_nothing() {
-    let runner = TestRunner::new();
-    let scratch = runner.scratch();
+    let fixture = Fixture::new();
+    let scratch = fixture.scratch();
     {
-        let mut executor = runner.executor("/bin/sh");
+        let mut executor = fixture.executor("/bin/sh");
         for _ in 0..50 {
             assert_eq!(
-                executor.run(&runner.sh("sleep 1000 & exit 0")).end,
+                executor.run(&fixture.sh("sleep 1000 & exit 0")).end,
                 End::Exit(0)
             );
         }
     }
-    let left: Vec<_> = fs::read_dir(runner.folder.path())
+    let left: Vec<_> = fs::read_dir(fixture.folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().path().canonicalize().unwrap())
         .collect();
@@ -657,25 +656,25 @@ fn an_executor_leaves_nothing() {
 
 #[test]
 fn gdb_shows_the_stack_of_a_crash() {
-    let runner = TestRunner::new();
-    let mut debugger = match Debugger::new(Path::new("/bin/sh"), &runner.options()) {
+    let fixture = Fixture::new();
+    let mut debugger = match Debugger::new(Path::new("/bin/sh"), &fixture.options()) {
         Ok(debugger) => debugger,
-        Err(error) => return eprintln!("not here: {error}"),
+        Err(error) => return eprintln!("not run: {error}"),
     };
     let stack = debugger
-        .stack(&runner.sh("kill -SEGV $$"), Duration::MAX)
+        .stack(&fixture.sh("kill -SEGV $$"), Duration::MAX)
         .unwrap();
     assert!(!stack.frames.is_empty(), "{stack}");
-    assert_eq!(debugger.stack(&runner.sh("exit 0"), Duration::MAX), None);
+    assert_eq!(debugger.stack(&fixture.sh("exit 0"), Duration::MAX), None);
 }
 
 #[test]
-fn folders_that_are_not_ours_stay_as_they_are() {
-    let runner = TestRunner::new();
-    let folder = runner.folder.path().join("scratch.canary");
+fn folders_of_others_are_not_changed() {
+    let fixture = Fixture::new();
+    let folder = fixture.folder.path().join("scratch.canary");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("thesis.txt"), "years of work").unwrap();
-    let error = for_program(Path::new("/bin/sh"), &runner.options())
+    let error = for_program(Path::new("/bin/sh"), &fixture.options())
         .err()
         .unwrap();
     assert!(

@@ -1,4 +1,4 @@
-//! What hangs is told from what is slow at the same place of a program.
+//! Hangs are told from slow runs at the same place of a program.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,10 +11,12 @@ use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::recipe::{FUZZER, Recipe};
 use image_fuzzer::oracle::Class;
 use image_fuzzer::oracle::runner::{Settings, TestRunner};
+use image_fuzzer::oracle::timeout::TimeoutPolicy;
 use image_fuzzer::triage::Key;
-use image_fuzzer::triage::minimise::{Budget, Minimiser, Task};
+use image_fuzzer::triage::judge::RunnerJudge;
+use image_fuzzer::triage::minimise::{Budget, Task};
 
-/// A test runner where a second is allowed; the program is slow for three.
+/// A test runner with a limit of a second; the program is slow for three.
 fn runner(fallback: &Path) -> TestRunner {
     TestRunner::new(Settings {
         programs: Programs::new(Vec::new(), Vec::new()),
@@ -29,7 +31,7 @@ fn runner(fallback: &Path) -> TestRunner {
         readable: Vec::new(),
         fallback: fallback.to_owned(),
     })
-    .expect("a bench")
+    .expect("a test runner")
 }
 
 /// The program at an image that it hangs at (version 2) or is slow with.
@@ -56,8 +58,8 @@ fn recipe(version: u32) -> Recipe {
     }
 }
 
-/// A healthy image, with which the program is slow where it hangs with others, once took
-/// the place of the example of a hang.
+/// A valid image, with which the program is slow where it hangs with others, once replaced
+/// the example of a hang.
 #[test]
 fn a_slow_run_is_no_smaller_example_of_a_hang() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -79,12 +81,11 @@ fn a_slow_run_is_no_smaller_example_of_a_hang() {
     let mut task = Task::new(key, example, budget);
     task.set_outcome(outcome);
     task.confirm(10);
-    let smallest = Minimiser {
+    let smallest = task.advance(&mut RunnerJudge {
         runner: &mut runner,
         maker: &mut maker,
         stop: &|| false,
-    }
-    .advance(&mut task);
+    });
     assert!(smallest.confirmed && smallest.done);
     assert_eq!(smallest.recipe.base.image.version, 2);
     let seen = smallest.outcome.expect("it was judged in full").violations;
@@ -94,17 +95,23 @@ fn a_slow_run_is_no_smaller_example_of_a_hang() {
     );
 }
 
-/// What is slow where another image hangs is at most a hit, and only where it is counted.
+/// A run that is slow where another one hangs is at most a hit, and only when hits are counted.
 #[test]
-fn a_known_hang_is_recognised_where_tests_are_counted_alone() {
+fn a_known_hang_is_assumed_only_when_hits_are_counted() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut runner = runner(dir.path());
     let mut maker = Maker::default();
     let mut seen = |version, counting| {
         let recipe = recipe(version);
         let files = maker.files(&recipe).expect("its files");
-        runner.set_counting(counting);
-        let outcome = runner.run(&recipe, &files).expect("an outcome");
+        let policy = if counting {
+            TimeoutPolicy::Count
+        } else {
+            TimeoutPolicy::Confirm
+        };
+        let outcome = runner
+            .run_with(&recipe, &files, policy)
+            .expect("an outcome");
         outcome.violations.first().cloned()
     };
     let Some(first) = seen(2, true) else {
@@ -114,9 +121,9 @@ fn a_known_hang_is_recognised_where_tests_are_counted_alone() {
     assert!(first.class == Class::Hang && !first.assumed);
     assert_eq!(seen(3, false), None);
     let slow = seen(3, true);
-    // Without gdb the place is not known.
+    // Without gdb its place is not known.
     assert!(slow.is_none_or(|slow| slow.assumed));
-    // It is tried to its end, and then called a hang but on a busy machine.
+    // It is waited for, and then called a hang except on a busy machine.
     let again = seen(2, false);
     assert!(again.is_none_or(|again| again.class == Class::Hang && !again.assumed));
 }

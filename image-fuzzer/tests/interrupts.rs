@@ -1,4 +1,4 @@
-//! Whatever is interrupted ends at once, and leaves nothing behind.
+//! Interrupted commands end at once and leave nothing behind.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn wait_for(child: &mut Child, up: &Path, lines: usize) -> String {
             return text.lines().last().unwrap_or_default().to_owned();
         }
         let ended = child.try_wait().expect("a child");
-        assert!(ended.is_none(), "it ended by itself: {ended:?}");
+        assert!(ended.is_none(), "it exited: {ended:?}");
         std::thread::yield_now();
     }
 }
@@ -42,7 +42,7 @@ fn what_is_interrupted_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = |name: &str| dir.path().join(name);
     let (work, up, waits) = (path("work"), path("up"), path("waits"));
-    // Waits for ever once it is to, and says by its number that it does.
+    // Once the file exists, waits for ever and writes its process id.
     let script = format!(
         "test -e '{0}' || exit 0; echo $$ >>'{1}'; exec sleep 100000",
         waits.display(),
@@ -52,8 +52,8 @@ fn what_is_interrupted_leaves_nothing() {
     let kept = work.join("test-0");
     let [work, kept] = [&work, &kept].map(|path| path.to_str().expect("a path that is text"));
     let one = ["-s", "seed", "-c", &command, work];
-    let plainly = ["--no-sandbox", "--timeout", "50000"];
-    let done = fuzzer().args(plainly).args(one).status();
+    let options = ["--no-sandbox", "--timeout", "50000"];
+    let done = fuzzer().args(options).args(one).status();
     assert_eq!(done.expect("the fuzzer starts").code(), Some(0));
     fs::write(&waits, "").expect("a file");
     let cases = [
@@ -64,11 +64,11 @@ fn what_is_interrupted_leaves_nothing() {
     for (words, signal) in cases {
         fs::write(&up, "").expect("a file");
         let mut fuzzer = fuzzer();
-        // Options belong behind the word that they are options of.
-        fuzzer.args(words).args(plainly);
+        // Options follow their subcommand.
+        fuzzer.args(words).args(options);
         fuzzer.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = fuzzer.spawn().expect("the fuzzer starts");
-        // The first time it is tried on a valid image.
+        // The first run is on a valid image.
         let program = wait_for(&mut child, &up, 2);
         let owner = child.id();
         kill(Pid::from_raw(owner.cast_signed()), signal).expect("it lives");
@@ -78,13 +78,13 @@ fn what_is_interrupted_leaves_nothing() {
         assert!(said.contains("image-fuzzer: interrupted\n"), "{said}");
         assert_eq!(scratch_of(owner), Vec::<PathBuf>::new(), "{words:?}");
         let gone = !Path::new("/proc").join(&program).exists();
-        assert!(gone, "{words:?}: {program} goes on");
+        assert!(gone, "{words:?}: {program} is still running");
     }
 }
 
 /// Only a campaign once removed what a killed fuzzer had left.
 #[test]
-fn every_start_removes_what_the_dead_left() {
+fn every_start_removes_what_a_killed_fuzzer_left() {
     let Ok(left) = tempfile::Builder::new()
         .prefix("image-fuzzer.")
         .tempdir_in("/dev/shm")
@@ -99,9 +99,10 @@ fn every_start_removes_what_the_dead_left() {
     assert!(!left.path().exists());
 }
 
-/// The programs are tried first, and there was no folder yet to try them in.
+/// The programs are run once before the work folder, in which the scratch folder is, was
+/// created.
 #[test]
-fn a_new_work_folder_will_do_where_there_is_no_memory() {
+fn a_new_work_folder_holds_scratch_folders_without_shared_memory() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut unshare = Command::new("unshare");
     let read_only = "mount -t tmpfs -o ro none /dev/shm || exit 99; exec \"$@\"";
@@ -115,7 +116,7 @@ fn a_new_work_folder_will_do_where_there_is_no_memory() {
     };
     let said = String::from_utf8_lossy(&done.stderr);
     if done.status.code() == Some(99) || said.starts_with("unshare:") {
-        println!("not run: no name space for mounts");
+        println!("not run: no mount namespace");
         return;
     }
     assert_eq!(done.status.code(), Some(0), "{said}");

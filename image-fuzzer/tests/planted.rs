@@ -35,7 +35,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
         seed: Some("planted".into()),
         plan: Plan {
             commands: Some(commands),
-            scope: config.map(|config| config.parse().expect("a sound config")),
+            selection: config.map(|config| config.parse().expect("a sound config")),
             intensity: Intensity::Mutations(1, 3),
             families: Vec::new(),
         },

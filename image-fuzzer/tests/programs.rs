@@ -1,4 +1,4 @@
-//! Programs that cannot run as they will be run are told before anything is tested.
+//! Programs that cannot run are reported before the first test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -37,7 +37,7 @@ fn wrapper(dir: &Path) -> (PathBuf, PathBuf) {
 }
 
 #[test]
-fn a_program_that_the_sandbox_keeps_out_is_told() {
+fn a_program_that_the_sandbox_denies_is_reported() {
     if image_fuzzer::exec::sandbox::landlock_version() == 0 {
         println!("not run: this kernel has no Landlock");
         return;
@@ -55,7 +55,7 @@ fn a_program_that_the_sandbox_keeps_out_is_told() {
         fuzzer.args(info).args(more).arg(work);
         fuzzer
     };
-    // What the sandbox lets in can be used.
+    // What the sandbox allows can be run.
     let done = run(one(&["--readable", inner]).env("QEMU_IMG", script));
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
@@ -82,21 +82,21 @@ fn a_program_that_the_sandbox_keeps_out_is_told() {
         assert_eq!(done.status.code(), Some(1), "{command:?}: {done:?}");
         let wanted = format!("'{script}' (from {from}) cannot run in the sandbox (exit 126): ");
         assert!(said.contains(&wanted), "{command:?}: {said}");
-        assert!(said.contains("--readable DIR"), "{said}");
+        assert!(said.contains("--allow-read DIR"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
 
-/// Both once were in a log alone.
+/// Both once were in the log alone.
 #[test]
-fn what_is_lacking_is_told_once() {
+fn what_is_not_available_is_reported_once() {
     let dir = tempfile::tempdir().expect("a folder");
     let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
     let words = ["-j", "2", "--tests", "4", "--intensity", "0", "-c", &reader];
     let work = |name| dir.path().join(name);
     let done = run(fuzzer(&words).arg(work("gdb")).env("PATH", dir.path()));
     let lines = said(&done);
-    assert_eq!(lines.matches("there is no gdb").count(), 1, "{lines}");
+    assert_eq!(lines.matches("gdb not found").count(), 1, "{lines}");
     let mut unshare = Command::new("unshare");
     let no_network = "echo 0 >/proc/sys/user/max_net_namespaces || exit 99; exec \"$@\"";
     unshare.args(["-r", "sh", "-c", no_network, "sh"]);
@@ -107,7 +107,7 @@ fn what_is_lacking_is_told_once() {
     };
     let lines = said(&done);
     if done.status.code() == Some(99) || lines.starts_with("unshare:") {
-        println!("not run: name spaces cannot be limited");
+        println!("not run: namespaces cannot be limited");
         return;
     }
     let gap = "image-fuzzer: the sandbox has a gap: ";

@@ -12,7 +12,7 @@ use image_fuzzer::rng::{FNV_START, fnv};
 fn hashes(count: u32, commands: Option<Vec<Command>>) -> [u64; 3] {
     let plan = Plan {
         commands,
-        scope: None,
+        selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
     };

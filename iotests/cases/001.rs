@@ -1,4 +1,5 @@
-//! Images of many sizes are created, say what they are, and read as zeroes.
+//! Images of many sizes are created, report their size and format, and read as
+//! zeroes.
 //!
 //! group: rw auto quick create
 //! supported_fmt: generic
@@ -12,9 +13,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.info(&img).await?;
         t.check(&img).await?;
         let last = size.min(64 * KIB);
-        let shadow = t.shadow(size);
-        let mut ends = shadow.reads(0, last);
-        ends.extend(shadow.reads(size - last, last));
+        let model = t.disk_model(size);
+        let mut ends = model.reads(0, last);
+        ends.extend(model.reads(size - last, last));
         t.io(&img, ends).quiet().await?;
     }
 
@@ -23,7 +24,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.info(&img).await?;
 
     t.section("no size");
-    t.img("create -f IMGFMT TEST_DIR/none.IMGFMT").fails().quiet().await?;
-    t.log(format!("a file was made: {}", t.path(format!("none.{}", t.format())).exists()));
+    t.img("create -f IMGFMT TEST_DIR/none.IMGFMT")
+        .fails()
+        .quiet()
+        .await?;
+    t.log(format!(
+        "a file was made: {}",
+        t.path(format!("none.{}", t.format())).exists()
+    ));
     Ok(())
 }

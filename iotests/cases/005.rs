@@ -1,4 +1,4 @@
-//! Rebasing an image changes what lies below it, and not what it shows.
+//! Rebasing an image changes its backing file, and not what the guest reads.
 //!
 //! group: rw auto quick backing rebase
 //! supported_fmt: generic
@@ -41,6 +41,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check(&top).await?;
 
     t.section("onto what is not there");
-    t.img(format!("rebase -b TEST_DIR/missing -F IMGFMT {top}")).fails().quiet().await?;
+    t.img(format!("rebase -b TEST_DIR/missing -F IMGFMT {top}"))
+        .fails()
+        .quiet()
+        .await?;
     t.verify(&top, &shown).await
 }

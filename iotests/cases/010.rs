@@ -1,5 +1,5 @@
-//! Zeroes written over data and over nothing read as zeroes, and what lies
-//! beside them stays.
+//! Zeroes written over data and over unallocated ranges read as zeroes, and
+//! what is beside them stays.
 //!
 //! group: rw auto quick io zero
 //! supported_fmt: generic
@@ -11,9 +11,9 @@ const SIZE: u64 = 12 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
-    let fill = Op::Write { pattern: 0x5a, offset: 0, length: 8 * MIB };
-    t.apply(&img, &mut shadow, &[fill]).await?;
+    let mut model = t.disk_model(SIZE);
+    let fill = Op::write(0x5a, 0, 8 * MIB);
+    t.apply(&img, &mut model, &[fill]).await?;
 
     for (way, unmap) in [("kept allocated", false), ("given back", true)] {
         t.section(format!("at every likely edge, {way}"));
@@ -27,29 +27,50 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             (MIB, MIB),
             (3 * MIB - 512, MIB - 512),
         ];
-        let ops: Vec<Op> =
-            spans.map(|(offset, length)| Op::Zero { offset: offset + shift, length, unmap }).into();
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        let ops: Vec<Op> = spans
+            .map(|(offset, length)| Op::Zero {
+                offset: offset + shift,
+                length,
+                unmap,
+            })
+            .into();
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
     }
 
     t.section("where nothing was, up to the end");
     let ops = [
-        Op::Zero { offset: 9 * MIB, length: 512, unmap: false },
-        Op::Zero { offset: 10 * MIB, length: 2 * MIB, unmap: true },
-        Op::Write { pattern: 0x77, offset: 11 * MIB + 512, length: 512 },
-        Op::Zero { offset: SIZE - 512, length: 512, unmap: false },
+        Op::Zero {
+            offset: 9 * MIB,
+            length: 512,
+            unmap: false,
+        },
+        Op::Zero {
+            offset: 10 * MIB,
+            length: 2 * MIB,
+            unmap: true,
+        },
+        Op::write(0x77, 11 * MIB + 512, 512),
+        Op::Zero {
+            offset: SIZE - 512,
+            length: 512,
+            unmap: false,
+        },
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
 
     t.section("written again");
     let ops = [
-        Op::Write { pattern: 0x11, offset: MIB + 512, length: 3 * KIB },
-        Op::Write { pattern: 0x22, offset: 5 * MIB + 512, length: 3 * KIB },
-        Op::Zero { offset: MIB, length: KIB, unmap: true },
+        Op::write(0x11, MIB + 512, 3 * KIB),
+        Op::write(0x22, 5 * MIB + 512, 3 * KIB),
+        Op::Zero {
+            offset: MIB,
+            length: KIB,
+            unmap: true,
+        },
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

@@ -1,4 +1,4 @@
-//! What is discarded may change, what lies beside it may not, and it can be
+//! What is discarded may change, what is beside it may not, and it can be
 //! written again.
 //!
 //! group: rw auto quick io
@@ -11,9 +11,9 @@ const SIZE: u64 = 16 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
-    let fill = Op::Write { pattern: 0xd1, offset: 0, length: SIZE };
-    t.apply(&img, &mut shadow, &[fill]).await?;
+    let mut model = t.disk_model(SIZE);
+    let fill = Op::write(0xd1, 0, SIZE);
+    t.apply(&img, &mut model, &[fill]).await?;
 
     t.section("aligned and not, small and large, up to the end");
     let spans = [
@@ -24,46 +24,72 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         (5 * MIB + 4 * KIB, 3 * MIB),
         (SIZE - 64 * KIB, 64 * KIB),
     ];
-    discard(t, &img, &mut shadow, &spans).await?;
+    discard(t, &img, &mut model, &spans).await?;
 
     t.section("again, where nothing is left");
-    discard(t, &img, &mut shadow, &spans).await?;
+    discard(t, &img, &mut model, &spans).await?;
 
     t.section("among other work");
-    let plan = Plan { count: 80, discards: true, ..Plan::default() };
+    let plan = Plan {
+        count: 80,
+        discards: true,
+        ..Plan::default()
+    };
     let ops = plan.ops(&mut t.rng(), SIZE);
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("all of it");
-    t.apply(&img, &mut shadow, &[Op::Discard { offset: 0, length: SIZE }]).await?;
+    t.apply(
+        &img,
+        &mut model,
+        &[Op::Discard {
+            offset: 0,
+            length: SIZE,
+        }],
+    )
+    .await?;
     if t.format() == "parallels" {
         // The end of its file is left behind as leaked: see known-limits.md.
         t.case_not_run("a check after all was discarded: not for parallels")?;
     } else {
-        t.img(format!("check {img}")).any_status().quiet().await.and_then(sound)?;
+        t.img(format!("check {img}"))
+            .any_status()
+            .quiet()
+            .await
+            .and_then(sound)?;
     }
     let ops = [
-        Op::Write { pattern: 1, offset: 0, length: 512 },
-        Op::Write { pattern: 2, offset: 7 * MIB - 512, length: KIB },
-        Op::Zero { offset: 12 * MIB, length: MIB, unmap: true },
-        Op::Write { pattern: 3, offset: SIZE - 512, length: 512 },
+        Op::write(1, 0, 512),
+        Op::write(2, 7 * MIB - 512, KIB),
+        Op::Zero {
+            offset: 12 * MIB,
+            length: MIB,
+            unmap: true,
+        },
+        Op::write(3, SIZE - 512, 512),
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await
 }
 
-async fn discard(t: &Test, img: &Image, shadow: &mut Shadow, spans: &[(u64, u64)]) -> Result<()> {
-    let ops: Vec<Op> =
-        spans.iter().map(|&(offset, length)| Op::Discard { offset, length }).collect();
-    t.apply(img, shadow, &ops).await?;
-    t.matches(img, shadow).await?;
+async fn discard(t: &Test, img: &Image, model: &mut DiskModel, spans: &[(u64, u64)]) -> Result<()> {
+    let ops: Vec<Op> = spans
+        .iter()
+        .map(|&(offset, length)| Op::Discard { offset, length })
+        .collect();
+    t.apply(img, model, &ops).await?;
+    t.matches(img, model).await?;
     t.check(img).await
 }
 
 /// No error and no leak, or a format without a check.
-fn sound(said: Output) -> Result<()> {
-    ensure!(matches!(said.status, Some(0 | 63)), "check said: {}", said.text());
+fn sound(output: Output) -> Result<()> {
+    ensure!(
+        matches!(output.status, Some(0 | 63)),
+        "qemu-img check printed: {}",
+        output.text()
+    );
     Ok(())
 }

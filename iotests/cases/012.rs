@@ -1,5 +1,5 @@
-//! A size that is no multiple of a sector is rounded up to one, never down, and
-//! the last sector holds data.
+//! A size that is not a multiple of a sector is rounded up to one, never down,
+//! and the last sector holds data.
 //!
 //! group: rw auto quick create
 //! supported_fmt: generic
@@ -15,12 +15,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.log(format!("{got} bytes, and {rounded} are right"));
         t.write(&img, &[(0xee, rounded - 512, 512)]).await?;
         t.verify(&img, &[(0xee, rounded - 512, 512)]).await?;
-        t.io(&img, [format!("write -P 1 {rounded} 512"), format!("read {} 513", rounded - 512)])
-            .fails()
-            .await?;
-        let mut shadow = t.shadow(rounded);
-        shadow.set(rounded - 512, 512, Some(0xee));
-        t.matches(&img, &shadow).await?;
+        t.io(
+            &img,
+            [
+                format!("write -P 1 {rounded} 512"),
+                format!("read {} 513", rounded - 512),
+            ],
+        )
+        .fails()
+        .await?;
+        let mut model = t.disk_model(rounded);
+        model.set(rounded - 512, 512, Some(0xee));
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
     Ok(())

@@ -10,17 +10,17 @@ const SIZE: u64 = 8 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
 
     t.section("neighbours in few clusters");
     let mut commands = Vec::new();
     for n in 0..96 {
         let (pattern, offset) = (n as u8 + 1, n * 1536);
         commands.push(format!("aio_write -P {pattern} {offset} 1536"));
-        shadow.set(offset, 1536, Some(pattern));
+        model.set(offset, 1536, Some(pattern));
     }
     t.io(&img, &commands).quiet().await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("far apart, back to front, with zeroes and flushes");
     // Zeroes among other writes end the program for QED: see known-limits.md.
@@ -31,7 +31,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut commands = Vec::new();
     for n in (0..64).rev() {
         let offset = n * 128 * KIB + 3 * KIB;
-        let pattern = if zeroes && n % 5 == 0 { 0 } else { n as u8 + 100 };
+        let pattern = if zeroes && n % 5 == 0 {
+            0
+        } else {
+            n as u8 + 100
+        };
         commands.push(match pattern {
             0 => format!("aio_write -z {offset} 70k"),
             _ => format!("aio_write -P {pattern} {offset} 70k"),
@@ -39,15 +43,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         if n % 16 == 0 {
             commands.push("aio_flush".to_owned());
         }
-        shadow.set(offset, 70 * KIB, Some(pattern));
+        model.set(offset, 70 * KIB, Some(pattern));
     }
     t.io(&img, &commands).quiet().await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
 
     t.section("reads meet what was written before them");
-    let reads: Vec<String> =
-        shadow.reads(0, SIZE).iter().map(|read| format!("aio_{read}")).collect();
-    let said = t.io(&img, &reads).quiet().await?.text();
-    t.log(format!("patterns that differ: {}", said.matches("verification failed").count()));
+    let reads: Vec<String> = model
+        .reads(0, SIZE)
+        .iter()
+        .map(|read| format!("aio_{read}"))
+        .collect();
+    let output = t.io(&img, &reads).quiet().await?.text();
+    t.log(format!(
+        "patterns that differ: {}",
+        output.matches("verification failed").count()
+    ));
     t.check(&img).await
 }

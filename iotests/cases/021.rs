@@ -1,5 +1,5 @@
-//! `qemu-img measure` never promises too little: the converted image is no
-//! longer than it said, and full allocation fits as well.
+//! `qemu-img measure` never reports too little: the converted image is no
+//! longer than it reported, and full allocation fits as well.
 //!
 //! group: rw auto quick img convert
 //! supported_fmt: generic
@@ -19,7 +19,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ];
     for (what, patches) in [
         ("an empty image", &[][..]),
-        ("some data", &[(1, 0, 512), (2, 2 * MIB, MIB + 512), (3, SIZE - KIB, KIB)][..]),
+        (
+            "some data",
+            &[(1, 0, 512), (2, 2 * MIB, MIB + 512), (3, SIZE - KIB, KIB)][..],
+        ),
         ("data everywhere", &[(9, 0, SIZE)][..]),
     ] {
         t.section(what);
@@ -32,11 +35,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("of a size alone");
     for (size, format) in [("0", "raw"), ("1G", "raw"), ("513", "raw")] {
-        let out = t.img(format!("measure --size {size} -O {format} --output=json")).quiet().await?;
+        let out = t
+            .img(format!("measure --size {size} -O {format} --output=json"))
+            .quiet()
+            .await?;
         t.log(format!("{size}: {}", out.json()?["required"]));
     }
     for arguments in ["--size 1x", "--size 1M -O nonsense", "", "--size 8E"] {
-        t.img(format!("measure {arguments}")).fails().quiet().await?;
+        t.img(format!("measure {arguments}"))
+            .fails()
+            .quiet()
+            .await?;
         t.log(format!("measure {arguments}: refused"));
     }
     Ok(())
@@ -50,8 +59,8 @@ async fn compare(t: &Test, img: &Image, format: &str, options: &str) -> Result<(
     }
     let name = img.to_string();
     line.push(&name);
-    let said = t.img(line).quiet().await?.json()?;
-    let number = |key: &str| said[key].as_u64().unwrap_or(0);
+    let printed = t.img(line).quiet().await?.json()?;
+    let number = |key: &str| printed[key].as_u64().unwrap_or(0);
     let (required, full) = (number("required"), number("fully-allocated"));
     ensure!(required <= full, "{format} {options}: {required} of {full}");
     for (preallocation, limit) in [("off", required), ("falloc", full)] {
@@ -60,7 +69,9 @@ async fn compare(t: &Test, img: &Image, format: &str, options: &str) -> Result<(
             "" => format!("preallocation={preallocation}"),
             _ => format!("{options},preallocation={preallocation}"),
         };
-        t.img(format!("convert -O {format} -o {all} {img} {out}")).quiet().await?;
+        t.img(format!("convert -O {format} -o {all} {img} {out}"))
+            .quiet()
+            .await?;
         let length = std::fs::metadata(out.file())?.len();
         // The required size counts allocated bytes: a sparse raw file is longer.
         let sparse_raw = format == "raw" && preallocation == "off";

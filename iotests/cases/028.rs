@@ -1,5 +1,5 @@
-//! What was cut off by shrinking does not come back when the image grows again,
-//! and relative sizes are what they say.
+//! What was past the end after shrinking does not come back when the image
+//! grows again, and relative sizes are applied correctly.
 //!
 //! group: rw auto quick resize zero
 //! supported_fmt: raw qcow2 luks
@@ -10,9 +10,9 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(8 * MIB).await?;
-    let mut shadow = t.shadow(8 * MIB);
-    let fill = Op::Write { pattern: 0xcc, offset: 0, length: 8 * MIB };
-    t.apply(&img, &mut shadow, &[fill]).await?;
+    let mut model = t.disk_model(8 * MIB);
+    let fill = Op::write(0xcc, 0, 8 * MIB);
+    t.apply(&img, &mut model, &[fill]).await?;
 
     for (how, size) in [
         ("--shrink {} 6M", 6 * MIB),
@@ -24,29 +24,40 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("{} 4M", 4 * MIB),
     ] {
         t.section(how.replace("{} ", ""));
-        t.img(format!("resize {}", how.replace("{}", &img.to_string()))).await?;
-        shadow.resize(size);
+        t.img(format!("resize {}", how.replace("{}", &img.to_string())))
+            .await?;
+        model.resize(size);
         if how == "{} 4M" {
             // The rest of the cluster the image ended in may hold what it held.
-            shadow.set(65024, 2 * MIB - 65024, None);
+            model.set(65024, 2 * MIB - 65024, None);
         }
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
 
     t.section("written where there was data before");
     let ops = [
-        Op::Write { pattern: 1, offset: 64 * KIB - 512, length: KIB },
-        Op::Write { pattern: 2, offset: 3 * MIB, length: 512 },
+        Op::write(1, 64 * KIB - 512, KIB),
+        Op::write(2, 3 * MIB, 512),
     ];
-    t.apply(&img, &mut shadow, &ops).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &ops).await?;
+    t.matches(&img, &model).await?;
 
-    t.section("sizes that make no sense");
-    for size in ["+", "-5M --shrink", "x", "+8E", "9223372036854775807", "--5M"] {
-        t.img(format!("resize {img} {size}")).fails().quiet().await?;
+    t.section("invalid sizes");
+    for size in [
+        "+",
+        "-5M --shrink",
+        "x",
+        "+8E",
+        "9223372036854775807",
+        "--5M",
+    ] {
+        t.img(format!("resize {img} {size}"))
+            .fails()
+            .quiet()
+            .await?;
         t.log(format!("{size}: refused"));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await
 }

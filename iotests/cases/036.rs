@@ -1,5 +1,5 @@
-//! A mirror that meets an error on either side does what its policy says:
-//! reports and ends, ignores and tries again, stops and goes on when resumed.
+//! A mirror that meets an error on either side follows its policy: it reports
+//! and ends, ignores and tries again, or stops and continues when resumed.
 //!
 //! group: rw auto quick mirror jobs blkdebug
 //! supported_fmt: generic
@@ -14,7 +14,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let dst = t.image("dst").size(SIZE).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;
-    t.copy_under_policies(&mut qsd, "blockdev-mirror", &dst, AtReady::Cancel).await?;
+    t.copy_under_policies(&mut qsd, "blockdev-mirror", &dst, AtReady::Cancel)
+        .await?;
     qsd.quit().await?;
     t.verify(&src, &[(7, 0, SIZE)]).await
 }

@@ -1,5 +1,5 @@
-//! A storage daemon that is told to quit with jobs running, paused or ready ends
-//! well, and no image is worse for it.
+//! A storage daemon that is asked to quit with jobs running, paused or ready
+//! exits cleanly, and no image is damaged by it.
 //!
 //! group: rw auto quick jobs mirror backup
 //! supported_fmt: generic
@@ -37,9 +37,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         if paused {
             qsd.pause_job(&job).await?;
         }
-        t.io(&export, ["write -P 2 1M 64k", "flush", "write -P 3 2M 64k"]).quiet().await?;
+        t.io(&export, ["write -P 2 1M 64k", "flush", "write -P 3 2M 64k"])
+            .quiet()
+            .await?;
         qsd.quit_quietly().await?;
-        t.verify(&src, &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB)]).await?;
+        t.verify(
+            &src,
+            &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB)],
+        )
+        .await?;
         t.check(&src).await?;
         t.check(&dst).await?;
     }

@@ -12,23 +12,31 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let jobs = [
-        ("blockdev-mirror", json!({"device": "top", "target": "target", "sync": "full"})),
+        (
+            "blockdev-mirror",
+            json!({"device": "top", "target": "target", "sync": "full"}),
+        ),
         ("block-commit", json!({"device": "top"})),
     ];
     let ends = ["complete, then cancel", "complete, twice"];
-    for ((command, arguments), last) in jobs.into_iter().flat_map(|job| ends.map(|end| (job.clone(), end))) {
+    for ((command, arguments), last) in jobs
+        .into_iter()
+        .flat_map(|job| ends.map(|end| (job.clone(), end)))
+    {
         t.section(command);
         let base = t.image("base").size(SIZE).quiet().await?;
-        let mut shadow = t.shadow(SIZE);
-        let fill = [Op::Write { pattern: 99, offset: 0, length: SIZE }];
-        t.apply(&base, &mut shadow, &fill).await?;
+        let mut model = t.disk_model(SIZE);
+        let fill = [Op::write(99, 0, SIZE)];
+        t.apply(&base, &mut model, &fill).await?;
         let top = t.image("top").backing(&base).quiet().await?;
         let target = t.image("target").size(SIZE).quiet().await?;
         let mut qsd = t.qsd("").await?;
-        qsd.add_with(&base, "base", json!({"read-only": true})).await?;
-        qsd.add_with(&top, "top", json!({"backing": "base"})).await?;
+        qsd.add_with(&base, "base", json!({"read-only": true}))
+            .await?;
+        qsd.add_with(&top, "top", json!({"backing": "base"}))
+            .await?;
         qsd.add(&target, "target").await?;
-        let mut guest = t.guest(qsd.export_nbd("top").await?, shadow).await?;
+        let mut guest = t.guest(qsd.export_nbd("top").await?, model).await?;
 
         for verb in ["cancel", "cancel by force", last] {
             let job = qsd.start_job(command, arguments.clone()).await?;
@@ -40,17 +48,29 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 guest.write().await?;
                 // It may be over by now, or too late for this.
                 let id = json!({"id": job});
-                let second = if verb.ends_with("twice") { "job-complete" } else { "job-cancel" };
+                let second = if verb.ends_with("twice") {
+                    "job-complete"
+                } else {
+                    "job-cancel"
+                };
                 let _ = qsd.ask(second, id).await?;
             } else {
-                qsd.run("block-job-cancel", json!({"device": job, "force": verb.ends_with("force")})).await?;
+                qsd.run(
+                    "block-job-cancel",
+                    json!({"device": job, "force": verb.ends_with("force")}),
+                )
+                .await?;
             }
             guest.write().await?;
             let end = qsd.conclude_as_told(&job).await?;
-            ensure!(end.error.is_none() || verb.contains("cancel"), "{verb}: {:?}", end.error);
+            ensure!(
+                end.error.is_none() || verb.contains("cancel"),
+                "{verb}: {:?}",
+                end.error
+            );
             guest.write().await?;
             guest.settle().await?;
-            t.log(format!("{verb}: the guest's disk is whole"));
+            t.log(format!("{verb}: the guest's disk is intact"));
         }
         guest.leave().await?;
         qsd.quit().await?;

@@ -1,5 +1,6 @@
-//! A commit within a chain is seen by the name its filter was given, keeps others out,
-//! writes the backing file's name it was told, and undoes itself where the base fails.
+//! A commit within a chain is seen by the name its filter was given, keeps
+//! others out, writes the given name of the backing file, and undoes itself
+//! where the base fails.
 //!
 //! group: rw auto quick commit jobs backing qmp blkdebug
 //! supported_fmt: qcow2 qed
@@ -10,8 +11,13 @@
 use iotests::prelude::*;
 
 const SIZE: u64 = 4 * MIB;
-const SHOWN: [(u8, u64, u64); 5] =
-    [(4, 0, 64 * KIB), (1, 64 * KIB, MIB - 64 * KIB), (2, MIB, MIB), (3, 2 * MIB, MIB), (1, 3 * MIB, MIB)];
+const SHOWN: [(u8, u64, u64); 5] = [
+    (4, 0, 64 * KIB),
+    (1, 64 * KIB, MIB - 64 * KIB),
+    (2, MIB, MIB),
+    (3, 2 * MIB, MIB),
+    (1, 3 * MIB, MIB),
+];
 
 /// A chain of four, each with something of its own.
 async fn chain(t: &Test) -> Result<[Image; 4]> {
@@ -27,8 +33,13 @@ async fn chain(t: &Test) -> Result<[Image; 4]> {
 }
 
 async fn shows(t: &Test, disk: &str) -> Result<()> {
-    t.io(disk, SHOWN.map(|(p, at, n)| format!("read -P {p} {at} {n}"))).quiet().await?;
-    t.log("the disk shows what it showed");
+    t.io(
+        disk,
+        SHOWN.map(|(p, at, n)| format!("read -P {p} {at} {n}")),
+    )
+    .quiet()
+    .await?;
+    t.log("the disk reads as before");
     Ok(())
 }
 
@@ -43,10 +54,12 @@ async fn refused(t: &Test, qsd: &mut Daemon, why: &str, args: Value) -> Result<(
 async fn named(t: &Test) -> Result<()> {
     let [base, mid, low, top] = chain(t).await?;
     let mut qsd = t.qsd("").await?;
-    qsd.add_chain(&[(&base, "base"), (&mid, "mid"), (&low, "low"), (&top, "top")]).await?;
+    qsd.add_chain(&[(&base, "base"), (&mid, "mid"), (&low, "low"), (&top, "top")])
+        .await?;
     let disk = qsd.export_nbd("top").await?;
     let args = |more: Value| {
-        let mut args = json!({"job-id": "other", "device": "top", "top-node": "low", "base-node": "base"});
+        let mut args =
+            json!({"job-id": "other", "device": "top", "top-node": "low", "base-node": "base"});
         for (key, value) in more.as_object().into_iter().flatten() {
             args[key] = value.clone();
         }
@@ -54,12 +67,42 @@ async fn named(t: &Test) -> Result<()> {
     };
 
     t.section("refused");
-    refused(t, &mut qsd, "the name of a node that is there", args(json!({"filter-node-name": "mid"}))).await?;
-    refused(t, &mut qsd, "no name", args(json!({"filter-node-name": "1 2"}))).await?;
-    refused(t, &mut qsd, "a node and a file for one end", args(json!({"base": base.real()}))).await?;
-    refused(t, &mut qsd, "another backing file for the topmost", args(json!({"top-node": "top", "backing-file": "x"}))).await?;
-    refused(t, &mut qsd, "a policy that there is not", args(json!({"on-error": "maybe"}))).await?;
-    refused(t, &mut qsd, "a speed that cannot be", args(json!({"speed": -1}))).await?;
+    refused(
+        t,
+        &mut qsd,
+        "the name of a node that is there",
+        args(json!({"filter-node-name": "mid"})),
+    )
+    .await?;
+    refused(
+        t,
+        &mut qsd,
+        "no name",
+        args(json!({"filter-node-name": "1 2"})),
+    )
+    .await?;
+    refused(
+        t,
+        &mut qsd,
+        "a node and a file for one end",
+        args(json!({"base": base.real()})),
+    )
+    .await?;
+    refused(
+        t,
+        &mut qsd,
+        "another backing file for the topmost",
+        args(json!({"top-node": "top", "backing-file": "x"})),
+    )
+    .await?;
+    refused(
+        t,
+        &mut qsd,
+        "a policy that there is not",
+        args(json!({"on-error": "maybe"})),
+    )
+    .await?;
+    refused(t, &mut qsd, "an invalid speed", args(json!({"speed": -1}))).await?;
     shows(t, &disk).await?;
 
     t.section("under way");
@@ -68,27 +111,48 @@ async fn named(t: &Test) -> Result<()> {
         "filter-node-name": "filter", "backing-file": wanted});
     let job = qsd.start_job("block-commit", args).await?;
     let filter = qsd.node("filter").await?.context("there is no filter")?;
-    t.log(format!("the filter: {}, read-only: {}", filter["drv"], filter["ro"]));
+    t.log(format!(
+        "the filter: {}, read-only: {}",
+        filter["drv"], filter["ro"]
+    ));
     for node in ["low", "mid", "base"] {
-        ensure!(qsd.ask("blockdev-del", json!({"node-name": node})).await?.is_err(), "{node} could be taken away");
+        ensure!(
+            qsd.ask("blockdev-del", json!({"node-name": node}))
+                .await?
+                .is_err(),
+            "{node} could be taken away"
+        );
     }
     let both = json!({"job-id": "other", "device": "top", "top-node": "mid", "base-node": "base"});
     refused(t, &mut qsd, "another commit of the same images", both).await?;
     let args = json!({"job-id": "other", "device": "low", "base-node": "base"});
-    ensure!(qsd.ask("block-stream", args).await?.is_err(), "a stream of the same images");
+    ensure!(
+        qsd.ask("block-stream", args).await?.is_err(),
+        "a stream of the same images"
+    );
     t.log("a stream of the same images: refused");
     shows(t, &disk).await?;
-    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0})).await?;
+    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0}))
+        .await?;
     qsd.conclude(&job, AtReady::Pass).await?;
-    t.log(format!("the filter is gone: {}", qsd.node("filter").await?.is_none()));
+    t.log(format!(
+        "the filter is gone: {}",
+        qsd.node("filter").await?.is_none()
+    ));
     shows(t, &disk).await?;
     for node in ["low", "mid"] {
         qsd.run("blockdev-del", json!({"node-name": node})).await?;
     }
     qsd.quit().await?;
-    let written = t.img(format!("info --output=json -U {top}")).quiet().await?.json()?;
+    let written = t
+        .img(format!("info --output=json -U {top}"))
+        .quiet()
+        .await?
+        .json()?;
     t.log(format!("the file names {}", written["backing-filename"]));
-    t.img(format!("rebase -u -b {base} -F IMGFMT {top}")).quiet().await?;
+    t.img(format!("rebase -u -b {base} -F IMGFMT {top}"))
+        .quiet()
+        .await?;
     t.verify_quietly(&top, &SHOWN).await?;
     t.check(&base).await
 }
@@ -99,11 +163,14 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
     let mut qsd = t.qsd("").await?;
     let mut node = base.node("base");
     let rule = json!({"event": "none", "iotype": "write", "errno": 28, "once": true});
-    node["file"] = json!({"driver": "blkdebug", "image": base.protocol_node("file"), "inject-error": [rule]});
+    node["file"] =
+        json!({"driver": "blkdebug", "image": base.protocol_node("file"), "inject-error": [rule]});
     node["read-only"] = json!(true);
     qsd.run("blockdev-add", node).await?;
-    qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
-    qsd.add_with(&low, "low", json!({"read-only": true, "backing": "mid"})).await?;
+    qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"}))
+        .await?;
+    qsd.add_with(&low, "low", json!({"read-only": true, "backing": "mid"}))
+        .await?;
     qsd.add_with(&top, "top", json!({"backing": "low"})).await?;
     let disk = qsd.export_nbd("top").await?;
     let args = json!({"device": "top", "top-node": "low", "base-node": "base", "on-error": policy,
@@ -113,14 +180,27 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
     shows(t, &disk).await?;
     qsd.conclude(&job, AtReady::Pass).await?;
     shows(t, &disk).await?;
-    let told = qsd.node("top").await?.context("there is no top")?;
-    let on = told["backing_file"].as_str().unwrap_or_default();
-    t.log(format!("the top lies on {}", if on.contains("base.") { "the base" } else { "what it lay on" }));
+    let reported = qsd.node("top").await?.context("there is no top")?;
+    let on = reported["backing_file"].as_str().unwrap_or_default();
+    t.log(format!(
+        "the top is backed by {}",
+        if on.contains("base.") {
+            "the base"
+        } else {
+            "what it lay on"
+        }
+    ));
     for node in ["base", "low"] {
-        let told = qsd.node(node).await?;
-        t.log(format!("{node} is read-only: {}", told.map_or(Value::Null, |n| n["ro"].clone())));
+        let reported = qsd.node(node).await?;
+        t.log(format!(
+            "{node} is read-only: {}",
+            reported.map_or(Value::Null, |n| n["ro"].clone())
+        ));
     }
-    t.log(format!("the filter is gone: {}", qsd.node("filter").await?.is_none()));
+    t.log(format!(
+        "the filter is gone: {}",
+        qsd.node("filter").await?.is_none()
+    ));
     qsd.quit().await?;
     t.verify_quietly(&top, &SHOWN).await?;
     for img in [&base, &mid, &low, &top] {

@@ -13,9 +13,14 @@ const SIZE: u64 = 2 * MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").format("raw").size(SIZE).quiet().await?;
-    let mut shadow = Shadow::new(SIZE);
-    let plan = Plan { count: 25, longest: 100 * KIB, ..Plan::default() };
-    t.apply(&src, &mut shadow, &plan.ops(&mut t.rng(), SIZE)).await?;
+    let mut model = DiskModel::new(SIZE);
+    let plan = Plan {
+        count: 25,
+        longest: 100 * KIB,
+        ..Plan::default()
+    };
+    t.apply(&src, &mut model, &plan.ops(&mut t.rng(), SIZE))
+        .await?;
 
     for mode in ["off", "metadata", "falloc", "full"] {
         t.section(mode);
@@ -27,8 +32,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.case_not_run(format!("preallocation={mode}: not for {}", t.format()))?;
         }
         let used = if known { mode } else { "off" };
-        let img = t.create(SIZE).options(format!("preallocation={used}")).quiet().await?;
-        let mut guest = t.shadow(SIZE);
+        let img = t
+            .create(SIZE)
+            .options(format!("preallocation={used}"))
+            .quiet()
+            .await?;
+        let mut guest = t.disk_model(SIZE);
         t.matches(&img, &guest).await?;
         t.check(&img).await?;
         let ops = plan.ops(&mut t.rng(), SIZE);
@@ -41,13 +50,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
 
         let out = t.image("out").size(SIZE).quiet().await?;
-        t.img(format!("convert -o preallocation={used} -O IMGFMT {src} {out}")).quiet().await?;
-        t.matches(&out, &shadow).await?;
+        t.img(format!(
+            "convert -o preallocation={used} -O IMGFMT {src} {out}"
+        ))
+        .quiet()
+        .await?;
+        t.matches(&out, &model).await?;
         t.check(&out).await?;
     }
 
-    t.section("a mode that is none");
-    t.img(format!("convert -o preallocation=some -O IMGFMT {src} TEST_DIR/none")).fails().quiet().await?;
+    t.section("an unknown mode");
+    t.img(format!(
+        "convert -o preallocation=some -O IMGFMT {src} TEST_DIR/none"
+    ))
+    .fails()
+    .quiet()
+    .await?;
     t.log("refused");
     Ok(())
 }

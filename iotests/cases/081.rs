@@ -14,21 +14,25 @@ const SIZE: u64 = 8 * UNIT;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for (level, name) in ["l0", "l1", "l2"].into_iter().enumerate() {
         t.section(format!("from the top into {name}"));
-        let mut chain: Vec<(Image, Shadow)> = Vec::new();
+        let mut chain: Vec<(Image, DiskModel)> = Vec::new();
         for n in 0..4_u64 {
             let builder = t.image(&format!("l{n}")).quiet();
-            let (image, mut shadow) = match chain.last() {
-                None => (builder.size(SIZE).await?, Shadow::new(SIZE)),
+            let (image, mut model) = match chain.last() {
+                None => (builder.size(SIZE).await?, DiskModel::new(SIZE)),
                 Some((below, seen)) => (builder.backing(below).await?, seen.clone()),
             };
             let pattern = n as u8 + 1;
             let ops = [
-                Op::Write { pattern, offset: n * UNIT, length: 2 * UNIT },
-                Op::Write { pattern, offset: 6 * UNIT + n * 1024, length: 1536 },
-                Op::Zero { offset: n * UNIT + 4 * KIB, length: 8 * KIB, unmap: n % 2 == 0 },
+                Op::write(pattern, n * UNIT, 2 * UNIT),
+                Op::write(pattern, 6 * UNIT + n * 1024, 1536),
+                Op::Zero {
+                    offset: n * UNIT + 4 * KIB,
+                    length: 8 * KIB,
+                    unmap: n % 2 == 0,
+                },
             ];
-            t.apply(&image, &mut shadow, &ops).await?;
-            chain.push((image, shadow));
+            t.apply(&image, &mut model, &ops).await?;
+            chain.push((image, model));
         }
         let (top, shown) = &chain[3];
         let (target, _) = &chain[level];
@@ -47,8 +51,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).quiet().await?;
     let top = t.image("top").backing(&base).quiet().await?;
     t.write(&top, &[(9, 0, 512)]).await?;
-    t.img(format!("commit -b {other} {top}")).fails().quiet().await?;
-    t.img(format!("commit -b {top} {top}")).fails().quiet().await?;
+    t.img(format!("commit -b {other} {top}"))
+        .fails()
+        .quiet()
+        .await?;
+    t.img(format!("commit -b {top} {top}"))
+        .fails()
+        .quiet()
+        .await?;
     t.verify(&other, &[(0, 0, 512)]).await?;
     t.verify(&base, &[(0, 0, 512)]).await?;
 

@@ -16,13 +16,19 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     if !zeroes {
         t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
     }
-    let plan = Plan { count: 25, longest: 400 * KIB, zeroes, ..Plan::default() };
+    let plan = Plan {
+        count: 25,
+        longest: 400 * KIB,
+        zeroes,
+        ..Plan::default()
+    };
     let mut bases = Vec::new();
     for (name, size) in [("same", SIZE), ("short", 2 * MIB + 512), ("long", 9 * MIB)] {
         let base = t.image(name).size(size).quiet().await?;
-        let mut shadow = t.shadow(size);
-        t.apply(&base, &mut shadow, &plan.ops(&mut rng, size)).await?;
-        bases.push((base, shadow));
+        let mut model = t.disk_model(size);
+        t.apply(&base, &mut model, &plan.ops(&mut rng, size))
+            .await?;
+        bases.push((base, model));
     }
     let deep = t.image("deep").backing(&bases[0].0).quiet().await?;
     let mut seen = bases[0].1.clone();
@@ -34,18 +40,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             let (old, below) = &bases[from];
             let (new, kept) = &bases[to];
             let top = t.image("top").size(SIZE).backing(old).quiet().await?;
-            let mut shadow = Shadow::new(SIZE);
+            let mut model = DiskModel::new(SIZE);
             for (at, length, value) in below.runs(0, SIZE) {
-                shadow.set(at, length, value);
+                model.set(at, length, value);
             }
             let few = Plan { count: 6, ..plan };
             let ops = few.ops(&mut rng, SIZE);
             t.section(format!("from {old} to {new}"));
-            t.apply(&top, &mut shadow, &ops).await?;
-            t.img(format!("rebase -b {new} -F IMGFMT {top}")).quiet().await?;
-            t.matches(&top, &shadow).await?;
-            t.img(["rebase", "-b", "", &top.to_string()]).quiet().await?;
-            t.matches(&top, &shadow).await?;
+            t.apply(&top, &mut model, &ops).await?;
+            t.img(format!("rebase -b {new} -F IMGFMT {top}"))
+                .quiet()
+                .await?;
+            t.matches(&top, &model).await?;
+            t.img(["rebase", "-b", "", &top.to_string()])
+                .quiet()
+                .await?;
+            t.matches(&top, &model).await?;
             t.matches(new, kept).await?;
             t.check(&top).await?;
         }

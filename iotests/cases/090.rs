@@ -1,5 +1,5 @@
-//! The map of a chain says of each range in which image it lies, and what is
-//! read there agrees.
+//! The map of a chain has the right image for each range, and what is read
+//! there agrees.
 //!
 //! group: rw auto quick backing img
 //! supported_fmt: generic
@@ -16,13 +16,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(1, 0, 3 * UNIT)]).await?;
     let mid = t.image("mid").backing(&base).await?;
-    t.write(&mid, &[(2, UNIT, UNIT), (2, 4 * UNIT, UNIT)]).await?;
+    t.write(&mid, &[(2, UNIT, UNIT), (2, 4 * UNIT, UNIT)])
+        .await?;
     let top = t.image("top").backing(&mid).await?;
     t.write(&top, &[(3, 2 * UNIT, UNIT)]).await?;
 
     t.section("each range in its image");
     let runs = t.map(&top).await?;
-    for (n, want) in [Some(2), Some(1), Some(0), None, Some(1), None].into_iter().enumerate() {
+    for (n, want) in [Some(2), Some(1), Some(0), None, Some(1), None]
+        .into_iter()
+        .enumerate()
+    {
         let (from, to) = (n as u64 * UNIT, (n as u64 + 1) * UNIT);
         let number = |run: &Value, key: &str| run[key].as_u64().unwrap_or(0);
         let inside = runs.iter().filter(|run| {
@@ -39,14 +43,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             None => format!("{from}: zeroes"),
         });
     }
-    t.verify(&top, &[
-        (1, 0, UNIT),
-        (2, UNIT, UNIT),
-        (3, 2 * UNIT, UNIT),
-        (0, 3 * UNIT, UNIT),
-        (2, 4 * UNIT, UNIT),
-        (0, 5 * UNIT, UNIT),
-    ])
+    t.verify(
+        &top,
+        &[
+            (1, 0, UNIT),
+            (2, UNIT, UNIT),
+            (3, 2 * UNIT, UNIT),
+            (0, 3 * UNIT, UNIT),
+            (2, 4 * UNIT, UNIT),
+            (0, 5 * UNIT, UNIT),
+        ],
+    )
     .await?;
 
     t.section("one level lower");

@@ -17,22 +17,29 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .without_imgopts()
             .options(format!("cluster_size={cluster}"))
             .await?;
-        let said = t.info_json(&img).await?["cluster-size"].as_u64();
-        ensure!(said == Some(cluster), "info says cluster-size {said:?}");
-        let mut shadow = t.shadow(size);
+        let output = t.info_json(&img).await?["cluster-size"].as_u64();
+        ensure!(
+            output == Some(cluster),
+            "info reports cluster-size {output:?}"
+        );
+        let mut model = t.disk_model(size);
         let mut ops: Vec<Op> = (1..)
             .zip([cluster, 2 * cluster, cluster * cluster / 8])
             .filter(|(_, edge)| edge + 512 <= size)
-            .map(|(pattern, edge)| Op::Write { pattern, offset: edge - 512, length: 1024 })
+            .map(|(pattern, edge)| Op::write(pattern, edge - 512, 1024))
             .collect();
-        let plan = Plan { count: 40, discards: true, ..Plan::default() };
+        let plan = Plan {
+            count: 40,
+            discards: true,
+            ..Plan::default()
+        };
         ops.extend(plan.ops(&mut rng, size));
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
     }
 
-    t.section("sizes that there are not");
+    t.section("invalid sizes");
     for wrong in ["256", "1000", "4M", "0"] {
         let line = format!("create -f qcow2 -o cluster_size={wrong} TEST_DIR/wrong 1M");
         t.img(line).fails().quiet().await?;

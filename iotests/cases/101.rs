@@ -16,12 +16,19 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .without_imgopts()
             .options(format!("refcount_bits={bits}"))
             .await?;
-        let said = t.info_json(&img).await?["format-specific"]["data"]["refcount-bits"].as_u64();
-        ensure!(said == Some(bits), "info says refcount-bits {said:?}");
-        let mut shadow = t.shadow(SIZE);
-        let ops = Plan { count: 30, ..Plan::default() }.ops(&mut t.rng(), SIZE);
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        let output = t.info_json(&img).await?["format-specific"]["data"]["refcount-bits"].as_u64();
+        ensure!(
+            output == Some(bits),
+            "info reports refcount-bits {output:?}"
+        );
+        let mut model = t.disk_model(SIZE);
+        let ops = Plan {
+            count: 30,
+            ..Plan::default()
+        }
+        .ops(&mut t.rng(), SIZE);
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
 
         // The active disk is one reference, each snapshot one more.
@@ -31,27 +38,37 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         t.log(format!("{room} snapshots"));
         if bits < 4 {
-            t.img(format!("snapshot -c more {img}")).fails().quiet().await?;
+            t.img(format!("snapshot -c more {img}"))
+                .fails()
+                .quiet()
+                .await?;
             // A refused snapshot may leave its table behind, as a leak.
             let left = t.check_counts_quietly(&img, &["-r", "leaks"]).await?;
             ensure!(left.corruptions + left.corruptions_fixed == 0, "{left:?}");
             t.log("one more is refused");
         }
-        t.matches(&img, &shadow).await?;
-        let listed = t.info_json(&img).await?["snapshots"].as_array().map_or(0, Vec::len);
+        t.matches(&img, &model).await?;
+        let listed = t.info_json(&img).await?["snapshots"]
+            .as_array()
+            .map_or(0, Vec::len);
         t.log(format!("{listed} snapshots are listed"));
         t.check(&img).await?;
         for n in 0..room {
             t.img(format!("snapshot -d s{n} {img}")).quiet().await?;
         }
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
         t.sound(&img)?;
     }
 
-    t.section("widths that there are not");
+    t.section("invalid widths");
     for wrong in ["0", "3", "128"] {
-        t.img(format!("create -f qcow2 -o refcount_bits={wrong} TEST_DIR/wrong 1M")).fails().quiet().await?;
+        t.img(format!(
+            "create -f qcow2 -o refcount_bits={wrong} TEST_DIR/wrong 1M"
+        ))
+        .fails()
+        .quiet()
+        .await?;
         t.log(format!("{wrong}: refused"));
     }
     Ok(())

@@ -21,16 +21,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .options(format!("extended_l2=on,cluster_size={cluster}"))
             .backing(&base)
             .await?;
-        let mut shadow = t.shadow(SIZE);
-        shadow.set(0, 4 * MIB, Some(0xbb));
-        let plan = Plan { count: 60, longest: 100 * KIB, ..Plan::default() };
-        t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
-        t.matches(&img, &shadow).await?;
+        let mut model = t.disk_model(SIZE);
+        model.set(0, 4 * MIB, Some(0xbb));
+        let plan = Plan {
+            count: 60,
+            longest: 100 * KIB,
+            ..Plan::default()
+        };
+        t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+        t.matches(&img, &model).await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
-        let then = shadow.clone();
-        let discards = Plan { discards: true, ..plan };
-        t.apply(&img, &mut shadow, &discards.ops(&mut rng, SIZE)).await?;
-        t.matches(&img, &shadow).await?;
+        let then = model.clone();
+        let discards = Plan {
+            discards: true,
+            ..plan
+        };
+        t.apply(&img, &mut model, &discards.ops(&mut rng, SIZE))
+            .await?;
+        t.matches(&img, &model).await?;
         t.sound(&img)?;
 
         t.img(format!("snapshot -a one {img}")).quiet().await?;
@@ -42,17 +50,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
         let packed = t.image("packed").without_imgopts().quiet();
         let packed = packed.options("extended_l2=on").size(SIZE).await?;
-        t.img(format!("convert -n -c -O qcow2 {img} {packed}")).quiet().await?;
-        let mut shadow = then;
-        t.matches(&packed, &shadow).await?;
-        t.apply(&packed, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
-        t.matches(&packed, &shadow).await?;
+        t.img(format!("convert -n -c -O qcow2 {img} {packed}"))
+            .quiet()
+            .await?;
+        let mut model = then;
+        t.matches(&packed, &model).await?;
+        t.apply(&packed, &mut model, &plan.ops(&mut rng, SIZE))
+            .await?;
+        t.matches(&packed, &model).await?;
         t.check(&packed).await?;
         t.sound(&packed)?;
     }
 
     t.section("clusters too small for it");
-    t.img("create -f qcow2 -o extended_l2=on,cluster_size=8k TEST_DIR/wrong 1M").fails().quiet().await?;
+    t.img("create -f qcow2 -o extended_l2=on,cluster_size=8k TEST_DIR/wrong 1M")
+        .fails()
+        .quiet()
+        .await?;
     t.log("refused");
     Ok(())
 }

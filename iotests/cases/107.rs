@@ -30,12 +30,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
     t.sound(&img)?;
 
-    t.section("killed: who only reads repairs nothing");
+    t.section("killed: a read-only open repairs nothing");
     kill_while_dirty(t, &img, MIB).await?;
     t.io(&img, ["read -P 7 1M 300k"]).options(["-r"]).await?;
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
 
-    t.section("who writes repairs first");
+    t.section("a writer repairs first");
     t.verify(&img, &kept).await?;
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
     t.check(&img).await?;
@@ -43,7 +43,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("killed again: check repairs");
     kill_while_dirty(t, &img, 9 * MIB).await?;
-    t.img(format!("check -r all {img}")).quiet().any_status().await?;
+    t.img(format!("check -r all {img}"))
+        .quiet()
+        .any_status()
+        .await?;
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
     t.check(&img).await?;
     t.sound(&img)?;
@@ -52,7 +55,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("without the feature nothing is dirty, and leaks are the worst");
     t.img(format!("amend -o lazy_refcounts=off {img}")).await?;
-    t.log(format!("lazy refcounts {}", t.peek(&img, "header.compatible_features.lazy_refcounts")?));
+    t.log(format!(
+        "lazy refcounts {}",
+        t.peek(&img, "header.compatible_features.lazy_refcounts")?
+    ));
     let mut io = t.session(&img).await?;
     io.run("write -P 9 6M 64k").await?;
     io.run("flush").await?;

@@ -12,10 +12,22 @@ const SIZE: u64 = 4 * MIB + 1024;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut rng = t.rng();
-    let mut now = t.shadow(SIZE);
-    let plan = Plan { count: 25, ..Plan::default() };
-    let mut kept: Vec<(String, Shadow)> = Vec::new();
-    for step in ["make one", "make two", "back to one", "make three", "lose one", "back to two", "lose three", "lose two"] {
+    let mut now = t.disk_model(SIZE);
+    let plan = Plan {
+        count: 25,
+        ..Plan::default()
+    };
+    let mut kept: Vec<(String, DiskModel)> = Vec::new();
+    for step in [
+        "make one",
+        "make two",
+        "back to one",
+        "make three",
+        "lose one",
+        "back to two",
+        "lose three",
+        "lose two",
+    ] {
         t.section(step);
         t.apply(&img, &mut now, &plan.ops(&mut rng, SIZE)).await?;
         let (verb, name) = step.rsplit_once(' ').context("a verb and a name")?;
@@ -38,7 +50,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let last = kept.iter().rev().take(1);
         for (name, then) in last {
             let out = t.image("out").format("raw").size(0).quiet().await?;
-            t.img(format!("convert -l {name} -O raw {img} {out}")).quiet().await?;
+            t.img(format!("convert -l {name} -O raw {img} {out}"))
+                .quiet()
+                .await?;
             t.matches(&out, then).await?;
         }
         t.sound(&img)?;

@@ -14,7 +14,13 @@ async fn names(t: &Test, img: &Image) -> Result<Vec<String>> {
     let list = info["snapshots"].as_array().cloned().unwrap_or_default();
     Ok(list
         .iter()
-        .map(|s| format!("{} {}", s["id"].as_str().unwrap_or("?"), s["name"].as_str().unwrap_or("?")))
+        .map(|s| {
+            format!(
+                "{} {}",
+                s["id"].as_str().unwrap_or("?"),
+                s["name"].as_str().unwrap_or("?")
+            )
+        })
         .collect())
 }
 
@@ -24,13 +30,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("names");
     let long = "n".repeat(200);
-    for name in ["1", "2", "with a blank", "ünïcode", "x=1,y", long.as_str(), "same"] {
+    for name in [
+        "1",
+        "2",
+        "with a blank",
+        "ünïcode",
+        "x=1,y",
+        long.as_str(),
+        "same",
+    ] {
         t.img(["snapshot", "-c", name, &img.to_string()]).await?;
     }
     for name in names(t, &img).await? {
         t.log(name);
     }
-    t.img(format!("snapshot -l {img}")).filter(iotests::filter::img::snapshots).await?;
+    t.img(format!("snapshot -l {img}"))
+        .filter(iotests::filter::img::snapshots)
+        .await?;
 
     t.section("a number is a name before it is an id");
     t.img(format!("snapshot -d 2 {img}")).await?;

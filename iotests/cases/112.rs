@@ -9,11 +9,18 @@ use iotests::prelude::*;
 
 async fn list(t: &Test, img: &Image) -> Result<()> {
     let info = t.info_json(img).await?;
-    let bitmaps = info["format-specific"]["data"]["bitmaps"].as_array().cloned().unwrap_or_default();
+    let bitmaps = info["format-specific"]["data"]["bitmaps"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     for b in &bitmaps {
         t.log_json(b);
     }
-    t.log(format!("{} bitmaps; autoclear bit {}", bitmaps.len(), t.peek(img, "header.autoclear_features.bitmaps")?));
+    t.log(format!(
+        "{} bitmaps; autoclear bit {}",
+        bitmaps.len(),
+        t.peek(img, "header.autoclear_features.bitmaps")?
+    ));
     t.sound(img)
 }
 
@@ -24,7 +31,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("added");
     t.img(format!("bitmap --add -g 64k {img} b0")).await?;
     t.img(format!("bitmap --add -g 512 {img} b1")).await?;
-    t.img(format!("bitmap --add -g 2M --disable {img} b2")).await?;
+    t.img(format!("bitmap --add -g 2M --disable {img} b2"))
+        .await?;
     list(t, &img).await?;
 
     t.section("disabled, enabled, cleared");
@@ -34,10 +42,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     list(t, &img).await?;
 
     t.section("several actions in a row");
-    t.img(format!("bitmap --add -g 64k --disable --enable --clear --merge b0 {img} b3")).await?;
+    t.img(format!(
+        "bitmap --add -g 64k --disable --enable --clear --merge b0 {img} b3"
+    ))
+    .await?;
     list(t, &img).await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for wrong in [
         "--add {img} b0",
         "--add -g 511 {img} b4",
@@ -47,7 +58,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "--merge b0 {img} b4",
         "--remove {img}",
     ] {
-        t.img(format!("bitmap {}", wrong.replace("{img}", &img.to_string()))).fails().quiet().await?;
+        t.img(format!(
+            "bitmap {}",
+            wrong.replace("{img}", &img.to_string())
+        ))
+        .fails()
+        .quiet()
+        .await?;
         t.log(format!("refused: {wrong}"));
     }
     list(t, &img).await?;

@@ -11,13 +11,18 @@ const SIZE: u64 = 8 * MIB;
 
 /// Logs the dirty ranges of a bitmap, as an NBD export shows them.
 async fn dirty(t: &Test, img: &Image, name: &str) -> Result<()> {
-    let server = t.nbd_server(img, format!("-r -B {name} --persistent")).await?;
+    let server = t
+        .nbd_server(img, format!("-r -B {name} --persistent"))
+        .await?;
     let socket = server.url("");
     let socket = socket.split_once("socket=").map_or("", |(_, s)| s);
     let opts = format!(
         "driver=nbd,server.type=unix,server.path={socket},x-dirty-bitmap=qemu:dirty-bitmap:{name}"
     );
-    let output = t.img(["map", "--output=json", "--image-opts", &opts]).quiet().await?;
+    let output = t
+        .img(["map", "--output=json", "--image-opts", &opts])
+        .quiet()
+        .await?;
     let runs = output.json()?;
     let runs = runs.as_array().context("a list")?;
     let dirty: Vec<String> = runs
@@ -33,7 +38,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     t.write(&img, &[(1, 0, 64 * KIB)]).await?;
     t.img(format!("bitmap --add -g 64k {img} on")).await?;
-    t.img(format!("bitmap --add -g 64k --disable {img} off")).await?;
+    t.img(format!("bitmap --add -g 64k --disable {img} off"))
+        .await?;
     t.img(format!("bitmap --add -g 4k {img} fine")).await?;
 
     t.section("nothing yet");
@@ -42,14 +48,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("writes, zeroes, discards, across edges");
-    t.io(&img, [
-        "write -P 2 1M 512",
-        "write -P 3 2162176 1024",
-        "write -z 3M 64k",
-        "discard 4M 128k",
-        "write -P 4 8388096 512",
-        "read 5M 1M",
-    ])
+    t.io(
+        &img,
+        [
+            "write -P 2 1M 512",
+            "write -P 3 2162176 1024",
+            "write -z 3M 64k",
+            "discard 4M 128k",
+            "write -P 4 8388096 512",
+            "read 5M 1M",
+        ],
+    )
     .quiet()
     .await?;
     for name in ["on", "off", "fine"] {
@@ -72,7 +81,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for name in ["on", "fine"] {
         dirty(t, &img, name).await?;
     }
-    t.verify(&img, &[(2, MIB, 512), (0, 3 * MIB, 64 * KIB), (4, SIZE - 512, 512), (6, 6 * MIB, 512)]).await?;
+    t.verify(
+        &img,
+        &[
+            (2, MIB, 512),
+            (0, 3 * MIB, 64 * KIB),
+            (4, SIZE - 512, 512),
+            (6, 6 * MIB, 512),
+        ],
+    )
+    .await?;
     t.check(&img).await?;
     t.sound(&img)
 }

@@ -10,7 +10,11 @@ use iotests::prelude::*;
 
 async fn list(t: &Test, img: &Image) -> Result<()> {
     let info = t.info_json(img).await?;
-    for b in info["format-specific"]["data"]["bitmaps"].as_array().into_iter().flatten() {
+    for b in info["format-specific"]["data"]["bitmaps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         t.log_json(b);
     }
     Ok(())
@@ -19,7 +23,8 @@ async fn list(t: &Test, img: &Image) -> Result<()> {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create("8M").await?;
     t.img(format!("bitmap --add -g 64k {img} b0")).await?;
-    t.img(format!("bitmap --add -g 64k --disable {img} b1")).await?;
+    t.img(format!("bitmap --add -g 64k --disable {img} b1"))
+        .await?;
     t.io(&img, ["write -P 1 0 64k"]).quiet().await?;
     list(t, &img).await?;
 
@@ -29,10 +34,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     io.run("flush").await?;
     io.kill().await?;
     list(t, &img).await?;
-    t.log(format!("in use: {}, {}", t.peek(&img, "bitmap[0].flags.in_use")?, t.peek(&img, "bitmap[1].flags.in_use")?));
+    t.log(format!(
+        "in use: {}, {}",
+        t.peek(&img, "bitmap[0].flags.in_use")?,
+        t.peek(&img, "bitmap[1].flags.in_use")?
+    ));
 
-    t.section("it stays so, whoever opens the image, and nothing else suffers");
-    t.io(&img, ["read -P 2 1M 64k", "write -P 3 2M 64k"]).quiet().await?;
+    t.section("it stays so after every open, and nothing else is affected");
+    t.io(&img, ["read -P 2 1M 64k", "write -P 3 2M 64k"])
+        .quiet()
+        .await?;
     list(t, &img).await?;
     t.check_counts(&img, &["-r", "leaks"]).await?;
     t.check(&img).await?;
@@ -51,7 +62,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.img(format!("bitmap --add -g 64k {img} b0")).await?;
     t.io(&img, ["write -P 4 3M 64k"]).quiet().await?;
     list(t, &img).await?;
-    t.verify(&img, &[(1, 0, 64 * KIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)]).await?;
+    t.verify(
+        &img,
+        &[
+            (1, 0, 64 * KIB),
+            (2, MIB, 64 * KIB),
+            (3, 2 * MIB, 64 * KIB),
+            (4, 3 * MIB, 64 * KIB),
+        ],
+    )
+    .await?;
     t.check(&img).await?;
     t.sound(&img)
 }

@@ -1,5 +1,5 @@
-//! Every preallocation mode makes an image that reads as zeroes and does not grow
-//! when it is written, as measure said, and as long as it is told.
+//! Every preallocation mode makes an image that reads as zeroes and does not
+//! grow when it is written, as measured, and as long as requested.
 //!
 //! group: rw auto qcow2 create
 //! supported_fmt: qcow2
@@ -17,7 +17,10 @@ fn length(img: &Image) -> Result<u64> {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for mode in ["off", "metadata", "falloc", "full"] {
         t.section(format!("preallocation={mode}"));
-        let img = t.create(SIZE).options(format!("preallocation={mode}")).await?;
+        let img = t
+            .create(SIZE)
+            .options(format!("preallocation={mode}"))
+            .await?;
         t.io(&img, [format!("read -P 0 0 {SIZE}")]).quiet().await?;
         t.check(&img).await?;
         t.sound(&img)?;
@@ -29,20 +32,34 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.sound(&img)?;
     }
 
-    t.section("what measure says is what it takes");
+    t.section("it takes as much as measure reports");
     for options in ["cluster_size=4k", "refcount_bits=64"] {
         for size in ["512", "1025M"] {
-            let line = format!("measure -O qcow2 -o preallocation=metadata,{options} --size {size} --output=json");
-            let said = t.img(line).quiet().await?.json()?;
-            let made = t.image("made").without_imgopts().size(size).options(format!("preallocation=metadata,{options}")).quiet().await?;
-            let full = said["fully-allocated"].as_u64().context("a number")?;
+            let line = format!(
+                "measure -O qcow2 -o preallocation=metadata,{options} --size {size} --output=json"
+            );
+            let printed = t.img(line).quiet().await?.json()?;
+            let made = t
+                .image("made")
+                .without_imgopts()
+                .size(size)
+                .options(format!("preallocation=metadata,{options}"))
+                .quiet()
+                .await?;
+            let full = printed["fully-allocated"].as_u64().context("a number")?;
             let took = length(&made)?;
-            t.log(format!("{size} {options}: as said: {}", took <= full && took + 4 * MIB > full));
+            t.log(format!(
+                "{size} {options}: as measured: {}",
+                took <= full && took + 4 * MIB > full
+            ));
         }
     }
 
     t.section("a mode that there is not");
-    t.img("create -f qcow2 -o preallocation=some TEST_DIR/wrong 1M").fails().quiet().await?;
+    t.img("create -f qcow2 -o preallocation=some TEST_DIR/wrong 1M")
+        .fails()
+        .quiet()
+        .await?;
     t.log("refused");
     Ok(())
 }

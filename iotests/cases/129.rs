@@ -1,5 +1,5 @@
 //! Caches of any size, down to the smallest, change how fast metadata are found
-//! and not what is found; sizes that cannot be are refused.
+//! and not what is found; invalid sizes are refused.
 //!
 //! group: rw auto quick qcow2
 //! supported_fmt: qcow2
@@ -11,10 +11,14 @@ use iotests::prelude::*;
 const SIZE: u64 = 64 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let img = t.create(SIZE).without_imgopts().options("cluster_size=4k").await?;
+    let img = t
+        .create(SIZE)
+        .without_imgopts()
+        .options("cluster_size=4k")
+        .await?;
     let opts = |more: &str| format!("driver=qcow2,file.filename={img}{more}");
     let mut rng = t.rng();
-    let mut shadow = t.shadow(SIZE);
+    let mut model = t.disk_model(SIZE);
     for more in [
         "",
         ",l2-cache-size=1024",
@@ -25,22 +29,34 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ",cache-clean-interval=1",
         ",l2-cache-entry-size=4096,l2-cache-size=16384,refcount-cache-size=16384",
     ] {
-        let ops = Plan { count: 60, longest: 32 * KIB, ..Plan::default() }.ops(&mut rng, SIZE);
+        let ops = Plan {
+            count: 60,
+            longest: 32 * KIB,
+            ..Plan::default()
+        }
+        .ops(&mut rng, SIZE);
         let mut commands = Vec::new();
         for op in &ops {
             match op {
-                Op::Read { offset, length } => commands.extend(shadow.reads(*offset, *length)),
+                Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
                 op => commands.push(op.to_string()),
             }
-            shadow.apply(op);
+            model.apply(op);
         }
-        t.io(opts(more), &commands).options(["--image-opts"]).quiet().await?;
-        t.log(format!("{} operations with '{}'", ops.len(), more.trim_start_matches(',')));
+        t.io(opts(more), &commands)
+            .options(["--image-opts"])
+            .quiet()
+            .await?;
+        t.log(format!(
+            "{} operations with '{}'",
+            ops.len(),
+            more.trim_start_matches(',')
+        ));
     }
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.sound(&img)?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     for more in [
         ",l2-cache-entry-size=1000",
         ",l2-cache-entry-size=256",
@@ -52,7 +68,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ",overlap-check=some",
         ",l2-cache-size=-1",
     ] {
-        t.io(opts(more), ["read 0 512"]).options(["--image-opts"]).fails().quiet().await?;
+        t.io(opts(more), ["read 0 512"])
+            .options(["--image-opts"])
+            .fails()
+            .quiet()
+            .await?;
         t.log(format!("refused: {}", more.trim_start_matches(',')));
     }
     t.check(&img).await

@@ -12,8 +12,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").without_imgopts().size(SIZE).await?;
     t.write(&base, &[(0xba, 0, SIZE)]).await?;
     let img = t.create(SIZE).backing(&base).await?;
-    let mut shadow = t.shadow(SIZE);
-    shadow.set(0, SIZE, Some(0xba));
+    let mut model = t.disk_model(SIZE);
+    model.set(0, SIZE, Some(0xba));
 
     t.section("neighbours, from both ends");
     let mut commands = Vec::new();
@@ -21,11 +21,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let at = if n % 2 == 0 { n / 2 } else { 63 - n / 2 } * 4096 + 512;
         let pattern = u8::try_from(n + 1)?;
         commands.push(format!("aio_write -q -P {pattern} {at} 2048"));
-        shadow.set(at, 2048, Some(pattern));
+        model.set(at, 2048, Some(pattern));
     }
     commands.push("aio_flush".to_owned());
     t.io(&img, &commands).quiet().await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.sound(&img)?;
 
     t.section("writes, zeroes and discards of different clusters");
@@ -36,21 +36,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         match n % 3 {
             0 => {
                 commands.push(format!("aio_write -q -P {pattern} {at} 32k"));
-                shadow.set(at, 32 * KIB, Some(pattern));
+                model.set(at, 32 * KIB, Some(pattern));
             }
             1 => {
                 commands.push(format!("aio_write -q -z {at} 32k"));
-                shadow.set(at, 32 * KIB, Some(0));
+                model.set(at, 32 * KIB, Some(0));
             }
             _ => {
                 commands.push(format!("aio_write -q -P {pattern} {} 1k", at + 15 * KIB));
-                shadow.set(at + 15 * KIB, KIB, Some(pattern));
+                model.set(at + 15 * KIB, KIB, Some(pattern));
             }
         }
     }
     commands.push("aio_flush".to_owned());
     t.io(&img, &commands).quiet().await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.sound(&img)?;
 
     t.section("onto each other: one of them wins, sector by sector");
@@ -61,14 +61,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ];
     t.io(&img, both).quiet().await?;
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
-    t.img(format!("convert -O raw {img} {flat}")).quiet().await?;
+    t.img(format!("convert -O raw {img} {flat}"))
+        .quiet()
+        .await?;
     let bytes = t.peek_at(&flat, 0, 256 << 10)?;
     let whole = |sector: &[u8]| {
         matches!(sector.first(), Some(0x71 | 0x72)) && sector.iter().all(|b| *b == sector[0])
     };
     t.log(format!("nothing else: {}", bytes.chunks(512).all(whole)));
-    shadow.set(0, 256 * KIB, None);
-    t.matches(&img, &shadow).await?;
+    model.set(0, 256 * KIB, None);
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
     t.sound(&img)
 }

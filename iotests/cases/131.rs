@@ -1,5 +1,5 @@
-//! A long life of everything at once: writes, snapshots, bitmaps, resizing,
-//! amendments and compressed copies, and the disk is always what it should be.
+//! Writes, snapshots, bitmaps, resizing, amendments and compressed copies over
+//! a long time, and the disk always matches the model.
 //!
 //! group: rw auto qcow2 snapshot bitmap resize
 //! supported_fmt: qcow2
@@ -11,10 +11,15 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut img = t.create(3 * MIB).await?;
     let mut rng = t.rng();
-    let mut now = t.shadow(3 * MIB);
-    let mut kept: Vec<(String, Shadow)> = Vec::new();
-    let plan = Plan { count: 20, discards: true, ..Plan::default() };
-    let snapshot = |kept: &[(String, Shadow)], n: usize| kept.get(n % kept.len().max(1)).cloned();
+    let mut now = t.disk_model(3 * MIB);
+    let mut kept: Vec<(String, DiskModel)> = Vec::new();
+    let plan = Plan {
+        count: 20,
+        discards: true,
+        ..Plan::default()
+    };
+    let snapshot =
+        |kept: &[(String, DiskModel)], n: usize| kept.get(n % kept.len().max(1)).cloned();
     for year in 0..16usize {
         t.section(format!("year {year}"));
         let ops = plan.ops(&mut rng, now.size());
@@ -47,12 +52,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             }
             6 => {
                 let lazy = if year > 8 { "off" } else { "on" };
-                t.img(format!("amend -o lazy_refcounts={lazy} {img}")).await?;
+                t.img(format!("amend -o lazy_refcounts={lazy} {img}"))
+                    .await?;
             }
             _ => {
                 // A discarded range may read as anything, and be copied as zeroes.
                 let copy = t.image(&format!("copy{year}")).size(now.size()).await?;
-                t.img(format!("convert -c -n -O IMGFMT {img} {copy}")).await?;
+                t.img(format!("convert -c -n -O IMGFMT {img} {copy}"))
+                    .await?;
                 t.same(&img, &copy).await?;
                 img = copy;
                 kept.clear();

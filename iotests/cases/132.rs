@@ -10,35 +10,46 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("more and more clusters of 512 bytes, counted in 64 bits");
     let size = 6 * MIB;
-    let img = t.create(size).without_imgopts().options("cluster_size=512,refcount_bits=64").await?;
-    let mut shadow = t.shadow(size);
+    let img = t
+        .create(size)
+        .without_imgopts()
+        .options("cluster_size=512,refcount_bits=64")
+        .await?;
+    let mut model = t.disk_model(size);
     let first = t.peek(&img, "header.refcount_table_clusters")?;
     for n in 0..4u64 {
-        let write = Op::Write { pattern: u8::try_from(n + 1)?, offset: n * 1500 * KIB, length: 1500 * KIB };
-        t.apply(&img, &mut shadow, &[write]).await?;
+        let write = Op::write(u8::try_from(n + 1)?, n * 1500 * KIB, 1500 * KIB);
+        t.apply(&img, &mut model, &[write]).await?;
         t.sound(&img)?;
     }
-    t.log(format!("the refcount table grew: {}", t.peek(&img, "header.refcount_table_clusters")? > first));
-    t.matches(&img, &shadow).await?;
+    t.log(format!(
+        "the refcount table grew: {}",
+        t.peek(&img, "header.refcount_table_clusters")? > first
+    ));
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("a disk that grows, with snapshots of every size");
     let mut size = 64 * KIB;
-    let img = t.create(size).without_imgopts().options("cluster_size=512").await?;
-    let mut shadow = t.shadow(size);
+    let img = t
+        .create(size)
+        .without_imgopts()
+        .options("cluster_size=512")
+        .await?;
+    let mut model = t.disk_model(size);
     let mut kept = Vec::new();
     for n in 0..4u8 {
         let ops = [
-            Op::Write { pattern: n + 1, offset: 0, length: 1024 },
-            Op::Write { pattern: n + 0x11, offset: size - 1024, length: 1024 },
+            Op::write(n + 1, 0, 1024),
+            Op::write(n + 0x11, size - 1024, 1024),
         ];
-        t.apply(&img, &mut shadow, &ops).await?;
+        t.apply(&img, &mut model, &ops).await?;
         t.img(format!("snapshot -c at-{n} {img}")).quiet().await?;
-        kept.push(shadow.clone());
+        kept.push(model.clone());
         size *= 4;
         t.img(format!("resize {img} {size}")).quiet().await?;
-        shadow.resize(size);
-        t.matches(&img, &shadow).await?;
+        model.resize(size);
+        t.matches(&img, &model).await?;
     }
     t.sound(&img)?;
     for (n, then) in kept.iter().enumerate().rev() {

@@ -25,8 +25,17 @@ impl Keys<'_> {
     async fn amend(&self, key: &str, options: &str) -> Result<bool> {
         let old = format!("secret,id=old,data={key}");
         let words = [
-            "amend", "--object", &old, "--object", "secret,id=one,data=one",
-            "--object", "secret,id=two,data=two", "-o", options, "--image-opts", &self.node("old"),
+            "amend",
+            "--object",
+            &old,
+            "--object",
+            "secret,id=one,data=one",
+            "--object",
+            "secret,id=two,data=two",
+            "-o",
+            options,
+            "--image-opts",
+            &self.node("old"),
         ];
         Ok(self.t.img(words).quiet().any_status().await?.status == Some(0))
     }
@@ -36,10 +45,22 @@ impl Keys<'_> {
         let first = self.t.env().key_secret.as_str();
         for (name, key) in [("the first", first), ("one", "one"), ("two", "two")] {
             let object = format!("secret,id=old,data={key}");
-            let status = self.t.io(self.node("old"), ["read -P 7 0 64k"])
+            let status = self
+                .t
+                .io(self.node("old"), ["read -P 7 0 64k"])
                 .options(["--object", &object, "--image-opts"])
-                .quiet().any_status().await?.status;
-            lines.push(format!("{name} {}", if status == Some(0) { "opens" } else { "does not" }));
+                .quiet()
+                .any_status()
+                .await?
+                .status;
+            lines.push(format!(
+                "{name} {}",
+                if status == Some(0) {
+                    "opens"
+                } else {
+                    "does not"
+                }
+            ));
         }
         self.t.log(lines.join(", "));
         Ok(())
@@ -55,12 +76,36 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     keys.opens().await?;
 
     for (what, key, options) in [
-        ("a second one", first, "encrypt.state=active,encrypt.new-secret=one,encrypt.iter-time=10"),
-        ("a third one, in a slot of its own", "one", "encrypt.state=active,encrypt.new-secret=two,encrypt.keyslot=5,encrypt.iter-time=10"),
-        ("with a wrong one", "three", "encrypt.state=active,encrypt.new-secret=two,encrypt.iter-time=10"),
-        ("over one that is in use", "one", "encrypt.state=active,encrypt.new-secret=one,encrypt.keyslot=5,encrypt.iter-time=10"),
-        ("in a slot that there is not", "one", "encrypt.state=active,encrypt.new-secret=one,encrypt.keyslot=8,encrypt.iter-time=10"),
-        ("the key that opened it away", "one", "encrypt.state=inactive,encrypt.old-secret=old"),
+        (
+            "a second one",
+            first,
+            "encrypt.state=active,encrypt.new-secret=one,encrypt.iter-time=10",
+        ),
+        (
+            "a third one, in a slot of its own",
+            "one",
+            "encrypt.state=active,encrypt.new-secret=two,encrypt.keyslot=5,encrypt.iter-time=10",
+        ),
+        (
+            "with a wrong one",
+            "three",
+            "encrypt.state=active,encrypt.new-secret=two,encrypt.iter-time=10",
+        ),
+        (
+            "over one that is in use",
+            "one",
+            "encrypt.state=active,encrypt.new-secret=one,encrypt.keyslot=5,encrypt.iter-time=10",
+        ),
+        (
+            "in a slot that there is not",
+            "one",
+            "encrypt.state=active,encrypt.new-secret=one,encrypt.keyslot=8,encrypt.iter-time=10",
+        ),
+        (
+            "the key that opened it away",
+            "one",
+            "encrypt.state=inactive,encrypt.old-secret=old",
+        ),
     ] {
         t.section(what);
         // The key that opens is called `old` as well.

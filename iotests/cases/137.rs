@@ -20,7 +20,11 @@ const ROUNDS: u64 = 6;
 fn round(n: u64) -> (Vec<Patch>, Vec<String>) {
     let pattern = u8::try_from(n + 1).unwrap_or(u8::MAX);
     let at = (n + 1) * 8 * MIB;
-    let patches = vec![(pattern, at, 200 * KIB), (pattern, at + MIB + 512, 70 * KIB), (pattern, at + 5 * MIB, 512)];
+    let patches = vec![
+        (pattern, at, 200 * KIB),
+        (pattern, at + MIB + 512, 70 * KIB),
+        (pattern, at + 5 * MIB, 512),
+    ];
     let noise = [
         format!("write -P {} 0 300k", pattern + 100),
         format!("write -z {}k 64k", n * 64),
@@ -28,7 +32,9 @@ fn round(n: u64) -> (Vec<Patch>, Vec<String>) {
         format!("discard {}k 192k", n * 64 + 64),
         format!("write -P {} {}k 100k", pattern + 50, n * 100),
     ];
-    let writes = patches.iter().map(|(p, at, len)| format!("write -P {p} {at} {len}"));
+    let writes = patches
+        .iter()
+        .map(|(p, at, len)| format!("write -P {p} {at} {len}"));
     let commands = writes.chain(noise).collect();
     (patches, commands)
 }
@@ -50,8 +56,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for n in 0..ROUNDS {
         let (patches, commands) = round(n);
         for command in commands.iter().map(String::as_str).chain(["flush"]) {
-            let said = guest.run(command).await?;
-            ensure!(!said.contains("failed"), "{command}: {said}");
+            let printed = guest.run(command).await?;
+            ensure!(!printed.contains("failed"), "{command}: {printed}");
         }
         let log = WriteLog::parse(&std::fs::read(&path)?)?;
         flushed.push((log.entries.len(), patches));
@@ -59,7 +65,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     guest.close().await?;
     let log = WriteLog::parse(&std::fs::read(&path)?)?;
     let all = log.entries.len();
-    t.log(format!("more than one write a round: {}", all > flushed.len()));
+    t.log(format!(
+        "more than one write a round: {}",
+        all > flushed.len()
+    ));
 
     // Every cut at a flush and just before it, and some in between.
     let chosen = |n: &usize| {
@@ -70,12 +79,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for count in (0..=all).filter(chosen) {
         std::fs::write(copy.file(), &before)?;
         log.replay(&File::options().write(true).open(copy.file())?, count)?;
-        let found = t.img(format!("check --output=json {copy}")).quiet().any_status().await?;
+        let found = t
+            .img(format!("check --output=json {copy}"))
+            .quiet()
+            .any_status()
+            .await?;
         let report = found.json()?;
-        let bad = report["corruptions"].as_u64().unwrap_or(0) + report["check-errors"].as_u64().unwrap_or(0);
+        let bad = report["corruptions"].as_u64().unwrap_or(0)
+            + report["check-errors"].as_u64().unwrap_or(0);
         ensure!(bad == 0, "after {count} of {all} writes: {}", found.text());
-        let safe: Vec<Patch> = flushed.iter().filter(|(at, _)| *at <= count).flat_map(|(_, p)| p.clone()).collect();
-        t.verify_quietly(&copy, &safe).await.with_context(|| format!("after {count} of {all} writes"))?;
+        let safe: Vec<Patch> = flushed
+            .iter()
+            .filter(|(at, _)| *at <= count)
+            .flat_map(|(_, p)| p.clone())
+            .collect();
+        t.verify_quietly(&copy, &safe)
+            .await
+            .with_context(|| format!("after {count} of {all} writes"))?;
         cuts += 1;
     }
     t.log(format!("enough cuts: {}", cuts >= 2 * ROUNDS));

@@ -1,5 +1,5 @@
-//! Internal snapshots of several disks in one transaction, while the guest writes:
-//! all are of one moment, and where one cannot be made, none is.
+//! Internal snapshots of several disks in one transaction while the guest
+//! writes are all of one moment, and where one fails, none is taken.
 //!
 //! group: rw auto quick qcow2 snapshot transaction qmp
 //! supported_fmt: qcow2
@@ -19,19 +19,29 @@ async fn names(t: &Test, img: &Image) -> Result<String> {
         .flatten()
         .map(|s| s["name"].as_str().unwrap_or_default().to_owned())
         .collect();
-    Ok(if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+    Ok(if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    })
 }
 
 fn snapshot(device: &str, name: &str) -> (&'static str, Value) {
-    ("blockdev-snapshot-internal-sync", json!({"device": device, "name": name}))
+    (
+        "blockdev-snapshot-internal-sync",
+        json!({"device": device, "name": name}),
+    )
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let a = t.image("a").size(SIZE).await?;
     let b = t.image("b").size(SIZE).await?;
     let raw = t.image("raw").format("raw").size(MIB).await?;
-    let mut now = [t.shadow(SIZE), t.shadow(SIZE)];
-    let plan = Plan { count: 25, ..Plan::default() };
+    let mut now = [t.disk_model(SIZE), t.disk_model(SIZE)];
+    let plan = Plan {
+        count: 25,
+        ..Plan::default()
+    };
     let mut rng = t.rng();
     let mut qsd = t.qsd("").await?;
     qsd.add(&a, "a").await?;
@@ -43,20 +53,41 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         for (disk, now) in disks.iter().zip(&mut now) {
             t.apply(disk, now, &plan.ops(&mut rng, SIZE)).await?;
         }
-        qsd.transaction([snapshot("a", name), snapshot("b", name)], json!({})).await?;
+        qsd.transaction([snapshot("a", name), snapshot("b", name)], json!({}))
+            .await?;
         then.push((name, now.clone()));
     }
 
     t.section("where one cannot be made");
-    let nobody = json!({"node": "a", "name": "none"});
+    let missing = json!({"node": "a", "name": "none"});
     for (what, actions) in [
-        ("the other's name is taken", vec![snapshot("a", "three"), snapshot("b", "two")]),
-        ("the other has no snapshots", vec![snapshot("a", "three"), snapshot("raw", "three")]),
-        ("there is no other", vec![snapshot("a", "three"), snapshot("c", "three")]),
-        ("another action fails", vec![snapshot("a", "three"), ("block-dirty-bitmap-clear", nobody)]),
-        ("it has no name", vec![snapshot("a", "three"), snapshot("b", "")]),
+        (
+            "the other's name is taken",
+            vec![snapshot("a", "three"), snapshot("b", "two")],
+        ),
+        (
+            "the other has no snapshots",
+            vec![snapshot("a", "three"), snapshot("raw", "three")],
+        ),
+        (
+            "there is no other",
+            vec![snapshot("a", "three"), snapshot("c", "three")],
+        ),
+        (
+            "another action fails",
+            vec![
+                snapshot("a", "three"),
+                ("block-dirty-bitmap-clear", missing),
+            ],
+        ),
+        (
+            "it has no name",
+            vec![snapshot("a", "three"), snapshot("b", "")],
+        ),
     ] {
-        let asked = qsd.ask("transaction", transaction(actions, json!({}))).await?;
+        let asked = qsd
+            .ask("transaction", transaction(actions, json!({})))
+            .await?;
         ensure!(asked.is_err(), "{what}: done");
         t.log(format!("{what}: refused"));
         for (disk, now) in disks.iter().zip(&mut now) {
@@ -70,9 +101,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.log(format!("snapshots: {}", names(t, img).await?));
         t.matches(img, &now).await?;
         t.check(img).await?;
-        for (name, shadows) in then.iter().rev() {
+        for (name, models) in then.iter().rev() {
             t.img(format!("snapshot -a {name} {img}")).await?;
-            t.matches(img, &shadows[n]).await?;
+            t.matches(img, &models[n]).await?;
             t.img(format!("snapshot -d {name} {img}")).await?;
         }
         t.check(img).await?;

@@ -1,4 +1,4 @@
-//! Refcounts that are too low, of data or of any table, are found and mended, and
+//! Refcounts that are too low, of data or of any table, are found and repaired, and
 //! the data stay.
 //!
 //! group: rw auto quick qcow2 damage repair
@@ -11,10 +11,20 @@ use iotests::prelude::*;
 const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    for what in ["data", "L2 table", "L1 table", "refcount block", "refcount table", "header", "two at once"] {
+    for what in [
+        "data",
+        "L2 table",
+        "L1 table",
+        "refcount block",
+        "refcount table",
+        "header",
+        "two at once",
+    ] {
         t.section(what);
         let img = t.create(SIZE).quiet().await?;
-        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"]).quiet().await?;
+        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"])
+            .quiet()
+            .await?;
         let offset = |path: &str| t.peek(&img, path);
         let places = match what {
             "data" => vec![offset("l2[0].entry[0].offset")?],
@@ -28,17 +38,38 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         for place in places {
             t.poke_quietly(&img, &t.refcount_path(&img, place)?, 0)?;
         }
-        t.io(&img, ["read -P 1 0 1M", "read -P 2 3M 64k"]).options(["-r"]).quiet().await?;
+        t.io(&img, ["read -P 1 0 1M", "read -P 2 3M 64k"])
+            .options(["-r"])
+            .quiet()
+            .await?;
         let found = t.check_counts_quietly(&img, &[]).await?;
-        t.log(format!("check: corruptions {}, exit status {}", found.corruptions > 0, found.status));
+        t.log(format!(
+            "check: corruptions {}, exit status {}",
+            found.corruptions > 0,
+            found.status
+        ));
         let leaks = t.check_counts_quietly(&img, &["-r", "leaks"]).await?;
         t.log(format!("check -r leaks: exit status {}", leaks.status));
         let all = t.check_counts_quietly(&img, &["-r", "all"]).await?;
-        t.log(format!("check -r all: fixed {}, left {}, exit status {}", all.corruptions_fixed > 0, all.corruptions + all.leaks, all.status));
+        t.log(format!(
+            "check -r all: fixed {}, left {}, exit status {}",
+            all.corruptions_fixed > 0,
+            all.corruptions + all.leaks,
+            all.status
+        ));
         t.check(&img).await?;
         t.sound(&img)?;
         t.io(&img, ["write -P 3 1M 1M"]).quiet().await?;
-        t.verify(&img, &[(1, 0, MIB), (3, MIB, MIB), (0, 2 * MIB, MIB), (2, 3 * MIB, 64 * KIB)]).await?;
+        t.verify(
+            &img,
+            &[
+                (1, 0, MIB),
+                (3, MIB, MIB),
+                (0, 2 * MIB, MIB),
+                (2, 3 * MIB, 64 * KIB),
+            ],
+        )
+        .await?;
         t.sound(&img)?;
     }
     Ok(())

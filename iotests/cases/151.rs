@@ -1,5 +1,5 @@
-//! Refcounts that are too high are leaks or spoil the copied flag, and repair
-//! brings both back to what is true.
+//! Refcounts that are too high are leaks or break the copied flag, and repair
+//! corrects both.
 //!
 //! group: rw auto quick qcow2 damage repair
 //! supported_fmt: qcow2
@@ -11,10 +11,18 @@ use iotests::prelude::*;
 const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    for (what, mend) in [("data", "all"), ("data", "leaks"), ("L2 table", "all"), ("L1 table", "leaks"), ("header", "all")] {
-        t.section(format!("{what}, then check -r {mend}"));
+    for (what, repair) in [
+        ("data", "all"),
+        ("data", "leaks"),
+        ("L2 table", "all"),
+        ("L1 table", "leaks"),
+        ("header", "all"),
+    ] {
+        t.section(format!("{what}, then check -r {repair}"));
         let img = t.create(SIZE).quiet().await?;
-        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"]).quiet().await?;
+        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"])
+            .quiet()
+            .await?;
         let place = match what {
             "data" => t.peek(&img, "l2[0].entry[0].offset")?,
             "L2 table" => t.peek(&img, "l1[0].offset")?,
@@ -23,11 +31,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         };
         t.poke_quietly(&img, &t.refcount_path(&img, place)?, 3)?;
         t.check_counts(&img, &[]).await?;
-        t.check_counts(&img, &["-r", mend]).await?;
-        t.check_counts(&img, &["-r", mend]).await?;
+        t.check_counts(&img, &["-r", repair]).await?;
+        t.check_counts(&img, &["-r", repair]).await?;
         t.check(&img).await?;
         t.sound(&img)?;
-        t.verify(&img, &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)]).await?;
+        t.verify(
+            &img,
+            &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)],
+        )
+        .await?;
     }
 
     t.section("a copied flag that is missing, and one too many");

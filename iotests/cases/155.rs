@@ -14,7 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let k = 64 * KIB;
     for target in ["L1 table", "L2 table", "refcount table", "refcount block"] {
         t.section(target);
-        let img = t.create(SIZE).without_imgopts().options("cluster_size=64k").quiet().await?;
+        let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
         t.io(&img, ["write -P 1 0 192k"]).quiet().await?;
         let place = match target {
             "L1 table" => t.peek(&img, "header.l1_table_offset")?,
@@ -27,14 +27,26 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let before = t.peek_at(&img, place, 65536)?;
         t.check_counts(&img, &[]).await?;
         t.io(&img, ["write -P 9 64k 64k"]).fails().await?;
-        t.log(format!("overwritten: {}", t.peek_at(&img, place, 65536)? != before));
-        t.log(format!("corrupt bit {}", t.peek(&img, "header.incompatible_features.corrupt")?));
+        t.log(format!(
+            "overwritten: {}",
+            t.peek_at(&img, place, 65536)? != before
+        ));
+        t.log(format!(
+            "corrupt bit {}",
+            t.peek(&img, "header.incompatible_features.corrupt")?
+        ));
 
         t.section(format!("{target}: what can still be done"));
         t.io(&img, ["write -P 9 0 64k"]).fails().await?;
-        t.io(&img, ["read -P 1 0 64k", "read -P 1 128k 64k"]).options(["-r"]).quiet().await?;
+        t.io(&img, ["read -P 1 0 64k", "read -P 1 128k 64k"])
+            .options(["-r"])
+            .quiet()
+            .await?;
         let info = t.info_json(&img).await?;
-        t.log(format!("info says corrupt: {}", info["format-specific"]["data"]["corrupt"]));
+        t.log(format!(
+            "info reports corrupt: {}",
+            info["format-specific"]["data"]["corrupt"]
+        ));
         t.poke_quietly(&img, "l2[0].entry[1]", right)?;
         t.check_counts(&img, &["-r", "all"]).await?;
         t.verify(&img, &[(1, 0, 3 * k), (0, 3 * k, k)]).await?;

@@ -1,5 +1,5 @@
-//! A damaged snapshot table harms the snapshots it is about and not the disk, and
-//! repair takes away what cannot be, and keeps the rest.
+//! A damaged snapshot table affects the snapshots it is about and not the disk,
+//! and repair removes what is invalid and keeps the rest.
 //!
 //! group: rw auto qcow2 damage repair snapshot
 //! supported_fmt: qcow2
@@ -36,16 +36,50 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.poke_quietly(&img, path, value)?;
         let found = t.check_counts_quietly(&img, &[]).await?;
         t.log(format!("check: exit status {}", found.status));
-        let apply = t.img(format!("snapshot -a one {img}")).quiet().any_status().await?.status;
-        t.log(format!("back to the first: {}", if apply == Some(0) { "done" } else { "refused" }));
+        let apply = t
+            .img(format!("snapshot -a one {img}"))
+            .quiet()
+            .any_status()
+            .await?
+            .status;
+        t.log(format!(
+            "back to the first: {}",
+            if apply == Some(0) { "done" } else { "refused" }
+        ));
         let all = t.check_counts_quietly(&img, &["-r", "all"]).await?;
-        let left = if all.status == 0 { "clean".to_owned() } else { format!("exit status {}", all.status) };
+        let left = if all.status == 0 {
+            "clean".to_owned()
+        } else {
+            format!("exit status {}", all.status)
+        };
         t.log(format!("check -r all: {left}"));
-        let disk = ["read -P 1 0 512k", "read -P 2 512k 512k", "read -P 3 1M 512k", "read -P 0 1536k 512k"];
+        let disk = [
+            "read -P 1 0 512k",
+            "read -P 2 512k 512k",
+            "read -P 3 1M 512k",
+            "read -P 0 1536k 512k",
+        ];
         let then = ["read -P 1 0 1M", "read -P 0 1M 1M"];
-        let commands = if apply == Some(0) { &then[..] } else { &disk[..] };
-        let read = t.io(&img, commands).options(["-r"]).quiet().any_status().await?.status;
-        t.log(format!("the disk is {}", if read == Some(0) { "as it was" } else { "not readable" }));
+        let commands = if apply == Some(0) {
+            &then[..]
+        } else {
+            &disk[..]
+        };
+        let read = t
+            .io(&img, commands)
+            .options(["-r"])
+            .quiet()
+            .any_status()
+            .await?
+            .status;
+        t.log(format!(
+            "the disk is {}",
+            if read == Some(0) {
+                "as it was"
+            } else {
+                "not readable"
+            }
+        ));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A file cut short loses what lay behind the cut and nothing before it, says how
-//! much, and is consistent again when that is written anew.
+//! A truncated file loses what was past its new end and nothing before it,
+//! reports how much, and is consistent again when that is rewritten.
 //!
 //! group: rw auto quick qcow2 damage repair
 //! supported_fmt: qcow2
@@ -13,15 +13,22 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let k = 64 * KIB;
-    for (what, cut) in [("half a cluster", 32 * KIB), ("three clusters", 3 * k), ("sixteen clusters", 16 * k)] {
+    for (what, cut) in [
+        ("half a cluster", 32 * KIB),
+        ("three clusters", 3 * k),
+        ("sixteen clusters", 16 * k),
+    ] {
         t.section(format!("{what} are gone"));
-        let img = t.create(SIZE).without_imgopts().options("cluster_size=64k").quiet().await?;
+        let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
         t.write(&img, &[(1, 0, MIB), (2, MIB, MIB)]).await?;
         let file = std::fs::File::options().write(true).open(img.file())?;
         file.set_len(file.metadata()?.len() - cut)?;
         drop(file);
         t.check_counts(&img, &[]).await?;
-        t.io(&img, ["read -P 1 0 1M"]).options(["-r"]).quiet().await?;
+        t.io(&img, ["read -P 1 0 1M"])
+            .options(["-r"])
+            .quiet()
+            .await?;
         t.check_counts(&img, &["-r", "all"]).await?;
         let kept = (MIB - cut) / k * k;
         t.verify(&img, &[(1, 0, MIB)]).await?;
@@ -30,20 +37,34 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         t.log("written over");
         t.write(&img, &[(3, MIB, 2 * MIB)]).await?;
-        t.verify(&img, &[(1, 0, MIB), (3, MIB, 2 * MIB), (0, 3 * MIB, MIB)]).await?;
+        t.verify(&img, &[(1, 0, MIB), (3, MIB, 2 * MIB), (0, 3 * MIB, MIB)])
+            .await?;
         t.check(&img).await?;
         t.sound(&img)?;
     }
 
     t.section("only the header is left");
-    let img = t.create(SIZE).without_imgopts().options("cluster_size=64k").quiet().await?;
+    let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
     t.write(&img, &[(1, 0, MIB)]).await?;
     for length in [65536, 112, 72, 4, 0] {
         let file = std::fs::File::options().write(true).open(img.file())?;
         file.set_len(length)?;
         drop(file);
-        let status = t.io(&img, ["read 0 512"]).options(["-r"]).quiet().any_status().await?.status;
-        t.log(format!("{length} bytes: {}", if status == Some(0) { "opened and read" } else { "an error" }));
+        let status = t
+            .io(&img, ["read 0 512"])
+            .options(["-r"])
+            .quiet()
+            .any_status()
+            .await?
+            .status;
+        t.log(format!(
+            "{length} bytes: {}",
+            if status == Some(0) {
+                "opened and read"
+            } else {
+                "an error"
+            }
+        ));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The exit status of check tells errors, leaks and failure apart, with every
+//! The exit status of check distinguishes errors, leaks and failure, with every
 //! output format and option, and without repair it changes nothing.
 //!
 //! group: auto quick qcow2 check damage
@@ -9,7 +9,11 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let img = t.create("4M").without_imgopts().options("cluster_size=64k").await?;
+    let img = t
+        .create("4M")
+        .without_imgopts()
+        .options("cluster_size=64k")
+        .await?;
     t.write(&img, &[(1, 0, MIB)]).await?;
     let data = t.peek(&img, "l2[0].entry[0].offset")?;
     let table = t.peek(&img, "header.l1_table_offset")?;
@@ -26,18 +30,30 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check_counts(&img, &[]).await?;
         t.check_report(&img, &["-q"]).await?;
         t.check_counts(&img, &["-U"]).await?;
-        t.log(format!("check changed the file: {}", std::fs::read(img.file())? != before));
+        t.log(format!(
+            "check changed the file: {}",
+            std::fs::read(img.file())? != before
+        ));
         t.check_report(&img, &["-r", "all"]).await?;
         t.check_report(&img, &[]).await?;
     }
 
     t.section("failures");
-    let status = t.img(["check", "TEST_DIR/missing"]).any_status().await?.status;
+    let status = t
+        .img(["check", "TEST_DIR/missing"])
+        .any_status()
+        .await?
+        .status;
     t.log(format!("exit status {}", status.unwrap_or(-1)));
     let raw = t.image("flat").format("raw").size("1M").quiet().await?;
     let status = t.img(format!("check {raw}")).any_status().await?.status;
     t.log(format!("exit status {}", status.unwrap_or(-1)));
-    let status = t.img(format!("check -r some {img}")).quiet().any_status().await?.status;
+    let status = t
+        .img(format!("check -r some {img}"))
+        .quiet()
+        .any_status()
+        .await?
+        .status;
     t.log(format!("exit status {}", status.unwrap_or(-1)));
     t.verify(&img, &[(1, 0, MIB)]).await
 }

@@ -1,5 +1,5 @@
-//! Repair that is itself stopped by an error says so, loses no data, and finishes
-//! when it is tried again.
+//! Repair that is itself stopped by an error reports that, loses no data, and
+//! finishes when it is tried again.
 //!
 //! group: rw auto qcow2 damage repair blkdebug
 //! supported_fmt: qcow2
@@ -13,10 +13,12 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for damage in ["a count too low", "the table gone"] {
-        let mut told = 0;
+        let mut reported = 0;
         for nth in 1..=8 {
-            let img = t.create(SIZE).without_imgopts().options("cluster_size=64k").quiet().await?;
-            t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"]).quiet().await?;
+            let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
+            t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"])
+                .quiet()
+                .await?;
             if damage == "the table gone" {
                 t.poke_quietly(&img, "refcount_table[0]", 0)?;
             } else {
@@ -34,17 +36,35 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                     n - 1, n + 1
                 ));
             }
-            let first = t.img(["check", "-r", "all", "--image-opts", &opts]).quiet().any_status().await?.status;
-            t.verify_quietly(&img, &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)]).await?;
+            let first = t
+                .img(["check", "-r", "all", "--image-opts", &opts])
+                .quiet()
+                .any_status()
+                .await?
+                .status;
+            t.verify_quietly(
+                &img,
+                &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)],
+            )
+            .await?;
             let again = t.check_counts_quietly(&img, &["-r", "all"]).await?;
             ensure!(again.status == 0, "{damage}, write {nth}: {again:?}");
             let defects = t.defects(&img)?;
             ensure!(defects.is_empty(), "{damage}, write {nth}: {defects:?}");
-            t.verify_quietly(&img, &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)]).await?;
-            told += u32::from(first != Some(0));
-            t.log(format!("{damage}, write {nth} fails: no data are lost, and the second repair ends well"));
+            t.verify_quietly(
+                &img,
+                &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)],
+            )
+            .await?;
+            reported += u32::from(first != Some(0));
+            t.log(format!(
+                "{damage}, write {nth} fails: no data are lost, and the second repair ends well"
+            ));
         }
-        t.log(format!("{damage}: failures were told: {}", told > 0));
+        t.log(format!(
+            "{damage}: failures were reported: {}",
+            reported > 0
+        ));
     }
     Ok(())
 }

@@ -15,26 +15,40 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&base, &[(1, 0, SIZE)]).await?;
     for zeroed in ["on", "off"] {
         t.section(format!("zeroed_grain={zeroed}"));
-        let top = t.image("top").backing(&base).options(format!("zeroed_grain={zeroed}")).await?;
-        t.io(&top, [
-            "write -z 0 64k",
-            "write -z 128k 192k",
-            "write -z 1000k 100k",
-            "write -P 2 192k 512",
-        ])
+        let top = t
+            .image("top")
+            .backing(&base)
+            .options(format!("zeroed_grain={zeroed}"))
+            .await?;
+        t.io(
+            &top,
+            [
+                "write -z 0 64k",
+                "write -z 128k 192k",
+                "write -z 1000k 100k",
+                "write -P 2 192k 512",
+            ],
+        )
         .await?;
-        t.verify(&top, &[
-            (0, 0, 64 * KIB),
-            (1, 64 * KIB, 64 * KIB),
-            (0, 128 * KIB, 64 * KIB),
-            (2, 192 * KIB, 512),
-            (0, 192 * KIB + 512, 128 * KIB - 512),
-            (1, 320 * KIB, 680 * KIB),
-            (0, 1000 * KIB, 100 * KIB),
-            (1, 1100 * KIB, SIZE - 1100 * KIB),
-        ])
+        t.verify(
+            &top,
+            &[
+                (0, 0, 64 * KIB),
+                (1, 64 * KIB, 64 * KIB),
+                (0, 128 * KIB, 64 * KIB),
+                (2, 192 * KIB, 512),
+                (0, 192 * KIB + 512, 128 * KIB - 512),
+                (1, 320 * KIB, 680 * KIB),
+                (0, 1000 * KIB, 100 * KIB),
+                (1, 1100 * KIB, SIZE - 1100 * KIB),
+            ],
+        )
         .await?;
-        let zero = t.map(&top).await?.iter().any(|r| r["zero"] == true && r["depth"] == 0);
+        let zero = t
+            .map(&top)
+            .await?
+            .iter()
+            .any(|r| r["zero"] == true && r["depth"] == 0);
         t.log(format!("grains are marked as zeroes: {zero}"));
         t.check(&top).await?;
     }

@@ -22,22 +22,45 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(options);
         let img = t.create(SIZE).options(options).await?;
         t.info(&img).await?;
-        let mut shadow = t.shadow(SIZE);
+        let mut model = t.disk_model(SIZE);
         let mut ops = Vec::new();
         for (pattern, edge) in (1..).zip([MIB, 2 * MIB, 16 * MIB, SIZE]) {
-            ops.push(Op::Write { pattern, offset: edge - 512, length: 1024.min(SIZE - edge + 512) });
+            ops.push(Op::write(pattern, edge - 512, 1024.min(SIZE - edge + 512)));
         }
-        t.apply(&img, &mut shadow, &ops).await?;
-        t.matches(&img, &shadow).await?;
+        t.apply(&img, &mut model, &ops).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
 
-    t.section("what cannot be is refused, or brought into its limits");
-    for options in ["block_size=512k", "block_size=512M", "block_size=3M", "subformat=sparse"] {
-        let run = t.img(["create", "-f", "IMGFMT", "-o", options, "TEST_DIR/no.IMGFMT", "8M"]).any_status().quiet();
+    t.section("invalid options are refused or clamped");
+    for options in [
+        "block_size=512k",
+        "block_size=512M",
+        "block_size=3M",
+        "subformat=sparse",
+    ] {
+        let run = t
+            .img([
+                "create",
+                "-f",
+                "IMGFMT",
+                "-o",
+                options,
+                "TEST_DIR/no.IMGFMT",
+                "8M",
+            ])
+            .any_status()
+            .quiet();
         if run.await?.status == Some(0) {
-            let told = t.img("info -f IMGFMT --output=json TEST_DIR/no.IMGFMT").quiet().await?.json()?;
-            t.log(format!("{options}: made with blocks of {}", told["cluster-size"]));
+            let reported = t
+                .img("info -f IMGFMT --output=json TEST_DIR/no.IMGFMT")
+                .quiet()
+                .await?
+                .json()?;
+            t.log(format!(
+                "{options}: made with blocks of {}",
+                reported["cluster-size"]
+            ));
             std::fs::remove_file(t.path("no.vhdx"))?;
         } else {
             t.log(format!("{options}: refused"));

@@ -1,4 +1,4 @@
-//! Images of format qcow: packed clusters, a backing file below and random
+//! Images of format qcow: compressed clusters, a backing file below and random
 //! writes above them; sizes that its header cannot hold are refused.
 //!
 //! group: rw auto quick formats backing
@@ -11,40 +11,48 @@ const SIZE: u64 = MIB + 512;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let flat = t.image("flat").format("raw").size(SIZE).quiet().await?;
-    let mut shadow = t.shadow(SIZE);
-    let plan = Plan { count: 15, longest: 64 * KIB, ..Plan::default() };
+    let mut model = t.disk_model(SIZE);
+    let plan = Plan {
+        count: 15,
+        longest: 64 * KIB,
+        ..Plan::default()
+    };
     let mut rng = t.rng();
-    t.apply(&flat, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
+    t.apply(&flat, &mut model, &plan.ops(&mut rng, SIZE))
+        .await?;
 
     t.section("packed");
     let img = t.create(SIZE).await?;
     t.img(format!("convert -n -O IMGFMT {flat} {img}")).await?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     let plain = img.file().metadata()?.len();
     let unit = 4 * KIB;
     let writes = (0..64).map(|n| format!("write -c -P {} {} {unit}", n + 1, n * unit));
     let img = t.create(SIZE).quiet().await?;
     t.io(&img, writes).quiet().await?;
     t.img(format!("convert -O raw {img} {flat}")).await?;
-    shadow = t.shadow(SIZE);
-    (0..64u8).for_each(|n| shadow.set(u64::from(n) * unit, unit, Some(n + 1)));
-    t.matches(&flat, &shadow).await?;
-    t.matches(&img, &shadow).await?;
-    t.log(format!("packed is smaller: {}", img.file().metadata()?.len() < plain.min(64 * unit)));
+    model = t.disk_model(SIZE);
+    (0..64u8).for_each(|n| model.set(u64::from(n) * unit, unit, Some(n + 1)));
+    t.matches(&flat, &model).await?;
+    t.matches(&img, &model).await?;
+    t.log(format!(
+        "packed is smaller: {}",
+        img.file().metadata()?.len() < plain.min(64 * unit)
+    ));
 
     t.section("written over");
-    t.apply(&img, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
-    t.matches(&img, &shadow).await?;
+    t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+    t.matches(&img, &model).await?;
 
     t.section("below another");
     let top = t.image("top").backing(&img).await?;
-    t.matches(&top, &shadow).await?;
-    let below = shadow.clone();
-    t.apply(&top, &mut shadow, &plan.ops(&mut rng, SIZE)).await?;
-    t.matches(&top, &shadow).await?;
+    t.matches(&top, &model).await?;
+    let below = model.clone();
+    t.apply(&top, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+    t.matches(&top, &model).await?;
     t.matches(&img, &below).await?;
 
-    t.section("sizes that cannot be");
+    t.section("invalid sizes");
     // Byte 24 starts the disk's size, big-endian; bytes 32 and 33 are the bits of
     // a cluster and of a second-level table.
     let header = t.peek_at(&img, 0, 48)?;
@@ -59,7 +67,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("version 7", 0, *b"QFI\xfb\0\0\0\x07"),
     ] {
         t.poke_at(&img, at, &bytes)?;
-        t.io(&img, ["read 0 512"]).options(["-r"]).fails().quiet().await?;
+        t.io(&img, ["read 0 512"])
+            .options(["-r"])
+            .fails()
+            .quiet()
+            .await?;
         t.poke_at(&img, 0, &header)?;
         t.log(format!("{what}: refused"));
     }

@@ -1,5 +1,5 @@
 //! Whatever alignment, limits and support for zeroes the layer below has, data
-//! is what the model says.
+//! match the model.
 //!
 //! group: rw auto quick blkdebug io zero
 //! supported_fmt: generic
@@ -30,16 +30,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         qsd.run("blockdev-add", node).await?;
         let disk = qsd.export_nbd("top").await?;
 
-        let mut shadow = t.shadow(SIZE);
-        let ops = Plan { count: 50, longest: 256 * KIB, ..Plan::default() }.ops(&mut rng, SIZE);
+        let mut model = t.disk_model(SIZE);
+        let ops = Plan {
+            count: 50,
+            longest: 256 * KIB,
+            ..Plan::default()
+        }
+        .ops(&mut rng, SIZE);
         for op in &ops {
-            shadow.apply(op);
+            model.apply(op);
         }
         let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();
-        commands.extend(shadow.reads(0, SIZE));
+        commands.extend(model.reads(0, SIZE));
         t.io(&disk, commands).quiet().await?;
         qsd.quit().await?;
-        t.matches(&img, &shadow).await?;
+        t.matches(&img, &model).await?;
         t.check(&img).await?;
     }
     Ok(())

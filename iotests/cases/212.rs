@@ -23,28 +23,41 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "raw": copy.protocol_node("raw"),
     });
     let both = format!("json:{node}");
-    let mut shadow = t.shadow(SIZE);
-    shadow.set(0, SIZE, Some(0));
-    let mut ops = Plan { count: 60, align: 512, ..Plan::default() }.ops(&mut t.rng(), SIZE);
+    let mut model = t.disk_model(SIZE);
+    model.set(0, SIZE, Some(0));
+    let mut ops = Plan {
+        count: 60,
+        align: 512,
+        ..Plan::default()
+    }
+    .ops(&mut t.rng(), SIZE);
     // The driver takes no requests to write zeroes: they come as data.
     for op in &mut ops {
         if let Op::Zero { offset, length, .. } = *op {
-            *op = Op::Write { pattern: 0, offset, length };
+            *op = Op::write(0, offset, length);
         }
     }
     let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();
-    ops.iter().for_each(|op| shadow.apply(op));
-    commands.extend(shadow.reads(0, SIZE));
+    ops.iter().for_each(|op| model.apply(op));
+    commands.extend(model.reads(0, SIZE));
     t.io(&both, commands).quiet().await?;
-    t.matches(&img, &shadow).await?;
-    t.matches(&copy, &shadow).await?;
-    t.img(format!("convert -O raw {img} {whole}")).quiet().await?;
+    t.matches(&img, &model).await?;
+    t.matches(&copy, &model).await?;
+    t.img(format!("convert -O raw {img} {whole}"))
+        .quiet()
+        .await?;
     t.same(&copy, &whole).await?;
 
     t.section("one byte");
     t.io(&copy, ["write -P 0xff 1234567 1"]).quiet().await?;
     let run = t.io(&both, ["read 1M 512k"]).fails().quiet().await?;
-    let at = run.text().lines().find_map(|l| l.split_once("mismatch at ").map(|(_, at)| at.to_owned()));
-    t.log(format!("it stops at {}", at.context("it does not say where")?));
+    let at = run
+        .text()
+        .lines()
+        .find_map(|l| l.split_once("mismatch at ").map(|(_, at)| at.to_owned()));
+    t.log(format!(
+        "it stops at {}",
+        at.context("it does not report where")?
+    ));
     Ok(())
 }

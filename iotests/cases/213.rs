@@ -1,5 +1,5 @@
-//! A quorum reads what most of its children say, mends or reports the others,
-//! and fails where too few agree.
+//! A quorum reads what most of its children return, repairs or reports the
+//! others, and fails where too few agree.
 //!
 //! group: rw auto quick io qmp
 //! supported_fmt: generic
@@ -28,10 +28,27 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("all agree");
     qsd.qmp("blockdev-add", quorum(false)).await?;
     let disk = qsd.export_nbd("q").await?;
-    t.io(&disk, ["write -P 1 0 128k", "write -P 2 512k 64k", "read -P 1 0 128k", "flush"]).await?;
+    t.io(
+        &disk,
+        [
+            "write -P 1 0 128k",
+            "write -P 2 512k 64k",
+            "read -P 1 0 128k",
+            "flush",
+        ],
+    )
+    .await?;
     qsd.quit().await?;
     for img in &images {
-        t.verify(img, &[(1, 0, 128 * KIB), (0, 128 * KIB, 384 * KIB), (2, 512 * KIB, 64 * KIB)]).await?;
+        t.verify(
+            img,
+            &[
+                (1, 0, 128 * KIB),
+                (0, 128 * KIB, 384 * KIB),
+                (2, 512 * KIB, 64 * KIB),
+            ],
+        )
+        .await?;
     }
 
     t.section("one does not");
@@ -45,10 +62,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let disk = qsd.export_nbd("q").await?;
         t.io(&disk, ["read -P 1 0 4k"]).await?;
         let event = qsd.event("QUORUM_REPORT_BAD").await?;
-        t.log(format!("reported: {} ({})", event["data"]["node-name"], event["data"]["type"]));
+        t.log(format!(
+            "reported: {} ({})",
+            event["data"]["node-name"], event["data"]["type"]
+        ));
         qsd.quit().await?;
         let now = if rewrite { 1 } else { 9 };
-        t.verify(&images[1], &[(now, 0, 4 * KIB), (1, 4 * KIB, 4 * KIB)]).await?;
+        t.verify(&images[1], &[(now, 0, 4 * KIB), (1, 4 * KIB, 4 * KIB)])
+            .await?;
     }
 
     t.section("all differ");
@@ -66,12 +87,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let event = qsd.event("QUORUM_FAILURE").await?;
     t.log(format!("failed: {}", event["data"]["reference"]));
 
-    t.section("votes that cannot be");
+    t.section("invalid thresholds");
     for (what, threshold) in [("none", 0), ("more than there are", 4)] {
         let mut node = quorum(false);
         node["node-name"] = "q2".into();
         node["vote-threshold"] = threshold.into();
-        ensure!(qsd.ask("blockdev-add", node).await?.is_err(), "{what}: taken");
+        ensure!(
+            qsd.ask("blockdev-add", node).await?.is_err(),
+            "{what}: taken"
+        );
         t.log(format!("{what}: refused"));
     }
     qsd.quit().await

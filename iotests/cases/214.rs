@@ -15,13 +15,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut qsd = t.qsd("").await?;
     qsd.add(&img, "disk").await?;
     let limits = json!({"bps-write": 1, "iops-read": 1000});
-    qsd.qmp("object-add", json!({"qom-type": "throttle-group", "id": "tg", "limits": limits})).await?;
-    let node = json!({"driver": "throttle", "node-name": "slow", "throttle-group": "tg", "file": "disk"});
+    qsd.qmp(
+        "object-add",
+        json!({"qom-type": "throttle-group", "id": "tg", "limits": limits}),
+    )
+    .await?;
+    let node =
+        json!({"driver": "throttle", "node-name": "slow", "throttle-group": "tg", "file": "disk"});
     qsd.qmp("blockdev-add", node).await?;
 
-    t.section("what was set is what is told");
-    let told = qsd.run("qom-get", json!({"path": "/objects/tg", "property": "limits"})).await?;
-    t.log_json(&json!({"bps-write": told["bps-write"], "iops-read": told["iops-read"], "bps-total": told["bps-total"]}));
+    t.section("limits are reported as they were set");
+    let reported = qsd
+        .run(
+            "qom-get",
+            json!({"path": "/objects/tg", "property": "limits"}),
+        )
+        .await?;
+    t.log_json(&json!({"bps-write": reported["bps-write"], "iops-read": reported["iops-read"], "bps-total": reported["bps-total"]}));
 
     t.section("a write that waits");
     let disk = qsd.export_nbd("slow").await?;
@@ -33,16 +43,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // A sector is one piece of a reply. One of several pieces, as of an image with small
     // clusters, can hang QEMU's client while another request waits.
     let early = session.run("read -P 5 1M 512").await?;
-    t.log(format!("the old data is there meanwhile: {}", !early.contains("failed")));
-    qsd.qmp("object-add", json!({"qom-type": "throttle-group", "id": "free"})).await?;
+    t.log(format!(
+        "the old data is there meanwhile: {}",
+        !early.contains("failed")
+    ));
+    qsd.qmp(
+        "object-add",
+        json!({"qom-type": "throttle-group", "id": "free"}),
+    )
+    .await?;
     let node = json!({"driver": "throttle", "node-name": "slow", "throttle-group": "free", "file": "disk"});
-    qsd.qmp("blockdev-reopen", json!({"options": [node]})).await?;
+    qsd.qmp("blockdev-reopen", json!({"options": [node]}))
+        .await?;
     session.run("aio_flush").await?;
     let late = session.run("read -P 2 1M 64k").await?;
     t.log(format!("then the new: {}", !late.contains("failed")));
     session.close().await?;
 
-    t.section("limits that cannot be");
+    t.section("invalid limits");
     for value in [
         json!({"bps-total": 1, "bps-write": 1}),
         json!({"bps-read-max": 10}),
@@ -57,8 +75,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("a group that is in use, and one that is not there");
     qsd.qmp_fails("object-del", json!({"id": "free"})).await?;
     qsd.qmp("object-del", json!({"id": "tg"})).await?;
-    let node = json!({"driver": "throttle", "node-name": "x", "throttle-group": "none", "file": "disk"});
+    let node =
+        json!({"driver": "throttle", "node-name": "x", "throttle-group": "none", "file": "disk"});
     qsd.qmp_fails("blockdev-add", node).await?;
     qsd.quit().await?;
-    t.verify(&img, &[(1, 0, 64 * KIB), (2, MIB, 64 * KIB)]).await
+    t.verify(&img, &[(1, 0, 64 * KIB), (2, MIB, 64 * KIB)])
+        .await
 }

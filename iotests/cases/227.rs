@@ -41,34 +41,51 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     std::fs::copy(img.file(), &before)?;
     let path = t.path("log");
     std::fs::write(&path, b"")?;
-    let mut shadow = t.shadow(SIZE);
-    let plan = Plan { count: 30, ..Plan::default() };
+    let mut model = t.disk_model(SIZE);
+    let plan = Plan {
+        count: 30,
+        ..Plan::default()
+    };
     let mut rng = t.rng();
 
     t.section("a log of its own");
     let ops = plan.ops(&mut rng, SIZE);
-    ops.iter().for_each(|op| shadow.apply(op));
+    ops.iter().for_each(|op| model.apply(op));
     let disk = logging(&img, &path, &json!({}));
-    t.io(&disk, ops.iter().map(ToString::to_string)).quiet().await?;
+    t.io(&disk, ops.iter().map(ToString::to_string))
+        .quiet()
+        .await?;
     let first = WriteLog::parse(&std::fs::read(&path)?)?;
-    t.log(format!("it ends with a flush: {}", first.entries.last().is_some_and(|e| e.flush)));
-    t.matches(&img, &shadow).await?;
+    t.log(format!(
+        "it ends with a flush: {}",
+        first.entries.last().is_some_and(|e| e.flush)
+    ));
+    t.matches(&img, &model).await?;
     replay(&before, &first, &img)?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
     t.section("more to the same log");
     let ops = plan.ops(&mut rng, SIZE);
-    ops.iter().for_each(|op| shadow.apply(op));
-    let disk = logging(&img, &path, &json!({"log-append": true, "log-super-update-interval": 3}));
-    t.io(&disk, ops.iter().map(ToString::to_string)).quiet().await?;
+    ops.iter().for_each(|op| model.apply(op));
+    let disk = logging(
+        &img,
+        &path,
+        &json!({"log-append": true, "log-super-update-interval": 3}),
+    );
+    t.io(&disk, ops.iter().map(ToString::to_string))
+        .quiet()
+        .await?;
     let both = WriteLog::parse(&std::fs::read(&path)?)?;
-    t.log(format!("it goes on where it ended: {}", both.entries.starts_with(&first.entries)));
+    t.log(format!(
+        "it goes on where it ended: {}",
+        both.entries.starts_with(&first.entries)
+    ));
     replay(&before, &both, &img)?;
-    t.matches(&img, &shadow).await?;
+    t.matches(&img, &model).await?;
     t.check(&img).await?;
 
-    t.section("what cannot be a log");
+    t.section("not a log");
     std::fs::write(&path, vec![7; 4096])?;
     let disk = logging(&img, &path, &json!({"log-append": true}));
     t.io(&disk, ["read 0 512"]).fails().quiet().await?;
@@ -76,8 +93,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let disk = logging(&img, &path, &json!({"log-sector-size": size}));
         t.io(&disk, ["read 0 512"]).fails().quiet().await?;
     }
-    t.log("neither another file nor sectors that cannot be");
-    t.matches(&img, &shadow).await?;
+    t.log("neither another file nor invalid sector sizes");
+    t.matches(&img, &model).await?;
     for file in [before, path] {
         std::fs::remove_file(file)?;
     }

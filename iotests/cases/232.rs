@@ -1,5 +1,6 @@
-//! A qemu-nbd that goes to the background is ready when it says so, writes its
-//! process id, ends when told to or with its last client, and tells what failed.
+//! A qemu-nbd that goes to the background is ready when its parent exits,
+//! writes its process id, ends on request or with its last client, and reports
+//! what failed.
 //!
 //! group: rw auto quick nbd
 //! supported_fmt: generic
@@ -37,38 +38,65 @@ async fn ended(t: &Test) -> Result<()> {
 
 fn pid(t: &Test) -> Result<Pid> {
     let text = std::fs::read_to_string(t.path("pid"))?;
-    Ok(Pid::from_raw(text.trim().parse().with_context(|| format!("no process id: {text}"))?))
+    Ok(Pid::from_raw(
+        text.trim()
+            .parse()
+            .with_context(|| format!("no process id: {text}"))?,
+    ))
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(4 * MIB).await?;
     let other = t.image("other").size(MIB).await?;
     let server = |options: &str, file: &Image, pid: &str| {
-        let line = format!("--fork --pid-file=TEST_DIR/{pid} --socket=SOCK_DIR/forked -f IMGFMT {options} {}", file.file().display());
+        let line = format!(
+            "--fork --pid-file=TEST_DIR/{pid} --socket=SOCK_DIR/forked -f IMGFMT {options} {}",
+            file.file().display()
+        );
         t.tool(Kind::Nbd, line)
     };
 
-    t.section("until it is told to end");
+    t.section("until it is asked to end");
     server("--persistent", &img, "pid").quiet().await?;
     t.io(URL, ["write -P 1 0 64k", "read -P 1 0 64k"]).await?;
     t.io(URL, ["write -P 2 64k 64k"]).await?;
     let first = pid(t)?;
 
-    t.section("what fails is told by who started it");
+    t.section("failures are reported by the process that was started");
     for (what, options, file, pid) in [
-        ("the socket has no place", "--socket=SOCK_DIR/none/forked", &other, "pid2"),
+        (
+            "the socket has no place",
+            "--socket=SOCK_DIR/none/forked",
+            &other,
+            "pid2",
+        ),
         ("the id has no place", "", &other, "none/pid"),
         ("no such snapshot", "-l 7", &other, "pid2"),
         ("no such bitmap", "-B marks", &other, "pid2"),
     ] {
-        let said = server(options, file, pid).fails().quiet().await?.text();
-        t.log(format!("{what}: {}", if said.trim().is_empty() { "nothing was said" } else { "said so" }));
+        let printed = server(options, file, pid).fails().quiet().await?.text();
+        t.log(format!(
+            "{what}: {}",
+            if printed.trim().is_empty() {
+                "no diagnostic output"
+            } else {
+                "reported"
+            }
+        ));
     }
     kill(first, Signal::SIGTERM)?;
     ended(t).await?;
-    t.verify(&img, &[(1, 0, 64 * KIB), (2, 64 * KIB, 64 * KIB), (0, 128 * KIB, MIB)]).await?;
+    t.verify(
+        &img,
+        &[
+            (1, 0, 64 * KIB),
+            (2, 64 * KIB, 64 * KIB),
+            (0, 128 * KIB, MIB),
+        ],
+    )
+    .await?;
     t.io(URL, ["read 0 512"]).fails().quiet().await?;
-    t.log("nobody listens any more");
+    t.log("no server listens any more");
 
     t.section("as long as there are clients");
     let _ = std::fs::remove_file(t.path("pid"));
@@ -81,11 +109,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     two.run("write -P 4 512 512").await?;
     two.close().await?;
     ended(t).await?;
-    t.verify(&img, &[(3, 0, 512), (4, 512, 512), (1, KIB, 63 * KIB)]).await?;
+    t.verify(&img, &[(3, 0, 512), (4, 512, 512), (1, KIB, 63 * KIB)])
+        .await?;
 
     t.section("one client after the other");
     let _ = std::fs::remove_file(t.path("pid"));
-    server("--persistent --shared=1", &img, "pid").quiet().await?;
+    server("--persistent --shared=1", &img, "pid")
+        .quiet()
+        .await?;
     let mut one = t.session(URL).await?;
     one.run("read -P 3 0 512").await?;
     let first = async {

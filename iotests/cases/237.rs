@@ -1,5 +1,6 @@
-//! Who may use a FUSE export is as `allow-other` says: with off only who made it,
-//! with on whoever the file's mode lets in, with auto whatever can be had.
+//! Who may use a FUSE export follows `allow-other`: with off only the user who
+//! made it, with on users that the file's mode allows, with auto whichever of
+//! both is possible.
 //!
 //! group: rw auto quick fuse export
 //! supported_fmt: raw
@@ -19,7 +20,11 @@ const OTHER: u32 = 65534;
 fn other_reads(path: &Path) -> Result<bool> {
     let mut head = std::process::Command::new("head");
     head.args(["-c", "1"]).arg(path).uid(OTHER).gid(OTHER);
-    Ok(head.output().context("failed to start head")?.status.success())
+    Ok(head
+        .output()
+        .context("failed to start head")?
+        .status
+        .success())
 }
 
 /// Whether FUSE lets this user open a mount to others.
@@ -38,7 +43,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // Only root can ask as somebody else, and only where folders let them through.
     let can_ask = nix::unistd::geteuid().is_root() && other_reads(&mount)?;
     if !can_ask {
-        t.case_not_run("nobody else can be asked to read a file of TEST_DIR")?;
+        t.case_not_run("no other user can read a file of TEST_DIR")?;
     }
     let mut qsd = t.qsd("").await?;
     qsd.add(&img, "disk").await?;
@@ -48,27 +53,42 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "writable": true, "allow-other": allow});
         let added = qsd.ask("block-export-add", export).await?.is_ok();
         if allow == "on" && !may_allow() {
-            ensure!(!added, "the mount is open to others, which this user may not do");
+            ensure!(
+                !added,
+                "the mount is open to others, which this user may not do"
+            );
             t.case_not_run("the user may not open mounts to others (user_allow_other)")?;
-            t.log("as the mode says");
+            t.log("as the mode specifies");
             continue;
         }
         ensure!(added, "there is no export");
         let others = allow != "off" && may_allow();
         let mode = std::fs::metadata(&mount)?.permissions().mode() & 0o777;
         ensure!(mode == 0o600, "the mode is {mode:o}");
-        ensure!(!can_ask || !other_reads(&mount)?, "somebody else reads what only the owner may");
-        let opened = std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(0o644)).is_ok();
+        ensure!(
+            !can_ask || !other_reads(&mount)?,
+            "somebody else reads what only the owner may"
+        );
+        let opened =
+            std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(0o644)).is_ok();
         ensure!(opened == others, "its mode can be changed: {opened}");
         if can_ask {
             let read = other_reads(&mount)?;
             ensure!(read == others, "somebody else reads it: {read}");
         }
-        t.log(if allow == "off" { "nobody else" } else { "as the mode says" });
+        t.log(if allow == "off" {
+            "no other user"
+        } else {
+            "as the mode specifies"
+        });
         let first = std::fs::read(&mount)?;
-        ensure!(first.iter().all(|b| *b == 1), "the owner reads something else");
+        ensure!(
+            first.iter().all(|b| *b == 1),
+            "the owner reads something else"
+        );
         qsd.run("block-export-del", json!({"id": "e"})).await?;
-        qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "e").await?;
+        qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "e")
+            .await?;
     }
     qsd.quit().await?;
     std::fs::remove_file(&mount)?;

@@ -17,7 +17,8 @@ fn both(images: [&Image; 2], errors: [Option<(&str, u32)>; 2]) -> String {
         let file = images[n].protocol_node(["one", "two"][n]);
         let mut node = json!({"driver": "blkdebug", "image": file});
         if let Some((kind, errno)) = errors[n] {
-            node["inject-error"] = json!([{"event": "none", "iotype": kind, "errno": errno, "once": true}]);
+            node["inject-error"] =
+                json!([{"event": "none", "iotype": kind, "errno": errno, "once": true}]);
         }
         json!({"driver": "raw", "file": node})
     };
@@ -38,16 +39,32 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "flush",
         "read -P 0 66k 100k",
     ];
-    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", commands).quiet().await?;
-    let asynchronous = ["aio_write -P 3 128k 64k", "aio_write -P 4 256k 1k", "aio_flush", "aio_read -P 3 128k 64k"];
-    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", asynchronous).quiet().await?;
-    let found = [(1, 0, 64 * KIB), (2, 64 * KIB, 2 * KIB), (3, 128 * KIB, 64 * KIB), (4, 256 * KIB, KIB)];
+    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", commands)
+        .quiet()
+        .await?;
+    let asynchronous = [
+        "aio_write -P 3 128k 64k",
+        "aio_write -P 4 256k 1k",
+        "aio_flush",
+        "aio_read -P 3 128k 64k",
+    ];
+    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", asynchronous)
+        .quiet()
+        .await?;
+    let found = [
+        (1, 0, 64 * KIB),
+        (2, 64 * KIB, 2 * KIB),
+        (3, 128 * KIB, 64 * KIB),
+        (4, 256 * KIB, KIB),
+    ];
     t.verify(&img, &found).await?;
     t.verify(&copy, &found).await?;
     t.same(&img, &copy).await?;
-    for name in
-        ["blkverify:TEST_DIR/copy", "blkverify:TEST_DIR/none:TEST_DIR/t.qcow2", "blkverify:TEST_DIR/copy:TEST_DIR/none"]
-    {
+    for name in [
+        "blkverify:TEST_DIR/copy",
+        "blkverify:TEST_DIR/none:TEST_DIR/t.qcow2",
+        "blkverify:TEST_DIR/copy:TEST_DIR/none",
+    ] {
         t.io(name, ["read 0 512"]).fails().quiet().await?;
         t.log(format!("{name}: refused"));
     }
@@ -60,7 +77,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             ("both", [Some((kind, 5)), Some((kind, 5))], false),
             ("the image alone", [Some((kind, 5)), None], true),
             ("the copy alone", [None, Some((kind, 5))], true),
-            ("both, each another one", [Some((kind, 5)), Some((kind, 28))], true),
+            (
+                "both, each another one",
+                [Some((kind, 5)), Some((kind, 28))],
+                true,
+            ),
         ] {
             // QEMU compares what two failed reads left in their buffers.
             if (kind, why) == ("read", "both") {
@@ -69,11 +90,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.section(format!("a {kind} error: {why}"));
             t.io(&one, ["write -P 5 0 1M"]).quiet().await?;
             t.io(&two, ["write -P 5 0 1M"]).quiet().await?;
-            let run = t.io(both([&one, &two], errors), [command.as_str(), "read -P 5 64k 4k"]).fails().quiet().await?;
-            let said = run.text();
-            ensure!(said.contains("return value mismatch") == ends, "{said}");
-            ensure!(said.contains("read 4096/4096") != ends, "{said}");
-            t.log(if ends { "it ends" } else { "it is told, and the next request is served" });
+            let run = t
+                .io(
+                    both([&one, &two], errors),
+                    [command.as_str(), "read -P 5 64k 4k"],
+                )
+                .fails()
+                .quiet()
+                .await?;
+            let output = run.text();
+            ensure!(output.contains("return value mismatch") == ends, "{output}");
+            ensure!(output.contains("read 4096/4096") != ends, "{output}");
+            t.log(if ends {
+                "it ends"
+            } else {
+                "it is reported, and the next request is served"
+            });
         }
     }
     t.check(&img).await

@@ -19,9 +19,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     src.run("device_add", disk()).await?;
     src.guest(DISK, ["write -P 1 0 1M"]).await?;
 
-    t.section("nobody is there: the source goes on");
+    t.section("no destination: the source goes on");
     let nobody = t.env().sock_dir.join("nobody");
-    src.run("migrate", json!({"uri": format!("unix:{}", nobody.display())})).await?;
+    src.run(
+        "migrate",
+        json!({"uri": format!("unix:{}", nobody.display())}),
+    )
+    .await?;
     t.log(src.migration_end().await?);
     src.guest(DISK, ["write -P 2 1M 64k"]).await?;
 
@@ -35,7 +39,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     src.quit().await?;
     dst.guest(DISK, ["write -P 4 3M 64k"]).await?;
     dst.quit().await?;
-    t.verify(&img, &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)]).await?;
+    t.verify(
+        &img,
+        &[
+            (1, 0, MIB),
+            (2, MIB, 64 * KIB),
+            (3, 2 * MIB, 64 * KIB),
+            (4, 3 * MIB, 64 * KIB),
+        ],
+    )
+    .await?;
     t.check(&img).await
 }
 

@@ -35,8 +35,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&export, ["write -P 2 1M 64k"]).await?;
 
     t.section("a backup of all, and one of the overlay alone");
-    let drive = |target: &Image, sync: &str| json!({"device": "over", "target": target.real(), "sync": sync,
-        "format": target.format()});
+    let drive = |target: &Image, sync: &str| {
+        json!({"device": "over", "target": target.real(), "sync": sync,
+        "format": target.format()})
+    };
     vm.job("drive-backup", drive(backup, "full")).await?;
     vm.job("drive-backup", drive(top, "top")).await?;
 
@@ -46,16 +48,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     vm.conclude(&job, AtReady::Complete).await?;
     t.io(&export, ["write -P 4 3M 64k"]).await?;
 
-    t.section("what cannot be");
+    t.section("invalid requests");
     let mut nowhere = drive(top, "full");
     nowhere["target"] = "/nonexistent/image".into();
     nowhere["job-id"] = "j".into();
-    vm.ask("drive-backup", nowhere).await?.err().context("made in a folder that is not there")?;
+    vm.ask("drive-backup", nowhere)
+        .await?
+        .err()
+        .context("made in a folder that is not there")?;
     let mut missing = drive(top, "full");
     missing["target"] = t.path("missing").to_string_lossy().into();
     missing["mode"] = "existing".into();
     missing["job-id"] = "j".into();
-    vm.ask("drive-backup", missing).await?.err().context("an image that is not there was opened")?;
+    vm.ask("drive-backup", missing)
+        .await?
+        .err()
+        .context("an image that is not there was opened")?;
     t.log(format!("nothing was left: {}", !t.path("missing").exists()));
     vm.quit().await?;
 
@@ -64,8 +72,33 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check(image).await?;
     }
     t.verify(&img, &[(1, 0, SIZE)]).await?;
-    t.verify(overlay, &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (1, 3 * MIB, MIB)]).await?;
-    t.verify(backup, &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)]).await?;
-    t.verify(top, &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)]).await?;
-    t.verify(mirror, &[(2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)]).await
+    t.verify(
+        overlay,
+        &[
+            (1, 0, MIB),
+            (2, MIB, 64 * KIB),
+            (3, 2 * MIB, 64 * KIB),
+            (1, 3 * MIB, MIB),
+        ],
+    )
+    .await?;
+    t.verify(
+        backup,
+        &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)],
+    )
+    .await?;
+    t.verify(
+        top,
+        &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)],
+    )
+    .await?;
+    t.verify(
+        mirror,
+        &[
+            (2, MIB, 64 * KIB),
+            (3, 2 * MIB, 64 * KIB),
+            (4, 3 * MIB, 64 * KIB),
+        ],
+    )
+    .await
 }

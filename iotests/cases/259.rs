@@ -16,9 +16,12 @@ async fn commit(t: &Test, vm: &mut Daemon, what: &str) -> Result<()> {
     let line = json!({"command-line": format!("commit {what}")});
     let answer = vm.run("human-monitor-command", line).await?;
     // Since 10.2 what went wrong begins with "Error: ".
-    let said = answer.as_str().unwrap_or_default().trim();
-    let said = said.strip_prefix("Error: ").unwrap_or(said);
-    t.log(format!("commit {what}: {}", if said.is_empty() { "done" } else { said }));
+    let output = answer.as_str().unwrap_or_default().trim();
+    let output = output.strip_prefix("Error: ").unwrap_or(output);
+    t.log(format!(
+        "commit {what}: {}",
+        if output.is_empty() { "done" } else { output }
+    ));
     Ok(())
 }
 
@@ -37,15 +40,25 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // What is below the second disk can be written to at the second attempt.
     let mut low = under.node("under");
     let rule = json!({"event": "none", "iotype": "write", "errno": 28, "once": true});
-    low["file"] = json!({"driver": "blkdebug", "image": under.protocol_node("file"), "inject-error": [rule]});
+    low["file"] =
+        json!({"driver": "blkdebug", "image": under.protocol_node("file"), "inject-error": [rule]});
     low["read-only"] = json!(true);
     vm.run("blockdev-add", low).await?;
-    vm.add_with(&over, "over", json!({"backing": "under"})).await?;
-    vm.run("device_add", json!({"driver": "scsi-hd", "id": "disk1", "drive": "over", "bus": "bus.0"})).await?;
+    vm.add_with(&over, "over", json!({"backing": "under"}))
+        .await?;
+    vm.run(
+        "device_add",
+        json!({"driver": "scsi-hd", "id": "disk1", "drive": "over", "bus": "bus.0"}),
+    )
+    .await?;
 
     t.section("one of them");
     commit(t, &mut vm, "nowhere").await?;
-    vm.guest("disk0", ["write -P 5 2M 64k", "write -z 3M 64k", "write -P 6 7M 64k"]).await?;
+    vm.guest(
+        "disk0",
+        ["write -P 5 2M 64k", "write -z 3M 64k", "write -P 6 7M 64k"],
+    )
+    .await?;
     commit(t, &mut vm, "one").await?;
     vm.guest("disk0", ["write -P 7 0 64k"]).await?;
     let shown = [
@@ -62,8 +75,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("all, and one fails");
     commit(t, &mut vm, "all").await?;
-    let disk = vm.export_nbd_with("over", json!({"writable": false})).await?;
-    t.io(&disk, ["read -P 4 0 64k", "read -P 3 64k 1M"]).options(["-r"]).quiet().await?;
+    let disk = vm
+        .export_nbd_with("over", json!({"writable": false}))
+        .await?;
+    t.io(&disk, ["read -P 4 0 64k", "read -P 3 64k 1M"])
+        .options(["-r"])
+        .quiet()
+        .await?;
     vm.unexport("nbd-over").await?;
 
     t.section("all");
@@ -73,8 +91,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.info(&base).await?;
     t.verify(&base, &shown).await?;
     t.verify(&top, &shown).await?;
-    t.verify(&under, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)]).await?;
-    t.verify(&over, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)]).await?;
+    t.verify(&under, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)])
+        .await?;
+    t.verify(&over, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)])
+        .await?;
     for img in [&base, &top, &under, &over] {
         t.check(img).await?;
     }

@@ -51,11 +51,11 @@ impl Call {
         command
     }
 
-    /// Becomes the real tool. Returns only where that cannot be.
+    /// Becomes the real tool. Returns only on an error.
     pub(crate) fn exec(&self, args: &[String]) -> Error {
         let error = self.command(&self.tool, args).exec();
         Error::new(error).context(format!(
-            "cannot run {}",
+            "failed to run {}",
             self.real.join(&self.tool).display()
         ))
     }
@@ -64,14 +64,14 @@ impl Call {
     pub(crate) fn output(&self, args: &[String]) -> Result<Output> {
         let mut command = self.command(&self.tool, args);
         command.stdin(Stdio::inherit());
-        command.output().context("cannot run the real tool")
+        command.output().context("failed to run the real tool")
     }
 
-    /// Runs another real tool for a fault's own ends; nothing of it is shown.
-    pub(crate) fn aside(&self, tool: &str, args: &[&str]) -> Result<Output> {
+    /// Runs another real tool for the fault itself; its output is not shown.
+    pub(crate) fn helper(&self, tool: &str, args: &[&str]) -> Result<Output> {
         let mut command = self.command(tool, args);
         command.stdin(Stdio::null());
-        command.output().context("cannot run the real tool")
+        command.output().context("failed to run the real tool")
     }
 
     /// Whether one of these words is given.
@@ -98,8 +98,8 @@ impl Call {
     }
 }
 
-/// Says what the real tool said, and gives the exit status.
-pub(crate) fn retell(output: &Output, stdout: &[u8], status: u8) -> Result<ExitCode> {
+/// Prints what the real tool printed, and returns the exit status.
+pub(crate) fn print(output: &Output, stdout: &[u8], status: u8) -> Result<ExitCode> {
     std::io::stderr().write_all(&output.stderr)?;
     std::io::stdout().write_all(stdout)?;
     Ok(ExitCode::from(status))
@@ -107,34 +107,37 @@ pub(crate) fn retell(output: &Output, stdout: &[u8], status: u8) -> Result<ExitC
 
 /// The real tool's own exit status.
 pub(crate) fn status(output: &Output) -> Result<u8> {
-    let code = output.status.code().context("the real tool was killed")?;
-    u8::try_from(code).context("no exit status")
+    let code = output
+        .status
+        .code()
+        .context("the real tool was killed by a signal")?;
+    u8::try_from(code).context("not an exit status")
 }
 
-/// Runs the real tool, tells all that it said, and puts the files back as they
-/// were before: those on the command line, and those they are made of.
-pub(crate) fn undone(call: &Call) -> Result<ExitCode> {
+/// Runs the real tool, prints its output, and restores the files to what they
+/// were before: those on the command line, and those that they refer to.
+pub(crate) fn without_effect(call: &Call) -> Result<ExitCode> {
     let mut files: Vec<PathBuf> = Vec::new();
     for arg in call.args.iter().filter(|a| Path::new(a).is_file()) {
         add(&mut files, arg);
         let info = ["info", "-U", "--backing-chain", "--output=json", arg];
-        let said = call.aside("qemu-img", &info)?.stdout;
-        if let Ok(info) = serde_json::from_slice(&said) {
+        let output = call.helper("qemu-img", &info)?.stdout;
+        if let Ok(info) = serde_json::from_slice(&output) {
             add_named(&mut files, &info);
         }
     }
     for file in &files {
-        copy(file, &aside(file))?;
+        copy(file, &backup(file))?;
     }
     let output = call.output(&call.args);
     for file in &files {
-        fs::rename(aside(file), file).context("cannot put a file back")?;
+        fs::rename(backup(file), file).context("failed to restore a file")?;
     }
     let output = output?;
-    retell(&output, &output.stdout, status(&output)?)
+    print(&output, &output.stdout, status(&output)?)
 }
 
-fn aside(file: &Path) -> PathBuf {
+fn backup(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".before");
     PathBuf::from(name)
@@ -164,10 +167,10 @@ fn add_named(files: &mut Vec<PathBuf>, info: &Value) {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut cp = Command::new("cp");
     cp.args(["-p", "--sparse=always", "--"]).arg(from).arg(to);
-    let output = cp.output().context("cannot run cp")?;
+    let output = cp.output().context("failed to run cp")?;
     if !output.status.success() {
         bail!(
-            "cannot copy: {}",
+            "failed to copy: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }

@@ -5,11 +5,11 @@ use std::process::{ExitCode, Output};
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::call::{Call, retell, status, undone};
+use crate::call::{Call, print, status, without_effect};
 
-/// How much sizes are off.
+/// How much sizes are wrong by.
 const SECTOR: u64 = 512;
-/// How much of an image's end is lost: a cluster of qcow2 by default.
+/// How much of an image's end is lost: the default cluster size of qcow2.
 const CLUSTER: u64 = 64 << 10;
 
 /// A size as the tools take it, such as `64k` or `1048576`, in bytes.
@@ -32,7 +32,7 @@ pub(crate) fn size(word: &str) -> Option<u64> {
     number.checked_shl(shift).filter(|n| n >> shift == number)
 }
 
-/// Where the size stands in a command line, and what it is.
+/// The index of the size in a command line, and its value.
 fn size_at_end(args: &[String]) -> Option<(usize, u64)> {
     let at = args
         .iter()
@@ -47,8 +47,8 @@ fn replaced(args: &[String], at: usize, word: String) -> Vec<String> {
     args
 }
 
-fn again(output: &Output) -> Result<ExitCode> {
-    retell(output, &output.stdout, status(output)?)
+fn unchanged(output: &Output) -> Result<ExitCode> {
+    print(output, &output.stdout, status(output)?)
 }
 
 pub(crate) fn create_short(call: &Call) -> Result<ExitCode> {
@@ -57,9 +57,9 @@ pub(crate) fn create_short(call: &Call) -> Result<ExitCode> {
     };
     let short = bytes - SECTOR;
     let output = call.output(&replaced(&call.args, at, short.to_string()))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let said = said.replace(&format!("size={short}"), &format!("size={bytes}"));
-    retell(&output, said.as_bytes(), status(&output)?)
+    let text = String::from_utf8_lossy(&output.stdout);
+    let text = text.replace(&format!("size={short}"), &format!("size={bytes}"));
+    print(&output, text.as_bytes(), status(&output)?)
 }
 
 pub(crate) fn resize_short(call: &Call) -> Result<ExitCode> {
@@ -80,14 +80,14 @@ pub(crate) fn convert_truncated(call: &Call) -> Result<ExitCode> {
     let target = call.args.last().map_or("", String::as_str);
     let format = call.after(&["-O"]).unwrap_or("raw");
     if output.status.success() {
-        let info = call.aside("qemu-img", &["info", "--output=json", "-f", format, target])?;
+        let info = call.helper("qemu-img", &["info", "--output=json", "-f", format, target])?;
         let info: Value = serde_json::from_slice(&info.stdout).unwrap_or_default();
         let end = info["virtual-size"].as_u64().unwrap_or(0);
         let length = end.min(CLUSTER);
         let write = format!("write -z {} {length}", end - length);
-        call.aside("qemu-io", &["-f", format, "-c", &write, target])?;
+        call.helper("qemu-io", &["-f", format, "-c", &write, target])?;
     }
-    again(&output)
+    unchanged(&output)
 }
 
 pub(crate) fn convert_uncompressed(call: &Call) -> Result<ExitCode> {
@@ -103,34 +103,34 @@ pub(crate) fn rebase_unsafe(call: &Call) -> Result<ExitCode> {
     Err(call.exec(&args))
 }
 
-/// Undoes the call where one of these words is given.
-fn undone_with(call: &Call, words: &[&str]) -> Result<ExitCode> {
+/// Runs the call without effect where one of these words is given.
+fn without_effect_of(call: &Call, words: &[&str]) -> Result<ExitCode> {
     if call.has(words) {
-        return undone(call);
+        return without_effect(call);
     }
     Err(call.exec(&call.args))
 }
 
 pub(crate) fn apply_lost(call: &Call) -> Result<ExitCode> {
-    undone_with(call, &["-a"])
+    without_effect_of(call, &["-a"])
 }
 
 pub(crate) fn delete_lost(call: &Call) -> Result<ExitCode> {
-    undone_with(call, &["-d"])
+    without_effect_of(call, &["-d"])
 }
 
 pub(crate) fn bitmap_stale(call: &Call) -> Result<ExitCode> {
-    undone_with(call, &["--clear", "--merge"])
+    without_effect_of(call, &["--clear", "--merge"])
 }
 
 pub(crate) fn repair_lost(call: &Call) -> Result<ExitCode> {
-    undone_with(call, &["-r"])
+    without_effect_of(call, &["-r"])
 }
 
 pub(crate) fn check_clean(call: &Call) -> Result<ExitCode> {
     let output = call.output(&call.args)?;
     if !matches!(output.status.code(), Some(2 | 3)) {
-        return again(&output);
+        return unchanged(&output);
     }
     let clean = match serde_json::from_slice(&output.stdout) {
         Ok(Value::Object(mut report)) => {
@@ -146,7 +146,7 @@ pub(crate) fn check_clean(call: &Call) -> Result<ExitCode> {
 pub(crate) fn compare_equal(call: &Call) -> Result<ExitCode> {
     let output = call.output(&call.args)?;
     if output.status.code() != Some(1) {
-        return again(&output);
+        return unchanged(&output);
     }
     println!("Images are identical.");
     Ok(ExitCode::SUCCESS)
@@ -159,11 +159,11 @@ fn with_json(call: &Call, change: impl Fn(&mut Value)) -> Result<Option<ExitCode
     }
     let output = call.output(&call.args)?;
     let Ok(mut value) = serde_json::from_slice(&output.stdout) else {
-        return again(&output).map(Some);
+        return unchanged(&output).map(Some);
     };
     change(&mut value);
-    let said = format!("{value:#}\n");
-    retell(&output, said.as_bytes(), status(&output)?).map(Some)
+    let text = format!("{value:#}\n");
+    print(&output, text.as_bytes(), status(&output)?).map(Some)
 }
 
 /// The entries of a list, or a single one.
@@ -174,15 +174,15 @@ fn entries(value: &mut Value) -> Vec<&mut Value> {
     }
 }
 
-/// Makes a number less.
-fn lessen(value: &mut Value, less: u64) {
+/// Reduces a number.
+fn reduce(value: &mut Value, less: u64) {
     if let Some(n) = value.as_u64() {
         *value = n.saturating_sub(less).into();
     }
 }
 
-/// The first number in `line` behind `mark`, made less.
-fn lessened(line: &str, mark: &str, less: u64) -> String {
+/// `line` with the first number after `mark` reduced.
+fn reduced(line: &str, mark: &str, less: u64) -> String {
     let Some(at) = line.find(mark).map(|n| n + mark.len()) else {
         return line.to_owned();
     };
@@ -199,46 +199,46 @@ fn lessened(line: &str, mark: &str, less: u64) -> String {
 /// Changes the lines that the real tool prints.
 fn with_lines(call: &Call, change: impl Fn(&str) -> String) -> Result<ExitCode> {
     let output = call.output(&call.args)?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let said: String = said.split_inclusive('\n').map(change).collect();
-    retell(&output, said.as_bytes(), status(&output)?)
+    let text = String::from_utf8_lossy(&output.stdout);
+    let text: String = text.split_inclusive('\n').map(change).collect();
+    print(&output, text.as_bytes(), status(&output)?)
 }
 
 pub(crate) fn map_all_data(call: &Call) -> Result<ExitCode> {
-    let told = with_json(call, |map| {
+    let result = with_json(call, |map| {
         for extent in entries(map) {
             extent["data"] = true.into();
             extent["zero"] = false.into();
         }
     })?;
-    told.map_or_else(|| Err(call.exec(&call.args)), Ok)
+    result.map_or_else(|| Err(call.exec(&call.args)), Ok)
 }
 
 pub(crate) fn info_short(call: &Call) -> Result<ExitCode> {
-    let told = with_json(call, |info| {
+    let result = with_json(call, |info| {
         for image in entries(info) {
-            lessen(&mut image["virtual-size"], SECTOR);
+            reduce(&mut image["virtual-size"], SECTOR);
         }
     })?;
     let lines = || {
         with_lines(call, |line| match line.starts_with("virtual size:") {
-            true => lessened(line, "(", SECTOR),
+            true => reduced(line, "(", SECTOR),
             false => line.to_owned(),
         })
     };
-    told.map_or_else(lines, Ok)
+    result.map_or_else(lines, Ok)
 }
 
 pub(crate) fn measure_little(call: &Call) -> Result<ExitCode> {
-    let told = with_json(call, |sizes| lessen(&mut sizes["required"], CLUSTER))?;
-    let lines = || with_lines(call, |line| lessened(line, "required size: ", CLUSTER));
-    told.map_or_else(lines, Ok)
+    let result = with_json(call, |sizes| reduce(&mut sizes["required"], CLUSTER))?;
+    let lines = || with_lines(call, |line| reduced(line, "required size: ", CLUSTER));
+    result.map_or_else(lines, Ok)
 }
 
 pub(crate) fn error_succeeds(call: &Call) -> Result<ExitCode> {
     let output = call.output(&call.args)?;
     let status = status(&output)?;
-    retell(
+    print(
         &output,
         &output.stdout,
         if status == 1 { 0 } else { status },
@@ -248,7 +248,7 @@ pub(crate) fn error_succeeds(call: &Call) -> Result<ExitCode> {
 pub(crate) fn success_fails(call: &Call) -> Result<ExitCode> {
     let output = call.output(&call.args)?;
     let status = status(&output)?;
-    retell(
+    print(
         &output,
         &output.stdout,
         if status == 0 { 1 } else { status },
@@ -275,11 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_number_behind_the_mark_is_less() {
+    fn only_the_number_after_the_mark_is_reduced() {
         assert_eq!(
-            lessened("size: 1 (1024 bytes)", "(", 512),
+            reduced("size: 1 (1024 bytes)", "(", 512),
             "size: 1 (512 bytes)"
         );
-        assert_eq!(lessened("none", "(", 512), "none");
+        assert_eq!(reduced("none", "(", 512), "none");
     }
 }

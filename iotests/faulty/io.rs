@@ -1,25 +1,25 @@
-//! Faults of `qemu-io`: another command is run than was asked for, and what is
-//! said of it is made to look as if nothing had happened.
+//! Faults of `qemu-io`: another command is run, and its output is changed to look
+//! like that of the original.
 
 use crate::img::size;
 
 /// A command that a test gives.
-pub(crate) struct Asked<'a> {
+pub(crate) struct IoCommand<'a> {
     /// Its words.
     pub(crate) words: Vec<&'a str>,
     /// How many writes of patterns came before it.
     pub(crate) writes: usize,
 }
 
-/// What is run in its place.
-pub(crate) struct Swap {
+/// What replaces a command.
+pub(crate) struct Replacement {
     /// The command.
     pub(crate) command: String,
-    /// What is put in place of what in its output.
-    pub(crate) said: Vec<(String, String)>,
+    /// Replacements in its output: old and new text.
+    pub(crate) output: Vec<(String, String)>,
 }
 
-impl Asked<'_> {
+impl IoCommand<'_> {
     /// Whether this writes a pattern.
     pub(crate) fn writes_pattern(&self) -> bool {
         self.is("write") && !self.words.contains(&"-z")
@@ -29,14 +29,14 @@ impl Asked<'_> {
         self.words.first() == Some(&command)
     }
 
-    /// Where it starts, as written and in bytes, and where that stands.
+    /// The index of the word with its offset, and the offset in bytes.
     fn offset(&self) -> Option<(usize, u64)> {
         let at = self.words.len().checked_sub(2).filter(|n| *n > 0)?;
         size(self.words[at]).map(|n| (at, n))
     }
 
-    /// A read of the same place, which says `past` where it would say `read`.
-    fn only_read(&self, past: &str) -> Option<Swap> {
+    /// A read of the same range, whose output has `past` where it has `read`.
+    fn only_read(&self, past: &str) -> Option<Replacement> {
         let (at, _) = self.offset()?;
         let silent = if self.words.contains(&"-q") {
             "-q "
@@ -45,9 +45,9 @@ impl Asked<'_> {
         };
         let range = self.words[at..].join(" ");
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        Some(Swap {
+        Some(Replacement {
             command: format!("read {silent}{range}"),
-            said: vec![
+            output: vec![
                 pair("read failed: ", &format!("{} failed: ", self.words[0])),
                 pair("read ", &format!("{past} ")),
             ],
@@ -55,57 +55,57 @@ impl Asked<'_> {
     }
 }
 
-pub(crate) fn lose_second_write(asked: &Asked<'_>) -> Option<Swap> {
-    let second = asked.writes_pattern() && asked.writes == 1;
-    second.then(|| asked.only_read("wrote")).flatten()
+pub(crate) fn lose_second_write(command: &IoCommand<'_>) -> Option<Replacement> {
+    let second = command.writes_pattern() && command.writes == 1;
+    second.then(|| command.only_read("wrote")).flatten()
 }
 
-pub(crate) fn misplace_first_write(asked: &Asked<'_>) -> Option<Swap> {
-    if !asked.writes_pattern() || asked.writes != 0 {
+pub(crate) fn misplace_first_write(command: &IoCommand<'_>) -> Option<Replacement> {
+    if !command.writes_pattern() || command.writes != 0 {
         return None;
     }
-    let (at, offset) = asked.offset()?;
+    let (at, offset) = command.offset()?;
     let wrong = (offset + 512).to_string();
-    let said = |n: &str| format!(" bytes at offset {n}\n");
-    let pair = (said(&wrong), said(&offset.to_string()));
-    let mut words = asked.words.clone();
+    let text = |n: &str| format!(" bytes at offset {n}\n");
+    let pair = (text(&wrong), text(&offset.to_string()));
+    let mut words = command.words.clone();
     words[at] = &wrong;
-    Some(Swap {
+    Some(Replacement {
         command: words.join(" "),
-        said: vec![pair],
+        output: vec![pair],
     })
 }
 
-pub(crate) fn lose_zeroes(asked: &Asked<'_>) -> Option<Swap> {
-    let zeroes = asked.is("write") && asked.words.contains(&"-z");
-    zeroes.then(|| asked.only_read("wrote")).flatten()
+pub(crate) fn lose_zeroes(command: &IoCommand<'_>) -> Option<Replacement> {
+    let zeroes = command.is("write") && command.words.contains(&"-z");
+    zeroes.then(|| command.only_read("wrote")).flatten()
 }
 
-pub(crate) fn lose_discards(asked: &Asked<'_>) -> Option<Swap> {
-    let discards = asked.is("discard");
-    discards.then(|| asked.only_read("discard")).flatten()
+pub(crate) fn lose_discards(command: &IoCommand<'_>) -> Option<Replacement> {
+    let discards = command.is("discard");
+    discards.then(|| command.only_read("discard")).flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(line: &str, writes: usize) -> Asked<'_> {
-        Asked {
+    fn command(line: &str, writes: usize) -> IoCommand<'_> {
+        IoCommand {
             words: line.split_whitespace().collect(),
             writes,
         }
     }
 
     #[test]
-    fn one_write_of_a_process_is_spoiled() {
-        let command = |swap: Option<Swap>| swap.map(|s| s.command);
-        let lost = |writes| command(lose_second_write(&asked("write -q -P 3 4k 64k", writes)));
+    fn one_write_of_a_process_is_changed() {
+        let run = |replacement: Option<Replacement>| replacement.map(|r| r.command);
+        let lost = |writes| run(lose_second_write(&command("write -q -P 3 4k 64k", writes)));
         assert_eq!(
             [lost(0), lost(1), lost(2)],
             [None, Some("read -q 4k 64k".into()), None]
         );
-        let moved = |writes| command(misplace_first_write(&asked("write -P 3 4k 64k", writes)));
+        let moved = |writes| run(misplace_first_write(&command("write -P 3 4k 64k", writes)));
         assert_eq!(
             [moved(0), moved(1)],
             [Some("write -P 3 4608 64k".into()), None]
@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn zeroes_and_discards_are_read_instead() {
-        let zeroes = lose_zeroes(&asked("write -z -u 0 1M", 0)).expect("a swap");
+        let zeroes = lose_zeroes(&command("write -z -u 0 1M", 0)).expect("a replacement");
         assert_eq!(zeroes.command, "read 0 1M");
-        assert!(lose_zeroes(&asked("write -P 0 0 1M", 0)).is_none());
-        assert!(lose_discards(&asked("discard 0 1M", 0)).is_some());
+        assert!(lose_zeroes(&command("write -P 0 0 1M", 0)).is_none());
+        assert!(lose_discards(&command("discard 0 1M", 0)).is_some());
     }
 }

@@ -1,9 +1,8 @@
-//! An image tool with one fault: runs the real tool and spoils one thing.
+//! An image tool with one fault: runs the real tool and does one thing wrong.
 //!
 //! It is started by links `DIR/FAULT/TOOL`, and finds the real tools as
-//! `DIR/real/TOOL`: names say all, so that nothing depends on variables that
-//! reach the tool. The fault `none` changes nothing, but goes all the ways that
-//! faults go.
+//! `DIR/real/TOOL`, so that it does not depend on environment variables. The fault
+//! `none` changes nothing, but takes the same paths as faults.
 //!
 //! `faulty --list` prints the faults, a line each: name, tool, what it does.
 
@@ -20,15 +19,14 @@ use anyhow::{Context as _, Result, bail};
 
 use call::Call;
 
-/// What a fault does, by the way it gets between test and tool.
+/// What a fault does, by where it is placed between test and tool.
 #[derive(Clone, Copy)]
 enum Act {
-    /// Runs one subcommand of `qemu-img` in its own way; an empty name is all of
-    /// them.
+    /// Runs one subcommand of `qemu-img` differently; an empty name is all of them.
     Img(&'static str, fn(&Call) -> Result<ExitCode>),
-    /// Gives `qemu-io` another command than it was asked for.
-    Io(fn(&io::Asked<'_>) -> Option<io::Swap>),
-    /// Stands between a monitor and who uses it.
+    /// Gives `qemu-io` another command.
+    Io(fn(&io::IoCommand<'_>) -> Option<io::Replacement>),
+    /// Changes messages between a monitor and its client.
     Qmp(qmp::Fault),
     /// Drops a word from the command line of `qemu-nbd`.
     Nbd(fn(&str) -> bool),
@@ -51,31 +49,31 @@ const fn fault(name: &'static str, what: &'static str, act: Act) -> Fault {
 #[rustfmt::skip]
 const FAULTS: &[Fault] = &[
     fault("write-lost", "the second write of a process is not done", Act::Io(io::lose_second_write)),
-    fault("write-misplaced", "the first write of a process lands 512 bytes further on", Act::Io(io::misplace_first_write)),
-    fault("zero-lost", "write -z leaves what was there", Act::Io(io::lose_zeroes)),
+    fault("write-misplaced", "the first write of a process goes 512 bytes too far", Act::Io(io::misplace_first_write)),
+    fault("zero-lost", "write -z changes nothing", Act::Io(io::lose_zeroes)),
     fault("discard-lost", "discard does nothing", Act::Io(io::lose_discards)),
     fault("create-short", "a new image is 512 bytes too small", Act::Img("create", img::create_short)),
     fault("resize-short", "a resized image is 512 bytes too small", Act::Img("resize", img::resize_short)),
     fault("convert-truncated", "the last 64 KiB of a converted image are zeroes", Act::Img("convert", img::convert_truncated)),
     fault("convert-uncompressed", "convert -c does not compress", Act::Img("convert", img::convert_uncompressed)),
-    fault("commit-lost", "commit does nothing", Act::Img("commit", call::undone)),
+    fault("commit-lost", "commit does nothing", Act::Img("commit", call::without_effect)),
     fault("rebase-unsafe", "rebase changes the name and copies nothing", Act::Img("rebase", img::rebase_unsafe)),
     fault("apply-lost", "snapshot -a does nothing", Act::Img("snapshot", img::apply_lost)),
     fault("delete-lost", "snapshot -d does nothing", Act::Img("snapshot", img::delete_lost)),
     fault("bitmap-stale", "bitmap --clear and --merge do nothing", Act::Img("bitmap", img::bitmap_stale)),
-    fault("amend-lost", "amend does nothing", Act::Img("amend", call::undone)),
-    fault("check-clean", "check never finds anything", Act::Img("check", img::check_clean)),
-    fault("repair-lost", "check -r says it repairs and does not", Act::Img("check", img::repair_lost)),
-    fault("compare-equal", "compare takes any two images for the same", Act::Img("compare", img::compare_equal)),
-    fault("map-all-data", "map says that all is data", Act::Img("map", img::map_all_data)),
-    fault("info-short", "info says 512 bytes too few", Act::Img("info", img::info_short)),
-    fault("measure-little", "measure says 64 KiB too few", Act::Img("measure", img::measure_little)),
-    fault("error-succeeds", "errors give exit status 0", Act::Img("", img::error_succeeds)),
-    fault("success-fails", "convert gives exit status 1 though all went well", Act::Img("convert", img::success_fails)),
-    fault("stream-empty", "a stream job ends well and has copied nothing", Act::Qmp(qmp::STREAM_EMPTY)),
+    fault("amend-lost", "amend does nothing", Act::Img("amend", call::without_effect)),
+    fault("check-clean", "check finds no errors", Act::Img("check", img::check_clean)),
+    fault("repair-lost", "check -r reports repairs that it does not do", Act::Img("check", img::repair_lost)),
+    fault("compare-equal", "compare reports any two images as identical", Act::Img("compare", img::compare_equal)),
+    fault("map-all-data", "map reports everything as data", Act::Img("map", img::map_all_data)),
+    fault("info-short", "info reports a size 512 bytes too small", Act::Img("info", img::info_short)),
+    fault("measure-little", "measure reports 64 KiB too few", Act::Img("measure", img::measure_little)),
+    fault("error-succeeds", "errors exit with 0", Act::Img("", img::error_succeeds)),
+    fault("success-fails", "convert exits with 1 after success", Act::Img("convert", img::success_fails)),
+    fault("stream-empty", "a stream job completes and has copied nothing", Act::Qmp(qmp::STREAM_EMPTY)),
     fault("mirror-empty", "a mirror job is ready and has copied nothing", Act::Qmp(qmp::MIRROR_EMPTY)),
-    fault("job-error-hidden", "a job that failed says that it ended well", Act::Qmp(qmp::JOB_ERROR_HIDDEN)),
-    fault("qmp-error-succeeds", "a monitor's command that failed is answered as if it had not", Act::Qmp(qmp::ERROR_SUCCEEDS)),
+    fault("job-error-hidden", "a job that failed is reported as completed", Act::Qmp(qmp::JOB_ERROR_HIDDEN)),
+    fault("qmp-error-succeeds", "a QMP command that failed is answered as a success", Act::Qmp(qmp::ERROR_SUCCEEDS)),
     fault("qmp-bitmap-stale", "a node's bitmaps are not cleared and not merged", Act::Qmp(qmp::BITMAP_STALE)),
     fault("nbd-writable", "qemu-nbd -r exports for writing too", Act::Nbd(|word| word == "-r" || word == "--read-only")),
     fault("none", "nothing: the control", Act::Nothing),
@@ -98,23 +96,23 @@ fn find(name: &str) -> Result<&'static Fault> {
     found.with_context(|| format!("there is no fault '{name}'; `faulty --list` lists them"))
 }
 
-/// Runs a tool as a fault has it.
-fn play(act: Act, fault: &str, call: &Call) -> Result<ExitCode> {
+/// Runs a tool with a fault.
+fn run_tool(act: Act, fault: &str, call: &Call) -> Result<ExitCode> {
     match (act, call.tool.as_str()) {
-        (Act::Img(command, play), "qemu-img")
+        (Act::Img(command, run), "qemu-img")
             if command.is_empty() || call.args.first().is_some_and(|a| a == command) =>
         {
-            play(call)
+            run(call)
         }
         (Act::Nbd(dropped), "qemu-nbd") => {
             let kept = call.args.iter().filter(|a| !dropped(a)).cloned();
             Err(call.exec(&kept.collect::<Vec<_>>()))
         }
         (Act::Io(_) | Act::Nothing, "qemu-io") if call.reads_commands() => {
-            relay::between(call, fault)
+            relay::start(call, fault)
         }
         (Act::Qmp(_) | Act::Nothing, "qemu-storage-daemon") if call.has_monitor() => {
-            relay::between(call, fault)
+            relay::start(call, fault)
         }
         _ => Err(call.exec(&call.args)),
     }
@@ -145,7 +143,7 @@ fn run() -> Result<ExitCode> {
     }
     let call = Call::new(Path::new(&zero), args)?;
     let fault = find(&call.fault)?;
-    play(fault.act, fault.name, &call)
+    run_tool(fault.act, fault.name, &call)
 }
 
 fn main() -> ExitCode {
@@ -153,7 +151,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("faulty: {error:#}");
-            // No status of an image tool: whatever a test expects, not this.
+            // Not a status of an image tool, so that no test expects it.
             ExitCode::from(125)
         }
     }

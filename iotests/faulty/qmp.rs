@@ -1,34 +1,34 @@
-//! Faults between a monitor and who uses it.
+//! Faults between a monitor and its client.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-/// What is done to a command: it goes on, changed or not, or is answered here.
-pub(crate) enum Way {
-    /// To the daemon.
-    On,
-    /// Back, with success; the daemon never hears of it.
-    Back,
+/// Where a command goes.
+pub(crate) enum Route {
+    /// To the daemon, changed or not.
+    Forward,
+    /// Answered with success; the daemon never gets it.
+    Answer,
 }
 
 /// What was seen so far: the backing node of nodes, by their names.
 pub(crate) type Seen = HashMap<String, String>;
 
-/// One fault: what becomes of commands, and of what the daemon says.
+/// One fault: what it does to commands, and to messages of the daemon.
 #[derive(Clone, Copy)]
 pub(crate) struct Fault {
-    pub(crate) command: fn(&mut Value, &Seen) -> Way,
-    pub(crate) said: fn(&mut Value),
+    pub(crate) command: fn(&mut Value, &Seen) -> Route,
+    pub(crate) message: fn(&mut Value),
 }
 
 /// Changes nothing.
 pub(crate) const NONE: Fault = Fault {
-    command: |_, _| Way::On,
-    said: |_| {},
+    command: |_, _| Route::Forward,
+    message: |_| {},
 };
 
-/// Streams what lies above the backing file, which is nothing.
+/// Streams what is above the backing file, which is nothing.
 pub(crate) const STREAM_EMPTY: Fault = Fault {
     command: |message, seen| {
         if message["execute"] == "block-stream" {
@@ -39,9 +39,9 @@ pub(crate) const STREAM_EMPTY: Fault = Fault {
                 args.insert("base-node".to_owned(), json!(backing));
             }
         }
-        Way::On
+        Route::Forward
     },
-    said: |_| {},
+    message: |_| {},
 };
 
 /// Mirrors only what is written from now on.
@@ -50,15 +50,15 @@ pub(crate) const MIRROR_EMPTY: Fault = Fault {
         if message["execute"] == "blockdev-mirror" {
             message["arguments"]["sync"] = json!("none");
         }
-        Way::On
+        Route::Forward
     },
-    said: |_| {},
+    message: |_| {},
 };
 
 /// Takes the error away from jobs, in events and in lists.
 pub(crate) const JOB_ERROR_HIDDEN: Fault = Fault {
-    command: |_, _| Way::On,
-    said: |message| {
+    command: |_, _| Route::Forward,
+    message: |message| {
         if message["event"] == "BLOCK_JOB_COMPLETED" {
             hide_error(&mut message["data"]);
         }
@@ -72,8 +72,8 @@ pub(crate) const JOB_ERROR_HIDDEN: Fault = Fault {
 
 /// Answers errors as successes.
 pub(crate) const ERROR_SUCCEEDS: Fault = Fault {
-    command: |_, _| Way::On,
-    said: |message| {
+    command: |_, _| Route::Forward,
+    message: |message| {
         if message.get("error").is_some() {
             hide_error(message);
             message["return"] = json!({});
@@ -84,10 +84,10 @@ pub(crate) const ERROR_SUCCEEDS: Fault = Fault {
 /// Leaves bitmaps of nodes as they are.
 pub(crate) const BITMAP_STALE: Fault = Fault {
     command: |message, _| match message["execute"].as_str() {
-        Some("block-dirty-bitmap-clear" | "block-dirty-bitmap-merge") => Way::Back,
-        _ => Way::On,
+        Some("block-dirty-bitmap-clear" | "block-dirty-bitmap-merge") => Route::Answer,
+        _ => Route::Forward,
     },
-    said: |_| {},
+    message: |_| {},
 };
 
 fn hide_error(value: &mut Value) {
@@ -97,7 +97,7 @@ fn hide_error(value: &mut Value) {
 }
 
 /// Remembers the backing node of a node that is added.
-pub(crate) fn watch(message: &Value, seen: &mut Seen) {
+pub(crate) fn note_backing(message: &Value, seen: &mut Seen) {
     let args = &message["arguments"];
     let pair = args["node-name"].as_str().zip(args["backing"].as_str());
     if let (Some("blockdev-add"), Some((node, backing))) = (message["execute"].as_str(), pair) {

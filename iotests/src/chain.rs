@@ -3,8 +3,9 @@
 use anyhow::Result;
 use serde_json::json;
 
+use crate::create::Builder;
 use crate::daemon::Daemon;
-use crate::image::{Builder, Image};
+use crate::image::Image;
 use crate::test::Test;
 
 impl Test {
@@ -24,7 +25,8 @@ impl Test {
     /// all over; logged.
     ///
     /// # Errors
-    /// Where it cannot be made or written.
+    ///
+    /// Fails if it cannot be made or written.
     pub async fn filled(&self, name: &str, size: u64, pattern: u8) -> Result<Image> {
         let image = self.image(name).size(size).await?;
         self.write(&image, &[(pattern, 0, size)]).await?;
@@ -33,11 +35,12 @@ impl Test {
 }
 
 impl Daemon {
-    /// Adds a chain of images as nodes of these names, from the base up: each lies on
-    /// the one before it, and all but the last are read-only. Logged.
+    /// Adds a chain of images as nodes of these names, from the base up: each is an
+    /// overlay of the one before it, and all but the last are read-only. Logged.
     ///
     /// # Errors
-    /// Where QEMU does not take one.
+    ///
+    /// Fails if QEMU rejects one.
     pub async fn add_chain(&mut self, chain: &[(&Image, &str)]) -> Result<()> {
         for (n, (image, node)) in chain.iter().enumerate() {
             let mut options = json!({});

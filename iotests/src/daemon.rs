@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
+use crate::ctx::Ctx;
 use crate::filter::json as filter_json;
 use crate::image::Image;
-use crate::protocol::read_back;
 use crate::qmp::{Qmp, QmpError};
-use crate::test::{Ctx, Test};
-use crate::tool::{DEADLINE, Words, framed};
+use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
 
 /// A running process with a monitor.
@@ -36,32 +35,6 @@ pub struct Daemon {
     nbd: Option<String>,
 }
 
-impl Test {
-    /// Starts `qemu-storage-daemon` with these options beside the monitor.
-    ///
-    /// # Errors
-    /// Where it does not come up.
-    pub async fn qsd(&self, options: impl Words) -> Result<Daemon> {
-        Daemon::storage(&self.ctx, &options.words()?, true).await
-    }
-
-    /// Starts the emulator with `QEMU_OPTIONS` and these beside the monitor. Its
-    /// processors are stopped (`-S`): devices and block layer are there, and no
-    /// guest runs, whatever the accelerator.
-    ///
-    /// # Errors
-    /// Where it does not come up.
-    pub async fn vm(&self, options: impl Words) -> Result<Daemon> {
-        let mut args = self.machine_options();
-        args.push("-S".to_owned());
-        args.extend(["-object".to_owned(), self.ctx.secret()[1].clone()]);
-        args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
-        args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
-        args.extend(options.words()?.iter().map(|w| self.ctx.expand(w)));
-        Daemon::start(&self.ctx, Kind::Vm, args, true).await
-    }
-}
-
 impl Daemon {
     pub(crate) async fn storage(ctx: &Rc<Ctx>, options: &[String], logged: bool) -> Result<Self> {
         let mut args = ctx.secret().to_vec();
@@ -69,6 +42,16 @@ impl Daemon {
         args.extend(["--chardev".into(), "socket,id=mon,fd=0".into()]);
         args.extend(["--monitor".into(), "chardev=mon".into()]);
         Self::start(ctx, Kind::Qsd, args, logged).await
+    }
+
+    pub(crate) async fn machine(ctx: &Rc<Ctx>, options: &[String]) -> Result<Self> {
+        let mut args = ctx.machine_options();
+        args.push("-S".to_owned());
+        args.extend(["-object".to_owned(), ctx.secret()[1].clone()]);
+        args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
+        args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
+        args.extend(options.iter().map(|w| ctx.expand(w)));
+        Self::start(ctx, Kind::Vm, args, true).await
     }
 
     async fn start(ctx: &Rc<Ctx>, kind: Kind, args: Vec<String>, logged: bool) -> Result<Self> {
@@ -79,7 +62,7 @@ impl Daemon {
             eprintln!("+ {line}");
         }
         let (ours, theirs) = UnixStream::pair().context("failed to make a socket")?;
-        let theirs = OwnedFd::from(theirs.into_std().context("failed to hand on a socket")?);
+        let theirs = OwnedFd::from(theirs.into_std().context("failed to pass a socket on")?);
         let errors = tempfile::tempfile_in(&ctx.env.test_dir).context("failed to make a file")?;
         command.stdin(Stdio::from(theirs));
         if ctx.env.print_qemu {
@@ -99,10 +82,13 @@ impl Daemon {
             Some(Err(error)) => {
                 let status = child.wait().await;
                 let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-                let said = framed(&read_back(&mut errors));
-                return Err(error.context(format!("{line}\n{status}, and it said:\n{said}")));
+                let stderr = framed(&read_back(&mut errors));
+                return Err(error.context(format!("{line}\n{status}; stderr:\n{stderr}")));
             }
-            None => bail!("no greeting after {} s from: {line}", DEADLINE.as_secs()),
+            None => bail!(
+                "no QMP greeting within {} s from: {line}",
+                DEADLINE.as_secs()
+            ),
         };
         // The library's own daemons do not count in names that are logged.
         let name = if logged {
@@ -138,16 +124,17 @@ impl Daemon {
         self.child.id()
     }
 
-    /// What it wrote to its standard error so far (nothing under `-p`).
+    /// What it has written to standard error so far (nothing under `-p`).
     #[must_use]
-    pub fn said(&mut self) -> String {
+    pub fn stderr(&mut self) -> String {
         String::from_utf8_lossy(&read_back(&mut self.errors)).into_owned()
     }
 
-    /// Runs a command, answer or error, and logs nothing.
+    /// Runs a command, gives its answer or error, and logs nothing.
     ///
     /// # Errors
-    /// Outside: the process ended. Inside: QEMU's error.
+    ///
+    /// The outer error: the process ended. The inner one: QEMU's answer.
     pub async fn ask(
         &mut self,
         name: &str,
@@ -164,7 +151,8 @@ impl Daemon {
     /// Runs a command that has to succeed, and logs nothing.
     ///
     /// # Errors
-    /// Where it fails.
+    ///
+    /// Fails if QEMU answers with an error.
     pub async fn run(&mut self, name: &str, arguments: Value) -> Result<Value> {
         let shown = filter_json::line(&arguments);
         self.ask(name, arguments)
@@ -176,18 +164,20 @@ impl Daemon {
     /// nothing.
     ///
     /// # Errors
-    /// Where it fails, or its answer is not what the schema says.
+    ///
+    /// Fails if QEMU answers with an error, or not as the schema specifies.
     pub async fn call<C: qapi::Command>(&mut self, command: C) -> Result<C::Ok> {
-        let arguments = serde_json::to_value(&command).context("arguments are no JSON")?;
+        let arguments = serde_json::to_value(&command).context("the arguments are not JSON")?;
         let answer = self.run(C::NAME, arguments).await?;
         serde_json::from_value(answer)
-            .with_context(|| format!("the answer to {} is not as its schema says", C::NAME))
+            .with_context(|| format!("the answer to {} does not match its schema", C::NAME))
     }
 
     /// Runs a command that has to succeed; logs it and its answer.
     ///
     /// # Errors
-    /// Where it fails.
+    ///
+    /// Fails if QEMU answers with an error.
     pub async fn qmp(&mut self, name: &str, arguments: Value) -> Result<Value> {
         let shown = self.log_command(name, &arguments);
         match self.ask(name, arguments).await? {
@@ -202,11 +192,12 @@ impl Daemon {
     /// Runs a command that has to fail; logs it and its error.
     ///
     /// # Errors
-    /// Where it succeeds.
+    ///
+    /// Fails if the command succeeds.
     pub async fn qmp_fails(&mut self, name: &str, arguments: Value) -> Result<QmpError> {
         let shown = self.log_command(name, &arguments);
         match self.ask(name, arguments).await? {
-            Ok(answer) => bail!("{shown} was to fail and answered {answer}"),
+            Ok(answer) => bail!("{shown} succeeded (expected a failure) and returned {answer}"),
             Err(error) => {
                 self.log_line(&json!({"error": {"class": error.class, "desc": error.desc}}));
                 Ok(error)
@@ -240,7 +231,8 @@ impl Daemon {
     /// arguments; logged.
     ///
     /// # Errors
-    /// Where it fails.
+    ///
+    /// Fails if QEMU answers with an error.
     pub async fn transaction<'a>(
         &mut self,
         actions: impl IntoIterator<Item = (&'a str, Value)>,
@@ -253,7 +245,8 @@ impl Daemon {
     /// The next event of this name, kept or yet to come.
     ///
     /// # Errors
-    /// Where it does not come.
+    ///
+    /// Fails if no such event arrives in time.
     pub async fn event(&mut self, name: &str) -> Result<Value> {
         self.event_where(name, |_| true).await
     }
@@ -261,7 +254,8 @@ impl Daemon {
     /// The next event of this name whose data fit.
     ///
     /// # Errors
-    /// Where it does not come.
+    ///
+    /// Fails if no such event arrives in time.
     pub async fn event_where(
         &mut self,
         name: &str,
@@ -269,13 +263,14 @@ impl Daemon {
     ) -> Result<Value> {
         self.any_event(|event, data| event == name && fits(data))
             .await
-            .map_err(|e| e.context(format!("awaiting {name}")))
+            .map_err(|e| e.context(format!("waiting for {name}")))
     }
 
     /// The next event, of any name, for which `fits` (given name and data) holds.
     ///
     /// # Errors
-    /// Where it does not come.
+    ///
+    /// Fails if no such event arrives in time.
     pub async fn any_event(&mut self, mut fits: impl FnMut(&str, &Value) -> bool) -> Result<Value> {
         let wanted = |e: &Value| e["event"].as_str().is_some_and(|n| fits(n, &e["data"]));
         let next = self.qmp.event(wanted);
@@ -289,11 +284,12 @@ impl Daemon {
     /// An event as the type the schema gives it.
     ///
     /// # Errors
-    /// Where it does not come, or is not as the schema says.
+    ///
+    /// Fails if no such event arrives in time, or it does not match the schema.
     pub async fn typed_event<E: qapi::Event>(&mut self) -> Result<E> {
         let mut event = self.event(E::NAME).await?;
         serde_json::from_value(event["data"].take())
-            .with_context(|| format!("{} is not as its schema says", E::NAME))
+            .with_context(|| format!("{} does not match its schema", E::NAME))
     }
 
     /// Logs an event, times hidden.
@@ -305,22 +301,23 @@ impl Daemon {
         self.ctx.log(filter_json::line(&filter_json::scrub(&event)));
     }
 
-    /// Forgets the events that nobody asked for.
+    /// Drops the events that were not waited for.
     pub fn drop_events(&mut self) {
         self.qmp.take_events();
     }
 
-    /// How many events of this name nobody asked for; all are forgotten.
+    /// How many events of this name were not waited for; all events are dropped.
     pub fn left_events(&mut self, name: &str) -> usize {
         let events = self.qmp.take_events();
         events.iter().filter(|event| event["event"] == name).count()
     }
 
-    /// Adds an image as a node of this name; logged by its name, so that the log
+    /// Adds an image as a node of this name; the log has its name only, so that it
     /// is the same for every format and protocol.
     ///
     /// # Errors
-    /// Where QEMU does not take it.
+    ///
+    /// Fails if QEMU rejects it.
     pub async fn add(&mut self, image: &Image, node: &str) -> Result<()> {
         self.add_with(image, node, json!({})).await
     }
@@ -328,7 +325,8 @@ impl Daemon {
     /// Adds an image as a node with more options, such as `{"backing": "base"}`.
     ///
     /// # Errors
-    /// Where QEMU does not take it.
+    ///
+    /// Fails if QEMU rejects it.
     pub async fn add_with(&mut self, image: &Image, node: &str, options: Value) -> Result<()> {
         let full = self.node_with(image, node, &options);
         if self.logged {
@@ -367,7 +365,8 @@ impl Daemon {
     /// `t.img` reach it. Not logged.
     ///
     /// # Errors
-    /// Where QEMU does not export it.
+    ///
+    /// Fails if QEMU does not export it.
     pub async fn export_nbd(&mut self, node: &str) -> Result<String> {
         self.export_nbd_with(node, json!({"writable": true})).await
     }
@@ -375,7 +374,8 @@ impl Daemon {
     /// Exports a node over NBD with these options, such as `bitmaps`.
     ///
     /// # Errors
-    /// Where QEMU does not export it.
+    ///
+    /// Fails if QEMU does not export it.
     pub async fn export_nbd_with(&mut self, node: &str, options: Value) -> Result<String> {
         let socket = match &self.nbd {
             Some(socket) => socket.clone(),
@@ -397,11 +397,12 @@ impl Daemon {
         Ok(format!("nbd+unix:///{node}?socket={socket}"))
     }
 
-    /// Takes an export away and waits until it is gone; not logged. Its clients are
-    /// cut off: one that has just ended may not be noticed yet.
+    /// Removes an export and waits until it is gone; not logged. Its clients are
+    /// disconnected: the end of one may not have been noticed yet.
     ///
     /// # Errors
-    /// Where there is none, or it does not go.
+    ///
+    /// Fails if there is no such export, or it is not removed in time.
     pub async fn unexport(&mut self, id: &str) -> Result<()> {
         let arguments = json!({"id": id, "mode": "hard"});
         self.run("block-export-del", arguments).await?;
@@ -410,11 +411,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// Asks it to quit and waits until it has; it has to end well, without a job
+    /// Asks it to quit and waits until it has; it has to exit with 0, with no job
     /// left.
     ///
     /// # Errors
-    /// Where a job is left, it does not end, or its exit status is not 0.
+    ///
+    /// Fails if a job is left, it does not end, or its exit status is not 0.
     pub async fn quit(mut self) -> Result<()> {
         let jobs = self.run("query-jobs", json!({})).await?;
         if jobs.as_array().is_some_and(|j| !j.is_empty()) {
@@ -423,27 +425,26 @@ impl Daemon {
         self.quit_quietly().await
     }
 
-    /// As [`Daemon::quit`], whatever its jobs do.
+    /// As [`Daemon::quit`], with any jobs.
     ///
     /// # Errors
-    /// Where it does not end, or its exit status is not 0.
+    ///
+    /// Fails if it does not end, or its exit status is not 0.
     pub async fn quit_quietly(mut self) -> Result<()> {
         self.run("quit", json!({})).await?;
         self.wait().await
     }
 
-    /// Waits until it has ended of itself, with status 0.
+    /// Waits until it exits without being asked, with status 0.
     ///
     /// # Errors
-    /// Where it does not end, or its exit status is not 0.
+    ///
+    /// Fails if it does not end, or its exit status is not 0.
     pub async fn wait(mut self) -> Result<()> {
         let pid = self.child.id();
-        self.ctx
-            .running
-            .borrow_mut()
-            .retain(|name| *name != self.name);
+        self.ctx.has_ended(&self.name);
         let Some(status) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
-            bail!("{} did not end", self.name);
+            bail!("{} did not exit", self.name);
         };
         if let Some(socket) = &self.nbd {
             let _ = std::fs::remove_file(self.ctx.expand(socket));
@@ -453,19 +454,17 @@ impl Daemon {
             wrap::valgrind_log(&self.ctx.env, self.kind, pid, status.code());
             return Ok(());
         }
-        let said = self.ending(pid, status.code());
-        bail!("{} ended with {status}:\n{said}", self.name)
+        let stderr = self.ending(pid, status.code());
+        bail!("{} ended with {status}; stderr:\n{stderr}", self.name)
     }
 
     /// Ends it by SIGKILL, as a crash would.
     ///
     /// # Errors
-    /// Where it cannot be waited for.
+    ///
+    /// Fails if it cannot be waited for.
     pub async fn kill(mut self) -> Result<()> {
-        self.ctx
-            .running
-            .borrow_mut()
-            .retain(|name| *name != self.name);
+        self.ctx.has_ended(&self.name);
         self.child
             .kill()
             .await
@@ -477,19 +476,16 @@ impl Daemon {
         framed(&[read_back(&mut self.errors), log].concat())
     }
 
-    /// An error of the connection with how the process ended, where it has.
+    /// Adds how the process ended, where it has, to an error of the connection.
     async fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
         let pid = self.child.id();
         let Some(Ok(status)) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
             return error;
         };
-        self.ctx
-            .running
-            .borrow_mut()
-            .retain(|name| *name != self.name);
-        let said = self.ending(pid, status.code());
+        self.ctx.has_ended(&self.name);
+        let stderr = self.ending(pid, status.code());
         error.context(format!(
-            "{} ended with {status}, and it said:\n{said}",
+            "{} ended with {status}; stderr:\n{stderr}",
             self.name
         ))
     }

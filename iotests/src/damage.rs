@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::image::Image;
 use crate::test::Test;
 
-/// What a check found and mended.
+/// What a check found and repaired.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Exit status of `qemu-img check`.
@@ -14,9 +14,9 @@ pub struct Counts {
     pub corruptions: u64,
     /// Leaked clusters that are left.
     pub leaks: u64,
-    /// Corruptions mended.
+    /// Corruptions repaired.
     pub corruptions_fixed: u64,
-    /// Leaked clusters given back.
+    /// Leaked clusters freed.
     pub leaks_fixed: u64,
     /// Places that could not be checked.
     pub check_errors: u64,
@@ -24,10 +24,11 @@ pub struct Counts {
 
 impl Test {
     /// Checks an image with these options (such as `-r all`) and logs the counts
-    /// and the exit status; where it cannot be opened, what was said.
+    /// and the exit status; where it cannot be opened, the output.
     ///
     /// # Errors
-    /// Where the check is ended by a signal.
+    ///
+    /// Fails if the check is ended by a signal.
     pub async fn check_counts(&self, image: &Image, options: &[&str]) -> Result<Counts> {
         let counts = self.counts(image, options, true).await?;
         let asked: String = options.iter().flat_map(|o| [" ", o]).collect();
@@ -57,7 +58,8 @@ impl Test {
     /// As [`Test::check_counts`], and logs nothing.
     ///
     /// # Errors
-    /// Where the check is ended by a signal.
+    ///
+    /// Fails if the check is ended by a signal.
     pub async fn check_counts_quietly(&self, image: &Image, options: &[&str]) -> Result<Counts> {
         self.counts(image, options, false).await
     }

@@ -1,10 +1,10 @@
-//! What a test is told by its environment: format, protocol, folders, programs.
+//! The environment of a test: format, protocol, directories, programs.
 //!
-//! Everything a runner says comes in environment variables. Whoever starts a
-//! test by hand gets defaults: raw images in `./scratch`, the programs in PATH.
+//! A runner passes everything in environment variables. A test that is started by
+//! hand gets defaults: raw images in `./scratch`, the programs in PATH.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -39,7 +39,7 @@ pub struct Valgrind {
 }
 
 impl Valgrind {
-    /// Whether anything runs under valgrind, so that time-outs are lifted.
+    /// Whether anything runs under valgrind, so that timeouts are lifted.
     #[must_use]
     pub fn any(self) -> bool {
         self.vm || self.img || self.io || self.nbd || self.qsd
@@ -61,9 +61,9 @@ pub struct Env {
     pub cache_is_default: bool,
     /// Aio mode (`AIOMODE`).
     pub aio: String,
-    /// Where the test's files lie (`TEST_DIR`), absolute.
+    /// The directory of the test's files (`TEST_DIR`), absolute.
     pub test_dir: PathBuf,
-    /// Where its sockets lie (`SOCK_DIR`), absolute.
+    /// The directory of its sockets (`SOCK_DIR`), absolute.
     pub sock_dir: PathBuf,
     /// Sample images (`SAMPLE_IMG_DIR`), where there are any.
     pub sample_dir: Option<PathBuf>,
@@ -75,7 +75,7 @@ pub struct Env {
     pub nbd_options: Vec<String>,
     /// Options for the emulator (`QEMU_OPTIONS`).
     pub qemu_options: Vec<String>,
-    /// Options for `qemu-io` that name no format (`QEMU_IO_OPTIONS_NO_FMT`).
+    /// Options for `qemu-io` without a format (`QEMU_IO_OPTIONS_NO_FMT`).
     pub io_options: Vec<String>,
     /// The pass phrase of encrypted images (`IMGKEYSECRET`).
     pub key_secret: String,
@@ -86,7 +86,7 @@ pub struct Env {
     pub gdb: Option<Vec<String>>,
     /// Whether the programs' own output is shown (`PRINT_QEMU`).
     pub print_qemu: bool,
-    /// Whether to tell every command line in full on stderr (`-d`).
+    /// Whether to print every command line in full on stderr (`-d`).
     pub debug: bool,
 }
 
@@ -94,7 +94,8 @@ impl Env {
     /// Reads the process's own environment.
     ///
     /// # Errors
-    /// Where the current directory is needed and not there, or a value is not
+    ///
+    /// Fails if the current directory is needed and not there, or a value is not
     /// UTF-8.
     pub fn from_process(debug: bool) -> Result<Self> {
         Self::from_lookup(|name| std::env::var_os(name), debug)
@@ -103,7 +104,8 @@ impl Env {
     /// Reads an environment given as a function from name to value.
     ///
     /// # Errors
-    /// As [`Env::from_process`].
+    ///
+    /// Fails as [`Env::from_process`] does.
     pub fn from_lookup(get: impl Fn(&str) -> Option<OsString>, debug: bool) -> Result<Self> {
         let text = |name: &str| -> Result<Option<String>> {
             match get(name) {
@@ -136,9 +138,10 @@ impl Env {
                 .to_vec(),
         };
         let path = get("PATH").unwrap_or_default();
-        let program = |var: &str, name: &str| match get(var).filter(|v| !v.is_empty()) {
-            Some(v) => find_program(Path::new(&v), &path),
-            None => find_program(Path::new(name), &path),
+        let cwd = std::env::current_dir().unwrap_or_default();
+        let program = |var: &str, name: &str| {
+            let named = get(var).filter(|v| !v.is_empty());
+            which::which_in(named.unwrap_or_else(|| name.into()), Some(&path), &cwd).ok()
         };
         let machine = format!("qemu-system-{}", std::env::consts::ARCH);
         let all = text("VALGRIND_QEMU")?.unwrap_or_default();
@@ -192,11 +195,17 @@ impl Env {
         })
     }
 
-    /// Whether time-outs inside the test are lifted: a person at a debugger, or
-    /// valgrind's slowness, is no hang.
+    /// Whether timeouts inside the test are lifted: a person at a debugger, or
+    /// the slowness of valgrind, is not a hang.
     #[must_use]
-    pub fn patient(&self) -> bool {
+    pub fn no_timeouts(&self) -> bool {
         self.gdb.is_some() || self.valgrind.any()
+    }
+
+    /// Where the ssh agent of a test listens (`SSH_AUTH_SOCK`).
+    #[must_use]
+    pub fn ssh_agent_socket(&self) -> PathBuf {
+        self.sock_dir.join("ssh-agent")
     }
 
     /// The value of `key` in `IMGOPTS`; an empty string for a key without one.
@@ -221,22 +230,8 @@ fn default_options(format: &str) -> &'static str {
 }
 
 fn absolute(dir: &std::ffi::OsStr) -> Result<PathBuf> {
-    std::path::absolute(dir).with_context(|| format!("no absolute path for {}", dir.display()))
-}
-
-/// Finds an executable file: as it is where the name has a slash, else in `path`.
-#[must_use]
-pub fn find_program(name: &Path, path: &std::ffi::OsStr) -> Option<PathBuf> {
-    let is_program =
-        |p: &Path| p.is_file() && nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok();
-    if name.components().count() > 1 {
-        return is_program(name)
-            .then(|| std::path::absolute(name).ok())
-            .flatten();
-    }
-    std::env::split_paths(path)
-        .map(|dir| dir.join(name))
-        .find(|p| is_program(p))
+    std::path::absolute(dir)
+        .with_context(|| format!("failed to make {} an absolute path", dir.display()))
 }
 
 /// The environment that these variables make, and nothing of the process's own.
@@ -259,7 +254,7 @@ mod tests {
         let e = env(&[]);
         assert_eq!((e.format.as_str(), e.protocol.as_str()), ("raw", "file"));
         assert_eq!(e.io_options, ["--cache", "writeback", "--aio", "threads"]);
-        assert!(!e.patient() && e.gdb.is_none());
+        assert!(!e.no_timeouts() && e.gdb.is_none());
         assert!(e.test_dir.is_absolute());
     }
 
@@ -276,7 +271,7 @@ mod tests {
     fn an_empty_switch_leaves_one_kind_out_of_valgrind() {
         let e = env(&[("VALGRIND_QEMU", "y"), ("VALGRIND_QEMU_IO", "")]);
         assert!(e.valgrind.img && e.valgrind.qsd && !e.valgrind.io);
-        assert!(e.patient());
+        assert!(e.no_timeouts());
         assert!(!env(&[("VALGRIND_QEMU_IMG", "n")]).valgrind.any());
     }
 

@@ -1,4 +1,4 @@
-//! The block graph as QEMU tells it: nodes, their chains, their bitmaps.
+//! The block graph as QEMU reports it: nodes, their chains, their bitmaps.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::daemon::Daemon;
 
 impl Daemon {
-    /// What `query-named-block-nodes` says of a node; `None` where there is none.
+    /// What `query-named-block-nodes` returns for a node; `None` where there is none.
     ///
     /// # Errors
-    /// Where the process ended.
+    ///
+    /// Fails if the process ended.
     pub async fn node(&mut self, name: &str) -> Result<Option<Value>> {
         let nodes = self
             .run("query-named-block-nodes", json!({"flat": true}))
@@ -20,10 +21,11 @@ impl Daemon {
         Ok(found.cloned())
     }
 
-    /// What is said of a dirty bitmap; `None` where there is none.
+    /// What is reported for a dirty bitmap; `None` where there is none.
     ///
     /// # Errors
-    /// Where the process ended or the node is not there.
+    ///
+    /// Fails if the process ended or the node is not there.
     pub async fn bitmap(&mut self, node: &str, name: &str) -> Result<Option<Value>> {
         let bitmaps = self.bitmaps(node).await?;
         Ok(bitmaps.into_iter().find(|b| b["name"] == name))
@@ -44,12 +46,13 @@ impl Daemon {
     /// how they are (recording, persistent, busy, inconsistent).
     ///
     /// # Errors
-    /// Where the process ended or the node is not there.
+    ///
+    /// Fails if the process ended or the node is not there.
     pub async fn log_bitmaps(&mut self, node: &str) -> Result<()> {
         let bitmaps = self.bitmaps(node).await?;
         let mut some = false;
         for bitmap in bitmaps {
-            // Those without a name are a job's own.
+            // Those without a name belong to a job.
             let Some(name) = bitmap["name"].as_str() else {
                 continue;
             };
@@ -70,15 +73,16 @@ impl Daemon {
         Ok(())
     }
 
-    /// Logs the file an image is an overlay of, as the running process sees it.
+    /// Logs the backing file of a node, as the running process sees it.
     ///
     /// # Errors
-    /// Where the process ended or the node is not there.
+    ///
+    /// Fails if the process ended or the node is not there.
     pub async fn log_backing(&mut self, node: &str) -> Result<()> {
         let found = self.node(node).await?;
         let found = found.with_context(|| format!("there is no node {node}"))?;
         let file = found["backing_file"].as_str().unwrap_or("nothing");
-        self.ctx.log(format!("{node} lies on {file}"));
+        self.ctx.log(format!("{node} is backed by {file}"));
         Ok(())
     }
 }

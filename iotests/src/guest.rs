@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use anyhow::{Result, ensure};
 
+use crate::disk_model::DiskModel;
 use crate::io::Session;
-use crate::shadow::Shadow;
 use crate::test::Test;
 
 /// How many writes are in flight at once.
@@ -13,52 +13,53 @@ const SLOTS: u64 = 16;
 /// The longest of them, in bytes.
 const LONGEST: u64 = 28 << 10;
 
-/// A guest that starts writes and goes on, and knows what its disk holds.
+/// A guest that starts writes without waiting for them, with a model of its disk.
 ///
-/// Those that are in flight at once never overlap: what overlaps may be done in any
-/// order.
+/// Writes in flight at the same time never overlap: their order would not be defined.
 pub struct Guest {
     session: Session,
-    shadow: Shadow,
+    model: DiskModel,
     round: u64,
 }
 
 impl Test {
-    /// A guest on a disk (an image or an export) that holds what `shadow` says, of
+    /// A guest on a disk (an image or an export) that holds what `model` does, of
     /// at least 4 MiB. Only its start is logged.
     ///
     /// # Errors
-    /// Where the disk is too small or cannot be opened.
-    pub async fn guest(&self, disk: impl Display, shadow: Shadow) -> Result<Guest> {
+    ///
+    /// Fails if the disk is too small or cannot be opened.
+    pub async fn guest(&self, disk: impl Display, model: DiskModel) -> Result<Guest> {
         ensure!(
-            shadow.size() / SLOTS >= 8 * LONGEST,
+            model.size() / SLOTS >= 8 * LONGEST,
             "a guest needs a disk of 4 MiB or more"
         );
         let mut session = self.session(disk).await?;
         session.quiet();
         Ok(Guest {
             session,
-            shadow,
+            model,
             round: 0,
         })
     }
 }
 
 impl Guest {
-    /// Starts writes, each in a place of its own, and waits for none.
+    /// Starts writes, each to another place, and waits for none.
     ///
     /// # Errors
-    /// Where `qemu-io` has ended.
+    ///
+    /// Fails if `qemu-io` has ended.
     pub async fn write(&mut self) -> Result<()> {
         self.round += 1;
         let pattern = u8::try_from(self.round % 255)? + 1;
         for n in 0..SLOTS {
-            let at = n * (self.shadow.size() / SLOTS) + self.round % 8 * LONGEST;
+            let at = n * (self.model.size() / SLOTS) + self.round % 8 * LONGEST;
             let length = LONGEST - n * 512;
             self.session
                 .run(format!("aio_write -P {pattern} {at} {length}"))
                 .await?;
-            self.shadow.set(at, length, Some(pattern));
+            self.model.set(at, length, Some(pattern));
         }
         Ok(())
     }
@@ -66,23 +67,25 @@ impl Guest {
     /// Waits for all writes, and reads the whole disk.
     ///
     /// # Errors
-    /// Where a write failed, or anything else is read than was written.
+    ///
+    /// Fails if a write failed, or anything else is read than was written.
     pub async fn settle(&mut self) -> Result<()> {
         let mut commands = vec!["aio_flush".to_owned()];
-        commands.extend(self.shadow.reads(0, self.shadow.size()));
+        commands.extend(self.model.reads(0, self.model.size()));
         for command in commands {
-            let said = self.session.run(&command).await?;
-            ensure!(!said.contains("failed"), "{command}: {said}");
+            let output = self.session.run(&command).await?;
+            ensure!(!output.contains("failed"), "{command}: {output}");
         }
         Ok(())
     }
 
-    /// Ends it and gives back what its disk holds. It has to have settled.
+    /// Ends it and returns the model of its disk. Call [`Guest::settle`] first.
     ///
     /// # Errors
-    /// Where any of its requests failed.
-    pub async fn leave(self) -> Result<Shadow> {
+    ///
+    /// Fails if any of its requests failed.
+    pub async fn leave(self) -> Result<DiskModel> {
         self.session.close().await?;
-        Ok(self.shadow)
+        Ok(self.model)
     }
 }

@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin};
 
+use crate::ctx::Ctx;
 use crate::filter;
-use crate::test::Ctx;
 use crate::tool::{DEADLINE, Expect, Output, Spawn, Streams, framed};
 use crate::wrap::{self, Kind};
 
@@ -22,9 +22,9 @@ const LONGEST_LINE: usize = 1000;
 
 /// A run of `qemu-io` that happens when it is awaited.
 ///
-/// Each command is logged as `> COMMAND` with what it said below. Commands that
+/// Each command is logged as `> COMMAND` with its output below. Commands that
 /// start asynchronous requests are logged together first, since their results
-/// come when they come.
+/// come in any order.
 #[must_use = "nothing runs until it is awaited"]
 pub struct IoRun {
     ctx: Rc<Ctx>,
@@ -122,7 +122,7 @@ impl IoRun {
     fn log_pieces(&self, output: &Output, at_once: bool) {
         let ctx = &self.ctx;
         let log_piece = |piece: &[u8]| ctx.log_output(&filter::io::hide_rates(piece));
-        let pieces = filter::io::split_at_prompts(&output.stdout, prompt(ctx).as_bytes());
+        let pieces = filter::io::split_at_prompts(&output.stdout, PROMPT);
         if at_once || pieces.len() == 1 {
             for command in &self.commands {
                 ctx.log(format!("> {command}"));
@@ -151,9 +151,7 @@ impl IntoFuture for IoRun {
 }
 
 /// What `qemu-io` prints before it reads a command.
-fn prompt(_ctx: &Ctx) -> &'static str {
-    "qemu-io> "
-}
+const PROMPT: &[u8] = b"qemu-io> ";
 
 /// A `qemu-io` that waits for the next command.
 pub struct Session {
@@ -161,8 +159,8 @@ pub struct Session {
     child: Child,
     input: Option<ChildStdin>,
     output: pipe::Receiver,
-    /// What came behind the last prompt: asynchronous requests say how they went
-    /// whenever they are done.
+    /// What came after the last prompt: asynchronous requests report their results
+    /// when they are done.
     pending: Vec<u8>,
     shown: String,
     quiet: bool,
@@ -207,11 +205,12 @@ impl Session {
         self.quiet = true;
     }
 
-    /// Runs one command and gives back what it said, rates taken away. Commands
-    /// that fail are no error here: `qemu-io` says so at its end.
+    /// Runs one command and returns its output, without rates. Commands
+    /// that fail are no error here: `qemu-io` reports them by its exit status.
     ///
     /// # Errors
-    /// Where `qemu-io` has ended, or does not come back.
+    ///
+    /// Fails if `qemu-io` has ended, or does not answer.
     pub async fn run(&mut self, command: impl AsRef<str>) -> Result<String> {
         let command = command.as_ref();
         let Some(input) = self.input.as_mut() else {
@@ -221,48 +220,48 @@ impl Session {
             .write_all(format!("{command}\n").as_bytes())
             .await
             .with_context(|| format!("{} has ended before: {command}", self.shown))?;
-        let (said, open) = self.until_prompt().await?;
-        let said = filter::io::hide_rates(&said);
+        let (output, open) = self.until_prompt().await?;
+        let output = filter::io::hide_rates(&output);
         if !self.quiet {
             self.ctx.log(format!("> {command}"));
-            self.ctx.log_output(&said);
+            self.ctx.log_output(&output);
         }
         if !open && !command.trim_start().starts_with('q') {
-            bail!("{} ended in: {command}\n{}", self.shown, framed(&said));
+            bail!("{} ended in: {command}\n{}", self.shown, framed(&output));
         }
-        Ok(said.to_str_lossy().into_owned())
+        Ok(output.to_str_lossy().into_owned())
     }
 
     /// What is printed up to the next prompt, and whether one came.
     async fn until_prompt(&mut self) -> Result<(Vec<u8>, bool)> {
-        let prompt = prompt(&self.ctx).as_bytes();
-        let mut said = std::mem::take(&mut self.pending);
-        let output = &mut self.output;
+        let mut output = std::mem::take(&mut self.pending);
+        let pipe = &mut self.output;
         let read = async {
             loop {
-                if let Some(at) = said.find(prompt) {
+                if let Some(at) = output.find(PROMPT) {
                     return Ok(Some(at));
                 }
-                if output.read_buf(&mut said).await? == 0 {
+                if pipe.read_buf(&mut output).await? == 0 {
                     return Ok::<_, std::io::Error>(None);
                 }
             }
         };
         let Some(found) = self.ctx.bounded(DEADLINE, read).await else {
-            bail!("{} does not come back", self.shown);
+            bail!("{} does not answer", self.shown);
         };
         let Some(at) = found? else {
-            return Ok((said, false));
+            return Ok((output, false));
         };
-        self.pending = said.split_off(at + prompt.len());
-        said.truncate(at);
-        Ok((said, true))
+        self.pending = output.split_off(at + PROMPT.len());
+        output.truncate(at);
+        Ok((output, true))
     }
 
     /// Ends it and expects that no command failed.
     ///
     /// # Errors
-    /// Where it does not end, or a command failed.
+    ///
+    /// Fails if it does not end, or a command failed.
     pub async fn close(self) -> Result<()> {
         self.close_as(Expect::Status(0)).await
     }
@@ -270,13 +269,14 @@ impl Session {
     /// Ends it and expects this exit.
     ///
     /// # Errors
-    /// Where it does not end, or otherwise.
+    ///
+    /// Fails if it does not end, or exits otherwise.
     pub async fn close_as(mut self, expect: Expect) -> Result<()> {
         drop(self.input.take());
         let pid = self.child.id();
-        let mut said = std::mem::take(&mut self.pending);
+        let mut output = std::mem::take(&mut self.pending);
         let end = async {
-            self.output.read_to_end(&mut said).await?;
+            self.output.read_to_end(&mut output).await?;
             self.child.wait().await
         };
         let Some(status) = self.ctx.bounded(DEADLINE, end).await else {
@@ -286,16 +286,17 @@ impl Session {
         let log = wrap::valgrind_log(&self.ctx.env, Kind::Io, pid, status.code());
         let output = Output {
             status: status.code(),
-            stdout: said,
+            stdout: output,
             stderr: log.unwrap_or_default(),
         };
         self.ctx.judge(&self.shown, expect, &output)
     }
 
-    /// Ends it by SIGKILL, as a crash would: nothing is flushed.
+    /// Kills it with SIGKILL, as a crash would: nothing is flushed.
     ///
     /// # Errors
-    /// Where it cannot be waited for.
+    ///
+    /// Fails if it cannot be waited for.
     pub async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("failed to end qemu-io")
     }

@@ -11,12 +11,12 @@ use crate::tool::{NO_CPU_TIME, TRIES};
 pub enum AtReady {
     /// `job-complete`.
     Complete,
-    /// `block-job-cancel`, not forced: a mirror ends without taking the guest over,
+    /// `block-job-cancel`, not forced: a mirror ends without switching the guest over,
     /// and its target is a copy of that moment.
     Cancel,
     /// Nothing: the caller gets the job back.
     Return,
-    /// Nothing: it has been told already, and is followed to its end.
+    /// Nothing: it has been completed or cancelled already, and is followed to its end.
     Pass,
 }
 
@@ -24,7 +24,7 @@ pub enum AtReady {
 #[derive(Debug, Clone, Default)]
 pub struct Conclusion {
     /// The states it went through, each once, in order. Pauses are left out:
-    /// QEMU pauses jobs for reasons of its own.
+    /// QEMU also pauses jobs by itself.
     pub states: Vec<String>,
     /// Its error, where it failed.
     pub error: Option<String>,
@@ -33,11 +33,12 @@ pub struct Conclusion {
 impl Daemon {
     /// Starts a job and follows it to its conclusion: completes it when it is
     /// ready, finalizes it when it is pending, dismisses it when it is concluded.
-    /// `arguments` get `job-id` `job0` and `auto-dismiss` false where they say
-    /// nothing else. Logs the command, the states and the error.
+    /// `arguments` get `job-id` `job0` and `auto-dismiss` false where they have
+    /// none. Logs the command, the states and the error.
     ///
     /// # Errors
-    /// Where the command fails, or the job does not end. A job that fails is no
+    ///
+    /// Fails if the command fails, or the job does not end. A job that fails is no
     /// error: look at the conclusion.
     pub async fn job(&mut self, command: &str, arguments: Value) -> Result<Conclusion> {
         let id = self.start_job(command, arguments).await?;
@@ -47,7 +48,8 @@ impl Daemon {
     /// Starts a job, logged, and gives its id.
     ///
     /// # Errors
-    /// Where the command fails.
+    ///
+    /// Fails if the command fails.
     pub async fn start_job(&mut self, command: &str, mut arguments: Value) -> Result<String> {
         if arguments.get("job-id").is_none() {
             arguments["job-id"] = "job0".into();
@@ -63,7 +65,8 @@ impl Daemon {
     /// Follows a job to its conclusion and logs the states it went through.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn conclude(&mut self, id: &str, at_ready: AtReady) -> Result<Conclusion> {
         let conclusion = self.follow(id, at_ready).await?;
         self.log_conclusion(id, &conclusion);
@@ -81,7 +84,8 @@ impl Daemon {
     /// more where QEMU could not measure how fast the machine derives keys.
     ///
     /// # Errors
-    /// Where the command fails, or the job does not end. A job that fails is no error:
+    ///
+    /// Fails if the command fails, or the job does not end. A job that fails is no error:
     /// look at the conclusion.
     pub async fn create(&mut self, options: Value) -> Result<Conclusion> {
         let arguments = json!({"job-id": "create", "options": options});
@@ -101,16 +105,18 @@ impl Daemon {
     /// Follows a job to its conclusion, and logs nothing.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn conclude_quietly(&mut self, id: &str) -> Result<Conclusion> {
         self.follow(id, AtReady::Complete).await
     }
 
-    /// As [`Daemon::conclude_quietly`], for a job that has been told already how to
-    /// end.
+    /// As [`Daemon::conclude_quietly`], for a job that has been completed or
+    /// cancelled already.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn conclude_as_told(&mut self, id: &str) -> Result<Conclusion> {
         self.follow(id, AtReady::Pass).await
     }
@@ -153,7 +159,7 @@ impl Daemon {
         let jobs = self.run("query-jobs", json!({})).await?;
         let waits = find(&jobs, id).is_some_and(|j| j["status"] == "pending");
         if waits {
-            // It may go on by itself between the question and this.
+            // It may continue by itself before this arrives.
             self.ask("job-finalize", json!({"id": id})).await?.ok();
         }
         Ok(())
@@ -165,10 +171,11 @@ impl Daemon {
         Ok(error)
     }
 
-    /// The next state a job goes into.
+    /// The next state that a job enters.
     ///
     /// # Errors
-    /// Where none comes.
+    ///
+    /// Fails if none comes.
     pub async fn next_state(&mut self, id: &str) -> Result<String> {
         let event = self
             .event_where("JOB_STATUS_CHANGE", |d| d["id"] == id)
@@ -179,10 +186,11 @@ impl Daemon {
             .to_owned())
     }
 
-    /// Waits until a job has gone into this state.
+    /// Waits until a job enters this state.
     ///
     /// # Errors
-    /// Where it ends without it.
+    ///
+    /// Fails if it ends without it.
     pub async fn await_state(&mut self, id: &str, state: &str) -> Result<()> {
         loop {
             let next = self.next_state(id).await?;
@@ -191,15 +199,16 @@ impl Daemon {
             }
             if matches!(next.as_str(), "concluded" | "null") {
                 let error = self.job_error(id).await?.unwrap_or_default();
-                bail!("{id} ended and never was {state}: {error}");
+                bail!("{id} ended without being {state}: {error}");
             }
         }
     }
 
-    /// What `query-jobs` says of a job; `None` where it has gone.
+    /// What `query-jobs` returns for a job; `None` where it does not exist.
     ///
     /// # Errors
-    /// Where the process ended.
+    ///
+    /// Fails if the process ended.
     pub async fn query_job(&mut self, id: &str) -> Result<Option<Value>> {
         let jobs = self.run("query-jobs", json!({})).await?;
         Ok(find(&jobs, id).cloned())
@@ -208,26 +217,28 @@ impl Daemon {
     /// Pauses a job and waits until it is paused. Logged.
     ///
     /// # Errors
-    /// Where it cannot be paused.
+    ///
+    /// Fails if it cannot be paused.
     pub async fn pause_job(&mut self, id: &str) -> Result<()> {
         self.qmp("job-pause", json!({"id": id})).await?;
         self.await_paused(id).await
     }
 
-    /// Waits until a job that was told to pause, or stopped at an error, is paused.
+    /// Waits until a job that was asked to pause, or stopped at an error, is paused.
     /// The states it went through before stay for [`Daemon::conclude`] to log.
     ///
     /// # Errors
-    /// Where it ends instead.
+    ///
+    /// Fails if it ends instead.
     pub async fn await_paused(&mut self, id: &str) -> Result<()> {
         loop {
             let Some(job) = self.query_job(id).await? else {
-                bail!("{id} has gone")
+                bail!("there is no job {id}")
             };
             if matches!(job["status"].as_str(), Some("paused" | "standby")) {
                 return Ok(());
             }
-            // One that is told of already may be of a pause that QEMU made for itself.
+            // An earlier event may be about a pause by QEMU itself.
             let event = self
                 .event_where("JOB_STATUS_CHANGE", |d| {
                     d["id"] == id
@@ -235,7 +246,7 @@ impl Daemon {
                 })
                 .await?;
             if event["data"]["status"] == "null" {
-                bail!("{id} ended and was never paused");
+                bail!("{id} ended without being paused");
             }
         }
     }

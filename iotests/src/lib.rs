@@ -12,12 +12,16 @@
 //! }
 //! ```
 //!
-//! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` says how
-//! to write one.
+//! What it logs is compared with `goldens/NNN.out`. `iotests/README.md` shows
+//! how to write one.
 
+mod args;
 pub mod chain;
+pub mod create;
+mod ctx;
 pub mod daemon;
 pub mod damage;
+pub mod disk_model;
 pub mod env;
 pub mod filter;
 pub mod graph;
@@ -27,16 +31,15 @@ pub mod io;
 pub mod job;
 pub mod machine;
 pub mod migration;
+pub mod patch;
 pub mod policy;
 pub mod probe;
 pub mod protocol;
 pub mod qmp;
 pub mod sample;
-pub mod shadow;
 pub mod ssh;
 pub mod steps;
 pub mod support;
-pub mod surgery;
 pub mod test;
 pub mod tls;
 pub mod tool;
@@ -51,15 +54,16 @@ pub use test::Test;
 
 /// Everything a test usually needs.
 pub mod prelude {
+    pub use crate::create::Builder;
     pub use crate::daemon::{Daemon, transaction};
     pub use crate::damage::Counts;
+    pub use crate::disk_model::{DiskModel, Op, Plan};
     pub use crate::guest::Guest;
-    pub use crate::image::{Builder, Image};
+    pub use crate::image::Image;
     pub use crate::io::Session;
     pub use crate::job::{AtReady, Conclusion};
     pub use crate::protocol::{Server, nbd_name};
     pub use crate::qmp::QmpError;
-    pub use crate::shadow::{Op, Plan, Shadow};
     pub use crate::steps::Patch;
     pub use crate::test::Test;
     pub use crate::tool::{Expect, Output};

@@ -19,12 +19,12 @@ struct Case {
     run: for<'t> fn(&'t Test) -> Body<'t>,
 }
 
-/// The body of a test at work.
+/// The running body of a test.
 type Body<'t> = Pin<Box<dyn Future<Output = Result<()>> + 't>>;
 
 include!(concat!(env!("OUT_DIR"), "/cases.rs"));
 
-const USAGE: &str = "usage: iotest NNN [-d]\n       iotest --list\n\nNNN  the number of a test; it reads IMGFMT, IMGPROTO, TEST_DIR and the\n     other variables of the environment\n-d   show every command line and what the programs said, on stderr\n";
+const USAGE: &str = "usage: iotest NNN [-d]\n       iotest --list\n\nNNN  the number of a test; it reads IMGFMT, IMGPROTO, TEST_DIR and the\n     other variables of the environment\n-d   show every command line and what the programs printed, on stderr\n";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os()
@@ -52,7 +52,7 @@ fn list() -> ExitCode {
     let mut out = std::io::stdout().lock();
     for case in CASES {
         let decl = Decl::parse(case.header);
-        // Nobody is told where nobody reads.
+        // A reader that has gone is no error.
         let _ = writeln!(
             out,
             "{} {} [{}]",

@@ -1,4 +1,4 @@
-//! Machines that move from one process to another.
+//! Machines that migrate from one process to another.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -7,11 +7,12 @@ use crate::daemon::Daemon;
 use crate::test::Test;
 
 impl Test {
-    /// Starts a machine and another one that waits for it to come, both with these
-    /// options. Both tell of the migration by events, and have these capabilities on.
+    /// Starts a machine and another one that waits for it to migrate, both with these
+    /// options. Both report migration by events, and have these capabilities on.
     ///
     /// # Errors
-    /// Where one does not come up.
+    ///
+    /// Fails if one does not start.
     pub async fn two_machines(
         &self,
         options: &str,
@@ -31,11 +32,12 @@ impl Test {
         Ok((source, destination))
     }
 
-    /// Lets a machine move to the other process, and logs for both how it ended and
-    /// the state the machine came to rest in.
+    /// Migrates a machine to the other process, and logs for both how it ended and
+    /// the state of the machine afterwards.
     ///
     /// # Errors
-    /// Where it cannot begin, or does not end.
+    ///
+    /// Fails if it does not start, or does not end.
     pub async fn migrate(&self, source: &mut Daemon, destination: &mut Daemon) -> Result<()> {
         let socket = self.env().sock_dir.join("migrate");
         let uri = format!("unix:{}", socket.display());
@@ -45,7 +47,7 @@ impl Test {
         source.run("migrate", json!({"uri": uri})).await?;
         for (name, vm) in [("source", source), ("destination", destination)] {
             let end = vm.migration_end().await?;
-            let state = vm.state_at_rest().await?;
+            let state = vm.settled_state().await?;
             self.log(format!("{name}: {end}, {state}"));
         }
         Ok(())
@@ -53,10 +55,11 @@ impl Test {
 }
 
 impl Daemon {
-    /// Waits until a migration has ended, and says how: `completed` or `failed`.
+    /// Waits until a migration has ended, and returns how: `completed` or `failed`.
     ///
     /// # Errors
-    /// Where it does not end.
+    ///
+    /// Fails if it does not end.
     pub async fn migration_end(&mut self) -> Result<String> {
         let event = self
             .event_where("MIGRATION", |d| {
@@ -66,19 +69,20 @@ impl Daemon {
         text(&event["data"]["status"])
     }
 
-    /// Lets a machine that is stopped go on, and waits until it does.
+    /// Resumes a stopped machine, and waits until it runs.
     ///
     /// # Errors
-    /// Where it does not.
+    ///
+    /// Fails if it stays stopped.
     pub async fn resume(&mut self) -> Result<()> {
         self.run("cont", json!({})).await?;
         self.event("RESUME").await?;
         Ok(())
     }
 
-    /// The state of the machine once it is no longer on its way: it leaves its last
-    /// one on the way just after the event that tells of the end.
-    async fn state_at_rest(&mut self) -> Result<String> {
+    /// The state of the machine after migration: it leaves the last migration state
+    /// just after the event that reports the end.
+    async fn settled_state(&mut self) -> Result<String> {
         loop {
             let answer = self.run("query-status", json!({})).await?;
             let state = text(&answer["status"])?;
@@ -90,6 +94,6 @@ impl Daemon {
 }
 
 fn text(value: &Value) -> Result<String> {
-    let text = value.as_str().context("a status is no text")?;
+    let text = value.as_str().context("a status is not a string")?;
     Ok(text.to_owned())
 }

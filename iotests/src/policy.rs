@@ -1,4 +1,4 @@
-//! Jobs that meet an error, and what they are told to do about it.
+//! Jobs that meet an error, and their error policies.
 
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
@@ -18,18 +18,19 @@ const POLICIES: [(&str, i32, bool); 5] = [
     ("enospc", 28, true),
     ("enospc", 5, false),
 ];
-/// What the source holds, and what the target held.
+/// What the source holds, and what the target held before.
 const OLD: (u8, u8) = (7, 9);
 
 impl Test {
-    /// Lets a copying job (`blockdev-mirror`, `blockdev-backup`) from the node `src`
+    /// Makes a copying job (`blockdev-mirror`, `blockdev-backup`) from the node `src`
     /// onto `dst` meet one error on either side under every policy, each time onto a
     /// target that held something else. Logs what the job does, and expects that
     /// `dst` holds the pattern of the source, 7 all over, where the job succeeds.
     ///
     /// # Errors
-    /// Where a job does not end, stops where it is not to or goes on where it is to
-    /// stop, or its copy is wrong.
+    ///
+    /// Fails if a job does not end, stops or continues against its policy, or copies
+    /// wrongly.
     pub async fn copy_under_policies(
         &self,
         daemon: &mut Daemon,
@@ -76,7 +77,8 @@ impl Daemon {
     /// type (`read`, `write`) fails with this error number. Not logged.
     ///
     /// # Errors
-    /// Where QEMU does not take it.
+    ///
+    /// Fails if QEMU rejects it.
     pub async fn add_failing_once(
         &mut self,
         name: &str,
@@ -91,11 +93,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until a job meets an error, and logs the event. Where the job is to stop
-    /// for it, waits until it has and resumes it; logged.
+    /// Waits until a job meets an error, and logs the event. Where the job should
+    /// stop for it, waits until it has and resumes it; logged.
     ///
     /// # Errors
-    /// Where there is no error, or the job stops and is not to, or the reverse.
+    ///
+    /// Fails if there is no error, or the job stops though it should not, or the reverse.
     pub async fn meet_error(&mut self, id: &str, stops: bool) -> Result<()> {
         let event = self
             .event_where("BLOCK_JOB_ERROR", |d| d["device"] == id)
@@ -104,7 +107,7 @@ impl Daemon {
         let action = &event["data"]["action"];
         ensure!(
             (action == "stop") == stops,
-            "{id} was{} to stop, and its action is {action}",
+            "{id} should{} stop, and its action is {action}",
             if stops { "" } else { " not" }
         );
         if !stops {
@@ -116,7 +119,7 @@ impl Daemon {
             .as_array()
             .and_then(|jobs| jobs.iter().find(|j| j["device"] == id));
         let Some(job) = job else {
-            bail!("{id} has gone")
+            bail!("there is no job {id}")
         };
         self.ctx.log(format!(
             "io-status {}, status {}",

@@ -1,4 +1,4 @@
-//! What the installed tools can do, asked once.
+//! What the installed tools can do, queried once.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,41 +7,41 @@ use std::process::{Command, Stdio};
 
 use crate::env::Env;
 
-/// Answers of the tools to questions about themselves.
+/// What the installed tools print about themselves.
 #[derive(Debug, Default)]
 pub struct Probes {
-    said: RefCell<HashMap<String, String>>,
+    outputs: RefCell<HashMap<String, String>>,
 }
 
 impl Probes {
     /// What a program prints for these arguments; an empty text where it is not
     /// there.
-    fn ask(&self, program: Option<&Path>, args: &[&str]) -> String {
+    fn output_of(&self, program: Option<&Path>, args: &[&str]) -> String {
         let Some(program) = program else {
             return String::new();
         };
         let key = format!("{} {}", program.display(), args.join(" "));
-        if let Some(said) = self.said.borrow().get(&key) {
-            return said.clone();
+        if let Some(output) = self.outputs.borrow().get(&key) {
+            return output.clone();
         }
-        let output = Command::new(program)
+        let result = Command::new(program)
             .args(args)
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .output();
-        let said = output.map_or_else(
+        let output = result.map_or_else(
             |_| String::new(),
             |o| String::from_utf8_lossy(&[o.stdout, o.stderr].concat()).into_owned(),
         );
-        self.said.borrow_mut().insert(key, said.clone());
-        said
+        self.outputs.borrow_mut().insert(key, output.clone());
+        output
     }
 
-    /// The version of `qemu-img`: major and minor; (0, 0) where it says none.
+    /// The version of `qemu-img`: major and minor; (0, 0) where it prints none.
     #[must_use]
     pub fn version(&self, env: &Env) -> (u64, u64) {
-        let said = self.ask(env.programs.img.as_deref(), &["--version"]);
-        let number = said
+        let output = self.output_of(env.programs.img.as_deref(), &["--version"]);
+        let number = output
             .split_whitespace()
             .find(|w| w.starts_with(|c: char| c.is_ascii_digit()));
         let mut parts = number
@@ -54,15 +54,16 @@ impl Probes {
     /// Whether `qemu-img` has a block driver of this name.
     #[must_use]
     pub fn has_driver(&self, env: &Env, name: &str) -> bool {
-        let said = self.ask(env.programs.img.as_deref(), &["--help"]);
-        drivers(&said).any(|d| d == name)
+        let output = self.output_of(env.programs.img.as_deref(), &["--help"]);
+        drivers(&output).any(|d| d == name)
     }
 
     /// Whether `qemu-img` has a subcommand of this name.
     #[must_use]
     pub fn has_subcommand(&self, env: &Env, name: &str) -> bool {
-        let said = self.ask(env.programs.img.as_deref(), &["--help"]);
-        said.lines()
+        let output = self.output_of(env.programs.img.as_deref(), &["--help"]);
+        output
+            .lines()
             .any(|l| l.starts_with(' ') && l.split_whitespace().next() == Some(name))
     }
 
@@ -70,8 +71,8 @@ impl Probes {
     #[must_use]
     pub fn has_option(&self, env: &Env, format: &str, name: &str) -> bool {
         let args = ["create", "-f", format, "-o", "help", "x"];
-        let said = self.ask(env.programs.img.as_deref(), &args);
-        said.lines().any(|l| {
+        let output = self.output_of(env.programs.img.as_deref(), &args);
+        output.lines().any(|l| {
             l.trim_start()
                 .strip_prefix(name)
                 .is_some_and(|r| r.starts_with('='))
@@ -87,40 +88,40 @@ impl Probes {
         let file = dir.path().join("probe").to_string_lossy().into_owned();
         let option = format!("compression_type={kind}");
         let args = ["create", "-q", "-f", "qcow2", "-o", &option, &file, "1M"];
-        self.ask(env.programs.img.as_deref(), &args)
+        self.output_of(env.programs.img.as_deref(), &args)
             .trim()
             .is_empty()
             && env.programs.img.is_some()
     }
 
     /// Whether the ssh driver is there as well as listed: it may be a module in a
-    /// package of its own. It is asked for a host where nobody listens.
+    /// package of its own. It is tried on a port where no server listens.
     #[must_use]
-    pub fn reaches_for_ssh(&self, env: &Env) -> bool {
+    pub fn connects_by_ssh(&self, env: &Env) -> bool {
         let args = ["info", "ssh://127.0.0.1:1/none"];
-        self.ask(env.programs.img.as_deref(), &args)
+        self.output_of(env.programs.img.as_deref(), &args)
             .contains("connect")
     }
 
     /// Whether the storage daemon can export nodes of this type.
     #[must_use]
     pub fn has_export(&self, env: &Env, kind: &str) -> bool {
-        self.ask(env.programs.qsd.as_deref(), &["--help"])
+        self.output_of(env.programs.qsd.as_deref(), &["--help"])
             .contains(&format!("[type=]{kind},"))
     }
 
     /// Whether the emulator knows this device.
     #[must_use]
     pub fn has_device(&self, env: &Env, name: &str) -> bool {
-        let said = self.ask(env.programs.qemu.as_deref(), &["-device", "help"]);
-        said.contains(&format!("\"{name}\""))
+        let output = self.output_of(env.programs.qemu.as_deref(), &["-device", "help"]);
+        output.contains(&format!("\"{name}\""))
     }
 
     /// Whether the emulator has this accelerator.
     #[must_use]
     pub fn has_accel(&self, env: &Env, name: &str) -> bool {
-        let said = self.ask(env.programs.qemu.as_deref(), &["-accel", "help"]);
-        said.lines().any(|l| l.trim() == name)
+        let output = self.output_of(env.programs.qemu.as_deref(), &["-accel", "help"]);
+        output.lines().any(|l| l.trim() == name)
     }
 }
 

@@ -2,16 +2,17 @@
 //!
 //! * `file`: the tools open the file.
 //! * `nbd`: `qemu-nbd` exports the file's bytes over a unix socket and the tools
-//!   read the format through it. An export does not grow, so the file is made
-//!   longer first, as a logical volume would be.
+//!   read the format through it. An export does not grow, so the file is
+//!   extended first, as a logical volume would be.
 //! * `fuse`: `qemu-storage-daemon` shows the file's bytes as another file that
 //!   the tools open. It grows.
 //! * `ssh`: the tools open the file through an ssh server of the test's own. It
 //!   grows.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,32 +24,32 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::process::{Child, Command};
 
+use crate::ctx::Ctx;
 use crate::daemon::Daemon;
 use crate::image::{Entry, Image};
 use crate::ssh::SshServer;
-use crate::test::{Ctx, Test};
-use crate::tool::{DEADLINE, Words, framed};
+use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
 
-/// Formats that use what room their file has and need it not grow.
+/// Formats that work in a file that does not grow.
 pub(crate) const FIXED_FILE_FORMATS: [&str; 3] = ["raw", "luks", "qcow2"];
 
 /// The servers behind the images of a test.
-#[derive(Default)]
 pub(crate) struct Servers {
-    nbd: Vec<Server>,
-    fuse: Option<Daemon>,
-    pub(crate) ssh: Option<Rc<SshServer>>,
+    pub(crate) ctx: Rc<Ctx>,
+    nbd: RefCell<Vec<Server>>,
+    fuse: RefCell<Option<Daemon>>,
+    ssh: RefCell<Option<Rc<SshServer>>>,
     /// Files that a FUSE export is shown as.
-    mounts: Vec<PathBuf>,
+    mounts: RefCell<Vec<PathBuf>>,
 }
 
 impl Drop for Servers {
-    /// Where the test ended by a panic its daemon is ended the hard way, and
-    /// leaves mounts that nothing serves.
+    /// Where the test ended by a panic its daemon is killed, and leaves mounts that
+    /// nothing serves.
     fn drop(&mut self) {
         drop(self.fuse.take());
-        for mount in self.mounts.drain(..) {
+        for mount in self.mounts.take() {
             let _ = std::process::Command::new("fusermount3")
                 .args(["-u", "-z", "-q"])
                 .arg(mount)
@@ -68,25 +69,17 @@ pub struct Server {
     socket: PathBuf,
 }
 
-impl Test {
-    /// Starts a `qemu-nbd` of the test's own with these options, such as
-    /// `-x name -r`, on a unix socket. Whoever connects is served as soon as it
-    /// is up. It ends when its last client has gone, unless `--persistent` is
-    /// among the options; ask it to by [`Server::end`].
-    ///
-    /// # Errors
-    /// Where it cannot be started. Options that it does not like show at its end.
-    pub async fn nbd_server(&self, image: &Image, options: impl Words) -> Result<Server> {
-        let ctx = &self.ctx;
-        let asked = options.words()?;
+impl Server {
+    /// Starts a `qemu-nbd` that exports an image with these options; logged.
+    pub(crate) fn export(ctx: &Rc<Ctx>, image: &Image, options: Vec<String>) -> Result<Self> {
         let mut shown = vec!["qemu-nbd".to_owned()];
-        shown.extend(asked.iter().cloned());
+        shown.extend(options.iter().cloned());
         shown.push(image.to_string());
         ctx.log(format!("$ {}", crate::words::join(&shown)));
         let number = ctx.daemons.get() + 1;
         ctx.daemons.set(number);
         let socket = ctx.env.sock_dir.join(format!("nbd-{number}"));
-        let mut words = asked;
+        let mut words = options;
         let named = words
             .iter()
             .any(|w| matches!(w.as_str(), "-f" | "--image-opts") || w.starts_with("--format"));
@@ -102,34 +95,11 @@ impl Test {
         }
         let mut args = ctx.env.nbd_options.clone();
         args.extend(words.iter().map(|w| ctx.expand(w)));
-        Server::start(ctx, &image.to_string(), socket, &args)
+        Self::start(ctx, &image.to_string(), socket, &args)
     }
-}
 
-impl Servers {
-    /// Ends all servers; each has to end well.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        let mut result = Ok(());
-        for server in self.nbd.drain(..) {
-            result = result.and(server.end().await);
-        }
-        if let Some(daemon) = self.fuse.take() {
-            let ended = daemon.quit_quietly().await;
-            if ended.is_ok() {
-                self.mounts.clear();
-            }
-            result = result.and(ended);
-        }
-        if let Some(ssh) = self.ssh.take() {
-            result = result.and(ssh.stop().await);
-        }
-        result
-    }
-}
-
-impl Server {
     /// Starts `qemu-nbd` with these arguments on a socket that listens already,
-    /// so that whoever connects now is served as soon as it is up.
+    /// so that a client that connects now is served as soon as it is up.
     pub(crate) fn start(
         ctx: &Rc<Ctx>,
         shown: &str,
@@ -147,7 +117,7 @@ impl Server {
         command
             .args(["-c", r#"LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null"#, "sh"])
             .args(words);
-        wrap::settle(&ctx.env, &mut command);
+        wrap::set_environment(&ctx.env, &mut command);
         let errors = tempfile::tempfile_in(&ctx.env.test_dir).context("failed to make a file")?;
         let share = |file: &File| file.try_clone().context("failed to share a file");
         command
@@ -190,7 +160,8 @@ impl Server {
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
-    /// Where it does not end, or not well.
+    ///
+    /// Fails if it does not end, or its exit status is not 0.
     pub async fn end(mut self) -> Result<()> {
         let ctx = Rc::clone(&self.ctx);
         let pid = self.child.id();
@@ -200,16 +171,16 @@ impl Server {
         let ended = ctx.bounded(DEADLINE, self.child.wait()).await;
         let _ = std::fs::remove_file(&self.socket);
         let Some(status) = ended else {
-            bail!("qemu-nbd for {} did not end when asked", self.shown);
+            bail!("qemu-nbd for {} did not exit when asked", self.shown);
         };
         let status = status.context("failed to wait for qemu-nbd")?;
         let log = wrap::valgrind_log(&ctx.env, Kind::Nbd, pid, status.code()).unwrap_or_default();
         if !status.success() {
-            let said = read_back(&mut self.errors);
+            let stderr = read_back(&mut self.errors);
             bail!(
-                "qemu-nbd for {} ended with {status}:\n{}",
+                "qemu-nbd for {} ended with {status}; stderr:\n{}",
                 self.shown,
-                framed(&[said, log].concat())
+                framed(&[stderr, log].concat())
             );
         }
         Ok(())
@@ -231,60 +202,73 @@ pub fn nbd_name(url: &str, options: &serde_json::Value) -> String {
     format!("json:{node}")
 }
 
-/// What a program wrote into a file that is ours.
-pub(crate) fn read_back(file: &mut File) -> Vec<u8> {
-    let mut said = Vec::new();
-    let _ = file.rewind();
-    let _ = file.read_to_end(&mut said);
-    said
-}
-
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-impl Ctx {
-    /// What has to be there before the image is made.
-    pub(crate) async fn prepare(self: &Rc<Self>, entry: &mut Entry) -> Result<()> {
-        match self.env.protocol.as_str() {
+impl Servers {
+    pub(crate) fn new(ctx: &Rc<Ctx>) -> Self {
+        Self {
+            ctx: Rc::clone(ctx),
+            nbd: RefCell::default(),
+            fuse: RefCell::default(),
+            ssh: RefCell::default(),
+            mounts: RefCell::default(),
+        }
+    }
+
+    /// The test's ssh server, started by the first call.
+    pub(crate) async fn ssh(&self) -> Result<Rc<SshServer>> {
+        if let Some(server) = &*self.ssh.borrow() {
+            return Ok(Rc::clone(server));
+        }
+        let server = Rc::new(SshServer::start(&self.ctx).await?);
+        *self.ssh.borrow_mut() = Some(Rc::clone(&server));
+        Ok(server)
+    }
+
+    /// Prepares what the image needs before it is created.
+    pub(crate) async fn prepare(&self, entry: &mut Entry) -> Result<()> {
+        let ctx = &self.ctx;
+        match ctx.env.protocol.as_str() {
             "file" => Ok(()),
             "nbd" => {
                 let file = entry.local.file_name().unwrap_or_default();
-                let socket = with_suffix(&self.env.sock_dir.join(file), ".nbd");
-                self.name(socket.as_os_str().as_encoded_bytes(), &entry.shown);
+                let socket = with_suffix(&ctx.env.sock_dir.join(file), ".nbd");
+                ctx.name(socket.as_os_str().as_encoded_bytes(), &entry.shown);
                 entry.socket = Some(socket);
                 Ok(())
             }
             "fuse" => self.mount(entry).await,
             "ssh" => {
-                let server = self.ssh_server().await?;
+                let server = self.ssh().await?;
                 let hash = server.fingerprint("sha256").await?;
                 let check = format!("sha256:{hash}");
                 entry.real = server.url(&entry.local, Some(&check));
-                self.name(&entry.real, &entry.shown);
-                // A node made by QMP forgets how the host was known.
-                self.name(server.url(&entry.local, None), &entry.shown);
+                ctx.name(&entry.real, &entry.shown);
+                // A node made by QMP does not show how the host is checked.
+                ctx.name(server.url(&entry.local, None), &entry.shown);
                 let check = json!({"mode": "hash", "type": "sha256", "hash": hash});
                 entry.remote = Some(server.node(&entry.local, check));
                 Ok(())
             }
-            other => bail!("protocol {other} is not known to these tests"),
+            other => bail!("protocol {other} is not supported"),
         }
     }
 
     /// Shows an empty file through a FUSE export, under the image's name.
-    async fn mount(self: &Rc<Self>, entry: &mut Entry) -> Result<()> {
+    async fn mount(&self, entry: &mut Entry) -> Result<()> {
         let under = with_suffix(&entry.local, ".under");
         for file in [&under, &entry.local] {
             File::create(file).with_context(|| format!("failed to make {}", file.display()))?;
         }
         entry.files.push(under.clone());
-        let running = self.servers.borrow_mut().fuse.take();
+        let running = self.fuse.take();
         let mut daemon = match running {
             Some(daemon) => daemon,
-            None => Daemon::storage(self, &[], false).await?,
+            None => Daemon::storage(&self.ctx, &[], false).await?,
         };
         let node = node_name(&entry.shown);
         let add = json!({"driver": "file", "filename": under, "node-name": node});
@@ -294,58 +278,97 @@ impl Ctx {
             "writable": true, "growable": true,
         });
         daemon.run("block-export-add", export).await?;
-        let mut servers = self.servers.borrow_mut();
-        servers.fuse = Some(daemon);
-        servers.mounts.push(entry.local.clone());
+        self.fuse.replace(Some(daemon));
+        self.mounts.borrow_mut().push(entry.local.clone());
         Ok(())
     }
 
-    /// What has to be there before the image is used.
-    pub(crate) async fn serve(self: &Rc<Self>, entry: &mut Entry) -> Result<()> {
+    /// Prepares what the image needs before it is used.
+    pub(crate) fn serve(&self, entry: &mut Entry) -> Result<()> {
+        let ctx = &self.ctx;
         let Some(socket) = entry.socket.clone() else {
             return Ok(());
         };
-        give_room(entry)?;
+        make_room(entry)?;
         let bytes = entry.local.to_string_lossy().into_owned();
         let mut args: Vec<String> = ["-f", "raw", "--persistent", "--shared=0", "--discard=unmap"]
             .map(str::to_owned)
             .to_vec();
-        args.push(format!("--cache={}", self.env.cache));
-        args.push(format!("--aio={}", self.env.aio));
-        args.extend(self.env.nbd_options.iter().cloned());
+        args.push(format!("--cache={}", ctx.env.cache));
+        args.push(format!("--aio={}", ctx.env.aio));
+        args.extend(ctx.env.nbd_options.iter().cloned());
         args.push(bytes);
-        let server = Server::start(self, &entry.shown, socket.clone(), &args)?;
-        self.servers.borrow_mut().nbd.push(server);
+        let server = Server::start(ctx, &entry.shown, socket.clone(), &args)?;
+        self.nbd.borrow_mut().push(server);
         let path = socket.display();
         entry.real = format!("nbd+unix:///?socket={path}");
-        self.name(&entry.real, &entry.shown);
-        self.name(format!("nbd+unix://?socket={path}"), &entry.shown);
+        ctx.name(&entry.real, &entry.shown);
+        ctx.name(format!("nbd+unix://?socket={path}"), &entry.shown);
+        Ok(())
+    }
+
+    /// Removes an image that is about to be created again: its server and its files.
+    pub(crate) async fn forget(&self, shown: &str) -> Result<()> {
+        let images = |e: &mut Entry| e.shown == shown;
+        let gone: Vec<Entry> = self
+            .ctx
+            .images
+            .borrow_mut()
+            .extract_if(.., images)
+            .collect();
+        for entry in gone {
+            self.unserve(&entry).await?;
+            for file in &entry.files {
+                match std::fs::remove_file(file) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(e)
+                            .with_context(|| format!("failed to remove {}", file.display()));
+                    }
+                    _ => {}
+                }
+            }
+        }
         Ok(())
     }
 
     /// Ends what serves one image.
-    pub(crate) async fn unserve(&self, entry: &Entry) -> Result<()> {
-        let gone: Vec<Server> = {
-            let mut servers = self.servers.borrow_mut();
-            let (gone, stay) = servers.nbd.drain(..).partition(|s| s.shown == entry.shown);
-            servers.nbd = stay;
-            gone
-        };
+    async fn unserve(&self, entry: &Entry) -> Result<()> {
+        let serves = |s: &mut Server| s.shown == entry.shown;
+        let gone: Vec<Server> = self.nbd.borrow_mut().extract_if(.., serves).collect();
         for server in gone {
             server.end().await?;
         }
-        if self.env.protocol == "fuse" && entry.files.len() > 1 {
-            let daemon = self.servers.borrow_mut().fuse.take();
+        if self.ctx.env.protocol == "fuse" && entry.files.len() > 1 {
+            let daemon = self.fuse.take();
             if let Some(mut daemon) = daemon {
                 let node = node_name(&entry.shown);
                 daemon.unexport(&node).await?;
                 daemon
                     .run("blockdev-del", json!({"node-name": node}))
                     .await?;
-                self.servers.borrow_mut().fuse = Some(daemon);
+                self.fuse.replace(Some(daemon));
             }
         }
         Ok(())
+    }
+
+    /// Ends all servers; each has to exit with 0.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        let mut result = Ok(());
+        for server in self.nbd.take() {
+            result = result.and(server.end().await);
+        }
+        if let Some(daemon) = self.fuse.take() {
+            let ended = daemon.quit_quietly().await;
+            if ended.is_ok() {
+                self.mounts.take();
+            }
+            result = result.and(ended);
+        }
+        if let Some(ssh) = self.ssh.take() {
+            result = result.and(ssh.stop().await);
+        }
+        result
     }
 }
 
@@ -358,11 +381,13 @@ fn node_name(shown: &str) -> String {
     format!("i-{}", name.chars().map(plain).collect::<String>())
 }
 
-/// Makes the file of a growing format as long as it can become: its length now,
-/// and once more the virtual size with metadata.
-fn give_room(entry: &Entry) -> Result<()> {
+/// Extends the file of a growing format to the most that it can need: its length now
+/// plus the virtual size with metadata.
+fn make_room(entry: &Entry) -> Result<()> {
     const SPARE: u64 = 64 << 20;
     const MOST: u64 = 1 << 40;
+    /// Where the header of a qcow2 image has its virtual size.
+    const QCOW2_SIZE: u64 = 24;
     if matches!(entry.format.as_str(), "raw" | "luks") {
         return Ok(());
     }
@@ -375,13 +400,14 @@ fn give_room(entry: &Entry) -> Result<()> {
         .metadata()
         .context("failed to read a file's length")?
         .len();
-    let size = match entry.format.as_str() {
-        "qcow2" => crate::surgery::read_be(&file, 24, 8)?,
-        _ => 0,
-    };
-    let room = length + SPARE + size.min(MOST) / 8 * 9;
+    let mut size = [0; 8];
+    if entry.format == "qcow2" {
+        file.read_exact_at(&mut size, QCOW2_SIZE)
+            .with_context(|| format!("failed to read the header of {}", entry.local.display()))?;
+    }
+    let room = length + SPARE + u64::from_be_bytes(size).min(MOST) / 8 * 9;
     file.set_len(room)
-        .with_context(|| format!("failed to lengthen {}", entry.local.display()))
+        .with_context(|| format!("failed to extend {}", entry.local.display()))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct QmpError {
 pub struct Qmp {
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
-    /// Events that nobody has asked for yet.
+    /// Events that have not been waited for yet.
     events: VecDeque<Value>,
     next_id: u64,
     /// The version of the greeting: major and minor.
@@ -39,7 +39,8 @@ impl Qmp {
     /// Reads the greeting and leaves negotiation mode.
     ///
     /// # Errors
-    /// Where the other side ends or speaks something else.
+    ///
+    /// Fails if the other side ends or does not speak QMP.
     pub async fn new(socket: UnixStream) -> Result<Self> {
         let (read, write) = socket.into_split();
         let mut qmp = Self {
@@ -59,7 +60,7 @@ impl Qmp {
                 .and_then(Value::as_u64)
         };
         let (Some(major), Some(minor)) = (part("major"), part("minor")) else {
-            bail!("no QMP greeting but: {greeting}");
+            bail!("not a QMP greeting: {greeting}");
         };
         qmp.version = (major, minor);
         qmp.execute("qmp_capabilities", json!({})).await??;
@@ -76,7 +77,8 @@ impl Qmp {
     /// QEMU's answer.
     ///
     /// # Errors
-    /// Where the connection ends.
+    ///
+    /// Fails if the connection ends.
     pub async fn execute(
         &mut self,
         name: &str,
@@ -90,7 +92,7 @@ impl Qmp {
         }
         let mut line = message.to_string();
         line.push('\n');
-        // Where the other side has gone, reading tells more than writing.
+        // Where the other side has ended, reading gives the better error.
         let written = self.write.write_all(line.as_bytes()).await;
         loop {
             let Some(mut answer) = self.message().await? else {
@@ -117,7 +119,8 @@ impl Qmp {
     /// kept.
     ///
     /// # Errors
-    /// Where the connection ends first.
+    ///
+    /// Fails if the connection ends first.
     pub async fn event(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Result<Value> {
         if let Some(at) = self.events.iter().position(&mut wanted)
             && let Some(event) = self.events.remove(at)

@@ -1,10 +1,10 @@
-//! An ssh server of the test's own, for images that are reached over `ssh://`.
+//! An ssh server for one test, for images that are reached over `ssh://`.
 //!
 //! Nothing of the machine is configured for it and nothing of the user's is used:
 //! `sshd` gets a host key, a list of authorised keys and a configuration that were
 //! made for it, serves files and nothing else, and listens on 127.0.0.1. The library
 //! listens in its place and hands it each connection, as inetd would, so that
-//! whoever connects is served at once.
+//! clients are served at once.
 //!
 //! QEMU takes its own key from an agent, so there is one of these too, and knows the
 //! host by the fingerprint that stands in each name.
@@ -23,20 +23,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
-use crate::env::{Env, find_program};
+use crate::ctx::Ctx;
+use crate::env::Env;
 use crate::probe::Probes;
-use crate::test::{Ctx, Test};
 use crate::tool::{DEADLINE, framed};
 
-/// Where `sshd` chroots those who have not said who they are, as root: it wants it
-/// there and empty. What starts the system's own server makes it as well.
-const EMPTY_FOLDER: &str = "/run/sshd";
+/// The directory to which `sshd`, as root, chroots clients before they log in. It has to
+/// exist and be empty; the system's own server makes it when it starts.
+const EMPTY_DIR: &str = "/run/sshd";
 
 /// What keeps images from being reached over ssh here; `None` where nothing does.
 #[must_use]
@@ -52,48 +53,44 @@ pub fn lacks(env: &Env, probes: &Probes) -> Option<String> {
         }
     }
     if !probes.has_driver(env, "ssh") {
-        return Some("there is no ssh driver here".to_owned());
+        return Some("QEMU has no ssh driver".to_owned());
     }
-    if !probes.reaches_for_ssh(env) {
+    if !probes.connects_by_ssh(env) {
         return Some("QEMU's ssh driver is not installed (Debian: qemu-block-extra)".to_owned());
     }
     let uid = Uid::effective();
     let Ok(Some(user)) = User::from_uid(uid) else {
-        return Some(format!("user id {uid} has no name to log in by"));
+        return Some(format!("user id {uid} has no user name to log in with"));
     };
     let asked = std::process::Command::new("getent")
         .args(["shadow", &user.name])
         .output();
-    // What this user may not see, the user's sshd does not see either.
+    // An entry that this user may not read, the sshd of this user cannot read either.
     let entry = asked.map(|o| o.stdout).unwrap_or_default();
     locked(&entry).then(|| {
         let name = &user.name;
-        format!("sshd lets nobody in by a locked account ({name}'s password)")
+        format!("sshd refuses logins to a locked account (the password of {name})")
     })
 }
 
-/// Whether `sshd` would call an account locked, by its entry among the passwords.
+/// Whether `sshd` takes an account as locked, by its entry in shadow(5).
 fn locked(entry: &[u8]) -> bool {
     let password = entry.splitn(3, |b| *b == b':').nth(1);
     password.is_some_and(|p| p.starts_with(b"!"))
 }
 
-/// A program in PATH, or where servers are, which the PATH of users may not hold.
+/// A program in PATH, or in `/usr/sbin`, which may not be in the PATH of users.
 fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    find_program(Path::new(name), &path)
-        .or_else(|| find_program(&Path::new("/usr/sbin").join(name), &path))
-}
-
-/// Where the agent of a test listens (`SSH_AUTH_SOCK`).
-pub(crate) fn agent_socket(env: &Env) -> PathBuf {
-    env.sock_dir.join("ssh-agent")
+    let found = which::which(name);
+    found
+        .or_else(|_| which::which_in(name, Some("/usr/sbin"), "/"))
+        .ok()
 }
 
 /// A running server, and the agent that has the key to it.
 pub struct SshServer {
     ctx: Rc<Ctx>,
-    /// Keys, configuration and log; gone afterwards.
+    /// Keys, configuration and log; removed at the end.
     dir: TempDir,
     user: String,
     address: SocketAddr,
@@ -102,39 +99,18 @@ pub struct SshServer {
     agent: Child,
 }
 
-/// The `sshd` of each connection, and whether there are to be more.
+/// The `sshd` of each connection, and whether the server stops.
 #[derive(Default)]
 struct Connections {
-    over: AtomicBool,
+    stopping: AtomicBool,
     children: Mutex<Vec<std::process::Child>>,
 }
 
-impl Test {
-    /// The test's ssh server, started by the first who asks.
-    ///
-    /// # Errors
-    /// Where it cannot be started.
-    pub async fn ssh_server(&self) -> Result<Rc<SshServer>> {
-        self.ctx.ssh_server().await
-    }
-}
-
-impl Ctx {
-    pub(crate) async fn ssh_server(self: &Rc<Self>) -> Result<Rc<SshServer>> {
-        if let Some(server) = &self.servers.borrow().ssh {
-            return Ok(Rc::clone(server));
-        }
-        let server = Rc::new(SshServer::start(self).await?);
-        self.servers.borrow_mut().ssh = Some(Rc::clone(&server));
-        Ok(server)
-    }
-}
-
 impl SshServer {
-    async fn start(ctx: &Rc<Ctx>) -> Result<Self> {
+    pub(crate) async fn start(ctx: &Rc<Ctx>) -> Result<Self> {
         let user = User::from_uid(Uid::effective())
-            .context("failed to ask for the user's name")?
-            .context("this user has no name")?
+            .context("failed to look up the user name")?
+            .context("this user has no user name")?
             .name;
         let dir = tempfile::Builder::new()
             .prefix("ssh-")
@@ -150,7 +126,7 @@ impl SshServer {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to listen on 127.0.0.1")?;
         let address = listener.local_addr().context("a listener has no address")?;
-        let agent = start_agent(&agent_socket(&ctx.env), &dir.path().join("user")).await?;
+        let agent = start_agent(&ctx.env.ssh_agent_socket(), &dir.path().join("user")).await?;
         let connections = Arc::new(Connections::default());
         let (ours, log) = (Arc::clone(&connections), dir.path().join("log"));
         let listener = std::thread::spawn(move || serve(&listener, &ours, &sshd, &log));
@@ -168,8 +144,8 @@ impl SshServer {
         Ok(server)
     }
 
-    /// The name of a file behind it, with this answer to the question whether the
-    /// host is the right one: `no`, `sha256:...`; none for the user's known hosts.
+    /// The name of a file behind it, with this `host_key_check`, such as `no` or
+    /// `sha256:...`; none for the user's known hosts.
     #[must_use]
     pub fn url(&self, file: &Path, host_key_check: Option<&str>) -> String {
         let check = host_key_check.map_or(String::new(), |c| format!("?host_key_check={c}"));
@@ -196,49 +172,47 @@ impl SshServer {
     /// The host's fingerprint in hexadecimal, by `md5`, `sha1` or `sha256`.
     ///
     /// # Errors
-    /// Where `ssh-keygen` does not tell it.
+    ///
+    /// Fails if `ssh-keygen` does not print it.
     pub async fn fingerprint(&self, hash: &str) -> Result<String> {
         let mut keygen = command("ssh-keygen")?;
         keygen.args(["-l", "-E", hash, "-f"]);
-        let said = finish(keygen.arg(self.dir.path().join("host.pub"))).await?;
-        let (_, digest) = said
+        let output = finish(keygen.arg(self.dir.path().join("host.pub"))).await?;
+        let (_, digest) = output
             .split_whitespace()
             .find_map(|word| word.split_once(':'))
-            .with_context(|| format!("ssh-keygen told no fingerprint: {said}"))?;
+            .with_context(|| format!("ssh-keygen printed no fingerprint: {output}"))?;
         match hash {
             "md5" => Ok(digest.replace(':', "")),
-            _ => hexadecimal(digest).with_context(|| format!("'{digest}' is no base64")),
+            _ => hexadecimal(digest).with_context(|| format!("'{digest}' is not base64")),
         }
     }
 
-    /// Ends the server of every connection there is, as where a host goes down; new
-    /// connections are served.
+    /// Ends the server of every connection, as if the host went down; new connections
+    /// are served.
     pub fn drop_connections(&self) {
         self.connections.end();
     }
 
-    /// What the server said about connections so far.
+    /// What the server has logged so far.
     #[must_use]
-    pub fn said(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// Waits until every connection is over, and ends.
     pub(crate) async fn stop(&self) -> Result<()> {
-        self.connections.over.store(true, Ordering::SeqCst);
+        self.connections.stopping.store(true, Ordering::SeqCst);
         let connections = Arc::clone(&self.connections);
         let address = self.address;
         let ended = tokio::task::spawn_blocking(move || {
-            // The listener looks up when somebody knocks.
+            // A connection wakes the listener up.
             drop(TcpStream::connect(address));
             connections.wait()
         });
         match self.ctx.bounded(DEADLINE, ended).await {
             Some(ended) => ended.context("failed to wait for sshd")?,
-            None => bail!(
-                "sshd still has clients:\n{}",
-                framed(self.said().as_bytes())
-            ),
+            None => bail!("sshd still has clients:\n{}", framed(self.log().as_bytes())),
         }
         Ok(())
     }
@@ -246,7 +220,7 @@ impl SshServer {
 
 impl Drop for SshServer {
     fn drop(&mut self) {
-        self.connections.over.store(true, Ordering::SeqCst);
+        self.connections.stopping.store(true, Ordering::SeqCst);
         drop(TcpStream::connect(self.address));
         if let Some(listener) = self.listener.take() {
             // A thread that panicked has nothing more to serve.
@@ -254,9 +228,9 @@ impl Drop for SshServer {
         }
         self.connections.end();
         let _ = self.agent.start_kill();
-        let _ = std::fs::remove_file(agent_socket(&self.ctx.env));
+        let _ = std::fs::remove_file(self.ctx.env.ssh_agent_socket());
         if self.ctx.env.debug {
-            eprint!("{}", self.said());
+            eprint!("{}", self.log());
         }
     }
 }
@@ -273,14 +247,13 @@ impl Connections {
         }
     }
 
-    /// Ends each. One that is asked to takes those it started along, but forgets that it was
-    /// asked where the signal comes as it is about to wait for its client: it is asked again
-    /// until it has ended.
+    /// Ends each, and what it started, by SIGTERM. An sshd loses a signal that comes just as
+    /// it starts to wait for its client, so the signal is sent again until it has ended.
     fn end(&self) {
         for mut child in self.children().drain(..) {
-            let patience = Instant::now() + DEADLINE;
-            while !has_ended_within(&mut child, ASKED_AGAIN) {
-                if Instant::now() > patience {
+            let deadline = Instant::now() + DEADLINE;
+            while !has_ended_within(&mut child, SIGNAL_INTERVAL) {
+                if Instant::now() > deadline {
                     let _ = child.kill();
                     let _ = child.wait();
                     break;
@@ -290,10 +263,10 @@ impl Connections {
     }
 }
 
-/// How long an `sshd` has to end before it is asked to again.
-const ASKED_AGAIN: Duration = Duration::from_millis(100);
+/// How long an `sshd` has to end before the signal is sent again.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Asks a child to end; whether it has, by then.
+/// Asks a child to end; whether it has ended within that time.
 fn has_ended_within(child: &mut std::process::Child, most: Duration) -> bool {
     if let Ok(pid) = i32::try_from(child.id()) {
         let pid = nix::unistd::Pid::from_raw(pid);
@@ -314,10 +287,10 @@ fn has_ended_within(child: &mut std::process::Child, most: Duration) -> bool {
 /// Hands each connection to an `sshd` of its own.
 fn serve(listener: &TcpListener, connections: &Connections, sshd: &[PathBuf], log: &Path) {
     for stream in listener.incoming() {
-        if connections.over.load(Ordering::SeqCst) {
+        if connections.stopping.load(Ordering::SeqCst) {
             return;
         }
-        // Who could not be served finds the connection closed, and says so.
+        // A client that could not be served finds the connection closed, and reports it.
         if let Ok(child) = stream.and_then(|stream| start_sshd(stream, sshd, log)) {
             let mut children = connections.children();
             children.retain_mut(|c| matches!(c.try_wait(), Ok(None)));
@@ -345,17 +318,17 @@ fn start_sshd(stream: TcpStream, sshd: &[PathBuf], log: &Path) -> io::Result<std
 /// Writes the server's configuration; gives the program and the file.
 async fn configure(dir: &Path) -> Result<[PathBuf; 2]> {
     let sshd = program("sshd").context("sshd is not installed")?;
-    if Uid::effective().is_root() && !Path::new(EMPTY_FOLDER).is_dir() {
+    if Uid::effective().is_root() && !Path::new(EMPTY_DIR).is_dir() {
         std::fs::DirBuilder::new()
             .mode(0o755)
-            .create(EMPTY_FOLDER)
-            .with_context(|| format!("failed to make {EMPTY_FOLDER}, which sshd wants"))?;
+            .create(EMPTY_DIR)
+            .with_context(|| format!("failed to make {EMPTY_DIR}, which sshd needs"))?;
     }
     std::fs::copy(dir.join("user.pub"), dir.join("authorized_keys"))
         .context("failed to write authorized_keys")?;
     let config = dir.join("config");
     let shown = dir.display();
-    // Who is let in may do nothing but read and write files.
+    // Clients may do nothing but read and write files.
     let lines = format!(
         "HostKey {shown}/host\nAuthorizedKeysFile {shown}/authorized_keys\nStrictModes no\n\
          UsePAM no\nUseDNS no\nPidFile none\nLogLevel ERROR\nPermitRootLogin prohibit-password\n\
@@ -367,8 +340,8 @@ async fn configure(dir: &Path) -> Result<[PathBuf; 2]> {
             .and_then(|mut f| f.write_all(text.as_bytes()))
             .with_context(|| format!("failed to write {}", config.display()))
     };
-    // Since 9.8 sshd makes a host wait that broke off too often, as tests do; older
-    // ones do not know the word.
+    // Since 9.8 sshd delays hosts that disconnect too often, as tests do; older
+    // versions do not know the option.
     write(&format!("{lines}PerSourcePenalties no\n"))?;
     let test = || {
         let mut test = Command::new(&sshd);
@@ -389,9 +362,9 @@ async fn start_agent(socket: &Path, key: &Path) -> Result<Child> {
     agent.arg("-D").arg("-a").arg(socket).stdout(Stdio::piped());
     agent.kill_on_drop(true);
     let mut agent = agent.spawn().context("failed to start ssh-agent")?;
-    // It says where it listens once it does.
-    let mut said = agent.stdout.take().context("ssh-agent has no output")?;
-    let first = said.read_u8().await;
+    // It prints its socket once it listens.
+    let mut output = agent.stdout.take().context("ssh-agent has no output")?;
+    let first = output.read_u8().await;
     ensure!(
         first.is_ok(),
         "ssh-agent does not listen on {}",
@@ -410,7 +383,7 @@ fn command(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a program to its end, which has to be a good one; gives what it said.
+/// Runs a program, which has to exit with 0; returns its output.
 async fn finish(mut command: impl std::borrow::BorrowMut<Command>) -> Result<String> {
     let command = command.borrow_mut();
     let line = crate::wrap::shown(command);
@@ -427,27 +400,10 @@ async fn finish(mut command: impl std::borrow::BorrowMut<Command>) -> Result<Str
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Base64 without padding as hexadecimal digits; `None` where it is none.
+/// Base64 as hexadecimal digits; `None` where it is malformed.
 fn hexadecimal(base64: &str) -> Option<String> {
-    let mut digits = String::new();
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in base64.trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            digits += &format!("{:02x}", bits >> held & 0xff);
-        }
-    }
-    Some(digits)
+    let digits = base64.trim_end_matches('=').as_bytes();
+    Some(HEXLOWER.encode(&BASE64_NOPAD.decode(digits).ok()?))
 }
 
 #[cfg(test)]
@@ -456,9 +412,9 @@ mod tests {
 
     use super::*;
 
-    /// A server once forgot that it was asked to end, and was waited for until the time-out.
+    /// A server once lost the signal, and was waited for until the timeout.
     #[test]
-    fn a_server_that_forgets_is_asked_again() {
+    fn a_server_that_loses_the_signal_gets_it_again() {
         let script = "trap 'trap - TERM' TERM; echo; while :; do sleep 0.01; done";
         let mut forgetful = std::process::Command::new("sh");
         forgetful.args(["-c", script]);

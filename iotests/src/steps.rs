@@ -15,21 +15,23 @@ const CHECK_NOT_SUPPORTED: i32 = 63;
 pub type Patch = (u8, u64, u64);
 
 impl Test {
-    /// Logs what `qemu-img info` says that is the same for every format: name,
+    /// Logs what `qemu-img info` prints that is the same for every format: name,
     /// format, virtual size, backing file, snapshots.
     ///
     /// # Errors
-    /// Where `info` fails.
+    ///
+    /// Fails if `info` fails.
     pub async fn info(&self, image: &Image) -> Result<()> {
         let rule = |text: &[u8]| filter::img::snapshots(&filter::img::info(text));
         self.img(["info", &image.to_string()]).filter(rule).await?;
         Ok(())
     }
 
-    /// What `qemu-img info --output=json` says, not logged.
+    /// What `qemu-img info --output=json` prints, not logged.
     ///
     /// # Errors
-    /// Where `info` fails.
+    ///
+    /// Fails if `info` fails.
     pub async fn info_json(&self, image: &Image) -> Result<Value> {
         self.img(["info", "--output=json", &image.to_string()])
             .quiet()
@@ -37,11 +39,12 @@ impl Test {
             .json()
     }
 
-    /// `qemu-img check` finds nothing wrong. Formats without a check have to say
-    /// that they have none; the log is the same.
+    /// `qemu-img check` finds nothing wrong. Formats without a check have to report
+    /// that; the log is the same.
     ///
     /// # Errors
-    /// Where it finds anything, leaks included.
+    ///
+    /// Fails if it finds anything, leaks included.
     pub async fn check(&self, image: &Image) -> Result<()> {
         let line = format!("qemu-img check {image}");
         let output = self
@@ -53,7 +56,7 @@ impl Test {
             Some(0) => {}
             Some(CHECK_NOT_SUPPORTED) if output.text().contains("does not support checks") => {}
             status => bail!(
-                "exit status {}: {line}\nit said:\n{}",
+                "exit status {}: {line}\noutput:\n{}",
                 status.unwrap_or(-1),
                 framed(&output.all())
             ),
@@ -62,11 +65,12 @@ impl Test {
         Ok(())
     }
 
-    /// After a crash: mends an image that this version of QEMU does not open before it
-    /// was mended, as parallels before 8.2; others are left as they are. Not logged.
+    /// After a crash: repairs an image that this version of QEMU does not open without
+    /// repair, as parallels before 8.2; others are unchanged. Not logged.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    ///
+    /// Fails if it cannot be started.
     pub async fn after_crash(&self, image: &Image) -> Result<()> {
         if image.format() == "parallels" && self.probes().version(self.env()) < (8, 2) {
             let words = ["check", "-r", "all", &image.to_string()];
@@ -75,11 +79,12 @@ impl Test {
         Ok(())
     }
 
-    /// Logs what `qemu-img check` (with these options, such as `-r all`) says,
+    /// Logs what `qemu-img check` (with these options, such as `-r all`) prints,
     /// whatever its status, without what depends on the layout.
     ///
     /// # Errors
-    /// Where it is ended by a signal.
+    ///
+    /// Fails if it is ended by a signal.
     pub async fn check_report(&self, image: &Image, options: &[&str]) -> Result<Output> {
         let mut words = vec!["check".to_owned()];
         words.extend(options.iter().map(|o| (*o).to_owned()));
@@ -97,7 +102,8 @@ impl Test {
     /// `qemu-img check` counts them; not logged.
     ///
     /// # Errors
-    /// Where `check` finds anything, leaks included.
+    ///
+    /// Fails if `check` finds anything, leaks included.
     pub async fn clusters(&self, image: &Image) -> Result<(u64, u64)> {
         let line = ["check", "--output=json", &image.to_string()];
         let found = self.img(line).quiet().await?.json()?;
@@ -108,7 +114,8 @@ impl Test {
     /// Writes patterns in one `qemu-io`, logged as one line each.
     ///
     /// # Errors
-    /// Where a write fails.
+    ///
+    /// Fails if a write fails.
     pub async fn write(&self, image: &Image, patches: &[Patch]) -> Result<()> {
         self.patterns("write", image, patches).await
     }
@@ -117,7 +124,8 @@ impl Test {
     /// each.
     ///
     /// # Errors
-    /// Where a read fails or finds other bytes.
+    ///
+    /// Fails if a read fails or finds other bytes.
     pub async fn verify(&self, image: &Image, patches: &[Patch]) -> Result<()> {
         self.patterns("read", image, patches).await
     }
@@ -125,7 +133,8 @@ impl Test {
     /// As [`Test::verify`], and logs nothing.
     ///
     /// # Errors
-    /// Where a read fails or finds other bytes.
+    ///
+    /// Fails if a read fails or finds other bytes.
     pub async fn verify_quietly(&self, image: &Image, patches: &[Patch]) -> Result<()> {
         let reads = patches
             .iter()
@@ -150,7 +159,8 @@ impl Test {
     /// Two images hold the same data; logged.
     ///
     /// # Errors
-    /// Where they do not.
+    ///
+    /// Fails if the data differ.
     pub async fn same(&self, a: &Image, b: &Image) -> Result<()> {
         let output = self
             .img(["compare", &a.to_string(), &b.to_string()])
@@ -158,7 +168,7 @@ impl Test {
             .await?;
         ensure!(
             output.text().contains("Images are identical"),
-            "compare said: {}",
+            "qemu-img compare printed: {}",
             output.text()
         );
         self.log(format!("{a} and {b}: identical"));
@@ -168,7 +178,8 @@ impl Test {
     /// The runs of `qemu-img map --output=json`, not logged.
     ///
     /// # Errors
-    /// Where `map` fails.
+    ///
+    /// Fails if `map` fails.
     pub async fn map(&self, image: &Image) -> Result<Vec<Value>> {
         let output = self
             .img(["map", "--output=json", &image.to_string()])
@@ -176,7 +187,7 @@ impl Test {
             .await?
             .json()?;
         let Value::Array(runs) = output else {
-            bail!("map is no list")
+            bail!("qemu-img map: not a list")
         };
         Ok(runs)
     }
@@ -184,10 +195,11 @@ impl Test {
     /// The virtual size in bytes, not logged.
     ///
     /// # Errors
-    /// Where `info` fails.
+    ///
+    /// Fails if `info` fails.
     pub async fn virtual_size(&self, image: &Image) -> Result<u64> {
         self.info_json(image).await?["virtual-size"]
             .as_u64()
-            .context("info has no virtual-size")
+            .context("qemu-img info: no virtual-size")
     }
 }

@@ -50,10 +50,10 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::DataFile => p.has_option(e, "qcow2", "data_file"),
         Need::Luks => p.has_driver(e, "luks"),
         Need::Ssh => crate::ssh::lacks(e, p).is_none(),
-        Need::Tls => on_path("openssl"),
-        Need::Gdb => on_path("gdb"),
+        Need::Tls => which::which("openssl").is_ok(),
+        Need::Gdb => which::which("gdb").is_ok(),
         Need::Sparse => sparse_files(&e.test_dir),
-        Need::NotWrapped => !e.patient(),
+        Need::NotWrapped => !e.no_timeouts(),
     }
 }
 
@@ -128,11 +128,11 @@ fn protocol(env: &Env, probes: &Probes) -> Option<String> {
             "{format} needs a file that grows, and an NBD export does not"
         )),
         "fuse" if !has_fuse(env, probes) => Some(
-            "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)".to_owned(),
+            "FUSE exports are not available (storage daemon, /dev/fuse, fusermount3)".to_owned(),
         ),
         "ssh" => crate::ssh::lacks(env, probes),
         known if PROTOCOLS.contains(&known) => None,
-        other => Some(format!("these tests do not know protocol {other}")),
+        other => Some(format!("protocol {other} is not supported")),
     }
 }
 
@@ -145,17 +145,19 @@ fn need(word: &str, env: &Env, probes: &Probes) -> Option<String> {
         return (!met(need, env, probes)).then(|| reason.to_owned());
     }
     if let Some(name) = word.strip_prefix("driver:") {
-        return (!probes.has_driver(env, name)).then(|| format!("there is no {name} driver here"));
+        return (!probes.has_driver(env, name)).then(|| format!("QEMU has no {name} driver"));
     }
     if let Some(name) = word.strip_prefix("option:") {
         return (!probes.has_option(env, &env.format, name))
-            .then(|| format!("{} has no creation option {name} here", env.format));
+            .then(|| format!("{} has no creation option {name}", env.format));
     }
     if let Some(name) = word.strip_prefix("qemu-img:") {
-        return (!probes.has_subcommand(env, name)).then(|| format!("qemu-img has no {name} here"));
+        return (!probes.has_subcommand(env, name))
+            .then(|| format!("qemu-img has no subcommand {name}"));
     }
     if let Some(name) = word.strip_prefix("device:") {
-        return (!probes.has_device(env, name)).then(|| format!("the emulator has no {name}"));
+        return (!probes.has_device(env, name))
+            .then(|| format!("the emulator has no device {name}"));
     }
     if let Some(wanted) = word.strip_prefix("qemu>=") {
         let mut parts = wanted
@@ -170,7 +172,7 @@ fn need(word: &str, env: &Env, probes: &Probes) -> Option<String> {
             )
         });
     }
-    Some(format!("it needs '{word}', which is not a known word"))
+    Some(format!("it needs '{word}', which is unknown"))
 }
 
 fn has_backing(format: &str) -> bool {
@@ -215,15 +217,10 @@ fn has_fuse(env: &Env, probes: &Probes) -> bool {
     );
     probes.has_export(env, "fuse")
         && device.is_ok()
-        && (on_path("fusermount3") || nix::unistd::geteuid().is_root())
+        && (which::which("fusermount3").is_ok() || nix::unistd::geteuid().is_root())
 }
 
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    crate::env::find_program(Path::new(program), &path).is_some()
-}
-
-/// Whether a file with a hole takes less room than it is long.
+/// Whether a file with a hole takes less space than its length.
 fn sparse_files(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(file) = tempfile::tempfile_in(dir).or_else(|_| tempfile::tempfile()) else {
@@ -233,13 +230,11 @@ fn sparse_files(dir: &Path) -> bool {
     file.set_len(LENGTH).is_ok() && file.metadata().is_ok_and(|m| m.blocks() * 512 < LENGTH / 2)
 }
 
-/// Whether the file system of `TEST_DIR` has the room that `space:` asks for.
+/// Whether the file system of `TEST_DIR` has the free space that `space:` asks for.
 fn room(decl: &Decl, env: &Env) -> Option<String> {
     let text = decl.get("space")?.first()?;
     let Some(wanted) = bytes(text) else {
-        return Some(format!(
-            "its header asks for space: {text}, which is no size"
-        ));
+        return Some(format!("its header has space: {text}, which is not a size"));
     };
     let dir = env.test_dir.ancestors().find(|d| d.is_dir())?;
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;

@@ -1,6 +1,5 @@
-//! A test at work: its log, its names, its tools, its end.
+//! A test as its body sees it: its log, its names, its programs, its end.
 
-use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,108 +8,41 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result};
 use rand::SeedableRng as _;
 
+use crate::create::Builder;
+use crate::ctx::Ctx;
+use crate::daemon::Daemon;
 use crate::env::Env;
-use crate::filter::{self, Filter};
-use crate::image::{Builder, Entry};
+use crate::filter;
+use crate::image::Image;
 use crate::io::{IoRun, Session};
 use crate::probe::Probes;
-use crate::protocol::Servers;
+use crate::protocol::{Server, Servers};
+use crate::ssh::SshServer;
 use crate::tool::{Run, Words};
 use crate::wrap::Kind;
 
-/// What everything a test makes has in common.
-pub(crate) struct Ctx {
-    pub(crate) env: Env,
-    pub(crate) name: String,
-    pub(crate) filter: RefCell<Filter>,
-    pub(crate) probes: Probes,
-    pub(crate) images: RefCell<Vec<Entry>>,
-    pub(crate) servers: RefCell<Servers>,
-    /// How many processes with a monitor there were.
-    pub(crate) daemons: Cell<usize>,
-    /// The daemons that have not been waited for, by name.
-    pub(crate) running: RefCell<Vec<String>>,
-}
-
-impl Ctx {
-    /// Logs text and an end of line, filtered.
-    pub(crate) fn log(&self, text: impl AsRef<[u8]>) {
-        let mut text = self.filter.borrow().text(text.as_ref());
-        text.push(b'\n');
-        write_out(&text);
-    }
-
-    /// Logs a program's output, filtered; a missing last end of line is added.
-    pub(crate) fn log_output(&self, text: &[u8]) {
-        let mut text = self.filter.borrow().text(text);
-        if !text.is_empty() && !text.ends_with(b"\n") {
-            text.push(b'\n');
-        }
-        write_out(&text);
-    }
-
-    /// From now on `real` is logged as `shown`.
-    pub(crate) fn name(&self, real: impl AsRef<[u8]>, shown: impl AsRef<[u8]>) {
-        self.filter.borrow_mut().name(real, shown);
-    }
-}
-
-/// Standard output is the golden. Where it is closed there is nobody to tell.
-fn write_out(text: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text);
-    let _ = out.flush();
-}
-
 /// What a test's `run` is given: everything it can do.
 ///
-/// All methods take `&self`, so that several things can go on at once. Names in
+/// All methods take `&self`, so that several things can run at once. Names in
 /// command lines and in the log are the same: `TEST_DIR`, `SOCK_DIR`, `IMGFMT`
 /// and images by their [`Display`](crate::image::Image) text, such as
 /// `TEST_DIR/t.IMGFMT`; the library puts the real ones in.
 pub struct Test {
     pub(crate) ctx: Rc<Ctx>,
+    servers: Rc<Servers>,
 }
 
 impl Test {
     /// A test of this name in this environment; makes `TEST_DIR` and `SOCK_DIR`
-    /// where they are not there.
+    /// where they do not exist.
     ///
     /// # Errors
-    /// Where they cannot be made.
+    ///
+    /// Fails if they cannot be made.
     pub fn new(name: &str, env: Env) -> Result<Self> {
-        for dir in [&env.test_dir, &env.sock_dir] {
-            std::fs::create_dir_all(dir)
-                .with_context(|| format!("failed to make {}", dir.display()))?;
-        }
-        let mut filter = Filter::new(&env.format);
-        filter.name(env.test_dir.as_os_str().as_encoded_bytes(), "TEST_DIR");
-        if env.sock_dir != env.test_dir {
-            filter.name(env.sock_dir.as_os_str().as_encoded_bytes(), "SOCK_DIR");
-        }
-        for kind in [Kind::Img, Kind::Io, Kind::Nbd, Kind::Qsd, Kind::Vm] {
-            if let Ok(program) = crate::wrap::program(&env, kind) {
-                filter.name(program.as_os_str().as_encoded_bytes(), kind.name());
-                // The start of an error message: the program's own name.
-                if let Some(file) = program.file_name().and_then(|f| f.to_str())
-                    && file != kind.name()
-                {
-                    filter.name(file, kind.name());
-                }
-            }
-        }
-        Ok(Self {
-            ctx: Rc::new(Ctx {
-                env,
-                name: name.to_owned(),
-                filter: RefCell::new(filter),
-                probes: Probes::default(),
-                images: RefCell::default(),
-                servers: RefCell::default(),
-                daemons: Cell::new(0),
-                running: RefCell::default(),
-            }),
-        })
+        let ctx = Ctx::new(name, env)?;
+        let servers = Rc::new(Servers::new(&ctx));
+        Ok(Self { ctx, servers })
     }
 
     /// The environment.
@@ -131,7 +63,7 @@ impl Test {
         &self.ctx.probes
     }
 
-    /// A file in `TEST_DIR` that is no image: `t.path("out.bin")`. In a command
+    /// A file in `TEST_DIR` other than an image: `t.path("out.bin")`. In a command
     /// line it is `TEST_DIR/out.bin`.
     #[must_use]
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -159,10 +91,11 @@ impl Test {
         self.ctx.name(real, shown);
     }
 
-    /// Tells the runner, not the golden, that one case cannot run here.
+    /// Tells the runner, not the golden, that one case cannot run.
     ///
     /// # Errors
-    /// Where the note cannot be written.
+    ///
+    /// Fails if the note cannot be written.
     pub fn case_not_run(&self, reason: impl Display) -> Result<()> {
         let path = self.path(format!("{}.casenotrun", self.ctx.name));
         let mut file = std::fs::File::options()
@@ -175,7 +108,7 @@ impl Test {
     }
 
     /// Random numbers that are the same in every run of this test, unless
-    /// `IOTEST_SEED` says otherwise.
+    /// `IOTEST_SEED` is set.
     #[must_use]
     pub fn rng(&self) -> rand::rngs::StdRng {
         let seed = std::env::var("IOTEST_SEED").unwrap_or_else(|_| self.ctx.name.clone());
@@ -190,9 +123,14 @@ impl Test {
         self.image("t").size(size)
     }
 
+    /// The main image with these options in place of `IMGOPTS`; not logged.
+    pub fn create_quietly(&self, size: impl Display, options: &str) -> Builder {
+        self.create(size).without_imgopts().options(options).quiet()
+    }
+
     /// An image of this name, made when it is awaited.
     pub fn image(&self, name: &str) -> Builder {
-        Builder::new(&self.ctx, name)
+        Builder::new(&self.servers, name)
     }
 
     /// `qemu-img`, with what format and protocol need put in.
@@ -205,8 +143,8 @@ impl Test {
         Run::new(&self.ctx, kind, line)
     }
 
-    /// `qemu-io` on an image: one process, these commands, each logged with what
-    /// it said.
+    /// `qemu-io` on an image: one process, these commands, each logged with
+    /// its output.
     pub fn io<S: AsRef<str>>(
         &self,
         image: impl Display,
@@ -218,7 +156,8 @@ impl Test {
     /// `qemu-io` on an image, kept open for command after command.
     ///
     /// # Errors
-    /// Where it cannot be started or does not open the image.
+    ///
+    /// Fails if it cannot be started or does not open the image.
     pub async fn session(&self, image: impl Display) -> Result<Session> {
         Session::open(&self.ctx, &image.to_string(), &[]).await
     }
@@ -226,20 +165,62 @@ impl Test {
     /// As [`Test::session`], with more options, such as `-r`.
     ///
     /// # Errors
-    /// Where it cannot be started or does not open the image.
+    ///
+    /// Fails if it cannot be started or does not open the image.
     pub async fn session_with(&self, image: impl Display, options: &[&str]) -> Result<Session> {
         Session::open(&self.ctx, &image.to_string(), options).await
     }
 
-    /// Ends everything the test started and takes away the images it made. Where
-    /// the test failed, the images stay for whoever looks into it.
+    /// Starts `qemu-storage-daemon` with these options beside the monitor.
     ///
     /// # Errors
-    /// Where a server did not end well, or a daemon was not waited for.
+    ///
+    /// Fails if it does not start.
+    pub async fn qsd(&self, options: impl Words) -> Result<Daemon> {
+        Daemon::storage(&self.ctx, &options.words()?, true).await
+    }
+
+    /// Starts the emulator with `QEMU_OPTIONS` and these beside the monitor. Its
+    /// processors are stopped (`-S`): devices and block layer are there, and no
+    /// guest runs, whatever the accelerator.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not start.
+    pub async fn vm(&self, options: impl Words) -> Result<Daemon> {
+        Daemon::machine(&self.ctx, &options.words()?).await
+    }
+
+    /// Starts a `qemu-nbd` for this test alone with these options, such as
+    /// `-x name -r`, on a unix socket. Clients are served as soon as it
+    /// is up. It ends when its last client has gone, unless `--persistent` is
+    /// among the options; ask it to by [`Server::end`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started. Options that it does not accept show at its end.
+    pub async fn nbd_server(&self, image: &Image, options: impl Words) -> Result<Server> {
+        Server::export(&self.ctx, image, options.words()?)
+    }
+
+    /// The test's ssh server, started by the first call.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub async fn ssh_server(&self) -> Result<Rc<SshServer>> {
+        self.servers.ssh().await
+    }
+
+    /// Ends everything the test started and removes the images it made. Where the
+    /// test failed, the images are kept.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a server did not exit with 0, or a daemon was not waited for.
     pub async fn finish(self, passed: bool) -> Result<()> {
         let running = self.ctx.running.take();
-        let servers = self.ctx.servers.take();
-        let stopped = servers.stop().await;
+        let stopped = self.servers.stop().await;
         if passed {
             self.remove_images();
         }

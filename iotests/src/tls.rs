@@ -1,4 +1,4 @@
-//! Certificates for servers and clients that speak TLS, made by `openssl`.
+//! Certificates for TLS servers and clients, made by `openssl`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::test::Test;
 use crate::tool::framed;
 
-/// Who signs certificates: a key and its own certificate, in a folder of its own.
+/// A certificate authority: its key and certificate, in a directory.
 pub struct Authority {
     dir: PathBuf,
 }
@@ -18,7 +18,8 @@ impl Test {
     /// A certificate authority of this name, in the folder `name` of `TEST_DIR`.
     ///
     /// # Errors
-    /// Where `openssl` cannot make it.
+    ///
+    /// Fails if `openssl` cannot make it.
     pub async fn authority(&self, name: &str) -> Result<Authority> {
         let dir = self.path(name);
         std::fs::create_dir_all(&dir)
@@ -38,7 +39,8 @@ impl Authority {
     /// authority's: key and certificate for this host name. Gives its path.
     ///
     /// # Errors
-    /// Where `openssl` cannot make it.
+    ///
+    /// Fails if `openssl` cannot make it.
     pub async fn server(&self, host: &str) -> Result<PathBuf> {
         let name = format!("subjectAltName=DNS:{host}");
         let dir = self
@@ -60,10 +62,11 @@ impl Authority {
     }
 
     /// A client's folder, as `tls-creds-x509,endpoint=client` takes it, with a
-    /// certificate in this name. Gives its path.
+    /// certificate for this name. Gives its path.
     ///
     /// # Errors
-    /// Where `openssl` cannot make it.
+    ///
+    /// Fails if `openssl` cannot make it.
     pub async fn client(&self, name: &str) -> Result<PathBuf> {
         self.issue("client", name, &["extendedKeyUsage=critical,clientAuth"])
             .await
@@ -72,8 +75,9 @@ impl Authority {
     /// The folder of a client that knows the authority and has no certificate.
     ///
     /// # Errors
-    /// Where it cannot be made.
-    pub fn nobody(&self) -> Result<PathBuf> {
+    ///
+    /// Fails if it cannot be made.
+    pub fn without_certificate(&self) -> Result<PathBuf> {
         self.folder("nobody")
     }
 

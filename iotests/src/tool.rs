@@ -1,10 +1,10 @@
-//! One run of a program under test: what it was asked, what it said, how it
-//! ended.
+//! One run of a program under test: its arguments, its output, how it exited.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::future::{Future, IntoFuture};
-use std::io::PipeWriter;
+use std::io::{PipeWriter, Read as _, Seek as _};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use bstr::ByteSlice as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
-use crate::test::Ctx;
+use crate::ctx::Ctx;
 use crate::words;
 use crate::wrap::{self, Kind};
 
@@ -28,7 +28,8 @@ pub trait Words {
     /// The words.
     ///
     /// # Errors
-    /// Where a quote is not closed.
+    ///
+    /// Fails if a quote is not closed.
     fn words(self) -> Result<Vec<String>>;
 }
 
@@ -68,14 +69,14 @@ impl<S: AsRef<str>> Words for Vec<S> {
     }
 }
 
-/// Which exit statuses are no surprise.
+/// Which exit statuses are expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     /// This one.
     Status(i32),
-    /// Any but 0; a signal is a surprise all the same.
+    /// Any but 0; a signal is unexpected.
     Failure,
-    /// Any exit; a signal is a surprise all the same.
+    /// Any exit; a signal is unexpected.
     AnyExit,
 }
 
@@ -90,7 +91,7 @@ impl Expect {
     }
 }
 
-/// What a program said and how it exited.
+/// What a program printed and how it exited.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
     /// Exit status; `None` where a signal ended it.
@@ -111,7 +112,8 @@ impl Output {
     /// Standard output as JSON.
     ///
     /// # Errors
-    /// Where it is none.
+    ///
+    /// Fails if it is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.stdout)
             .with_context(|| format!("not JSON:\n{}", framed(&self.stdout)))
@@ -131,8 +133,8 @@ pub enum Streams {
     Joined,
 }
 
-/// What QEMU up to 8.2 says, now and then, where it should measure how fast the
-/// machine derives keys; the next try usually can.
+/// An error of QEMU up to 8.2, now and then, when it measures how fast the machine
+/// derives keys; the next try usually succeeds.
 pub(crate) const NO_CPU_TIME: &str = "Unable to get accurate CPU usage";
 
 /// How often a program that could not measure is tried.
@@ -196,8 +198,8 @@ impl Ctx {
         let talk = async {
             let write = async {
                 if let Some((mut pipe, bytes)) = feed {
-                    // A program that exits before it has read everything says
-                    // what it has to say by its status.
+                    // The status of a program that exits before it has read
+                    // everything is judged below.
                     let _ = pipe.write_all(bytes).await;
                 }
             };
@@ -208,7 +210,7 @@ impl Ctx {
         let (stdout, stderr, status) = match self.bounded(DEADLINE, talk).await {
             Some(done) => done.with_context(|| format!("failed to follow {line}"))?,
             None => bail!(
-                "still running after {} s, ended: {line}",
+                "timed out after {} s and killed: {line}",
                 DEADLINE.as_secs()
             ),
         };
@@ -225,15 +227,6 @@ impl Ctx {
         }
         Ok(output)
     }
-
-    /// Waits for `what`, but no longer than `limit` unless time-outs are lifted.
-    pub(crate) async fn bounded<F: Future>(&self, limit: Duration, what: F) -> Option<F::Output> {
-        if self.env.patient() {
-            Some(what.await)
-        } else {
-            tokio::time::timeout(limit, what).await.ok()
-        }
-    }
 }
 
 async fn read_all(read: Option<std::io::PipeReader>) -> Result<Vec<u8>> {
@@ -245,27 +238,33 @@ async fn read_all(read: Option<std::io::PipeReader>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Text between lines that say where it starts and ends; long text is cut in
-/// the middle.
+/// What a program has written into a file of ours so far.
+pub(crate) fn read_back(file: &mut File) -> Vec<u8> {
+    let mut written = Vec::new();
+    let _ = file.rewind();
+    let _ = file.read_to_end(&mut written);
+    written
+}
+
+/// Text as an indented block; long text is shortened in the middle.
 pub(crate) fn framed(text: &[u8]) -> String {
     const HALF: usize = 4000;
     let text = text.to_str_lossy();
     let text = text.trim_end();
     if text.is_empty() {
-        return "<nothing>".to_owned();
+        return "<empty>".to_owned();
     }
     let mut out = String::new();
-    let cut = text.len() > 2 * HALF;
-    for (n, line) in text.lines().enumerate() {
+    let long = text.len() > 2 * HALF;
+    for line in text.lines() {
         let at = line.as_ptr() as usize - text.as_ptr() as usize;
-        if cut && at > HALF && at + HALF < text.len() {
+        if long && at > HALF && at + HALF < text.len() {
             if !out.ends_with("...\n") {
                 out.push_str("  | ...\n");
             }
             continue;
         }
         let _ = writeln!(out, "  | {line}");
-        let _ = n;
     }
     out.truncate(out.trim_end().len());
     out
@@ -276,7 +275,7 @@ type Rule = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 /// A run of a tool that happens when it is awaited. What it prints is logged.
 ///
-/// An exit status that is not the expected one (0 unless said otherwise) ends
+/// An exit status that is not the expected one (0 by default) ends
 /// the test with the command line, the status and what the program printed.
 #[must_use = "nothing runs until it is awaited"]
 pub struct Run {
@@ -387,14 +386,14 @@ impl IntoFuture for Run {
 }
 
 impl Ctx {
-    /// An error where the exit is a surprise.
+    /// An error where the exit status is unexpected.
     pub(crate) fn judge(&self, shown: &str, expect: Expect, output: &Output) -> Result<()> {
         if expect.allows(output.status) {
             return Ok(());
         }
         let ended = match output.status {
             Some(status) => format!("exit status {status}"),
-            None => "ended by a signal".to_owned(),
+            None => "killed by a signal".to_owned(),
         };
         let wanted = match expect {
             Expect::Status(0) => String::new(),
@@ -425,11 +424,11 @@ mod tests {
     }
 
     #[test]
-    fn long_output_is_cut_in_the_middle() {
-        assert_eq!(framed(b" \n"), "<nothing>");
+    fn long_output_is_shortened_in_the_middle() {
+        assert_eq!(framed(b" \n"), "<empty>");
         assert_eq!(framed(b"a\nb\n"), "  | a\n  | b");
         let long = "line of text\n".repeat(2000);
-        let cut = framed(long.as_bytes());
-        assert!(cut.len() < 20_000 && cut.contains("| ..."));
+        let short = framed(long.as_bytes());
+        assert!(short.len() < 20_000 && short.contains("| ..."));
     }
 }

@@ -11,10 +11,10 @@ use crate::env::Env;
 pub(crate) const VALGRIND_STATUS: i32 = 99;
 
 /// The most bytes that valgrind takes for a stack frame; a stack pointer that moves
-/// further has gone to another stack. QEMU's coroutines have stacks of 1 MiB, often
-/// side by side, and distributions build it without telling valgrind of them: by
-/// valgrind's own 2 MB, going from one to its neighbour is a frame, and what lies
-/// between is called undefined.
+/// further has switched stacks. QEMU's coroutines have stacks of 1 MiB, often
+/// side by side, and distributions build it without announcing them to valgrind: with
+/// valgrind's default of 2 MB, a switch between neighbours looks like a frame, and what
+/// is between them is taken as undefined.
 const VALGRIND_MAX_STACKFRAME: u32 = 256 * 1024;
 
 /// A kind of program under test.
@@ -59,7 +59,8 @@ impl Kind {
 /// The program of this kind.
 ///
 /// # Errors
-/// Where it is not installed.
+///
+/// Fails if it is not installed.
 pub(crate) fn program(env: &Env, kind: Kind) -> Result<&std::path::Path> {
     let found = match kind {
         Kind::Img => &env.programs.img,
@@ -93,28 +94,28 @@ pub(crate) fn line(env: &Env, kind: Kind, args: &[OsString]) -> Result<Vec<OsStr
     Ok(words)
 }
 
-/// The command that starts a program. It speaks plain English, its clock is in
-/// UTC, and it ends when it is forgotten.
+/// The command that starts a program. Its messages are in English, its clock is
+/// in UTC, and it is killed when the command is dropped.
 pub(crate) fn command(env: &Env, kind: Kind, args: &[OsString]) -> Result<Command> {
     let words = line(env, kind, args)?;
-    let (first, rest) = words.split_first().context("a command has a first word")?;
+    let (first, rest) = words.split_first().context("an empty command")?;
     let mut command = Command::new(first);
     command.args(rest);
-    settle(env, &mut command);
+    set_environment(env, &mut command);
     Ok(command)
 }
 
-/// Sets what every program under test finds in its environment.
-pub(crate) fn settle(env: &Env, command: &mut Command) {
+/// Sets the environment that every program under test gets.
+pub(crate) fn set_environment(env: &Env, command: &mut Command) {
     command
-        .env("SSH_AUTH_SOCK", crate::ssh::agent_socket(env))
+        .env("SSH_AUTH_SOCK", env.ssh_agent_socket())
         .env("LC_ALL", "C")
         .env("TZ", "UTC")
         .env_remove("LANGUAGE");
     command.kill_on_drop(true);
 }
 
-/// A command as a line that can be typed.
+/// A command as a line for a shell.
 pub(crate) fn shown(command: &Command) -> String {
     let command = command.as_std();
     let words: Vec<String> = std::iter::once(command.get_program())
@@ -124,8 +125,8 @@ pub(crate) fn shown(command: &Command) -> String {
     crate::words::join(&words)
 }
 
-/// Takes away the log valgrind wrote for a process; gives it back where
-/// valgrind found something.
+/// Removes the log that valgrind wrote for a process; returns it where valgrind
+/// found something.
 pub(crate) fn valgrind_log(
     env: &Env,
     kind: Kind,
@@ -143,8 +144,9 @@ pub(crate) fn valgrind_log(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::path::PathBuf;
+
+    use super::*;
 
     fn env(vars: &[(&str, &str)]) -> Env {
         let mut env = crate::env::of(vars);

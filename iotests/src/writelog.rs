@@ -18,7 +18,7 @@ pub struct Logged {
     pub offset: u64,
     /// What it wrote; nothing for a flush or a discard.
     pub data: Vec<u8>,
-    /// Whether all requests before it are safe on the disk.
+    /// Whether it flushes all requests before it to the disk.
     pub flush: bool,
 }
 
@@ -33,13 +33,17 @@ impl WriteLog {
     /// Reads a log, as many entries as its superblock counts.
     ///
     /// # Errors
-    /// Where it is none, or cut short.
+    ///
+    /// Fails if it is not such a log, or truncated.
     pub fn parse(log: &[u8]) -> Result<Self> {
-        ensure!(number(log, 0)? == MAGIC, "no log of writes: wrong magic");
-        ensure!(number(log, 8)? == 1, "a log of writes of another version");
+        ensure!(number(log, 0)? == MAGIC, "not a write log: wrong magic");
+        ensure!(number(log, 8)? == 1, "a write log of another version");
         let count = number(log, 16)?;
         let sector = number(log, 24)? & u64::from(u32::MAX);
-        ensure!(sector.is_power_of_two(), "a log with sectors of {sector}");
+        ensure!(
+            sector.is_power_of_two(),
+            "a write log with sectors of {sector} bytes"
+        );
         let mut at = sector;
         let mut entries = Vec::new();
         for n in 0..count {
@@ -51,10 +55,11 @@ impl WriteLog {
         Ok(Self { entries })
     }
 
-    /// Does the first `count` requests once more, to `file`.
+    /// Replays the first `count` requests to `file`.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    ///
+    /// Fails if the file cannot be written.
     pub fn replay(&self, file: &File, count: usize) -> Result<()> {
         for entry in self.entries.iter().take(count) {
             file.write_all_at(&entry.data, entry.offset)
@@ -77,7 +82,7 @@ fn entry(log: &[u8], at: u64, sector: u64) -> Result<(Logged, u64)> {
     let end = start.checked_add(length).context("a length overflows")?;
     let place = usize::try_from(start)?..usize::try_from(end)?;
     let Some(data) = log.get(place) else {
-        bail!("its data are cut off")
+        bail!("its data are truncated")
     };
     let logged = Logged {
         offset,
@@ -93,7 +98,7 @@ fn number(log: &[u8], at: u64) -> Result<u64> {
     let bytes = log
         .get(at..)
         .and_then(|rest| rest.first_chunk())
-        .context("the log is cut off")?;
+        .context("the log is truncated")?;
     Ok(u64::from_le_bytes(*bytes))
 }
 
@@ -143,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_log_is_refused() {
+    fn other_files_are_refused() {
         let good = log(&[(0, 2, 0)]);
         for cut in [0, 20, 511, 520, good.len() - 1] {
             assert!(WriteLog::parse(&good[..cut]).is_err(), "cut at {cut}");

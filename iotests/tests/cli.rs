@@ -8,12 +8,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder for one run, with what is needed to start tests in it.
-struct Place {
+/// A directory for one run, in which tests are started.
+struct Scratch {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl Scratch {
     fn new() -> Self {
         Self {
             dir: tempfile::tempdir().expect("a folder"),
@@ -40,7 +40,7 @@ impl Place {
             .expect("iotest starts")
     }
 
-    /// What a run left in its folders.
+    /// The files that a run left in its directories.
     fn left(&self) -> Vec<String> {
         let mut names = Vec::new();
         for dir in ["d", "s"] {
@@ -73,18 +73,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Whether the image tools are here; without them there is nothing to drive.
+/// Whether the image tools are installed.
 fn has_tools() -> bool {
     let there = Command::new("qemu-img").arg("--version").output().is_ok();
     if !there {
-        eprintln!("qemu-img is not installed: nothing is tested here");
+        eprintln!("qemu-img is not installed: this is not tested");
     }
     there
 }
 
 #[test]
-fn every_test_is_listed_with_its_sentence() {
-    let out = Place::new().iotest(&["--list"], &[]);
+fn every_test_is_listed_with_its_description() {
+    let out = Scratch::new().iotest(&["--list"], &[]);
     assert!(out.status.success());
     let list = text(&out.stdout);
     assert!(list.lines().count() >= 10);
@@ -95,36 +95,36 @@ fn every_test_is_listed_with_its_sentence() {
 }
 
 #[test]
-fn wrong_words_are_answered_in_one_line() {
-    let place = Place::new();
-    let unknown = place.iotest(&["999"], &[]);
+fn wrong_arguments_are_reported_in_one_line() {
+    let scratch = Scratch::new();
+    let unknown = scratch.iotest(&["999"], &[]);
     assert_eq!(unknown.status.code(), Some(1));
     assert_eq!(
         text(&unknown.stderr),
         "iotest 999: failed: there is no test 999; `iotest --list` lists them\n"
     );
-    let usage = place.iotest(&["--what"], &[]);
+    let usage = scratch.iotest(&["--what"], &[]);
     assert_eq!(usage.status.code(), Some(2));
 }
 
 #[test]
-fn what_cannot_run_says_why_and_makes_nothing() {
-    let place = Place::new();
-    let out = place.iotest(&["003"], &[("IMGFMT", "bochs")]);
+fn what_cannot_run_gives_a_reason_and_makes_nothing() {
+    let scratch = Scratch::new();
+    let out = scratch.iotest(&["003"], &[("IMGFMT", "bochs")]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     assert_eq!(out.stdout, b"");
-    assert_eq!(place.left(), ["003.notrun"]);
-    let reason = fs::read_to_string(place.path("d/003.notrun")).expect("a reason");
+    assert_eq!(scratch.left(), ["003.notrun"]);
+    let reason = fs::read_to_string(scratch.path("d/003.notrun")).expect("a reason");
     assert_eq!(reason, "not for image format bochs\n");
 }
 
 #[test]
 fn a_missing_program_is_a_reason_too() {
-    let place = Place::new();
+    let scratch = Scratch::new();
     let none = [("QEMU_IMG_PROG", "/nowhere/qemu-img"), ("IMGFMT", "qcow2")];
-    let out = place.iotest(&["001"], &none);
+    let out = scratch.iotest(&["001"], &none);
     assert!(out.status.success());
-    let reason = fs::read_to_string(place.path("d/001.notrun")).expect("a reason");
+    let reason = fs::read_to_string(scratch.path("d/001.notrun")).expect("a reason");
     assert_eq!(reason, "qemu-img is not installed\n");
 }
 
@@ -134,11 +134,11 @@ fn a_test_prints_its_golden_and_leaves_nothing() {
         return;
     }
     for (format, protocol) in [("qcow2", "file"), ("qcow2", "nbd"), ("raw", "nbd")] {
-        let place = Place::new();
-        let out = place.iotest(&["7"], &[("IMGFMT", format), ("IMGPROTO", protocol)]);
+        let scratch = Scratch::new();
+        let out = scratch.iotest(&["7"], &[("IMGFMT", format), ("IMGPROTO", protocol)]);
         assert!(out.status.success(), "{}", text(&out.stderr));
         assert_eq!(text(&out.stdout), text(&golden("007")));
-        assert_eq!(place.left(), Vec::<String>::new());
+        assert_eq!(scratch.left(), Vec::<String>::new());
     }
 }
 
@@ -147,35 +147,35 @@ fn a_stream_in_the_daemon_prints_its_golden() {
     if !has_tools() {
         return;
     }
-    let place = Place::new();
-    let out = place.iotest(&["030"], &[("IMGFMT", "qcow2")]);
+    let scratch = Scratch::new();
+    let out = scratch.iotest(&["030"], &[("IMGFMT", "qcow2")]);
     assert!(out.status.success(), "{}", text(&out.stderr));
-    if place.left().is_empty() {
+    if scratch.left().is_empty() {
         assert_eq!(text(&out.stdout), text(&golden("030")));
     } else {
-        assert_eq!(place.left(), ["030.notrun"]);
+        assert_eq!(scratch.left(), ["030.notrun"]);
     }
 }
 
 #[test]
-fn a_tool_that_fails_is_shown_with_its_words() {
+fn a_tool_that_fails_is_shown_with_its_output() {
     if !has_tools() {
         return;
     }
-    let place = Place::new();
+    let scratch = Scratch::new();
     let script =
         "case $1 in convert) echo 'no convert today' >&2; exit 3;; esac; exec qemu-img \"$@\"";
-    let img = place.wrapper("qemu-img", script);
-    let out = place.iotest(&["007"], &[("IMGFMT", "qcow2"), ("QEMU_IMG_PROG", &img)]);
+    let img = scratch.wrapper("qemu-img", script);
+    let out = scratch.iotest(&["007"], &[("IMGFMT", "qcow2"), ("QEMU_IMG_PROG", &img)]);
     assert_eq!(out.status.code(), Some(1));
-    let said = text(&out.stderr);
+    let stderr = text(&out.stderr);
     for part in [
         "exit status 3",
         "qemu-img convert -O raw",
         "  | no convert today",
-        "<nothing>",
+        "<empty>",
     ] {
-        assert!(said.contains(part), "{part} is missing in:\n{said}");
+        assert!(stderr.contains(part), "{part} is missing in:\n{stderr}");
     }
 }
 
@@ -184,14 +184,14 @@ fn lost_data_is_noticed() {
     if !has_tools() {
         return;
     }
-    let place = Place::new();
+    let scratch = Scratch::new();
     // Every write of one pattern is of another one.
-    let io = place.wrapper(
+    let io = scratch.wrapper(
         "qemu-io",
         "sed 's/^write -P 64 /write -P 65 /' | exec qemu-io \"$@\"",
     );
     let vars = [("IMGFMT", "qcow2"), ("QEMU_IO_PROG", io.as_str())];
-    let out = place.iotest(&["002"], &vars);
+    let out = scratch.iotest(&["002"], &vars);
     let same = out.status.success() && out.stdout == golden("002");
     assert!(!same, "a wrong write was not noticed");
 }
@@ -201,14 +201,14 @@ fn gdbserver_wraps_the_daemon() {
     if !has_tools() {
         return;
     }
-    let place = Place::new();
-    // A stand-in that notes how it was called.
-    let note = place.path("note");
-    let gdb = format!("echo \"$1\" > {}; shift; exec \"$@\"", note.display());
-    place.wrapper("gdbserver", &gdb);
+    let scratch = Scratch::new();
+    // A wrapper that records how it was called.
+    let record = scratch.path("record");
+    let gdb = format!("echo \"$1\" > {}; shift; exec \"$@\"", record.display());
+    scratch.wrapper("gdbserver", &gdb);
     let path = format!(
         "{}:{}",
-        place.dir.path().display(),
+        scratch.dir.path().display(),
         std::env::var("PATH").unwrap_or_default()
     );
     let vars = [
@@ -216,14 +216,14 @@ fn gdbserver_wraps_the_daemon() {
         ("GDB_OPTIONS", "localhost:7"),
         ("PATH", &path),
     ];
-    let out = place.iotest(&["030"], &vars);
+    let out = scratch.iotest(&["030"], &vars);
     assert!(out.status.success(), "{}", text(&out.stderr));
-    if !place.left().is_empty() {
-        assert_eq!(place.left(), ["030.notrun"]);
+    if !scratch.left().is_empty() {
+        assert_eq!(scratch.left(), ["030.notrun"]);
         return;
     }
     assert_eq!(
-        fs::read_to_string(note).expect("gdbserver was called"),
+        fs::read_to_string(record).expect("gdbserver was called"),
         "localhost:7\n"
     );
     assert_eq!(text(&out.stdout), text(&golden("030")));

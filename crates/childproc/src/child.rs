@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::Pid;
 
 use crate::end::{How, timeout};
-use crate::keeper::Idle;
+use crate::idle::Idle;
 use crate::mounts::{newest_below, unmount};
 use crate::proc::descendants;
 use crate::spec::{Event, PACKET, Spec, read_ready, write_end};
@@ -24,7 +24,7 @@ use crate::spec::{Event, PACKET, Spec, read_ready, write_end};
 #[derive(Debug)]
 pub struct Child {
     control: OwnedFd,
-    /// The supervisor's process id, known once it has spoken.
+    /// The supervisor's process id, known once it has sent it.
     supervisor: Option<i32>,
     terminal: bool,
     mounts_below: Vec<PathBuf>,
@@ -55,11 +55,11 @@ impl Child {
     }
 
     /// Waits for the next event; `None` where `deadline` comes first. Without a
-    /// deadline it waits for as long as it takes.
+    /// deadline it waits without a limit.
     ///
     /// # Errors
     ///
-    /// The keeper and the supervisor are both gone.
+    /// Fails if the keeper and the supervisor have both ended.
     pub fn wait_event(&mut self, deadline: Option<Instant>) -> io::Result<Option<Event>> {
         loop {
             let wait = deadline.map_or(PollTimeout::NONE, |deadline| {
@@ -79,12 +79,12 @@ impl Child {
         }
     }
 
-    /// Receives a message; `None` where it is none for the caller.
+    /// Receives a message; `None` where it is not for the caller.
     fn receive(&mut self) -> io::Result<Option<Event>> {
         let mut message = vec![0; PACKET];
         let fd = self.control.as_raw_fd();
         let len = match recv(fd, &mut message, MsgFlags::empty()) {
-            // The other end was closed with a command of ours unread. That is told
+            // The other end was closed with a command of ours unread. That error comes
             // before the messages that are still there, and only once.
             Err(Errno::ECONNRESET) => recv(fd, &mut message, MsgFlags::empty())?,
             len => len?,
@@ -97,7 +97,7 @@ impl Child {
         let mut event = Event::read(message).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "the processes that supervised it are gone",
+                "its supervisor and the keeper have ended",
             )
         })?;
         match &mut event {
@@ -117,11 +117,11 @@ impl Child {
     }
 
     /// Ends the program and everything it started; `Exited` and `Done` follow.
-    /// Asked again while it is under way, it ends them at once.
+    /// Called again meanwhile, it kills them at once.
     ///
     /// # Errors
     ///
-    /// The supervisor is gone, and with it everything below it.
+    /// Fails if the supervisor has ended, and with it everything below it.
     pub fn end(&self, how: How) -> io::Result<()> {
         send(
             self.control.as_raw_fd(),

@@ -14,18 +14,18 @@ use nix::unistd::Pid;
 use crate::proc::{self, Process};
 use crate::sys::{self, Status, Waited};
 
-/// How long processes that were sent SIGKILL may take to be gone. Only one that
-/// hangs in the kernel, or belongs to another user, is still there after it.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+/// How long processes that were sent SIGKILL may take to end. Only one that hangs in
+/// the kernel, or belongs to another user, still exists after it.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long new processes may turn up while they are being ended.
-const STORM_ENDS_IN: Duration = Duration::from_secs(60);
+/// How long new processes may appear while they are being ended.
+const NEW_PROCESSES_LIMIT: Duration = Duration::from_secs(60);
 
 /// The most children whose end is waited for at once; each takes a descriptor.
 const WATCHED_AT_ONCE: usize = 128;
 
 /// How often processes are looked for while they are being stopped. What cannot
-/// be stopped (another user's) could go on for ever.
+/// be stopped (another user's) could appear without end.
 const STOP_PASSES: u32 = 256;
 
 /// How processes are ended.
@@ -46,27 +46,27 @@ pub struct LeftBehind {
     pub pid: i32,
 }
 
-/// Makes this process adopt every orphan below it, for good. Children do not
-/// inherit it.
+/// Makes this process adopt every orphan below it from now on. Children do not
+/// inherit this.
 ///
 /// # Errors
 ///
-/// The kernel has no subreapers (before Linux 3.4).
+/// Fails if the kernel has no subreapers (before Linux 3.4).
 pub fn become_subreaper() -> io::Result<()> {
     prctl::set_child_subreaper(true).map_err(Into::into)
 }
 
 /// Ends every process below this one, but for the trees that start at `spare`,
-/// and takes notice of the end of each of its children. Gives those it had to
-/// end, in the order they were found.
+/// and reaps each of its children. Returns those it had to end, in the order in
+/// which they were found.
 ///
 /// With [`become_subreaper`] in force this reaches daemons too: when it returns,
-/// nothing that was started below lives on, but for processes that cannot be
+/// nothing that was started below still runs, but for processes that cannot be
 /// ended (another user's, or one that hangs in the kernel for more than 5 s).
 /// Without children it costs one system call.
 ///
 /// Call it from one thread at a time; another thread that waits for children of
-/// its own would find them gone.
+/// its own would not find them.
 pub fn end_all_children(how: How, spare: &[i32]) -> Vec<LeftBehind> {
     let mut ender = Ender::new(spare);
     ender.end(how, None);
@@ -75,16 +75,16 @@ pub fn end_all_children(how: How, spare: &[i32]) -> Vec<LeftBehind> {
 
 /// Why a wait for children returned.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
+pub(crate) enum Wake {
     /// No child is left.
-    AllGone,
-    /// Time is up.
-    TimeOut,
-    /// The descriptor watched beside the children has something to say.
-    Asked,
+    AllEnded,
+    /// The deadline has passed.
+    TimedOut,
+    /// The descriptor watched beside the children is readable.
+    Readable,
 }
 
-/// Ends children and remembers whom, and how those that were waited for ended.
+/// Ends children and records which, and how those that were reaped ended.
 pub(crate) struct Ender<'a> {
     spare: &'a [i32],
     seen: HashSet<i32>,
@@ -105,10 +105,10 @@ impl<'a> Ender<'a> {
         }
     }
 
-    /// Ends all children, as `how` says; at once as soon as `asked` has something
-    /// to say.
-    pub(crate) fn end(&mut self, how: How, asked: Option<BorrowedFd<'_>>) {
-        if self.all_gone() {
+    /// Ends all children, as `how` says; at once as soon as `commands` is
+    /// readable.
+    pub(crate) fn end(&mut self, how: How, commands: Option<BorrowedFd<'_>>) {
+        if self.all_ended() {
             return;
         }
         if let How::Term(grace) = how {
@@ -118,28 +118,28 @@ impl<'a> Ender<'a> {
                 // One that is stopped would never see the signal.
                 send(process.pid, Signal::SIGCONT);
             }
-            if self.wait_all(Instant::now() + grace, asked) == Woken::AllGone {
+            if self.wait_all(Instant::now() + grace, commands) == Wake::AllEnded {
                 return;
             }
         }
-        let last = Instant::now() + STORM_ENDS_IN;
-        let mut deadline = Instant::now() + GIVE_UP_AFTER;
+        let last = Instant::now() + NEW_PROCESSES_LIMIT;
+        let mut deadline = Instant::now() + KILL_TIMEOUT;
         while Instant::now() < deadline {
             if self.kill_all() {
-                // New ones still turn up: that is no process that hangs.
-                deadline = last.min(Instant::now() + GIVE_UP_AFTER);
+                // New ones still appear, so it is not one process that hangs.
+                deadline = last.min(Instant::now() + KILL_TIMEOUT);
             }
             // The end of one child is enough to look again: its own children
             // have become ours by then.
-            if self.wait_some(deadline) == Woken::AllGone {
+            if self.wait_some(deadline) == Wake::AllEnded {
                 return;
             }
         }
     }
 
     /// Sends SIGKILL to all there is. They are stopped first, again and again
-    /// until no new one turns up: what forks faster than it is killed does not
-    /// fork when it is stopped. Says whether it met a process for the first time.
+    /// until no new one appears: what forks faster than it is killed does not
+    /// fork when it is stopped. Returns whether it found a process for the first time.
     fn kill_all(&mut self) -> bool {
         let known = self.seen.len();
         let mut stopped = HashSet::new();
@@ -149,8 +149,8 @@ impl<'a> Ender<'a> {
             if stopped.len() == before {
                 break;
             }
-            // The dead of a storm would make each pass longer than the last.
-            self.all_gone();
+            // The ended ones of a fork bomb would make each pass longer than the last.
+            self.all_ended();
         }
         for pid in stopped {
             send(pid, Signal::SIGKILL);
@@ -158,8 +158,8 @@ impl<'a> Ender<'a> {
         self.seen.len() > known
     }
 
-    /// Stops what is below `parent`. A process gets its signal at once when it
-    /// is found, before its name is read: the next of a storm is started within
+    /// Stops what is below `parent`. A process gets its signal as soon as it
+    /// is found, before its name is read: a fork bomb starts the next one within
     /// microseconds.
     fn stop_below(&mut self, parent: i32, stopped: &mut HashSet<i32>) {
         let mut parents = vec![parent];
@@ -179,14 +179,14 @@ impl<'a> Ender<'a> {
         }
     }
 
-    /// Waits until no child is left, `deadline` has come, or `asked` has
-    /// something to say.
-    pub(crate) fn wait_all(&mut self, deadline: Instant, asked: Option<BorrowedFd<'_>>) -> Woken {
+    /// Waits until no child is left, `deadline` has come, or `commands`
+    /// is readable.
+    pub(crate) fn wait_all(&mut self, deadline: Instant, commands: Option<BorrowedFd<'_>>) -> Wake {
         loop {
-            if self.all_gone() {
-                return Woken::AllGone;
+            if self.all_ended() {
+                return Wake::AllEnded;
             }
-            match self.wait_once(deadline, asked) {
+            match self.wait_once(deadline, commands) {
                 Some(woken) => return woken,
                 None => continue,
             }
@@ -194,42 +194,42 @@ impl<'a> Ender<'a> {
     }
 
     /// Waits until a child ends.
-    fn wait_some(&mut self, deadline: Instant) -> Woken {
+    fn wait_some(&mut self, deadline: Instant) -> Wake {
         match self.wait_once(deadline, None) {
             Some(woken) => woken,
-            None if self.all_gone() => Woken::AllGone,
-            None => Woken::TimeOut,
+            None if self.all_ended() => Wake::AllEnded,
+            None => Wake::TimedOut,
         }
     }
 
     /// Waits for the end of any of the children there are now; `None` when one
     /// ended, or when there is none to watch.
-    fn wait_once(&mut self, deadline: Instant, asked: Option<BorrowedFd<'_>>) -> Option<Woken> {
+    fn wait_once(&mut self, deadline: Instant, commands: Option<BorrowedFd<'_>>) -> Option<Wake> {
         let watched: Vec<OwnedFd> = self
             .children()
             .iter()
             .filter_map(|&pid| sys::pidfd_open(pid).ok())
             .take(WATCHED_AT_ONCE)
             .collect();
-        let mut fds: Vec<PollFd<'_>> = asked
+        let mut fds: Vec<PollFd<'_>> = commands
             .into_iter()
             .chain(watched.iter().map(AsFd::as_fd))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         let mut left = deadline.saturating_duration_since(Instant::now());
         if watched.is_empty() {
-            // They have just ended, or no descriptor is left to watch them by.
+            // They have just ended, or no descriptor is left to watch them.
             left = left.min(Duration::from_millis(5));
         }
         match poll(&mut fds, timeout(left)) {
-            Ok(0) if Instant::now() >= deadline => Some(Woken::TimeOut),
-            Ok(_) if asked.is_some() && fds[0].any() == Some(true) => Some(Woken::Asked),
+            Ok(0) if Instant::now() >= deadline => Some(Wake::TimedOut),
+            Ok(_) if commands.is_some() && fds[0].any() == Some(true) => Some(Wake::Readable),
             _ => None,
         }
     }
 
-    /// Takes notice of every child that has ended; whether none is left.
-    pub(crate) fn all_gone(&mut self) -> bool {
+    /// Reaps every child that has ended; returns whether none is left.
+    pub(crate) fn all_ended(&mut self) -> bool {
         if self.spare.is_empty() {
             loop {
                 match sys::try_wait(-1) {
@@ -241,15 +241,15 @@ impl<'a> Ender<'a> {
         }
         // Children that are spared have a parent elsewhere in this program that
         // waits for them: their status is not ours to take.
-        let mut gone = true;
+        let mut ended = true;
         for pid in self.children() {
             match sys::try_wait(pid) {
                 Waited::Ended(pid, status) => self.statuses.push((pid, status)),
-                Waited::NoneYet => gone = false,
+                Waited::NoneYet => ended = false,
                 Waited::NoChild => {}
             }
         }
-        gone && self.children().is_empty()
+        ended && self.children().is_empty()
     }
 
     /// Our direct children, ended ones included, less the spared.
@@ -259,8 +259,8 @@ impl<'a> Ender<'a> {
         children
     }
 
-    /// What lives below us, less the spared. Where `/proc` cannot be read, nothing can
-    /// be found: as good as nothing being there.
+    /// What runs below us, less the spared. Where `/proc` cannot be read, nothing is
+    /// found.
     pub(crate) fn alive(&self) -> Vec<Process> {
         let mut processes = proc::tree(Pid::this().as_raw(), self.spare).unwrap_or_default();
         processes.retain(|p| !p.has_ended());
@@ -277,8 +277,8 @@ impl<'a> Ender<'a> {
     }
 }
 
-/// Sends a signal. That the process has just ended is no error, and one that
-/// may not be signalled is given up on in the end.
+/// Sends a signal. A process that has just ended is no error; one that may not be
+/// signalled is given up after the timeout.
 fn send(pid: i32, signal: Signal) {
     let _: Result<(), Errno> = kill(Pid::from_raw(pid), signal);
 }

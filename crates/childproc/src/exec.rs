@@ -18,8 +18,8 @@ use crate::spec::Order;
 /// The status of a process of ours that panicked; 0 and signals mean otherwise.
 const PANICKED: i32 = 70;
 
-/// Signals whose treatment a program should find as a shell gives it, however
-/// ours was started.
+/// Signals whose disposition is reset for a program, however our own process was
+/// started.
 const RESET: [i32; 12] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -45,7 +45,7 @@ const RESET: [i32; 12] = [
 ///
 /// # Errors
 ///
-/// The system has no room for another process.
+/// Fails if the system has no room for another process.
 pub(crate) fn fork_into(body: impl FnOnce()) -> io::Result<i32> {
     // SAFETY: the child runs `body` alone, which keeps to the rules above, and
     // leaves by `_exit`, so nothing of the caller's is run or dropped twice.
@@ -122,7 +122,7 @@ const STEPS: [&str; 4] = [
 ///
 /// # Errors
 ///
-/// Words for a person: the step, the path and the system's reason.
+/// Fails with a text for people: the step, the path and the system's reason.
 pub(crate) fn start(order: &Order, stdio: &Stdio) -> Result<i32, String> {
     let program = order.program.to_string_lossy();
     let prepared = Prepared::new(order)
@@ -134,13 +134,13 @@ pub(crate) fn start(order: &Order, stdio: &Stdio) -> Result<i32, String> {
         let mut report = [0; 5];
         report[0] = step;
         report[1..].copy_from_slice(&error.to_ne_bytes());
-        // The parent always reads; where it is gone, nobody wants to know.
+        // The parent always reads; where it has ended, the report is not needed.
         let _ = nix::unistd::write(&write, &report);
     })
     .map_err(|e| format!("failed to make a process: {e}"))?;
     drop(write);
     let mut report = Vec::new();
-    // A successful exec closes the other end without a word.
+    // A successful exec closes the other end and writes nothing.
     match File::from(read).read_to_end(&mut report) {
         Ok(5) => {
             crate::sys::wait_for(pid);
@@ -239,8 +239,8 @@ impl<'a> Prepared<'a> {
             if errno() != libc::ETXTBSY {
                 break;
             }
-            // Somebody has it open for writing, often a process that was forked just
-            // when the file was written and has not got to its own exec yet.
+            // A process has it open for writing, often one that was forked just when the
+            // file was written and has not reached its own exec yet.
             // SAFETY: the call takes an integer.
             unsafe { libc::usleep(BUSY_PAUSE) };
         }
@@ -299,7 +299,7 @@ fn set_limit(resource: i32, bound: u64, hard: bool) -> io::Result<()> {
 }
 
 /// Makes this process a group of its own, in the foreground of the terminal that
-/// stdin is. Without a terminal there is none to take, which is fine.
+/// stdin is. Without a terminal there is nothing to do.
 fn take_terminal() -> io::Result<()> {
     // SAFETY: integers only. SIGTTOU is blocked at this point, so that a process
     // in the background may give the terminal to itself.
@@ -314,8 +314,8 @@ fn take_terminal() -> io::Result<()> {
     Ok(())
 }
 
-/// Unblocks every signal and gives those that programs meet their default
-/// treatment: what we block and ignore is not the program's business.
+/// Unblocks every signal and gives those that programs use their default
+/// disposition: what we block and ignore must not affect the program.
 fn reset_signals() {
     // SAFETY: the set is live and initialised by sigemptyset before it is read;
     // SIG_DFL needs no handler to live on. No thread but this one exists.

@@ -1,12 +1,12 @@
 //! The keeper: a process that starts a supervisor for each program, and ends
-//! everything when its caller is gone.
+//! everything when its caller has ended.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,18 +19,19 @@ use nix::sys::signalfd::{SfdFlags, SigSet, SignalFd};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
-use nix::unistd::{AccessFlags, Pid, access, setpgid};
+use nix::unistd::{Pid, setpgid};
 
 use crate::child::Child;
-use crate::end::{Ender, How, Woken, become_subreaper};
+use crate::end::{Ender, How, Wake, become_subreaper};
 use crate::exec::{Stdio, close_all_but, close_in_child, fork_into, null_stdio, receive_with_fds};
+use crate::idle::Idle;
 use crate::mounts::{newest_below, unmount};
 use crate::spec::{Done, Event, Order, Spec, read_order, write_order};
-use crate::supervisor::{supervise, tell};
+use crate::supervisor::{send_event, supervise};
 use crate::sys::{self, Status, Waited};
 
-/// How long supervisors have to clean up by themselves when the caller is gone.
-const SUPERVISORS_GO_IN: Duration = Duration::from_secs(2);
+/// How long supervisors have to clean up when the caller has ended.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts and supervises programs from a process of its own.
 ///
@@ -39,38 +40,10 @@ const SUPERVISORS_GO_IN: Duration = Duration::from_secs(2);
 /// ends everything that was started through it.
 #[derive(Debug)]
 pub struct Keeper {
-    /// Requests go out over it; its end of file ends the keeper.
+    /// Requests are sent over it; its end of file ends the keeper.
     socket: Option<Mutex<UnixStream>>,
     pid: i32,
     idle: Arc<Idle>,
-}
-
-/// The most supervisors that are kept with nothing to do.
-const IDLE_MOST: usize = 64;
-
-/// Supervisors that wait for their next order: control sockets and process ids.
-/// A supervisor goes when its socket is closed.
-#[derive(Debug, Default)]
-pub(crate) struct Idle(Mutex<Vec<(OwnedFd, i32)>>);
-
-impl Idle {
-    fn take(&self) -> Option<(OwnedFd, i32)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    pub(crate) fn put(&self, control: OwnedFd, supervisor: i32) {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MOST {
-            idle.push((control, supervisor));
-        }
-    }
-
-    fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
 }
 
 /// What a program finds as its standard streams.
@@ -80,7 +53,7 @@ pub struct Streams<'a> {
     pub stdin: Option<BorrowedFd<'a>>,
     /// Where its output goes.
     pub stdout: BorrowedFd<'a>,
-    /// Where its messages go; the same as `stdout` for both together.
+    /// Where its standard error goes; the same as `stdout` for both together.
     pub stderr: BorrowedFd<'a>,
 }
 
@@ -89,7 +62,7 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// The system has no room for a process or a socket.
+    /// Fails if the system has no room for a process or a socket.
     pub fn start() -> io::Result<Self> {
         Self::start_with(None)
     }
@@ -99,7 +72,7 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// The system has no room for a process or a socket.
+    /// Fails if the system has no room for a process or a socket.
     pub fn start_with(dir: Option<PathBuf>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let caller = Pid::this().as_raw();
@@ -109,7 +82,7 @@ impl Keeper {
             if let Ok(mut keeping) = Keeping::new(theirs.into(), caller) {
                 keeping.serve();
             }
-            // What is still mounted there shows what is not ours to remove.
+            // What is still mounted there is not ours to remove.
             if let Some(dir) = dir.filter(|dir| newest_below(slice::from_ref(dir)).is_empty()) {
                 let _ = std::fs::remove_dir_all(dir);
             }
@@ -121,12 +94,12 @@ impl Keeper {
         })
     }
 
-    /// Starts a program. Whether it could be started is told by the child's
-    /// first event.
+    /// Starts a program. Whether it could be started is in the child's first
+    /// event.
     ///
     /// # Errors
     ///
-    /// The program is not found in `PATH`, the keeper is gone, or the system has
+    /// Fails if the program is not found in `PATH`, the keeper has ended, or the system has
     /// no socket left.
     pub fn spawn(&self, spec: &Spec, streams: Streams<'_>) -> io::Result<Child> {
         let program = find_program(spec)?;
@@ -144,7 +117,7 @@ impl Keeper {
                 )?;
                 fds.insert(0, theirs.as_raw_fd());
                 self.request(&order, &fds).map_err(|e| {
-                    let text = format!("the process that starts programs is gone: {e}");
+                    let text = format!("the keeper, which starts programs, has ended: {e}");
                     io::Error::new(e.kind(), text)
                 })?;
                 (ours, None)
@@ -158,8 +131,7 @@ impl Keeper {
         ))
     }
 
-    /// Gives the order to a supervisor that has nothing to do, where there is
-    /// one. One that is gone, or an order too long for a packet, is passed over.
+    /// Sends the order to an idle supervisor, where there is one. One that has ended, or an order too long for a packet, is skipped.
     fn reuse(&self, spec: &Spec, order: &[u8], fds: &[RawFd]) -> Option<(OwnedFd, i32)> {
         if spec.terminal {
             return None;
@@ -204,30 +176,28 @@ impl Drop for Keeper {
     }
 }
 
-/// Where the program lies: as it is with a `/` in it, else the first executable
+/// Where the program is: as it is with a `/` in it, else the first executable
 /// file of that name in `PATH`.
 fn find_program(spec: &Spec) -> io::Result<OsString> {
-    let name = Path::new(&spec.program);
-    if spec.program.as_encoded_bytes().contains(&b'/') {
-        return Ok(spec.program.clone());
+    let name = &spec.program;
+    if name.as_encoded_bytes().contains(&b'/') {
+        return Ok(name.clone());
     }
     let path = spec.env.iter().find(|(k, _)| k == "PATH").map(|(_, v)| v);
-    std::env::split_paths(path.map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str))
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+    let path = path.map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str);
+    let found = which::which_in_global(name, Some(path)).ok();
+    found
+        .and_then(|mut files| files.next())
         .map(PathBuf::into_os_string)
         .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("no program {} in PATH", name.display()),
-            )
+            let text = format!("no program {} in PATH", name.display());
+            io::Error::new(io::ErrorKind::NotFound, text)
         })
 }
 
 /// A program under supervision, as the keeper knows it.
 struct Running {
-    /// The supervisor's end of the control socket, for when it cannot speak for
-    /// itself any more.
+    /// The supervisor's end of the control socket, for when it was killed.
     control: OwnedFd,
     mounts_below: Vec<PathBuf>,
 }
@@ -262,7 +232,7 @@ impl Keeping {
         })
     }
 
-    /// Serves until the caller is gone, then ends everything.
+    /// Serves until the caller has ended, then ends everything.
     fn serve(&mut self) {
         loop {
             let mut fds = [
@@ -274,12 +244,12 @@ impl Keeping {
                 Err(Errno::EINTR) => continue,
                 Err(_) => break,
             }
-            let asked = fds[0].any() == Some(true);
+            let requested = fds[0].any() == Some(true);
             if fds[1].any() == Some(true) {
                 while let Ok(Some(_)) = self.children.read_signal() {}
                 self.reap();
             }
-            if asked && !self.serve_one() {
+            if requested && !self.serve_one() {
                 break;
             }
         }
@@ -305,8 +275,8 @@ impl Keeping {
         let supervisor = {
             let control = &control;
             fork_into(move || {
-                // No end of file must hang on us: not the one that tells the
-                // callers of other programs, nor the one that tells ours.
+                // The callers of other programs, and ours, must get their ends of
+                // file: no copies of the sockets may stay open here.
                 others.clear();
                 close_in_child(socket);
                 supervise(order, stdio, control, caller);
@@ -320,7 +290,7 @@ impl Keeping {
                 };
                 self.running.insert(pid, running);
             }
-            Err(e) => tell(
+            Err(e) => send_event(
                 &control,
                 &Event::NotStarted(format!("failed to make a process: {e}")),
             ),
@@ -343,8 +313,8 @@ impl Keeping {
         Some((read_order(&order)?, fds))
     }
 
-    /// Takes notice of supervisors that have ended. One that was killed has left
-    /// us its orphans.
+    /// Reaps supervisors that have ended. The orphans of one that was killed are now
+    /// children of the keeper.
     fn reap(&mut self) {
         while let Waited::Ended(pid, status) = sys::try_wait(-1) {
             let Some(lost) = self.running.remove(&pid) else {
@@ -359,9 +329,9 @@ impl Keeping {
         }
     }
 
-    /// Does what a supervisor that was killed cannot do any more.
+    /// Cleans up in place of a supervisor that was killed.
     fn clean_up_after(&self, lost: &Running, signal: i32) {
-        tell(&lost.control, &Event::Lost { signal });
+        send_event(&lost.control, &Event::Lost { signal });
         let supervisors: Vec<i32> = self.running.keys().copied().collect();
         let mut ender = Ender::new(&supervisors);
         ender.end(How::Kill, None);
@@ -376,15 +346,15 @@ impl Keeping {
             mounts,
             alive: Vec::new(),
         };
-        tell(&lost.control, &Event::Done(done));
+        send_event(&lost.control, &Event::Done(done));
     }
 
-    /// The caller is gone, and every supervisor sees that for itself. What is
-    /// still there after a while is ended from here.
+    /// The caller has ended, which every supervisor notices itself. What still runs
+    /// after a timeout is ended from here.
     fn end_all(&mut self) {
         let mut ender = Ender::new(&[]);
-        let deadline = Instant::now() + SUPERVISORS_GO_IN;
-        if ender.wait_all(deadline, None) != Woken::AllGone {
+        let deadline = Instant::now() + CLEAN_UP_TIMEOUT;
+        if ender.wait_all(deadline, None) != Wake::AllEnded {
             ender.end(How::Kill, None);
         }
         for running in self.running.values() {

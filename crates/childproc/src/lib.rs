@@ -1,23 +1,23 @@
 //! Starts a program, bounds it, captures it, and ends all it started.
 //!
 //! A program may double fork, leave its session, close every descriptor and
-//! ignore every signal it can: what it started is still found, because the
+//! ignore every signal it can: its processes are still found, because the
 //! process above it is a *child subreaper* (prctl(2)) and adopts every orphan
-//! below it. No root, no control group and no name space is needed.
+//! below it. No root, no control group and no namespace is needed.
 //!
-//! Two ways to use it:
+//! There are two ways to use it:
 //!
 //! * [`become_subreaper`], [`descendants`] and [`end_all_children`] alone, for a
 //!   worker process that starts programs in its own way;
-//! * the whole, [`Keeper`]: a process that starts and supervises programs for a
-//!   caller with many threads, and outlives it for as long as it takes to clean
-//!   up after it.
+//! * [`Keeper`]: a process that starts and supervises programs for a caller with
+//!   many threads, and cleans up after a caller that has ended.
 //!
-//! Only Linux has subreapers, and so this is for Linux.
+//! Only Linux has subreapers, so this crate is for Linux.
 
 mod child;
 mod end;
 mod exec;
+mod idle;
 mod keeper;
 mod mounts;
 mod proc;

@@ -22,9 +22,9 @@ pub struct Mount {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub fn mounts_below<P: AsRef<Path>>(dirs: &[P]) -> io::Result<Vec<Mount>> {
-    // The kernel makes up the text anew for each read: few and large ones.
+    // The kernel generates the text again for each read: few and large ones.
     let mut text = Vec::with_capacity(16 << 10);
     fs::File::open("/proc/self/mountinfo")?.read_to_end(&mut text)?;
     Ok(text
@@ -34,12 +34,12 @@ pub fn mounts_below<P: AsRef<Path>>(dirs: &[P]) -> io::Result<Vec<Mount>> {
         .collect())
 }
 
-/// Unmounts what is mounted at `path`, even where it is in use or nobody serves
-/// it any more: itself where it may, else through `fusermount3` or `fusermount`.
+/// Unmounts what is mounted at `path`, even where it is in use or its server has
+/// ended: itself where it may, else through `fusermount3` or `fusermount`.
 ///
 /// # Errors
 ///
-/// None of them could do it.
+/// Fails if none of them could do it.
 pub fn unmount(path: &Path) -> io::Result<()> {
     let Err(error) = umount2(path, MntFlags::MNT_DETACH) else {
         return Ok(());

@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::sys;
 
 /// How many bytes of a name the kernel keeps (`TASK_COMM_LEN`, less the end).
-const NAME_KEPT: usize = 15;
-/// The longest name that is told whole (bytes): a command line may hold anything.
-pub(crate) const NAME_TOLD: usize = 64;
+const COMM_MAX: usize = 15;
+/// The longest whole name (bytes): a command line may hold anything.
+pub(crate) const WHOLE_NAME_MAX: usize = 64;
 
 /// A process as seen at one moment; it may have ended since.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,35 +21,54 @@ pub struct Process {
     pub pid: i32,
     /// The process id of its parent.
     pub parent: i32,
-    /// Its name (`comm`): at most 15 bytes, whatever bytes are no UTF-8 replaced.
+    /// Its name (`comm`): at most 15 bytes, bytes that are not UTF-8 replaced.
     pub name: String,
     /// Its state as proc(5) has it: `R`, `S`, `D`, `Z`, ...
     pub state: char,
-    /// Processor time it has used, in user and system mode together, without
-    /// its children's.
+    /// CPU time it has used, in user and system mode together, without its
+    /// children's.
     pub cpu: Duration,
+    /// Its resident memory, in bytes: 0 once it has ended. Pages that processes share
+    /// count for each.
+    pub memory: u64,
+}
+
+/// What the numbers in `/proc/PID/stat` count.
+#[derive(Debug, Clone, Copy)]
+struct Units {
+    tick: Duration,
+    page: u32,
+}
+
+impl Units {
+    fn of_this_system() -> Self {
+        Self {
+            tick: Duration::from_secs(1) / sys::ticks_per_second(),
+            page: sys::page_size(),
+        }
+    }
 }
 
 impl Process {
-    /// Whether it has ended and only waits for its parent to take notice.
+    /// Whether it has ended and only waits to be reaped by its parent.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// Its name, not cut off where the command line still tells it whole:
+    /// Its name, not truncated where the command line still has it whole:
     /// `qemu-storage-daemon`, of which the kernel keeps `qemu-storage-da`.
     #[must_use]
     pub fn whole_name(&self) -> String {
-        let cut_off = self.name.len() >= NAME_KEPT;
-        let line = cut_off.then(|| fs::read(format!("/proc/{}/cmdline", self.pid)).ok());
+        let truncated = self.name.len() >= COMM_MAX;
+        let line = truncated.then(|| fs::read(format!("/proc/{}/cmdline", self.pid)).ok());
         let whole = line.flatten().and_then(|line| whole(&self.name, &line));
         whole.unwrap_or_else(|| self.name.clone())
     }
 
     /// Reads a line of `/proc/PID/stat`. The name stands in parentheses and may
     /// itself hold blanks and parentheses, so the last `)` ends it.
-    fn parse(stat: &[u8], tick: Duration) -> Option<Self> {
+    fn parse(stat: &[u8], units: Units) -> Option<Self> {
         let open = stat.iter().position(|&b| b == b'(')?;
         let close = stat.iter().rposition(|&b| b == b')')?;
         let pid = str::from_utf8(stat.get(..open)?)
@@ -66,12 +85,15 @@ impl Process {
         // Fields 14 and 15 (utime, stime), counted from 1; the parent is field 4.
         let user: u32 = rest.nth(9)?.parse().ok()?;
         let system: u32 = rest.next()?.parse().ok()?;
+        // Field 24 (rss).
+        let pages: u64 = rest.nth(8)?.parse().ok()?;
         Some(Self {
             pid,
             parent,
             name,
             state,
-            cpu: tick.saturating_mul(user.saturating_add(system)),
+            cpu: units.tick.saturating_mul(user.saturating_add(system)),
+            memory: pages.saturating_mul(units.page.into()),
         })
     }
 }
@@ -83,16 +105,16 @@ fn whole(name: &str, line: &[u8]) -> Option<String> {
         let file = word.rsplit(|b| *b == b'/').next().unwrap_or(word);
         String::from_utf8_lossy(file).into_owned()
     });
-    files.find(|file| file.starts_with(name) && file.len() <= NAME_TOLD)
+    files.find(|file| file.starts_with(name) && file.len() <= WHOLE_NAME_MAX)
 }
 
-/// Every process there is.
+/// Every process.
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read. Processes that end while it is read are left out.
+/// Fails if `/proc` cannot be read. Processes that end while it is read are left out.
 pub(crate) fn all() -> io::Result<Vec<Process>> {
-    let tick = Duration::from_secs(1) / sys::ticks_per_second();
+    let units = Units::of_this_system();
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
@@ -100,27 +122,27 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
         if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
-        if let Some(process) = read(&entry.path(), tick) {
+        if let Some(process) = read(&entry.path(), units) {
             processes.push(process);
         }
     }
     Ok(processes)
 }
 
-/// Reads the process whose folder in `/proc` is `dir`; `None` where it is gone.
-fn read(dir: &Path, tick: Duration) -> Option<Process> {
+/// Reads the process whose directory in `/proc` is `dir`; `None` where it has ended.
+fn read(dir: &Path, units: Units) -> Option<Process> {
     // One read gives the line whole; fs::read would ask for the size first.
     let mut stat = [0; 1024];
     let len = fs::File::open(dir.join("stat"))
         .and_then(|mut file| file.read(&mut stat))
         .ok()?;
-    Process::parse(stat.get(..len)?, tick)
+    Process::parse(stat.get(..len)?, units)
 }
 
-/// The process `pid` as it is now; `None` where it is gone.
+/// The process `pid` as it is now; `None` where it has ended.
 pub(crate) fn one(pid: i32) -> Option<Process> {
-    let tick = Duration::from_secs(1) / sys::ticks_per_second();
-    read(&PathBuf::from(format!("/proc/{pid}")), tick)
+    let units = Units::of_this_system();
+    read(&PathBuf::from(format!("/proc/{pid}")), units)
 }
 
 /// Whether the kernel lists the children of a process by themselves
@@ -131,7 +153,7 @@ fn lists_children() -> bool {
 }
 
 /// The children of `pid`, those that have ended but were not waited for
-/// included; none where it is gone. While children end, one may be missing.
+/// included; none where it has ended. While children end, one may be missing.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     if lists_children() {
         return listed_children(pid);
@@ -163,12 +185,12 @@ fn listed_children(pid: i32) -> Vec<i32> {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
     if !lists_children() {
         return Ok(below(pid, all()?, spare));
     }
-    let tick = Duration::from_secs(1) / sys::ticks_per_second();
+    let units = Units::of_this_system();
     let mut seen = HashSet::from([pid]);
     let mut found: Vec<Process> = Vec::new();
     let mut next = 0;
@@ -176,7 +198,7 @@ pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
     while let Some(of) = parent {
         for child in listed_children(of) {
             if !spare.contains(&child) && seen.insert(child) {
-                found.extend(read(&PathBuf::from(format!("/proc/{child}")), tick));
+                found.extend(read(&PathBuf::from(format!("/proc/{child}")), units));
             }
         }
         parent = found.get(next).map(|p| p.pid);
@@ -188,12 +210,12 @@ pub(crate) fn tree(pid: i32, spare: &[i32]) -> io::Result<Vec<Process>> {
 /// Every process below `pid`, children before their own children, those that
 /// have ended but were not waited for included; not `pid` itself.
 ///
-/// It is a picture taken while things move: a process that forks in that moment
-/// may have a child that is missing here. Who must have them all asks again.
+/// Processes may fork while they are listed: a child that is made meanwhile may be
+/// missing. A caller that needs all of them calls it again.
 ///
 /// # Errors
 ///
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub fn descendants(pid: i32) -> io::Result<Vec<Process>> {
     tree(pid, &[])
 }
@@ -211,7 +233,7 @@ pub(crate) fn below(pid: i32, processes: Vec<Process>, spare: &[i32]) -> Vec<Pro
     let mut next = 0;
     while let Some(process) = found.get(next) {
         // Taking each parent's children out once also ends on a loop, which a
-        // reused process id could make in a picture that is not of one moment.
+        // reused process id could make in a list that is not of one moment.
         if let Some(more) = children.remove(&process.pid) {
             found.extend(more);
         }
@@ -231,8 +253,15 @@ mod tests {
             name: String::new(),
             state: 'S',
             cpu: Duration::ZERO,
+            memory: 0,
         }
     }
+
+    /// A tick is 10 ms, a page 4 KiB.
+    const UNITS: Units = Units {
+        tick: Duration::from_millis(10),
+        page: 4096,
+    };
 
     fn pids(processes: &[Process]) -> Vec<i32> {
         processes.iter().map(|p| p.pid).collect()
@@ -241,17 +270,17 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_bad_bytes_is_read() {
         let stat = b"42 (a) (b \xff) S 7 42 42 0 -1 4194560 1 2 3 4 250 50 1 1 20 0 1 0 99 1 1\n";
-        let p = Process::parse(stat, Duration::from_millis(10)).unwrap();
+        let p = Process::parse(stat, UNITS).unwrap();
         assert_eq!((p.pid, p.parent, p.state), (42, 7, 'S'));
         assert_eq!(p.name, "a) (b \u{fffd}");
-        assert_eq!(p.cpu, Duration::from_secs(3));
+        assert_eq!((p.cpu, p.memory), (Duration::from_secs(3), 4096));
     }
 
     #[test]
-    fn a_cut_off_line_is_no_process() {
+    fn a_truncated_line_is_not_a_process() {
         let stat = b"42 (a) S 7 42 42";
         for end in 0..stat.len() {
-            assert_eq!(Process::parse(&stat[..end], Duration::ZERO), None);
+            assert_eq!(Process::parse(&stat[..end], UNITS), None);
         }
     }
 
@@ -279,7 +308,7 @@ mod tests {
 
     /// Reports once named `qemu-storage-da`.
     #[test]
-    fn a_long_name_is_told_whole() {
+    fn a_long_name_is_whole() {
         let known = |line: &[u8]| whole("qemu-storage-da", line);
         let daemon = Some("qemu-storage-daemon".to_owned());
         assert_eq!(known(b"/usr/bin/qemu-storage-daemon\0--blockdev\0"), daemon);

@@ -1,4 +1,4 @@
-//! What is to be started, and what is said of how it went.
+//! What to start, and the events of its run.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,15 +20,15 @@ const ORDER: u64 = 1;
 /// What a message to a supervisor begins with: the command to end everything.
 const END: u64 = 2;
 
-/// A bound on a resource, as setrlimit(2) takes it.
+/// A limit on a resource, as setrlimit(2) takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// Which resource.
     pub resource: nix::sys::resource::Resource,
-    /// The bound; `None` is as much as the hard limit allows.
+    /// The limit; `None` is as much as the hard limit allows.
     pub soft: Option<u64>,
-    /// Whether the hard limit becomes the same, so that the program cannot lift
-    /// the bound again.
+    /// Whether the hard limit becomes the same, so that the program cannot raise
+    /// it again.
     pub hard: bool,
 }
 
@@ -43,13 +43,13 @@ pub struct Spec {
     pub env: Vec<(OsString, OsString)>,
     /// The directory it runs in.
     pub cwd: PathBuf,
-    /// Bounds on its resources, inherited by all it starts.
+    /// Limits on its resources, inherited by all it starts.
     pub limits: Vec<Limit>,
     /// FUSE mounts below these directories are unmounted in the end. The paths
     /// have no symbolic links in them.
     pub mounts_below: Vec<PathBuf>,
     /// How long processes may go on after the program itself has ended, before
-    /// they count as left behind: those it has told to end may need a moment.
+    /// they count as left behind: those it has asked to end may need a moment.
     pub settle: Duration,
     /// How processes that are left behind are ended.
     pub ending: How,
@@ -59,8 +59,8 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A program with its environment and directory, with no bounds: what it
-    /// leaves behind has 200 ms to go by itself and a second after SIGTERM.
+    /// A program with its environment and directory, without limits: what it
+    /// leaves behind has 200 ms to end and a second after SIGTERM.
     #[must_use]
     pub fn new(program: OsString, env: Vec<(OsString, OsString)>, cwd: PathBuf) -> Self {
         Self {
@@ -149,7 +149,7 @@ pub(crate) fn read_order(message: &[u8]) -> Option<Order> {
 /// How a program and all it started ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// Processor time of everything it started.
+    /// CPU time of everything it started.
     pub cpu: Duration,
     /// Processes that had to be ended, the first hundred of them.
     pub left_behind: Vec<LeftBehind>,
@@ -269,7 +269,7 @@ impl Event {
     }
 }
 
-/// Writes the last event, cut so that it fits in one packet.
+/// Writes the last event, shortened so that it fits in one packet.
 fn write_done(w: &mut Writer, done: &Done) {
     let named = |list: &[LeftBehind]| list.len().min(LEFT_NAMED);
     w.number(5)
@@ -297,12 +297,12 @@ fn write_done(w: &mut Writer, done: &Done) {
 /// More bytes than any packet between a caller and a supervisor has.
 pub(crate) const PACKET: usize = 64 << 10;
 
-/// The first number of the message that tells who supervises; those of events
-/// are smaller.
+/// The first number of the message with the supervisor's process id; those of
+/// events are smaller.
 const READY: u64 = 100;
 
-/// Writes what a new supervisor says before anything else: its process id. A
-/// program may stop it at once, and the caller must know whom to end.
+/// Writes the first message of a new supervisor: its process id. A program may stop
+/// it at once, and the caller must know which process to end.
 pub(crate) fn write_ready(supervisor: i32) -> Vec<u8> {
     let mut w = Writer::default();
     w.number(READY).signed(supervisor);
@@ -345,8 +345,8 @@ pub(crate) fn write_end(how: How) -> Vec<u8> {
     w.done()
 }
 
-/// Reads the command that ends everything. Whatever is no such command, an end
-/// of file above all, means at once.
+/// Reads the command that ends everything. Anything else, such as an end of
+/// file, means at once.
 pub(crate) fn read_end(message: &[u8]) -> How {
     let mut r = Reader(message);
     match r.number() {
@@ -357,8 +357,9 @@ pub(crate) fn read_end(message: &[u8]) -> How {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use nix::sys::resource::Resource;
+
+    use super::*;
 
     #[test]
     fn an_order_is_read_as_written() {
@@ -426,7 +427,7 @@ mod tests {
             cpu: Duration::ZERO,
             left_behind: vec![
                 LeftBehind {
-                    name: "x".repeat(crate::proc::NAME_TOLD),
+                    name: "x".repeat(crate::proc::WHOLE_NAME_MAX),
                     pid: i32::MAX
                 };
                 9000
@@ -435,7 +436,7 @@ mod tests {
             mounts: vec![PathBuf::from("m".repeat(4000)); 100],
             alive: vec![
                 LeftBehind {
-                    name: "x".repeat(crate::proc::NAME_TOLD),
+                    name: "x".repeat(crate::proc::WHOLE_NAME_MAX),
                     pid: i32::MAX
                 };
                 9000

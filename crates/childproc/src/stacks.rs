@@ -12,7 +12,7 @@ use crate::keeper::{Keeper, Streams};
 use crate::spec::{Event, Spec};
 
 /// Programs that show the stacks of a process, best first, with the arguments
-/// before its process id and behind it.
+/// before and after its process id.
 const PROGRAMS: [(&str, &[&str], &[&str]); 2] = [
     (
         "gdb",
@@ -23,16 +23,18 @@ const PROGRAMS: [(&str, &[&str], &[&str]); 2] = [
 ];
 
 /// Writes the stacks of all threads of the processes `pids` to `out`, by `gdb`
-/// or `eu-stack`, whichever is installed; where neither is, it says so and shows
-/// what the system knows of each thread. It takes no longer than `limit`, and a
+/// or `eu-stack`, whichever is installed; where neither is, it writes that and what
+/// the system shows of each thread. It takes no longer than `limit`, and a
 /// second more to end a debugger that does.
 ///
 /// # Errors
 ///
-/// `out` cannot be written. What goes wrong with a process is told in `out`.
+/// Fails if `out` cannot be written. What goes wrong with a process is written to `out`.
 pub fn stacks(keeper: &Keeper, pids: &[i32], out: &mut File, limit: Duration) -> io::Result<()> {
     let deadline = Instant::now() + limit;
-    let program = PROGRAMS.iter().find(|(name, ..)| installed(name));
+    let program = PROGRAMS
+        .iter()
+        .find(|(name, ..)| which::which(name).is_ok());
     if program.is_none() {
         writeln!(out, "no stacks: install gdb or eu-stack (package elfutils)")?;
     }
@@ -43,7 +45,7 @@ pub fn stacks(keeper: &Keeper, pids: &[i32], out: &mut File, limit: Duration) ->
             continue;
         };
         if Instant::now() >= deadline {
-            writeln!(out, "left out: the others took too long")?;
+            writeln!(out, "skipped: the others took too long")?;
             continue;
         }
         let mut spec = Spec::new(name.into(), environment(), PathBuf::from("/"));
@@ -56,30 +58,30 @@ pub fn stacks(keeper: &Keeper, pids: &[i32], out: &mut File, limit: Duration) ->
             stdout: out.as_fd(),
             stderr: out.as_fd(),
         };
-        let trouble = match keeper.spawn(&spec, streams) {
+        let problem = match keeper.spawn(&spec, streams) {
             Ok(child) => follow(child, deadline)?,
             Err(e) => Some(e.to_string()),
         };
-        if let Some(trouble) = trouble {
-            writeln!(out, "{name}: {trouble}")?;
+        if let Some(problem) = problem {
+            writeln!(out, "{name}: {problem}")?;
         }
     }
     Ok(())
 }
 
-/// Waits for a debugger to end; what went wrong, if anything did.
+/// Waits for a debugger to end; returns what went wrong, if anything.
 fn follow(mut child: crate::child::Child, deadline: Instant) -> io::Result<Option<String>> {
-    let mut trouble = None;
+    let mut problem = None;
     let mut deadline = Some(deadline);
     loop {
         match child.wait_event(deadline)? {
             None => {
-                trouble = Some("ended, it took too long".to_owned());
+                problem = Some("timed out and was ended".to_owned());
                 child.end(How::Kill)?;
                 deadline = None;
             }
             Some(Event::NotStarted(why)) => return Ok(Some(why)),
-            Some(Event::Done(_)) => return Ok(trouble),
+            Some(Event::Done(_)) => return Ok(problem),
             Some(_) => {}
         }
     }
@@ -90,11 +92,6 @@ fn follow(mut child: crate::child::Child, deadline: Instant) -> io::Result<Optio
 fn environment() -> Vec<(OsString, OsString)> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     vec![("PATH".into(), path), ("LC_ALL".into(), "C".into())]
-}
-
-fn installed(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// The command line of a process, with blanks between the words.

@@ -2,8 +2,8 @@
 //! is left of it.
 //!
 //! It talks to the caller over its control socket: events out, the command to
-//! end everything in. The end of file there means that the caller is gone, and
-//! with it the reason to go on.
+//! end everything in. The end of file there means that the caller has ended:
+//! then everything is ended.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeVal;
 use nix::unistd::{Pid, getpgid, setsid, tcsetpgrp};
 
-use crate::end::{Ender, How, LeftBehind, Woken, become_subreaper};
+use crate::end::{Ender, How, LeftBehind, Wake, become_subreaper};
 use crate::exec::{self, Stdio, receive_with_fds};
 use crate::mounts::{newest_below, unmount};
 use crate::proc::Process;
@@ -26,13 +26,12 @@ use crate::spec::{Done, Event, Order, read_end, read_order, write_ready};
 use crate::sys::Status;
 
 /// Runs the program of `order`, and then those of the orders that follow on the
-/// control socket: making a process anew for each would cost more than all the
-/// rest. `caller` is the caller's process id. Every signal is blocked already.
+/// control socket: a new process for each would cost more than all the rest. `caller` is the caller's process id. Every signal is blocked already.
 pub(crate) fn supervise(order: Order, stdio: Stdio, control: &OwnedFd, caller: i32) {
     let _ = prctl::set_name(c"supervisor");
-    say(control, &write_ready(Pid::this().as_raw()));
+    send_message(control, &write_ready(Pid::this().as_raw()));
     if !order.terminal {
-        // Nothing depends on it but the signals of a terminal staying away.
+        // It only keeps signals of a terminal away.
         let _ = setsid();
     }
     let children = become_subreaper()
@@ -44,7 +43,7 @@ pub(crate) fn supervise(order: Order, stdio: Stdio, control: &OwnedFd, caller: i
         });
     let children = match children {
         Ok(children) => children,
-        Err(why) => return tell(control, &Event::NotStarted(why)),
+        Err(why) => return send_event(control, &Event::NotStarted(why)),
     };
     let mut next = Some((order, stdio));
     while let Some((order, stdio)) = next {
@@ -56,7 +55,7 @@ pub(crate) fn supervise(order: Order, stdio: Stdio, control: &OwnedFd, caller: i
     }
 }
 
-/// Runs one program from start to end; gives the event that was its last.
+/// Runs one program from start to end; returns its last event.
 fn run_one(
     order: &Order,
     stdio: Stdio,
@@ -74,14 +73,14 @@ fn run_one(
         Ok(program) => {
             let supervisor = Pid::this().as_raw();
             let pid = program;
-            tell(control, &Event::Started { pid, supervisor });
+            send_event(control, &Event::Started { pid, supervisor });
             let supervision = Supervision {
                 order,
                 control,
                 program,
                 started,
                 exited: None,
-                told: false,
+                exit_sent: false,
                 ender: Ender::new(&[]),
             };
             let mut done = supervision.run(children, || give_back(terminal, caller));
@@ -90,7 +89,7 @@ fn run_one(
         }
         Err(why) => Event::NotStarted(why),
     };
-    tell(control, &last);
+    send_event(control, &last);
     last
 }
 
@@ -104,7 +103,7 @@ fn next_order(control: &OwnedFd) -> Option<(Order, Stdio)> {
         }
         let mut message = vec![0; len];
         let fds = receive_with_fds(control.as_raw_fd(), &mut message, MsgFlags::empty())?.1;
-        // A command to end what has just ended by itself is none to heed.
+        // A command to end a program that has just exited is ignored.
         if let Some(order) = read_order(&message)
             && let Some(stdio) = Stdio::from_received(&order, fds)
         {
@@ -123,12 +122,12 @@ fn give_back(terminal: Option<OwnedFd>, caller: i32) {
 }
 
 /// Sends an event.
-pub(crate) fn tell(control: &OwnedFd, event: &Event) {
-    say(control, &event.write());
+pub(crate) fn send_event(control: &OwnedFd, event: &Event) {
+    send_message(control, &event.write());
 }
 
-/// Sends a message. Nobody is there to tell where that fails.
-fn say(control: &OwnedFd, message: &[u8]) {
+/// Sends a message. Where that fails, the caller has ended.
+fn send_message(control: &OwnedFd, message: &[u8]) {
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     let _ = send(control.as_raw_fd(), message, flags);
 }
@@ -141,32 +140,32 @@ struct Supervision<'a> {
     started: Instant,
     /// How and after what time the program itself has ended.
     exited: Option<(Status, Duration)>,
-    /// Whether that was told.
-    told: bool,
+    /// Whether `Exited` was sent.
+    exit_sent: bool,
     ender: Ender<'a>,
 }
 
 impl Supervision<'_> {
     /// Waits for the program and ends what is left of it.
     fn run(mut self, children: &SignalFd, after_exit: impl FnOnce()) -> Done {
-        let asked = self.wait_for_program(children);
+        let command = self.wait_for_program(children);
         after_exit();
         let mut mounts = newest_below(&self.order.mounts_below);
-        if let Some(how) = asked {
+        if let Some(how) = command {
             self.end(how);
-        } else if !self.ender.all_gone() {
-            self.tell_exit();
+        } else if !self.ender.all_ended() {
+            self.send_exit();
             let settled = Instant::now() + self.order.settle;
             let how = match self.ender.wait_all(settled, Some(self.control.as_fd())) {
-                Woken::AllGone => None,
-                Woken::TimeOut => Some(self.order.ending),
-                Woken::Asked => Some(receive(self.control.as_fd())),
+                Wake::AllEnded => None,
+                Wake::TimedOut => Some(self.order.ending),
+                Wake::Readable => Some(receive(self.control.as_fd())),
             };
             if let Some(how) = how {
                 self.end(how);
             }
         }
-        self.notice();
+        self.note_exit();
         // Only who was still there could have mounted something since.
         if !mounts.is_empty() || !self.ender.ended.is_empty() {
             for mount in self.unmount() {
@@ -175,8 +174,8 @@ impl Supervision<'_> {
                 }
             }
         }
-        // A process may have waited for the file system that is gone now.
-        if !self.ender.all_gone() {
+        // A process may have waited for a file system that is unmounted now.
+        if !self.ender.all_ended() {
             self.end(How::Kill);
         }
         self.done(mounts)
@@ -186,10 +185,10 @@ impl Supervision<'_> {
     /// ended, and then how.
     fn wait_for_program(&mut self, children: &SignalFd) -> Option<How> {
         loop {
-            // Orphans are taken notice of as they end: a test may well wait for
-            // its daemon to be gone.
-            self.ender.all_gone();
-            self.notice();
+            // Orphans are reaped as they end: a test may wait for its daemon to
+            // be gone.
+            self.ender.all_ended();
+            self.note_exit();
             if self.exited.is_some() {
                 return None;
             }
@@ -207,13 +206,13 @@ impl Supervision<'_> {
     }
 
     fn end(&mut self, how: How) {
-        self.tell_exit();
+        self.send_exit();
         self.ender.end(how, Some(self.control.as_fd()));
-        self.notice();
+        self.note_exit();
     }
 
-    /// Takes down how the program has ended; forgets how others did.
-    fn notice(&mut self) {
+    /// Records how the program has ended; drops how others did.
+    fn note_exit(&mut self) {
         for (pid, status) in self.ender.statuses.drain(..) {
             if pid == self.program && self.exited.is_none() {
                 self.exited = Some((status, self.started.elapsed()));
@@ -221,18 +220,18 @@ impl Supervision<'_> {
         }
     }
 
-    /// Tells of the program's end, once. It waits for the rest where that comes
-    /// at once, so that the caller wakes up once.
-    fn tell_exit(&mut self) {
+    /// Sends `Exited`, once. Where `Done` follows at once both are sent together, so
+    /// that the caller wakes up once.
+    fn send_exit(&mut self) {
         if let Some((status, wall)) = self.exited
-            && !self.told
+            && !self.exit_sent
         {
-            self.told = true;
-            tell(self.control, &Event::Exited { status, wall });
+            self.exit_sent = true;
+            send_event(self.control, &Event::Exited { status, wall });
         }
     }
 
-    /// Unmounts what is mounted, and again what was below; gives what it found.
+    /// Unmounts what is mounted below the directories of the order; returns it.
     fn unmount(&self) -> Vec<PathBuf> {
         let found = newest_below(&self.order.mounts_below);
         for path in &found {
@@ -248,10 +247,10 @@ impl Supervision<'_> {
             core: false,
         };
         self.exited.get_or_insert((hangs, self.started.elapsed()));
-        self.tell_exit();
-        // Looking through /proc costs more than all the rest; as a rule there is
-        // no child left, and the kernel says so at once.
-        let alive = if self.ender.all_gone() {
+        self.send_exit();
+        // Reading /proc costs more than all the rest; as a rule there is
+        // no child left, which the kernel reports at once.
+        let alive = if self.ender.all_ended() {
             Vec::new()
         } else {
             let left = |p: Process| LeftBehind {
@@ -279,7 +278,7 @@ fn receive(control: BorrowedFd<'_>) -> How {
     read_end(len.ok().and_then(|len| message.get(..len)).unwrap_or(&[]))
 }
 
-/// Processor time of every child that was waited for, and of theirs.
+/// CPU time of every child that was reaped, and of theirs.
 fn children_cpu() -> Duration {
     let time = |t: TimeVal| {
         let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);

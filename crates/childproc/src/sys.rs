@@ -13,7 +13,7 @@ pub enum Status {
     Signaled {
         /// The signal's number, real-time signals included.
         signal: i32,
-        /// Whether the kernel says that it wrote a core file.
+        /// Whether the kernel wrote a core file.
         core: bool,
     },
 }
@@ -21,7 +21,7 @@ pub enum Status {
 /// What [`try_wait`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
-    /// This child has ended and is gone now.
+    /// This child has ended and was reaped.
     Ended(i32, Status),
     /// There are children, none of which has ended.
     NoneYet,
@@ -29,11 +29,10 @@ pub(crate) enum Waited {
     NoChild,
 }
 
-/// Takes notice of the end of `pid`, or of any child where it is -1, and does
-/// not block.
+/// Reaps `pid`, or any child where it is -1, if it has ended; does not block.
 ///
 /// nix's `waitpid` fails on a child that a real-time signal ended, after having
-/// taken it from the kernel; so this asks itself.
+/// reaped it; so this calls the kernel itself.
 pub(crate) fn try_wait(pid: i32) -> Waited {
     let mut status = 0;
     loop {
@@ -65,7 +64,7 @@ fn status_of(raw: i32) -> Status {
 ///
 /// # Errors
 ///
-/// There is no such process any more, or no descriptor is left.
+/// Fails if there is no such process any more, or no descriptor is left.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -79,12 +78,22 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 
 /// Clock ticks a second: the unit of times in `/proc/PID/stat`.
 pub(crate) fn ticks_per_second() -> u32 {
-    // SAFETY: the call takes an integer and touches no memory of ours.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    u32::try_from(ticks).ok().filter(|&t| t > 0).unwrap_or(100)
+    sysconf(libc::_SC_CLK_TCK).unwrap_or(100)
 }
 
-/// Waits for the end of the child `pid`, which is about to come.
+/// Bytes in a page: the unit of resident memory in `/proc/PID/stat`.
+pub(crate) fn page_size() -> u32 {
+    sysconf(libc::_SC_PAGESIZE).unwrap_or(4096)
+}
+
+/// A value of sysconf(3) above 0.
+fn sysconf(name: libc::c_int) -> Option<u32> {
+    // SAFETY: the call takes an integer and touches no memory of ours.
+    let value = unsafe { libc::sysconf(name) };
+    u32::try_from(value).ok().filter(|&v| v > 0)
+}
+
+/// Waits for the child `pid`, which is about to end.
 pub(crate) fn wait_for(pid: i32) {
     let mut status = 0;
     // SAFETY: `status` is a live integer the call writes to.

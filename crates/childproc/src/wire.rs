@@ -1,12 +1,12 @@
-//! How the caller, the keeper and the supervisors write to each other: numbers
-//! in the machine's own order, bytes with their length before them.
+//! Messages between the caller, the keeper and the supervisors: numbers in native
+//! byte order, bytes preceded by their length.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Puts a message together.
+/// Writes a message.
 #[derive(Debug, Default)]
 pub(crate) struct Writer(Vec<u8>);
 
@@ -52,8 +52,8 @@ impl Writer {
     }
 }
 
-/// Takes a message apart; `None` from any of its functions where the message is
-/// too short, which one that was written here never is.
+/// Reads a message. Its functions return `None` where the message is too short, which
+/// one that was written here never is.
 #[derive(Debug)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -99,8 +99,9 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]
@@ -118,7 +119,7 @@ mod tests {
         }
 
         #[test]
-        fn noise_is_refused_and_not_trusted(noise: Vec<u8>) {
+        fn random_bytes_are_refused(noise: Vec<u8>) {
             let mut r = Reader(&noise);
             let _ = r.list(|r| r.list(|r| r.text()));
             let mut r = Reader(&noise);

@@ -61,8 +61,8 @@ fn a_daemon_that_ignores_sigterm_is_found_and_ended() {
 }
 
 #[test]
-fn a_tree_that_is_spared_lives_on() {
-    alone("a_tree_that_is_spared_lives_on", || {
+fn a_tree_that_is_spared_keeps_running() {
+    alone("a_tree_that_is_spared_keeps_running", || {
         let mut spared = Command::new("sh")
             .args(["-c", "sleep 1000 & echo; wait"])
             .stdout(Stdio::piped())
@@ -83,9 +83,9 @@ fn a_tree_that_is_spared_lives_on() {
 }
 
 #[test]
-fn a_fork_storm_is_ended() {
-    alone("a_fork_storm_is_ended", || {
-        // Each one of the storm starts its successor and goes: a moving target.
+fn a_fork_bomb_is_ended() {
+    alone("a_fork_bomb_is_ended", || {
+        // Each process starts its successor and exits.
         shell(
             "f() { [ $1 -gt 0 ] || exit; (f $(($1 - 1))) & sleep 0.01; }; for i in 1 2 3 4 5 6; do (f 5000) & done",
         );

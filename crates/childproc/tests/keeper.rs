@@ -1,4 +1,4 @@
-//! Programs of the awkward kind under a keeper.
+//! Misbehaving programs under a keeper.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -11,10 +11,10 @@ use childproc::{Child, Done, Event, How, Keeper, Limit, Resource, Spec, Status, 
 use tempfile::TempDir;
 
 /// Longer than anything here takes on a loaded machine.
-const AGES: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 
-/// A shell's words for starting `command`, which becomes `sleep`, in the
-/// background, and waiting until it is that: before, it goes by another name.
+/// Shell commands that start `command`, which becomes `sleep`, in the
+/// background, and wait until it is: before, it has another name.
 fn in_background(command: &str) -> String {
     format!(
         "{command} 1000 <&- >&- 2>&- & \
@@ -22,12 +22,12 @@ fn in_background(command: &str) -> String {
     )
 }
 
-struct Bench {
+struct Fixture {
     keeper: Keeper,
     dir: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         Self {
             keeper: Keeper::start().unwrap(),
@@ -62,7 +62,7 @@ impl Bench {
 
     /// Waits until the program has written `text`.
     fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + AGES;
+        let deadline = Instant::now() + LIMIT;
         while !fs::read_to_string(self.output()).unwrap().contains(text) {
             assert!(Instant::now() < deadline, "{text} never came");
             std::thread::yield_now();
@@ -75,8 +75,8 @@ fn finish(mut child: Child) -> (Option<Status>, Done, Vec<Event>) {
     let mut events = Vec::new();
     let mut status = None;
     loop {
-        let event = child.wait_event(Some(Instant::now() + AGES)).unwrap();
-        let event = event.expect("it takes ages");
+        let event = child.wait_event(Some(Instant::now() + LIMIT)).unwrap();
+        let event = event.expect("it takes too long");
         events.push(event.clone());
         match event {
             Event::Exited { status: s, .. } => status = Some(s),
@@ -97,10 +97,10 @@ fn lives(pid: i32) -> bool {
 
 #[test]
 fn status_output_and_events_come_in_order() {
-    let bench = Bench::new();
-    let (status, done, events) = finish(bench.shell("echo out; echo err >&2; exit 3"));
+    let fixture = Fixture::new();
+    let (status, done, events) = finish(fixture.shell("echo out; echo err >&2; exit 3"));
     assert_eq!(status, Some(Status::Exited(3)));
-    assert_eq!(fs::read(bench.output()).unwrap(), b"out\nerr\n");
+    assert_eq!(fs::read(fixture.output()).unwrap(), b"out\nerr\n");
     assert_eq!((names(&done), done.mounts.len()), (vec![], 0));
     assert!(matches!(
         events[..],
@@ -109,22 +109,22 @@ fn status_output_and_events_come_in_order() {
 }
 
 #[test]
-fn a_signal_is_told_by_its_number_even_a_real_time_one() {
-    let bench = Bench::new();
+fn a_signal_is_reported_by_its_number_even_a_real_time_one() {
+    let fixture = Fixture::new();
     for signal in [libc::SIGSEGV, libc::SIGRTMIN() + 3] {
-        let (status, ..) = finish(bench.shell(&format!("ulimit -c 0; kill -{signal} $$")));
+        let (status, ..) = finish(fixture.shell(&format!("ulimit -c 0; kill -{signal} $$")));
         let core = false;
         assert_eq!(status, Some(Status::Signaled { signal, core }));
     }
 }
 
 #[test]
-fn what_cannot_start_says_why() {
-    let bench = Bench::new();
-    let script = bench.dir.path().join("script");
+fn what_cannot_start_is_reported() {
+    let fixture = Fixture::new();
+    let script = fixture.dir.path().join("script");
     fs::write(&script, "#!/bin/sh\n").unwrap();
-    let mut spec = bench.spec(script.to_str().unwrap(), &[]);
-    let why = |spec: &Spec| match bench.spawn(spec).wait_event(None).unwrap().unwrap() {
+    let mut spec = fixture.spec(script.to_str().unwrap(), &[]);
+    let why = |spec: &Spec| match fixture.spawn(spec).wait_event(None).unwrap().unwrap() {
         Event::NotStarted(why) => why,
         other => panic!("{other:?}"),
     };
@@ -143,54 +143,54 @@ fn what_cannot_start_says_why() {
         stdout: null.as_fd(),
         stderr: null.as_fd(),
     };
-    let error = bench.keeper.spawn(&spec, streams).unwrap_err();
+    let error = fixture.keeper.spawn(&spec, streams).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 
 #[test]
 fn a_program_that_is_being_written_is_waited_for() {
-    let bench = Bench::new();
-    let script = bench.dir.path().join("script");
+    let fixture = Fixture::new();
+    let script = fixture.dir.path().join("script");
     let text = "#!/bin/sh\nexit 6\n";
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
     let writer = fs::OpenOptions::new().append(true).open(&script).unwrap();
-    let child = bench.spawn(&bench.spec(script.to_str().unwrap(), &[]));
+    let child = fixture.spawn(&fixture.spec(script.to_str().unwrap(), &[]));
     drop(writer);
     let (status, ..) = finish(child);
     assert_eq!(status, Some(Status::Exited(6)));
 }
 
 #[test]
-fn a_daemon_that_left_everything_is_ended_and_listed() {
-    let bench = Bench::new();
+fn a_daemon_that_detached_is_ended_and_listed() {
+    let fixture = Fixture::new();
     let daemon = in_background("sleep");
-    let (status, done, _) = finish(bench.shell(&format!(
+    let (status, done, _) = finish(fixture.shell(&format!(
         "(setsid sh -c '{daemon}; echo $! > pid; wait' <&- >&- 2>&- &) ; \
          while ! [ -s pid ]; do :; done",
     )));
     assert_eq!(status, Some(Status::Exited(0)));
     assert!(names(&done).contains(&"sleep"), "{done:?}");
-    let pid = fs::read_to_string(bench.dir.path().join("pid")).unwrap();
+    let pid = fs::read_to_string(fixture.dir.path().join("pid")).unwrap();
     assert!(!lives(pid.trim().parse().unwrap()));
 }
 
 #[test]
 fn a_process_that_is_about_to_end_is_not_left_behind() {
-    let bench = Bench::new();
-    let mut spec = bench.spec("sh", &["-c", "sh -c 'sleep 0.05; echo late' &"]);
-    spec.settle = AGES;
-    let (_, done, _) = finish(bench.spawn(&spec));
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec("sh", &["-c", "sh -c 'sleep 0.05; echo late' &"]);
+    spec.settle = LIMIT;
+    let (_, done, _) = finish(fixture.spawn(&spec));
     assert_eq!(names(&done), [""; 0]);
-    assert_eq!(fs::read(bench.output()).unwrap(), b"late\n");
+    assert_eq!(fs::read(fixture.output()).unwrap(), b"late\n");
 }
 
 #[test]
 fn ended_on_request_even_where_sigterm_is_ignored() {
-    let bench = Bench::new();
-    let child =
-        bench.shell("trap '' TERM; sh -c 'trap \"\" TERM; echo up; while :; do sleep 1000; done'");
-    bench.wait_for("up");
+    let fixture = Fixture::new();
+    let child = fixture
+        .shell("trap '' TERM; sh -c 'trap \"\" TERM; echo up; while :; do sleep 1000; done'");
+    fixture.wait_for("up");
     child.end(How::Term(Duration::from_millis(20))).unwrap();
     let (status, ..) = finish(child);
     let (signal, core) = (libc::SIGKILL, false);
@@ -198,21 +198,26 @@ fn ended_on_request_even_where_sigterm_is_ignored() {
 }
 
 #[test]
-fn sigterm_gives_a_chance_to_tidy_up() {
-    let bench = Bench::new();
-    let child = bench.shell("trap 'echo tidy; exit 5' TERM; echo up; while :; do sleep 0.01; done");
-    bench.wait_for("up");
-    child.end(How::Term(AGES)).unwrap();
+fn sigterm_gives_time_to_clean_up() {
+    let fixture = Fixture::new();
+    let child =
+        fixture.shell("trap 'echo tidy; exit 5' TERM; echo up; while :; do sleep 0.01; done");
+    fixture.wait_for("up");
+    child.end(How::Term(LIMIT)).unwrap();
     let (status, ..) = finish(child);
     assert_eq!(status, Some(Status::Exited(5)));
-    assert!(fs::read_to_string(bench.output()).unwrap().contains("tidy"));
+    assert!(
+        fs::read_to_string(fixture.output())
+            .unwrap()
+            .contains("tidy")
+    );
 }
 
 #[test]
-fn a_second_request_cuts_the_grace_short() {
-    let bench = Bench::new();
-    let child = bench.shell("trap '' TERM; echo up; while :; do sleep 0.01; done");
-    bench.wait_for("up");
+fn a_second_request_ends_the_grace_period() {
+    let fixture = Fixture::new();
+    let child = fixture.shell("trap '' TERM; echo up; while :; do sleep 0.01; done");
+    fixture.wait_for("up");
     child.end(How::Term(Duration::from_secs(100_000))).unwrap();
     child.end(How::Kill).unwrap();
     let (status, ..) = finish(child);
@@ -220,22 +225,22 @@ fn a_second_request_cuts_the_grace_short() {
 }
 
 #[test]
-fn who_kills_its_supervisor_is_ended_by_the_keeper() {
-    let bench = Bench::new();
-    let fifo = bench.dir.path().join("fifo");
+fn a_program_that_kills_its_supervisor_is_ended_by_the_keeper() {
+    let fixture = Fixture::new();
+    let fifo = fixture.dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let other = bench.shell("read x < fifo; echo $x");
+    let other = fixture.shell("read x < fifo; echo $x");
     let daemon = in_background("setsid sleep");
     let script = format!("({daemon}); kill -9 $PPID; sleep 1000");
-    let mut spec = bench.spec("sh", &["-c", &script]);
-    spec.cwd = bench.dir.path().into();
-    let output = File::create(bench.dir.path().join("second")).unwrap();
+    let mut spec = fixture.spec("sh", &["-c", &script]);
+    spec.cwd = fixture.dir.path().into();
+    let output = File::create(fixture.dir.path().join("second")).unwrap();
     let streams = Streams {
         stdin: None,
         stdout: output.as_fd(),
         stderr: output.as_fd(),
     };
-    let (status, done, events) = finish(bench.keeper.spawn(&spec, streams).unwrap());
+    let (status, done, events) = finish(fixture.keeper.spawn(&spec, streams).unwrap());
     assert_eq!(status, None);
     assert!(events.contains(&Event::Lost { signal: 9 }), "{events:?}");
     assert!(names(&done).contains(&"sleep"), "{done:?}");
@@ -246,16 +251,16 @@ fn who_kills_its_supervisor_is_ended_by_the_keeper() {
     fs::write(fifo, "still here\n").unwrap();
     let (status, ..) = finish(other);
     assert_eq!(status, Some(Status::Exited(0)));
-    assert_eq!(fs::read(bench.output()).unwrap(), b"still here\n");
+    assert_eq!(fs::read(fixture.output()).unwrap(), b"still here\n");
 }
 
 #[test]
 fn a_stopped_supervisor_can_be_ended() {
-    let bench = Bench::new();
-    // It may be stopped before it has said that the program runs.
-    let mut child = bench.shell("echo $PPID; kill -STOP $PPID; echo up; sleep 1000");
-    bench.wait_for("up");
-    let output = fs::read_to_string(bench.output()).unwrap();
+    let fixture = Fixture::new();
+    // It may be stopped before it has reported that the program runs.
+    let mut child = fixture.shell("echo $PPID; kill -STOP $PPID; echo up; sleep 1000");
+    fixture.wait_for("up");
+    let output = fs::read_to_string(fixture.output()).unwrap();
     let stat = Path::new("/proc")
         .join(output.lines().next().unwrap())
         .join("stat");
@@ -270,13 +275,13 @@ fn a_stopped_supervisor_can_be_ended() {
 }
 
 #[test]
-fn a_fork_storm_is_ended() {
-    let bench = Bench::new();
-    let child = bench.shell(
+fn a_fork_bomb_is_ended() {
+    let fixture = Fixture::new();
+    let child = fixture.shell(
         "f() { [ $1 -gt 0 ] || exit; (f $(($1 - 1))) & sleep 0.01; }; \
          for i in 1 2 3 4; do (f 5000) & done; echo up; wait",
     );
-    bench.wait_for("up");
+    fixture.wait_for("up");
     child.end(How::Kill).unwrap();
     let (_, done, _) = finish(child);
     assert_eq!(done.alive, []);
@@ -284,36 +289,36 @@ fn a_fork_storm_is_ended() {
 
 #[test]
 fn limits_hold_for_what_the_program_starts() {
-    let bench = Bench::new();
-    let mut spec = bench.spec("sh", &["-c", "ulimit -n; sh -c 'ulimit -n; ulimit -n 60'"]);
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec("sh", &["-c", "ulimit -n; sh -c 'ulimit -n; ulimit -n 60'"]);
     spec.limits = vec![Limit {
         resource: Resource::RLIMIT_NOFILE,
         soft: Some(50),
         hard: true,
     }];
-    let (..) = finish(bench.spawn(&spec));
-    let output = fs::read_to_string(bench.output()).unwrap();
+    let (..) = finish(fixture.spawn(&spec));
+    let output = fs::read_to_string(fixture.output()).unwrap();
     assert!(output.starts_with("50\n50\n"), "{output}");
 }
 
 #[test]
 fn a_lot_of_output_is_complete() {
-    let bench = Bench::new();
-    let (status, ..) = finish(bench.shell("head -c 20000000 /dev/zero; (echo end) &"));
+    let fixture = Fixture::new();
+    let (status, ..) = finish(fixture.shell("head -c 20000000 /dev/zero; (echo end) &"));
     assert_eq!(status, Some(Status::Exited(0)));
-    assert_eq!(fs::metadata(bench.output()).unwrap().len(), 20_000_004);
+    assert_eq!(fs::metadata(fixture.output()).unwrap().len(), 20_000_004);
 }
 
 #[test]
 fn signals_environment_and_session_are_the_programs_own() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let script = "echo $FOO; cut -d' ' -f6 /proc/$$/stat; echo $$; kill -TERM $PPID; kill -PIPE $$";
-    let mut spec = bench.spec("sh", &["-c", script]);
+    let mut spec = fixture.spec("sh", &["-c", script]);
     spec.env.push(("FOO".into(), "bar=1".into()));
-    let (status, ..) = finish(bench.spawn(&spec));
+    let (status, ..) = finish(fixture.spawn(&spec));
     // SIGPIPE ends it, and SIGTERM has not ended its supervisor.
     assert!(matches!(status, Some(Status::Signaled { signal: 13, .. })));
-    let output = fs::read_to_string(bench.output()).unwrap();
+    let output = fs::read_to_string(fixture.output()).unwrap();
     let lines: Vec<&str> = output.lines().collect();
     assert_eq!(lines[0], "bar=1");
     assert_eq!(lines[1], lines[2]);
@@ -321,9 +326,9 @@ fn signals_environment_and_session_are_the_programs_own() {
 
 #[test]
 fn dropping_the_keeper_ends_everything() {
-    let bench = Bench::new();
-    let mut child = bench.shell("sleep 1000 & echo up; wait");
-    bench.wait_for("up");
+    let fixture = Fixture::new();
+    let mut child = fixture.shell("sleep 1000 & echo up; wait");
+    fixture.wait_for("up");
     while child.pids().len() < 2 {
         child
             .wait_event(Some(Instant::now() + Duration::from_millis(1)))
@@ -331,7 +336,7 @@ fn dropping_the_keeper_ends_everything() {
     }
     let pids = child.pids();
     std::mem::forget(child);
-    let Bench { keeper, dir } = bench;
+    let Fixture { keeper, dir } = fixture;
     drop(keeper);
     assert!(pids.iter().all(|&pid| !lives(pid)), "{pids:?}");
     drop(dir);
@@ -341,11 +346,11 @@ fn dropping_the_keeper_ends_everything() {
 fn killing_the_caller_leaves_nothing() {
     const VICTIM: &str = "CHILDPROC_TEST_VICTIM";
     if let Some(dir) = std::env::var_os(VICTIM) {
-        let bench = Bench::new();
+        let fixture = Fixture::new();
         let script = "trap '' TERM; (setsid sleep 1000 & echo $!; echo $$; echo up) >> pids; wait; sleep 1000";
-        let mut spec = bench.spec("sh", &["-c", script]);
+        let mut spec = fixture.spec("sh", &["-c", script]);
         spec.cwd = PathBuf::from(dir);
-        let _child = bench.spawn(&spec);
+        let _child = fixture.spawn(&spec);
         // Until it is killed.
         std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
         return;
@@ -362,7 +367,7 @@ fn killing_the_caller_leaves_nothing() {
     assert!(pids.iter().all(|&pid| lives(pid)));
     victim.kill().unwrap();
     victim.wait().unwrap();
-    let deadline = Instant::now() + AGES;
+    let deadline = Instant::now() + LIMIT;
     while pids.iter().any(|&pid| lives(pid)) {
         assert!(Instant::now() < deadline, "{pids:?}");
         std::thread::yield_now();
@@ -371,7 +376,7 @@ fn killing_the_caller_leaves_nothing() {
 
 /// The numbers in a file, once its last line is `up`.
 fn pids_in(file: &Path) -> Vec<i32> {
-    let deadline = Instant::now() + AGES;
+    let deadline = Instant::now() + LIMIT;
     loop {
         let text = fs::read_to_string(file).unwrap_or_default();
         if text.ends_with("up\n") {
@@ -384,10 +389,10 @@ fn pids_in(file: &Path) -> Vec<i32> {
 
 #[test]
 fn stacks_name_each_process() {
-    let bench = Bench::new();
-    let child = bench.shell("sleep 1000 & echo up; wait");
-    bench.wait_for("up");
-    let path = bench.dir.path().join("stacks");
+    let fixture = Fixture::new();
+    let child = fixture.shell("sleep 1000 & echo up; wait");
+    fixture.wait_for("up");
+    let path = fixture.dir.path().join("stacks");
     let mut out = File::create(&path).unwrap();
     // The shell has started by now, or its output would not be there.
     let mut pids = Vec::new();
@@ -398,7 +403,7 @@ fn stacks_name_each_process() {
             .unwrap();
         pids = child.pids();
     }
-    childproc::stacks(&bench.keeper, &pids, &mut out, AGES).unwrap();
+    childproc::stacks(&fixture.keeper, &pids, &mut out, LIMIT).unwrap();
     let text = fs::read_to_string(path).unwrap();
     assert_eq!(text.matches("== process ").count(), 2, "{text}");
     assert!(text.contains("sleep 1000"), "{text}");
@@ -407,17 +412,17 @@ fn stacks_name_each_process() {
 
 #[test]
 fn a_supervisor_is_used_again_and_again() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let mut supervisors = Vec::new();
     for n in 0..5 {
-        let child = bench.shell(&format!(
+        let child = fixture.shell(&format!(
             "echo {n}; ({}) ; exit {n}",
             in_background("sleep")
         ));
         let (status, done, events) = finish(child);
         assert_eq!(status, Some(Status::Exited(n)));
         assert_eq!(
-            fs::read(bench.output()).unwrap(),
+            fs::read(fixture.output()).unwrap(),
             format!("{n}\n").as_bytes()
         );
         assert_eq!(names(&done), ["sleep"]);
@@ -432,24 +437,24 @@ fn a_supervisor_is_used_again_and_again() {
 
 #[test]
 fn an_end_that_comes_too_late_ends_nothing_else() {
-    let bench = Bench::new();
-    let mut child = bench.shell("exit 0");
+    let fixture = Fixture::new();
+    let mut child = fixture.shell("exit 0");
     while !child.wait_event(None).unwrap().unwrap().is_last() {}
     child.end(How::Kill).unwrap();
     drop(child);
-    let (status, ..) = finish(bench.shell("exit 4"));
+    let (status, ..) = finish(fixture.shell("exit 4"));
     assert_eq!(status, Some(Status::Exited(4)));
 }
 
 #[test]
 fn an_environment_too_long_for_a_packet_still_arrives() {
-    let bench = Bench::new();
-    finish(bench.shell("exit 0"));
-    let mut spec = bench.spec("sh", &["-c", "echo ${#V0}${#V7}"]);
+    let fixture = Fixture::new();
+    finish(fixture.shell("exit 0"));
+    let mut spec = fixture.spec("sh", &["-c", "echo ${#V0}${#V7}"]);
     for n in 0..8 {
         spec.env
             .push((format!("V{n}").into(), "x".repeat(100_000).into()));
     }
-    finish(bench.spawn(&spec));
-    assert_eq!(fs::read(bench.output()).unwrap(), b"100000100000\n");
+    finish(fixture.spawn(&spec));
+    assert_eq!(fs::read(fixture.output()).unwrap(), b"100000100000\n");
 }

@@ -1,14 +1,15 @@
-//! What is wrong with an image.
+//! Broken rules.
+
+use std::fmt;
 
 use serde::Serialize;
-use std::fmt;
 
 /// A rule of the format that the image breaks, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Defect {
     /// Path of the field that breaks the rule.
     pub path: String,
-    /// Where the field lies in the file, in bytes.
+    /// Byte offset of the field in the file.
     pub offset: u64,
     /// The rule, and the value that breaks it.
     pub rule: String,
@@ -36,13 +37,13 @@ pub(crate) struct Defects {
 impl Defects {
     const LIMIT: usize = 4096;
 
-    /// Whether what is added from now on is only counted, so that nobody need put it
-    /// into words: a hostile table can break a rule in each of millions of entries.
+    /// Whether what is added from now on is only counted, so that its text need not be
+    /// made: a hostile table can break a rule in each of millions of entries.
     pub(crate) fn is_full(&self) -> bool {
         self.found.len() >= Self::LIMIT
     }
 
-    /// Counts so many defects that are not put into words.
+    /// Counts defects that are not listed.
     pub(crate) fn leave_out(&mut self, count: u64) {
         self.left_out += count;
     }

@@ -1,15 +1,17 @@
-//! Fields: where they lie, what they may hold, and the rule they should obey.
+//! Fields: their place in the file, their values, and the rules for them.
 
-use crate::io::{ReadAt, read_padded, read_vec};
-use crate::store::Store;
-use crate::value::Value;
 use serde::{Deserialize, Serialize};
 
-/// What kind of thing a field says; it decides which values are worth trying.
+use crate::io::ReadError;
+use crate::path::{PathSyntax, nearest};
+use crate::store::Store;
+use crate::value::{Endian, Value};
+
+/// The meaning of a field, which decides its boundary values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Marks the format.
+    /// The signature of the format.
     Magic,
     /// Version of the format.
     Version,
@@ -43,21 +45,11 @@ pub enum Kind {
     Reserved,
     /// A name, or other text.
     Text,
-    /// Bytes the format says nothing about, or contents.
+    /// Bytes without a meaning in the format, or contents.
     Bytes,
 }
 
-/// Order of the bytes of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Endian {
-    /// Most significant byte first.
-    Big,
-    /// Least significant byte first.
-    Little,
-}
-
-/// Where a field lies in the image file.
+/// The place of a field in the image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
@@ -97,7 +89,7 @@ pub enum PlaceError {
         /// The bits that the field can hold.
         mask: u64,
     },
-    /// More bytes than there is room for.
+    /// The value has more bytes than the field.
     #[error("{len} bytes do not fit into the {room} bytes of the field")]
     TooLong {
         /// Length of the value in bytes.
@@ -105,9 +97,61 @@ pub enum PlaceError {
         /// Length of the field in bytes.
         room: u64,
     },
-    /// Text for a number, or a number for text.
+    /// The value is text and the field a number, or the other way round.
     #[error("the field holds {0}")]
     WrongType(&'static str),
+}
+
+/// Why a field cannot be read or set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// The text is not a path.
+    #[error(transparent)]
+    Syntax(#[from] PathSyntax),
+    /// The image has no such field.
+    #[error("the image has no field '{path}'{}", hint(suggestion.as_deref()))]
+    Missing {
+        /// The path of the request.
+        path: String,
+        /// The most similar existing path.
+        suggestion: Option<String>,
+    },
+    /// The field cannot hold the value.
+    #[error("cannot set {path}: {problem}")]
+    Value {
+        /// The path that was to be set.
+        path: String,
+        /// Why not.
+        problem: PlaceError,
+    },
+    /// The source cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl FieldError {
+    /// The error for a value that the field at `path` cannot hold.
+    pub(crate) fn value(path: &str) -> impl FnOnce(PlaceError) -> Self {
+        move |problem| Self::Value {
+            path: path.to_owned(),
+            problem,
+        }
+    }
+
+    /// The error for a path without a field, with the most similar path of `fields`.
+    pub(crate) fn missing(path: &str, fields: impl Iterator<Item = Field>) -> Self {
+        /// Most fields that are compared.
+        const COMPARED: usize = 20_000;
+        let paths: Vec<String> = fields.take(COMPARED).map(|field| field.path).collect();
+        Self::Missing {
+            path: path.to_owned(),
+            suggestion: nearest(path, paths.iter().map(String::as_str)).map(str::to_owned),
+        }
+    }
+}
+
+fn hint(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |path| format!("; did you mean '{path}'?"))
 }
 
 /// Longest run of bytes that is read as one value.
@@ -162,9 +206,9 @@ impl Place {
     }
 
     /// What the field holds; bytes past the end of the image read as zeros, and runs
-    /// of more than 2 MiB are cut there.
+    /// of more than 2 MiB are truncated.
     #[must_use]
-    pub fn get(&self, source: &(impl ReadAt + ?Sized)) -> Value {
+    pub fn get(&self, source: &Store) -> Value {
         match *self {
             Self::Bits {
                 low,
@@ -177,15 +221,16 @@ impl Place {
             }
             Self::Bytes { offset, len } => {
                 let len = usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0);
-                Value::Bytes(read_vec(source, offset, len))
+                Value::Bytes(source.read_vec(offset, len))
             }
         }
     }
 
-    /// Puts `value` into the field and touches nothing else. Bytes shorter than the
+    /// Puts `value` into the field and changes nothing else. Bytes shorter than the
     /// field are padded with zeros.
     ///
     /// # Errors
+    ///
     /// When the field cannot hold the value.
     pub fn set(&self, store: &mut Store, value: &Value) -> Result<(), PlaceError> {
         match (*self, value) {
@@ -233,7 +278,7 @@ impl Place {
     }
 
     /// The whole word that the field is part of.
-    fn word(&self, source: &(impl ReadAt + ?Sized)) -> u64 {
+    fn word(&self, source: &Store) -> u64 {
         let Self::Bits {
             offset,
             bytes,
@@ -245,221 +290,13 @@ impl Place {
         };
         let mut buf = [0; 8];
         let used = &mut buf[..usize::from(bytes.min(8))];
-        read_padded(source, offset, used);
-        if endian == Endian::Big {
-            used.reverse();
-        }
-        u64::from_le_bytes(buf)
+        source.read(offset, used);
+        endian.number(used)
     }
 }
 
-/// The lowest `bits` bits set.
-pub(crate) const fn ones(bits: u8) -> u64 {
-    if bits >= 64 {
-        u64::MAX
-    } else {
-        (1 << bits) - 1
-    }
-}
-
-/// A field of an image, with the value it holds at the moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Field {
-    /// Its name in the structure, see [`crate::Path`].
-    pub path: String,
-    /// What it says.
-    pub kind: Kind,
-    /// Where it lies.
-    pub place: Place,
-    /// Width in bits.
-    pub width_bits: u64,
-    /// Byte offset in the file.
-    pub offset: u64,
-    /// What it holds.
-    pub value: Value,
-    /// The rule it should obey; empty where any value will do.
-    pub rule: &'static str,
-    /// Section of the format's specification that defines it.
-    pub section: &'static str,
-}
-
-/// A row of a table of fields: a structure of fixed layout is a list of these.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    /// Name of the field within its structure.
-    pub name: &'static str,
-    /// Byte offset within the structure.
-    pub at: u64,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// What it says.
-    pub kind: Kind,
-    /// The rule it should obey.
-    pub rule: &'static str,
-    /// Named bits within it.
-    pub bits: &'static [BitRow],
-}
-
-/// A named group of bits within a [`Row`] or a table entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BitRow {
-    /// Name of the bits within their word.
-    pub name: &'static str,
-    /// Lowest bit.
-    pub low: u8,
-    /// Number of bits.
-    pub bits: u8,
-    /// What they say.
-    pub kind: Kind,
-    /// The rule they should obey.
-    pub rule: &'static str,
-}
-
-/// A row without named bits.
-pub(crate) const fn row(
-    name: &'static str,
-    at: u64,
-    bytes: u64,
-    kind: Kind,
-    rule: &'static str,
-) -> Row {
-    Row {
-        name,
-        at,
-        bytes,
-        kind,
-        rule,
-        bits: &[],
-    }
-}
-
-/// Bits with a name.
-pub(crate) const fn bits(
-    name: &'static str,
-    low: u8,
-    bits: u8,
-    kind: Kind,
-    rule: &'static str,
-) -> BitRow {
-    BitRow {
-        name,
-        low,
-        bits,
-        kind,
-        rule,
-    }
-}
-
-/// A field within a structure, before its value is read.
-#[derive(Clone, Debug)]
-pub(crate) struct Leaf {
-    /// Name within the structure; empty for the structure itself.
-    pub(crate) name: String,
-    pub(crate) kind: Kind,
-    pub(crate) place: Place,
-    pub(crate) rule: &'static str,
-    pub(crate) section: &'static str,
-}
-
-impl Leaf {
-    /// The field at `prefix`, with its value.
-    pub(crate) fn field(&self, prefix: &str, source: &(impl ReadAt + ?Sized)) -> Field {
-        Field {
-            path: join(prefix, &self.name),
-            kind: self.kind,
-            place: self.place,
-            width_bits: self.place.width_bits(),
-            offset: self.place.offset(),
-            value: self.place.get(source),
-            rule: self.rule,
-            section: self.section,
-        }
-    }
-}
-
-/// `prefix.name`, or the one that is not empty.
-pub(crate) fn join(prefix: &str, name: &str) -> String {
-    match (prefix.is_empty(), name.is_empty()) {
-        (true, _) => name.to_owned(),
-        (_, true) => prefix.to_owned(),
-        _ => format!("{prefix}.{name}"),
-    }
-}
-
-/// The leaves of a structure of fixed layout that starts at byte `base`.
-pub(crate) fn table_leaves(
-    rows: &'static [Row],
-    base: u64,
-    endian: Endian,
-    section: &'static str,
-    leaves: &mut Vec<Leaf>,
-) {
-    for row in rows {
-        let Some(offset) = base.checked_add(row.at) else {
-            continue;
-        };
-        let textual = matches!(row.kind, Kind::Text | Kind::Bytes) || row.bytes > 8;
-        let place = if textual {
-            Place::Bytes {
-                offset,
-                len: row.bytes,
-            }
-        } else {
-            word(
-                offset,
-                row.bytes as u8,
-                endian,
-                0,
-                row.bytes as u8 * 8,
-                false,
-            )
-        };
-        leaves.push(Leaf {
-            name: row.name.to_owned(),
-            kind: row.kind,
-            place,
-            rule: row.rule,
-            section,
-        });
-        bit_leaves(
-            row.name,
-            row.bits,
-            offset,
-            row.bytes as u8,
-            endian,
-            section,
-            leaves,
-        );
-    }
-}
-
-/// The leaves of the named bits of the word at byte `offset`.
-pub(crate) fn bit_leaves(
-    prefix: &str,
-    rows: &'static [BitRow],
-    offset: u64,
-    bytes: u8,
-    endian: Endian,
-    section: &'static str,
-    leaves: &mut Vec<Leaf>,
-) {
-    leaves.extend(rows.iter().map(|row| Leaf {
-        name: join(prefix, row.name),
-        kind: row.kind,
-        place: word(
-            offset,
-            bytes,
-            endian,
-            row.low,
-            row.bits,
-            row.kind == Kind::Offset,
-        ),
-        rule: row.rule,
-        section,
-    }));
-}
-
-const fn word(
+/// Some or all bits of a word.
+pub(crate) const fn word(
     offset: u64,
     bytes: u8,
     endian: Endian,
@@ -477,11 +314,45 @@ const fn word(
     }
 }
 
+/// The lowest `bits` bits set.
+pub(crate) const fn ones(bits: u8) -> u64 {
+    if bits >= 64 {
+        u64::MAX
+    } else {
+        (1 << bits) - 1
+    }
+}
+
+/// A field of an image, with the value it holds at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Field {
+    /// Its path in the structure of the image: names with indexes from 0 for entries of
+    /// tables, joined by dots, such as `header.l1_size` or `l2[3].entry[17].offset`.
+    pub path: String,
+    /// Its meaning.
+    pub kind: Kind,
+    /// Its place in the file.
+    pub place: Place,
+    /// Width in bits.
+    pub width_bits: u64,
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// What it holds.
+    pub value: Value,
+    /// The rule it should obey; empty where any value will do.
+    pub rule: &'static str,
+    /// Section of the format's specification that defines it.
+    pub section: &'static str,
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
     use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::io::ReadAt as _;
 
     fn any_bits() -> impl Strategy<Value = Place> {
         (
@@ -511,12 +382,13 @@ mod tests {
         fn sets_its_own_bits_and_no_others(
             place in any_bits(), value: u64, before in prop::collection::vec(any::<u8>(), 48),
         ) {
-            let mut store = Store::over(Arc::new(before.clone()));
+            let old = Store::over(Arc::new(before.clone()));
+            let mut store = old.clone();
             let value = value & place.mask();
             place.set(&mut store, &Value::Uint(value)).unwrap();
             prop_assert_eq!(place.get(&store), Value::Uint(value));
             // Setting the old value back restores every byte.
-            place.set(&mut store, &place.get(&before)).unwrap();
+            place.set(&mut store, &place.get(&old)).unwrap();
             prop_assert_eq!(store.to_vec(100).unwrap(), before);
         }
     }

@@ -1,15 +1,14 @@
 //! Images of formats that are known by headers of fixed layout and flat tables.
 
 use crate::defect::Defect;
-use crate::field::{Endian, Field, Kind, Leaf, Place, Row, table_leaves};
-use crate::format::Format;
-use crate::io::{ReadAt, read_vec};
-use crate::path::{Path, nearest};
-use crate::qcow2::FieldError;
+use crate::field::{Field, FieldError, Kind, Place};
+use crate::io::{ReadAt as _, ReadError};
+use crate::model::Model;
+use crate::path::Path;
+use crate::row::{Leaf, Row, table_leaves};
 use crate::store::Store;
-use crate::tables;
+use crate::value::Endian;
 use crate::value::Value;
-use std::sync::Arc;
 
 /// A structure of fixed layout somewhere in the file.
 #[derive(Clone, Debug)]
@@ -50,26 +49,40 @@ pub(crate) struct Structure {
     pub(crate) arrays: Vec<Array>,
     /// Checksums, each over a run of bytes with the checksum itself taken as zeros.
     pub(crate) checksums: Vec<Checksum>,
-    /// What marks the format: path and value.
-    pub(crate) marks: Vec<(&'static str, Value)>,
+    /// The signatures of the format: path and value.
+    pub(crate) signatures: Vec<(&'static str, Value)>,
 }
 
 /// An image of a format other than qcow2. As with [`crate::qcow2::Image`], the bytes
 /// are the truth, and paths keep the meaning they had when it was opened.
-#[derive(Clone, Debug)]
-pub struct FixedImage {
-    format: Format,
-    structure: Arc<Structure>,
+#[derive(Debug)]
+pub(crate) struct FixedImage {
+    structure: Structure,
     bytes: Store,
 }
 
-/// Most entries of a table that are looked at.
+/// A record of the given fields.
+pub(crate) fn record(name: &str, at: u64, rows: &'static [Row], endian: Endian) -> Record {
+    Record {
+        name: name.to_owned(),
+        at,
+        rows,
+        endian,
+    }
+}
+
+/// A number of up to 8 bytes in the file.
+pub(crate) fn number(source: &Store, at: u64, bytes: usize, endian: Endian) -> u64 {
+    endian.number(&source.read_vec(at, bytes))
+}
+
+/// Most entries of a table that are read.
 const MAX_ENTRIES: u64 = 1 << 20;
 
 impl Array {
-    /// The table as far as it lies in the file.
-    pub(crate) fn within(mut self, len: u64) -> Self {
-        let room = len.saturating_sub(self.at) / u64::from(self.bytes.max(1));
+    /// The table as far as it is within the file.
+    pub(crate) fn within(mut self, source: &Store) -> Self {
+        let room = source.len().saturating_sub(self.at) / u64::from(self.bytes.max(1));
         self.entries = self.entries.min(room).min(MAX_ENTRIES);
         self
     }
@@ -94,102 +107,50 @@ impl Array {
 }
 
 impl FixedImage {
-    /// Reads any bytes as an image of `format`.
-    #[must_use]
-    pub fn open(source: Arc<dyn ReadAt>, format: Format) -> Self {
-        Self {
-            format,
-            structure: Arc::new(tables::structure(&*source, format)),
-            bytes: Store::over(source),
-        }
-    }
-
-    /// The format it was read as.
-    #[must_use]
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
-    /// The bytes as they are now.
-    #[must_use]
-    pub fn bytes(&self) -> &Store {
-        &self.bytes
+    /// Reads any bytes as an image with the structures that are found in them.
+    pub(crate) fn open(store: Store, find: fn(&Store) -> Structure) -> Box<dyn Model> {
+        Box::new(Self {
+            structure: find(&store),
+            bytes: store,
+        })
     }
 
     /// Every field, in the order of the format's structures.
-    pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
+    fn fields(&self) -> impl Iterator<Item = Field> + '_ {
         let records = self.structure.records.iter();
         let records = records.flat_map(|record| {
             let leaves = leaves(record).into_iter();
             leaves.map(|leaf| leaf.field(&record.name, &self.bytes))
         });
         let arrays = self.structure.arrays.iter();
-        let arrays =
+        let leaves =
             arrays.flat_map(|array| (0..array.entries).filter_map(|index| array.leaf(index)));
-        records.chain(arrays.map(|leaf| leaf.field("", &self.bytes)))
+        let fields = records.chain(leaves.map(|leaf| leaf.field("", &self.bytes)));
+        fields.take_while(|_| self.bytes.check_reads().is_ok())
     }
 
-    /// The field at `path`.
-    ///
-    /// # Errors
-    /// When `path` is not a path, or the image has no such field.
-    pub fn field(&self, path: &str) -> Result<Field, FieldError> {
-        let parsed: Path = path.parse()?;
-        if let [segment] = parsed.segments()
+    /// The field at `path`, if there is one.
+    fn find(&self, path: &Path) -> Option<Field> {
+        if let [segment] = path.segments()
             && let Some(index) = segment.index
         {
-            let array = self
-                .structure
-                .arrays
-                .iter()
-                .find(|array| array.name == segment.name);
-            if let Some(leaf) = array.and_then(|array| array.leaf(index)) {
-                return Ok(leaf.field("", &self.bytes));
-            }
+            let mut arrays = self.structure.arrays.iter();
+            let array = arrays.find(|array| array.name == segment.name)?;
+            return Some(array.leaf(index)?.field("", &self.bytes));
         }
-        for record in &self.structure.records {
-            let name = path
-                .strip_prefix(record.name.as_str())
-                .and_then(|rest| rest.strip_prefix('.'));
-            let leaf =
-                name.and_then(|name| leaves(record).into_iter().find(|leaf| leaf.name == name));
-            if let Some(leaf) = leaf {
-                return Ok(leaf.field(&record.name, &self.bytes));
-            }
-        }
-        let paths: Vec<String> = self.fields().take(10_000).map(|field| field.path).collect();
-        Err(FieldError::Missing {
-            path: path.to_owned(),
-            suggestion: nearest(path, paths.iter().map(String::as_str)).map(str::to_owned),
+        let path = path.to_string();
+        self.structure.records.iter().find_map(|record| {
+            let name = path.strip_prefix(&record.name)?.strip_prefix('.')?;
+            let leaf = leaves(record).into_iter().find(|leaf| leaf.name == name)?;
+            Some(leaf.field(&record.name, &self.bytes))
         })
-    }
-
-    /// Puts any value that its bits can hold into the field at `path`.
-    ///
-    /// # Errors
-    /// When there is no such field, or it cannot hold the value.
-    pub fn set(&mut self, path: &str, value: impl Into<Value>) -> Result<(), FieldError> {
-        let place = self.field(path)?.place;
-        let set = place.set(&mut self.bytes, &value.into());
-        set.map_err(|problem| FieldError::Value {
-            path: path.to_owned(),
-            problem,
-        })
-    }
-
-    /// Makes every checksum what it should be.
-    pub fn recompute_checksums(&mut self) {
-        for (field, wanted) in self.wrong_checksums() {
-            // A checksum fits into its field.
-            let _ = field.place.set(&mut self.bytes, &Value::Uint(wanted));
-        }
     }
 
     /// The fields of checksums that are wrong, and what they should be.
     fn wrong_checksums(&self) -> Vec<(Field, u64)> {
         let wrong = |checksum: &Checksum| {
             let field = self.field(checksum.path).ok()?;
-            let mut covered = read_vec(&self.bytes, checksum.at, checksum.len);
+            let mut covered = self.bytes.read_vec(checksum.at, checksum.len);
             let within = usize::try_from(field.offset.checked_sub(checksum.at)?).ok()?;
             covered.get_mut(within..within.checked_add(4)?)?.fill(0);
             let wanted = u64::from((checksum.sum)(&covered));
@@ -197,20 +158,20 @@ impl FixedImage {
         };
         self.structure.checksums.iter().filter_map(wrong).collect()
     }
+}
 
-    /// Marks of the format that are not there, and checksums that are wrong.
-    #[must_use]
-    pub fn defects(&self) -> Vec<Defect> {
+impl Model for FixedImage {
+    fn defects(&self) -> Result<Vec<Defect>, ReadError> {
         let wrong = |(path, wanted): &(&'static str, Value)| {
             let field = self.field(path).ok()?;
             (field.value != *wanted).then(|| Defect {
+                rule: format!("must be {wanted}, is {}", field.value),
                 path: field.path,
                 offset: field.offset,
-                rule: format!("must be {wanted}, is {}", field.value),
                 section: "",
             })
         };
-        let marks = self.structure.marks.iter().filter_map(wrong);
+        let signatures = self.structure.signatures.iter().filter_map(wrong);
         let checksum = |(field, wanted): (Field, u64)| Defect {
             rule: format!(
                 "must be {wanted:#x}, is {:#x}",
@@ -220,9 +181,38 @@ impl FixedImage {
             offset: field.offset,
             section: "",
         };
-        marks
-            .chain(self.wrong_checksums().into_iter().map(checksum))
-            .collect()
+        let checksums = self.wrong_checksums().into_iter().map(checksum);
+        let defects = signatures.chain(checksums).collect();
+        self.bytes.check_reads()?;
+        Ok(defects)
+    }
+
+    fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_> {
+        Box::new(self.fields())
+    }
+
+    fn field(&self, path: &str) -> Result<Field, FieldError> {
+        let field = self.find(&path.parse()?);
+        self.bytes.check_reads()?;
+        field.ok_or_else(|| FieldError::missing(path, self.fields()))
+    }
+
+    fn set(&mut self, path: &str, value: Value) -> Result<(), FieldError> {
+        let place = self.field(path)?.place;
+        let set = place.set(&mut self.bytes, &value);
+        self.bytes.check_reads()?;
+        set.map_err(FieldError::value(path))
+    }
+
+    fn recompute_checksums(&mut self) {
+        for (field, wanted) in self.wrong_checksums() {
+            // A checksum fits into its field.
+            let _ = field.place.set(&mut self.bytes, &Value::Uint(wanted));
+        }
+    }
+
+    fn bytes(&self) -> &Store {
+        &self.bytes
     }
 }
 

@@ -1,84 +1,75 @@
-//! Which format an image has, and one way to look into all of them.
+//! The table of formats, and one interface to images of all of them.
 
-use crate::boundary::{Surroundings, boundaries};
-use crate::defect::Defect;
-use crate::field::Field;
-use crate::fixed::FixedImage;
-use crate::io::{ReadAt, read_vec};
-use crate::qcow2;
-use crate::store::Store;
-use crate::value::Value;
-use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 
-pub use crate::qcow2::FieldError;
+use serde::Serialize;
 
-/// Formats of disk images that are known here. [`Format::Qcow2`] is known whole, the
-/// others by their headers and first tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
+use crate::defect::Defect;
+use crate::field::{Field, FieldError};
+use crate::io::{ReadAt, ReadError};
+use crate::model::{Driver, Ends, Model};
+use crate::store::Store;
+use crate::value::Value;
+use crate::{luks, qcow2, tables};
+
+/// Declares [`Format`] from one row for each format: its name here, and its driver.
+/// Images are probed in this order.
+macro_rules! formats {
+    ($($(#[$doc:meta])* $format:ident => $module:path,)*) => {
+        /// Known disk-image formats: [`Format::Qcow2`] is modelled completely, of the others
+        /// the headers and first tables.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Format {
+            $($(#[$doc])* $format,)*
+        }
+
+        impl Format {
+            /// All of them.
+            pub const ALL: [Self; [$(stringify!($format)),*].len()] = [$(Self::$format),*];
+
+            fn driver(self) -> &'static Driver {
+                match self {
+                    $(Self::$format => { use $module as module; &module::DRIVER })*
+                }
+            }
+        }
+    };
+}
+
+formats! {
     /// QEMU, versions 2 and 3.
-    Qcow2,
+    Qcow2 => qcow2,
     /// QEMU, version 1.
-    Qcow,
+    Qcow => tables::qcow,
     /// VMware, sparse extents.
-    Vmdk,
+    Vmdk => tables::vmdk,
     /// Microsoft Hyper-V.
-    Vhdx,
+    Vhdx => tables::vhdx,
     /// VirtualBox.
-    Vdi,
-    /// Microsoft Virtual PC.
-    Vpc,
+    Vdi => tables::vdi,
     /// QEMU enhanced disk.
-    Qed,
+    Qed => tables::qed,
     /// Parallels.
-    Parallels,
+    Parallels => tables::parallels,
     /// LUKS, version 1.
-    Luks,
+    Luks => luks,
     /// Bochs, growing.
-    Bochs,
+    Bochs => tables::bochs,
     /// Linux compressed loop.
-    Cloop,
+    Cloop => tables::cloop,
+    /// Microsoft Virtual PC.
+    Vpc => tables::vpc,
     /// Apple disk image.
-    Dmg,
+    Dmg => tables::dmg,
 }
 
 impl Format {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::Qcow2,
-        Self::Qcow,
-        Self::Vmdk,
-        Self::Vhdx,
-        Self::Vdi,
-        Self::Vpc,
-        Self::Qed,
-        Self::Parallels,
-        Self::Luks,
-        Self::Bochs,
-        Self::Cloop,
-        Self::Dmg,
-    ];
-
     /// The name that QEMU uses.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Qcow => "qcow",
-            Self::Vmdk => "vmdk",
-            Self::Vhdx => "vhdx",
-            Self::Vdi => "vdi",
-            Self::Vpc => "vpc",
-            Self::Qed => "qed",
-            Self::Parallels => "parallels",
-            Self::Luks => "luks",
-            Self::Bochs => "bochs",
-            Self::Cloop => "cloop",
-            Self::Dmg => "dmg",
-        }
+        self.driver().name
     }
 
     /// The format with this name.
@@ -87,46 +78,15 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// The format whose marks the bytes have.
-    #[must_use]
-    pub fn probe(source: &(impl ReadAt + ?Sized)) -> Option<Self> {
-        let head = read_vec(source, 0, 512);
-        let version = qcow2::header::Header::read(source).version;
-        let starts = |magic: &[u8]| head.starts_with(magic);
-        let tail = |magic: &[u8]| {
-            let at = source.len().checked_sub(512);
-            at.is_some_and(|at| read_vec(source, at, magic.len()) == magic)
-        };
-        let found = if starts(b"QFI\xfb") {
-            if version == 1 {
-                Self::Qcow
-            } else {
-                Self::Qcow2
-            }
-        } else if starts(b"KDMV") {
-            Self::Vmdk
-        } else if starts(b"vhdxfile") {
-            Self::Vhdx
-        } else if head[64..68] == 0xbeda_107f_u32.to_le_bytes() {
-            Self::Vdi
-        } else if starts(b"QED\0") {
-            Self::Qed
-        } else if starts(b"WithoutFreeSpace") || starts(b"WithouFreSpacExt") {
-            Self::Parallels
-        } else if starts(crate::luks::MAGIC) && head[6..8] == [0, 1] {
-            Self::Luks
-        } else if starts(b"Bochs Virtual HD Image") {
-            Self::Bochs
-        } else if starts(b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop") {
-            Self::Cloop
-        } else if starts(b"conectix") || tail(b"conectix") {
-            Self::Vpc
-        } else if tail(b"koly") {
-            Self::Dmg
-        } else {
-            return None;
-        };
-        Some(found)
+    /// The format whose signature the image has.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn probe(source: &(impl ReadAt + ?Sized)) -> Result<Option<Self>, ReadError> {
+        let ends = Ends::read(source)?;
+        let mut all = Self::ALL.into_iter();
+        Ok(all.find(|format| (format.driver().probe)(&ends)))
     }
 }
 
@@ -137,98 +97,77 @@ impl fmt::Display for Format {
 }
 
 /// An image of any known format.
-#[derive(Clone, Debug)]
-pub enum AnyImage {
-    /// qcow2, whole.
-    Qcow2(qcow2::Image),
-    /// Another format, by its headers.
-    Fixed(FixedImage),
+///
+/// As with [`qcow2::Image`], the bytes are the truth, and paths keep the meaning they had
+/// when the image was opened.
+#[derive(Debug)]
+pub struct AnyImage {
+    format: Format,
+    model: Box<dyn Model>,
 }
 
 impl AnyImage {
     /// Reads any bytes as an image of `format`.
-    #[must_use]
-    pub fn open(source: Arc<dyn ReadAt>, format: Format) -> Self {
-        match format {
-            Format::Qcow2 => Self::Qcow2(qcow2::Image::open(source)),
-            other => Self::Fixed(FixedImage::open(source, other)),
-        }
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn open(source: Arc<dyn ReadAt>, format: Format) -> Result<Self, ReadError> {
+        let model = (format.driver().open)(Store::over(source));
+        model.bytes().check_reads()?;
+        Ok(Self { format, model })
     }
 
     /// The format it was read as.
     #[must_use]
     pub fn format(&self) -> Format {
-        match self {
-            Self::Qcow2(_) => Format::Qcow2,
-            Self::Fixed(image) => image.format(),
-        }
+        self.format
     }
 
-    /// What is wrong with it. Of formats other than qcow2 only the marks are checked.
-    #[must_use]
-    pub fn defects(&self) -> Vec<Defect> {
-        match self {
-            Self::Qcow2(image) => image.defects(),
-            Self::Fixed(image) => image.defects(),
-        }
+    /// What is wrong with it. Of formats other than qcow2 only signatures and checksums
+    /// are checked.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn defects(&self) -> Result<Vec<Defect>, ReadError> {
+        self.model.defects()
     }
 
     /// Its fields; entries of tables that are zero are left out, but for the first one
-    /// behind each used one.
+    /// after each used one. They end early where the source cannot be read, see
+    /// [`Store::check_reads`].
     #[must_use]
     pub fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_> {
-        match self {
-            Self::Qcow2(image) => Box::new(image.used_fields()),
-            Self::Fixed(image) => Box::new(image.fields()),
-        }
+        self.model.used_fields()
     }
 
     /// The field at `path`.
     ///
     /// # Errors
-    /// When `path` is not a path, or the image has no such field.
+    ///
+    /// `path` is not a path, the image has no such field, or the source cannot be read.
     pub fn field(&self, path: &str) -> Result<Field, FieldError> {
-        match self {
-            Self::Qcow2(image) => image.field(path),
-            Self::Fixed(image) => image.field(path),
-        }
+        self.model.field(path)
     }
 
     /// Puts any value that its bits can hold into the field at `path`.
     ///
     /// # Errors
-    /// When there is no such field, or it cannot hold the value.
+    ///
+    /// There is no such field, it cannot hold the value, or the source cannot be read.
     pub fn set(&mut self, path: &str, value: impl Into<Value>) -> Result<(), FieldError> {
-        match self {
-            Self::Qcow2(image) => image.set(path, value),
-            Self::Fixed(image) => image.set(path, value),
-        }
+        self.model.set(path, value.into())
     }
 
-    /// Values at the boundaries of the field at `path`.
-    ///
-    /// # Errors
-    /// When `path` is not a path, or the image has no such field.
-    pub fn boundaries(&self, path: &str) -> Result<Vec<u64>, FieldError> {
-        let image = match self {
-            Self::Qcow2(image) => return image.boundaries(path),
-            Self::Fixed(image) => image,
-        };
-        let surroundings = Surroundings {
-            file_len: image.bytes().len(),
-            cluster: 1 << 16,
-            structures: &[],
-            limits: &[],
-        };
-        Ok(boundaries(&image.field(path)?, surroundings))
+    /// Corrects every checksum.
+    pub fn recompute_checksums(&mut self) {
+        self.model.recompute_checksums();
     }
 
     /// The bytes as they are now.
     #[must_use]
     pub fn bytes(&self) -> &Store {
-        match self {
-            Self::Qcow2(image) => image.bytes(),
-            Self::Fixed(image) => image.bytes(),
-        }
+        self.model.bytes()
     }
 }

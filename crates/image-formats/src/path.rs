@@ -3,18 +3,20 @@
 use std::fmt;
 use std::str::FromStr;
 
+use strsim::levenshtein;
+
 /// One step of a [`Path`]: a name, and for tables the index of the entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// What the structure or field is called.
-    pub name: String,
+    pub(crate) name: String,
     /// Which of several it is, from 0.
-    pub index: Option<u64>,
+    pub(crate) index: Option<u64>,
 }
 
 /// The place of a field in the structure of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Path(Vec<Segment>);
+pub(crate) struct Path(Vec<Segment>);
 
 /// Why a text is not the path of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +31,7 @@ pub struct PathSyntax {
 impl Path {
     /// The steps from the image down to the field; never empty.
     #[must_use]
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         &self.0
     }
 }
@@ -93,36 +95,21 @@ impl fmt::Display for Path {
     }
 }
 
-/// How many single-letter changes lie between two names.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, letter) in one.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, &against) in other.iter().enumerate() {
-            let change = corner + usize::from(letter != against);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
-}
-
 /// The candidate most like `wanted`, if one is like it at all.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best = candidates
         .into_iter()
-        .map(|candidate| (distance(wanted, candidate), candidate))
+        .map(|candidate| (levenshtein(wanted, candidate), candidate))
         .min_by_key(|(distance, _)| *distance)?;
     (best.0 <= wanted.len().max(4) / 2).then_some(best.1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn reads_and_writes_paths() {
@@ -136,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_path() {
+    fn refuses_invalid_paths() {
         for text in [
             "",
             "a..b",

@@ -1,8 +1,10 @@
 //! The values of fields.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde::{Deserialize, Serialize};
 
 /// What a field holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,6 +54,33 @@ impl From<&str> for Value {
     }
 }
 
+/// Order of the bytes of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endian {
+    /// Most significant byte first.
+    Big,
+    /// Least significant byte first.
+    Little,
+}
+
+impl Endian {
+    /// The number that up to 8 bytes stand for.
+    #[must_use]
+    pub fn number(self, bytes: &[u8]) -> u64 {
+        let add = |number, byte: &u8| number << 8 | u64::from(*byte);
+        match self {
+            Self::Big => bytes.iter().fold(0, add),
+            Self::Little => bytes.iter().rev().fold(0, add),
+        }
+    }
+}
+
+/// The big-endian number that up to 8 bytes stand for.
+pub(crate) fn read_be(bytes: &[u8]) -> u64 {
+    Endian::Big.number(bytes)
+}
+
 /// Numbers in decimal; bytes as quoted text where they are text, else in hex.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +98,8 @@ impl FromStr for Value {
 
     fn from_str(text: &str) -> Result<Self, ValueSyntax> {
         if let Some(digits) = text.strip_prefix("hex:") {
-            return from_hex(digits).map(Self::Bytes);
+            let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
+            return bytes.map(Self::Bytes).map_err(|_| ValueSyntax);
         }
         if let Some(text) = text.strip_prefix("text:") {
             return Ok(text.into());
@@ -101,18 +131,6 @@ fn parse_number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-fn from_hex(digits: &str) -> Result<Vec<u8>, ValueSyntax> {
-    let nibble = |digit: &u8| char::from(*digit).to_digit(16).ok_or(ValueSyntax);
-    let digits = digits.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return Err(ValueSyntax);
-    }
-    let pairs = digits.chunks_exact(2);
-    pairs
-        .map(|pair| Ok((nibble(&pair[0])? << 4 | nibble(&pair[1])?) as u8))
-        .collect()
-}
-
 /// Shows bytes as quoted text when most are printable, else as `hex:…`; long ones cut.
 fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     const SHOWN: usize = 96;
@@ -127,10 +145,7 @@ fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if shown.iter().all(printable) {
         write!(f, "\"{}\"", shown.escape_ascii())?;
     } else {
-        f.write_str("hex:")?;
-        for byte in shown {
-            write!(f, "{byte:02x}")?;
-        }
+        write!(f, "hex:{}", HEXLOWER.encode(shown))?;
     }
     if text.len() > SHOWN {
         write!(f, "… ({} bytes)", bytes.len())?;

@@ -4,17 +4,20 @@
 #[path = "common/exercise.rs"]
 mod exercise;
 
-use exercise::{BASES, exercise};
-use image_formats::ReadAt;
-use image_formats::qcow2::{Disk, GuestOffset, Image};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use image_formats::ReadAt;
+use image_formats::qcow2::{Disk, GuestOffset, Image};
+
+use exercise::{BASES, exercise};
+
 /// The length of the file: 1 TiB.
 const LEN: u64 = 1 << 40;
 
-/// A file with a header at its start and one 8-byte word again and again behind, which
+/// A file with a header at its start and then one repeated 8-byte word, which
 /// counts what is read of it.
 struct Huge {
     head: Vec<u8>,
@@ -24,7 +27,7 @@ struct Huge {
 }
 
 impl ReadAt for Huge {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let count = LEN.saturating_sub(offset).min(buf.len() as u64) as usize;
         self.longest.fetch_max(buf.len() as u64, Ordering::Relaxed);
         self.total.fetch_add(count as u64, Ordering::Relaxed);
@@ -39,7 +42,7 @@ impl ReadAt for Huge {
             let known = rest.len().min(count);
             buf[..known].copy_from_slice(&rest[..known]);
         }
-        count
+        Ok(count)
     }
 
     fn len(&self) -> u64 {
@@ -65,7 +68,7 @@ fn header(cluster_bits: u32) -> Vec<u8> {
     put(56, &u32::MAX.to_be_bytes()); // refcount_table_clusters
     put(60, &u32::MAX.to_be_bytes()); // nb_snapshots
     put(64, &(1_u64 << 24).to_be_bytes()); // snapshots_offset
-    // One extension, the bitmaps: as many as can be said, in a directory without end.
+    // One extension, the bitmaps: as many as the field can hold, in an endless directory.
     put(112, &0x2385_2875_u32.to_be_bytes());
     put(116, &24_u32.to_be_bytes());
     put(120, &u32::MAX.to_be_bytes());
@@ -76,7 +79,7 @@ fn header(cluster_bits: u32) -> Vec<u8> {
     head
 }
 
-/// The most memory this process has had, in KiB; 0 where the system does not tell.
+/// The most memory this process has had, in KiB; 0 where the system does not report it.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -85,7 +88,7 @@ fn peak() -> u64 {
 }
 
 #[test]
-fn a_terabyte_of_lies_takes_little_memory() {
+fn a_hostile_terabyte_takes_little_memory() {
     // What comes before counts for nothing: the base images, the test's own threads.
     exercise(&BASES[1]);
     let before = peak();
@@ -103,7 +106,7 @@ fn a_terabyte_of_lies_takes_little_memory() {
                 total: AtomicU64::new(0),
             });
             let what = format!("{word:#x}, clusters of 2^{cluster_bits}");
-            let (mut image, defects) = Image::decode(Arc::clone(&huge) as Arc<dyn ReadAt>);
+            let (mut image, defects) = Image::decode(Arc::clone(&huge) as Arc<dyn ReadAt>).unwrap();
             assert!(!defects.is_empty() && defects.len() <= 4097, "{what}");
             assert!(image.used_fields().take(20_000).count() > 30, "{what}");
             for disk in [Disk::Active, Disk::Snapshot(0)] {

@@ -3,12 +3,15 @@
 #[path = "common/exercise.rs"]
 mod exercise;
 
-use exercise::{BASES, exercise};
-use image_formats::ReadAt;
-use image_formats::qcow2::Image;
-use proptest::prelude::*;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+use image_formats::qcow2::{Disk, GuestError, Image, RecountError};
+use image_formats::{AnyImage, FieldError, Format, ReadAt};
+use proptest::prelude::*;
+
+use exercise::{BASES, exercise};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
@@ -45,7 +48,7 @@ proptest! {
 
     #[test]
     fn fields_set_to_anything(base in 0..2_usize, picks in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 1..4)) {
-        let mut image = Image::open(Arc::new(BASES[base].clone()));
+        let mut image = Image::open(Arc::new(BASES[base].clone())).unwrap();
         let fields: Vec<_> = image.used_fields().collect();
         for (pick, value) in picks {
             let field = &fields[pick.index(fields.len())];
@@ -57,7 +60,7 @@ proptest! {
     }
 }
 
-/// A huge file with a header at its start, and the same bytes again and again behind.
+/// A huge file with a header at its start, followed by one repeated byte.
 struct Huge {
     head: Vec<u8>,
     filler: u8,
@@ -65,7 +68,7 @@ struct Huge {
 }
 
 impl ReadAt for Huge {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let count = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
         for (at, byte) in (offset..).zip(&mut buf[..count]) {
             *byte = usize::try_from(at)
@@ -74,7 +77,7 @@ impl ReadAt for Huge {
                 .copied()
                 .unwrap_or(self.filler);
         }
-        count
+        Ok(count)
     }
 
     fn len(&self) -> u64 {
@@ -104,7 +107,7 @@ fn sparse_images_of_a_terabyte_stay_small() {
         filler: 0,
         len: 1 << 40,
     };
-    let (image, defects) = Image::decode(Arc::new(huge));
+    let (image, defects) = Image::decode(Arc::new(huge)).unwrap();
     assert!(!defects.is_empty() && defects.len() <= 4097);
     assert!(image.used_fields().take(100_000).count() > 100);
     assert_eq!(image.bytes().written_bytes(), 0);
@@ -118,7 +121,7 @@ fn the_longest_file_does_not_overflow() {
             filler,
             len: u64::MAX,
         };
-        let image = Image::open(Arc::new(huge));
+        let image = Image::open(Arc::new(huge)).unwrap();
         assert!(image.used_fields().take(5000).count() > 30);
         for path in [
             "header.l1_size",
@@ -128,5 +131,66 @@ fn the_longest_file_does_not_overflow() {
         ] {
             let _ = image.field(path);
         }
+    }
+}
+
+/// An image on a medium that cannot be read from some byte on.
+struct Failing {
+    bytes: Vec<u8>,
+    from: u64,
+}
+
+impl ReadAt for Failing {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        if offset + buf.len() as u64 > self.from {
+            return Err(io::Error::other("bad sector"));
+        }
+        self.bytes.read_at(offset, buf)
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+#[test]
+fn a_failed_read_is_not_a_truncated_image() {
+    let bytes = BASES[1].clone();
+    let open = |from| {
+        let bytes = bytes.clone();
+        Image::open(Arc::new(Failing { bytes, from }))
+    };
+    // The header and its extensions cannot be read: the image is not opened.
+    let error = open(100).unwrap_err();
+    assert_eq!((error.offset, error.kind), (0, io::ErrorKind::Other));
+    assert!(error.to_string().contains("bad sector"), "{error}");
+    // A table cannot be read: neither its fields nor what is wrong with them are known.
+    let table = Image::open(Arc::new(bytes.clone())).unwrap();
+    let table = table.get_uint("header.l1_table_offset").unwrap();
+    let mut image = open(table).unwrap();
+    assert_eq!(image.get_uint("header.version"), Some(3));
+    assert_eq!(image.get("l1[0]"), None);
+    assert!(matches!(image.field("l1[0]"), Err(FieldError::Read(_))));
+    assert!(matches!(image.set("l1[0]", 1), Err(FieldError::Read(_))));
+    assert!(image.defects().is_err());
+    let guest = image.guest(Disk::Active, None, None);
+    assert!(matches!(guest, Err(GuestError::Read(_))));
+    assert!(matches!(
+        image.recompute_refcounts(),
+        Err(RecountError::Read(_))
+    ));
+    assert!(image.bytes().to_vec(1 << 24).is_err());
+    // The same bytes cut off there are an image, with defects.
+    let cut = bytes[..table as usize].to_vec();
+    assert!(!Image::decode(Arc::new(cut)).unwrap().1.is_empty());
+    // What is listed before the failure is known by then.
+    let image = open(table).unwrap();
+    assert!(image.used_fields().count() > 20);
+    assert!(image.bytes().check_reads().is_err());
+    for format in Format::ALL {
+        let bytes = bytes.clone();
+        let any = AnyImage::open(Arc::new(Failing { bytes, from: 0 }), format);
+        let opened = any.and_then(|any| any.defects());
+        assert!(opened.is_err(), "{format}");
     }
 }

@@ -1,14 +1,14 @@
-//! A fork server for programs as they are installed.
+//! A fork server for unmodified programs.
 //!
-//! Loaded with `LD_PRELOAD` into a dynamically linked program, this library takes the place
-//! of `__libc_start_main`, the function that the program's first instructions call. By then
-//! all libraries are loaded, linked and initialised, and nothing of the program itself has
-//! run, not even its constructors: no thread has been started that a fork would lose. There
-//! it serves runs ([`runserver::server`]): each is a fork that goes on into the program with
+//! Loaded with `LD_PRELOAD` into a dynamically linked program, this library interposes
+//! `__libc_start_main`, the function that the program's first instructions call. By then all
+//! libraries are loaded, linked and initialised, and no code of the program itself has run,
+//! not even its constructors: no thread has been started that a fork would lose. There it
+//! serves runs ([`runserver::server`]): each is a fork that continues into the program with
 //! the arguments and the environment of the request.
 //!
 //! Without the variable [`runserver::wire::ENV`] it changes nothing.
-#![allow(unsafe_code)] // Stands between the loader and a C program; each block says why it is sound.
+#![allow(unsafe_code)] // Interposes a function of the C library; each block says why it is sound.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -26,11 +26,11 @@ unsafe extern "C" {
     static mut program_invocation_short_name: *mut c_char;
 }
 
-/// Stands in for the C library's function of this name, and goes on to it.
+/// Interposes the C library's function of this name, and calls it.
 ///
 /// # Safety
 ///
-/// Only the program's start code calls it, once, as the C library's ABI has it.
+/// To be called once, by the program's start code, as the ABI of the C library demands.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_start_main(
     main: Main,
@@ -41,8 +41,8 @@ pub unsafe extern "C" fn __libc_start_main(
     loader_fini: Hook,
     stack_end: *mut c_void,
 ) -> c_int {
-    // SAFETY: the name ends with a zero byte, and so does that of the variable.
-    let (real, asked) = unsafe {
+    // SAFETY: both names are NUL-terminated.
+    let (real, serve) = unsafe {
         (
             libc::dlsym(libc::RTLD_NEXT, c"__libc_start_main".as_ptr()),
             !libc::getenv(ENV.as_ptr()).is_null(),
@@ -51,12 +51,11 @@ pub unsafe extern "C" fn __libc_start_main(
     if real.is_null() {
         return 126;
     }
-    // SAFETY: the C library's function of this name has had this signature for as long as
-    // dynamic linking has been there.
+    // SAFETY: this is the signature of the C library's function of this name.
     let real: StartMain = unsafe { std::mem::transmute::<*mut c_void, StartMain>(real) };
-    let (argc, argv) = if asked {
+    let (argc, argv) = if serve {
         let run = server::serve_by_fork();
-        assume(&run);
+        adopt(&run);
         (run.argc, run.argv)
     } else {
         (argc, argv)
@@ -64,12 +63,12 @@ pub unsafe extern "C" fn __libc_start_main(
     real(main, argc, argv, init, fini, loader_fini, stack_end)
 }
 
-/// The variable's name as C has it.
+/// The variable's name as a C string.
 const ENV: &std::ffi::CStr = c"IMAGE_FUZZER_RUN_SERVER";
 const _: () = assert!(ENV.count_bytes() == wire::ENV.len());
 
-/// Takes on the environment and the name of a run, as the loader would have set them.
-fn assume(run: &Run) {
+/// Sets the environment and the program's name of a run, as the loader would have.
+fn adopt(run: &Run) {
     // SAFETY: this is the only thread, and the strings live as long as the process.
     unsafe {
         environ = run.envp;

@@ -1,10 +1,10 @@
-//! Where a run under a fork server crashed, as a number: two crashes at the same place give
-//! the same one.
+//! The place where a run under a fork server crashed, as a number: two crashes at the same
+//! place have the same one.
 //!
 //! All runs of one fork server have the same code at the same addresses, so that the address
 //! of the instruction that failed, with the return addresses found close above it on the
-//! stack, tell crashes apart at no cost, where a debugger takes many times as long as the run.
-//! The program's own handlers, should it set some, take the place of ours.
+//! stack, tell crashes apart at no cost, while a debugger takes many times as long as the run.
+//! Handlers that the program sets replace ours.
 #![allow(unsafe_code)] // A signal handler that reads the stack; each block says why it is sound.
 
 use std::ffi::{c_int, c_void};
@@ -20,21 +20,21 @@ const WORDS: usize = 64;
 /// How many of them count.
 const DEPTH: usize = 6;
 
-/// The most pieces of code that are known; a program with more has fewer of them counted.
-const PIECES: usize = 256;
+/// The most code segments that are recorded; further ones of a program are ignored.
+const SEGMENTS: usize = 256;
 
-/// Where the handler leaves the number; in memory shared with the server.
+/// Where the handler stores the number, in memory shared with the server.
 static PLACE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
-/// Start and end of each piece of code.
-static CODE: [(AtomicUsize, AtomicUsize); PIECES] =
-    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; PIECES];
+/// Start and end of each code segment.
+static CODE: [(AtomicUsize, AtomicUsize); SEGMENTS] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; SEGMENTS];
 
-/// How many pieces there are.
+/// How many segments there are.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes this process and its forks leave the number of a crash in `place`. A signal that
-/// has a handler already (of a sanitizer) keeps it.
+/// Makes this process and its forks store the number of a crash in `place`. A signal that
+/// already has a handler (of a sanitizer) keeps it.
 ///
 /// To be called where no other thread runs.
 pub(crate) fn watch(place: &'static AtomicU64) {
@@ -56,7 +56,7 @@ pub(crate) fn watch(place: &'static AtomicU64) {
     }
 }
 
-/// Notes where the code of one library or program is.
+/// Records the code segments of one library or program.
 extern "C" fn note_code(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> c_int {
     // SAFETY: the loader passes a valid structure, whose headers are an array of that length.
     let (base, headers) = unsafe {
@@ -90,7 +90,7 @@ fn is_code(address: usize) -> bool {
     })
 }
 
-/// Leaves the number and lets the signal end the program.
+/// Stores the number and lets the signal end the program.
 extern "C" fn crashed(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     let place = PLACE.load(Ordering::Relaxed);
     if !place.is_null()
@@ -101,8 +101,8 @@ extern "C" fn crashed(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_vo
         let mut number = mix(0x9e37_79b9_7f4a_7c15, at);
         let mut depth = 0;
         for word in 0..WORDS {
-            // What is known so far is left first: should the stack end here, reading on is
-            // a second fault, and that one ends the program.
+            // What is known so far is stored first: should the stack end here, reading on
+            // is a second fault, which ends the program.
             place.store(number, Ordering::Relaxed);
             let from = stack.wrapping_add(word * size_of::<usize>());
             // SAFETY: an address on or above the stack of the thread that crashed. Where
@@ -118,12 +118,12 @@ extern "C" fn crashed(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_vo
         }
         place.store(number, Ordering::Relaxed);
     }
-    // Its default is in force again, and the signal is not held back.
+    // The default action applies again, and the signal is not blocked.
     // SAFETY: the call takes an integer.
     unsafe { libc::raise(signal) };
 }
 
-/// One more address into a number; never 0, which stands for none.
+/// Mixes an address into a number; never 0, which stands for none.
 fn mix(number: u64, address: usize) -> u64 {
     (number ^ address as u64)
         .wrapping_mul(0x0000_0100_0000_01b3)
@@ -166,7 +166,7 @@ fn registers(_: *mut c_void) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
-    /// A fork that reads from `address`, and the number it leaves.
+    /// The status of a fork that reads from `address`, and the number it stores.
     fn crash(place: &AtomicU64, address: usize) -> (c_int, u64) {
         place.store(0, Ordering::Relaxed);
         // SAFETY: the child makes system calls and reads memory, and never returns.
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn the_same_crash_has_the_same_number() {
         // SAFETY: fresh shared memory, zeroed, aligned to a page, never unmapped. The handler
-        // of Rust's runtime is taken away first, as in a program without one.
+        // of Rust's runtime is removed first, as in a program without one.
         let place: &'static AtomicU64 = unsafe {
             for signal in SIGNALS {
                 libc::signal(signal, libc::SIG_DFL);

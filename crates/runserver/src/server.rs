@@ -1,4 +1,4 @@
-//! The server's loop, and what a run does before the program proper begins.
+//! The server's loop, and what a run does before the program starts.
 #![allow(unsafe_code)] // fork, clone and memory shared with the child; each block says why it is sound.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -20,13 +20,13 @@ pub struct Run {
     pub envp: *mut *mut c_char,
 }
 
-/// Serves until the controller is gone, and ends the process then. Returns only in
-/// the child of a fork, as the run that was asked for.
+/// Serves until the controller closes the socket, and then exits. Returns only in a forked
+/// child, as the run that was requested.
 ///
 /// To be called where no other thread runs.
 #[must_use]
 pub fn serve_by_fork() -> Run {
-    // Handlers that the program's libraries have set are the program's.
+    // Signal handlers that the program's libraries have set belong to the program.
     let Some(mut server) = Server::start(sys::Handlers::Keep) else {
         sys::exit_now(125)
     };
@@ -49,10 +49,10 @@ pub fn serve_by_fork() -> Run {
     }
 }
 
-/// Serves until the controller is gone, and ends the process then. Each run executes
-/// the file `program`.
+/// Serves until the controller closes the socket, and then exits. Each run executes the file
+/// `program`.
 pub fn serve_by_exec(program: &CStr) -> ! {
-    let Some(mut server) = Server::start(sys::Handlers::Drop) else {
+    let Some(mut server) = Server::start(sys::Handlers::Reset) else {
         sys::exit_now(125)
     };
     loop {
@@ -93,7 +93,7 @@ extern "C" fn start_exec(exec: *mut c_void) -> c_int {
     let exec = unsafe { &*exec.cast::<Exec<'_>>() };
     if prepare(exec.job, exec.failure) {
         let Run { argv, envp, .. } = exec.job.run;
-        // SAFETY: a path and two vectors of strings, each ended by zero or null.
+        // SAFETY: a NUL-terminated path and two null-terminated vectors of such strings.
         unsafe {
             libc::execve(
                 exec.program.as_ptr(),
@@ -106,8 +106,8 @@ extern "C" fn start_exec(exec: *mut c_void) -> c_int {
     sys::exit_now(127)
 }
 
-/// Where a child says why it could not start, or where it crashed; in memory that it
-/// shares with the server.
+/// Where a child notes why it could not start, or where it crashed, in memory that it shares
+/// with the server.
 struct Failure {
     step: AtomicU32,
     errno: AtomicI32,
@@ -127,18 +127,18 @@ impl Failure {
     }
 }
 
-/// A request whose strings have been found.
+/// A parsed request.
 struct Job {
     head: Head,
     cwd: *const c_char,
     run: Run,
 }
 
-/// What is mapped once and used for every run.
+/// Memory that is mapped once and used for every run.
 struct Server {
     failure: &'static Failure,
     text: &'static mut [u8],
-    /// Room for the pointers to arguments and variables, and a null after each.
+    /// The pointers to arguments and variables, with a null pointer after each list.
     pointers: &'static mut [*mut c_char],
     stack_top: *mut c_void,
 }
@@ -147,7 +147,7 @@ struct Server {
 const STACK: usize = 128 << 10;
 
 impl Server {
-    /// Gets memory, and tells the controller that we are up.
+    /// Maps memory, and tells the controller that the server is ready.
     fn start(handlers: sys::Handlers) -> Option<Self> {
         sys::become_server(handlers);
         let shared = map(size_of::<Failure>(), libc::MAP_SHARED)?;
@@ -170,7 +170,7 @@ impl Server {
         sys::send_all(fd::CONTROL, &Reply::of(Kind::Ready).encode()).then_some(server)
     }
 
-    /// Waits for a request; `None` when the controller is gone, or talks nonsense.
+    /// Waits for a request; `None` when the socket is closed or the request is malformed.
     fn next_job(&mut self) -> Option<Job> {
         let mut head = [0; Head::LEN];
         if !sys::read_all(fd::CONTROL, &mut head) {
@@ -199,14 +199,14 @@ impl Server {
         })
     }
 
-    /// Waits for the end of a run that began as process `pid`, and answers. `pid` is
-    /// negative where there was no process to be had.
+    /// Waits for the end of a run that began as process `pid`, and replies. `pid` is negative
+    /// where no process could be created.
     fn finish(&mut self, pid: libc::pid_t, began: u64) {
         let mut reply = Reply::of(Kind::Ended);
         if pid < 0 {
             reply.failed = Step::Fork;
             reply.errno = sys::errno();
-            self.answer(&reply);
+            self.send(&reply);
             return;
         }
         // SAFETY: an all-zero `rusage` is a valid one.
@@ -221,22 +221,22 @@ impl Server {
             reply.crash = self.failure.crash.load(Ordering::Relaxed);
         }
         reply.left = !reap(libc::WNOHANG);
-        self.answer(&reply);
+        self.send(&reply);
         if reply.left {
             reap(0);
-            self.answer(&Reply::of(Kind::Swept));
+            self.send(&Reply::of(Kind::Swept));
         }
     }
 
-    /// Answers; without anyone to answer to there is nothing left to do here.
-    fn answer(&self, reply: &Reply) {
+    /// Sends a reply; exits where the socket is closed.
+    fn send(&self, reply: &Reply) {
         if !sys::send_all(fd::CONTROL, &reply.encode()) {
             sys::exit_now(0);
         }
     }
 }
 
-/// Takes strings off the text of a request.
+/// Splits the text of a request into strings.
 struct Strings<'a> {
     text: &'a mut [u8],
 }
@@ -249,7 +249,7 @@ impl Strings<'_> {
         Some(string.as_mut_ptr().cast())
     }
 
-    /// Puts `count` strings and a null pointer into `place`.
+    /// Writes pointers to `count` strings and a null pointer into `place`.
     fn fill(&mut self, place: &mut [*mut c_char], count: usize) -> Option<()> {
         for slot in place.get_mut(..count)? {
             *slot = self.next()?;
@@ -259,12 +259,12 @@ impl Strings<'_> {
     }
 }
 
-/// Makes this process, a child of the server, ready to be the program: its own session,
-/// its directory, its three descriptors and no other, its limits. On failure says why
-/// and gives `false`.
+/// Prepares this process, a child of the server, to become the program: its session, its
+/// directory, its three descriptors and no others, its limits. On failure notes why and
+/// gives `false`.
 fn prepare(job: &Job, failure: &Failure) -> bool {
     let input = if job.head.input { fd::INPUT } else { fd::NULL };
-    // SAFETY: calls that take integers or a path ended by zero.
+    // SAFETY: calls that take integers or a NUL-terminated path.
     let (entered, ready) = unsafe {
         libc::setsid();
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -278,8 +278,8 @@ fn prepare(job: &Job, failure: &Failure) -> bool {
             && libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0;
         (entered, ready)
     };
-    // The hard limit on processor time is a second later: at the soft one the program
-    // gets SIGXCPU, which tells this end from others.
+    // The hard limit on CPU time is a second later: at the soft one the program gets
+    // SIGXCPU, which tells this end from others.
     let limited = limit_cpu(job.head.cpu_seconds)
         && sys::limit(libc::RLIMIT_FSIZE, job.head.file_size)
         && sys::limit(libc::RLIMIT_AS, job.head.address_space);
@@ -298,8 +298,8 @@ fn limit_cpu(seconds: u32) -> bool {
     unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) == 0 }
 }
 
-/// Takes notice of children that have ended, as long as there are some (with `WNOHANG`:
-/// as long as some have ended). Whether none is left.
+/// Reaps children until there are none (with `WNOHANG`: until none has ended); whether there
+/// are none.
 fn reap(flags: c_int) -> bool {
     let mut status = 0;
     // SAFETY: an all-zero `rusage` is a valid one.
@@ -313,7 +313,7 @@ fn reap(flags: c_int) -> bool {
     }
 }
 
-/// wait4(2), again where a signal came between.
+/// wait4(2), again where a signal interrupted it.
 fn wait(pid: libc::pid_t, flags: c_int, status: &mut c_int, usage: &mut libc::rusage) -> c_int {
     loop {
         // SAFETY: both pointers are to live places the call writes to.
@@ -331,7 +331,8 @@ fn micros(time: libc::timeval) -> u64 {
 
 /// Maps zeroed memory.
 fn map(len: usize, flags: c_int) -> Option<*mut u8> {
-    // SAFETY: an anonymous mapping at a place of the kernel's choice touches nothing of ours.
+    // SAFETY: an anonymous mapping at an address of the kernel's choice changes no memory of
+    // ours.
     let at = unsafe {
         libc::mmap(
             ptr::null_mut(),

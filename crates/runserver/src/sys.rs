@@ -12,7 +12,7 @@ pub fn errno() -> c_int {
     unsafe { *libc::__errno_location() }
 }
 
-/// Fills `place` from a descriptor; `false` at its end or on an error.
+/// Fills `place` from a descriptor; `false` at the end of the file or on an error.
 pub fn read_all(fd: c_int, mut place: &mut [u8]) -> bool {
     while !place.is_empty() {
         // SAFETY: pointer and length are those of a live, writable slice.
@@ -30,7 +30,7 @@ pub fn read_all(fd: c_int, mut place: &mut [u8]) -> bool {
     true
 }
 
-/// Sends all of `bytes` over a socket; `false` when nobody reads any more.
+/// Sends all of `bytes` over a socket; `false` on an error, as when it is closed.
 pub fn send_all(fd: c_int, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         // SAFETY: pointer and length are those of a live slice.
@@ -62,14 +62,14 @@ pub fn now_ns() -> u64 {
     seconds * 1_000_000_000 + nanos
 }
 
-/// Ends this process at once, without running what is registered for its end.
+/// Exits at once, without running exit handlers.
 pub fn exit_now(status: c_int) -> ! {
     // SAFETY: the call takes an integer and does not return.
     unsafe { libc::_exit(status) }
 }
 
-/// Sets soft and hard limit of one resource; [`UNLIMITED`] leaves it alone.
-/// `false` when the system refuses.
+/// Sets the soft and the hard limit of a resource, which [`UNLIMITED`] does not change;
+/// `false` on an error.
 pub fn limit(resource: libc::__rlimit_resource_t, value: u64) -> bool {
     if value == UNLIMITED {
         return true;
@@ -82,18 +82,18 @@ pub fn limit(resource: libc::__rlimit_resource_t, value: u64) -> bool {
     unsafe { libc::setrlimit(resource, &raw const limit) == 0 }
 }
 
-/// What becomes of signal handlers that are set already.
+/// What becomes of signal handlers that are already set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handlers {
-    /// They stay.
+    /// They are kept.
     Keep,
-    /// Their signals get the default.
-    Drop,
+    /// Their signals are reset to the default.
+    Reset,
 }
 
-/// Makes this process ready to serve: default signals, none blocked, but for `SIGXFSZ`,
-/// which is ignored so that a write past the limit on a file's length fails with `EFBIG`
-/// and the program goes on; no core files; and every orphan below becomes its child.
+/// Prepares this process to serve: default signals, none blocked, except that `SIGXFSZ` is
+/// ignored, so that a write past the limit on a file's length fails with `EFBIG`; no core
+/// files; every orphaned descendant becomes its child.
 pub fn become_server(handlers: Handlers) {
     // SAFETY: calls that take integers, or pointers to live structures, for both of which
     // all-zero is valid.
@@ -101,7 +101,7 @@ pub fn become_server(handlers: Handlers) {
         for signal in 1..=64 {
             let mut action: libc::sigaction = std::mem::zeroed();
             libc::sigaction(signal, std::ptr::null(), &raw mut action);
-            if handlers == Handlers::Drop || action.sa_sigaction == libc::SIG_IGN {
+            if handlers == Handlers::Reset || action.sa_sigaction == libc::SIG_IGN {
                 libc::signal(signal, libc::SIG_DFL);
             }
         }

@@ -1,39 +1,38 @@
-//! What the controller and the server say to each other.
+//! The protocol between the controller and the server.
 //!
 //! Both are the same build on the same machine, so numbers are in native byte order. A
 //! request is a [`Head`] and then `len` bytes of text: the working directory, the
-//! arguments and the environment, each ended by a zero byte. An answer is one [`Reply`].
+//! arguments and the environment, each NUL-terminated. A reply is one [`Reply`].
 
 /// The first word of every request.
 pub const MAGIC: u32 = 0x4946_5233;
 
-/// The most bytes of text in one request, more than the kernel takes in an `execve` by
-/// default on a small stack, and enough for any command a person reads.
+/// The most bytes of text in one request.
 pub const MAX_TEXT: usize = 1 << 20;
 
 /// The most arguments and variables of one request together.
 pub const MAX_STRINGS: usize = 1 << 14;
 
-/// A limit that is off.
+/// No limit.
 pub const UNLIMITED: u64 = u64::MAX;
 
 /// Descriptors of a server, the same in every one.
 pub mod fd {
     /// The socket to the controller.
     pub const CONTROL: i32 = 3;
-    /// What becomes standard input where a request brings some.
+    /// The standard input of requests that have one.
     pub const INPUT: i32 = 4;
-    /// What becomes standard output.
+    /// Standard output.
     pub const OUTPUT: i32 = 5;
-    /// What becomes standard error.
+    /// Standard error.
     pub const ERROR: i32 = 6;
-    /// `/dev/null`, standard input otherwise.
+    /// `/dev/null`, the standard input of other requests.
     pub const NULL: i32 = 7;
     /// The first descriptor that is not the server's.
     pub const FIRST_FREE: i32 = 8;
 }
 
-/// The variable that tells the preloaded library to serve.
+/// The environment variable that makes the preloaded library serve.
 pub const ENV: &str = "IMAGE_FUZZER_RUN_SERVER";
 
 const HEAD_LEN: usize = 40;
@@ -48,9 +47,9 @@ pub struct Head {
     pub argc: u32,
     /// How many variables.
     pub envc: u32,
-    /// Whether standard input is what the controller has put there, not `/dev/null`.
+    /// Whether standard input is [`fd::INPUT`], not `/dev/null`.
     pub input: bool,
-    /// Processor time each process may use, in seconds.
+    /// CPU time that each process may use, in seconds.
     pub cpu_seconds: u32,
     /// Length of the longest file that may be written, in bytes, or [`UNLIMITED`].
     pub file_size: u64,
@@ -59,10 +58,10 @@ pub struct Head {
 }
 
 impl Head {
-    /// Size of a head on the wire.
+    /// Its encoded size, in bytes.
     pub const LEN: usize = HEAD_LEN;
 
-    /// The bytes of the wire.
+    /// The encoded bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEAD_LEN] {
         let mut to = Writer::<HEAD_LEN>::default();
@@ -81,7 +80,7 @@ impl Head {
         to.bytes
     }
 
-    /// Reads a head; `None` when it is none, or asks for more than the bounds above.
+    /// Decodes a head; `None` when it is malformed, or exceeds [`MAX_TEXT`] or [`MAX_STRINGS`].
     #[must_use]
     pub fn decode(bytes: &[u8; HEAD_LEN]) -> Option<Self> {
         let mut from = Reader(bytes);
@@ -102,14 +101,14 @@ impl Head {
     }
 }
 
-/// What an answer is about.
+/// What a reply is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The server is up.
+    /// The server is ready.
     Ready,
     /// The program has ended.
     Ended,
-    /// Whatever the program had left behind has ended too.
+    /// The processes that the program left behind have ended too.
     Swept,
 }
 
@@ -118,7 +117,7 @@ pub enum Kind {
 pub enum Step {
     /// It did start.
     None,
-    /// The new process could not be made.
+    /// The new process could not be created.
     Fork,
     /// The working directory could not be entered.
     Chdir,
@@ -147,7 +146,7 @@ impl Step {
     }
 }
 
-/// An answer.
+/// A reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     /// What it is about; the rest belongs to [`Kind::Ended`].
@@ -158,8 +157,8 @@ pub struct Reply {
     pub failed: Step,
     /// The system's error number of that step.
     pub errno: i32,
-    /// Whether processes were left behind. They must be ended, after which the server
-    /// answers [`Kind::Swept`].
+    /// Whether processes were left behind. They must be killed, after which the server
+    /// replies [`Kind::Swept`].
     pub left: bool,
     /// Time from start to end, in nanoseconds.
     pub wall_ns: u64,
@@ -167,15 +166,15 @@ pub struct Reply {
     pub cpu_us: u64,
     /// The largest resident set, in KiB.
     pub max_rss_kib: u64,
-    /// The place of a crash, as a number that holds for this server; 0 where it is not known.
+    /// The place of a crash, as a number that is valid for this server; 0 where it is not known.
     pub crash: u64,
 }
 
 impl Reply {
-    /// Size of an answer on the wire.
+    /// Its encoded size, in bytes.
     pub const LEN: usize = REPLY_LEN;
 
-    /// An answer that says only what it is about.
+    /// A reply with nothing but its kind.
     #[must_use]
     pub const fn of(kind: Kind) -> Self {
         Self {
@@ -191,7 +190,7 @@ impl Reply {
         }
     }
 
-    /// The bytes of the wire.
+    /// The encoded bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; REPLY_LEN] {
         let mut to = Writer::<REPLY_LEN>::default();
@@ -207,7 +206,7 @@ impl Reply {
         to.bytes
     }
 
-    /// Reads an answer; `None` when it is none.
+    /// Decodes a reply; `None` when it is malformed.
     #[must_use]
     pub fn decode(bytes: &[u8; REPLY_LEN]) -> Option<Self> {
         let mut from = Reader(bytes);
@@ -256,7 +255,7 @@ impl<const N: usize> Writer<N> {
     }
 }
 
-/// Takes numbers off the front of some bytes.
+/// Reads numbers from the front of some bytes.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -281,7 +280,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_head_comes_back(
+        fn a_head_round_trips(
             len in 0..=(MAX_TEXT as u32),
             argc in 0..1000u32,
             envc in 0..1000u32,
@@ -295,7 +294,7 @@ mod tests {
         }
 
         #[test]
-        fn a_reply_comes_back(
+        fn a_reply_round_trips(
             status: i32, errno: i32, left: bool, kind in 0..3usize, failed in 0..5u32,
             wall_ns: u64, cpu_us: u64, max_rss_kib: u64, crash: u64,
         ) {
@@ -308,7 +307,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_wild_to_read(head: [u8; 20], reply: [u8; 24]) {
+        fn arbitrary_bytes_do_not_panic(head: [u8; 20], reply: [u8; 24]) {
             let mut bytes = [0; Head::LEN];
             bytes[..20].copy_from_slice(&head);
             let _ = Head::decode(&bytes);
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_past_the_bounds_is_refused() {
+    fn a_request_past_the_bounds_is_rejected() {
         let head = Head {
             len: MAX_TEXT as u32 + 1,
             argc: 1,

@@ -4,7 +4,7 @@ use crate::campaign::store::CampaignConfig;
 use crate::commands::{Command, drawn, given};
 use crate::input::base::{self, Base};
 use crate::input::case::Maker;
-use crate::input::mutate::{self, FAMILIES, Intensity, MutationContext, Scope};
+use crate::input::mutate::{self, FAMILIES, FieldSelection, Intensity, MutationContext};
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
 
@@ -15,8 +15,8 @@ use anyhow::Result;
 pub struct Plan {
     /// The commands given with `-c`; without, sequences are drawn.
     pub commands: Option<Vec<Command>>,
-    /// What alone may be changed, as `--config` says.
-    pub scope: Option<Scope>,
+    /// The fields that alone may be changed, as `--config` says.
+    pub selection: Option<FieldSelection>,
     /// How much is changed.
     pub intensity: Intensity,
     /// The families that edits are drawn from; none stand for all.
@@ -29,7 +29,7 @@ impl Plan {
         CampaignConfig {
             commands: self.commands.clone(),
             families: self.families.clone(),
-            config: self.scope.as_ref().map(|scope| format!("{scope:?}")),
+            config: self.selection.as_ref().map(ToString::to_string),
         }
     }
 
@@ -137,7 +137,13 @@ fn compose(
         base: &base,
         map: &prepared.map,
     };
-    let edits = mutate::draw(context, plan.scope.as_ref(), plan.intensity, weights, rng);
+    let edits = mutate::draw(
+        context,
+        plan.selection.as_ref(),
+        plan.intensity,
+        weights,
+        rng,
+    );
     let commands = commands(plan, &base, rng);
     let mut recipe = Recipe {
         fuzzer: FUZZER.into(),
@@ -176,7 +182,7 @@ pub(super) fn variation(
     let mut recipe = parent.clone();
     recipe.seed = seed.into();
     let drawn = plan.commands.is_none();
-    let most = plan.intensity.most(prepared.map.fields().len());
+    let most = plan.intensity.max_edits(prepared.map.fields().len());
     match rng.below(6) {
         0 | 1 if drawn => recipe.commands.push(drawn::one(&parent.base, &mut rng)),
         2 if drawn => recipe.commands = drawn::sequence(&parent.base, &mut rng),

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::Command;
 use crate::files::{NAMELESS, persist_as, write_nameless, write_whole};
+use crate::input::mutate::FieldSelection;
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::named_file::NamedFile;
 
@@ -76,7 +77,10 @@ impl CampaignConfig {
         [
             ("-c", self.commands == other.commands),
             ("--family", self.families == other.families),
-            ("--config", self.config == other.config),
+            (
+                "--config",
+                FieldSelection::same_text(self.config.as_deref(), other.config.as_deref()),
+            ),
         ]
         .into_iter()
         .filter(|(_, same)| !same)
@@ -462,20 +466,10 @@ mod tests {
             fresh_copies: true,
         };
         let small = NamedFile::new("a", &image_formats::Store::new());
-        /// Longer than files can be.
-        struct Endless;
-        impl image_formats::ReadAt for Endless {
-            fn read_at(&self, _: u64, _: &mut [u8]) -> usize {
-                0
-            }
-            fn len(&self) -> u64 {
-                u64::MAX
-            }
-            fn next_data(&self, _: u64) -> Option<std::ops::Range<u64>> {
-                None
-            }
-        }
-        let large = NamedFile::new("a", &Endless);
+        // Longer than files can be.
+        let mut endless = image_formats::Store::new();
+        endless.resize(u64::MAX);
+        let large = NamedFile::new("a", &endless);
         assert!(store.enqueue("large", &recipe, &large).is_err());
         assert_eq!((count("queue"), count("recipes")), (0, 0));
         fs::rename(root.join("recipes"), root.join("away")).unwrap();

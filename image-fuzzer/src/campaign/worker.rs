@@ -16,8 +16,10 @@ use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
+use crate::oracle::timeout::TimeoutPolicy;
 use crate::rng::Rng;
-use crate::triage::minimise::{Minimiser, Task, is_of_time};
+use crate::triage::judge::{Judge as _, RunnerJudge};
+use crate::triage::minimise::Task;
 use crate::triage::{Key, name};
 
 /// Works until the campaign is over.
@@ -82,10 +84,8 @@ impl Worker<'_> {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
-        self.runner.set_counting(true);
-        let outcome = self.runner.run(&recipe, &files);
-        self.runner.set_counting(false);
-        let outcome = outcome?;
+        let policy = TimeoutPolicy::Count;
+        let outcome = self.runner.run_with(&recipe, &files, policy)?;
         let keys = if self.is_aborted() {
             Vec::new()
         } else {
@@ -144,7 +144,7 @@ impl Worker<'_> {
         };
         let plan = &self.campaign.plan;
         let (recipe, fresh) = match parent {
-            Some(parent) if plan.scope.is_none() => {
+            Some(parent) if plan.selection.is_none() => {
                 let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
                 (recipe, false)
             }
@@ -188,11 +188,11 @@ impl Worker<'_> {
         };
         let again = if !unsure {
             None
-        } else if is_of_time(&key) {
+        } else if key.is_of_time() {
             // To be called a hang it has run twice already, the second time for long.
             Some(key.clone())
         } else {
-            self.judge(|judging| judging.again(&key, recipe))
+            self.judge(|judge| judge.again(&key, recipe))
         };
         let confirmed = again.is_some();
         let given_up = unsure && !confirmed && !self.watch.ended();
@@ -214,7 +214,7 @@ impl Worker<'_> {
         let mut hits_in_10 = confirmed.then_some(10);
         if hit == Hit::New {
             if confirmed {
-                hits_in_10 = Some(self.judge(|judging| judging.hits_in_10(&key, recipe)));
+                hits_in_10 = Some(self.judge(|judge| judge.hits_in_10(&key, recipe)));
             }
             let mut found =
                 Example::found(recipe, &key, &mut self.runner, &mut self.maker, outcome)?;
@@ -238,9 +238,9 @@ impl Worker<'_> {
     }
 
     /// Has something judged, until the campaign is over.
-    fn judge<T>(&mut self, act: impl FnOnce(&mut Minimiser<'_>) -> T) -> T {
+    fn judge<T>(&mut self, act: impl FnOnce(&mut RunnerJudge<'_>) -> T) -> T {
         let stop = || self.watch.ended();
-        act(&mut Minimiser {
+        act(&mut RunnerJudge {
             runner: &mut self.runner,
             maker: &mut self.maker,
             stop: &stop,

@@ -1,25 +1,29 @@
-//! The options and what they mean.
+//! The options.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
-use crate::commands::{Command, given};
-use crate::input::mutate::{FAMILIES, Intensity, Scope};
+use crate::commands::{Command, Programs, given};
+use crate::exec::Limits;
+use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
+use crate::oracle::runner::Settings;
 
-/// Makes disk images that are valid except for a few targeted corruptions, hands them to
-/// programs, and judges what those do.
+/// Makes disk images that are valid except for a few targeted corruptions, runs programs on
+/// them and checks for crashes, hangs and corruption.
 ///
-/// Without -c, sequences of qemu-img and qemu-io commands are drawn at random.
-/// QEMU_IMG and QEMU_IO name the programs, arguments included, where they are not
-/// those in PATH. A campaign can be stopped at any time and goes on when started
-/// again with the same TEST_DIR.
+/// Without -c, sequences of qemu-img and qemu-io commands are drawn at random. QEMU_IMG and
+/// QEMU_IO name the programs to run, arguments included; the default is those in PATH. A
+/// campaign can be stopped at any time, and resumes when it is started again with the same
+/// TEST_DIR.
 ///
-/// Exit status: 0 no fault was found, 1 the work could not be done, 2 the command
-/// line is wrong, 3 faults were found, 130 what cannot be gone on with was interrupted.
+/// Exit status: 0 no findings, 1 an error, 2 a wrong command line, 3 findings (of reproduce:
+/// not reproduced), 130 interrupted where it cannot be resumed.
 #[derive(Debug, Parser)]
 #[command(
     name = "image-fuzzer",
@@ -31,113 +35,95 @@ pub(super) struct Args {
     #[command(subcommand)]
     pub(super) subcommand: Option<Subcommand>,
     #[command(flatten)]
-    pub(super) fuzz: Fuzz,
+    pub(super) fuzz: FuzzArgs,
 }
 
 impl Args {
-    /// The subcommand that `word` is likely meant to be, where it is none: a slip of the
-    /// fingers is no name of a work folder that is still to be made.
-    pub(super) fn meant(word: &Path) -> Option<String> {
+    /// The subcommand that `word` is probably a misspelling of: it is parsed as the name of a
+    /// work folder to create.
+    pub(super) fn similar_subcommand(word: &Path) -> Option<String> {
         let text = word.to_str()?;
         if text.contains('/') || word.exists() {
             return None;
         }
         let command = Self::command();
         let names = command.get_subcommands().map(|known| known.get_name());
-        let near = names
+        let (distance, name) = names
             .chain(["help"])
-            .map(|name| (slips(text, name), name))
+            .map(|name| (strsim::osa_distance(text, name), name))
             .min()?;
-        let most = (near.1.len() / 3).clamp(1, 2);
-        (near.0 <= most).then(|| near.1.to_owned())
+        let max_distance = (name.len() / 3).clamp(1, 2);
+        (distance <= max_distance).then(|| name.to_owned())
     }
 }
 
-/// How many letters are missing, too many, others, or two of them swapped.
-fn slips(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
-    for i in 1..=one.len() {
-        let mut row = vec![i];
-        for j in 1..=other.len() {
-            let changed = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
-            let mut least = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
-}
-
-/// What else can be asked for.
+/// The subcommands; without one a campaign runs.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
-    /// Show the structure of an image, its defects marked
+    /// Show the structure of an image and its defects
     Show(ShowArgs),
-    /// Change one field of an image, and nothing else
+    /// Change one field of an image and nothing else
     ///
-    /// The bytes of the field are written into the file itself, which keeps its length and its
-    /// other names.
+    /// The bytes of the field are written in place: the file keeps its length and its links.
     Set(SetArgs),
-    /// Carry out the recipe of a finding again, or those of all findings in a work folder
+    /// Run the recipe of a finding, or those of all findings in a work folder
     Reproduce(ReplayArgs),
-    /// Make the example of a finding smaller
+    /// Minimise the example of a finding
+    #[command(visible_alias = "minimize")]
     Minimise(ReplayArgs),
-    /// List what was found in a work folder
+    /// List the findings in a work folder
     Report(ReportArgs),
 }
 
 /// The options of a campaign.
 #[derive(Debug, ClapArgs)]
-pub(super) struct Fuzz {
+pub(super) struct FuzzArgs {
     /// Work folder: queue, findings, logs
     #[arg(value_name = "TEST_DIR", default_value = "image-fuzzer.work")]
     pub(super) test_dir: PathBuf,
-    /// Image format to make
-    #[arg(value_name = "IMG_GENERATOR", default_value = "qcow2", value_parser = ["qcow2"])]
-    pub(super) generator: String,
-    /// Stop after so many seconds; what is not done then is done when the campaign
-    /// goes on
+    /// Format of the images
+    #[arg(value_name = "FORMAT", default_value = "qcow2", value_parser = ["qcow2"])]
+    pub(super) format: String,
+    /// Stop after this many seconds; what is not finished then is finished when the
+    /// campaign is resumed
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) duration: Option<Duration>,
     /// Command to run on each image: a line as typed, such as 'qemu-img info', or a
-    /// JSON array of arrays of strings; $test_img is the image (added at the end of a
-    /// line without it), $off and $len a range of the disk. Can be repeated
+    /// JSON array of arrays of strings; $test_img is the image (appended to a line
+    /// without it), $off and $len a range of the disk. Can be repeated
     #[arg(short, long, value_name = "COMMAND", value_parser = commands)]
-    pub(super) command: Vec<Given>,
-    /// Run one test, made from this seed alone
+    pub(super) command: Vec<GivenCommands>,
+    /// Run a single test, made from this seed alone
     #[arg(short, long, value_name = "STRING", conflicts_with_all = ["campaign_seed", "tests"])]
     pub(super) seed: Option<String>,
-    /// Draw the tests of the campaign from this seed. Which ones come of it depends on the
-    /// number of workers and on time as well: what was seen by then has a part in it
+    /// Draw the tests of the campaign from this seed. Which tests that gives also depends on
+    /// the number of workers and on timing, since what was seen before affects it
     #[arg(long, value_name = "STRING")]
     pub(super) campaign_seed: Option<String>,
-    /// What alone is changed, as a JSON array: [["header"], ["header","version"]];
-    /// of a structure a random share of its fields, of a field always that field
+    /// Change only these structures and fields, a JSON array:
+    /// [["header"], ["header","version"]]; of a structure a random share of its fields is
+    /// changed, a named field always
     #[arg(long, value_name = "JSON")]
-    pub(super) config: Option<Scope>,
+    pub(super) config: Option<FieldSelection>,
     /// Keep the folders of tests that passed
-    #[arg(short, long = "keep_passed", alias = "keep-passed")]
+    #[arg(short, long, alias = "keep_passed")]
     pub(super) keep_passed: bool,
     /// Log passed tests too
     #[arg(short, long)]
     pub(super) verbose: bool,
-    /// Workers [default: three for two processors]
+    /// Number of workers [default: 3 for every 2 processors]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) jobs: Option<u16>,
-    /// Stop after so many tests, counted over the whole campaign
+    /// Stop after this many tests, counted over the whole campaign
     #[arg(long, value_name = "N")]
     pub(super) tests: Option<u64>,
-    /// How much is changed: a number of edits (2; 0 for valid images), a range, or a
-    /// share of the fields (20%-50%, as the old fuzzer did, and where --config names a
+    /// How much is changed: a number of edits (2; 0 for valid images), a range (1-3), or a
+    /// share of the fields (20%-50%, as QEMU's image fuzzer did, and where --config names a
     /// structure) [default: 1-3]
     #[arg(long, value_name = "AMOUNT")]
     pub(super) intensity: Option<Intensity>,
-    /// Draw edits from this family alone; can be repeated
-    #[arg(long, value_name = "NAME", value_parser = FAMILIES.map(|family| family.name))]
+    /// Draw edits from this family of mutations only; can be repeated
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FAMILIES.iter().map(|family| family.name)))]
     pub(super) family: Vec<String>,
     #[command(flatten)]
     pub(super) run: RunArgs,
@@ -146,31 +132,69 @@ pub(super) struct Fuzz {
 /// How programs are run.
 #[derive(Debug, ClapArgs)]
 pub(super) struct RunArgs {
-    /// Another qemu-img, arguments included: what both say of valid images is compared
-    #[arg(long, value_name = "PROGRAM", value_parser = words)]
-    pub(super) compare_with: Option<Words>,
-    /// Seconds a command may take; six times as long before it counts as hanging
+    /// Another qemu-img, arguments included: both are run on valid images, and their results
+    /// compared
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
+    pub(super) compare_with: Option<ProgramWords>,
+    /// Time limit for a command, in seconds; it hangs if it takes six times as long
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(super) timeout: Duration,
-    /// Memory a command may use, in MiB
+    /// Memory limit for a command, in MiB
     #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
     pub(super) memory: u64,
-    /// Disk space a command may add, in MiB
+    /// Limit for the disk space that a command adds, in MiB
     #[arg(long, value_name = "MIB", default_value = "512", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub(super) disk: u64,
-    /// Start the programs anew for each command, without a fork server
+    /// Start programs anew for each command, without a fork server
     #[arg(long)]
     pub(super) no_fork_server: bool,
-    /// Let programs reach all files and the network; run in a machine of its own
+    /// Let programs access all files and the network; only for machines that may be damaged
     #[arg(long)]
     pub(super) no_sandbox: bool,
-    /// Folder that programs may read besides their own and the system's, such as that of
-    /// a program which a script starts; can be repeated
-    #[arg(long, value_name = "DIR", value_parser = there)]
-    pub(super) readable: Vec<PathBuf>,
+    /// Let programs read this folder, besides their own and the system's: where a program is
+    /// a script, the folder of the program that it starts; can be repeated
+    #[arg(long, alias = "readable", value_name = "DIR", value_parser = existing_path)]
+    pub(super) allow_read: Vec<PathBuf>,
 }
 
-/// `reproduce` and `minimise`
+impl RunArgs {
+    /// The settings of test runners, whose scratch folders are in memory or in `fallback`.
+    ///
+    /// # Errors
+    ///
+    /// A program is not found, or the environment names one with an unclosed quotation mark.
+    pub(super) fn settings(&self, fallback: &Path) -> Result<Settings> {
+        let programs = Programs::from_env()?;
+        let compare_with = match &self.compare_with {
+            None => None,
+            Some(words) => {
+                let words = words.0.iter().map(Into::into).collect();
+                let other = programs.with_qemu_img(words);
+                other.find("qemu-img")?;
+                Some(other)
+            }
+        };
+        Ok(Settings {
+            programs,
+            compare_with,
+            limits: Limits {
+                wall: self.timeout,
+                // A thread that spins is to exceed the wall-clock limit first, so that its
+                // stack is sampled.
+                cpu: (self.timeout * 2).max(Duration::from_secs(1)),
+                memory: self.memory << 20,
+                disk_growth: self.disk << 20,
+                ..Limits::default()
+            },
+            fork_server: !self.no_fork_server,
+            sandbox: !self.no_sandbox,
+            readable: self.allow_read.clone(),
+            fallback: fallback.to_owned(),
+        })
+    }
+}
+
+/// The options of `reproduce` and `minimise`.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ReplayArgs {
     /// Folder of a finding or of a test
@@ -180,7 +204,7 @@ pub(super) struct ReplayArgs {
     pub(super) run: RunArgs,
 }
 
-/// `report`
+/// The options of `report`.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ReportArgs {
     /// Work folder
@@ -189,40 +213,39 @@ pub(super) struct ReportArgs {
     /// Print JSON
     #[arg(long, conflicts_with = "html")]
     pub(super) json: bool,
-    /// Write a page that stands for itself; - is standard output
+    /// Write a self-contained HTML page; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
 }
 
 /// The commands of one `-c`.
 #[derive(Clone, Debug)]
-pub(super) struct Given(pub(super) Vec<Command>);
+pub(super) struct GivenCommands(pub(super) Vec<Command>);
 
 /// A program and its arguments.
 #[derive(Clone, Debug)]
-pub(super) struct Words(pub(super) Vec<String>);
+pub(super) struct ProgramWords(pub(super) Vec<String>);
 
-fn commands(text: &str) -> Result<Given, String> {
+fn commands(text: &str) -> Result<GivenCommands, String> {
     given::parse(text)
-        .map(Given)
+        .map(GivenCommands)
         .map_err(|why| format!("{why:#}"))
 }
 
-fn words(text: &str) -> Result<Words, String> {
+fn program(text: &str) -> Result<ProgramWords, String> {
     match shlex::split(text) {
         None => Err("unclosed quotation mark".into()),
-        Some(words) if words.is_empty() => Err("no program is named".into()),
-        Some(words) => Ok(Words(words)),
+        Some(words) if words.is_empty() => Err("it is empty".into()),
+        Some(words) => Ok(ProgramWords(words)),
     }
 }
 
-/// A file or folder that is there.
-fn there(text: &str) -> Result<PathBuf, String> {
-    let path = std::path::absolute(text).and_then(std::fs::canonicalize);
-    path.map_err(|why| why.to_string())
+/// A file or folder that exists, as an absolute path.
+fn existing_path(text: &str) -> Result<PathBuf, String> {
+    std::fs::canonicalize(text).map_err(|why| why.to_string())
 }
 
-/// Seconds, with a fraction where that is wanted; not zero.
+/// Seconds, possibly with a fraction; more than 0.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())?;
@@ -246,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_fuzzers_words_are_understood() {
+    fn options_of_qemus_image_fuzzer_are_understood() {
         let args = parse(
             r#"image-fuzzer -d 5 -k -v -s abc -c '[["qemu-img","info","$test_img"]]'
                --config '[["header"]]' dir qcow2"#,
@@ -261,16 +284,35 @@ mod tests {
     }
 
     #[test]
+    fn old_spellings_are_understood() {
+        for option in ["--keep_passed", "--keep-passed"] {
+            let args = parse(&format!("image-fuzzer {option}")).unwrap();
+            assert!(args.fuzz.keep_passed, "{option}");
+        }
+        for option in ["--readable", "--allow-read"] {
+            let args = parse(&format!("image-fuzzer {option} /")).unwrap();
+            assert_eq!(args.fuzz.run.allow_read, [PathBuf::from("/")], "{option}");
+        }
+        for name in ["minimise", "minimize"] {
+            let args = parse(&format!("image-fuzzer {name} dir")).unwrap();
+            assert!(matches!(args.subcommand, Some(Subcommand::Minimise(_))));
+        }
+        let mut command = Args::command();
+        let help = command.render_long_help().to_string();
+        assert!(!help.contains("--readable") && !help.contains("--keep_passed"));
+    }
+
+    #[test]
     fn a_command_is_all_that_is_needed() {
         let args = parse("image-fuzzer -c 'qemu-img info' -c 'qemu-img check'").unwrap();
         assert_eq!(args.fuzz.command.len(), 2);
         assert_eq!(args.fuzz.test_dir, PathBuf::from("image-fuzzer.work"));
     }
 
-    /// A mistyped subcommand once began a campaign without an end, in a folder of that name.
+    /// A mistyped subcommand once started a campaign without an end, in a folder of that name.
     #[test]
-    fn a_subcommand_is_known_by_most_of_its_letters() {
-        let meant = |word: &str| Args::meant(Path::new(word));
+    fn a_misspelt_subcommand_is_recognised() {
+        let similar = |word: &str| Args::similar_subcommand(Path::new(word));
         for (word, name) in [
             ("reprot", "report"),
             ("minimize", "minimise"),
@@ -279,7 +321,7 @@ mod tests {
             ("reprodcue", "reproduce"),
             ("hlep", "help"),
         ] {
-            assert_eq!(meant(word).as_deref(), Some(name), "{word}");
+            assert_eq!(similar(word).as_deref(), Some(name), "{word}");
         }
         for word in [
             "work",
@@ -290,12 +332,12 @@ mod tests {
             "fuzz",
             "s",
         ] {
-            assert_eq!(meant(word), None, "{word}");
+            assert_eq!(similar(word), None, "{word}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_a_line() {
+    fn wrong_options_are_errors() {
         for bad in [
             "image-fuzzer -d 0",
             "image-fuzzer -d -1",
@@ -305,6 +347,7 @@ mod tests {
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
             "image-fuzzer --readable /no/such/folder",
+            "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

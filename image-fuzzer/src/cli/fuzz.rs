@@ -3,40 +3,43 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::args::{Fuzz, RunArgs};
+use super::args::FuzzArgs;
 use super::interrupt::{self, unless_stopped};
-use super::ready::Ready;
-use super::{FAILED, FAULTS, OK, complain};
+use super::program_check::ProgramCheck;
+use super::{FAILED, FINDINGS, OK, print_message};
 use crate::campaign::log_test;
 use crate::campaign::store::CampaignConfig;
 use crate::campaign::{Campaign, Plan, default_workers, fresh};
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, GAP, Limits};
+use crate::exec::{End, GAP};
 use crate::input::case::Maker;
-use crate::input::mutate::{Intensity, Scope};
+use crate::input::mutate::{FieldSelection, Intensity};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 use crate::oracle::end_word;
-use crate::oracle::runner::{Outcome, Settings, TestRunner};
+use crate::oracle::runner::{Outcome, TestRunner};
 use crate::output::{self, counted};
 use crate::triage::minimise::Budget;
 
-/// Runs what was asked for.
-pub(super) fn run(args: &Fuzz) -> Result<u8> {
-    let settings = settings(&args.run, &args.test_dir)?;
+/// Runs a campaign, or a single test.
+///
+/// # Errors
+///
+/// The work folder cannot be used, or a program cannot be run.
+pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
+    let settings = args.run.settings(&args.test_dir)?;
     let mut campaign = Campaign {
         dir: args.test_dir.clone(),
         seed: args.campaign_seed.clone(),
         plan: Plan {
             commands: commands(args, &settings.programs)?,
-            scope: args.config.clone(),
+            selection: args.config.clone(),
             intensity: args.intensity.unwrap_or_else(|| {
-                let scope = args.config.as_ref();
-                scope.map_or_else(Intensity::default, Scope::intensity)
+                let selection = args.config.as_ref();
+                selection.map_or_else(Intensity::default, FieldSelection::intensity)
             }),
             families: args.family.clone(),
         },
@@ -44,105 +47,119 @@ pub(super) fn run(args: &Fuzz) -> Result<u8> {
         settings,
         duration: args.duration,
         tests: args.tests,
-        workers: workers(args.jobs),
+        workers: args.jobs.map_or_else(default_workers, usize::from),
         keep_passed: args.keep_passed,
         verbose: args.verbose,
         budget: Budget::default(),
         status: true,
     };
-    // Without a place in memory the scratch folders are there as well.
+    // Where they cannot be in memory, the scratch folders are there too.
     std::fs::create_dir_all(&campaign.dir)
-        .with_context(|| format!("cannot make '{}'", campaign.dir.display()))?;
+        .with_context(|| format!("cannot create '{}'", campaign.dir.display()))?;
     let stop = interrupt::begin(&campaign.dir)?;
-    campaign.failing = try_programs(&campaign, &stop)?;
+    campaign.failing = check_programs(&campaign, &stop)?;
     match &args.seed {
-        Some(seed) => one(&campaign, seed, &stop),
-        None => many(&campaign, &stop),
+        Some(seed) => run_test(&campaign, seed, &stop),
+        None => run_campaign(&campaign, &stop),
     }
 }
 
-/// A campaign, until its time is over or the user interrupts it.
-fn many(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
+/// Runs a campaign until its time is over or it is interrupted.
+fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     let last = CampaignConfig::last(&campaign.dir);
-    let other = last.map(|last| last.differing(&campaign.plan.asked()));
-    if let Some(options) = other.filter(|options| !options.is_empty()) {
-        complain(&format!(
-            "the last start in '{}' had another {}: the queue and the findings there are of \
-             that one too",
+    let differing = last.map(|last| last.differing(&campaign.plan.asked()));
+    if let Some(options) = differing.filter(|options| !options.is_empty()) {
+        print_message(&format!(
+            "the previous run in '{}' had a different {}: its queue and findings are kept",
             campaign.dir.display(),
-            options.join(" and another ")
+            options.join(" and a different ")
         ));
     }
     let summary = campaign.run(stop)?;
     let stats = &summary.stats;
-    let mut told = format!(
-        "{}, {}, {:.0} % opened, {}, {} of findings\n",
+    let findings = match summary.groups {
+        0 => "no findings".to_owned(),
+        groups => format!("{} of findings", counted(groups as u64, "group")),
+    };
+    let mut text = format!(
+        "{}, {}, {:.0} % opened, {}, {findings}\n",
         counted(stats.images, "image"),
         counted(stats.commands, "command"),
         stats.opened_percent(),
         counted(stats.messages as u64, "distinct message"),
-        counted(summary.groups as u64, "group")
     );
     if summary.groups > 0 {
         let dir = campaign.dir.display();
-        told.push_str(&format!(
-            "image-fuzzer report {dir} lists them; they are in {dir}/findings\n"
+        text.push_str(&format!(
+            "findings are in {dir}/findings; list them with: image-fuzzer report {dir}\n"
         ));
     }
     if stop.load(Ordering::SeqCst) {
-        let dir = campaign.dir.display();
-        told.push_str(&format!(
-            "interrupted; started again with {dir} it goes on\n"
-        ));
+        text.push_str(&format!("interrupted; resume with: {}\n", command_line()));
     }
-    output::print(&told)?;
+    output::print(&text)?;
     if let Some(trouble) = summary.trouble {
-        complain(&trouble);
+        print_message(&trouble);
         return Ok(FAILED);
     }
-    Ok(if summary.groups > 0 { FAULTS } else { OK })
+    Ok(if summary.groups > 0 { FINDINGS } else { OK })
 }
 
-/// Tries the programs, says what is lacking to run them, and warns of given commands that
-/// fail on a plain valid image as well, as misspelt ones do: what they say of damaged images
-/// tells nothing then. The campaign goes on all the same. Gives the places of these.
+/// The command line of this process, for a shell.
+fn command_line() -> String {
+    let words = std::env::args_os().skip(1).map(|word| {
+        let word = word.to_string_lossy();
+        shlex::try_quote(&word).map_or_else(|_| word.to_string(), Into::into)
+    });
+    let program = "image-fuzzer".to_owned();
+    std::iter::once(program)
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Checks that the programs can be run, and warns of parts of the sandbox that are missing
+/// and of given commands that fail on a valid image too, such as misspelt ones: their results
+/// on corrupted images mean nothing. Returns the indexes of these commands.
 ///
-/// Fails where a program cannot run, or the machine fails.
-fn try_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSet<usize>> {
-    let mut ready = Ready::new(&campaign.settings, "-c", stop)?;
+/// # Errors
+///
+/// A program or the scratch folder cannot be used.
+fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSet<usize>> {
+    let mut check = ProgramCheck::new(&campaign.settings, "-c", stop)?;
     let none = Vec::new();
     let commands = campaign.plan.commands.as_ref();
     let programs = match commands {
         Some(commands) => commands.iter().map(Command::program).collect(),
         None => ["qemu-img", "qemu-io"].into(),
     };
-    ready.tools(&programs)?;
+    check.tools(&programs)?;
     let mut failing = BTreeSet::new();
-    for (place, command) in commands.unwrap_or(&none).iter().enumerate() {
-        let Some(seen) = ready.on_valid_image(command)? else {
+    for (index, command) in commands.unwrap_or(&none).iter().enumerate() {
+        let Some(seen) = check.on_valid_image(command)? else {
             break;
         };
         if matches!(seen.end, End::Exit(0) | End::TimedOut) {
             continue;
         }
-        failing.insert(place);
-        let said = String::from_utf8_lossy(&seen.stderr).into_owned();
-        let said = said.lines().next().map(|line| format!(": {line}"));
-        complain(&format!(
+        failing.insert(index);
+        let stderr = String::from_utf8_lossy(&seen.stderr).into_owned();
+        let message = stderr.lines().next().map(|line| format!(": {line}"));
+        print_message(&format!(
             "'{}' fails on a valid image as well ({}){}",
             command.shell(),
             end_word(&seen.end),
-            said.unwrap_or_default()
+            message.unwrap_or_default()
         ));
     }
-    for gap in ready.gaps() {
-        complain(&gap);
+    for gap in check.gaps() {
+        print_message(&gap);
     }
     Ok(failing)
 }
 
-/// One test, from a seed alone; its folder is kept.
-fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
+/// Runs a single test, made from a seed alone, and keeps its folder.
+fn run_test(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
     let mut maker = Maker::default();
     let recipe = fresh(seed, &campaign.plan, &mut maker)?;
     let files = maker.files(&recipe)?;
@@ -150,12 +167,12 @@ fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
     runner.set_stop(Arc::clone(stop));
     let outcome = runner.run(&recipe, &files)?;
     let notes = runner.take_notes();
-    // What is lacking was said when the programs were tried.
+    // What of the sandbox is missing was printed when the programs were checked.
     for note in notes.iter().filter(|note| !note.starts_with(GAP)) {
-        complain(note);
+        print_message(note);
     }
     unless_stopped(stop, || {
-        tell(&recipe, &outcome)?;
+        print_outcome(&recipe, &outcome)?;
         let kept = Campaign {
             keep_passed: true,
             verbose: true,
@@ -165,12 +182,12 @@ fn one(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
         Ok(if outcome.violations.is_empty() {
             OK
         } else {
-            FAULTS
+            FINDINGS
         })
     })
 }
 
-/// Keeps the one test as `test-0`, or the next number that is free.
+/// Keeps the folder of a single test as `test-0`, or with the next free number.
 fn keep(
     campaign: &Campaign,
     recipe: &Recipe,
@@ -184,24 +201,32 @@ fn keep(
     output::line(&format!("kept in {}", folder.display()))
 }
 
-/// Says what a test did, command by command.
+/// Prints the commands of a test, each with its exit status and findings.
 ///
-/// Fails where standard output cannot be written.
-pub(super) fn tell(recipe: &Recipe, outcome: &Outcome) -> Result<()> {
-    let mut told = String::new();
+/// # Errors
+///
+/// Standard output cannot be written.
+pub(super) fn print_outcome(recipe: &Recipe, outcome: &Outcome) -> Result<()> {
+    let mut text = String::new();
     for ran in &outcome.ran {
         let command = recipe.commands.get(ran.index).map(Command::shell);
         let end = end_word(&ran.seen.end);
-        told.push_str(&format!("{}: {end}\n", command.unwrap_or_default()));
-        for fault in outcome.violations.iter().filter(|s| s.command == ran.index) {
-            told.push_str(&format!("  {}: {}\n", fault.class, fault.summary));
+        text.push_str(&format!("{}: {end}\n", command.unwrap_or_default()));
+        let violations = outcome.violations.iter();
+        for violation in violations.filter(|violation| violation.command == ran.index) {
+            text.push_str(&format!("  {}: {}\n", violation.class, violation.summary));
         }
     }
-    output::print(&told)
+    output::print(&text)
 }
 
-/// The given commands, those that cannot run left out with a warning.
-fn commands(args: &Fuzz, programs: &Programs) -> Result<Option<Vec<Command>>> {
+/// The given commands, without those whose program is not found, of which it warns; `None`
+/// where commands are drawn.
+///
+/// # Errors
+///
+/// No program is found.
+fn commands(args: &FuzzArgs, programs: &Programs) -> Result<Option<Vec<Command>>> {
     if args.command.is_empty() {
         for program in ["qemu-img", "qemu-io"] {
             programs.find(program)?;
@@ -216,45 +241,10 @@ fn commands(args: &Fuzz, programs: &Programs) -> Result<Option<Vec<Command>>> {
     let mut warnings = Vec::new();
     let kept = given::runnable(all, programs, &mut warnings);
     for warning in &warnings {
-        complain(warning);
+        print_message(warning);
     }
     if kept.is_empty() {
-        bail!("none of the commands can be run");
+        bail!("none of the commands can be run; name programs in PATH, or by their path");
     }
     Ok(Some(kept))
-}
-
-/// How programs are run.
-pub(super) fn settings(args: &RunArgs, fallback: &std::path::Path) -> Result<Settings> {
-    let programs = Programs::from_env()?;
-    let compare_with = match &args.compare_with {
-        None => None,
-        Some(words) => {
-            let words = words.0.iter().map(Into::into).collect();
-            let other = programs.with_qemu_img(words);
-            other.find("qemu-img")?;
-            Some(other)
-        }
-    };
-    Ok(Settings {
-        programs,
-        compare_with,
-        limits: Limits {
-            wall: args.timeout,
-            // Of a thread that spins the clock is to be seen first: then it is looked at.
-            cpu: (args.timeout * 2).max(Duration::from_secs(1)),
-            memory: args.memory << 20,
-            disk_growth: args.disk << 20,
-            ..Limits::default()
-        },
-        fork_server: !args.no_fork_server,
-        sandbox: !args.no_sandbox,
-        readable: args.readable.clone(),
-        fallback: fallback.to_owned(),
-    })
-}
-
-/// How many workers there are.
-fn workers(jobs: Option<u16>) -> usize {
-    jobs.map_or_else(default_workers, usize::from)
 }

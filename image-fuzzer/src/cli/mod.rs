@@ -1,36 +1,41 @@
-//! The command line: what was asked for, checked, and carried out.
+//! The command line: parses and checks it, and runs the subcommand.
 
 mod args;
 mod fuzz;
 mod interrupt;
-mod ready;
+mod program_check;
+mod replay;
 mod report;
-mod tools;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::inspect::{set, show};
+use crate::output::stdout_result;
 use args::{Args, Subcommand};
 
-/// Exit status: all went well; for `reproduce`, the fault showed.
+/// Exit status: no findings; for `reproduce`, the finding was reproduced.
 pub const OK: u8 = 0;
-/// Exit status: the work could not be done.
+/// Exit status: an error.
 pub const FAILED: u8 = 1;
 /// Exit status: the command line is wrong.
 pub const USAGE: u8 = 2;
-/// Exit status: faults were found; for `reproduce`, none showed.
-pub const FAULTS: u8 = 3;
+/// Exit status: findings; for `reproduce`, the finding was not reproduced.
+pub const FINDINGS: u8 = 3;
+/// Exit status: interrupted, and cannot be resumed. The one that a shell gives for a command
+/// ended by SIGINT.
+pub const INTERRUPTED: u8 = 130;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Help and version go to standard output and are no error.
+            // Help and version go to standard output and are not errors.
             let status = if error.use_stderr() { USAGE } else { OK };
-            return match crate::output::printed(error.print()) {
+            return match stdout_result(error.print()) {
                 Err(why) if status == OK => fail(&why),
                 _ => ExitCode::from(status),
             };
@@ -38,36 +43,37 @@ pub fn main() -> ExitCode {
     };
     if args.subcommand.is_none() && std::env::args_os().len() == 2 {
         let folder = &args.fuzz.test_dir;
-        if let Some(name) = Args::meant(folder) {
+        if let Some(name) = Args::similar_subcommand(folder) {
             let folder = folder.display();
-            complain(&format!(
-                "did you mean '{name}'? For a work folder of that name give ./{folder}"
+            print_message(&format!(
+                "unknown subcommand '{folder}'; did you mean '{name}'? To use a work folder of \
+                 that name, give ./{folder}"
             ));
             return ExitCode::from(USAGE);
         }
     }
-    let done = match args.subcommand {
+    let result = match args.subcommand {
         None => fuzz::run(&args.fuzz),
-        Some(Subcommand::Show(args)) => crate::inspect::show::run(&args).map(|()| OK),
-        Some(Subcommand::Set(args)) => crate::inspect::set::run(&args).map(|()| OK),
-        Some(Subcommand::Reproduce(again)) => tools::reproduce(&again),
-        Some(Subcommand::Minimise(again)) => tools::minimise(&again),
-        Some(Subcommand::Report(report)) => report::run(&report),
+        Some(Subcommand::Show(args)) => show::run(&args).map(|()| OK),
+        Some(Subcommand::Set(args)) => set::run(&args).map(|()| OK),
+        Some(Subcommand::Reproduce(args)) => replay::reproduce(&args),
+        Some(Subcommand::Minimise(args)) => replay::minimise(&args),
+        Some(Subcommand::Report(args)) => report::run(&args),
     };
-    match done {
+    match result {
         Ok(status) => ExitCode::from(status),
         Err(why) => fail(&why),
     }
 }
 
-/// Says why the work could not be done.
+/// Prints an error and gives its exit status.
 fn fail(why: &anyhow::Error) -> ExitCode {
-    complain(&format!("{why:#}"));
+    print_message(&format!("{why:#}"));
     ExitCode::from(FAILED)
 }
 
-/// Says what is wrong, in a line: the only place that does. Where that cannot be written
-/// either, the exit status tells it.
-fn complain(what: &str) {
-    let _ = writeln!(anstream::stderr(), "image-fuzzer: {what}");
+/// Prints an error or a warning in one line; nothing else in the program does. Where standard
+/// error cannot be written, only the exit status remains.
+fn print_message(message: &str) {
+    let _ = writeln!(anstream::stderr(), "image-fuzzer: {message}");
 }

@@ -1,11 +1,12 @@
 //! The programs that commands name: where they are, and the arguments they start with.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::input::command::Command;
+use crate::path::find_program;
 
 /// Where the programs are, and with which arguments they start.
 #[derive(Clone, Debug)]
@@ -56,31 +57,8 @@ impl Programs {
     pub fn find(&self, program: &str) -> Result<PathBuf> {
         let words = self.argv(&Command::new([program]), "");
         let name = words.first().map(PathBuf::from).unwrap_or_default();
-        find_in_path(&name)
+        find_program(&name).with_context(|| format!("cannot run '{}'", name.display()))
     }
-}
-
-/// The executable file that `name` means.
-fn find_in_path(name: &Path) -> Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let runnable = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    if name.components().count() > 1 {
-        if runnable(name) {
-            return Ok(std::path::absolute(name)?);
-        }
-        bail!("'{}' is not an executable file", name.display());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    for folder in std::env::split_paths(&path) {
-        let file = folder.join(name);
-        if runnable(&file) {
-            return Ok(file);
-        }
-    }
-    bail!("there is no program '{}' in PATH", name.display());
 }
 
 /// The words of the environment's variable `name`, else `fallback`.

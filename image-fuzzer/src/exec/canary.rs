@@ -1,4 +1,4 @@
-//! Files and sockets that no command names, and that tell when they are touched.
+//! Canaries: files and sockets that no command names, and that show when they are accessed.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -19,7 +19,7 @@ const RAW: &str = "secret.raw";
 const QCOW2: &str = "secret.qcow2";
 const SOCKET: &str = "secret.sock";
 
-/// The text that fills the canaries, so that it is known where it turns up.
+/// The text that fills the canaries, so that it is recognised in an output.
 pub const SECRET: &[u8] = b"canary: no command named this file\n";
 
 thread_local! {
@@ -39,7 +39,7 @@ pub(super) struct CanarySet {
 }
 
 impl CanarySet {
-    /// The canaries in `folder`, made if need be.
+    /// The canaries in `folder`, created if need be.
     pub(super) fn shared(folder: PathBuf) -> io::Result<Rc<Self>> {
         CANARY_SETS.with_borrow_mut(|sets| {
             if let Some(canaries) = sets.get(&folder).and_then(Weak::upgrade) {
@@ -51,10 +51,10 @@ impl CanarySet {
         })
     }
 
-    /// Makes the folder with its files and starts to watch it.
+    /// Creates the folder with its files and starts to watch it.
     fn new(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        // What a fuzzer that was killed has left is ours; anything else is not.
+        // Files that a killed fuzzer left are ours; anything else is not.
         for entry in fs::read_dir(&folder)? {
             let name = entry?.file_name();
             if ![RAW, QCOW2, SOCKET].iter().any(|ours| name == *ours) {
@@ -63,7 +63,7 @@ impl CanarySet {
             }
         }
         let socket = folder.join(SOCKET);
-        // A socket that nobody listens to any more still takes up its name.
+        // A socket that no process listens on any more still has its name.
         if socket.exists() {
             fs::remove_file(&socket)?;
         }
@@ -102,7 +102,7 @@ impl CanarySet {
         &self.folder
     }
 
-    /// What images may name. `tcp` says whether the port is open too.
+    /// What images may name; `tcp` tells whether the port is open.
     pub(super) fn names(&self, tcp: bool) -> Canaries {
         Canaries {
             files: self.files.to_vec(),
@@ -111,13 +111,13 @@ impl CanarySet {
         }
     }
 
-    /// The socket to wait for while a run goes on.
+    /// The socket to poll during a run.
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.unix.as_ref().map(AsFd::as_fd)
     }
 
-    /// Hangs up on whoever has connected, so that it does not wait for an answer, and notes it.
-    pub(super) fn hang_up(&self, touched: &mut BTreeSet<PathBuf>) {
+    /// Closes connections, so that no program waits for an answer, and notes them.
+    pub(super) fn close_connections(&self, touched: &mut BTreeSet<PathBuf>) {
         if let Some(unix) = &self.unix {
             while unix.accept().is_ok() {
                 touched.insert(self.socket.clone());
@@ -125,10 +125,10 @@ impl CanarySet {
         }
     }
 
-    /// What was touched since the last time. Puts right what was changed.
+    /// What was touched since the last call. Restores what was changed.
     pub(super) fn touched(&self) -> BTreeSet<PathBuf> {
         let mut touched = BTreeSet::new();
-        self.hang_up(&mut touched);
+        self.close_connections(&mut touched);
         let mut changed = false;
         while let Ok(events) = self.watch.read_events() {
             for event in events {
@@ -140,14 +140,14 @@ impl CanarySet {
             }
         }
         if changed {
-            // Where that fails there is a canary less, which takes nothing from the others.
+            // Where that fails there is a canary less, and the others still work.
             let _ = self.restore();
             while self.watch.read_events().is_ok() {}
         }
         touched
     }
 
-    /// Removes what is no canary and writes the files anew.
+    /// Removes other files and writes the canaries again.
     fn restore(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -163,7 +163,7 @@ impl CanarySet {
 
 impl Drop for CanarySet {
     fn drop(&mut self) {
-        // Nobody is left to tell; a folder that stays is seen and harmless.
+        // A drop reports no errors; a folder that stays is harmless.
         for file in self.files.iter().chain([&self.socket]) {
             let _ = fs::remove_file(file);
         }
@@ -171,8 +171,8 @@ impl Drop for CanarySet {
     }
 }
 
-/// Hangs up on whoever has connected to the TCP canary, and notes it.
-pub(super) fn hang_up_tcp(listener: &OwnedFd, touched: &mut BTreeSet<PathBuf>) {
+/// Closes connections to the TCP canary, and notes them.
+pub(super) fn close_tcp_connections(listener: &OwnedFd, touched: &mut BTreeSet<PathBuf>) {
     while let Ok(fd) = accept(listener.as_raw_fd()) {
         let _ = nix::unistd::close(fd);
         touched.insert(format!("tcp:127.0.0.1:{CANARY_PORT}").into());

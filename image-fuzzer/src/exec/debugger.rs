@@ -1,4 +1,4 @@
-//! The stack of a crash, by running it once more under gdb.
+//! The stack of a crash, by running it again under gdb.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bstr::ByteSlice;
 
-use super::{ExecError, ExecOptions, Executor, Limits, Request, find_program, for_program};
+use super::program::locate;
+use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
 use crate::signature::{Frame, Stack, file, function};
 
-/// What gdb is told: be quiet, ask nothing, fetch nothing, and show the stack of the thread
-/// that got the signal and where the program's files are mapped.
+/// The commands of gdb: no questions, no downloads, run, then print the stack of the thread
+/// that got the signal and the mappings of files.
 const COMMANDS: [&str; 11] = [
     "set confirm off",
     "set pagination off",
@@ -20,16 +21,16 @@ const COMMANDS: [&str; 11] = [
     "set print thread-events off",
     "set print inferior-events off",
     "run",
-    r"echo \n=== what follows is the debugger's ===\n",
+    r"echo \n=== output of the debugger ===\n",
     "backtrace 64",
     "info proc mappings",
 ];
 
-/// What parts the program's output from the debugger's.
-const PART: &str = "\n=== what follows is the debugger's ===\n";
+/// The line between the program's output and the debugger's.
+const SEPARATOR: &str = "\n=== output of the debugger ===\n";
 
-/// How long gdb may take: it reads the symbols of the program and of all its libraries.
-const WITHIN: Duration = Duration::from_secs(120);
+/// What gdb may take: it reads the symbols of the program and of all its libraries.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// gdb, in the same sandbox as the program.
 pub struct Debugger {
@@ -44,10 +45,7 @@ impl Debugger {
     ///
     /// gdb is not installed, or no executor can be made for it.
     pub fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
-        let program = find_program(program).map_err(|cause| ExecError::Program {
-            program: program.to_owned(),
-            cause,
-        })?;
+        let program = locate(program)?;
         let mut options = options.clone();
         // gdb reads the program from outside the sandbox's usual places.
         options
@@ -60,11 +58,11 @@ impl Debugger {
         })
     }
 
-    /// Runs the request once more and gives the stack at the signal that ends it; `None` when
-    /// no signal does, or gdb cannot say `within` a time.
+    /// Runs the request again and gives the stack at the signal that ends it; `None` when no
+    /// signal does, or gdb takes longer than `timeout`.
     ///
     /// The limits on time and memory are gdb's own, wider than the request's.
-    pub fn stack(&mut self, request: &Request, within: Duration) -> Option<Stack> {
+    pub fn stack(&mut self, request: &Request, timeout: Duration) -> Option<Stack> {
         let mut argv: Vec<OsString> = ["gdb", "-nx", "-batch"].map(OsString::from).into();
         for command in COMMANDS {
             argv.extend([OsString::from("-ex"), command.into()]);
@@ -75,8 +73,8 @@ impl Debugger {
         let seen = self.gdb.run(&Request {
             argv,
             limits: Limits {
-                wall: within.min(WITHIN),
-                cpu: WITHIN,
+                wall: timeout.min(TIMEOUT),
+                cpu: TIMEOUT,
                 memory: request.limits.memory.saturating_add(2 << 30),
                 output: 4 << 20,
                 address_space: None,
@@ -89,13 +87,13 @@ impl Debugger {
             .concat(),
             ..request.clone()
         });
-        let at = seen.stdout.rfind(PART)?;
+        let at = seen.stdout.rfind(SEPARATOR)?;
         parse_backtrace(seen.stdout.get(at..)?)
     }
 }
 
-/// Reads what gdb prints for `backtrace` and, behind it, `info proc mappings`. `None` when
-/// there is no stack.
+/// Parses the output of gdb's `backtrace` followed by `info proc mappings`; `None` when there
+/// is no stack.
 #[must_use]
 pub(super) fn parse_backtrace(output: &[u8]) -> Option<Stack> {
     let text = String::from_utf8_lossy(output);
@@ -107,7 +105,7 @@ pub(super) fn parse_backtrace(output: &[u8]) -> Option<Stack> {
     (!frames.is_empty()).then(|| Stack::new(frames))
 }
 
-/// A part of a file that is mapped.
+/// A mapping of a file.
 struct Module<'a> {
     start: u64,
     end: u64,
@@ -122,7 +120,7 @@ impl<'a> Module<'a> {
         let (start, end) = (number()?, number()?);
         let (_, _) = (number()?, number()?);
         let path = line.find(" /").map(|at| line[at + 1..].trim_end())?;
-        // So says the kernel where the file was replaced, as by an upgrade.
+        // The kernel marks a file that was replaced, as by an upgrade.
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         Some(Self { start, end, path })
     }
@@ -156,7 +154,7 @@ fn frame(line: &str, modules: &[Module<'_>]) -> Option<Frame> {
     })
 }
 
-/// An address as an offset from where its file is mapped.
+/// An address as an offset into its mapped file: `qemu-img+0x1169`.
 fn offset(address: u64, modules: &[Module<'_>]) -> String {
     let Some(inside) = modules.iter().find(|m| (m.start..m.end).contains(&address)) else {
         return "??".into();
@@ -213,14 +211,14 @@ Mapped address spaces:
     }
 
     #[test]
-    fn no_stack_is_no_stack() {
+    fn output_without_a_stack_gives_none() {
         let text = b"[Inferior 1 (process 3) exited normally]\nNo stack.\n";
         assert_eq!(parse_backtrace(text), None);
     }
 
     proptest! {
         #[test]
-        fn no_output_is_too_wild(text in r"(#1 |0x7 |0x| in |\?\?| \(| at |:|\n| /a|9){0,30}") {
+        fn arbitrary_output_does_not_panic(text in r"(#1 |0x7 |0x| in |\?\?| \(| at |:|\n| /a|9){0,30}") {
             let _ = parse_backtrace(text.as_bytes());
         }
     }

@@ -1,5 +1,5 @@
-//! Starts a run server: a child that enters its sandbox and then either becomes the program,
-//! with the fork server loaded into it, or serves by itself.
+//! Starts a run server: a child that enters its sandbox and then either executes the program,
+//! with the fork server preloaded, or serves runs itself.
 #![allow(unsafe_code)] // The child of a process with threads, before an exec; each block says why it is sound.
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -15,10 +15,10 @@ use runserver::wire::fd;
 use runserver::{server, sys};
 
 /// The port of the TCP canary: the one NBD has by default, so that an address without a
-/// port leads there too. In a network of its own it is always free.
+/// port leads there too. In a network namespace it is always free.
 pub(super) const CANARY_PORT: u16 = 10809;
 
-/// How the server is to start runs.
+/// How the server starts runs.
 pub(super) enum Serve<'a> {
     /// By forks of the program itself, which has the fork server preloaded by `env`.
     Fork {
@@ -34,14 +34,14 @@ pub(super) enum Serve<'a> {
     },
 }
 
-/// Which name spaces the server gets.
+/// Which namespaces the server gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Namespaces {
-    /// A network with nothing but the canary in it.
+    /// A network namespace with nothing but the canary in it.
     pub(super) network: bool,
-    /// Processes of its own, which end with the server, and a `/proc` that shows them.
+    /// A process namespace, whose processes end with the server, and a `/proc` that shows it.
     pub(super) processes: bool,
-    /// A user name space around these, without which they need root.
+    /// A user namespace around these, without which they need root.
     pub(super) user: bool,
 }
 
@@ -58,9 +58,9 @@ impl Namespaces {
 pub(super) struct Launch<'a> {
     pub(super) serve: Serve<'a>,
     pub(super) namespaces: Namespaces,
-    /// The folder that is `/tmp` for the server, where it has a view of mounts of its own.
+    /// The folder that is mounted at `/tmp`, where the server has a mount namespace.
     pub(super) tmp: Option<&'a CStr>,
-    /// A Landlock ruleset to put in force.
+    /// A Landlock ruleset to enforce.
     pub(super) ruleset: Option<&'a OwnedFd>,
     /// The server's end of the control socket.
     pub(super) control: &'a UnixStream,
@@ -69,8 +69,8 @@ pub(super) struct Launch<'a> {
     pub(super) null: &'a OwnedFd,
 }
 
-/// The version of Landlock that the kernel has; 0 for none.
-pub(crate) fn landlock_version() -> i32 {
+/// The version of Landlock that the kernel has; 0 where it has none, or it is off.
+pub fn landlock_version() -> i32 {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with this flag the call reads no memory and only gives a number.
     let version = unsafe {
@@ -84,15 +84,15 @@ pub(crate) fn landlock_version() -> i32 {
     i32::try_from(version.max(0)).unwrap_or(0)
 }
 
-/// Starts the server and gives its process id. Whether it came up shows in its answer on
-/// the control socket: first, where it has a network of its own, one byte with the
+/// Starts the server and gives its process id. Whether it is ready shows in its reply on
+/// the control socket: first, where it has a network namespace, one byte with the
 /// listening socket of the canary ([`receive_listener`]), then [`runserver::wire::Kind::Ready`].
 ///
 /// The server is killed when the calling thread ends.
 ///
 /// # Errors
 ///
-/// No process can be had, or not with these name spaces.
+/// No process can be created, or not with these namespaces.
 pub(super) fn launch(launch: &Launch<'_>) -> io::Result<i32> {
     let child = Child::new(launch);
     // SAFETY: getuid and getgid cannot fail. The clone takes no stack and so is a fork; the
@@ -109,7 +109,7 @@ pub(super) fn launch(launch: &Launch<'_>) -> io::Result<i32> {
     }
 }
 
-/// Takes the listening socket that a server in a network of its own sends.
+/// Receives the listening socket that a server in a network namespace sends.
 ///
 /// # Errors
 ///
@@ -131,7 +131,7 @@ pub(super) fn receive_listener(control: &UnixStream) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// All that the child needs, made before it is.
+/// All that the child needs, prepared before it is created.
 struct Child<'a> {
     launch: &'a Launch<'a>,
     uid_map: CString,
@@ -141,8 +141,7 @@ struct Child<'a> {
     descriptors: [RawFd; 6],
 }
 
-/// Exit statuses of a child that did not become a server: numbers that programs do not use
-/// for anything.
+/// Exit statuses of a child that did not become a server: numbers that programs do not use.
 mod status {
     pub(super) const USER: i32 = 110;
     pub(super) const NETWORK: i32 = 111;
@@ -153,7 +152,7 @@ mod status {
 }
 
 /// Whether a server that exited with this status could not enter its sandbox.
-pub(super) fn is_of_sandbox(status: i32) -> bool {
+pub(super) fn is_sandbox_failure(status: i32) -> bool {
     (status::USER..=status::LANDLOCK).contains(&status)
 }
 
@@ -185,9 +184,9 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// The life of the child. Allocates nothing and takes no lock.
+    /// Runs in the child. Allocates nothing and takes no lock.
     fn start(&self) -> ! {
-        // In a session of its own it does not get what the user's keys send to ours.
+        // In a session of its own it does not get the signals of the user's terminal.
         // SAFETY: the calls take integers.
         unsafe {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -201,7 +200,7 @@ impl<'a> Child<'a> {
         if namespaces.network && !(loopback_up() && send_listener(control)) {
             sys::exit_now(status::NETWORK);
         }
-        if namespaces.processes && !self.own_proc() {
+        if namespaces.processes && !self.mount_proc() {
             sys::exit_now(status::PROC);
         }
         if !self.place_descriptors() {
@@ -222,18 +221,18 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Keeps user and group what they were, inside the new user name space.
+    /// Keeps user and group in the new user namespace.
     fn map_user(&self) -> bool {
         write_file(c"/proc/self/setgroups", c"deny")
             && write_file(c"/proc/self/uid_map", &self.uid_map)
             && write_file(c"/proc/self/gid_map", &self.gid_map)
     }
 
-    /// Mounts a `/proc` that shows the processes of the new name space, out of sight of all
-    /// others, and lets the ruleset allow reading it: the rule for the old one is not for
-    /// this one. Puts a folder of the program's in the place of `/tmp`, which some programs
-    /// use whatever `TMPDIR` says; where that is not to be had, they are refused it.
-    fn own_proc(&self) -> bool {
+    /// Mounts a `/proc` of the new process namespace, in a private mount namespace, and adds
+    /// a rule for reading it: the one for the old `/proc` does not apply. Mounts a folder of
+    /// the program's at `/tmp`, which some programs use whatever `TMPDIR` says; where that
+    /// fails, they are denied `/tmp`.
+    fn mount_proc(&self) -> bool {
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         // SAFETY: strings ended by zero, and null where the call takes it.
         let mounted = unsafe {
@@ -253,7 +252,7 @@ impl<'a> Child<'a> {
         mounted && (ruleset < 0 || allow_reading(ruleset, c"/proc"))
     }
 
-    /// Puts the descriptors where the server looks for them, the ruleset behind them, and
+    /// Moves the descriptors to where the server expects them, the ruleset after them, and
     /// closes all others but the first three, which become `/dev/null`.
     fn place_descriptors(&self) -> bool {
         const SAFE: c_int = 64;
@@ -306,7 +305,7 @@ fn allow_reading(ruleset: RawFd, path: &CStr) -> bool {
     }
 }
 
-/// Puts a ruleset in force for this process and all below it, and closes it.
+/// Enforces a ruleset for this process and its descendants, and closes it.
 fn restrict(ruleset: RawFd) -> bool {
     // SAFETY: calls that take integers.
     unsafe {
@@ -330,7 +329,7 @@ fn write_file(path: &CStr, text: &CStr) -> bool {
     }
 }
 
-/// Switches the loopback interface of a new network on.
+/// Brings the loopback interface of a new network namespace up.
 fn loopback_up() -> bool {
     // SAFETY: an all-zero request is valid; the name `lo` keeps its ending zero; the kernel
     // writes only into `request`.
@@ -349,7 +348,7 @@ fn loopback_up() -> bool {
     }
 }
 
-/// Opens the TCP canary and hands it to the controller.
+/// Opens the TCP canary and sends it to the controller.
 fn send_listener(control: RawFd) -> bool {
     // SAFETY: all-zero structures are valid here, and the pointers are to live places with
     // their sizes. The control message holds exactly one descriptor, for which `space`

@@ -1,16 +1,21 @@
-//! Runs a program once and says what was seen: the only place that starts the programs under test.
+//! Runs programs and reports what was seen: the only room that starts the programs under test.
 //!
 //! An [`Executor`] is made for one program by [`for_program`] and then asked to
 //! [`run`](Executor::run) one [`Request`] after another. How it does that, by a fork server
-//! inside the program or by starting the program anew, can't be told from the [`Observation`]:
-//! only from the time it takes.
+//! inside the program or by executing it each time, shows only in the time it takes, not in
+//! the [`Observation`].
 //!
-//! An executor judges nothing. A signal, a time-out or a touched canary is written down;
-//! whether it is a finding is for the oracles to say.
+//! An executor judges nothing. A signal, a timeout or a touched canary is recorded; whether it
+//! is a finding is decided by the oracles.
 
+mod active_run;
 mod canary;
+pub mod deadline;
 mod debugger;
+pub mod debuggers;
+mod encode;
 mod launch;
+pub mod pool;
 mod program;
 mod sampler;
 pub mod sandbox;
@@ -28,19 +33,17 @@ use std::time::Duration;
 
 pub use canary::SECRET;
 pub use debugger::Debugger;
-pub(crate) use launch::landlock_version;
-use program::Program;
-pub use program::find as find_program;
+use program::{Program, ServerKind};
 pub use sampler::Sampler;
-use server_executor::{How, ServerExecutor};
+use server_executor::ServerExecutor;
 
 /// One run of the executor's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The arguments, the program's own name (`argv[0]`) first.
     pub argv: Vec<OsString>,
-    /// The directory the program starts in. It must lie in the executor's scratch folder, or
-    /// be readable from inside the sandbox.
+    /// The directory the program starts in. It must be in the executor's scratch folder, or
+    /// readable from inside the sandbox.
     pub cwd: PathBuf,
     /// Variables added to the executor's base environment, or replaced in it.
     pub env: Vec<(OsString, OsString)>,
@@ -63,16 +66,16 @@ impl Request {
     }
 }
 
-/// What one run may use. A run that takes more is ended and says [`End::OverLimit`], but for
-/// `file_size`, where the program sees the error a full file system would give it.
+/// What one run may use. A run that uses more is killed and ends as [`End::OverLimit`], except
+/// for `file_size`, where writes fail as on a full file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Time on the clock; a run that takes longer is [`End::TimedOut`].
     pub wall: Duration,
-    /// Processor time of any one process, in steps of whole seconds, at least one.
+    /// CPU time of any one process, rounded up to whole seconds, at least one.
     pub cpu: Duration,
-    /// Resident memory of all the run's processes together, in bytes. Watched, not reserved:
-    /// a program built with a sanitizer maps terabytes it never touches.
+    /// Resident memory of all the run's processes together, in bytes. Address space does not
+    /// count: a program built with a sanitizer maps terabytes that it never touches.
     pub memory: u64,
     /// Address space of each process, in bytes; allocations past it fail. Off by default.
     pub address_space: Option<u64>,
@@ -80,10 +83,11 @@ pub struct Limits {
     pub file_size: u64,
     /// Processes alive at once in the run, the program itself included.
     pub processes: usize,
-    /// Bytes of standard output and of standard error, each. What is captured is cut off there.
+    /// Bytes of standard output and of standard error, each. What is captured is truncated
+    /// there.
     pub output: usize,
-    /// Bytes of disk the run may add to the scratch folder, and to its working directory where
-    /// that is another writable one, counted in allocated blocks.
+    /// Bytes allocated on disk by the run, in the scratch folder and in its working directory
+    /// where that is another writable one.
     pub disk_growth: u64,
 }
 
@@ -102,7 +106,7 @@ impl Default for Limits {
     }
 }
 
-/// A limit that a run went over.
+/// A limit that a run exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// [`Limits::cpu`].
@@ -124,11 +128,11 @@ pub enum End {
     Exit(i32),
     /// This signal, which we did not send, ended the program.
     Signal(i32),
-    /// The program was ended at [`Limits::wall`].
+    /// The program was killed at [`Limits::wall`].
     TimedOut,
-    /// The program was ended because it went over a limit.
+    /// The program was killed because it exceeded a limit.
     OverLimit(Limit),
-    /// The program was ended because [`ExecOptions::stop`] asked for it.
+    /// The program was killed because [`ExecOptions::stop`] was set.
     Stopped,
     /// The program never ran; the text says why.
     NotStarted(String),
@@ -140,7 +144,7 @@ pub struct Observation {
     /// How it ended.
     pub end: End,
     /// For a signal that an instruction caused: a number that is the same for all crashes at
-    /// the same place under one executor. `None` where it cannot be had so cheaply.
+    /// the same place under one executor. `None` where only a debugger could tell.
     pub crash: Option<u64>,
     /// Standard output, at most [`Limits::output`] bytes of it.
     pub stdout: Vec<u8>,
@@ -148,28 +152,27 @@ pub struct Observation {
     pub stderr: Vec<u8>,
     /// Time on the clock from start to end.
     pub wall: Duration,
-    /// Processor time, user and system, of the program and of those of its children that it
-    /// waited for.
+    /// CPU time, user and system, of the program and of those of its children that it waited
+    /// for.
     pub cpu: Duration,
-    /// The largest resident set of any process of the run, in bytes. A program that is
-    /// started anew begins with what this process had when the executor was made, as the
-    /// kernel counts.
+    /// The largest resident set of any process of the run, in bytes. As the kernel counts, an
+    /// executed program begins with what this process had when the executor was made.
     pub max_rss: u64,
     /// Bytes allocated after the run less those before, in the folders that
     /// [`Limits::disk_growth`] is about; negative when the run freed some.
     pub disk_growth: i64,
-    /// The sanitizer's report, where the program was built with one and it had something to say.
+    /// The sanitizer's report, where the program was built with one and it reported something.
     pub sanitizer: Option<Vec<u8>>,
     /// Canaries that the run touched: files by their path, listening sockets as
     /// `tcp:127.0.0.1:PORT` or by the path of the socket. Sorted, each once.
     pub touched: Vec<PathBuf>,
-    /// Names (as `ps` shows them) of processes that were still there when the program had
-    /// ended, and that were then ended by us.
+    /// Names (as `ps` shows them) of processes that were still running when the program had
+    /// ended, and that were then killed.
     pub left_behind: Vec<String>,
 }
 
 impl Observation {
-    /// What is seen of a program that could not be started.
+    /// The observation of a program that could not be started.
     pub fn not_started(why: String) -> Self {
         Self {
             end: End::NotStarted(why),
@@ -186,8 +189,8 @@ impl Observation {
         }
     }
 
-    /// Whether it was not the program that ran: it was not started, or ended with what a
-    /// shell and a loader say where there is no program or it cannot be executed.
+    /// Whether the program did not run: it was not started, or exited with the status of a
+    /// shell or a loader that finds no program or cannot execute it.
     pub fn cannot_run(&self) -> bool {
         matches!(self.end, End::Exit(126 | 127) | End::NotStarted(_))
     }
@@ -195,64 +198,54 @@ impl Observation {
 
 /// Runs one program, one request at a time.
 ///
-/// An executor stays in the thread that made it: the processes behind it end with that thread.
+/// An executor stays in the thread that made it: its processes end with that thread.
 pub trait Executor {
-    /// Runs the program once and waits until it, and all it started, have ended.
+    /// Runs the program once and waits until it and all its descendants have ended.
     fn run(&mut self, request: &Request) -> Observation {
-        self.run_and_look(request, Look::none(&mut |_| false))
+        self.run_with(request, TimeoutHandler::default())
     }
 
-    /// As [`run`](Executor::run), but a program that takes long is looked at.
-    fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation;
+    /// As [`run`](Executor::run), but a program that exceeds its time is inspected.
+    fn run_with(&mut self, request: &Request, handler: TimeoutHandler<'_>) -> Observation;
 
-    /// How programs are run here: `fork server` or `spawn`.
+    /// How programs are run: `fork server` or `spawn`.
     fn name(&self) -> &str;
 
-    /// What a person should be told once: why there is no fork server, what of the sandbox
-    /// could not be had. Empty when all is as it should be.
+    /// What the user should be told once: why there is no fork server, which part of the
+    /// sandbox is not available. Empty otherwise.
     fn notes(&self) -> &[String];
 
-    /// What holds the program in, for the log: `landlock, network namespace, ...`.
+    /// What the sandbox consists of, for the log: `files by Landlock 7, own network`.
     fn sandbox(&self) -> &str;
 
     /// The canaries that images may name, so that a touch of one is a finding.
     fn canaries(&self) -> &Canaries;
 }
 
-/// A look at a program that takes long.
-pub struct Look<'a> {
-    /// The time after which it is looked at once before its time is over.
-    pub early: Option<Duration>,
-    /// Whether the time that it was ready to run and had no processor does not count, up to
-    /// [`BUSY_FACTOR`] times its limit.
-    pub fair: bool,
-    /// Called with the program's process id, early and where the program is about to be
-    /// ended since its time is over. Whether it need not be waited for any longer: it is
-    /// then ended as if its time were over. The time this takes is not the program's.
-    pub look: &'a mut dyn FnMut(i32) -> bool,
+/// What is done with a program that exceeds its time on the clock ([`Limits::wall`]); by
+/// default it is killed.
+#[derive(Default)]
+pub struct TimeoutHandler<'a> {
+    /// The time after which it is inspected once before its time is over.
+    pub inspect_early: Option<Duration>,
+    /// Whether the time does not count in which it was ready to run and had no processor, up
+    /// to [`BUSY_FACTOR`] times its limit.
+    pub excuse_starvation: bool,
+    /// Called with the program's process id, early and when the program is about to be ended
+    /// since its time is over. Whether it need not be waited for any longer: it is then ended
+    /// as if its time were over. The time this takes is not the program's.
+    pub inspect: Option<&'a mut dyn FnMut(i32) -> bool>,
 }
 
-/// What the [note](Executor::notes) begins with that tells what of the sandbox could not be
-/// had.
+/// How the [note](Executor::notes) begins that tells which part of the sandbox is not
+/// available.
 pub const GAP: &str = "the sandbox has a gap: ";
 
-/// How many times its limit a run may take at most that is given more time for that in
-/// which it had no processor.
+/// How many times its limit a run may take at most whose starvation is excused.
 pub const BUSY_FACTOR: u32 = 4;
 
-impl<'a> Look<'a> {
-    /// One at the end alone.
-    pub fn none(look: &'a mut dyn FnMut(i32) -> bool) -> Self {
-        Self {
-            early: None,
-            fair: false,
-            look,
-        }
-    }
-}
-
-/// Things outside the scratch folder that no command names: a program that touches one was
-/// made to by the image.
+/// Files and sockets outside the scratch folder that no command names: a program that touches
+/// one was made to by the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Canaries {
     /// Files with recognisable contents, one raw and one qcow2 image.
@@ -263,14 +256,14 @@ pub struct Canaries {
     pub port: Option<u16>,
 }
 
-/// How long a process that runs, of those that a [`Look`] is given, had to wait for a
-/// processor so far: the longest of its threads.
+/// How long a process, as a [`TimeoutHandler`] is given one, has been ready to run without a
+/// processor so far: the longest wait of its threads.
 pub fn starved(pid: i32) -> Duration {
     watch::starved(pid)
 }
 
-/// Whether there are many times as many threads ready to run on this machine as it has
-/// processors, as a mean of the last minute: then what waits may wait for one of them.
+/// Whether this machine has many times as many runnable threads as processors, as a mean of
+/// the last minute: then a process that waits may wait for a processor.
 pub fn machine_is_busy() -> bool {
     const TIMES: f64 = 4.0;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -279,24 +272,24 @@ pub fn machine_is_busy() -> bool {
     load.is_some_and(|load: f64| load > TIMES * processors as f64)
 }
 
-/// How an executor is to be set up.
+/// How an executor is set up.
 #[derive(Debug, Clone)]
 pub struct ExecOptions {
-    /// The folder the program may write in; its growth is measured. Executors of one thread
+    /// The folder that the program may write in; its growth is measured. Executors of one thread
     /// may share it, and then have the same canaries; those of different threads may not.
     pub scratch: PathBuf,
     /// More files and folders that the program may read.
     pub readable: Vec<PathBuf>,
     /// More files and folders that the program may read and write.
     pub writable: Vec<PathBuf>,
-    /// Variables added to the base environment. The base is small and the same everywhere:
+    /// Variables added to the base environment, which is the same everywhere:
     /// `PATH`, `HOME` and `TMPDIR` (both the scratch folder), `LC_ALL=C`.
     pub env: Vec<(OsString, OsString)>,
     /// Whether a fork server is tried.
     pub fork_server: bool,
-    /// Whether the program is held in a sandbox.
+    /// Whether the program runs in a sandbox.
     pub sandbox: bool,
-    /// When this becomes true, runs that go on are ended.
+    /// When this becomes true, runs in progress are killed.
     pub stop: Option<Arc<AtomicBool>>,
 }
 
@@ -315,16 +308,16 @@ impl ExecOptions {
     }
 }
 
-/// Why no executor could be made. What the system said is in the text, and is no source of
-/// the error, which would be told as well.
+/// Why no executor could be made. The system's error is in the text; as a source of this error
+/// it would be printed twice.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// The program is not there, or is not one.
+    /// The program does not exist, or cannot be executed.
     #[error("cannot run {}: {cause}", program.display())]
     Program {
         /// The program asked for.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
     /// Something the executor itself needs failed.
@@ -332,7 +325,7 @@ pub enum ExecError {
     Setup {
         /// What was being done.
         what: String,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
 }
@@ -350,15 +343,15 @@ impl ExecError {
     }
 }
 
-/// Makes an executor for a program: with a fork server inside it where that works and gives
-/// what a plain start gives, else one that starts it anew each time, which says so in its
+/// Makes an executor for a program: with a fork server inside it where that works and behaves
+/// as a plain start, else one that executes the program each time and says so in its
 /// [notes](Executor::notes).
 ///
 /// `program` is a path, or a name to look for in `PATH`.
 ///
 /// # Errors
 ///
-/// The program is not there, or the scratch folder and the canaries beside it cannot be made.
+/// The program does not exist, or the scratch folder or the canaries cannot be created.
 pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Executor>, ExecError> {
     let mut notes = Vec::new();
     if options.fork_server {
@@ -368,29 +361,33 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
         }
     }
     let program = Program::new(program, options)?;
-    Ok(Box::new(ServerExecutor::start(program, How::Spawn, notes)?))
+    Ok(Box::new(ServerExecutor::start(
+        program,
+        ServerKind::Spawn,
+        notes,
+    )?))
 }
 
-/// Tries a fork server in a program, and compares what it says with a plain start.
+/// Tries a fork server in a program, and compares its version message with a plain start.
 fn fork_server(program: Program) -> Result<ServerExecutor, String> {
     if let Some(why) = program::not_preloadable(program.path()) {
         return Err(why.into());
     }
     let library = program::library().map_err(|e| e.to_string())?;
-    let name = program::usual_name(program.path()).to_owned();
-    let asked = Request::new(vec![name, "--version".into()], program.scratch());
-    let mut forked = ServerExecutor::start(program, How::Fork { library }, Vec::new())
-        .map_err(|e| format!("it cannot be stopped before its start ({e})"))?;
-    let fork = forked.run(&asked);
+    let name = program::file_name(program.path()).to_owned();
+    let request = Request::new(vec![name, "--version".into()], program.scratch());
+    let mut forked = ServerExecutor::start(program, ServerKind::Fork { library }, Vec::new())
+        .map_err(|e| format!("it cannot be stopped before main ({e})"))?;
+    let fork = forked.run(&request);
     let plain = forked
         .spawn_fallback()
         .map_err(|e| e.to_string())?
-        .run(&asked);
+        .run(&request);
     let [fork, plain] = [&fork, &plain].map(|o| (&o.end, &o.stdout, &o.stderr));
     if fork == plain {
         Ok(forked)
     } else {
-        Err("with --version it does not do what it does when started plainly".into())
+        Err("with --version it behaves differently from a plain start".into())
     }
 }
 
@@ -398,9 +395,9 @@ fn fork_server(program: Program) -> Result<ServerExecutor, String> {
 mod tests {
     use super::*;
 
-    /// "No space left on device: No space left on device".
+    /// "No space left on device: No space left on device" was printed once.
     #[test]
-    fn an_error_says_once_what_the_system_said() {
+    fn the_systems_error_is_printed_once() {
         let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
         let program = ExecError::Program {
             program: "x".into(),

@@ -1,25 +1,32 @@
-//! A program under test and what belongs to it: where it is, what it may reach, its
-//! environment, its canaries.
+//! A program under test and its setup: its file, environment, allowed paths and canaries.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::canary::CanarySet;
+use super::sandbox::AllowedPaths;
 use super::sanitizer::Reports;
-use super::server_executor::How;
 use super::{ExecError, ExecOptions, Request, watch};
-use crate::exec::sandbox::Reach;
+use crate::path::{DEFAULT_PATH, find_program};
 
-/// Where programs find other programs, the same everywhere.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How a run server starts runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ServerKind {
+    /// By forks of the program, which has this library preloaded.
+    Fork {
+        /// The library's file.
+        library: PathBuf,
+    },
+    /// By executing the program each time.
+    Spawn,
+}
 
-/// A program with its surroundings.
+/// A program with its setup.
 pub(super) struct Program {
     path: PathBuf,
     options: ExecOptions,
@@ -29,17 +36,14 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Finds the program and makes its surroundings.
+    /// Finds the program and sets it up.
     pub(super) fn new(program: &Path, options: &ExecOptions) -> Result<Self, ExecError> {
-        let path = find(program).map_err(|cause| ExecError::Program {
-            program: program.to_owned(),
-            cause,
-        })?;
+        let path = locate(program)?;
         let scratch = &options.scratch;
-        fs::create_dir_all(scratch).map_err(|e| ExecError::setup_at("make", scratch, e))?;
+        fs::create_dir_all(scratch).map_err(|e| ExecError::setup_at("create", scratch, e))?;
         let scratch = scratch
             .canonicalize()
-            .map_err(|e| ExecError::setup_at("find", scratch, e))?;
+            .map_err(|e| ExecError::setup_at("resolve", scratch, e))?;
         let next_to = |what: &str| {
             let mut name = scratch.clone().into_os_string();
             name.push(what);
@@ -47,11 +51,11 @@ impl Program {
         };
         let (canary, san) = (next_to(".canary"), next_to(".sanitizer"));
         let canaries = CanarySet::shared(canary.clone())
-            .map_err(|e| ExecError::setup_at("make canaries in", &canary, e))?;
+            .map_err(|e| ExecError::setup_at("create canaries in", &canary, e))?;
         let reports =
-            Reports::new(&path, san).map_err(|e| ExecError::setup_at("look into", &path, e))?;
+            Reports::new(&path, san).map_err(|e| ExecError::setup_at("read", &path, e))?;
         let mut env: Vec<(OsString, OsString)> = vec![
-            ("PATH".into(), PATH.into()),
+            ("PATH".into(), DEFAULT_PATH.into()),
             ("HOME".into(), scratch.clone().into()),
             ("TMPDIR".into(), scratch.clone().into()),
             ("LC_ALL".into(), "C".into()),
@@ -71,7 +75,7 @@ impl Program {
         })
     }
 
-    /// The same once more, for another executor.
+    /// The same program for another executor.
     pub(super) fn sibling(&self) -> Result<Self, ExecError> {
         Self::new(&self.path, &self.options)
     }
@@ -84,8 +88,8 @@ impl Program {
         &self.options.scratch
     }
 
-    /// Bytes allocated in the scratch folder, and in `cwd` where that is another that the
-    /// program may write in.
+    /// Bytes allocated in the scratch folder, and in `cwd` where that is another folder that
+    /// the program may write in.
     pub(super) fn allocated(&self, cwd: &Path) -> u64 {
         let ExecOptions {
             scratch, writable, ..
@@ -126,10 +130,10 @@ impl Program {
         env
     }
 
-    /// The folder to put in the place of `/tmp`: the scratch folder. `None` where something
-    /// that the program needs lies in `/tmp`, or there is no sandbox.
-    pub(super) fn tmp(&self, how: &How) -> Option<CString> {
-        let Reach { read, write } = self.reach(how);
+    /// The folder to mount at `/tmp`: the scratch folder. `None` where a path that the program
+    /// needs is in `/tmp`, or there is no sandbox.
+    pub(super) fn tmp(&self, kind: &ServerKind) -> Option<CString> {
+        let AllowedPaths { read, write } = self.allowed_paths(kind);
         let hidden = |path: &PathBuf| path.starts_with("/tmp");
         if !self.options.sandbox || read.iter().chain(&write).any(hidden) {
             return None;
@@ -137,24 +141,34 @@ impl Program {
         CString::new(self.options.scratch.as_os_str().as_bytes()).ok()
     }
 
-    /// What the program may reach beyond the system's own.
-    pub(super) fn reach(&self, how: &How) -> Reach {
+    /// What the program may access besides the system's own.
+    pub(super) fn allowed_paths(&self, kind: &ServerKind) -> AllowedPaths {
         let mut read = self.options.readable.clone();
-        read.extend(surroundings(&self.path));
-        if let How::Fork { library } = how {
+        read.extend(own_paths(&self.path));
+        if let ServerKind::Fork { library } = kind {
             read.push(library.clone());
         }
         let mut write = self.options.writable.clone();
         write.push(self.options.scratch.clone());
         write.push(self.canaries.folder().to_owned());
         write.extend(self.reports.folder().map(Path::to_owned));
-        Reach { read, write }
+        AllowedPaths { read, write }
     }
 }
 
-/// Where a program's own libraries and data are: beside it in a build tree, and beside its
-/// `bin` where it is installed below a prefix of its own.
-fn surroundings(program: &Path) -> Vec<PathBuf> {
+/// The file of a program, symbolic links followed.
+pub(super) fn locate(program: &Path) -> Result<PathBuf, ExecError> {
+    find_program(program)
+        .and_then(|path| path.canonicalize())
+        .map_err(|cause| ExecError::Program {
+            program: program.to_owned(),
+            cause,
+        })
+}
+
+/// Where a program's own libraries and data are: in its folder in a build tree, and next to
+/// its `bin` folder where it is installed below a prefix.
+fn own_paths(program: &Path) -> Vec<PathBuf> {
     let mut folders = vec![program.to_owned()];
     let Some(folder) = program.parent() else {
         return folders;
@@ -168,7 +182,7 @@ fn surroundings(program: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Puts variables into an environment, in place of those of the same name.
+/// Sets variables in an environment.
 fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
     for (name, value) in more {
         match env.iter_mut().find(|(known, _)| known == name) {
@@ -178,36 +192,9 @@ fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
     }
 }
 
-/// The file of a program: a name without a slash is looked for in `PATH`.
-///
-/// # Errors
-///
-/// There is none, or it is not executable.
-pub fn find(program: &Path) -> io::Result<PathBuf> {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return executable(program);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
-    std::env::split_paths(&path)
-        .find_map(|folder| executable(&folder.join(program)).ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not found in PATH"))
-}
-
-fn executable(path: &Path) -> io::Result<PathBuf> {
-    let path = path.canonicalize()?;
-    let meta = fs::metadata(&path)?;
-    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it is no executable file",
-        ));
-    }
-    Ok(path)
-}
-
-/// The preloaded library, which the build puts beside our own executable or into `deps`
-/// there, depending on what else is built; a test's executable lies one folder below that.
-/// The newest counts: another may be left from an earlier build, which talks otherwise.
+/// The preloaded library, which the build puts next to our own executable or into `deps`
+/// there, depending on what else is built; a test's executable is one folder below that.
+/// The newest is taken: another may be left from an earlier build with another protocol.
 pub(super) fn library() -> io::Result<PathBuf> {
     const NAME: &str = "libpreload.so";
     let exe = std::env::current_exe()?;
@@ -218,16 +205,14 @@ pub(super) fn library() -> io::Result<PathBuf> {
         .filter(|path| path.is_file())
         .max_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok())
         .ok_or_else(|| {
-            let beside = exe.parent().unwrap_or(Path::new("/")).display();
-            let text =
-                format!("there is no {NAME} in {beside} (`cargo build --workspace` makes it)");
+            let folder = exe.parent().unwrap_or(Path::new("/")).display();
+            let text = format!("no {NAME} in {folder}; build it with: cargo build --workspace");
             io::Error::new(io::ErrorKind::NotFound, text)
         })
 }
 
-/// Why nothing can be loaded into a program before it starts: it is a script for another, or
-/// it has all its libraries in itself and no loader. `None` where it can, or the file is of
-/// a kind that is not looked into.
+/// Why no library can be preloaded into a program: it is a script, or statically linked.
+/// `None` where it can, or that cannot be told.
 pub(super) fn not_preloadable(path: &Path) -> Option<&'static str> {
     const HEADERS: u64 = 64 << 10;
     let mut head = Vec::new();
@@ -262,8 +247,8 @@ fn is_dynamic(head: &[u8]) -> Option<bool> {
     Some(false)
 }
 
-/// The name that a program is usually called by.
-pub(super) fn usual_name(path: &Path) -> &OsStr {
+/// The file name of a program.
+pub(super) fn file_name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or(path.as_os_str())
 }
 
@@ -272,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_that_cannot_be_preloaded_are_told() {
+    fn programs_that_nothing_can_be_preloaded_into() {
         let own = std::env::current_exe().unwrap();
         assert_eq!(not_preloadable(&own), None);
         let dir = tempfile::tempdir().unwrap();
@@ -284,7 +269,7 @@ mod tests {
         head[..6].copy_from_slice(b"\x7fELF\x02\x01");
         fs::write(&path, &head).unwrap();
         assert_eq!(not_preloadable(&path), Some("it is statically linked"));
-        // One that is cut off, or whose table lies outside, is left to be tried.
+        // One that is truncated, or whose table is past the end of the file, is left to be tried.
         head[56] = 1;
         head[39] = 0xff;
         fs::write(&path, &head).unwrap();
@@ -293,19 +278,19 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_has_its_libraries_beside_bin() {
-        let tree = surroundings(Path::new("/src/build/qemu-img"));
+    fn a_prefix_has_its_libraries_next_to_bin() {
+        let tree = own_paths(Path::new("/src/build/qemu-img"));
         assert_eq!(
             tree,
             ["/src/build/qemu-img", "/src/build"].map(PathBuf::from)
         );
-        let installed = surroundings(Path::new("/opt/tools/bin/qemu-img"));
+        let installed = own_paths(Path::new("/opt/tools/bin/qemu-img"));
         assert!(installed.contains(&PathBuf::from("/opt/tools/lib64")));
         assert!(!installed.contains(&PathBuf::from("/opt/tools")));
     }
 
     #[test]
-    fn later_variables_take_the_place_of_earlier_ones() {
+    fn later_variables_replace_earlier_ones() {
         let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
         let mut env = vec![pair("A", "1"), pair("B", "2")];
         add(&mut env, &[pair("B", "3"), pair("C", "4")]);

@@ -1,4 +1,4 @@
-//! Where a program hangs: what a few looks at its stack have in common.
+//! Where a program hangs: what a few samples of its stack have in common.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::debugger::parse_backtrace;
 use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
 use crate::signature::Stack;
 
-/// What gdb is told before it looks.
-const QUIET: [&str; 5] = [
+/// The commands of gdb before it attaches.
+const SETTINGS: [&str; 5] = [
     "set confirm off",
     "set pagination off",
     "set width 0",
@@ -19,18 +19,18 @@ const QUIET: [&str; 5] = [
     "set print frame-arguments none",
 ];
 
-/// What parts one look from the next.
-const PART: &str = "=== what follows is the next look ===";
+/// The line before each sample.
+const SEPARATOR: &str = "=== next sample ===";
 
-/// How often it looks, with some time between: what a program is at within its loop
-/// differs from look to look, the loop does not.
-const LOOKS: usize = 4;
+/// How many samples are taken, with some time between: what a program does within its loop
+/// differs from sample to sample, the loop does not.
+const SAMPLES: usize = 4;
 
-/// How long gdb may take at most: it reads the symbols of the program and its libraries.
-const WITHIN: Duration = Duration::from_secs(20);
+/// What gdb may take: it reads the symbols of the program and of its libraries.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// gdb, for processes that run already. It runs outside the sandbox, as it must to see
-/// into one.
+/// gdb, for running processes. It runs outside the sandbox, since from inside it could not
+/// attach to them.
 pub struct Sampler {
     gdb: Box<dyn Executor>,
 }
@@ -52,39 +52,39 @@ impl Sampler {
         })
     }
 
-    /// The frames that the main thread of process `pid` has at every look; `None` where
-    /// gdb cannot look at it `within` a time.
-    pub fn stack(&mut self, pid: i32, folder: &Path, within: Duration) -> Option<Stack> {
+    /// The frames that the main thread of process `pid` has in every sample; `None` where gdb
+    /// cannot attach to it, or takes longer than `timeout`.
+    pub fn stack(&mut self, pid: i32, folder: &Path, timeout: Duration) -> Option<Stack> {
         let mut argv: Vec<OsString> = ["gdb", "-nx", "-batch"].map(OsString::from).into();
-        let mut tell = |command: &str| argv.extend([OsString::from("-ex"), command.into()]);
-        QUIET.iter().copied().for_each(&mut tell);
-        for _ in 0..LOOKS {
-            tell(&format!("attach {pid}"));
-            tell(&format!(r"echo \n{PART}\n"));
-            // The outermost: of a recursion without end there is no number of innermost ones
-            // that reaches the frames which all looks have.
-            tell("backtrace -64");
-            tell("info proc mappings");
-            tell("detach");
-            tell("shell sleep 0.1");
+        let mut command = |text: &str| argv.extend([OsString::from("-ex"), text.into()]);
+        SETTINGS.iter().copied().for_each(&mut command);
+        for _ in 0..SAMPLES {
+            command(&format!("attach {pid}"));
+            command(&format!(r"echo \n{SEPARATOR}\n"));
+            // The outermost frames: in an endless recursion no number of innermost ones reaches
+            // those that all samples have.
+            command("backtrace -64");
+            command("info proc mappings");
+            command("detach");
+            command("shell sleep 0.1");
         }
         let seen = self.gdb.run(&Request {
             limits: Limits {
-                wall: within.min(WITHIN),
-                cpu: WITHIN,
+                wall: timeout.min(TIMEOUT),
+                cpu: TIMEOUT,
                 memory: 4 << 30,
                 output: 4 << 20,
                 ..Limits::default()
             },
             ..Request::new(argv, folder)
         });
-        let looks: Vec<Stack> = seen
+        let samples: Vec<Stack> = seen
             .stdout
-            .split_str(PART)
+            .split_str(SEPARATOR)
             .skip(1)
             .filter_map(parse_backtrace)
             .collect();
-        common(&looks)
+        common(&samples)
     }
 }
 
@@ -117,18 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn the_loop_is_what_all_looks_have() {
-        let looks = [
+    fn the_loop_is_what_all_samples_have() {
+        let samples = [
             stack(&["read", "load", "check", "main"]),
             stack(&["check", "main"]),
             stack(&["write", "check", "main"]),
         ];
-        assert_eq!(common(&looks), Some(stack(&["check", "main"])));
-        assert_eq!(common(&looks[..1]), Some(looks[0].clone()));
-        // That it waits, and how, is the same for all that hang.
+        assert_eq!(common(&samples), Some(stack(&["check", "main"])));
+        assert_eq!(common(&samples[..1]), Some(samples[0].clone()));
+        // How it waits is the same for all that hang, and left out.
         let waits = ["ppoll", "x+0x1", "aio_poll", "x+0x2", "check", "main"];
-        let looks = [stack(&waits), stack(&waits[2..])];
-        assert_eq!(common(&looks), Some(stack(&["x+0x2", "check", "main"])));
+        let samples = [stack(&waits), stack(&waits[2..])];
+        assert_eq!(common(&samples), Some(stack(&["x+0x2", "check", "main"])));
         let loops = stack(&["ppoll", "main_loop_wait"]);
         assert_eq!(common(std::slice::from_ref(&loops)), Some(loops));
         assert_eq!(common(&[stack(&["a"]), stack(&["b"])]), None);
@@ -147,10 +147,10 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let found = sampler.stack(pid, folder.path(), WITHIN);
+        let found = sampler.stack(pid, folder.path(), TIMEOUT);
         child.kill().unwrap();
         child.wait().unwrap();
-        // Where tracing is forbidden there is nothing to see.
+        // Where ptrace(2) is forbidden there is no stack.
         if let Some(stack) = found {
             assert!(!stack.frames.is_empty());
         }

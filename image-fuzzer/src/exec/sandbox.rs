@@ -1,17 +1,17 @@
-//! What a program under test may reach: its scratch folder, the system's programs and
+//! What a program under test may access: its scratch folder, the system's programs and
 //! libraries to read, and nothing else; no network.
 //!
-//! Two mechanisms, each used where it is there. Landlock (landlock(7)) bounds the file
-//! system. Name spaces (namespaces(7)) take away the network and other processes, and end
-//! whatever is left inside when their first process ends. Neither needs root, though some
-//! systems forbid user name spaces to others. What could not be had is said, never hidden.
+//! Two mechanisms, each used where it is available. Landlock (landlock(7)) restricts access to
+//! files. Namespaces (namespaces(7)) hide the network and other processes, and kill all
+//! processes inside when their first one ends. Neither needs root, though some systems allow
+//! user namespaces to root alone. What is not available is reported.
 //!
-//! Some programs make files in `/tmp` whatever `TMPDIR` says. Where there are name spaces
-//! for mounts, the scratch folder is there in its place.
+//! Some programs create files in `/tmp` whatever `TMPDIR` says. Where there are mount
+//! namespaces, the scratch folder is mounted there.
 //!
-//! One thing neither bounds: a program may connect to a UNIX socket that has a path, such as
-//! that of a daemon in `/run`, if the user who runs the fuzzer may. Images can name such
-//! paths (`nbd+unix:`), but those that are made here name the canary's socket alone.
+//! Neither restricts UNIX sockets that have a path: a program may connect to a daemon in
+//! `/run` if the user who runs the fuzzer may. Images can name such paths (`nbd+unix:`), but
+//! those of the fuzzer name the canary's socket alone.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,12 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-/// The newest version of Landlock whose rights are asked for; older kernels give fewer.
+pub use super::launch::landlock_version;
+
+/// The newest version of Landlock whose rights are requested; older kernels know fewer.
 const NEWEST: ABI = ABI::V6;
 
-/// Folders and files that programs read: themselves, their libraries, their settings.
+/// Folders and files that programs read: executables, libraries, configuration.
 /// Not the whole of `/etc`, where `passwd` is.
 const READABLE: [&str; 20] = [
     "/usr",
@@ -49,7 +51,7 @@ const READABLE: [&str; 20] = [
     "/sys/devices/system",
 ];
 
-/// Devices without a store behind them.
+/// Devices that store nothing.
 const DEVICES: [&str; 5] = [
     "/dev/null",
     "/dev/zero",
@@ -58,35 +60,30 @@ const DEVICES: [&str; 5] = [
     "/dev/urandom",
 ];
 
-/// What of the network Landlock is to take away.
+/// Which access to the network Landlock is to deny.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// Nothing: a name space of its own does.
+    /// None: there is a network namespace.
     Kept,
     /// Binding and connecting over TCP.
     NoTcp,
 }
 
-/// Paths beyond the system's own that a program may reach.
+/// Paths besides those of the system that a program may access.
 #[derive(Debug, Clone, Default)]
-pub struct Reach {
+pub struct AllowedPaths {
     /// To read and execute.
     pub read: Vec<PathBuf>,
     /// To read and write, but not to execute.
     pub write: Vec<PathBuf>,
 }
 
-/// The version of Landlock that the kernel has; 0 where it has none, or it is off.
-pub fn landlock_version() -> i32 {
-    crate::exec::landlock_version()
-}
-
-/// A Landlock ruleset, not yet in force; `None` where the kernel has no Landlock.
+/// A Landlock ruleset, not yet enforced; `None` where the kernel has no Landlock.
 ///
 /// # Errors
 ///
-/// The kernel refuses a rule. Paths that are not there need no rule, and get none.
-pub fn ruleset(reach: &Reach, network: Network) -> Result<Option<OwnedFd>, RulesetError> {
+/// The kernel rejects a rule. Paths that do not exist need none.
+pub fn ruleset(paths: &AllowedPaths, network: Network) -> Result<Option<OwnedFd>, RulesetError> {
     if landlock_version() == 0 {
         return Ok(None);
     }
@@ -106,10 +103,10 @@ pub fn ruleset(reach: &Reach, network: Network) -> Result<Option<OwnedFd>, Rules
     for path in DEVICES.iter().map(Path::new) {
         rules = allow(rules, path, AccessFs::ReadFile | AccessFs::WriteFile)?;
     }
-    for path in &reach.read {
+    for path in &paths.read {
         rules = allow(rules, path, read)?;
     }
-    for path in &reach.write {
+    for path in &paths.write {
         rules = allow(rules, path, all & !AccessFs::Execute)?;
     }
     Ok(rules.into())
@@ -123,7 +120,7 @@ fn allow(
     let (Ok(fd), Ok(kind)) = (PathFd::new(path), std::fs::metadata(path)) else {
         return Ok(rules);
     };
-    // A rule on a file takes only the rights that a file can give.
+    // A rule for a file may only have the rights that apply to files.
     let access = if kind.is_dir() {
         access
     } else {

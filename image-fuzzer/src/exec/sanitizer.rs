@@ -1,4 +1,4 @@
-//! Reports of sanitizers: told to go into a folder, and picked up from there.
+//! Reports of sanitizers, which are written into a folder and read from there.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bstr::ByteSlice;
 
-/// Symbols that a program built with a sanitizer has, and the variables that set it up.
+/// Symbols of programs built with a sanitizer, and the variable and options that configure it.
 const KINDS: [(&str, &str, &str); 4] = [
     (
         "__asan_init",
@@ -24,8 +24,8 @@ const KINDS: [(&str, &str, &str); 4] = [
 /// How the names of report files begin; the sanitizer adds a process id.
 const REPORT: &str = "report";
 
-/// How reports begin, where a program sends them to its standard error all the same.
-const MARKS: [&str; 6] = [
+/// How reports begin in a standard error, where some go in spite of the folder.
+const MARKERS: [&str; 6] = [
     "ERROR: AddressSanitizer",
     "ERROR: LeakSanitizer",
     "ERROR: UndefinedBehaviorSanitizer",
@@ -43,7 +43,8 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Looks whether the program has a sanitizer, and makes a folder for its reports if so.
+    /// Finds out whether the program has a sanitizer, and creates a folder for its reports if
+    /// so.
     pub(super) fn new(program: &Path, folder: PathBuf) -> io::Result<Self> {
         let found = built_with(program)?;
         let kinds = KINDS.iter().zip(found).filter(|(_, found)| *found);
@@ -80,12 +81,13 @@ impl Reports {
         &self.env
     }
 
-    /// Takes the reports of the last run, or what of one is in its standard error.
+    /// Takes the reports of the last run, or the one in its standard error; at most `bound`
+    /// bytes of files.
     pub(super) fn take(&self, stderr: &[u8], bound: usize) -> Option<Vec<u8>> {
         let mut report = self.take_files();
         report.truncate(bound);
         if report.is_empty() {
-            report.extend_from_slice(within(stderr)?);
+            report.extend_from_slice(report_in(stderr)?);
         }
         Some(report)
     }
@@ -106,7 +108,7 @@ impl Reports {
         let mut report = Vec::new();
         for path in paths {
             report.extend(fs::read(&path).unwrap_or_default());
-            // One that stays would be taken for the next run's.
+            // One that is left would be taken for the next run's.
             let _ = fs::remove_file(&path);
         }
         report
@@ -117,14 +119,14 @@ impl Drop for Reports {
     fn drop(&mut self) {
         self.take_files();
         if let Some(folder) = &self.folder {
-            // A folder that stays is seen and harmless.
+            // A folder that stays is harmless.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// Which of [`KINDS`] a program was built with. Each program is searched once, however many
-/// executors there are.
+/// Which of [`KINDS`] a program was built with. Each program is searched once, for all
+/// executors.
 fn built_with(program: &Path) -> io::Result<[bool; KINDS.len()]> {
     static KNOWN: Mutex<BTreeMap<PathBuf, [bool; KINDS.len()]>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,9 +139,12 @@ fn built_with(program: &Path) -> io::Result<[bool; KINDS.len()]> {
     Ok(found)
 }
 
-/// The part of `stderr` from the line on where a report begins.
-fn within(stderr: &[u8]) -> Option<&[u8]> {
-    let at = MARKS.iter().filter_map(|mark| stderr.find(mark)).min()?;
+/// The part of `stderr` from the line where a report begins.
+fn report_in(stderr: &[u8]) -> Option<&[u8]> {
+    let at = MARKERS
+        .iter()
+        .filter_map(|marker| stderr.find(marker))
+        .min()?;
     let line = stderr[..at].rfind_byte(b'\n').map_or(0, |end| end + 1);
     stderr.get(line..)
 }
@@ -151,10 +156,10 @@ mod tests {
     #[test]
     fn a_report_in_standard_error_is_found_from_its_line_on() {
         let text = b"warming up\n==7==ERROR: AddressSanitizer: heap-buffer-overflow\n  #0 x\n";
-        assert_eq!(within(text), text.get(11..));
+        assert_eq!(report_in(text), text.get(11..));
         let text = b"a.c:3:4: runtime error: signed integer overflow\n";
-        assert_eq!(within(text), Some(&text[..]));
-        assert_eq!(within(b"qemu-img: Could not open\n"), None);
+        assert_eq!(report_in(text), Some(&text[..]));
+        assert_eq!(report_in(b"qemu-img: Could not open\n"), None);
     }
 
     #[test]

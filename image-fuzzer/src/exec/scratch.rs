@@ -19,19 +19,23 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a scratch folder in memory (`/dev/shm`), else below `fallback`.
+    /// Creates a scratch folder in memory (`/dev/shm`), else below `fallback`.
+    ///
+    /// # Errors
+    ///
+    /// Neither can be written.
     pub fn new(fallback: &Path) -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let make = |parent: &Path| tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
-        let folder = make(memory)
-            .or_else(|_| make(fallback))
-            .with_context(|| format!("cannot make a scratch folder in '{}'", fallback.display()))?;
-        // The mark of the process that owns it, by which a later run finds out
-        // that the owner was killed.
+        let folder = make(memory).or_else(|_| make(fallback)).with_context(|| {
+            format!("cannot create a scratch folder in '{}'", fallback.display())
+        })?;
+        // The process that owns it, by which a later run finds out that the owner was
+        // killed.
         fs::write(folder.path().join("owner"), std::process::id().to_string())
             .context("cannot write into the scratch folder")?;
-        for name in ["w", "look"] {
-            fs::create_dir(folder.path().join(name)).context("cannot make a scratch folder")?;
+        for name in ["w", "gdb"] {
+            fs::create_dir(folder.path().join(name)).context("cannot create a scratch folder")?;
         }
         Ok(Self { folder })
     }
@@ -41,12 +45,16 @@ impl Scratch {
         self.folder.path().join("w")
     }
 
-    /// A folder beside it, for what looks at programs.
-    pub fn beside(&self) -> PathBuf {
-        self.folder.path().join("look")
+    /// The folder that the debugger of running programs works in.
+    pub fn debugger(&self) -> PathBuf {
+        self.folder.path().join("gdb")
     }
 
-    /// Leaves exactly `files` in the work folder, each as it was made.
+    /// Leaves exactly `files` in the work folder.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be removed or written.
     pub fn fill(&self, files: &[NamedFile]) -> io::Result<()> {
         let work = self.work();
         for entry in fs::read_dir(&work)? {
@@ -61,7 +69,7 @@ impl Scratch {
     }
 }
 
-/// Removes scratch folders whose owner no longer lives (it was killed).
+/// Removes scratch folders below `places` whose owner was killed.
 pub fn sweep(places: &[&Path]) {
     for place in places {
         let Ok(entries) = fs::read_dir(place) else {
@@ -74,7 +82,7 @@ pub fn sweep(places: &[&Path]) {
             let owner = fs::read_to_string(entry.path().join("owner")).unwrap_or_default();
             let alive = |pid: i32| Path::new("/proc").join(pid.to_string()).exists();
             if owner.parse().is_ok_and(|pid| !alive(pid)) {
-                // Someone else's folder cannot be removed, and need not be.
+                // Another user's folder cannot be removed, and need not be.
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -91,13 +99,15 @@ mod tests {
         let scratch = Scratch::new(parent.path()).unwrap();
         fs::create_dir(scratch.work().join("left")).unwrap();
         fs::write(scratch.work().join("left/over"), "x").unwrap();
-        scratch.fill(&[NamedFile::new("a", &[1, 2][..])]).unwrap();
+        let mut bytes = image_formats::Store::new();
+        bytes.write(0, &[1, 2]);
+        scratch.fill(&[NamedFile::new("a", &bytes)]).unwrap();
         assert_eq!(fs::read(scratch.work().join("a")).unwrap(), [1, 2]);
         assert_eq!(fs::read_dir(scratch.work()).unwrap().count(), 1);
     }
 
     #[test]
-    fn folders_of_the_dead_are_swept_and_of_the_living_kept() {
+    fn folders_of_killed_owners_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         for (name, owner) in [("image-fuzzer.a", "2147483646"), ("image-fuzzer.b", "1")] {
             fs::create_dir(parent.path().join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! The controller's side of a run server: its start, its answers, its end.
+//! The controller's side of a run server: its start, its replies, its end.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -14,21 +14,20 @@ use nix::unistd::Pid;
 use runserver::wire::{ENV, Kind, Reply};
 
 use super::launch::{self, Launch, Namespaces, Serve};
-use super::program::Program;
-use super::server_executor::How;
+use super::program::{Program, ServerKind};
+use super::sandbox::{self, Network};
 use super::watch;
-use crate::exec::sandbox::{self, Network};
 
-/// How long a server may take to come up: it loads one program.
-const UP_WITHIN: Duration = Duration::from_secs(20);
+/// What a server may take to be ready: it loads one program.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A server that is up.
+/// A running server.
 pub(super) struct Server {
     pid: i32,
     control: UnixStream,
     sandbox: String,
-    /// Whether files or the network are not bounded though they should be.
-    open: bool,
+    /// Whether access to files or the network is not restricted though it should be.
+    has_gap: bool,
     /// The TCP canary in the server's network.
     tcp: Option<OwnedFd>,
     /// Whether it was ended and waited for.
@@ -36,21 +35,25 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a server with the strongest name spaces that can be had.
-    pub(super) fn start(program: &Program, how: &How, files: [&File; 3]) -> io::Result<Self> {
+    /// Starts a server with the strongest namespaces that are available.
+    pub(super) fn start(
+        program: &Program,
+        kind: &ServerKind,
+        files: [&File; 3],
+    ) -> io::Result<Self> {
         let mut last = io::ErrorKind::Unsupported.into();
-        for namespaces in choices(program.sandboxed()) {
-            let server = match Self::launch(program, how, files, namespaces) {
+        for namespaces in namespace_choices(program.sandboxed()) {
+            let server = match Self::launch(program, kind, files, namespaces) {
                 Ok(server) => server,
                 Err(error) => {
                     last = error;
                     continue;
                 }
             };
-            match server.come_up(namespaces) {
+            match server.wait_until_ready(namespaces) {
                 Ok(server) => return Ok(server),
                 Err(Failure::Sandbox(error)) => last = error,
-                // Name spaces are not to blame, and each try starts the program.
+                // The namespaces are not the cause, and each attempt starts the program.
                 Err(Failure::Program(error)) => return Err(error),
             }
         }
@@ -59,7 +62,7 @@ impl Server {
 
     fn launch(
         program: &Program,
-        how: &How,
+        kind: &ServerKind,
         [input, output, error]: [&File; 3],
         namespaces: Namespaces,
     ) -> io::Result<Self> {
@@ -69,26 +72,26 @@ impl Server {
             } else {
                 Network::NoTcp
             };
-            sandbox::ruleset(&program.reach(how), network).map_err(io::Error::other)?
+            sandbox::ruleset(&program.allowed_paths(kind), network).map_err(io::Error::other)?
         } else {
             None
         };
         let (ours, theirs) = UnixStream::pair()?;
         let path = CString::new(program.path().as_os_str().as_bytes())?;
-        let env = server_env(program, how)?;
+        let env = server_env(program, kind)?;
         let null: OwnedFd = File::options()
             .read(true)
             .write(true)
             .open("/dev/null")?
             .into();
-        let serve = match how {
-            How::Fork { .. } => Serve::Fork {
+        let serve = match kind {
+            ServerKind::Fork { .. } => Serve::Fork {
                 program: &path,
                 env: &env,
             },
-            How::Spawn => Serve::Exec { program: &path },
+            ServerKind::Spawn => Serve::Exec { program: &path },
         };
-        let tmp = program.tmp(how);
+        let tmp = program.tmp(kind);
         let pid = launch::launch(&Launch {
             serve,
             namespaces,
@@ -104,25 +107,25 @@ impl Server {
             pid,
             control: ours,
             sandbox: describe(program.sandboxed(), ruleset.is_some(), namespaces),
-            open: program.sandboxed() && !(ruleset.is_some() && namespaces.network),
+            has_gap: program.sandboxed() && !(ruleset.is_some() && namespaces.network),
             tcp: None,
             ended: false,
         })
     }
 
-    /// Waits until the server is up.
-    fn come_up(mut self, namespaces: Namespaces) -> Result<Self, Failure> {
-        let mut up = || -> io::Result<()> {
-            self.control.set_read_timeout(Some(UP_WITHIN))?;
+    /// Waits until the server is ready.
+    fn wait_until_ready(mut self, namespaces: Namespaces) -> Result<Self, Failure> {
+        let mut ready = || -> io::Result<()> {
+            self.control.set_read_timeout(Some(STARTUP_TIMEOUT))?;
             if namespaces.network {
                 self.tcp = Some(launch::receive_listener(&self.control)?);
             }
             self.reply(Kind::Ready).map(drop)
         };
-        match up() {
+        match ready() {
             Ok(()) => Ok(self),
             Err(error) => Err(match self.end() {
-                Ok(WaitStatus::Exited(_, status)) if launch::is_of_sandbox(status) => {
+                Ok(WaitStatus::Exited(_, status)) if launch::is_sandbox_failure(status) => {
                     Failure::Sandbox(error)
                 }
                 _ => Failure::Program(error),
@@ -130,15 +133,15 @@ impl Server {
         }
     }
 
-    /// Ends the server with all below it, and says how it ended. One that was about to end
-    /// by itself still says so.
+    /// Kills the server with all its descendants, and gives its status, which is its own where
+    /// it was exiting already.
     fn end(&mut self) -> nix::Result<WaitStatus> {
         if self.ended {
-            // Its number may be another's by now.
+            // The process id may be in use again.
             return Err(nix::Error::ECHILD);
         }
         self.ended = true;
-        // What is below it first: without a name space of their own they would live on.
+        // Descendants first: without a process namespace they would outlive the server.
         let _ = watch::kill_below(self.pid);
         let pid = Pid::from_raw(self.pid);
         let _ = kill(pid, Signal::SIGKILL);
@@ -162,9 +165,9 @@ impl Server {
         self.control.as_fd()
     }
 
-    /// Whether a part of the sandbox that was asked for could not be had.
-    pub(super) fn is_open(&self) -> bool {
-        self.open
+    /// Whether a part of the sandbox that was requested is not available.
+    pub(super) fn has_gap(&self) -> bool {
+        self.has_gap
     }
 
     pub(super) fn tcp(&self) -> Option<&OwnedFd> {
@@ -175,34 +178,34 @@ impl Server {
         &self.sandbox
     }
 
-    /// Reads the next answer, which must be of this kind.
+    /// Reads the next reply, which must be of this kind.
     pub(super) fn reply(&mut self, kind: Kind) -> io::Result<Reply> {
         let mut bytes = [0; Reply::LEN];
         self.control.read_exact(&mut bytes)?;
         Reply::decode(&bytes)
             .filter(|reply| reply.kind == kind)
-            .ok_or_else(|| io::Error::other("the run server talks nonsense"))
+            .ok_or_else(|| io::Error::other("malformed reply from the run server"))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // How it ended tells nothing any more.
+        // Its status no longer matters.
         let _ = self.end();
     }
 }
 
-/// Why a server did not come up.
+/// Why a server did not start.
 enum Failure {
     /// It could not enter its sandbox.
     Sandbox(io::Error),
-    /// The program does not become a server.
+    /// The program did not become a server.
     Program(io::Error),
 }
 
-/// Name spaces to try, best first. Without a user name space they are root's alone; inside a
-/// container there is often no mounting a `/proc`.
-fn choices(sandboxed: bool) -> Vec<Namespaces> {
+/// Namespaces to try, strongest first. Without a user namespace they need root; inside a
+/// container `/proc` often cannot be mounted.
+fn namespace_choices(sandboxed: bool) -> Vec<Namespaces> {
     let none = Namespaces {
         network: false,
         processes: false,
@@ -233,10 +236,10 @@ fn choices(sandboxed: bool) -> Vec<Namespaces> {
     choices
 }
 
-/// The environment a fork server starts in: the program's, with the library and, so that
-/// no run has to look up symbols that another has looked up, with all of them bound at once.
-fn server_env(program: &Program, how: &How) -> io::Result<Vec<CString>> {
-    let How::Fork { library } = how else {
+/// The environment of a fork server: the program's, with the library, and with all symbols
+/// bound at start, so that no run has to look them up.
+fn server_env(program: &Program, kind: &ServerKind) -> io::Result<Vec<CString>> {
+    let ServerKind::Fork { library } = kind else {
         return Ok(Vec::new());
     };
     let mut env = program.base_env().to_vec();
@@ -258,16 +261,16 @@ fn describe(sandboxed: bool, landlock: bool, namespaces: Namespaces) -> String {
     }
     let version = sandbox::landlock_version();
     let files = if landlock {
-        format!("files by landlock {version}")
+        format!("files by Landlock {version}")
     } else {
-        "files not bounded (no landlock here)".into()
+        "files not restricted (no Landlock)".into()
     };
     let network = if namespaces.network {
         "own network"
     } else if landlock && version >= 4 {
-        "no TCP (no name spaces here)"
+        "no TCP (no namespaces)"
     } else {
-        "network not bounded (no name spaces here)"
+        "network not restricted (no namespaces)"
     };
     let processes = if namespaces.processes {
         ", own processes"

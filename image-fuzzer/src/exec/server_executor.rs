@@ -1,42 +1,30 @@
-//! The executor: talks to a run server, watches the run, and writes down what it saw.
+//! The executor: sends requests to a run server, watches the run, and records what was seen.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use runserver::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, UNLIMITED};
+use runserver::wire::{Reply, Step};
 
-use super::canary::hang_up_tcp;
-use super::program::Program;
+use super::active_run::ActiveRun;
+use super::encode::encode;
+use super::program::{Program, ServerKind};
 use super::server::Server;
 use super::{
-    BUSY_FACTOR, Canaries, End, ExecError, Executor, GAP, Limit, Limits, Look, Observation,
-    Request, watch,
+    Canaries, End, ExecError, Executor, GAP, Limit, Limits, Observation, Request, TimeoutHandler,
 };
-
-/// How often a run that takes long is looked at. Most have ended before the first time.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// How soon it is looked for processes that were started while others were ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// How long processes that were sent SIGKILL may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// An executor over a run server, of either kind.
 pub(super) struct ServerExecutor {
     program: Program,
-    how: How,
+    kind: ServerKind,
     server: Option<Server>,
-    /// How many servers there were: each has its code at other addresses.
+    /// How many servers were started: each has its code at other addresses.
     servers: u64,
     input: File,
     output: File,
@@ -48,33 +36,25 @@ pub(super) struct ServerExecutor {
     fallback: Option<Box<ServerExecutor>>,
 }
 
-/// The two kinds of server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum How {
-    /// Forks of the program, which has this library preloaded.
-    Fork {
-        /// The library's file.
-        library: PathBuf,
-    },
-    /// A new start of the program each time.
-    Spawn,
-}
-
 impl ServerExecutor {
     /// Starts a server for `program`.
     ///
     /// # Errors
     ///
-    /// The server does not come up: the program is not one that can be served so.
-    pub(super) fn start(program: Program, how: How, notes: Vec<String>) -> Result<Self, ExecError> {
+    /// The server does not start: the program does not work with this kind.
+    pub(super) fn start(
+        program: Program,
+        kind: ServerKind,
+        notes: Vec<String>,
+    ) -> Result<Self, ExecError> {
         let file = |name: &str| {
             memfd_create(name, MFdFlags::MFD_CLOEXEC)
                 .map(File::from)
-                .map_err(|e| ExecError::setup("get memory for a program's output", e.into()))
+                .map_err(|e| ExecError::setup("create a memfd for a program's output", e.into()))
         };
-        let mut served = Self {
+        let mut executor = Self {
             program,
-            how,
+            kind,
             server: None,
             servers: 0,
             input: file("stdin")?,
@@ -85,20 +65,20 @@ impl ServerExecutor {
             canaries: Canaries::default(),
             fallback: None,
         };
-        served
+        executor
             .start_server()
             .map_err(|e| ExecError::setup("start a run server", e))?;
-        Ok(served)
+        Ok(executor)
     }
 
     fn start_server(&mut self) -> io::Result<()> {
         self.server = None;
         let server = Server::start(
             &self.program,
-            &self.how,
+            &self.kind,
             [&self.input, &self.output, &self.error],
         )?;
-        if server.is_open() && self.sandbox.is_empty() {
+        if server.has_gap() && self.sandbox.is_empty() {
             let sandbox = server.sandbox();
             self.notes.push(format!("{GAP}{sandbox}"));
         }
@@ -109,7 +89,7 @@ impl ServerExecutor {
         Ok(())
     }
 
-    /// Sends a request to the server. One that has ended since the last run is started again.
+    /// Sends a request to the server, which is started again where it has ended.
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         if let Some(server) = &mut self.server
             && server.control().write_all(message).is_ok()
@@ -123,17 +103,21 @@ impl ServerExecutor {
         }
     }
 
-    fn try_run(&mut self, request: &Request, look: Look<'_>) -> io::Result<Observation> {
+    fn try_run(
+        &mut self,
+        request: &Request,
+        handler: TimeoutHandler<'_>,
+    ) -> io::Result<Observation> {
         let message = encode(request, &self.program.environment(request))?;
         self.prepare_files(request)?;
-        // Whoever looked at a canary between the runs is not the program.
+        // Accesses to canaries between the runs are not the program's.
         self.program.canaries().touched();
         let before = self.program.allocated(&request.cwd);
         self.send(&message)?;
         let Some(server) = &mut self.server else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let mut run = Watched {
+        let mut run = ActiveRun {
             server,
             program: &self.program,
             files: [&self.output, &self.error],
@@ -141,14 +125,14 @@ impl ServerExecutor {
             cwd: &request.cwd,
             before,
             touched: BTreeSet::new(),
-            ended_by_us: None,
+            killed_for: None,
         };
-        let reply = run.until_ended(look)?;
-        run.hang_up();
+        let reply = run.until_ended(handler)?;
+        run.close_connections();
         let left_behind = if reply.left { run.sweep()? } else { Vec::new() };
-        let Watched {
+        let ActiveRun {
             mut touched,
-            ended_by_us,
+            killed_for,
             ..
         } = run;
         touched.append(&mut self.program.canaries().touched());
@@ -157,8 +141,8 @@ impl ServerExecutor {
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
         let after = self.program.allocated(&request.cwd);
         let mut seen = Observation {
-            crash: self.place_of(&reply),
-            end: ended_by_us.unwrap_or_else(|| end_of(&reply, request)),
+            crash: self.crash_id(&reply),
+            end: killed_for.unwrap_or_else(|| end_of(&reply, request)),
             sanitizer: self.program.reports().take(&stderr, bound),
             stdout,
             stderr,
@@ -177,14 +161,14 @@ impl ServerExecutor {
         Ok(seen)
     }
 
-    /// The number that stands for the place of a crash.
-    fn place_of(&self, reply: &Reply) -> Option<u64> {
+    /// The number of the place of a crash, see [`Observation::crash`].
+    fn crash_id(&self, reply: &Reply) -> Option<u64> {
         let spread = self.servers.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (reply.crash != 0).then_some(reply.crash ^ spread)
     }
 
     fn prepare_files(&mut self, request: &Request) -> io::Result<()> {
-        // Only a run whose server failed leaves something here.
+        // Only a run whose server failed leaves output here.
         take(&mut self.output, 0)?;
         take(&mut self.error, 0)?;
         if let Some(text) = &request.stdin {
@@ -195,39 +179,40 @@ impl ServerExecutor {
         Ok(())
     }
 
-    /// The executor for requests whose environment a program reads before it can be forked.
+    /// The executor for requests whose environment a program reads before it is forked.
     pub(super) fn spawn_fallback(&mut self) -> Result<&mut Self, ExecError> {
-        let served = match self.fallback.take() {
-            Some(served) => served,
+        let fallback = match self.fallback.take() {
+            Some(fallback) => fallback,
             None => Box::new(Self::start(
                 self.program.sibling()?,
-                How::Spawn,
+                ServerKind::Spawn,
                 Vec::new(),
             )?),
         };
-        Ok(self.fallback.insert(served))
+        Ok(self.fallback.insert(fallback))
     }
 }
 
 impl Executor for ServerExecutor {
-    fn run_and_look(&mut self, request: &Request, look: Look<'_>) -> Observation {
-        if self.how != How::Spawn && request.env.iter().any(|(name, _)| read_at_start(name)) {
+    fn run_with(&mut self, request: &Request, handler: TimeoutHandler<'_>) -> Observation {
+        if self.kind != ServerKind::Spawn && request.env.iter().any(|(name, _)| read_at_start(name))
+        {
             return match self.spawn_fallback() {
-                Ok(fallback) => fallback.run_and_look(request, look),
+                Ok(fallback) => fallback.run_with(request, handler),
                 Err(error) => Observation::not_started(error.to_string()),
             };
         }
-        self.try_run(request, look).unwrap_or_else(|error| {
-            // The next run gets a new one.
+        self.try_run(request, handler).unwrap_or_else(|error| {
+            // The next run starts a new one.
             self.server = None;
             Observation::not_started(format!("the run server failed: {error}"))
         })
     }
 
     fn name(&self) -> &str {
-        match self.how {
-            How::Fork { .. } => "fork server",
-            How::Spawn => "spawn",
+        match self.kind {
+            ServerKind::Fork { .. } => "fork server",
+            ServerKind::Spawn => "spawn",
         }
     }
 
@@ -244,168 +229,18 @@ impl Executor for ServerExecutor {
     }
 }
 
-/// A run that is going on.
-struct Watched<'a> {
-    server: &'a mut Server,
-    program: &'a Program,
-    files: [&'a File; 2],
-    limits: &'a Limits,
-    cwd: &'a Path,
-    /// Bytes allocated before it began.
-    before: u64,
-    touched: BTreeSet<PathBuf>,
-    /// Why we ended it.
-    ended_by_us: Option<End>,
-}
-
-impl Watched<'_> {
-    /// Waits for the end of the program, and sees to it that it comes.
-    fn until_ended(&mut self, look: Look<'_>) -> io::Result<Reply> {
-        let began = Instant::now();
-        let mut deadline = began + self.limits.wall;
-        let mut early = look.early.map(|early| began + early);
-        while !self.wait(deadline.min(Instant::now() + LOOK_EVERY))? {
-            let now = Instant::now();
-            if look.fair && now >= deadline {
-                let latest = began + self.limits.wall * BUSY_FACTOR;
-                deadline = latest.min(began + self.limits.wall + self.starved()?);
-            }
-            self.ended_by_us = self.cause(now >= deadline)?;
-            if self.ended_by_us == Some(End::TimedOut) {
-                self.show(look.look)?;
-            } else if self.ended_by_us.is_none() && early.is_some_and(|early| now >= early) {
-                early = None;
-                if self.show(look.look)? {
-                    self.ended_by_us = Some(End::TimedOut);
-                }
-                deadline += now.elapsed();
-            }
-            if self.ended_by_us.is_some() {
-                self.kill()?;
-                break;
-            }
-        }
-        self.server.reply(Kind::Ended)
-    }
-
-    /// Why the program is to be ended at this moment.
-    fn cause(&self, late: bool) -> io::Result<Option<End>> {
-        if self.program.is_stopped() {
-            return Ok(Some(End::Stopped));
-        }
-        if late {
-            return Ok(Some(End::TimedOut));
-        }
-        Ok(self.over_limit()?.map(End::OverLimit))
-    }
-
-    /// Lets the program be looked at; whether it need not be waited for.
-    fn show(&self, look: &mut dyn FnMut(i32) -> bool) -> io::Result<bool> {
-        Ok(watch::first_below(self.server.pid())?.is_some_and(look))
-    }
-
-    /// How long the program had to wait for a processor so far.
-    fn starved(&self) -> io::Result<Duration> {
-        let first = watch::first_below(self.server.pid())?;
-        Ok(first.map_or(Duration::ZERO, watch::starved))
-    }
-
-    /// Ends the program with all below it, and waits until it has ended.
-    fn kill(&mut self) -> io::Result<()> {
-        let gone_by = Instant::now() + GONE_WITHIN;
-        loop {
-            // Replay each time: what was just being started may have been missed.
-            watch::kill_below(self.server.pid())?;
-            if self.wait(Instant::now() + LOOK_EVERY)? {
-                return Ok(());
-            }
-            if Instant::now() > gone_by {
-                return Err(io::Error::other("a killed program does not end"));
-            }
-        }
-    }
-
-    /// Waits for an answer until a time; whether there is one. Canaries are answered.
-    fn wait(&mut self, until: Instant) -> io::Result<bool> {
-        let left = until.saturating_duration_since(Instant::now());
-        let mut fds = vec![PollFd::new(self.server.control_fd(), PollFlags::POLLIN)];
-        let canaries = self.program.canaries().socket().into_iter();
-        let canaries = canaries.chain(self.server.tcp().map(AsFd::as_fd));
-        fds.extend(canaries.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        match poll(&mut fds, timeout(left)) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-        let ready = fds.first().and_then(PollFd::any) == Some(true);
-        if fds.iter().skip(1).any(|fd| fd.any() == Some(true)) {
-            self.hang_up();
-        }
-        Ok(ready)
-    }
-
-    fn hang_up(&mut self) {
-        self.program.canaries().hang_up(&mut self.touched);
-        if let Some(tcp) = self.server.tcp() {
-            hang_up_tcp(tcp, &mut self.touched);
-        }
-    }
-
-    /// The limit that the run is over at this moment.
-    fn over_limit(&self) -> io::Result<Option<Limit>> {
-        for file in self.files {
-            if file.metadata()?.len() > self.limits.output as u64 {
-                return Ok(Some(Limit::Output));
-            }
-        }
-        let usage = watch::usage(self.server.pid())?;
-        let growth = self.program.allocated(self.cwd).saturating_sub(self.before);
-        Ok(if usage.memory > self.limits.memory {
-            Some(Limit::Memory)
-        } else if usage.processes > self.limits.processes {
-            Some(Limit::Processes)
-        } else if growth > self.limits.disk_growth {
-            Some(Limit::DiskGrowth)
-        } else {
-            None
-        })
-    }
-
-    /// Ends what the program left behind, and gives the names.
-    fn sweep(&mut self) -> io::Result<Vec<String>> {
-        let deadline = Instant::now() + GONE_WITHIN;
-        let mut names = Vec::new();
-        loop {
-            let killed = watch::kill_below(self.server.pid())?;
-            if names.is_empty() {
-                names = killed;
-            }
-            // What forked while it was looked for is found the next time round.
-            if self.wait(Instant::now() + LOOK_AGAIN)? {
-                self.server.reply(Kind::Swept)?;
-                // A run that we ended had no chance to end its own.
-                let ours = self.ended_by_us.is_some();
-                return Ok(if ours { Vec::new() } else { names });
-            }
-            if Instant::now() > deadline {
-                return Err(io::Error::other("a killed process does not end"));
-            }
-        }
-    }
-}
-
-/// How a run ended that we did not end.
+/// How a run ended that we did not kill.
 fn end_of(reply: &Reply, request: &Request) -> End {
     let error = || io::Error::from_raw_os_error(reply.errno);
     match reply.failed {
         Step::None => {}
-        Step::Fork => return End::NotStarted(format!("no new process: {}", error())),
+        Step::Fork => return End::NotStarted(format!("cannot fork: {}", error())),
         Step::Chdir => {
             let cwd = request.cwd.display();
             return End::NotStarted(format!("cannot enter {cwd}: {}", error()));
         }
         Step::Prepare => return End::NotStarted(format!("cannot set limits: {}", error())),
-        Step::Exec => return End::NotStarted(format!("cannot execute it: {}", error())),
+        Step::Exec => return End::NotStarted(format!("cannot execute the program: {}", error())),
     }
     if libc::WIFEXITED(reply.status) {
         return End::Exit(libc::WEXITSTATUS(reply.status));
@@ -420,7 +255,7 @@ fn end_of(reply: &Reply, request: &Request) -> End {
     }
 }
 
-/// The limit that a run turns out to have gone over by itself, too fast to be seen at it.
+/// The limit that a run turns out to have exceeded after it has ended.
 fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> {
     if seen.max_rss > limits.memory {
         Some(Limit::Memory)
@@ -431,8 +266,8 @@ fn exceeded(seen: &Observation, limits: &Limits, output: bool) -> Option<Limit> 
     }
 }
 
-/// Whether a variable is read by the loader, an allocator or another library before the
-/// point at which a fork server forks, so that setting it in the child would come too late.
+/// Whether a variable is read by the loader, an allocator or another library before a fork
+/// server forks, so that setting it in the child would be too late.
 fn read_at_start(name: &OsString) -> bool {
     const PREFIXES: [&[u8]; 8] = [
         b"LD_", b"MALLOC_", b"GLIBC_", b"G_", b"GNUTLS_", b"ASAN_", b"UBSAN_", b"GCOV_",
@@ -440,61 +275,7 @@ fn read_at_start(name: &OsString) -> bool {
     PREFIXES.iter().any(|p| name.as_bytes().starts_with(p))
 }
 
-/// A request as the server reads it.
-fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Result<Vec<u8>> {
-    let mut message = vec![0; Head::LEN];
-    push(&mut message, &[request.cwd.as_os_str().as_bytes()])?;
-    for argument in &request.argv {
-        push(&mut message, &[argument.as_bytes()])?;
-    }
-    for (name, value) in env {
-        push(&mut message, &[name.as_bytes(), b"=", value.as_bytes()])?;
-    }
-    let too_long = || {
-        io::Error::new(
-            io::ErrorKind::ArgumentListTooLong,
-            "the command is too long",
-        )
-    };
-    let text = message.len() - Head::LEN;
-    if text > MAX_TEXT || request.argv.len() + env.len() > MAX_STRINGS {
-        return Err(too_long());
-    }
-    let number = |n: usize| u32::try_from(n).map_err(|_| too_long());
-    let head = Head {
-        len: number(text)?,
-        argc: number(request.argv.len())?,
-        envc: number(env.len())?,
-        input: request.stdin.is_some(),
-        cpu_seconds: cpu_seconds(request.limits.cpu),
-        file_size: request.limits.file_size,
-        address_space: request.limits.address_space.unwrap_or(UNLIMITED),
-    };
-    if let Some(place) = message.first_chunk_mut() {
-        *place = head.encode();
-    }
-    Ok(message)
-}
-
-/// Adds a string and its ending zero.
-fn push(message: &mut Vec<u8>, parts: &[&[u8]]) -> io::Result<()> {
-    for part in parts {
-        if part.contains(&0) {
-            let text = "a zero byte in an argument or variable";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        message.extend_from_slice(part);
-    }
-    message.push(0);
-    Ok(())
-}
-
-fn cpu_seconds(limit: Duration) -> u32 {
-    let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
-    u32::try_from(whole.max(1)).unwrap_or(u32::MAX)
-}
-
-/// Takes at most `bound` bytes of what was written, and whether there was more.
+/// Takes at most `bound` bytes of what was written; and whether there was more.
 fn take(file: &mut File, bound: usize) -> io::Result<(Vec<u8>, bool)> {
     let len = file.metadata()?.len();
     if len == 0 {
@@ -510,9 +291,4 @@ fn take(file: &mut File, bound: usize) -> io::Result<(Vec<u8>, bool)> {
 
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-/// A time to wait as poll(2) takes it, rounded up so that it never spins.
-fn timeout(left: Duration) -> PollTimeout {
-    PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use childproc::descendants;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -20,12 +21,12 @@ pub(super) struct Usage {
 
 /// What the processes below `server` use.
 pub(super) fn usage(server: i32) -> io::Result<Usage> {
-    let below = below(server)?;
+    let mut below = descendants(server)?;
     // One that has ended has no memory, and only waits for its parent to take notice.
-    let memory: Vec<_> = below.into_iter().filter_map(resident).collect();
+    below.retain(|process| process.memory > 0);
     Ok(Usage {
-        processes: memory.len(),
-        memory: memory.iter().sum(),
+        processes: below.len(),
+        memory: below.iter().map(|process| process.memory).sum(),
     })
 }
 
@@ -44,65 +45,19 @@ pub(super) fn starved(pid: i32) -> Duration {
 
 /// The process that `server` started first of those that run.
 pub(super) fn first_below(server: i32) -> io::Result<Option<i32>> {
-    Ok(below(server)?.first().copied())
+    Ok(descendants(server)?.first().map(|process| process.pid))
 }
 
 /// Sends SIGKILL to every process below `server`, and gives the names of those that had not
 /// ended.
 pub(super) fn kill_below(server: i32) -> io::Result<Vec<String>> {
-    let mut alive = childproc::descendants(server)?;
+    let mut alive = descendants(server)?;
     alive.retain(|process| !process.has_ended());
     for process in &alive {
         // It may have ended in the meantime.
         let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
     }
     Ok(alive.into_iter().map(|p| p.name).collect())
-}
-
-/// The processes below `server`. Looks only at these where the kernel lists children
-/// (`CONFIG_PROC_CHILDREN`), since a busy machine has many others.
-fn below(server: i32) -> io::Result<Vec<i32>> {
-    let mut found = vec![server];
-    let mut next = 0;
-    while let Some(&pid) = found.get(next) {
-        match children(pid) {
-            Ok(children) => found.extend(children),
-            Err(_) if next == 0 => {
-                let all = childproc::descendants(server)?;
-                return Ok(all.into_iter().map(|process| process.pid).collect());
-            }
-            // It has ended in the meantime.
-            Err(_) => {}
-        }
-        next += 1;
-    }
-    found.remove(0);
-    Ok(found)
-}
-
-/// The children of all threads of a process.
-fn children(pid: i32) -> io::Result<Vec<i32>> {
-    let mut children = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let list = fs::read_to_string(thread?.path().join("children"))?;
-        children.extend(list.split_ascii_whitespace().flat_map(str::parse::<i32>));
-    }
-    Ok(children)
-}
-
-/// Resident memory of a process in bytes; `None` when it has ended.
-fn resident(pid: i32) -> Option<u64> {
-    let pages: u64 = fs::read_to_string(format!("/proc/{pid}/statm"))
-        .ok()?
-        .split_ascii_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()?;
-    if pages == 0 {
-        return None;
-    }
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-    pages.checked_mul(u64::try_from(page).ok()?)
 }
 
 /// Bytes allocated to files in `folder` and below. What vanishes while it is looked at

@@ -15,6 +15,7 @@ use crate::commands::encrypted::unlocked;
 use crate::files::write_whole;
 use crate::named_file::NamedFile;
 use crate::oracle::shell::comment;
+use crate::signature::REPORTS;
 
 /// Writes `iotest` and `iotest.out` into a finding's folder.
 pub(super) fn write(folder: &Path, example: &Example) -> Result<()> {
@@ -110,6 +111,7 @@ done
 
 /// The shell function that runs a command for at most so many seconds.
 fn runner(seconds: u64) -> String {
+    let reports = REPORTS.map(|report| format!("-e \"{report}\"")).join(" ");
     format!(
         "# Runs a command and says how it ended; its own words depend on versions.\n\
          run() {{\n\
@@ -124,6 +126,8 @@ fn runner(seconds: u64) -> String {
          \x20       echo \"ended by signal $((status - 128))\"\n\
          \x20   elif grep -q -e 'Sanitizer: ' -e 'runtime error: ' out; then\n\
          \x20       echo \"sanitizer report\"\n\
+         \x20   elif grep -q {reports} out; then\n\
+         \x20       echo \"crash report\"\n\
          \x20   else\n\
          \x20       echo \"exited\"\n\
          \x20   fi\n\
@@ -198,6 +202,7 @@ mod tests {
         };
         assert_eq!(told("kill -SEGV $$"), "ended by signal 11\n");
         assert_eq!(told("echo x: runtime error: y >&2"), "sanitizer report\n");
+        assert_eq!(told("echo panic: x >&2; exit 2"), "crash report\n");
         assert_eq!(told("echo no >&2; exit 1"), "exited\n");
     }
 }

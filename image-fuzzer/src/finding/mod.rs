@@ -27,7 +27,8 @@ use crate::oracle::{Class, Violation};
 use crate::signature::Signature;
 use crate::signature::Stack;
 use crate::triage::Key;
-use crate::triage::minimise::{Minimiser, Smallest, Task};
+use crate::triage::judge::{Judge as _, RunnerJudge};
+use crate::triage::minimise::{Smallest, Task};
 
 /// The groups of a work folder.
 #[derive(Debug)]
@@ -170,12 +171,11 @@ impl Example {
             outcome,
             confirmed,
             done,
-        } = Minimiser {
+        } = task.advance(&mut RunnerJudge {
             runner,
             maker,
             stop,
-        }
-        .advance(task);
+        });
         let files = maker.files(&recipe)?;
         let prepared = maker.prepared(&recipe.base)?;
         let outcome = match outcome {
@@ -201,7 +201,7 @@ impl Example {
         };
         example.ask_version(runner);
         if confirmed && done {
-            example.hits_in_10 = Minimiser {
+            example.hits_in_10 = RunnerJudge {
                 runner,
                 maker,
                 stop,
@@ -582,7 +582,7 @@ mod tests {
         }
         let plan = Plan {
             commands: Some(vec![crate::commands::Command::new(["true", "$test_img"])]),
-            scope: None,
+            selection: None,
             intensity: Intensity::default(),
             families: Vec::new(),
         };

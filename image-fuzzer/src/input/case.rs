@@ -1,4 +1,4 @@
-//! From a recipe to the files it stands for.
+//! From a recipe to its image files.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,34 +10,38 @@ use image_formats::qcow2::Image;
 use crate::input::base::{Base, MOST_BYTES, NamedFile, Prepared, file_of, prepare};
 use crate::input::recipe::{Edit, Extension, Recipe};
 
-/// Makes the files of recipes, and remembers the last base images it made.
+/// Makes the files of recipes, with a cache of the base images made last.
 #[derive(Debug, Default)]
 pub struct Maker {
-    known: VecDeque<(Base, Arc<Prepared>)>,
+    cache: VecDeque<(Base, Arc<Prepared>)>,
 }
 
-/// How many base images are remembered.
-const REMEMBERED: usize = 64;
+/// How many base images are cached.
+const MAX_CACHED: usize = 64;
 
 impl Maker {
-    /// The base image, made or remembered.
+    /// The base image, made or cached.
     ///
-    /// Fails where its description contradicts itself.
+    /// # Errors
+    ///
+    /// Its description contradicts itself.
     pub fn prepared(&mut self, base: &Base) -> Result<Arc<Prepared>> {
-        if let Some((_, prepared)) = self.known.iter().find(|(known, _)| known == base) {
+        if let Some((_, prepared)) = self.cache.iter().find(|(cached, _)| cached == base) {
             return Ok(Arc::clone(prepared));
         }
         let prepared = Arc::new(prepare(base)?);
-        if self.known.len() == REMEMBERED {
-            self.known.pop_front();
+        if self.cache.len() == MAX_CACHED {
+            self.cache.pop_front();
         }
-        self.known.push_back((base.clone(), Arc::clone(&prepared)));
+        self.cache.push_back((base.clone(), Arc::clone(&prepared)));
         Ok(prepared)
     }
 
     /// The files of `recipe`, the image under test first.
     ///
-    /// Fails where the recipe names fields that its base image does not have.
+    /// # Errors
+    ///
+    /// The recipe names fields that its base image does not have.
     pub fn files(&mut self, recipe: &Recipe) -> Result<Vec<NamedFile>> {
         let prepared = self.prepared(&recipe.base)?;
         let mut image = prepared.image.clone();
@@ -46,14 +50,16 @@ impl Maker {
                 .with_context(|| format!("edit {number} of the recipe cannot be applied"))?;
         }
         let mut files = vec![file_of(&image)];
-        files.extend(prepared.beside.iter().cloned());
+        files.extend(prepared.extra_files.iter().cloned());
         Ok(files)
     }
 }
 
 /// Makes one change to an image.
 ///
-/// Fails where the image has no such field, or the field no room for the value.
+/// # Errors
+///
+/// The image has no such field, or the field cannot hold the value.
 pub fn apply(image: &mut Image, edit: &Edit) -> Result<()> {
     match edit {
         Edit::Set { path, value } => image.set(path, value.0)?,
@@ -61,7 +67,7 @@ pub fn apply(image: &mut Image, edit: &Edit) -> Result<()> {
         Edit::Bytes { at, bytes } => {
             let end = at.0.checked_add(bytes.0.len() as u64);
             if end.is_none_or(|end| end > MOST_BYTES) {
-                bail!("the bytes at {:#x} lie past the first 64 MiB", at.0);
+                bail!("the bytes at {:#x} are past the first 64 MiB", at.0);
             }
             image.bytes_mut().write(at.0, &bytes.0);
         }
@@ -74,7 +80,7 @@ pub fn apply(image: &mut Image, edit: &Edit) -> Result<()> {
     Ok(())
 }
 
-/// The header extensions as they stand in the file.
+/// The header extensions as bytes of the file.
 fn extension_area(list: &[Extension]) -> Vec<u8> {
     let mut area = Vec::new();
     for extension in list {

@@ -63,9 +63,12 @@ impl Map {
         self.get(path)?.value.as_uint()
     }
 
-    /// The fields that `wanted` accepts.
-    pub fn filter<'a>(&'a self, wanted: impl Fn(&Field) -> bool + 'a) -> Vec<&'a Field> {
-        self.fields.iter().filter(|field| wanted(field)).collect()
+    /// The fields that `predicate` accepts.
+    pub fn filter<'a>(&'a self, predicate: impl Fn(&Field) -> bool + 'a) -> Vec<&'a Field> {
+        self.fields
+            .iter()
+            .filter(|field| predicate(field))
+            .collect()
     }
 
     /// The fields of that kind.
@@ -74,7 +77,7 @@ impl Map {
         indexes.iter().map(|index| &self.fields[*index]).collect()
     }
 
-    /// The fields whose path begins so.
+    /// The fields whose path begins with `prefix`.
     pub fn under<'a>(&'a self, prefix: &'a str) -> Vec<&'a Field> {
         self.filter(move |field| field.path.starts_with(prefix))
     }
@@ -87,8 +90,8 @@ impl Map {
         indexes.iter().map(|index| &self.fields[*index]).collect()
     }
 
-    /// Offsets of everything that something points to: the tables, the clusters
-    /// and the start of the file. By rising offset.
+    /// Offsets of everything that a field points to: the tables, the clusters
+    /// and the start of the file. In ascending order.
     pub fn places(&self) -> &[u64] {
         &self.places
     }

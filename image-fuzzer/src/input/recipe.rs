@@ -1,16 +1,17 @@
-//! What a test consists of: small, readable, and enough to make it again.
+//! What a test consists of, as it is stored: small, readable, and sufficient to replay it.
 //!
 //! A recipe names a valid image, the mutations made to it and the commands run on it.
-//! It holds results, never chances: values are written out, so that a recipe
+//! It holds drawn values, not how they are drawn, so that a recipe
 //! gives the same bytes on every machine and can be simplified piece by piece.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::input::command::Command;
 use crate::input::base::Base;
+use crate::input::command::Command;
 
 /// The fuzzer's name and version, as recipes carry it.
 pub const FUZZER: &str = concat!("image-fuzzer ", env!("CARGO_PKG_VERSION"));
@@ -56,14 +57,14 @@ pub enum Edit {
         /// Its new value.
         value: Number,
     },
-    /// A field that holds text, by its path. The length field beside it stays.
+    /// A field that holds text, by its path. Its length field is not changed.
     Text {
         /// The field, as `image-fuzzer show` names it.
         path: String,
         /// Its new value.
         text: String,
     },
-    /// The header extensions, written anew behind the header.
+    /// The header extensions, rewritten after the header.
     Extensions {
         /// Every extension, in order; none is added at the end.
         list: Vec<Extension>,
@@ -75,14 +76,14 @@ pub enum Edit {
         /// What is written there.
         bytes: Hex,
     },
-    /// The length of the file, cut or extended with a hole.
+    /// The length of the file, truncated or extended with a hole.
     Length {
         /// The new length in bytes.
         bytes: Number,
     },
 }
 
-/// A header extension as it is written, whether or not its length is true.
+/// A header extension as it is written, whether or not its length is right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extension {
@@ -94,7 +95,7 @@ pub struct Extension {
     pub data: Hex,
 }
 
-/// A number that reads as hexadecimal in JSON where that says more.
+/// A number, in JSON decimal below 1024 and else a string in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(pub u64);
 
@@ -127,42 +128,40 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// Bytes that read as hexadecimal digits in JSON.
+/// Bytes, in JSON a string of hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hex(pub Vec<u8>);
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        serializer.serialize_str(&digits)
+        serializer.serialize_str(&HEXLOWER_PERMISSIVE.encode(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let wrong = || serde::de::Error::custom("not an even number of hexadecimal digits");
-        if !text.is_ascii() || text.len() % 2 != 0 {
-            return Err(wrong());
-        }
-        (0..text.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong()))
-            .collect::<Result<Vec<u8>, D::Error>>()
+        HEXLOWER_PERMISSIVE
+            .decode(text.as_bytes())
             .map(Self)
+            .map_err(|_| serde::de::Error::custom("not an even number of hexadecimal digits"))
     }
 }
 
 impl Recipe {
-    /// The recipe as people and other programs read it.
+    /// The recipe as indented JSON.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written as JSON.
     pub fn to_json(&self) -> Result<String> {
         let mut text = serde_json::to_string_pretty(self).context("cannot write the recipe")?;
         text.push('\n');
         Ok(text)
     }
 
-    /// How much there is to it, to compare two examples of a fault: edits, words of
-    /// its commands, characters of its JSON.
+    /// Its size, to compare two examples of a finding: edits, words of its commands, bytes
+    /// of its JSON.
     pub fn size(&self) -> (usize, usize, usize) {
         let words = self.commands.iter().map(|command| command.0.len()).sum();
         let text = serde_json::to_string(self).map_or(usize::MAX, |text| text.len());
@@ -171,8 +170,10 @@ impl Recipe {
 
     /// The recipe in the file `path`.
     ///
-    /// Fails where the file cannot be read, is no recipe, or was made by another
-    /// version of the fuzzer, whose images may differ.
+    /// # Errors
+    ///
+    /// The file cannot be read, is not a recipe, or was made by another version of the
+    /// fuzzer, whose images may differ.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!(
@@ -213,10 +214,12 @@ mod tests {
         assert!(text.contains(r#""value":"0xffffffffffffffff""#), "{text}");
         assert!(text.contains(r#""bytes":"00ff""#), "{text}");
         assert_eq!(serde_json::from_str::<Vec<Edit>>(&text).unwrap(), edits);
+        let upper = text.replace("00ff", "00FF");
+        assert_eq!(serde_json::from_str::<Vec<Edit>>(&upper).unwrap(), edits);
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_numbers_and_bytes_are_refused() {
         for bad in [r#""0x""#, r#""1g""#, r#""-1""#] {
             assert!(serde_json::from_str::<Number>(bad).is_err(), "{bad}");
         }

@@ -1,35 +1,38 @@
-//! Image files, opened for looking into.
+//! Image files, opened for reading.
 
-use anyhow::{Context, Result, bail};
-use image_formats::{AnyImage, Format, ReadAt};
-use nix::unistd::{Whence, lseek};
 use std::fs::{self, File, FileType};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::{Context, Error, Result, bail};
+use image_formats::{AnyImage, FieldError, Format, ReadAt};
+use nix::unistd::{Whence, lseek};
+
 /// A file as a source of bytes. Its length is the one it had when it was opened.
 #[derive(Debug)]
-pub struct FileSource {
+pub(super) struct FileSource {
     file: File,
     len: u64,
 }
 
 impl FileSource {
-    /// Opens a regular file or a block device for reading. Nothing else can be read at any
-    /// offset, and a pipe waits to be opened until somebody writes into it.
+    /// Opens a regular file or a block device for reading. Other files have no offsets to read
+    /// at, and opening a pipe blocks until it has a writer.
     ///
     /// # Errors
-    /// When it cannot be opened, or is something else.
-    pub fn open(path: &Path) -> Result<Self> {
+    ///
+    /// It cannot be opened, or is another kind of file.
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = || format!("failed to open '{}'", path.display());
         let metadata = fs::metadata(path).with_context(failed)?;
-        if let Some(what) = no_image(metadata.file_type()) {
-            bail!("'{}' is {what}, not an image", path.display());
+        if let Some(kind) = other_kind(metadata.file_type()) {
+            bail!("'{}' is {kind}, not an image", path.display());
         }
         let file = File::open(path).with_context(failed)?;
-        // Block devices have no length of their own; their end can be sought.
+        // The metadata of a block device has no length, but one can seek to its end.
         let end = lseek(&file, 0, Whence::SeekEnd).ok();
         let len = end
             .and_then(|end| u64::try_from(end).ok())
@@ -38,8 +41,8 @@ impl FileSource {
     }
 }
 
-/// What a file is that cannot be an image.
-fn no_image(kind: FileType) -> Option<&'static str> {
+/// What a file is, where it cannot be an image.
+fn other_kind(kind: FileType) -> Option<&'static str> {
     if kind.is_file() || kind.is_block_device() {
         None
     } else if kind.is_dir() {
@@ -54,17 +57,17 @@ fn no_image(kind: FileType) -> Option<&'static str> {
 }
 
 impl ReadAt for FileSource {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset.saturating_add(done as u64)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
-        done
+        Ok(done)
     }
 
     fn len(&self) -> u64 {
@@ -89,32 +92,46 @@ impl ReadAt for FileSource {
             }
             // No data is left.
             Err(nix::errno::Errno::ENXIO) => None,
-            // The file system does not know.
+            // The file system cannot tell.
             Err(_) => whole,
         }
     }
 }
 
-/// Opens an image; without `format` the bytes say which it is.
+/// Opens an image of `format`, or of the one that its bytes show.
 ///
 /// # Errors
-/// When the file cannot be opened, the format is not known, or nothing marks one.
-pub fn open(path: &Path, format: Option<&str>) -> Result<AnyImage> {
+///
+/// The file cannot be opened or read, or the format is unknown or not recognised.
+pub(super) fn open(path: &Path, format: Option<&str>) -> Result<AnyImage> {
     let source = Arc::new(FileSource::open(path)?);
     let format = match format {
         Some(name) => Format::from_name(name).with_context(|| {
             let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
-            format!(
-                "'{name}' is not a known format; these are: {}",
-                known.join(", ")
-            )
+            format!("unknown format '{name}'; known: {}", known.join(", "))
         })?,
-        None => Format::probe(&*source).with_context(|| {
-            format!(
-                "'{}' has the marks of no known format; name one with --format",
-                path.display()
-            )
-        })?,
+        None => {
+            let probed = Format::probe(&*source).with_context(|| not_read(path))?;
+            probed.with_context(|| {
+                format!(
+                    "'{}': unrecognised image format; name one with --format",
+                    path.display()
+                )
+            })?
+        }
     };
-    Ok(AnyImage::open(source, format))
+    AnyImage::open(source, format).with_context(|| not_read(path))
+}
+
+/// Adds the name of the image to a failed read; other errors name the field.
+pub(super) fn field_error(path: &Path) -> impl FnOnce(FieldError) -> Error {
+    move |error| match error {
+        FieldError::Read(error) => Error::new(error).context(not_read(path)),
+        other => other.into(),
+    }
+}
+
+/// The context of an error of reading an image.
+pub(super) fn not_read(path: &Path) -> String {
+    format!("failed to read '{}'", path.display())
 }

@@ -1,5 +1,8 @@
-//! The inspector of images: `show` and `set`.
+//! Images looked into and changed: `show` and `set`.
 
-pub mod image_file;
+mod field_text;
+mod image_file;
+mod json;
 pub mod set;
 pub mod show;
+mod tree;

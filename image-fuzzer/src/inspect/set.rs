@@ -1,12 +1,15 @@
 //! `image-fuzzer set`: changes one field of an image.
 
-use super::{image_file, show};
-use crate::output;
-use anyhow::{Context, Result, bail, ensure};
-use image_formats::{Endian, Field, Place, ReadAt, Store, Value, read_padded};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use image_formats::{Field, Place, ReadAt, Store, Value};
+
+use super::field_text::field_text;
+use super::image_file;
+use crate::output;
 
 /// What to set.
 #[derive(Clone, Debug, clap::Args)]
@@ -15,42 +18,43 @@ pub struct SetArgs {
     image: PathBuf,
     /// The field, as image-fuzzer show names it
     path: String,
-    /// A number (12, 0x1f, -1), text, or bytes (hex:00ff)
+    /// Number (12, 0x1f, -1), text, or bytes (hex:00ff)
     #[arg(allow_hyphen_values = true)]
     value: String,
-    /// The image's format; probed when not named
+    /// Format of the image [default: detected]
     #[arg(long, short, value_name = "FORMAT")]
     format: Option<String>,
 }
 
-/// Changes the bytes of one field and no others, and says what it did.
+/// Changes the bytes of one field and no others, and prints the old and the new value.
 ///
-/// They are written into the file itself, which stays the file it is: its other names, its
-/// owner and its attributes, and who may change it. A change never makes the image longer, so
-/// it is one write of one range, which for the few bytes of a field is there whole or not at
-/// all, also after an interrupt. Only the contents of clusters are longer than the system
-/// writes in one go.
+/// They are written in place, so that the file keeps its links, owner, attributes and
+/// permissions. The image never gets longer, so this is one write of one range, which for the
+/// few bytes of a field is atomic, also when interrupted. Only the contents of clusters are
+/// longer than what the system writes at once.
 ///
 /// # Errors
-/// When the image cannot be read or written, has no such field, or the field cannot
-/// hold the value. Nothing is changed then.
+///
+/// The image cannot be read or written, has no such field, or the field cannot hold the
+/// value. Nothing is changed then.
 pub fn run(args: &SetArgs) -> Result<()> {
     output::line(&change(args)?)
 }
 
-/// Changes the field, and gives the line that says what was done.
+/// Changes the field; returns the line to print.
 fn change(args: &SetArgs) -> Result<String> {
     let name = args.image.display();
     let mut image = image_file::open(&args.image, args.format.as_deref())?;
     let image_len = image.bytes().len();
-    let before = image.field(&args.path)?;
+    let failed = || image_file::field_error(&args.image);
+    let before = image.field(&args.path).map_err(failed())?;
     let value = value_for(&before, &args.value)?;
-    image.set(&args.path, value)?;
-    let after = image.field(&args.path)?;
+    image.set(&args.path, value).map_err(failed())?;
+    let after = image.field(&args.path).map_err(failed())?;
     let (offset, len) = bytes_of(&after.place);
     let end = offset
         .checked_add(len)
-        .context("the field ends behind the last offset there is")?;
+        .context("the field ends past the largest offset")?;
     ensure!(
         end <= image_len,
         "{} is past the end of '{name}', at {offset:#x}",
@@ -67,15 +71,16 @@ fn change(args: &SetArgs) -> Result<String> {
         Some(given) => format!(" (the last {} of its {room} bytes are 0)", room - given),
         None => String::new(),
     };
-    let (before, now) = (show::text(&before), show::text(&after));
+    let (before, now) = (field_text(&before), field_text(&after));
     Ok(format!("{}: {before} -> {now}{rest}", after.path))
 }
 
 /// Writes the bytes of one field, with one write.
 fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<()> {
     let mut bytes = vec![0; usize::try_from(len).context("the field is too long")?];
-    read_padded(image, offset, &mut bytes);
-    // Root may write to these as well, and the others are told what to do.
+    image.read(offset, &mut bytes);
+    image.check_reads()?;
+    // Root could write to it all the same.
     ensure!(
         !fs::metadata(path)?.permissions().readonly(),
         "it is read-only; 'chmod u+w' makes it writable"
@@ -86,7 +91,7 @@ fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<(
     Ok(())
 }
 
-/// Reads the value as the field needs it: digits are text in a text field, and a
+/// Reads the value as the field takes it: digits are text in a text field, and a
 /// negative number has the width of its field.
 fn value_for(field: &Field, text: &str) -> Result<Value> {
     let value: Value = text.parse()?;
@@ -113,21 +118,17 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
             let path = &field.path;
             ensure!(
                 bits == bytes * 8,
-                "cannot set {path}: it is no whole bytes, but {bits} bits: give a number"
+                "cannot set {path}: it has {bits} bits and is not byte-aligned; give a number"
             );
             let count = given.len();
             ensure!(
                 count == usize::from(bytes),
                 "cannot set {path}: it has {bytes} bytes, not {count}"
             );
-            let word = |word: u64, byte: &u8| word << 8 | u64::from(*byte);
-            Value::Uint(match endian {
-                Endian::Big => given.iter().fold(0, word),
-                Endian::Little => given.iter().rev().fold(0, word),
-            })
+            Value::Uint(endian.number(&given))
         }
         (place @ Place::Bits { .. }, Value::Bytes(_)) => bail!(
-            "cannot set {}: '{text}' is no number of up to 64 bits; the field has the bits {:#x}",
+            "cannot set {}: '{text}' is not a 64-bit number; the field has the bits {:#x}",
             field.path,
             place.mask()
         ),
@@ -135,7 +136,7 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
     })
 }
 
-/// The bytes of the file that a field lies in.
+/// The offset and length of the bytes that a field is part of.
 fn bytes_of(place: &Place) -> (u64, u64) {
     match *place {
         Place::Bits { offset, bytes, .. } => (offset, bytes.into()),
@@ -145,8 +146,9 @@ fn bytes_of(place: &Place) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
 
     fn set(image: &Path, path: &str, value: &str) -> Result<()> {
         run(&SetArgs {
@@ -166,8 +168,8 @@ mod tests {
         path
     }
 
-    /// The file was once replaced by a changed copy, which its other names did not lead to,
-    /// and which was made in a folder that need not be writable.
+    /// The file was once replaced by a changed copy, which broke its links and needed a
+    /// writable folder.
     #[test]
     fn a_file_stays_the_file_it_is() {
         let folder = tempfile::tempdir().unwrap();
@@ -189,12 +191,12 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
-    /// It once told of offsets in decimal and refused the bytes of numbers.
+    /// Offsets were once printed in decimal, and bytes refused for numbers.
     #[test]
-    fn says_what_was_done_as_show_does() {
+    fn prints_values_as_show_does() {
         let folder = tempfile::tempdir().unwrap();
         let image = image(folder.path());
-        let said = |path: &str, value: &str| {
+        let try_set = |path: &str, value: &str| {
             let args = SetArgs {
                 image: image.clone(),
                 path: path.into(),
@@ -203,35 +205,35 @@ mod tests {
             };
             change(&args).map_err(|why| why.to_string())
         };
-        let told = |path: &str, value: &str| said(path, value).unwrap();
-        let table = told("header.refcount_table_offset", "0x50000");
+        let line = |path: &str, value: &str| try_set(path, value).unwrap();
+        let table = line("header.refcount_table_offset", "0x50000");
         assert!(
             table.starts_with("header.refcount_table_offset: 0x"),
             "{table}"
         );
         assert!(table.ends_with(" -> 0x50000"), "{table}");
-        let magic = told("header.magic", "hex:514649fb");
+        let magic = line("header.magic", "hex:514649fb");
         assert_eq!(magic, "header.magic: 0x514649fb -> 0x514649fb");
-        let size = told("header.nb_snapshots", "hex:00000102");
+        let size = line("header.nb_snapshots", "hex:00000102");
         assert_eq!(size, "header.nb_snapshots: 0 -> 258");
         assert_eq!(fs::read(&image).unwrap()[60..64], [0, 0, 1, 2]);
-        let padding = told("header.padding", "hex:0102");
+        let padding = line("header.padding", "hex:0102");
         assert!(
             padding.ends_with(" (the last 5 of its 7 bytes are 0)"),
             "{padding}"
         );
-        let padding = told("header.padding", "hex:01020304050607");
+        let padding = line("header.padding", "hex:01020304050607");
         assert!(!padding.contains("the last"), "{padding}");
         for (path, value, why) in [
             ("header.nb_snapshots", "hex:01", "it has 4 bytes, not 1"),
             (
                 "header.incompatible_features.dirty",
                 "hex:01",
-                "no whole bytes",
+                "not byte-aligned",
             ),
         ] {
-            let said = said(path, value).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let error = try_set(path, value).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 
@@ -244,26 +246,26 @@ mod tests {
         for (value, why) in [
             (
                 "99999999999999999999",
-                "no number of up to 64 bits; the field has the bits 0xffffffff",
+                "not a 64-bit number; the field has the bits 0xffffffff",
             ),
             (
                 "three",
-                "no number of up to 64 bits; the field has the bits 0xffffffff",
+                "not a 64-bit number; the field has the bits 0xffffffff",
             ),
             ("-4294967296", "does not fit"),
         ] {
-            let said = format!(
+            let error = format!(
                 "{:#}",
                 set(&path, "header.nb_snapshots", value).unwrap_err()
             );
-            assert!(said.contains(why), "{said}");
+            assert!(error.contains(why), "{error}");
         }
         assert!(set(&path, "header.nosuch", "1").is_err());
         let mut read_only = fs::metadata(&path).unwrap().permissions();
         read_only.set_readonly(true);
         fs::set_permissions(&path, read_only).unwrap();
-        let said = format!("{:#}", set(&path, "header.nb_snapshots", "3").unwrap_err());
-        assert!(said.contains("read-only"), "{said}");
+        let error = format!("{:#}", set(&path, "header.nb_snapshots", "3").unwrap_err());
+        assert!(error.contains("read-only"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), old);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -1,4 +1,5 @@
-//! A signal ended the program: a failed assertion, a wild pointer, an abort.
+//! The program crashed: by a signal (a failed assertion, a wild pointer, an abort), or by
+//! what its language prints instead (a panic, an uncaught exception).
 
 use nix::sys::signal::Signal;
 
@@ -17,7 +18,7 @@ impl Oracle for Crash {
     }
 
     fn meaning(&self) -> &'static str {
-        "was ended by a signal"
+        "crashed"
     }
 
     fn signature(&self, text: &str) -> Signature {
@@ -31,22 +32,24 @@ impl Oracle for Crash {
         if seen.sanitizer.is_some() || signature::sanitizer(&seen.stderr).is_some() {
             return None;
         }
-        let End::Signal(number) = seen.end else {
-            return None;
+        let failure = failure(&seen.stderr);
+        let end = match seen.end {
+            End::Signal(number) if !INTERRUPTS.contains(&number) => signal_name(number),
+            // Most languages end a program with an ordinary status, and so do shells that ran
+            // one.
+            End::Exit(status) if failure.is_some() => format!("exit {status}"),
+            _ => return None,
         };
-        if INTERRUPTS.contains(&number) {
-            return None;
-        }
-        let name = signal_name(number);
-        Some(match failure(&seen.stderr) {
+        Some(match failure {
             Some(failure) => (
                 Class::Crash,
                 failure.signature(),
-                format!("{name}: {failure}"),
+                format!("{end}: {failure}"),
             ),
             None => {
-                let summary = format!("{name}, no diagnostic output");
-                let signature = Signature::Signal { name, frames: None };
+                let summary = format!("{end}, no diagnostic output");
+                let frames = None;
+                let signature = Signature::Signal { name: end, frames };
                 (Class::Crash, signature, summary)
             }
         })
@@ -88,7 +91,7 @@ fn crash(line: &str, signature: &Signature) -> String {
         Signature::Signal { name, frames } => (name, frames),
         // The kind is our word, not the program's.
         Signature::Failure { text, .. } => {
-            return format!("{ran}[ \"$status\" -gt 128 ]{}\n", is_reported(text));
+            return format!("{ran}[ \"$status\" -ne 0 ]{}\n", is_reported(text));
         }
         _ => return format!("{ran}[ \"$status\" -gt 128 ]\n"),
     };

@@ -1,16 +1,26 @@
-//! The program did not end in time. Whether it hangs or is only slow is found
-//! out by running it again with a longer limit.
+//! The program did not exit in time. Whether it hangs or is slow is found out by a second
+//! run with a longer limit; where it hangs, by its stack.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::shell::Script;
-use super::{Class, Oracle, Verdict};
-use crate::commands::Command;
-use crate::exec::{End, Limit, Limits, Observation};
-use crate::signature::Signature;
+use anyhow::Result;
 
-/// How much longer the second run may take.
-pub const PATIENCE: u32 = 6;
+use super::shell::Script;
+use super::{Class, KnownHangs, Oracle, Verdict, Violation};
+use crate::commands::{Command, Programs};
+use crate::exec::deadline::Deadline;
+use crate::exec::debuggers::DebuggerPool;
+use crate::exec::pool::ExecutorPool;
+use crate::exec::{End, Limit, Limits, Observation, TimeoutHandler, machine_is_busy, starved};
+use crate::signature::{DEPTH, Signature, Stack};
+
+/// How many times its limits a second run may use.
+const SECOND_RUN_FACTOR: u32 = 6;
+
+/// When a command that takes long is inspected for the first time, where known hangs are
+/// only to be counted: one of these need not be waited for.
+const EARLY_INSPECTION: Duration = Duration::from_millis(1500);
 
 /// The oracle.
 pub(super) struct Hang;
@@ -59,29 +69,161 @@ impl Oracle for Hang {
     }
 }
 
-/// Variables of a script in which a program may take [`PATIENCE`] times its time.
+/// Variables of a script in which a program may take [`SECOND_RUN_FACTOR`] times its time.
 pub(super) fn time_limit(limits: &Limits) -> String {
-    let seconds = limits.wall.as_secs().max(1) * u64::from(PATIENCE);
+    let seconds = limits.wall.as_secs().max(1) * u64::from(SECOND_RUN_FACTOR);
     format!("limit={seconds}\nbefore=\"timeout -k 1 $limit\"\n")
 }
 
-/// The class after a second run with [`PATIENCE`] times the limits. A run that
-/// then ends by itself was slow if it took more than `limit` of the processor;
-/// else the machine was busy with something else.
+/// The signature of a hang at this place, as far as its stack tells it.
+pub(super) fn signature(stack: &Stack) -> Option<Signature> {
+    stack.key(DEPTH).map(|frames| Signature::Hang(Some(frames)))
+}
+
+/// The inspection of a run that does not exit in time: where it is, and whether it need be
+/// waited for.
+pub(super) struct Inspection<'a> {
+    debuggers: &'a mut DebuggerPool,
+    folder: PathBuf,
+    deadline: Deadline,
+    /// Hangs that need not be waited for.
+    known: Option<KnownHangs>,
+    begun: bool,
+    stack: Option<Stack>,
+    /// The place at which the run was inspected early.
+    met: Option<Signature>,
+}
+
+impl<'a> Inspection<'a> {
+    /// An inspection by debuggers that may work in `folder`. What is at the place of a `known`
+    /// hang need not be waited for.
+    pub(super) fn new(
+        debuggers: &'a mut DebuggerPool,
+        folder: PathBuf,
+        deadline: Deadline,
+        known: Option<KnownHangs>,
+    ) -> Self {
+        Self {
+            debuggers,
+            folder,
+            deadline,
+            known: known.filter(|known| !known.is_empty()),
+            begun: false,
+            stack: None,
+            met: None,
+        }
+    }
+
+    /// When a run is inspected before its time is over.
+    pub(super) fn early(&self) -> Option<Duration> {
+        self.known.as_ref().map(|_| EARLY_INSPECTION)
+    }
+
+    /// Samples the stack of process `pid`; whether it need not be waited for.
+    pub(super) fn inspect(&mut self, pid: i32) -> bool {
+        let timeout = self.deadline.left();
+        self.stack = self.debuggers.sample(pid, &self.folder, timeout);
+        if std::mem::replace(&mut self.begun, true) {
+            return false;
+        }
+        let (Some(known), Some(stack)) = (&self.known, &self.stack) else {
+            return false;
+        };
+        self.met = signature(stack);
+        self.met.as_ref().is_some_and(|hang| known.is_sure(hang))
+    }
+
+    /// The stack at which the run, which gave `seen`, was killed because its time was over. A
+    /// known hang at whose place it exited is in doubt from now on.
+    pub(super) fn finish(self, seen: &Observation) -> Option<Stack> {
+        if let (Some(known), Some(hang), End::Exit(_)) = (&self.known, &self.met, &seen.end) {
+            known.doubt(hang);
+        }
+        // An early stack says nothing of where the run was when it was killed.
+        self.stack.filter(|_| seen.end == End::TimedOut)
+    }
+}
+
+/// The violation where `found` is at the place of a known hang: that was waited for long
+/// enough the first time.
+pub(super) fn assume(found: Violation) -> Violation {
+    Violation {
+        summary: format!("{}, at the place of a known hang", found.summary),
+        assumed: true,
+        ..found
+    }
+}
+
+/// Runs `command` again for longer and finds out whether it hangs, as `found` says, or is
+/// slow; `None` when it was the machine that was slow, or the second run was aborted.
 ///
-/// One that does not end hangs if it had all of its time. What it was ready to run and had
-/// no processor (`starved`) was not its own, though a machine so busy may not tell that of
-/// each process: what did little then may have waited for another one, and of what did
-/// much nobody knows whether it was about to end.
-pub fn confirm(
-    second: &Observation,
-    limit: Duration,
-    starved: Duration,
-    busy: bool,
-) -> Option<Class> {
+/// # Errors
+///
+/// The command cannot be run.
+pub(super) fn confirm(
+    executors: &mut ExecutorPool,
+    programs: &Programs,
+    command: &Command,
+    limits: &Limits,
+    found: Violation,
+) -> Result<Option<Violation>> {
+    let longer = Limits {
+        wall: limits.wall * SECOND_RUN_FACTOR,
+        cpu: limits.cpu * SECOND_RUN_FACTOR,
+        ..limits.clone()
+    };
+    let mut waited = Duration::ZERO;
+    let handler = TimeoutHandler {
+        inspect_early: None,
+        excuse_starvation: true,
+        inspect: Some(&mut |pid| {
+            waited = starved(pid);
+            false
+        }),
+    };
+    let second = executors.run(programs, command, longer, handler)?;
+    if executors.totals.aborted {
+        return Ok(None);
+    }
+    let class = classify(&second, limits.wall, waited, machine_is_busy());
+    Ok(class.map(|class| Violation {
+        class,
+        summary: summary(class, &second),
+        // A slow run is somewhere else in every sample.
+        signature: if class == Class::Slow {
+            Signature::verb(command.group_verb())
+        } else {
+            found.signature
+        },
+        ..found
+    }))
+}
+
+/// What happened in the second run, in a sentence.
+fn summary(class: Class, second: &Observation) -> String {
+    let seconds = second.wall.as_secs_f64();
+    match class {
+        Class::Slow if second.end != End::TimedOut => format!("ended after {seconds:.0} s"),
+        Class::Slow => format!(
+            "still running after {seconds:.0} s, {:.0} s of them on a processor",
+            second.cpu.as_secs_f64()
+        ),
+        _ => format!("still running after {seconds:.0} s"),
+    }
+}
+
+/// The class after a second run with [`SECOND_RUN_FACTOR`] times the limits. A run that then
+/// exits was slow if it used more CPU time than `limit`; else the machine was busy with
+/// something else.
+///
+/// One that does not exit hangs if it had all of its time. The time that it was ready to run
+/// and had no processor (`starved`) was not its own, though a busy machine may not tell it of
+/// each process: one that used little CPU time may have waited for another process, and one
+/// that used much may have been about to exit.
+fn classify(second: &Observation, limit: Duration, starved: Duration, busy: bool) -> Option<Class> {
     let own = second.wall.saturating_sub(starved);
     // A little is lost between the end of its time and the look.
-    let deprived = own < limit * PATIENCE * 9 / 10 || busy && starved.is_zero();
+    let deprived = own < limit * SECOND_RUN_FACTOR * 9 / 10 || busy && starved.is_zero();
     match second.end {
         End::TimedOut if (deprived || busy) && second.cpu < limit => None,
         End::TimedOut if deprived && second.cpu < second.wall / 2 => Some(Class::Slow),
@@ -105,7 +247,7 @@ mod tests {
             cpu: seconds(cpu),
             ..Observation::not_started(String::new())
         };
-        confirm(&seen, seconds(5), seconds(starved), busy)
+        classify(&seen, seconds(5), seconds(starved), busy)
     }
 
     #[test]

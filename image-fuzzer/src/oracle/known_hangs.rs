@@ -1,4 +1,4 @@
-//! Places where programs were found to hang: one of these need not be waited for again.
+//! Places where programs are known to hang: a run at one of these need not be waited for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +12,9 @@ pub struct KnownHangs(Arc<Mutex<BTreeMap<Signature, Known>>>);
 /// What is known of the place of a hang.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// How often a program was seen there.
+    /// How often a run was seen there.
     seen: u32,
-    /// Whether one of them went on and exited: some are only slow there.
+    /// Whether one of them exited: some are only slow there.
     doubtful: bool,
 }
 
@@ -27,7 +27,7 @@ impl KnownHangs {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Signature, Known>) -> T) -> T {
-        // Whoever panicked with the lock left a map that is whole.
+        // A thread that panicked with the lock left the map consistent.
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -51,20 +51,20 @@ impl KnownHangs {
         self.at(hang, |_| ()).is_some()
     }
 
-    /// Whether a program that was seen at the place of one of these before its time was over
-    /// need not be waited for. Now and then it is, to find out whether some are only slow
-    /// there: the first, the fourth, the sixteenth.
+    /// Whether a run that was seen at the place of one of these before its time was over need
+    /// not be waited for. The first, the fourth, the sixteenth, ... is waited for, to find out
+    /// whether some are only slow there.
     pub(super) fn is_sure(&self, hang: &Signature) -> bool {
         let sure = |known: &mut Known| {
             known.seen = known.seen.saturating_add(1);
-            let tried =
+            let waited_for =
                 known.seen.is_power_of_two() && known.seen.trailing_zeros().is_multiple_of(2);
-            !known.doubtful && !tried
+            !known.doubtful && !waited_for
         };
         self.at(hang, sure).unwrap_or(false)
     }
 
-    /// Notes that a program was seen there and exited.
+    /// Notes that a run was seen there and exited.
     pub(super) fn doubt(&self, hang: &Signature) {
         self.at(hang, |known| known.doubtful = true);
     }
@@ -83,9 +83,9 @@ impl KnownHangs {
 mod tests {
     use super::*;
 
-    /// What was slow where something else had hung was once taken for a hang for ever.
+    /// A run that was slow where another one had hung was once taken for a hang every time.
     #[test]
-    fn a_known_hang_is_tried_now_and_then() {
+    fn a_known_hang_is_waited_for_now_and_then() {
         let hang = Signature::hang("hung in a < b");
         let hangs = KnownHangs::new([hang.clone()]);
         let sure = |_| hangs.is_sure(&hang);

@@ -19,6 +19,7 @@ pub mod runner;
 mod sanitizer;
 pub mod shell;
 mod slow;
+pub mod timeout;
 
 pub use check::check;
 pub use known_hangs::KnownHangs;
@@ -122,7 +123,7 @@ macro_rules! oracles {
 }
 
 oracles! {
-    /// A signal or a failed assertion.
+    /// A signal, a failed assertion, a panic, an uncaught exception.
     Crash = crash::Crash,
     /// A sanitizer's report, whatever the exit status.
     Sanitizer = sanitizer::Sanitizer,

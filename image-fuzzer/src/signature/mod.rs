@@ -6,14 +6,25 @@
 //! shows ([`Stack`]).
 
 mod failure;
+mod language;
 pub mod message;
 mod stack;
 
-pub use failure::{Failure, SanitizerReport, failure, sanitizer};
+pub use failure::{Failure, SanitizerReport, sanitizer};
+pub use language::REPORTS;
 pub use stack::{Frame, Frames, Stack};
 pub(crate) use stack::{file, function};
 
 use std::fmt;
+
+/// The first place where a program says on its standard error that it gives up.
+#[must_use]
+pub fn failure(stderr: &[u8]) -> Option<Failure> {
+    let stderr = String::from_utf8_lossy(stderr);
+    let found = [failure::report(&stderr), language::report(&stderr)];
+    let found = found.into_iter().flatten().min_by_key(|(at, _)| *at);
+    found.map(|(_, failure)| failure)
+}
 
 /// How many frames of a stack tell one crash from another.
 pub const DEPTH: usize = 3;

@@ -1,161 +1,18 @@
-//! Making an example small: fewer commands, fewer edits, a simpler base image,
-//! simpler values, fewer bytes; after each step the group must be the same.
+//! Making an example small, in steps that can be left and taken up again: it is confirmed,
+//! reduced while its variations are told apart coarsely and in a short time, and judged in
+//! full; where that was too coarse, it is reduced again more carefully.
 
 use std::time::{Duration, Instant};
 
-use image_formats::qcow2::{Compression, Image, Placement, Spec};
-
 use super::Key;
-use crate::commands::Command;
-use crate::input::base::Base;
-use crate::input::case::Maker;
-use crate::input::recipe::{Edit, Number, Recipe};
-use crate::oracle::Class;
-use crate::oracle::runner::{Outcome, SHORT_TIMEOUT, TestRunner};
+use super::judge::Judge;
+pub use super::reduce::Budget;
+use super::reduce::{Precision, reduce};
+use crate::input::recipe::Recipe;
+use crate::oracle::runner::Outcome;
+use crate::oracle::timeout::TimeoutPolicy;
 
-/// Carries out a recipe and says which groups it falls into.
-pub trait Judge {
-    /// The groups of the faults that `recipe` shows; none where it cannot be made.
-    fn groups(&mut self, recipe: &Recipe) -> Vec<Key>;
-
-    /// The base image of `recipe`, for the values its fields had.
-    fn base(&mut self, recipe: &Recipe) -> Option<Image>;
-
-    /// Whether to stop for now: time is over or the user wants the machine back.
-    fn is_over(&self) -> bool {
-        false
-    }
-
-    /// Whether the end of time cut the last recipe short, so that it says nothing.
-    fn is_aborted(&self) -> bool {
-        false
-    }
-}
-
-/// How often an example is tried that does not show its fault again: what depends on where
-/// the kernel puts a program in memory shows now and then.
-const AGAIN: usize = 4;
-
-/// A test runner that judges.
-pub struct Minimiser<'a> {
-    /// Where programs run.
-    pub runner: &'a mut TestRunner,
-    /// Where images are made.
-    pub maker: &'a mut Maker,
-    /// Says when to stop before the budget is spent.
-    pub stop: &'a dyn Fn() -> bool,
-}
-
-impl Minimiser<'_> {
-    /// What comes of `recipe`, and its groups, named in full; none where it cannot
-    /// be made.
-    fn full(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
-        let Ok(files) = self.maker.files(recipe) else {
-            return (Vec::new(), None);
-        };
-        let Ok(outcome) = self.runner.run(recipe, &files) else {
-            return (Vec::new(), None);
-        };
-        let keys = super::name(self.runner, recipe, &files, &outcome);
-        (keys.unwrap_or_default(), Some(outcome))
-    }
-
-    /// Works on `task` until it is done or it is time to stop, and gives the smallest
-    /// recipe of the group that is known by then.
-    ///
-    /// The many variations are told apart roughly and in a short time; the result
-    /// is judged in full once more, and given up where it is of another group.
-    pub fn advance(&mut self, task: &mut Task) -> Smallest {
-        if task.phase == Phase::Confirm && !self.confirm(task) {
-            // A hang takes longer than a slice, and was tried to its end nevertheless.
-            let tried = is_of_time(&task.key) && !self.is_aborted();
-            let done = tried || !self.is_over();
-            return task.smallest(None, done);
-        }
-        while let Phase::ShortTimeout | Phase::FullTimeout = task.phase {
-            let limit = self.runner.settings().limits.wall;
-            let patient = task.phase == Phase::FullTimeout;
-            self.runner
-                .set_short_timeout(Some(if patient { limit } else { SHORT_TIMEOUT }));
-            task.best = task.attempt(self, super::coarse_of);
-            self.runner.set_short_timeout(None);
-            let stopped = self.is_over();
-            // To find out that a hang still is one takes longer than there is.
-            if task.best == task.sure || stopped && is_of_time(&task.key) {
-                return task.smallest(None, !stopped);
-            }
-            let (keys, outcome) = self.full(&task.best);
-            if task.key.is_among(&keys) {
-                task.sure = task.best.clone();
-                task.outcome = outcome;
-                task.confirmed = true;
-                return task.smallest(None, !stopped);
-            }
-            if stopped || self.is_aborted() {
-                return task.smallest(None, false);
-            }
-            task.best = task.sure.clone();
-            task.budget.tests = task.budget.tests.max(16) / 2;
-            task.budget.time += task.more;
-            task.phase = match task.phase {
-                Phase::ShortTimeout if is_of_time(&task.key) => Phase::FullTimeout,
-                Phase::ShortTimeout => Phase::Thoroughly,
-                // What only is slow is not told from what hangs: the example stays as it was.
-                _ => return task.smallest(None, true),
-            };
-        }
-        task.best = task.attempt(&mut Thorough(self), Key::clone);
-        task.sure = task.best.clone();
-        let done = !self.is_over();
-        let outcome = done.then(|| self.full(&task.best).1).flatten();
-        task.outcome.clone_from(&outcome);
-        task.smallest(outcome, done)
-    }
-
-    /// Carries the example out as it was found; whether the fault shows again.
-    fn confirm(&mut self, task: &mut Task) -> bool {
-        let again = if is_of_time(&task.key) {
-            let (keys, outcome) = self.full(&task.sure);
-            task.outcome = outcome.filter(|_| !self.is_aborted());
-            keys.into_iter().find(|seen| task.key.covers(seen))
-        } else {
-            self.again(&task.key, &task.sure)
-        };
-        if again.as_ref().is_some_and(|again| task.key.covers(again)) {
-            task.confirm(10);
-        }
-        task.confirmed
-    }
-
-    /// The group of the fault when `recipe`, an example of the group `key`, is carried out
-    /// again: that one or, where it says no more than that there was a signal, the one
-    /// that the stack tells this time. `None` where the fault does not show in a few runs,
-    /// or time is over.
-    pub fn again(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
-        let tries = if is_of_time(key) { 1 } else { AGAIN };
-        (0..tries).find_map(|_| {
-            if self.is_over() {
-                return None;
-            }
-            let keys = self.full(recipe).0;
-            let same = |seen: &&Key| key.covers(seen) || super::coarse_of(seen) == *key;
-            keys.iter().find(same).cloned()
-        })
-    }
-
-    /// In how many of ten runs `recipe` shows its fault, the group `key`; ten without trying
-    /// for classes that chance has no part in, or that take long.
-    pub fn hits_in_10(&mut self, key: &Key, recipe: &Recipe) -> u8 {
-        if !matches!(key.class, Class::Crash | Class::Sanitizer) {
-            return 10;
-        }
-        let key = super::coarse_of(key);
-        let shown = (0..10).filter(|_| !self.is_over() && key.is_among(&self.groups(recipe)));
-        u8::try_from(shown.count()).unwrap_or(10)
-    }
-}
-
-/// An example on its way to be made small, which can be left and taken up again.
+/// An example on its way to be made small.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The group.
@@ -165,34 +22,43 @@ pub struct Task {
     /// The smallest recipe so far.
     best: Recipe,
     phase: Phase,
-    /// What came of the recipe in `sure` when it was last carried out in full.
+    /// What came of the recipe in `sure` when it was last run in full.
     outcome: Option<Outcome>,
-    /// Whether the fault showed a second time.
+    /// Whether the finding was reproduced.
     confirmed: bool,
-    /// In how many of ten runs the example showed it that was found.
+    /// In how many of ten runs the example that was found showed it.
     hits_in_10: u8,
     /// What may still be spent.
     budget: Budget,
-    /// The time to be had besides where a first attempt led astray.
+    /// The time to be had besides where a first attempt was too coarse.
     more: Duration,
-}
-
-/// Whether the fault is one of time.
-pub fn is_of_time(key: &Key) -> bool {
-    matches!(key.class, Class::Hang | Class::Slow)
 }
 
 /// How far a task has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// It is to be seen whether the fault shows again.
+    /// It is to be seen whether the finding shows again.
     Confirm,
-    /// Variations are told apart by what is quickly seen.
+    /// Variations are told apart under [`TimeoutPolicy::Short`].
     ShortTimeout,
-    /// That led astray with a hang: what only is slow is given the time to end.
+    /// That was too coarse for a hang: they are given the time that separates it from what is
+    /// slow, [`TimeoutPolicy::Once`].
     FullTimeout,
-    /// That led astray: they are judged in full.
-    Thoroughly,
+    /// That was too coarse: they are judged in full.
+    Full,
+}
+
+/// What minimising came to.
+#[derive(Debug)]
+pub struct Smallest {
+    /// The smallest recipe.
+    pub recipe: Recipe,
+    /// What came of it when it was last run in full.
+    pub outcome: Option<Outcome>,
+    /// Whether the finding was reproduced.
+    pub confirmed: bool,
+    /// Whether the search came to its end; else it is worth going on.
+    pub done: bool,
 }
 
 impl Task {
@@ -211,356 +77,312 @@ impl Task {
         }
     }
 
-    /// Notes what came of the example when it was carried out in full, so that it need not be
-    /// once more.
+    /// Notes what came of the example when it was run in full, so that it need not be once
+    /// more.
     pub fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
 
-    /// Notes that the fault showed a second time, and in how many of ten runs it does.
+    /// Notes that the finding was reproduced, and in how many of ten runs it shows.
     pub fn confirm(&mut self, hits_in_10: u8) {
         self.confirmed = true;
         self.hits_in_10 = hits_in_10;
         self.phase = Phase::ShortTimeout;
     }
 
-    /// In how many of ten runs the example showed the fault that was found.
+    /// In how many of ten runs the example that was found showed its finding.
     pub fn hits_in_10(&self) -> u8 {
         self.hits_in_10
     }
 
-    /// Makes the best recipe smaller as long as there is time, at the budget's expense.
-    fn attempt(&mut self, judge: &mut dyn Judge, key: impl Fn(&Key) -> Key) -> Recipe {
-        let began = Instant::now();
-        let (best, tests) = minimise(&self.best, &key(&self.key), judge, self.budget);
-        self.budget.tests = tests;
-        self.budget.time = self.budget.time.saturating_sub(began.elapsed());
-        best
-    }
-
-    /// What is known so far.
-    fn smallest(&self, outcome: Option<Outcome>, done: bool) -> Smallest {
+    /// Works until it is done or it is time to stop, and gives the smallest recipe of the
+    /// group that is known by then.
+    pub fn advance(&mut self, judge: &mut dyn Judge) -> Smallest {
+        let done = loop {
+            let done = match self.phase {
+                Phase::Confirm => self.reproduce(judge),
+                Phase::ShortTimeout => self.reduce_coarsely(judge, TimeoutPolicy::Short),
+                Phase::FullTimeout => self.reduce_coarsely(judge, TimeoutPolicy::Once),
+                Phase::Full => Some(self.reduce_in_full(judge)),
+            };
+            if let Some(done) = done {
+                break done;
+            }
+        };
         Smallest {
             recipe: self.sure.clone(),
-            outcome: outcome.or_else(|| self.outcome.clone()),
+            outcome: self.outcome.clone(),
             confirmed: self.confirmed,
             done,
         }
     }
-}
 
-/// What minimising came to.
-#[derive(Debug)]
-pub struct Smallest {
-    /// The smallest recipe.
-    pub recipe: Recipe,
-    /// What came of it when it was last carried out in full.
-    pub outcome: Option<Outcome>,
-    /// Whether the fault showed a second time.
-    pub confirmed: bool,
-    /// Whether the search came to its end; else it is worth going on.
-    pub done: bool,
-}
-
-/// Judges in full, which takes a debugger's time for each crash.
-struct Thorough<'a, 'b>(&'a mut Minimiser<'b>);
-
-impl Judge for Thorough<'_, '_> {
-    fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
-        self.0.full(recipe).0
-    }
-
-    fn base(&mut self, recipe: &Recipe) -> Option<Image> {
-        self.0.base(recipe)
-    }
-
-    fn is_over(&self) -> bool {
-        self.0.is_over()
-    }
-
-    fn is_aborted(&self) -> bool {
-        self.0.is_aborted()
-    }
-}
-
-impl Judge for Minimiser<'_> {
-    fn groups(&mut self, recipe: &Recipe) -> Vec<Key> {
-        let Ok(files) = self.maker.files(recipe) else {
-            return Vec::new();
+    /// Runs the example as it was found. `None` where the finding shows again; else whether
+    /// the task is done.
+    fn reproduce(&mut self, judge: &mut dyn Judge) -> Option<bool> {
+        let of_time = self.key.is_of_time();
+        let again = if of_time {
+            let (keys, outcome) = judge.full_keys(&self.sure);
+            self.outcome = outcome.filter(|_| !judge.is_aborted());
+            keys.into_iter().find(|seen| self.key.covers(seen))
+        } else {
+            judge.again(&self.key, &self.sure)
         };
-        let outcome = self.runner.run(recipe, &files);
-        outcome.map_or_else(|_| Vec::new(), |outcome| super::coarse(&outcome))
-    }
-
-    fn base(&mut self, recipe: &Recipe) -> Option<Image> {
-        let prepared = self.maker.prepared(&recipe.base).ok()?;
-        Some(prepared.image.clone())
-    }
-
-    fn is_over(&self) -> bool {
-        (self.stop)()
-    }
-
-    fn is_aborted(&self) -> bool {
-        self.runner.is_aborted()
-    }
-}
-
-/// How long minimising may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// The most tests.
-    pub tests: u32,
-    /// The most time.
-    pub time: Duration,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self {
-            tests: 400,
-            time: Duration::from_secs(40),
+        if again.is_some_and(|again| self.key.covers(&again)) {
+            self.confirm(10);
+            return None;
         }
+        // A hang takes longer than a slice, and was run to its end nevertheless.
+        let tried = of_time && !judge.is_aborted();
+        Some(tried || !judge.is_over())
+    }
+
+    /// Reduces the example by variations that are told apart coarsely, and judges the result
+    /// in full; it is given up where it is of another group. `None` where the next phase is
+    /// to go on; else whether the task is done.
+    fn reduce_coarsely(&mut self, judge: &mut dyn Judge, policy: TimeoutPolicy) -> Option<bool> {
+        self.reduce(judge, Precision::Coarse(policy));
+        let stopped = judge.is_over();
+        // To find out that a hang still is one takes longer than there is.
+        if self.best == self.sure || stopped && self.key.is_of_time() {
+            return Some(!stopped);
+        }
+        let (keys, outcome) = judge.full_keys(&self.best);
+        if self.key.is_among(&keys) {
+            self.sure = self.best.clone();
+            self.outcome = outcome;
+            self.confirmed = true;
+            return Some(!stopped);
+        }
+        if stopped || judge.is_aborted() {
+            return Some(false);
+        }
+        self.best = self.sure.clone();
+        self.budget.tests = self.budget.tests.max(16) / 2;
+        self.budget.time += self.more;
+        if !self.key.is_of_time() {
+            self.phase = Phase::Full;
+        } else if self.phase == Phase::ShortTimeout {
+            self.phase = Phase::FullTimeout;
+        } else {
+            // What is slow is not told from what hangs: the example stays as it was.
+            return Some(true);
+        }
+        None
+    }
+
+    /// Reduces the example by variations that are judged in full; whether the task is done.
+    fn reduce_in_full(&mut self, judge: &mut dyn Judge) -> bool {
+        self.reduce(judge, Precision::Full);
+        self.sure = self.best.clone();
+        let done = !judge.is_over();
+        let outcome = done.then(|| judge.full_keys(&self.best).1);
+        self.outcome = outcome.flatten();
+        done
+    }
+
+    /// Makes the best recipe smaller as long as there is time, at the budget's expense.
+    fn reduce(&mut self, judge: &mut dyn Judge, precision: Precision) {
+        let began = Instant::now();
+        let (best, tests) = reduce(&self.best, &self.key, judge, precision, self.budget);
+        self.best = best;
+        self.budget.tests = tests;
+        self.budget.time = self.budget.time.saturating_sub(began.elapsed());
     }
 }
 
-/// A smaller recipe of the same group, and how many tests of the budget are left.
-pub fn minimise(
-    recipe: &Recipe,
-    key: &Key,
-    judge: &mut dyn Judge,
-    budget: Budget,
-) -> (Recipe, u32) {
-    let mut work = Work {
-        best: recipe.clone(),
-        key,
-        judge,
-        tests: budget.tests,
-        end: Instant::now() + budget.time,
-    };
-    loop {
-        let before = work.best.clone();
-        work.commands();
-        work.edits();
-        work.base();
-        work.values();
-        if work.best == before || work.spent() {
-            return (work.best, work.tests);
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use image_formats::qcow2::{Image, Spec};
 
-struct Work<'a> {
-    best: Recipe,
-    key: &'a Key,
-    judge: &'a mut dyn Judge,
-    tests: u32,
-    end: Instant,
-}
+    use super::*;
+    use crate::commands::Command;
+    use crate::input::base::Base;
+    use crate::input::recipe::{Edit, FUZZER, Mutation, Number};
+    use crate::oracle::Class;
 
-impl Work<'_> {
-    fn spent(&self) -> bool {
-        self.tests == 0 || Instant::now() >= self.end || self.judge.is_over()
+    /// Judges by functions of the recipe, and notes how it was asked.
+    struct Fake<C, F> {
+        coarse: C,
+        full: F,
+        policies: Vec<TimeoutPolicy>,
+        /// After how many recipes time is over.
+        most: usize,
+        runs: usize,
     }
 
-    /// Takes `candidate` for the best where it is another recipe of the group.
-    fn attempt(&mut self, candidate: Recipe) -> bool {
-        if self.spent() || candidate == self.best {
-            return false;
-        }
-        self.tests -= 1;
-        let same = self.key.is_among(&self.judge.groups(&candidate));
-        let same = same && !self.judge.is_aborted();
-        if same {
-            self.best = candidate;
-        }
-        same
-    }
-
-    /// Tries a change to the best recipe.
-    fn change(&mut self, change: impl FnOnce(&mut Recipe)) -> bool {
-        let mut candidate = self.best.clone();
-        change(&mut candidate);
-        self.attempt(candidate)
-    }
-
-    /// Drops what can be dropped of a list, larger pieces first.
-    fn thin<T>(&mut self, list: impl Fn(&mut Recipe) -> &mut Vec<T>, least: usize) {
-        let mut piece = list(&mut self.best).len().div_ceil(2);
-        while piece > 0 {
-            let mut at = 0;
-            while at < list(&mut self.best).len() {
-                let len = list(&mut self.best).len();
-                let end = (at + piece).min(len);
-                let enough = len - (end - at) >= least;
-                let dropped = enough && self.change(|recipe| drop(list(recipe).drain(at..end)));
-                if !dropped {
-                    at = end;
-                }
+    impl<C: Fn(&Recipe, TimeoutPolicy) -> Key, F: Fn(&Recipe) -> Key> Judge for Fake<C, F> {
+        fn coarse_keys(&mut self, recipe: &Recipe, policy: TimeoutPolicy) -> Vec<Key> {
+            self.runs += 1;
+            if self.policies.last() != Some(&policy) {
+                self.policies.push(policy);
             }
-            piece /= 2;
+            vec![(self.coarse)(recipe, policy)]
+        }
+
+        fn full_keys(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
+            self.runs += 1;
+            (vec![(self.full)(recipe)], Some(Outcome::default()))
+        }
+
+        fn base(&mut self, _: &Recipe) -> Option<Image> {
+            None
+        }
+
+        fn is_over(&self) -> bool {
+            self.runs >= self.most
+        }
+
+        fn is_aborted(&self) -> bool {
+            false
         }
     }
 
-    fn commands(&mut self) {
-        self.thin(|recipe| &mut recipe.commands, 1);
-        for index in 0..self.best.commands.len() {
-            self.script(index);
+    fn judge<C, F>(coarse: C, full: F) -> Fake<C, F>
+    where
+        C: Fn(&Recipe, TimeoutPolicy) -> Key,
+        F: Fn(&Recipe) -> Key,
+    {
+        Fake {
+            coarse,
+            full,
+            policies: Vec::new(),
+            most: usize::MAX,
+            runs: 0,
         }
     }
 
-    /// Drops operations of a `qemu-io` script, and options of any command.
-    fn script(&mut self, index: usize) {
-        let mut at = 1;
-        while at < self.best.commands[index].0.len() {
-            let Command(words) = &self.best.commands[index];
-            let pair = ["-c", "-o", "-d", "-f", "-g", "-l"].contains(&words[at].as_str());
-            let scripts = words.iter().filter(|word| *word == "-c").count();
-            let script = words[0] == "qemu-io" && words[at] == "-c";
-            let option = words[at].starts_with('-') && words[at] != "-r";
-            let end = (at + if pair { 2 } else { 1 }).min(words.len());
-            let able = option && words[end - 1] != "$test_img" && (!script || scripts > 1);
-            let removed =
-                able && self.change(|recipe| drop(recipe.commands[index].0.drain(at..end)));
-            if !removed {
-                at = end;
-            }
-        }
-    }
-
-    fn edits(&mut self) {
-        self.thin(|recipe| &mut recipe.edits, 0);
-        for index in 0..self.best.edits.len() {
-            if let Edit::Extensions { list } = &self.best.edits[index].edit {
-                for at in (0..list.len()).rev() {
-                    self.change(|recipe| {
-                        if let Edit::Extensions { list } = &mut recipe.edits[index].edit {
-                            list.remove(at);
-                        }
-                    });
-                }
-            }
-        }
-    }
-
-    fn base(&mut self) {
-        self.change(|recipe| recipe.base.image.bitmaps.clear());
-        self.change(|recipe| recipe.base.image.snapshots.clear());
-        self.thin(|recipe| &mut recipe.base.image.snapshots, 0);
-        self.thin(|recipe| &mut recipe.base.image.bitmaps, 0);
-        self.thin(|recipe| &mut recipe.base.image.clusters, 0);
-        self.change(|recipe| {
-            recipe.base.backing = None;
-            recipe.base.image.backing = None;
-        });
-        for simplify in SIMPLER {
-            self.change(|recipe| simplify(&mut recipe.base));
-        }
-    }
-
-    fn values(&mut self) {
-        let Some(image) = self.judge.base(&self.best) else {
-            return;
+    /// A recipe with the edits `field.0` to `field.7`.
+    fn recipe() -> Recipe {
+        let edit = |number| Mutation {
+            family: "test".into(),
+            edit: Edit::Set {
+                path: format!("field.{number}"),
+                value: Number(1),
+            },
         };
-        for index in 0..self.best.edits.len() {
-            match self.best.edits[index].edit.clone() {
-                Edit::Set { path, value } => {
-                    let before = image.get_uint(&path).unwrap_or(0);
-                    self.number(index, before, value.0);
-                }
-                Edit::Bytes { at, bytes } => self.bytes(index, at.0, bytes.0.len(), &image),
-                _ => {}
-            }
+        Recipe {
+            fuzzer: FUZZER.into(),
+            seed: "fake".into(),
+            base: Base {
+                image: Spec::default(),
+                backing: None,
+            },
+            edits: (0..8).map(edit).collect(),
+            commands: [["true", "$test_img"], ["false", "$test_img"]]
+                .map(Command::new)
+                .into(),
+            fresh_copies: true,
         }
     }
 
-    /// A simpler number in edit `index`: a plain small one, else the old one with
-    /// as few bytes changed as will do.
-    fn number(&mut self, index: usize, before: u64, value: u64) {
-        let put = |recipe: &mut Recipe, number: u64| {
-            if let Edit::Set { value, .. } = &mut recipe.edits[index].edit {
-                *value = Number(number);
-            }
+    /// Whether a recipe has the edit of a field.
+    fn has(recipe: &Recipe, field: &str) -> bool {
+        let is = |edit: &Edit| matches!(edit, Edit::Set { path, .. } if path == field);
+        recipe.edits.iter().any(|mutation| is(&mutation.edit))
+    }
+
+    fn key(class: Class, signature: &str) -> Key {
+        Key::new(class, signature)
+    }
+
+    fn task(key: &Key) -> Task {
+        let budget = Budget {
+            tests: 200,
+            time: Duration::from_secs(600),
         };
-        for simple in [0, 1, before.wrapping_add(1), before.wrapping_add(512)] {
-            if simple == value {
-                return;
-            }
-            if simple != before && self.change(|recipe| put(recipe, simple)) {
-                return;
-            }
-        }
-        let mut number = value;
-        for byte in 0..8 {
-            let mask = 0xff_u64 << (byte * 8);
-            for plain in [before & mask, 0] {
-                let candidate = number & !mask | plain;
-                if candidate != number
-                    && candidate != before
-                    && self.change(|recipe| put(recipe, candidate))
-                {
-                    number = candidate;
-                    break;
-                }
-            }
-        }
+        Task::new(key.clone(), recipe(), budget)
     }
 
-    /// Fewer bytes in edit `index`: ends cut off, the rest put back one by one.
-    fn bytes(&mut self, index: usize, at: u64, len: usize, image: &Image) {
-        let mut old = vec![0; len.min(1 << 16)];
-        image_formats::read_padded(image.bytes(), at, &mut old);
-        let mut piece = old.len().div_ceil(2);
-        while piece > 0 {
-            for start in (0..old.len()).step_by(piece) {
-                let end = (start + piece).min(old.len());
-                self.change(|recipe| {
-                    if let Edit::Bytes { bytes, .. } = &mut recipe.edits[index].edit {
-                        bytes.0[start..end].copy_from_slice(&old[start..end]);
-                    }
-                });
+    #[test]
+    fn a_crash_is_left_with_what_causes_it() {
+        let wanted = key(Class::Crash, "SIGSEGV in a < b");
+        let other = key(Class::Crash, "SIGABRT");
+        let causes = |recipe: &Recipe| has(recipe, "field.5");
+        let of = |recipe: &Recipe, key: Key| if causes(recipe) { key } else { other.clone() };
+        let mut judge = judge(
+            |recipe, _| of(recipe, key(Class::Crash, "SIGSEGV")),
+            |recipe| of(recipe, wanted.clone()),
+        );
+        let smallest = task(&wanted).advance(&mut judge);
+        assert!(smallest.confirmed && smallest.done && smallest.outcome.is_some());
+        assert_eq!(smallest.recipe.edits.len(), 1);
+        assert!(has(&smallest.recipe, "field.5"));
+        assert_eq!(smallest.recipe.commands.len(), 1);
+        assert_eq!(judge.policies, [TimeoutPolicy::Short]);
+    }
+
+    /// Without a debugger both crashes look the same.
+    #[test]
+    fn a_crash_elsewhere_is_told_by_its_stack() {
+        let wanted = key(Class::Crash, "SIGSEGV in a < b");
+        let mut judge = judge(
+            |_, _| key(Class::Crash, "SIGSEGV"),
+            |recipe| match has(recipe, "field.5") {
+                true => wanted.clone(),
+                false => key(Class::Crash, "SIGSEGV in c < d"),
+            },
+        );
+        let smallest = task(&wanted).advance(&mut judge);
+        assert!(smallest.confirmed && smallest.done);
+        assert_eq!(smallest.recipe.edits.len(), 1);
+        assert!(has(&smallest.recipe, "field.5"));
+    }
+
+    /// In a short time what is slow looks like what hangs.
+    #[test]
+    fn a_hang_is_told_from_what_is_slow_by_more_time() {
+        let wanted = key(Class::Hang, "hung in a < b");
+        let coarse = key(Class::Hang, "true");
+        let mut judge = judge(
+            |recipe, policy| match policy == TimeoutPolicy::Short || has(recipe, "field.2") {
+                true => coarse.clone(),
+                false => key(Class::ResourceUse, "memory true"),
+            },
+            |recipe| match has(recipe, "field.2") {
+                true => wanted.clone(),
+                false => key(Class::Slow, "true"),
+            },
+        );
+        let smallest = task(&wanted).advance(&mut judge);
+        assert!(smallest.confirmed && smallest.done);
+        assert_eq!(smallest.recipe.edits.len(), 1);
+        assert!(has(&smallest.recipe, "field.2"));
+        assert_eq!(judge.policies, [TimeoutPolicy::Short, TimeoutPolicy::Once]);
+    }
+
+    #[test]
+    fn what_does_not_show_again_is_left_as_it_was() {
+        let other = || key(Class::Crash, "SIGABRT");
+        let mut judge = judge(|_, _| other(), |_| other());
+        let smallest = task(&key(Class::Crash, "SIGSEGV in a < b")).advance(&mut judge);
+        assert!(!smallest.confirmed && smallest.done);
+        assert_eq!(smallest.recipe, recipe());
+        assert_eq!(judge.policies, []);
+    }
+
+    #[test]
+    fn a_task_is_taken_up_where_it_was_left() {
+        let wanted = key(Class::Crash, "a.c: f: x < y");
+        let of = |recipe: &Recipe| match has(recipe, "field.7") {
+            true => wanted.clone(),
+            false => key(Class::Crash, "SIGABRT"),
+        };
+        let mut judge = judge(|recipe, _| of(recipe), of);
+        let mut task = task(&wanted);
+        let mut slices = 1;
+        judge.most = 4;
+        let smallest = loop {
+            let smallest = task.advance(&mut judge);
+            if smallest.done {
+                break smallest;
             }
-            piece /= 2;
-        }
-        self.change(|recipe| {
-            if let Edit::Bytes { at, bytes } = &mut recipe.edits[index].edit {
-                let same = |(byte, old): &(&u8, &u8)| byte == old;
-                let front = bytes.0.iter().zip(&old).take_while(same).count();
-                let back = bytes
-                    .0
-                    .iter()
-                    .rev()
-                    .zip(old.iter().rev())
-                    .take_while(same)
-                    .count();
-                let end = bytes.0.len().saturating_sub(back).max(front);
-                bytes.0 = bytes.0[front..end].to_vec();
-                at.0 += front as u64;
-            }
-        });
+            assert!(has(&smallest.recipe, "field.7"));
+            slices += 1;
+            judge.most = judge.runs + 4;
+        };
+        assert!(slices > 2, "{slices}");
+        assert!(smallest.confirmed);
+        assert_eq!(smallest.recipe.edits.len(), 1);
     }
 }
-
-/// Ways to make a base image simpler.
-const SIMPLER: [fn(&mut Base); 14] = [
-    |base| base.image.placement = Placement::default(),
-    |base| base.image.extensions.clear(),
-    |base| base.image.feature_names = false,
-    |base| base.image.lazy_refcounts = false,
-    |base| base.image.extra_l1_entries = 0,
-    |base| base.image.data_file = None,
-    |base| base.image.compression = Compression::Deflate,
-    |base| base.image.refcount_order = 4,
-    |base| base.image.extended_l2 = false,
-    |base| base.image.header_length = Spec::default().header_length,
-    |base| base.image.version = 3,
-    |base| base.image.cluster_bits = 16,
-    |base| base.image.virtual_size = 1 << 20,
-    |base| {
-        for snapshot in &mut base.image.snapshots {
-            snapshot.clusters = None;
-            snapshot.vm_state.clear();
-            snapshot.icount = None;
-        }
-    },
-];

@@ -1,7 +1,9 @@
 //! What becomes of a violation: grouped, made small, written down.
 
 mod group;
+pub mod judge;
 pub mod minimise;
+mod reduce;
 
 pub use group::{coarse, coarse_of, name};
 
@@ -77,6 +79,11 @@ impl Key {
     /// Whether a finding of this group is among `seen`.
     pub fn is_among(&self, seen: &[Self]) -> bool {
         seen.iter().any(|seen| self.covers(seen))
+    }
+
+    /// Whether its findings are about time.
+    pub fn is_of_time(&self) -> bool {
+        matches!(self.class, Class::Hang | Class::Slow)
     }
 
     /// The name of its folder: the class, what of the site a file name can hold,

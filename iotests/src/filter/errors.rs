@@ -1,10 +1,10 @@
-//! Messages that say the same in other words from one QEMU version to the next.
+//! Messages whose words differ between QEMU versions.
 
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-/// A pattern of one version's words, and the words all versions get.
+/// A pattern of one version's text, and the text that all versions get.
 static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
     let rules: [(&str, &[u8]); 3] = [
         // The program's name before a message depends on how it was started.
@@ -17,7 +17,7 @@ static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
             r"(?m)^Try '[^'\n]* --help' for more information\.?$",
             b"Try --help",
         ),
-        // Parts of a driver that are packed apart and that nothing here needs.
+        // Modules of a driver that are in packages of their own and not needed here.
         (
             r"(?m)^[^\n]*: module \S+ not found, do you want to install [^\n]*\n",
             b"",
@@ -29,7 +29,7 @@ static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Gives every version's messages the same words.
+/// Gives the messages of all versions the same text.
 #[must_use]
 pub fn unify(text: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();

@@ -2,10 +2,10 @@
 
 use regex::bytes::{NoExpand, Regex};
 
-/// Shows `format` as `IMGFMT` wherever it stands as a word.
+/// Replaces `format` by `IMGFMT` wherever it is a word.
 ///
 /// `raw` is an English word and also the format of many helper images, so it is
-/// only hidden where the text says that it is a format.
+/// only replaced where the text marks it as a format.
 #[must_use]
 pub fn hide(text: &[u8], format: &str) -> Vec<u8> {
     if format.is_empty() {

@@ -6,13 +6,13 @@ use bstr::ByteSlice;
 use regex::bytes::Regex;
 
 /// What of `qemu-img info` is the same for every format, option and version:
-/// name, format, virtual size, backing file, snapshots. What one
-/// format says of itself, the size on disk and the child nodes that newer
-/// versions list go.
+/// name, format, virtual size, backing file, snapshots. What is
+/// specific to a format, the size on disk and the child nodes that newer
+/// versions list are removed.
 #[must_use]
 pub fn info(text: &[u8]) -> Vec<u8> {
-    // Not every format has a cluster size, says that it is encrypted, or keeps
-    // the format of its backing file.
+    // Not every format has a cluster size, is shown as encrypted, or stores the
+    // format of its backing file.
     const OWN: [&[u8]; 4] = [
         b"disk size: ",
         b"cluster_size: ",
@@ -31,8 +31,8 @@ pub fn info(text: &[u8]) -> Vec<u8> {
     })
 }
 
-/// The line of `qemu-img create` without the options that formats add of their
-/// own: size, backing file and what is in `asked` stay.
+/// The line of `qemu-img create` without the options that formats add
+/// themselves: size, backing file and what is in `asked` stay.
 #[must_use]
 pub fn create(text: &[u8], asked: &[&str]) -> Vec<u8> {
     static OPTION: LazyLock<Option<Regex>> =
@@ -72,7 +72,7 @@ pub fn check(text: &[u8]) -> Vec<u8> {
 }
 
 /// A table of snapshots (`qemu-img snapshot -l`, `info`) without the sizes,
-/// dates and clocks, and with its columns one blank apart.
+/// dates and clocks, and with one blank between columns.
 #[must_use]
 pub fn snapshots(text: &[u8]) -> Vec<u8> {
     static ROW: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -94,13 +94,14 @@ pub fn snapshots(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const INFO: &str = "image: a\nfile format: qcow2\nvirtual size: 1 MiB (1048576 bytes)\ndisk size: 196 KiB\ncluster_size: 65536\nbacking file: b\nSnapshot list:\nID TAG\nFormat specific information:\n    compat: 1.1\n    a: b\nChild node '/file':\n    filename: a\n\n    x: y\nlast: one\n";
 
     #[test]
-    fn info_keeps_what_all_formats_say() {
+    fn info_keeps_what_all_formats_have() {
         assert_eq!(
             info(INFO.as_bytes()).as_bstr(),
             "image: a\nfile format: qcow2\nvirtual size: 1 MiB (1048576 bytes)\nbacking file: b\nSnapshot list:\nID TAG\nlast: one\n"

@@ -2,26 +2,26 @@
 
 use bstr::ByteSlice;
 
-/// Takes away the lines with times and rates, which follow every transfer.
+/// Removes the lines with times and rates, which follow every transfer.
 #[must_use]
 pub fn hide_rates(text: &[u8]) -> Vec<u8> {
     super::keep_lines(text, |line| !is_rate(line))
 }
 
-/// `64 KiB, 1 ops; 00.00 sec (1.2 GiB/sec and 19718.0 ops/sec)` and its kin.
+/// `64 KiB, 1 ops; 00.00 sec (1.2 GiB/sec and 19718.0 ops/sec)` and similar.
 fn is_rate(line: &[u8]) -> bool {
     line.contains_str(" ops; ") && (line.ends_with(b" ops/sec)") || line.contains_str("nan"))
 }
 
-/// Takes `text`, what `qemu-io` printed while it read commands from a pipe,
-/// apart: what came before the first prompt, then one piece a command.
+/// Splits `text`, what `qemu-io` printed while it read commands from a pipe: what
+/// came before the first prompt, then one piece a command.
 #[must_use]
 pub fn split_at_prompts<'a>(text: &'a [u8], prompt: &[u8]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut start = 0;
     let mut from = 0;
     while let Some(at) = text[from..].find(prompt).map(|n| n + from) {
-        // A prompt stands at the start of a line, or right behind another.
+        // A prompt is at the start of a line, or directly after another.
         if at == 0 || text[at - 1] == b'\n' || at == start {
             pieces.push(&text[start..at]);
             start = at + prompt.len();
@@ -34,11 +34,12 @@ pub fn split_at_prompts<'a>(text: &'a [u8], prompt: &[u8]) -> Vec<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
+    use super::*;
+
     #[test]
-    fn rates_go_and_results_stay() {
+    fn rates_are_removed_and_results_stay() {
         let text = b"wrote 65536/65536 bytes at offset 0\n64 KiB, 1 ops; 00.02 sec (3.208 MiB/sec and 51.3284 ops/sec)\nx\n";
         assert_eq!(
             hide_rates(text),

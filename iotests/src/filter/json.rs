@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-/// Keys whose values say when, how long or where, but nothing a test is about.
-const MADE_UP: [&str; 8] = [
+/// Keys whose values differ from run to run.
+const VOLATILE: [&str; 8] = [
     "timestamp",
     "actual-size",
     "date-sec",
@@ -14,7 +14,7 @@ const MADE_UP: [&str; 8] = [
     "seconds",
 ];
 
-/// The value with its keys sorted and the values of made-up keys as words.
+/// The value with its keys sorted and the values of volatile keys replaced by the key.
 #[must_use]
 pub fn scrub(value: &Value) -> Value {
     match value {
@@ -23,7 +23,7 @@ pub fn scrub(value: &Value) -> Value {
             keys.sort();
             let mut out = Map::new();
             for key in keys {
-                let value = if MADE_UP.contains(&key.as_str()) {
+                let value = if VOLATILE.contains(&key.as_str()) {
                     Value::from(key.to_ascii_uppercase())
                 } else {
                     scrub(&map[key])
@@ -37,7 +37,7 @@ pub fn scrub(value: &Value) -> Value {
     }
 }
 
-/// One line of JSON with a blank behind colons and commas, as QEMU prints it.
+/// One line of JSON with a blank after colons and commas, as QEMU prints it.
 #[must_use]
 pub fn line(value: &Value) -> String {
     match value {
@@ -58,9 +58,10 @@ pub fn line(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![

@@ -1,22 +1,22 @@
 //! What a test logs is made the same on every machine, path and QEMU version.
 //!
 //! Filters are functions on bytes: no state, no clock, no files. Applying one
-//! twice changes nothing more. [`Filter`] holds the names that are this run's
-//! own (folders, images, programs, format) and applies them all in order; the
-//! modules below know one kind of text each.
+//! twice changes nothing more. [`Filter`] holds the names of this run
+//! (directories, images, programs, format) and applies all filters in order; each
+//! module below is about one kind of text.
 
 pub mod errors;
 pub mod format;
+pub mod generated_ids;
 pub mod img;
 pub mod io;
 pub mod json;
-pub mod made_up;
 pub mod names;
 
 /// The names of one run and what each is called in a golden.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Real text and its stand-in, longest real text first.
+    /// Real text and its replacement, longest real text first.
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The image format whose name becomes `IMGFMT`; empty for none.
     format: String,
@@ -33,7 +33,7 @@ impl Filter {
     }
 
     /// From now on `real` is shown as `shown`. A pair whose real text is empty is
-    /// passed over; one that is there already is replaced.
+    /// ignored; one that is there already is replaced.
     pub fn name(&mut self, real: impl AsRef<[u8]>, shown: impl AsRef<[u8]>) {
         let real = real.as_ref();
         if real.is_empty() {
@@ -45,19 +45,18 @@ impl Filter {
             .insert(at, (real.to_vec(), shown.as_ref().to_vec()));
     }
 
-    /// Everything that holds for any text: names, format, made-up words, error
-    /// texts.
+    /// The filters for any text: names, format, generated ids, error texts.
     #[must_use]
     pub fn text(&self, text: &[u8]) -> Vec<u8> {
         let text = names::json_names(text, &self.pairs);
         let text = names::replace(&text, &self.pairs);
         let text = format::hide(&text, &self.format);
-        let text = made_up::hide(&text);
+        let text = generated_ids::hide(&text);
         errors::unify(&text)
     }
 }
 
-/// Keeps the lines for which `keep` says so, ends of lines included.
+/// Keeps the lines for which `keep` holds, ends of lines included.
 pub(crate) fn keep_lines(text: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
     let lines = text.split_inclusive(|b| *b == b'\n');
     lines
@@ -69,8 +68,9 @@ pub(crate) fn keep_lines(text: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn filter() -> Filter {
         let mut f = Filter::new("qcow2");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_only_begins_alike_is_left() {
+    fn a_longer_name_is_left() {
         let text = b"/x/scratch/abc /x/sock";
         assert_eq!(filter().text(text), text);
     }

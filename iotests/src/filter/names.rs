@@ -1,9 +1,9 @@
-//! Folders, images and programs under their stand-in names.
+//! Names of directories, images and programs, replaced.
 
 use bstr::ByteSlice;
 
 /// Replaces each real text of `pairs` (in their order at every place) by its
-/// stand-in, but not where it goes on as another name: `/tmp/a` is not in
+/// replacement, but not where it is the start of another name: `/tmp/a` is not in
 /// `/tmp/ab`.
 #[must_use]
 pub fn replace(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
@@ -11,7 +11,7 @@ pub fn replace(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut rest = text;
     'text: while let Some(&first) = rest.first() {
         for (real, shown) in pairs {
-            if rest.starts_with(real) && !goes_on(&rest[real.len()..]) {
+            if rest.starts_with(real) && !continues(&rest[real.len()..]) {
                 out.extend_from_slice(shown);
                 rest = &rest[real.len()..];
                 continue 'text;
@@ -23,13 +23,13 @@ pub fn replace(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-fn goes_on(rest: &[u8]) -> bool {
+fn continues(rest: &[u8]) -> bool {
     rest.first()
         .is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// Replaces a `json:{...}` file name that speaks of one of the images in `pairs`
-/// by that image's stand-in: how QEMU names an image depends on its options.
+/// Replaces a `json:{...}` file name of one of the images in `pairs` by that
+/// image's replacement: how QEMU names an image depends on its options.
 #[must_use]
 pub fn json_names(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_json_name_becomes_the_image_it_speaks_of() {
+    fn a_json_name_becomes_its_image() {
         let pairs = [(b"/d/t.luks".to_vec(), b"TEST_DIR/t.IMGFMT".to_vec())];
         let text = br#"image: json:{"driver": "luks", "key-secret": "sec0", "file": {"driver": "file", "filename": "/d/t.luks"}} is"#;
         assert_eq!(json_names(text, &pairs), b"image: TEST_DIR/t.IMGFMT is");

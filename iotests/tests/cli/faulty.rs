@@ -1,5 +1,5 @@
-//! Every fault of `faulty` really changes what the real tool does: the same shell
-//! lines are run with it and with the control, and end otherwise.
+//! Every fault of `faulty` changes what the real tool does: the same shell lines run
+//! with it and with the control, and differ in their output.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -87,9 +87,9 @@ const SHOWN: &[(&str, &str)] = &[
     ),
 ];
 
-/// What is said to a storage daemon, the word at whose coming it is over, and
-/// what shows the fault then, beside that line.
-const TOLD: &[(&str, &[&str], &str, &str)] = &[
+/// Commands for a storage daemon, the text in its last line of interest, and what
+/// shows the fault afterwards, besides that line.
+const QMP: &[(&str, &[&str], &str, &str)] = &[
     (
         "stream-empty",
         &[
@@ -151,7 +151,7 @@ fn shell(top: &Path, fault: &str, dir: &Path, lines: &str) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// Says `lines` to a daemon; gives the first line with `end` in it.
+/// Sends `lines` to a daemon; returns the first line with `end` in it.
 fn daemon(top: &Path, fault: &str, dir: &Path, lines: &[&str], end: &str) -> String {
     let (mut ours, theirs) = UnixStream::pair().expect("a socket");
     let mut child = Command::new(top.join(fault).join("qemu-storage-daemon"))
@@ -165,12 +165,12 @@ fn daemon(top: &Path, fault: &str, dir: &Path, lines: &[&str], end: &str) -> Str
         .stdin(OwnedFd::from(theirs))
         .spawn()
         .expect("a daemon");
-    let mut said = BufReader::new(ours.try_clone().expect("a socket")).lines();
+    let mut answers = BufReader::new(ours.try_clone().expect("a socket")).lines();
     writeln!(ours, r#"{{"execute":"qmp_capabilities"}}"#).expect("it listens");
     for line in lines {
         writeln!(ours, "{line}").expect("it listens");
     }
-    let found = said.find_map(|l| {
+    let found = answers.find_map(|l| {
         l.ok()
             .filter(|l| l.contains(end) || l.contains(&end.replace(':', ": ")))
     });
@@ -184,19 +184,19 @@ fn daemon(top: &Path, fault: &str, dir: &Path, lines: &[&str], end: &str) -> Str
     )
 }
 
-/// What one fault's lines say with the tools of `fault`.
-fn story(top: &Path, name: &str, fault: &str) -> String {
+/// The output of one fault's lines with the tools of `fault`.
+fn output(top: &Path, name: &str, fault: &str) -> String {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     if let Some((_, lines)) = SHOWN.iter().find(|(n, _)| *n == name) {
         return shell(top, fault, dir, &format!("{SETUP}{lines}"));
     }
-    let told = TOLD.iter().find(|(n, ..)| *n == name);
-    let (_, lines, end, after) = told.unwrap_or_else(|| panic!("nothing shows fault {name}"));
+    let commands = QMP.iter().find(|(n, ..)| *n == name);
+    let (_, lines, end, after) = commands.unwrap_or_else(|| panic!("nothing shows fault {name}"));
     shell(top, fault, dir, SETUP);
-    let said = daemon(top, fault, dir, lines, end);
+    let answers = daemon(top, fault, dir, lines, end);
     let functions = SETUP.split("$R/qemu-img create").next().unwrap_or_default();
-    said + "\n" + &shell(top, fault, dir, &format!("{functions}{after}"))
+    answers + "\n" + &shell(top, fault, dir, &format!("{functions}{after}"))
 }
 
 #[test]
@@ -214,11 +214,9 @@ fn every_fault_changes_what_the_real_tool_does() {
         fs::create_dir_all(top.join(fault)).expect("a folder");
         symlink(to, top.join(fault).join(tool)).expect("a link");
     };
-    let path = std::env::var_os("PATH").unwrap_or_default();
     let mut count = 0;
     for tool in ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"] {
-        let mut real = std::env::split_paths(&path).map(|d| d.join(tool));
-        let Some(real) = real.find(|p| p.is_file()) else {
+        let Ok(real) = which::which(tool) else {
             eprintln!("{tool} is not installed: no fault is tried");
             return;
         };
@@ -226,13 +224,13 @@ fn every_fault_changes_what_the_real_tool_does() {
         names.clone().for_each(|f| link(f, tool, Path::new(faulty)));
     }
     for name in names.filter(|n| *n != "none") {
-        let right = story(top, name, "none");
+        let expected = output(top, name, "none");
         assert_eq!(
-            right,
-            story(top, name, "real"),
+            expected,
+            output(top, name, "real"),
             "{name}: the control changes something"
         );
-        assert_ne!(right, story(top, name, name), "{name} changes nothing");
+        assert_ne!(expected, output(top, name, name), "{name} changes nothing");
         count += 1;
     }
     assert!(count >= 12, "only {count} faults");

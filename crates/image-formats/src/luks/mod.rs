@@ -1,21 +1,51 @@
-//! The LUKS 1 partition header, by itself or inside a qcow2 image.
+//! The LUKS 1 partition header, of a LUKS volume or inside a qcow2 image.
 
 mod volume;
 
 pub use volume::{SECTOR, SectorCipher, Volume};
 
-use crate::field::{Kind, Row, row};
+use crate::field::Kind;
+use crate::fixed::{FixedImage, Structure, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian;
 
 /// Bytes in the partition header.
-pub const HEADER_LENGTH: u64 = 592;
+pub(crate) const HEADER_LENGTH: u64 = 592;
 /// Where the key slots start.
-pub const SLOTS_AT: u64 = 208;
+pub(crate) const SLOTS_AT: u64 = 208;
 /// Key slots in a header.
-pub const SLOTS: u64 = 8;
+pub(crate) const SLOTS: u64 = 8;
 /// Bytes in a key slot.
-pub const SLOT_LENGTH: u64 = 48;
+pub(crate) const SLOT_LENGTH: u64 = 48;
 /// `"LUKS\xba\xbe"`.
-pub const MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
+pub(crate) const MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
+
+/// LUKS, version 1, in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "luks",
+    probe: |ends| ends.head(0, MAGIC) && ends.head(6, &[0, 1]),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(_: &Store) -> Structure {
+    let slot = |index| {
+        let at = SLOTS_AT + index * SLOT_LENGTH;
+        record(&format!("key_slot[{index}]"), at, SLOT_ROWS, Endian::Big)
+    };
+    let header = record("header", 0, ROWS, Endian::Big);
+    Structure {
+        records: std::iter::once(header)
+            .chain((0..SLOTS).map(slot))
+            .collect(),
+        signatures: vec![
+            ("header.magic", MAGIC[..].into()),
+            ("header.version", 1.into()),
+        ],
+        ..Structure::default()
+    }
+}
 
 /// The fields before the key slots.
 pub(crate) const ROWS: &[Row] = &[

@@ -1,12 +1,13 @@
-//! A LUKS 1 volume made from nothing: its header with one key slot in use, and the
+//! A LUKS 1 volume: its header with one key slot in use, and the
 //! cipher of its payload. LUKS On-Disk Format Specification, version 1.2.3.
 
-use super::{HEADER_LENGTH, MAGIC, SLOT_LENGTH, SLOTS, SLOTS_AT};
-use crate::qcow2::Pattern;
 use aes::Aes128;
 use aes::cipher::{BlockCipherDecrypt as _, BlockCipherEncrypt as _, KeyInit as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use super::{HEADER_LENGTH, MAGIC, SLOT_LENGTH, SLOTS, SLOTS_AT};
+use crate::pattern::Pattern;
 
 /// Bytes in a sector, the unit that is encrypted.
 pub const SECTOR: u64 = 512;
@@ -18,27 +19,27 @@ const BLOCK: usize = 16;
 const STRIPES: usize = 4000;
 /// The sector where the material of the first key slot starts: 4 KiB.
 const FIRST_MATERIAL: u32 = 8;
-/// Sectors from the material of one key slot to that of the next, whole 4 KiB.
+/// Sectors from the material of one key slot to that of the next, a multiple of 4 KiB.
 const MATERIAL: u32 = ((KEY_BYTES * STRIPES) as u32).div_ceil(4096) * 8;
 /// The sector where the payload starts.
 const PAYLOAD: u32 = FIRST_MATERIAL + SLOTS as u32 * MATERIAL;
-/// The mark of a key slot in use.
+/// The state of a key slot in use.
 const ENABLED: u32 = 0x00ac_71f3;
-/// The mark of a key slot not in use.
+/// The state of a key slot not in use.
 const DISABLED: u32 = 0x0000_dead;
 
 /// A volume of `aes-cbc-plain64` with a key of 128 bits, hashed with SHA-256. Of the
-/// ciphers that readers know it is the one with the shortest header: 516 KiB.
+/// ciphers that QEMU supports it has the shortest header: 516 KiB.
 ///
-/// Its key and salts follow from a number, so it is for tests and protects nothing.
+/// Key and salts are derived from the seed: it is for tests and protects nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// What opens the first key slot.
+    /// The passphrase of the first key slot.
     pub passphrase: String,
     /// Rounds of PBKDF2 for the passphrase and for the digest of the key, at least 1.
-    /// Real volumes take a second's worth; one is open at once.
+    /// Real volumes use about a second's worth; 1 opens at once.
     pub iterations: u32,
-    /// What key, salts and stripes are made of.
+    /// The seed of key, salts and stripes.
     pub seed: u64,
 }
 
@@ -143,7 +144,7 @@ fn spread(key: &[u8; KEY_BYTES], seed: u64) -> Vec<u8> {
     stripes
 }
 
-/// AES-128 in CBC mode, each sector by itself, its number as the initial vector
+/// AES-128 in CBC mode for each sector, with its number as the initial vector
 /// (`cbc-plain64`).
 #[derive(Clone)]
 pub struct SectorCipher {
@@ -157,7 +158,7 @@ impl SectorCipher {
         }
     }
 
-    /// Encrypts whole sectors in place, the first one at byte `at`, a multiple of
+    /// Encrypts sectors in place, the first one at byte `at`, a multiple of
     /// [`SECTOR`].
     pub fn encrypt(&self, at: u64, data: &mut [u8]) {
         for (number, sector) in (at / SECTOR..).zip(data.chunks_mut(SECTOR as usize)) {
@@ -172,7 +173,7 @@ impl SectorCipher {
         }
     }
 
-    /// Decrypts whole sectors in place, as [`SectorCipher::encrypt`] left them.
+    /// Decrypts sectors in place, the inverse of [`SectorCipher::encrypt`].
     pub fn decrypt(&self, at: u64, data: &mut [u8]) {
         for (number, sector) in (at / SECTOR..).zip(data.chunks_mut(SECTOR as usize)) {
             let mut chain = initial_vector(number);

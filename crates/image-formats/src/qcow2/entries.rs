@@ -1,62 +1,58 @@
 //! The entries of the tables.
 
-use crate::field::{BitRow, Kind, bits, ones};
+use crate::field::{Kind, Place, ones};
 use crate::qcow2::types::{Geometry, HostOffset};
+use crate::row::{BitRow, bits};
+use crate::value::Endian;
 
 /// Bits 9 to 55, which hold the offset in most entries.
-pub const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+pub(crate) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 /// Bit 63: the reference count is exactly one.
-pub const COPIED: u64 = 1 << 63;
+pub(crate) const COPIED: u64 = 1 << 63;
 /// Bit 62 of an L2 entry: the cluster is compressed.
-pub const COMPRESSED: u64 = 1 << 62;
+pub(crate) const COMPRESSED: u64 = 1 << 62;
 /// Bit 0 of an L2 entry: the cluster reads as zeros.
-pub const ZERO: u64 = 1;
+pub(crate) const ZERO: u64 = 1;
 /// Bits 9 to 63 of an entry of the refcount table.
-pub const REFCOUNT_OFFSET_MASK: u64 = !0x1ff;
+pub(crate) const REFCOUNT_OFFSET_MASK: u64 = !0x1ff;
 
-/// What a word of an L2 table says, with nothing checked.
+/// The meaning of a word of an L2 table, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum L2Entry {
+pub(crate) enum L2Entry {
     /// A standard cluster descriptor.
     Standard {
-        /// Where the data is; 0 when nowhere.
+        /// Offset of the data; 0 when there is none.
         host: HostOffset,
         /// Whether it reads as zeros (never set with extended entries).
         zero: bool,
-        /// Whether its reference count is said to be exactly one.
+        /// Whether the flag COPIED is set: the reference count is exactly one.
         copied: bool,
     },
     /// A compressed cluster descriptor.
     Compressed(CompressedDescriptor),
 }
 
-/// Where a compressed cluster lies.
+/// Where a compressed cluster is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompressedDescriptor {
     /// Byte offset of the first compressed byte, of any alignment.
     pub host: HostOffset,
-    /// Sectors of 512 bytes used beyond the one that the offset lies in.
+    /// Sectors of 512 bytes used beyond the one that contains the offset.
     pub additional_sectors: u64,
 }
 
 impl CompressedDescriptor {
     /// Bytes from the offset to the end of the last sector.
     #[must_use]
-    pub fn len(self) -> u64 {
+    pub(crate) fn len(self) -> u64 {
         (self.additional_sectors + 1) * 512 - self.host.0 % 512
-    }
-
-    /// Never: there is at least one byte in the first sector.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        false
     }
 }
 
 impl L2Entry {
     /// Reads the first (or only) word of an L2 entry.
     #[must_use]
-    pub fn from_word(word: u64, geometry: Geometry) -> Self {
+    pub(crate) fn from_word(word: u64, geometry: Geometry) -> Self {
         if word & COMPRESSED == 0 {
             return Self::Standard {
                 host: HostOffset(word & OFFSET_MASK),
@@ -71,9 +67,9 @@ impl L2Entry {
         })
     }
 
-    /// The word that says this, or nothing when a part does not fit into its bits.
+    /// The word of the entry; none when a part does not fit into its bits.
     #[must_use]
-    pub fn to_word(self, geometry: Geometry) -> Option<u64> {
+    pub(crate) fn to_word(self, geometry: Geometry) -> Option<u64> {
         match self {
             Self::Standard { host, zero, copied } => (host.0 & !OFFSET_MASK == 0)
                 .then_some(host.0 | if zero { ZERO } else { 0 } | if copied { COPIED } else { 0 }),
@@ -91,7 +87,7 @@ impl L2Entry {
 
 /// The subcluster allocation bitmap of an extended L2 entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Subclusters {
+pub(crate) struct Subclusters {
     /// Bit x: subcluster x is allocated.
     pub allocated: u32,
     /// Bit x: subcluster x reads as zeros.
@@ -101,7 +97,7 @@ pub struct Subclusters {
 impl Subclusters {
     /// Splits the second word of an extended L2 entry.
     #[must_use]
-    pub fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         Self {
             allocated: (word & u64::from(u32::MAX)) as u32,
             zero: (word >> 32) as u32,
@@ -110,9 +106,24 @@ impl Subclusters {
 
     /// The second word of an extended L2 entry.
     #[must_use]
-    pub fn to_word(self) -> u64 {
+    pub(crate) fn to_word(self) -> u64 {
         u64::from(self.zero) << 32 | u64::from(self.allocated)
     }
+}
+
+/// The place of a reference count of `bits` bits; sub-byte ones fill a byte from its
+/// least significant bit on.
+pub(crate) fn refcount_place(block: u64, index: u64, bits: u32) -> Option<Place> {
+    let bit = index.checked_mul(u64::from(bits))?;
+    let offset = block.checked_add(bit / 8)?;
+    Some(Place::Bits {
+        offset,
+        bytes: bits.div_ceil(8) as u8,
+        endian: Endian::Big,
+        low: (bit % 8) as u8,
+        bits: bits as u8,
+        in_position: false,
+    })
 }
 
 /// Named bits of an L1 entry.
@@ -213,7 +224,7 @@ pub(crate) const BITMAP_TABLE_BITS: &[BitRow] = &[
         0,
         1,
         Kind::Flag,
-        "how a cluster without offset reads; 0 with an offset",
+        "a cluster without offset reads as ones; 0 with an offset",
     ),
     bits("reserved_low", 1, 8, Kind::Reserved, "must be 0"),
     bits("reserved_high", 56, 8, Kind::Reserved, "must be 0"),
@@ -221,8 +232,9 @@ pub(crate) const BITMAP_TABLE_BITS: &[BitRow] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]

@@ -1,33 +1,29 @@
 //! The header.
 
-use crate::field::{BitRow, Kind, Row, bits, row};
-use crate::io::{ReadAt, read_padded};
-use crate::qcow2::types::Geometry;
 use bitflags::bitflags;
 
+use crate::field::Kind;
+use crate::qcow2::types::Geometry;
+use crate::row::{BitRow, Row, bits, row};
+use crate::store::Store;
+
 /// `"QFI\xfb"`.
-pub const MAGIC: u32 = 0x5146_49fb;
+pub(crate) const MAGIC: u32 = 0x5146_49fb;
 /// Bytes in a header of version 2.
-pub const V2_LENGTH: u32 = 72;
+pub(crate) const V2_LENGTH: u32 = 72;
 /// Bytes in the shortest header of version 3.
-pub const V3_LENGTH: u32 = 104;
+pub(crate) const V3_LENGTH: u32 = 104;
 /// Bytes in a header that ends with the compression type and its padding.
-pub const V3_LENGTH_COMPRESSION: u32 = 112;
-/// Where the compression type lies.
-pub const COMPRESSION_TYPE_AT: u64 = 104;
+pub(crate) const V3_LENGTH_COMPRESSION: u32 = 112;
+/// Byte offset of the compression type.
+pub(crate) const COMPRESSION_TYPE_AT: u64 = 104;
 
 /// QEMU's limit for the L1 table, in bytes.
-pub const QEMU_MAX_L1_BYTES: u64 = 32 << 20;
-/// QEMU's limit for the refcount table, in bytes.
-pub const QEMU_MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
-/// QEMU's limit for the number of snapshots.
-pub const QEMU_MAX_SNAPSHOTS: u64 = 65536;
-/// QEMU's limit for the snapshot table, in bytes.
-pub const QEMU_MAX_SNAPSHOT_TABLE_BYTES: u64 = 64 << 20;
+pub(crate) const QEMU_MAX_L1_BYTES: u64 = 32 << 20;
 /// QEMU's limit for the cluster size.
-pub const QEMU_MAX_CLUSTER_BITS: u32 = 21;
+pub(crate) const QEMU_MAX_CLUSTER_BITS: u32 = 21;
 /// The longest backing file name, in bytes.
-pub const MAX_BACKING_NAME: u32 = 1023;
+pub(crate) const MAX_BACKING_NAME: u32 = 1023;
 
 bitflags! {
     /// Features that a reader must know to open the image; unknown bits are kept.
@@ -35,15 +31,15 @@ bitflags! {
     pub struct Incompatible: u64 {
         /// Reference counts may be wrong.
         const DIRTY = 1;
-        /// Anything may be wrong.
+        /// Any structure may be corrupt.
         const CORRUPT = 1 << 1;
-        /// Guest data lies in an external file.
+        /// Guest data is in an external file.
         const DATA_FILE = 1 << 2;
         /// The compression type is not deflate.
         const COMPRESSION = 1 << 3;
         /// L2 entries have subclusters.
         const EXTENDED_L2 = 1 << 4;
-        /// What this version does not know.
+        /// Unknown bits.
         const _ = !0;
     }
 }
@@ -54,7 +50,7 @@ bitflags! {
     pub struct Compatible: u64 {
         /// Reference counts may be written late.
         const LAZY_REFCOUNTS = 1;
-        /// What this version does not know.
+        /// Unknown bits.
         const _ = !0;
     }
 }
@@ -65,9 +61,9 @@ bitflags! {
     pub struct Autoclear: u64 {
         /// The bitmaps extension is consistent.
         const BITMAPS = 1;
-        /// The external data file is a raw image by itself.
+        /// The external data file is a valid raw image.
         const RAW_DATA_FILE = 1 << 1;
-        /// What this version does not know.
+        /// Unknown bits.
         const _ = !0;
     }
 }
@@ -75,7 +71,7 @@ bitflags! {
 /// The header as it stands in the image, wrong values included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// [`MAGIC`].
+    /// `"QFI\xfb"`, big-endian.
     pub magic: u32,
     /// 2 or 3.
     pub version: u32,
@@ -111,16 +107,16 @@ pub struct Header {
     pub refcount_order: u32,
     /// Bytes in the header; 72 in version 2.
     pub header_length: u32,
-    /// Compression type; 0 (deflate) where the field is not there.
+    /// Compression type; 0 (deflate) where the header ends before it.
     pub compression_type: u8,
 }
 
 impl Header {
-    /// Reads the header at the start of the image; bytes that are not there are zeros.
+    /// Reads the header at the start of the image; bytes past the end of the file are zeros.
     #[must_use]
-    pub fn read(source: &(impl ReadAt + ?Sized)) -> Self {
+    pub(crate) fn read(source: &Store) -> Self {
         let mut raw = [0; V3_LENGTH_COMPRESSION as usize];
-        read_padded(source, 0, &mut raw);
+        source.read(0, &mut raw);
         let u32_at = |at: usize| {
             raw[at..at + 4]
                 .iter()
@@ -164,7 +160,7 @@ impl Header {
 
     /// The sizes that follow from the header, unless its cluster size is out of range.
     #[must_use]
-    pub fn geometry(&self) -> Option<Geometry> {
+    pub(crate) fn geometry(&self) -> Option<Geometry> {
         let extended = self.incompatible.contains(Incompatible::EXTENDED_L2);
         Geometry::new(self.cluster_bits, self.refcount_order, extended)
     }
@@ -190,7 +186,7 @@ const INCOMPATIBLE: &[BitRow] = &[
         2,
         1,
         Kind::Flag,
-        "set when guest data lies in an external file",
+        "set when guest data is in an external file",
     ),
     bits(
         "compression",
@@ -241,7 +237,7 @@ pub(crate) const V2_ROWS: &[Row] = &[
         8,
         8,
         Kind::Offset,
-        "0, or within the first cluster behind the extensions",
+        "0, or within the first cluster after the extensions",
     ),
     row(
         "backing_file_size",

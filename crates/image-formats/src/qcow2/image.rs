@@ -1,57 +1,34 @@
 //! The image: bytes, and the structure that was found in them.
 
-use crate::defect::Defect;
-use crate::field::{Field, Kind, Leaf, PlaceError};
-use crate::io::{ReadAt, WriteAt};
-use crate::path::{Path, PathSyntax, nearest};
-use crate::qcow2::header::Header;
-use crate::qcow2::layout::Layout;
-use crate::qcow2::rules;
-use crate::qcow2::tree::{Node, Tree};
-use crate::store::Store;
-use crate::value::Value;
-use std::io;
+use std::io::{self, Seek, Write};
 use std::sync::Arc;
 
-/// Why a field cannot be read or set.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FieldError {
-    /// The text is not a path.
-    #[error(transparent)]
-    Syntax(#[from] PathSyntax),
-    /// The image has no such field.
-    #[error("the image has no field '{path}'{}", hint(suggestion.as_deref()))]
-    Missing {
-        /// The path that was asked for.
-        path: String,
-        /// The most similar path there is.
-        suggestion: Option<String>,
-    },
-    /// The field cannot hold the value.
-    #[error("cannot set {path}: {problem}")]
-    Value {
-        /// The path that was to be set.
-        path: String,
-        /// Why not.
-        problem: PlaceError,
-    },
-}
-
-fn hint(suggestion: Option<&str>) -> String {
-    suggestion.map_or_else(String::new, |path| format!("; did you mean '{path}'?"))
-}
+use crate::defect::Defect;
+use crate::field::{Field, FieldError, Kind};
+use crate::io::{ReadAt, ReadError};
+use crate::model::Model;
+use crate::path::Path;
+use crate::qcow2::read::guest::{Guest, GuestError};
+use crate::qcow2::read::layout::{Disk, Layout};
+use crate::qcow2::read::node::Node;
+use crate::qcow2::read::tree::Tree;
+use crate::qcow2::rules;
+use crate::row::Leaf;
+use crate::store::Store;
+use crate::value::Value;
 
 /// A qcow2 image, valid or not.
 ///
 /// The bytes are the truth, and every byte that is not changed stays as it was, so
 /// encoding what was decoded gives the same bytes. The structure is found once, when
-/// decoding: a path keeps its meaning while fields are changed, also when the changed
-/// fields are those that led to it. [`Image::redecode`] looks again.
+/// decoding: a path keeps its meaning while fields are changed, even when the changed
+/// fields are those that led to it. To find the structure again, open the changed bytes.
 ///
 /// Cloning is cheap: the original bytes are shared, only changes are copied.
 #[derive(Clone)]
 pub struct Image {
-    source: Arc<dyn ReadAt>,
+    /// The bytes as they were decoded, which determine the structure.
+    original: Store,
     layout: Arc<Layout>,
     bytes: Store,
 }
@@ -66,49 +43,57 @@ impl std::fmt::Debug for Image {
 }
 
 impl Image {
-    /// Reads any bytes as an image, and says what is wrong with them.
+    /// Decodes any bytes as an image and checks the rules of the format.
     ///
-    /// Memory is bounded whatever the image says: the reader is asked again for bytes
-    /// that are needed later, and changes alone are kept.
-    #[must_use]
-    pub fn decode(source: Arc<dyn ReadAt>) -> (Self, Vec<Defect>) {
-        let image = Self::open(source);
-        let defects = image.defects();
-        (image, defects)
+    /// Memory is bounded whatever the image holds: the source is read again for bytes
+    /// that are needed later, and only changes are kept.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read. No bytes that were read are an error.
+    pub fn decode(source: Arc<dyn ReadAt>) -> Result<(Self, Vec<Defect>), ReadError> {
+        let image = Self::open(source)?;
+        let defects = image.defects()?;
+        Ok((image, defects))
     }
 
     /// As [`Image::decode`], without looking for defects.
-    #[must_use]
-    pub fn open(source: Arc<dyn ReadAt>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn open(source: Arc<dyn ReadAt>) -> Result<Self, ReadError> {
+        let image = Self::over(Store::over(source));
+        image.bytes.check_reads()?;
+        Ok(image)
+    }
+
+    /// Decodes the bytes of a store. The caller checks whether they could be read.
+    pub(crate) fn over(original: Store) -> Self {
         Self {
-            layout: Arc::new(Layout::read(&*source)),
-            bytes: Store::over(Arc::clone(&source)),
-            source,
+            layout: Arc::new(Layout::read(&original)),
+            bytes: original.clone(),
+            original,
         }
     }
 
-    /// Finds the structure anew in the bytes as they are now.
-    #[must_use]
-    pub fn redecode(&self) -> (Self, Vec<Defect>) {
-        Self::decode(Arc::new(self.bytes.clone()))
-    }
-
-    /// Finds the structure anew, in place.
-    pub(crate) fn relocate(&mut self) {
-        *self = Self::open(Arc::new(self.bytes.clone()));
-    }
-
     /// What is wrong with the bytes as they are now.
-    #[must_use]
-    pub fn defects(&self) -> Vec<Defect> {
-        rules::check(&self.bytes)
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn defects(&self) -> Result<Vec<Defect>, ReadError> {
+        let defects = rules::check(&self.bytes);
+        self.bytes.check_reads()?;
+        Ok(defects)
     }
 
     /// Writes the image to `out`, which is empty. Holes are not written.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn encode(&self, out: &mut dyn WriteAt) -> io::Result<()> {
+    ///
+    /// Those of `out`, or the source cannot be read.
+    pub fn encode(&self, out: &mut (impl Write + Seek + ?Sized)) -> io::Result<()> {
         self.bytes.copy_to(out)
     }
 
@@ -123,60 +108,53 @@ impl Image {
         &mut self.bytes
     }
 
-    /// The header as it is now.
-    #[must_use]
-    pub fn header(&self) -> Header {
-        Header::read(&self.bytes)
-    }
-
-    /// Where the structures lay when the image was decoded.
+    /// Where the structures were when the image was decoded.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Every field of the image, in the order header, backing file name, extensions,
-    /// refcounts, mapping, snapshots, bitmaps, encryption; tables by index. Lazy: a
-    /// large image has many millions.
-    pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
-        self.walk(true)
-    }
-
-    /// As [`Image::fields`], without the entries of tables that are zero, but for the
-    /// first one behind each used one.
+    /// The fields of the image, in the order header, backing file name, extensions,
+    /// refcounts, mapping, snapshots, bitmaps, encryption; tables by index. Entries of
+    /// tables that are zero are left out, but for the first one after each used one.
+    ///
+    /// Lazy: a large image has many millions. They end early where the source cannot be
+    /// read, see [`Store::check_reads`].
     pub fn used_fields(&self) -> impl Iterator<Item = Field> + '_ {
-        self.walk(false)
-    }
-
-    fn walk(&self, all: bool) -> impl Iterator<Item = Field> + '_ {
         let tree = self.tree();
-        tree.nodes(all).flat_map(move |node| {
-            let prefix = Tree::prefix(node);
+        let fields = tree.nodes().flat_map(move |node| {
+            let prefix = node.path();
             // Contents of clusters are reached by their path; here only what is short
-            // or has a structure of its own is listed.
+            // or has a structure is listed.
             let listed = |leaf: &Leaf| leaf.name != "data" || is_compressed_data(leaf);
             let leaves = tree.leaves(node).into_iter().filter(listed);
             leaves.map(move |leaf| leaf.field(&prefix, &self.bytes))
-        })
+        });
+        fields.take_while(|_| self.bytes.check_reads().is_ok())
     }
 
     /// The field at `path`.
     ///
     /// # Errors
-    /// When `path` is not a path, or the image has no such field.
+    ///
+    /// `path` is not a path, the image has no such field, or the source cannot be read.
     pub fn field(&self, path: &str) -> Result<Field, FieldError> {
         let (node, leaf) = self.leaf(path)?;
-        Ok(leaf.field(&Tree::prefix(node), &self.bytes))
+        let field = leaf.field(&node.path(), &self.bytes);
+        self.bytes.check_reads()?;
+        Ok(field)
     }
 
-    /// What the field at `path` holds, if there is one.
+    /// What the field at `path` holds, if there is one and it can be read.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Value> {
         let (_, leaf) = self.find(&path.parse().ok()?)?;
-        Some(leaf.place.get(&self.bytes))
+        let value = leaf.place.get(&self.bytes);
+        self.bytes.check_reads().ok()?;
+        Some(value)
     }
 
-    /// The number in the field at `path`, if there is one.
+    /// The number in the field at `path`, if there is one and it can be read.
     #[must_use]
     pub fn get_uint(&self, path: &str) -> Option<u64> {
         self.get(path)?.as_uint()
@@ -186,48 +164,71 @@ impl Image {
     /// nothing else. Text shorter than its field is padded with zeros.
     ///
     /// # Errors
-    /// When there is no such field, or it cannot hold the value.
+    ///
+    /// There is no such field, it cannot hold the value, or the source cannot be read.
     pub fn set(&mut self, path: &str, value: impl Into<Value>) -> Result<(), FieldError> {
         let (_, leaf) = self.leaf(path)?;
         let set = leaf.place.set(&mut self.bytes, &value.into());
-        set.map_err(|problem| FieldError::Value {
-            path: path.to_owned(),
-            problem,
-        })
+        self.bytes.check_reads()?;
+        set.map_err(FieldError::value(path))
     }
 
     fn leaf(&self, path: &str) -> Result<(Node, Leaf), FieldError> {
-        let parsed: Path = path.parse()?;
-        self.find(&parsed).ok_or_else(|| FieldError::Missing {
-            path: path.to_owned(),
-            suggestion: self.suggestion(path),
-        })
+        let found = self.find(&path.parse()?);
+        self.bytes.check_reads()?;
+        found.ok_or_else(|| FieldError::missing(path, self.used_fields()))
     }
 
     fn find(&self, path: &Path) -> Option<(Node, Leaf)> {
-        let (node, name) = Tree::resolve(path)?;
-        let leaves = self.tree().leaves(node);
-        leaves
-            .into_iter()
-            .find(|leaf| leaf.name == name)
-            .map(|leaf| (node, leaf))
+        let (node, name) = Node::resolve(path)?;
+        let mut leaves = self.tree().leaves(node).into_iter();
+        let leaf = leaves.find(|leaf| leaf.name == name)?;
+        Some((node, leaf))
     }
 
-    fn suggestion(&self, path: &str) -> Option<String> {
-        const LOOKED_AT: usize = 20_000;
-        let paths: Vec<String> = self
-            .used_fields()
-            .take(LOOKED_AT)
-            .map(|field| field.path)
-            .collect();
-        nearest(path, paths.iter().map(String::as_str)).map(str::to_owned)
+    /// The guest's view of a disk in the image. `data_file` and `backing` are the
+    /// contents of the files with these roles; the backing file is raw here, that is,
+    /// what its own guest would see.
+    ///
+    /// # Errors
+    ///
+    /// The cluster size is out of range, or the source cannot be read.
+    pub fn guest<'a>(
+        &'a self,
+        disk: Disk,
+        data_file: Option<&'a dyn ReadAt>,
+        backing: Option<&'a dyn ReadAt>,
+    ) -> Result<Guest<'a>, GuestError> {
+        Guest::new(&self.bytes, disk, data_file, backing)
     }
 
-    pub(crate) fn tree(&self) -> Tree<'_> {
+    fn tree(&self) -> Tree<'_> {
         Tree {
-            source: &*self.source,
+            source: &self.original,
             layout: &self.layout,
         }
+    }
+}
+
+impl Model for Image {
+    fn defects(&self) -> Result<Vec<Defect>, ReadError> {
+        self.defects()
+    }
+
+    fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_> {
+        Box::new(self.used_fields())
+    }
+
+    fn field(&self, path: &str) -> Result<Field, FieldError> {
+        self.field(path)
+    }
+
+    fn set(&mut self, path: &str, value: Value) -> Result<(), FieldError> {
+        self.set(path, value)
+    }
+
+    fn bytes(&self) -> &Store {
+        self.bytes()
     }
 }
 

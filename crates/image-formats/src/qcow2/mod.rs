@@ -1,43 +1,38 @@
 //! qcow2, as `docs/interop/qcow2` of QEMU specifies it.
+//!
+//! `read` finds structures, `rules` checks them, `write` makes images; the modules
+//! beside them are shared.
 
-mod build;
-mod compress;
-mod data;
-mod derived;
-pub mod entries;
-mod head;
-pub mod header;
+mod compression;
+mod entries;
+mod header;
 mod image;
-mod layout;
-mod limits;
-mod plan;
-mod recompute;
+mod read;
 pub mod records;
-mod refcounts;
 mod rules;
-mod rules_extensions;
-mod rules_mapping;
-mod rules_records;
-mod rules_refcounts;
-mod scan;
-mod spec;
-mod tree;
+mod sections;
 mod types;
-mod walk;
+mod write;
 
-pub use build::{Built, SpecError, build};
-pub use compress::{InflateError, compress, expand};
-pub use data::{Extent, Guest, ReadError, Source};
-pub use derived::{Derived, NoRoom};
-pub use image::{FieldError, Image};
-pub use layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
-pub use recompute::{Recomputed, TooManyReferences};
-pub use refcounts::{Reference, References, Use};
-pub use spec::{
-    Backing, Bitmap, BitmapCluster, Cluster, Compression, Content, DataFile, Encryption, Extension,
-    Pattern, Placement, Snapshot, Spec,
+use crate::model::Driver;
+pub use crate::pattern::Pattern;
+pub use compression::{Compression, InflateError};
+pub use entries::CompressedDescriptor;
+pub use header::{Autoclear, Compatible, Header, Incompatible};
+pub use image::Image;
+pub use read::guest::{Extent, Guest, GuestError, Source};
+pub use read::layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, TableAt};
+pub use types::{Geometry, GuestOffset, HostOffset};
+pub use write::build::{Built, build};
+pub use write::recompute::RecountError;
+pub use write::spec::{
+    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Placement,
+    Snapshot, Spec, SpecError,
 };
-pub use types::{
-    ClusterIndex, Geometry, GuestCluster, GuestOffset, HostOffset, L1Index, L2Index,
-    RefcountBlockIndex, RefcountTableIndex,
+
+/// qcow2 in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "qcow2",
+    probe: |ends| ends.head(0, b"QFI\xfb") && !ends.head(4, &[0, 0, 0, 1]),
+    open: |store| Box::new(Image::over(store)),
 };

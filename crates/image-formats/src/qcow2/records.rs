@@ -1,6 +1,7 @@
 //! Records of variable length: header extensions, snapshots, bitmaps.
 
-use crate::field::{BitRow, Kind, Row, bits, row};
+use crate::field::Kind;
+use crate::row::{BitRow, Row, bits, row};
 
 /// Type of the extension that ends the extension area.
 pub const EXT_END: u32 = 0;
@@ -16,17 +17,13 @@ pub const EXT_ENCRYPTION: u32 = 0x0537_be77;
 pub const EXT_DATA_FILE: u32 = 0x4441_5441;
 
 /// Bytes in an entry of the feature name table.
-pub const FEATURE_ENTRY: u64 = 48;
+pub(crate) const FEATURE_ENTRY: u64 = 48;
 /// Bytes in the bitmaps extension.
-pub const BITMAPS_EXT_LENGTH: u64 = 24;
+pub(crate) const BITMAPS_EXT_LENGTH: u64 = 24;
 /// Bytes in the fixed part of a snapshot table entry.
-pub const SNAPSHOT_FIXED: u64 = 40;
+pub(crate) const SNAPSHOT_FIXED: u64 = 40;
 /// Bytes in the fixed part of a bitmap directory entry.
-pub const BITMAP_FIXED: u64 = 24;
-/// QEMU's limit for a snapshot's extra data, in bytes.
-pub const QEMU_MAX_SNAPSHOT_EXTRA: u64 = 1024;
-/// QEMU's limit for the number of bitmaps.
-pub const QEMU_MAX_BITMAPS: u64 = 65535;
+pub(crate) const BITMAP_FIXED: u64 = 24;
 
 /// What an extension type is called, if it is known.
 #[must_use]
@@ -56,7 +53,7 @@ pub(crate) const EXT_ROWS: &[Row] = &[
         4,
         4,
         Kind::Length,
-        "the data end before the backing file name and the first cluster do",
+        "the data ends before the backing file name and within the first cluster",
     ),
 ];
 
@@ -113,7 +110,7 @@ pub(crate) const ENCRYPTION_EXT_ROWS: &[Row] = &[
         16,
         8,
         Kind::Length,
-        "the encryption header lies within the file",
+        "the encryption header is within the file",
     ),
 ];
 
@@ -143,7 +140,7 @@ pub(crate) const SNAPSHOT_ROWS: &[Row] = &[
         32,
         4,
         Kind::Size,
-        "ignored when the large size is there",
+        "ignored when the large size is present",
     ),
     row(
         "extra_data_size",
@@ -161,7 +158,7 @@ pub(crate) const SNAPSHOT_EXTRA_ROWS: &[Row] = &[
         40,
         8,
         Kind::Size,
-        "within what the L1 table covers behind the disk",
+        "within what the L1 table covers after the disk",
     ),
     row(
         "disk_size",

@@ -1,16 +1,12 @@
-//! Numbers that must not be mixed up.
+//! Types for offsets and indexes, and the sizes in an image.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident, $format:literal) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident, $format:literal) => {
         $(#[$doc])*
-        #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-        )]
-        #[serde(transparent)]
-        pub struct $name(pub u64);
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        $vis struct $name(pub u64);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,42 +18,42 @@ macro_rules! number {
 
 number!(
     /// A byte offset on the disk the guest sees.
-    GuestOffset,
+    pub GuestOffset,
     "{:#x}"
 );
 number!(
     /// A byte offset in the image file (or in the external data file).
-    HostOffset,
+    pub HostOffset,
     "{:#x}"
 );
 number!(
     /// A cluster of the guest's disk, counted from 0.
-    GuestCluster,
+    pub(crate) GuestCluster,
     "{}"
 );
 number!(
     /// A cluster of the image file, counted from 0.
-    ClusterIndex,
+    pub(crate) ClusterIndex,
     "{}"
 );
 number!(
     /// An entry of an L1 table.
-    L1Index,
+    pub(crate) L1Index,
     "{}"
 );
 number!(
     /// An entry of an L2 table.
-    L2Index,
+    pub(crate) L2Index,
     "{}"
 );
 number!(
     /// An entry of the refcount table.
-    RefcountTableIndex,
+    pub(crate) RefcountTableIndex,
     "{}"
 );
 number!(
     /// An entry of a refcount block.
-    RefcountBlockIndex,
+    pub(crate) RefcountBlockIndex,
     "{}"
 );
 
@@ -71,15 +67,15 @@ pub struct Geometry {
 
 impl Geometry {
     /// The smallest cluster the format allows: 512 bytes.
-    pub const MIN_CLUSTER_BITS: u32 = 9;
+    pub(crate) const MIN_CLUSTER_BITS: u32 = 9;
     /// The largest cluster that is followed, 16 MiB. The format names no limit; QEMU
     /// reads up to 2 MiB. Buffers of one cluster are what bounds this.
-    pub const MAX_CLUSTER_BITS: u32 = 24;
+    pub(crate) const MAX_CLUSTER_BITS: u32 = 24;
 
     /// The geometry of an image, unless `cluster_bits` is out of range. A refcount
     /// order above 6, which the format forbids, is taken as 6.
     #[must_use]
-    pub fn new(cluster_bits: u32, refcount_order: u32, extended_l2: bool) -> Option<Self> {
+    pub(crate) fn new(cluster_bits: u32, refcount_order: u32, extended_l2: bool) -> Option<Self> {
         (Self::MIN_CLUSTER_BITS..=Self::MAX_CLUSTER_BITS)
             .contains(&cluster_bits)
             .then_some(Self {
@@ -89,39 +85,33 @@ impl Geometry {
             })
     }
 
-    /// Binary logarithm of the cluster size.
-    #[must_use]
-    pub fn cluster_bits(self) -> u32 {
-        self.cluster_bits
-    }
-
     /// Bytes in a cluster.
     #[must_use]
     pub fn cluster_size(self) -> u64 {
         1 << self.cluster_bits
     }
 
-    /// Whether L2 entries are 16 bytes long and know 32 subclusters.
+    /// Whether L2 entries are 16 bytes long and have 32 subclusters.
     #[must_use]
-    pub fn extended_l2(self) -> bool {
+    pub(crate) fn extended_l2(self) -> bool {
         self.extended_l2
     }
 
     /// Bytes in an L2 entry, 8 or 16.
     #[must_use]
-    pub fn l2_entry_size(self) -> u64 {
+    pub(crate) fn l2_entry_size(self) -> u64 {
         if self.extended_l2 { 16 } else { 8 }
     }
 
     /// Entries in an L2 table.
     #[must_use]
-    pub fn l2_entries(self) -> u64 {
+    pub(crate) fn l2_entries(self) -> u64 {
         self.cluster_size() / self.l2_entry_size()
     }
 
-    /// Bytes in a subcluster; the whole cluster without extended L2 entries.
+    /// Bytes in a subcluster; those of the cluster without extended L2 entries.
     #[must_use]
-    pub fn subcluster_size(self) -> u64 {
+    pub(crate) fn subcluster_size(self) -> u64 {
         if self.extended_l2 {
             self.cluster_size() / 32
         } else {
@@ -131,43 +121,43 @@ impl Geometry {
 
     /// Bits in a reference count, 1 to 64.
     #[must_use]
-    pub fn refcount_bits(self) -> u32 {
+    pub(crate) fn refcount_bits(self) -> u32 {
         1 << self.refcount_order
     }
 
     /// The largest reference count that can be stored.
     #[must_use]
-    pub fn max_refcount(self) -> u64 {
+    pub(crate) fn max_refcount(self) -> u64 {
         crate::field::ones(self.refcount_bits() as u8)
     }
 
     /// Reference counts in a refcount block.
     #[must_use]
-    pub fn refcount_block_entries(self) -> u64 {
+    pub(crate) fn refcount_block_entries(self) -> u64 {
         self.cluster_size() * 8 / u64::from(self.refcount_bits())
     }
 
-    /// The cluster of the file that byte `offset` lies in.
+    /// The cluster of the file that contains byte `offset`.
     #[must_use]
-    pub fn cluster_of(self, offset: HostOffset) -> ClusterIndex {
+    pub(crate) fn cluster_of(self, offset: HostOffset) -> ClusterIndex {
         ClusterIndex(offset.0 >> self.cluster_bits)
     }
 
     /// Where a cluster of the file starts, unless that is past 2^64.
     #[must_use]
-    pub fn offset_of(self, cluster: ClusterIndex) -> Option<HostOffset> {
+    pub(crate) fn offset_of(self, cluster: ClusterIndex) -> Option<HostOffset> {
         cluster.0.checked_mul(self.cluster_size()).map(HostOffset)
     }
 
-    /// The cluster of the guest's disk that byte `offset` lies in.
+    /// The cluster of the guest's disk that contains byte `offset`.
     #[must_use]
-    pub fn guest_cluster_of(self, offset: GuestOffset) -> GuestCluster {
+    pub(crate) fn guest_cluster_of(self, offset: GuestOffset) -> GuestCluster {
         GuestCluster(offset.0 >> self.cluster_bits)
     }
 
     /// The entries of the two tables that describe a guest cluster.
     #[must_use]
-    pub fn indices(self, cluster: GuestCluster) -> (L1Index, L2Index) {
+    pub(crate) fn indices(self, cluster: GuestCluster) -> (L1Index, L2Index) {
         (
             L1Index(cluster.0 / self.l2_entries()),
             L2Index(cluster.0 % self.l2_entries()),
@@ -176,7 +166,7 @@ impl Geometry {
 
     /// The entries of the two tables that hold the reference count of a cluster.
     #[must_use]
-    pub fn refcount_indices(
+    pub(crate) fn refcount_indices(
         self,
         cluster: ClusterIndex,
     ) -> (RefcountTableIndex, RefcountBlockIndex) {
@@ -189,25 +179,25 @@ impl Geometry {
 
     /// How many clusters hold `bytes` bytes.
     #[must_use]
-    pub fn clusters_for(self, bytes: u64) -> u64 {
+    pub(crate) fn clusters_for(self, bytes: u64) -> u64 {
         bytes.div_ceil(self.cluster_size())
     }
 
     /// How many L1 entries a disk of `size` bytes needs.
     #[must_use]
-    pub fn l1_entries_for(self, size: u64) -> u64 {
+    pub(crate) fn l1_entries_for(self, size: u64) -> u64 {
         self.clusters_for(size).div_ceil(self.l2_entries())
     }
 
     /// Whether byte `offset` is the start of a cluster.
     #[must_use]
-    pub fn is_aligned(self, offset: u64) -> bool {
+    pub(crate) fn is_aligned(self, offset: u64) -> bool {
         offset.is_multiple_of(self.cluster_size())
     }
 
     /// `x` of the compressed cluster descriptor: the number of bits of the offset.
     #[must_use]
-    pub fn compressed_offset_bits(self) -> u32 {
+    pub(crate) fn compressed_offset_bits(self) -> u32 {
         62 - (self.cluster_bits - 8)
     }
 }

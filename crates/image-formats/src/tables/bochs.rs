@@ -1,10 +1,11 @@
 //! The header and catalog of Bochs images.
 
-use super::{number, record};
-use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
+use crate::field::Kind;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Little;
 
 const HEADER: &[Row] = &[
     row("magic", 0, 32, Kind::Text, "must be Bochs Virtual HD Image"),
@@ -31,7 +32,14 @@ const HEADER: &[Row] = &[
     ),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// Bochs in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "bochs",
+    probe: |ends| ends.head(0, b"Bochs Virtual HD Image"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = |offset| number(source, offset, 4, Little);
     let catalog = Array {
         name: "catalog",
@@ -42,8 +50,7 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     };
     Structure {
         records: vec![record("header", 0, HEADER, Little)],
-        arrays: vec![catalog.within(source.len())],
-        marks: Vec::new(),
+        arrays: vec![catalog.within(source)],
         ..Structure::default()
     }
 }

@@ -1,10 +1,11 @@
 //! The header and offset table of cloop images.
 
-use super::{number, record};
-use crate::field::Endian::Big;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
+use crate::field::Kind;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Big;
 
 const HEADER: &[Row] = &[
     row(
@@ -12,7 +13,7 @@ const HEADER: &[Row] = &[
         0,
         128,
         Kind::Text,
-        "starts with the marks of the format",
+        "starts with the signature of the format",
     ),
     row(
         "block_size",
@@ -24,7 +25,14 @@ const HEADER: &[Row] = &[
     row("n_blocks", 132, 4, Kind::Count, "one less than the offsets"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// cloop in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "cloop",
+    probe: |ends| ends.head(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let entries = number(source, 132, 4, Big) + 1;
     let offsets = Array {
         name: "offset",
@@ -35,8 +43,7 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     };
     Structure {
         records: vec![record("header", 0, HEADER, Big)],
-        arrays: vec![offsets.within(source.len())],
-        marks: Vec::new(),
+        arrays: vec![offsets.within(source)],
         ..Structure::default()
     }
 }

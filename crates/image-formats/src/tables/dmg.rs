@@ -1,11 +1,12 @@
 //! The trailer of Apple disk images.
 
-use super::{record, text};
-use crate::field::Endian::Big;
-use crate::field::{Kind, Row, row};
-use crate::fixed::Structure;
-use crate::io::ReadAt;
-use crate::value::Value;
+use crate::field::Kind;
+use crate::fixed::{FixedImage, Structure, record};
+use crate::io::ReadAt as _;
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Big;
 
 const HEADER: &[Row] = &[
     row("signature", 0, 4, Kind::Bytes, "must be koly"),
@@ -34,14 +35,20 @@ const HEADER: &[Row] = &[
     row("sector_count", 492, 8, Kind::Size, ""),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// DMG in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "dmg",
+    probe: |ends| ends.tail(b"koly"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = source.len().saturating_sub(512);
     Structure {
         records: vec![record("trailer", at, HEADER, Big)],
-        arrays: Vec::new(),
-        marks: vec![
-            ("trailer.signature", text(b"koly")),
-            ("trailer.version", Value::Uint(4)),
+        signatures: vec![
+            ("trailer.signature", b"koly"[..].into()),
+            ("trailer.version", 4.into()),
         ],
         ..Structure::default()
     }

@@ -1,11 +1,11 @@
 //! The header and block table of Parallels images.
 
-use super::{number, record};
-use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
-use crate::value::Value;
+use crate::field::Kind;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Little;
 
 const HEADER: &[Row] = &[
     row(
@@ -33,13 +33,20 @@ const HEADER: &[Row] = &[
         48,
         4,
         Kind::Offset,
-        "in sectors, behind the table",
+        "in sectors, after the table",
     ),
     row("flags", 52, 4, Kind::Flags, ""),
     row("ext_off", 56, 8, Kind::Offset, "in sectors"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// Parallels in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "parallels",
+    probe: |ends| ends.head(0, b"WithoutFreeSpace") || ends.head(0, b"WithouFreSpacExt"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let entries = number(source, 32, 4, Little);
     let bat = Array {
         name: "bat",
@@ -50,8 +57,8 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     };
     Structure {
         records: vec![record("header", 0, HEADER, Little)],
-        arrays: vec![bat.within(source.len())],
-        marks: vec![("header.version", Value::Uint(2))],
+        arrays: vec![bat.within(source)],
+        signatures: vec![("header.version", 2.into())],
         ..Structure::default()
     }
 }

@@ -1,11 +1,11 @@
 //! The header and L1 table of qcow, version 1.
 
-use super::{number, record};
-use crate::field::Endian::Big;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
-use crate::value::Value;
+use crate::field::Kind;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Big;
 
 const HEADER: &[Row] = &[
     row("magic", 0, 4, Kind::Magic, "must be 0x514649fb"),
@@ -33,9 +33,16 @@ const HEADER: &[Row] = &[
     row("l1_table_offset", 40, 8, Kind::Offset, "within the file"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// qcow, version 1, in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "qcow",
+    probe: |ends| ends.head(0, b"QFI\xfb\0\0\0\x01"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Big);
-    // Size over what one L1 entry covers; hostile widths give no table.
+    // Size over what one L1 entry covers; invalid widths result in no table.
     let shift = (at(32, 1) + at(33, 1)).min(63) as u32;
     let l1 = Array {
         name: "l1",
@@ -46,10 +53,10 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     };
     Structure {
         records: vec![record("header", 0, HEADER, Big)],
-        arrays: vec![l1.within(source.len())],
-        marks: vec![
-            ("header.magic", Value::Uint(0x5146_49fb)),
-            ("header.version", Value::Uint(1)),
+        arrays: vec![l1.within(source)],
+        signatures: vec![
+            ("header.magic", 0x5146_49fb.into()),
+            ("header.version", 1.into()),
         ],
         ..Structure::default()
     }

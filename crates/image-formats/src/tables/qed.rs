@@ -1,10 +1,11 @@
 //! The header and L1 table of QED.
 
-use super::{number, record, text};
-use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
+use crate::field::Kind;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Little;
 
 const HEADER: &[Row] = &[
     row("magic", 0, 4, Kind::Bytes, "must be HEADER, 0"),
@@ -50,7 +51,14 @@ const HEADER: &[Row] = &[
     ),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// QED in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "qed",
+    probe: |ends| ends.head(0, b"QED\0"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Little);
     let entries = at(4, 4).saturating_mul(at(8, 4)) / 8;
     let l1 = Array {
@@ -62,8 +70,8 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     };
     Structure {
         records: vec![record("header", 0, HEADER, Little)],
-        arrays: vec![l1.within(source.len())],
-        marks: vec![("header.magic", text(b"QED\0"))],
+        arrays: vec![l1.within(source)],
+        signatures: vec![("header.magic", b"QED\0"[..].into())],
         ..Structure::default()
     }
 }

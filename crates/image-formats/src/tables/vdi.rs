@@ -1,11 +1,11 @@
 //! The header and block map of VDI.
 
-use super::{number, record};
-use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
-use crate::value::Value;
+use crate::field::Kind;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Little;
 
 const HEADER: &[Row] = &[
     row("text", 0, 64, Kind::Text, ""),
@@ -51,7 +51,14 @@ const HEADER: &[Row] = &[
     row("uuid_parent", 440, 16, Kind::Bytes, "all zeros"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// VDI in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "vdi",
+    probe: |ends| ends.head(64, &0xbeda_107f_u32.to_le_bytes()),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = |offset| number(source, offset, 4, Little);
     let map = Array {
         name: "block_map",
@@ -62,8 +69,8 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     };
     Structure {
         records: vec![record("header", 0, HEADER, Little)],
-        arrays: vec![map.within(source.len())],
-        marks: vec![("header.signature", Value::Uint(0xbeda_107f))],
+        arrays: vec![map.within(source)],
+        signatures: vec![("header.signature", 0xbeda_107f.into())],
         ..Structure::default()
     }
 }

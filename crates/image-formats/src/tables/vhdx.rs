@@ -1,11 +1,11 @@
 //! The headers and region tables of VHDX.
 
-use super::{number, record, text};
-use crate::checksum::crc32c;
-use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Checksum, Structure};
-use crate::io::{ReadAt, read_vec};
+use crate::field::Kind;
+use crate::fixed::{Checksum, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Little;
 
 const IDENTIFIER: &[Row] = &[
     row("signature", 0, 8, Kind::Bytes, "must be vhdxfile"),
@@ -63,7 +63,14 @@ const REGION: &[Row] = &[
     row("required", 28, 4, Kind::Flags, "bit 0 only"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// VHDX in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "vhdx",
+    probe: |ends| ends.head(0, b"vhdxfile"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     const REGIONS: [(&str, u64); 2] = [
         ("region_table[0]", 192 << 10),
         ("region_table[1]", 256 << 10),
@@ -87,17 +94,17 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
     }
     Structure {
         records,
-        arrays: Vec::new(),
         checksums: checksums(source),
-        marks: vec![
-            ("identifier.signature", text(b"vhdxfile")),
-            ("region_table[0].signature", text(b"regi")),
+        signatures: vec![
+            ("identifier.signature", b"vhdxfile"[..].into()),
+            ("region_table[0].signature", b"regi"[..].into()),
         ],
+        ..Structure::default()
     }
 }
 
-/// Headers and region tables; those without their signature are not there.
-fn checksums(source: &dyn ReadAt) -> Vec<Checksum> {
+/// Headers and region tables; those without their signature are left out.
+fn checksums(source: &Store) -> Vec<Checksum> {
     const ALL: [(&str, u64, usize, &[u8; 4]); 4] = [
         ("header[0].checksum", 64 << 10, 4 << 10, b"head"),
         ("header[1].checksum", 128 << 10, 4 << 10, b"head"),
@@ -106,13 +113,13 @@ fn checksums(source: &dyn ReadAt) -> Vec<Checksum> {
     ];
     let there = ALL
         .into_iter()
-        .filter(|(_, at, _, signature)| read_vec(source, *at, 4) == *signature);
+        .filter(|(_, at, _, signature)| source.read_vec(*at, 4) == *signature);
     there
         .map(|(path, at, len, _)| Checksum {
             path,
             at,
             len,
-            sum: crc32c,
+            sum: crc32c::crc32c,
         })
         .collect()
 }

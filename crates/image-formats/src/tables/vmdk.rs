@@ -1,10 +1,11 @@
 //! The sparse header and grain directories of VMDK.
 
-use super::{number, record, text};
-use crate::field::Endian::Little;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Structure};
-use crate::io::ReadAt;
+use crate::field::Kind;
+use crate::fixed::{Array, FixedImage, Structure, number, record};
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Little;
 
 const HEADER: &[Row] = &[
     row("magic", 0, 4, Kind::Bytes, "must be KDMV"),
@@ -53,7 +54,14 @@ const HEADER: &[Row] = &[
     ),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// VMDK in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "vmdk",
+    probe: |ends| ends.head(0, b"KDMV"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Little);
     let per_table = at(20, 8).saturating_mul(at(44, 4));
     let entries = at(12, 8)
@@ -68,7 +76,7 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
             bytes: 4,
             endian: Little,
         }
-        .within(source.len())
+        .within(source)
     };
     Structure {
         records: vec![record("header", 0, HEADER, Little)],
@@ -76,9 +84,9 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
             directory("grain_directory", at(56, 8)),
             directory("redundant_grain_directory", at(48, 8)),
         ],
-        marks: vec![
-            ("header.magic", text(b"KDMV")),
-            ("header.check_bytes", text(b"\n \r\n")),
+        signatures: vec![
+            ("header.magic", b"KDMV"[..].into()),
+            ("header.check_bytes", b"\n \r\n"[..].into()),
         ],
         ..Structure::default()
     }

@@ -1,11 +1,12 @@
 //! The footer, dynamic header and block table of VPC (VHD).
 
-use super::{number, record, text};
-use crate::checksum::complement_sum;
-use crate::field::Endian::Big;
-use crate::field::{Kind, Row, row};
-use crate::fixed::{Array, Checksum, Structure};
-use crate::io::{ReadAt, read_vec};
+use crate::field::Kind;
+use crate::fixed::{Array, Checksum, FixedImage, Structure, number, record};
+use crate::io::ReadAt as _;
+use crate::model::Driver;
+use crate::row::{Row, row};
+use crate::store::Store;
+use crate::value::Endian::Big;
 
 const FOOTER: &[Row] = &[
     row("creator", 0, 8, Kind::Bytes, "must be conectix"),
@@ -84,16 +85,23 @@ const DYNAMIC: &[Row] = &[
     row("parent_name", 64, 512, Kind::Bytes, "UTF-16"),
 ];
 
-pub(super) fn structure(source: &dyn ReadAt) -> Structure {
+/// VPC in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "vpc",
+    probe: |ends| ends.head(0, b"conectix") || ends.tail(b"conectix"),
+    open: |store| FixedImage::open(store, structure),
+};
+
+fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Big);
     let footer_at = source.len().saturating_sub(512);
     let mut structure = Structure {
         records: vec![record("footer", footer_at, FOOTER, Big)],
-        marks: vec![("footer.creator", text(b"conectix"))],
+        signatures: vec![("footer.creator", b"conectix"[..].into())],
         checksums: vec![checksum("footer.checksum", footer_at, 512)],
         ..Structure::default()
     };
-    if read_vec(source, 0, 8) == b"conectix" {
+    if source.read_vec(0, 8) == b"conectix" {
         structure
             .records
             .insert(0, record("header", 0, FOOTER, Big));
@@ -119,7 +127,7 @@ pub(super) fn structure(source: &dyn ReadAt) -> Structure {
                 bytes: 4,
                 endian: Big,
             };
-            structure.arrays.push(bat.within(source.len()));
+            structure.arrays.push(bat.within(source));
         }
     }
     structure
@@ -131,5 +139,20 @@ fn checksum(path: &'static str, at: u64, len: usize) -> Checksum {
         at,
         len,
         sum: complement_sum,
+    }
+}
+
+/// The complement of the sum of all bytes.
+fn complement_sum(bytes: &[u8]) -> u32 {
+    !bytes
+        .iter()
+        .fold(0_u32, |sum, byte| sum.wrapping_add((*byte).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sums_are_complemented() {
+        assert_eq!(super::complement_sum(&[1, 2, 255]), !258);
     }
 }

@@ -1,11 +1,13 @@
 //! All that can be done with the bytes of an image, without expecting anything of them.
 
+use std::io::Cursor;
+use std::sync::{Arc, LazyLock};
+
 use image_formats::qcow2::{
     Bitmap, BitmapCluster, Cluster, Content, Disk, Encryption, GuestOffset, Image, Pattern,
     Snapshot, Spec, build,
 };
-use image_formats::{AnyImage, Format};
-use std::sync::{Arc, LazyLock};
+use image_formats::{AnyImage, Format, Surroundings};
 
 /// Images with something of everything.
 pub(crate) static BASES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -61,10 +63,10 @@ pub(crate) static BASES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 
 /// Does all that can be done with an image.
 pub(crate) fn exercise(bytes: &[u8]) {
-    let (image, _) = Image::decode(Arc::new(bytes.to_vec()));
-    let mut again = Vec::new();
+    let (image, _) = Image::decode(Arc::new(bytes.to_vec())).unwrap();
+    let mut again = Cursor::new(Vec::new());
     image.encode(&mut again).unwrap();
-    assert!(again == bytes, "encoding changed the image");
+    assert!(again.into_inner() == bytes, "encoding changed the image");
     for field in image.used_fields().take(300) {
         assert_eq!(
             image.get(&field.path).as_ref(),
@@ -72,7 +74,12 @@ pub(crate) fn exercise(bytes: &[u8]) {
             "{}",
             field.path
         );
-        for value in image.boundaries_of(&field).into_iter().step_by(7) {
+        let around = Surroundings {
+            file_len: bytes.len() as u64,
+            cluster_size: 512,
+            offsets: &[0x10000],
+        };
+        for value in field.boundaries(around).into_iter().step_by(7) {
             let mut changed = image.clone();
             changed.set(&field.path, value).unwrap();
             assert_eq!(changed.get_uint(&field.path), Some(value), "{}", field.path);
@@ -88,13 +95,10 @@ pub(crate) fn exercise(bytes: &[u8]) {
     }
     let mut changed = image.clone();
     let _ = changed.recompute_refcounts();
-    changed.recompute_copied();
-    let extensions = changed.extensions();
-    let _ = changed.set_extensions(&extensions);
-    let _ = changed.redecode();
+    let _ = Image::decode(Arc::new(changed.bytes().clone())).unwrap();
     for format in Format::ALL.into_iter().skip(1) {
-        let any = AnyImage::open(Arc::new(bytes.to_vec()), format);
-        let _ = any.defects();
+        let any = AnyImage::open(Arc::new(bytes.to_vec()), format).unwrap();
+        let _ = any.defects().unwrap();
         for field in any.used_fields().take(100) {
             assert!(any.field(&field.path).is_ok(), "{format} {}", field.path);
         }

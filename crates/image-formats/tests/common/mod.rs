@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
 use tempfile::TempDir;
 
 /// The program of that name: the one in the folder that `IMAGE_FORMATS_QEMU` names,

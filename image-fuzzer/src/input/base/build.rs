@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use image_formats::qcow2::{Cluster, Content, Image, Pattern, Spec, build};
 use image_formats::{ReadAt as _, Store};
 
-use super::{BACKING_FILE, Base, DATA_FILE, MOST_BYTES, NamedFile};
-use crate::input::base::TEST_IMG;
+use super::{BACKING_FILE, BackingFile, Base, DATA_FILE, MOST_BYTES, NamedFile, TEST_IMG};
 use crate::input::map::Map;
 
 /// A base image ready to be mutated.
@@ -17,39 +16,41 @@ pub struct Prepared {
     pub image: Image,
     /// Its fields.
     pub map: Map,
-    /// The files beside it.
-    pub beside: Vec<NamedFile>,
+    /// Its backing file and data file, where it has them.
+    pub extra_files: Vec<NamedFile>,
 }
 
 /// The most fields of an image that edits are drawn from.
-const MOST_FIELDS: usize = 6000;
+const MAX_FIELDS: usize = 6000;
 
-/// Makes the image and the files beside it.
+/// Makes the image, its backing file and its data file.
 ///
-/// Fails where the description contradicts itself, as an edited one may.
+/// # Errors
+///
+/// The description contradicts itself, as an edited one may.
 pub fn prepare(base: &Base) -> Result<Prepared> {
     let built = build(&base.image).context("the base image cannot be made")?;
-    // Most of its bytes are read for every image that is made of it: in few pieces.
-    let image = Image::open(Arc::new(file_of(&built.image)));
+    // Most of its bytes are read for every image made from it, so they are kept in few pieces.
+    let image = Image::open(Arc::new(file_of(&built.image)))?;
     let file_len = image.bytes().len();
-    let fields = image.used_fields().take(MOST_FIELDS).collect();
-    let mut beside = Vec::new();
+    let fields = image.used_fields().take(MAX_FIELDS).collect();
+    let mut extra_files = Vec::new();
     if let Some(backing) = &base.backing {
-        beside.push(NamedFile::new(BACKING_FILE, &backing_bytes(backing)?));
+        extra_files.push(NamedFile::new(BACKING_FILE, &backing_bytes(backing)?));
     }
     if let Some(store) = &built.data_file {
         ensure!(store.len() <= MOST_BYTES, "the data file is too long");
-        beside.push(NamedFile::new(DATA_FILE, store));
+        extra_files.push(NamedFile::new(DATA_FILE, store));
     }
     Ok(Prepared {
         map: Map::new(fields, file_len, base.cluster_size()),
         image,
-        beside,
+        extra_files,
     })
 }
 
 /// The backing file's contents: its first and last 4 KiB have data.
-fn backing_bytes(backing: &super::BackingFile) -> Result<Store> {
+fn backing_bytes(backing: &BackingFile) -> Result<Store> {
     const EDGE: u64 = 4096;
     let size = backing.virtual_size;
     let pattern = Pattern::Fill(0xbb);

@@ -78,7 +78,7 @@ pub fn draw(rng: &mut Rng) -> Base {
     clusters(&mut image, rng);
     snapshots(&mut image, rng);
     bitmaps(&mut image, rng);
-    // The smallest clusters have no room for the feature names beside much else.
+    // The smallest clusters have no room for the feature names and much else.
     let crowded = backing.is_some()
         || image.data_file.is_some()
         || !image.bitmaps.is_empty()
@@ -88,14 +88,14 @@ pub fn draw(rng: &mut Rng) -> Base {
     Base { image, backing }
 }
 
-/// What few images have: encryption, a header of the future, refcounts that are to be
-/// counted anew.
+/// Seldom used features: encryption, a longer header than is specified, refcounts that are
+/// to be rebuilt.
 fn seldom_used(image: &mut Spec, rng: &mut Rng) {
     if image.version == 2 {
         return;
     }
     let raw_data = image.data_file.as_ref().is_some_and(|file| file.raw);
-    // On smaller clusters than these the header takes hundreds of them.
+    // With smaller clusters the LUKS header takes hundreds of them.
     if image.cluster_bits >= 12 && !raw_data && rng.chance(10) {
         image.encryption = Some(Encryption::Volume(Volume {
             passphrase: PASSPHRASE.into(),
@@ -113,7 +113,7 @@ fn seldom_used(image: &mut Spec, rng: &mut Rng) {
     image.dirty = image.lazy_refcounts && rng.chance(20);
 }
 
-/// A disk of some clusters, now and then with a partial last one.
+/// A disk of some clusters, sometimes with a partial last one.
 fn virtual_size(cluster_bits: u32, rng: &mut Rng) -> u64 {
     let cluster = 1_u64 << cluster_bits;
     let clusters = match rng.below(10) {
@@ -242,7 +242,7 @@ fn snapshots(image: &mut Spec, rng: &mut Rng) {
             ),
             _ => None,
         };
-        // A disk of its own may have a size of its own.
+        // A snapshot with its own clusters may have its own disk size.
         let cluster = 1 << image.cluster_bits;
         let disk_size = match (&clusters, rng.below(4)) {
             (Some(own), 0) if own.is_empty() => {
@@ -256,7 +256,7 @@ fn snapshots(image: &mut Spec, rng: &mut Rng) {
             id: number.to_string(),
             name: format!("snap{number}"),
             icount,
-            // Extra data of the future.
+            // Extra data longer than is specified.
             extra: if icount.is_some() && rng.chance(25) {
                 vec![1; rng.between(1, 24) as usize]
             } else {
@@ -275,7 +275,7 @@ fn snapshots(image: &mut Spec, rng: &mut Rng) {
 }
 
 /// Up to two bitmaps. The largest clusters are drawn seldom, and so have them more
-/// often: coarse granularities on them are a case of their own.
+/// often: coarse granularities with them are a case to cover.
 fn bitmaps(image: &mut Spec, rng: &mut Rng) {
     let often = if image.cluster_bits == 21 { 80 } else { 28 };
     if image.version != 3 || !rng.chance(often) {

@@ -11,20 +11,20 @@ pub use draw::draw;
 use image_formats::qcow2::Spec;
 use serde::{Deserialize, Serialize};
 
-/// What a base image and the files beside it consist of. Everything is written
-/// out; drawing one is [`draw`]'s, making the files is [`prepare`]'s.
+/// The description of a base image and its backing file: [`draw`] draws one, [`prepare`]
+/// makes the files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
     /// The image under test.
     #[serde(with = "sparse")]
     pub image: Spec,
-    /// The file that its backing file name means.
+    /// Its backing file, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backing: Option<BackingFile>,
 }
 
-/// A backing file, made beside the image.
+/// A backing file, in the folder of the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackingFile {
@@ -46,7 +46,7 @@ impl BackingFile {
 pub const TEST_IMG: &str = "test.qcow2";
 /// The name of the backing file, where there is one.
 pub const BACKING_FILE: &str = "backing.img";
-/// What opens an encrypted base image.
+/// The passphrase of an encrypted base image.
 pub const PASSPHRASE: &str = "passphrase";
 /// The name of the external data file, where there is one.
 pub const DATA_FILE: &str = "test.data";

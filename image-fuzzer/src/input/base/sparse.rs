@@ -1,4 +1,4 @@
-//! A description of an image in JSON without what is as by default.
+//! The description of an image in JSON, without values that are the default.
 
 use image_formats::qcow2::Spec;
 use serde::ser::Error as _;
@@ -14,7 +14,7 @@ pub(super) fn serialize<S: Serializer>(spec: &Spec, serializer: S) -> Result<S::
     value.serialize(serializer)
 }
 
-/// Reads it back, the default for what is not there.
+/// Reads it back, with the default for values that are left out.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spec, D::Error> {
     Spec::deserialize(deserializer)
 }

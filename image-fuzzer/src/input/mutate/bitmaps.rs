@@ -2,7 +2,7 @@
 
 use image_formats::{Field, Kind};
 
-use super::{MutationContext, disturb, set};
+use super::edits::{MutationContext, set, to_boundary};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
@@ -41,6 +41,6 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
                 *rng.pick(&[0, 8, 9, 31, 32, 63, 64, 255])?,
             )?])
         }
-        _ => disturb(context, &own, rng),
+        _ => to_boundary(context, &own, rng),
     }
 }

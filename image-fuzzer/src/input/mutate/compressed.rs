@@ -1,8 +1,8 @@
-//! Compressed data that inflates too far, too short, or never.
+//! Compressed data that inflates to too much, to too little, or not at all.
 
 use image_formats::Field;
 
-use super::{MutationContext, set};
+use super::edits::{MutationContext, set};
 use crate::input::recipe::{Edit, Hex, Number};
 use crate::rng::Rng;
 
@@ -49,7 +49,7 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
     }
 }
 
-/// `bytes` at `at`, where the compressed data lie.
+/// `bytes` at `at`, where the compressed data is.
 fn data(at: u64, bytes: Vec<u8>) -> Vec<Edit> {
     vec![Edit::Bytes {
         at: Number(at),

@@ -1,6 +1,6 @@
-//! Features set without what they need, versions without their fields.
+//! Feature bits without the structures they need, versions without their fields.
 
-use super::{MutationContext, set};
+use super::edits::{MutationContext, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
@@ -22,7 +22,7 @@ const CHOICES: [(&str, &[u64]); 13] = [
 ];
 
 /// One of these to another of its values; compression type and its feature bit
-/// now and then together, so that the reader believes them.
+/// sometimes together, so that the reader accepts them.
 pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     if rng.chance(12) {
         let kind = context.map.get("header.compression_type")?;

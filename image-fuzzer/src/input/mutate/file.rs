@@ -1,6 +1,6 @@
-//! The file itself cut short or too long.
+//! The file itself truncated or too long.
 
-use super::MutationContext;
+use super::edits::MutationContext;
 use crate::input::recipe::{Edit, Number};
 use crate::rng::Rng;
 

@@ -2,7 +2,7 @@
 
 use image_formats::{Field, Kind};
 
-use super::{MutationContext, set, single};
+use super::edits::{MutationContext, set, single};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 

@@ -1,8 +1,8 @@
-//! Plain byte havoc, at a low rate, for what no rule thought of.
+//! Random bytes, at a low rate, for what the other families do not reach.
 
 use image_formats::Kind;
 
-use super::MutationContext;
+use super::edits::MutationContext;
 use crate::input::recipe::{Edit, Hex, Number};
 use crate::rng::Rng;
 

@@ -2,7 +2,7 @@
 
 use image_formats::Kind;
 
-use super::{MutationContext, disturb, set, single};
+use super::edits::{MutationContext, set, single, to_boundary};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
@@ -12,7 +12,7 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
         .map
         .filter(|field| matches!(field.kind, Kind::Length | Kind::Size | Kind::Log2));
     if rng.chance(50) {
-        return disturb(context, &lengths, rng);
+        return to_boundary(context, &lengths, rng);
     }
     let field = rng.pick(&lengths)?;
     let present = field.value.as_uint()?;

@@ -1,51 +1,56 @@
-//! Mutations: families of edits, each with a weight, each in its own file.
+//! Mutations: families of edits, each with a weight, each in a file of its own.
 //!
 //! Edits are few and placed by structure, so that most images still open and
 //! the code behind the checks of the header is reached.
+//!
+//! # Adding a family
+//!
+//! A family is one new file beside this one and one row in [`FAMILIES`] (with the `mod` line
+//! of the file). The file has a function `draw`, which gives the edits of one mutation, or
+//! `None` where the image has nothing to mutate; `edits` has what families share. Help,
+//! `--family`, weights and statistics take the families from the table. The new row changes
+//! which test each seed stands for, so raise the version in `Cargo.toml` and write the new
+//! hashes into `tests/seeds.rs`.
+//!
+//! Imports go from this file to the families and `config`, from these to `edits`, from there
+//! to `boundary` and `cost`; families do not import each other.
 
 mod alias;
 mod bitmaps;
 mod boundary;
 mod compressed;
+mod config;
+mod cost;
+mod edits;
 mod extensions;
 mod features;
+mod fields;
 mod file;
 mod flags;
 mod havoc;
+mod intensity;
+mod legacy_names;
 mod lengths;
 mod names;
 mod pointers;
 mod refcounts;
-mod scope;
 mod snapshots;
 mod subclusters;
 mod tables;
 
 pub use boundary::interesting;
-pub use scope::{Intensity, Scope};
+pub use config::FieldSelection;
+pub use edits::MutationContext;
+pub use intensity::Intensity;
 
-use image_formats::Value;
-use image_formats::{Field, Kind};
-
-use crate::input::base::Base;
-use crate::input::map::Map;
-use crate::input::recipe::{Edit, Mutation, Number};
+use crate::input::recipe::{Edit, Mutation};
 use crate::rng::Rng;
-
-/// What a family may look at when it draws an edit.
-#[derive(Clone, Copy)]
-pub struct MutationContext<'a> {
-    /// What the base image consists of.
-    pub base: &'a Base,
-    /// Its fields.
-    pub map: &'a Map,
-}
 
 /// A family of edits.
 pub struct Family {
     /// Its name in recipes and statistics.
     pub name: &'static str,
-    /// How often it is drawn before anything is known of the program.
+    /// How often it is drawn before anything is known about the program.
     pub weight: u64,
     /// Draws one mutation, of one edit or of a few that belong together; `None`
     /// where the image has nothing for it.
@@ -53,8 +58,8 @@ pub struct Family {
 }
 
 /// Every family.
-pub const FAMILIES: [Family; 16] = [
-    family("boundary", 8, boundary::draw),
+pub const FAMILIES: &[Family] = &[
+    family("boundary", 8, fields::draw),
     family("pointer", 16, pointers::draw),
     family("alias", 10, alias::draw),
     family("flag", 12, flags::draw),
@@ -80,23 +85,23 @@ const fn family(
     Family { name, weight, draw }
 }
 
-/// The weights of the families before anything is known.
+/// The weights of the families before anything is known about the program.
 pub fn first_weights() -> Vec<u64> {
     FAMILIES.iter().map(|family| family.weight * 16).collect()
 }
 
-/// Draws all the mutations of one image: by the scope, where one is given, else as many
+/// Draws all the mutations of one image: of the selected fields, where some are, else as many
 /// as the intensity says, from the families.
 pub fn draw(
     context: MutationContext<'_>,
-    scope: Option<&Scope>,
+    selection: Option<&FieldSelection>,
     intensity: Intensity,
     weights: &[u64],
     rng: &mut Rng,
 ) -> Vec<Mutation> {
-    match (scope, intensity) {
-        (Some(scope), _) => scope.draw(context, intensity, rng),
-        (None, Intensity::Share(..)) => scope::share(context, intensity, rng),
+    match (selection, intensity) {
+        (Some(selection), _) => selection.draw(context, intensity, rng),
+        (None, Intensity::Share(..)) => config::share(context, intensity, rng),
         (None, Intensity::Mutations(..)) => (0..intensity.count(0, rng))
             .flat_map(|_| one(context, weights, rng))
             .collect(),
@@ -105,7 +110,7 @@ pub fn draw(
 
 /// Draws one mutation from the families, by `weights`.
 pub fn one(context: MutationContext<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Mutation> {
-    // A family without a hold on this image gives way to another.
+    // A family that has nothing to mutate in this image is passed over.
     for _ in 0..32 {
         let Some(index) = rng.weighted(weights) else {
             break;
@@ -127,35 +132,4 @@ fn label(family: &str, edits: Vec<Edit>) -> Vec<Mutation> {
             edit,
         })
         .collect()
-}
-
-/// An edit of `field` to `value`, cut to the bits the field has; `None` where the
-/// field holds text or the value already.
-fn set(field: &Field, value: u64) -> Option<Edit> {
-    let Value::Uint(present) = field.value else {
-        return None;
-    };
-    let value = value & field.place.mask();
-    (value != present).then(|| Edit::Set {
-        path: field.path.clone(),
-        value: Number(value),
-    })
-}
-
-/// One edit as a mutation.
-fn single(edit: Option<Edit>) -> Option<Vec<Edit>> {
-    edit.map(|edit| vec![edit])
-}
-
-/// An interesting value into one of `fields`.
-fn disturb(context: MutationContext<'_>, fields: &[&Field], rng: &mut Rng) -> Option<Vec<Edit>> {
-    let field = rng.pick(fields)?;
-    let values = interesting(context.map, field);
-    (0..4).find_map(|_| single(set(field, *rng.pick(&values)?)))
-}
-
-/// Whether a field is a number that can be set.
-fn numeric(field: &Field) -> bool {
-    matches!(field.value, Value::Uint(_))
-        && !matches!(field.kind, Kind::Text | Kind::Bytes | Kind::Magic)
 }

@@ -1,9 +1,10 @@
 //! Names that are paths, protocols, options, formats, loops.
 
-use super::extensions::present;
-use super::{MutationContext, set};
+use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE, EXT_END};
+
+use super::edits::{MutationContext, extension, extensions, set};
 use crate::input::base::TEST_IMG;
-use crate::input::recipe::{Edit, Extension, Hex, Number};
+use crate::input::recipe::{Edit, Hex, Number};
 use crate::rng::Rng;
 
 /// File names that a reader of images must be careful with.
@@ -25,7 +26,7 @@ const FILES: [&str; 14] = [
 ];
 
 /// Names of the canaries: files, a UNIX socket and a TCP port outside the scratch folder
-/// that tell when they are touched, as paths, addresses and options.
+/// where access is noticed, as paths, addresses and options.
 const CANARIES: [&str; 9] = [
     "../w.canary/secret.raw",
     "../w.canary/secret.qcow2",
@@ -56,18 +57,13 @@ const FORMATS: [&str; 14] = [
     "file",
 ];
 
-/// The type of the extension that names the backing file's format.
-const BACKING_FORMAT: u64 = 0xe279_2aca;
-/// The type of the extension that names the external data file.
-const DATA_FILE: u64 = 0x4441_5441;
-
 /// One name to another: of the backing file, its format, or the data file.
 pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     match rng.below(3) {
         0 => backing_name(context, rng),
         1 => {
             let name = *rng.pick(&FORMATS)?;
-            Some(with_extension(context, BACKING_FORMAT, name))
+            Some(with_extension(context, EXT_BACKING_FORMAT, name))
         }
         _ => data_file(context, rng),
     }
@@ -107,24 +103,16 @@ fn backing_name(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>
 fn data_file(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     let name = file_name(rng)?;
     let bit = context.map.get("header.incompatible_features.data_file")?;
-    let mut edits = with_extension(context, DATA_FILE, &name);
+    let mut edits = with_extension(context, EXT_DATA_FILE, &name);
     edits.extend(set(bit, 1));
     Some(edits)
 }
 
 /// The extension area with an extension of type `magic` that holds `text`.
-fn with_extension(context: MutationContext<'_>, magic: u64, text: &str) -> Vec<Edit> {
-    let mut list = present(context.map);
-    list.retain(|extension| extension.magic.0 != magic);
-    list.push(Extension {
-        magic: Number(magic),
-        length: Number(text.len() as u64),
-        data: Hex(text.as_bytes().to_vec()),
-    });
-    list.push(Extension {
-        magic: Number(0),
-        length: Number(0),
-        data: Hex::default(),
-    });
+fn with_extension(context: MutationContext<'_>, magic: u32, text: &str) -> Vec<Edit> {
+    let mut list = extensions(context.map);
+    list.retain(|extension| extension.magic.0 != u64::from(magic));
+    list.push(extension(magic, text.into()));
+    list.push(extension(EXT_END, Vec::new()));
     vec![Edit::Extensions { list }]
 }

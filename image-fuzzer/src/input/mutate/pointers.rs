@@ -1,8 +1,8 @@
-//! Pointers to where they must not point.
+//! Pointers to places where they must not point.
 
 use image_formats::{Field, Kind};
 
-use super::{MutationContext, set, single};
+use super::edits::{MutationContext, set, single};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 

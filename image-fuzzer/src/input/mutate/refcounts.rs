@@ -2,11 +2,11 @@
 
 use image_formats::Kind;
 
-use super::{MutationContext, set};
+use super::edits::{MutationContext, set};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
-/// One refcount, sometimes a run of them, to a value that is not true.
+/// One refcount, sometimes a run of them, to a wrong value.
 pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
     let counts = context.map.of_kind(Kind::Refcount);
     let first = rng.index(counts.len());

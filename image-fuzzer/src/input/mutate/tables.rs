@@ -2,8 +2,8 @@
 
 use image_formats::{Field, Kind};
 
-use super::snapshots::affordable;
-use super::{MutationContext, disturb, set};
+use super::cost::affordable;
+use super::edits::{MutationContext, set, to_boundary};
 use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
@@ -33,12 +33,12 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
             Some(vec![set(field, place + context.map.cluster)?])
         }
         2 => {
-            // Long enough to reach over what lies behind it, and still short of
+            // Long enough to reach over what follows it, and still short of
             // the limits of readers.
             let field = rng.pick(&sizes)?;
             let entries = context.map.file_len / 8 + rng.below(64);
             Some(vec![set(field, affordable(field, entries))?])
         }
-        _ => disturb(context, &sizes, rng),
+        _ => to_boundary(context, &sizes, rng),
     }
 }

@@ -1,0 +1,171 @@
+//! Checks, before any test, that programs can be run as tests run them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Result, bail};
+use image_formats::qcow2::Spec;
+
+use crate::commands::{Command, Programs, given};
+use crate::exec::{End, GAP, Observation};
+use crate::input::base::Base;
+use crate::input::case::Maker;
+use crate::input::recipe::{FUZZER, Recipe};
+use crate::oracle::end_word;
+use crate::oracle::runner::{Settings, TestRunner};
+use crate::oracle::timeout::TimeoutPolicy;
+use crate::path::find_program;
+use crate::rng::Rng;
+
+/// Runs programs once, to check that they can be run.
+pub(super) struct ProgramCheck {
+    runner: TestRunner,
+    other: Option<Programs>,
+    /// The option or file that names programs other than QEMU's tools, for messages.
+    named_by: &'static str,
+}
+
+impl ProgramCheck {
+    /// Runs programs as `settings` say; `named_by` names those that are not QEMU's tools.
+    ///
+    /// # Errors
+    ///
+    /// The scratch folder cannot be created.
+    pub(super) fn new(
+        settings: &Settings,
+        named_by: &'static str,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let mut settings = settings.clone();
+        let other = settings.compare_with.take();
+        let mut runner = TestRunner::new(settings)?;
+        runner.set_stop(Arc::clone(stop));
+        Ok(Self {
+            runner,
+            other,
+            named_by,
+        })
+    }
+
+    /// Runs each of QEMU's tools among `programs`, and the one to compare with, with
+    /// `--version`.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be run.
+    pub(super) fn tools(&mut self, programs: &BTreeSet<&str>) -> Result<()> {
+        let own = self.runner.settings().programs.clone();
+        for program in programs.iter().filter(|name| name.starts_with("qemu-")) {
+            self.tool(&own, program, false)?;
+        }
+        match self.other.clone() {
+            Some(other) => self.tool(&other, "qemu-img", true),
+            None => Ok(()),
+        }
+    }
+
+    /// Warnings about how programs are run here, a line each: parts of the sandbox that are
+    /// missing, and a missing debugger.
+    pub(super) fn gaps(&mut self) -> BTreeSet<String> {
+        let mut gaps: BTreeSet<String> = self.runner.take_notes().into_iter().collect();
+        gaps.retain(|note| note.starts_with(GAP));
+        if find_program(Path::new("gdb")).is_err() {
+            gaps.insert(
+                "gdb not found: crashes are distinguished by their signal only, and hangs by \
+                 their command; install gdb"
+                    .into(),
+            );
+        }
+        gaps
+    }
+
+    fn tool(&mut self, programs: &Programs, program: &str, other: bool) -> Result<()> {
+        let version = Command::new([program, "--version"]);
+        let seen = self.runner.start_with(programs, &version)?;
+        let variable = program.replace('-', "_").to_uppercase();
+        let is_set = std::env::var_os(&variable).is_some_and(|value| !value.is_empty());
+        let from = match program {
+            _ if other => "--compare-with",
+            "qemu-img" | "qemu-io" if is_set => &variable,
+            _ => "PATH",
+        };
+        self.check(programs, &version, from, &seen)
+    }
+
+    /// Runs `command` on a plain valid image; `None` where it was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// Its program cannot be run, or the scratch folder cannot be used.
+    pub(super) fn on_valid_image(&mut self, command: &Command) -> Result<Option<Observation>> {
+        let seed = "valid";
+        let base = Base {
+            image: Spec {
+                virtual_size: 1 << 20,
+                ..Spec::default()
+            },
+            backing: None,
+        };
+        let size = base.image.virtual_size;
+        let given = std::slice::from_ref(command);
+        let recipe = Recipe {
+            fuzzer: FUZZER.into(),
+            seed: seed.into(),
+            base,
+            edits: Vec::new(),
+            commands: given::resolve(given, size, &mut Rng::from_text(seed)),
+            fresh_copies: true,
+        };
+        let files = Maker::default().files(&recipe)?;
+        // Programs that serve, and those that are slow, are not waited for.
+        let policy = TimeoutPolicy::Short;
+        let outcome = self.runner.run_with(&recipe, &files, policy)?;
+        let Some(ran) = outcome.ran.into_iter().next() else {
+            return Ok(None);
+        };
+        if self.runner.is_aborted() {
+            return Ok(None);
+        }
+        let programs = self.runner.settings().programs.clone();
+        self.check(&programs, command, self.named_by, &ran.seen)?;
+        Ok(Some(ran.seen))
+    }
+
+    /// Checks by `seen` that the program of `command`, named by `from`, can be run.
+    ///
+    /// # Errors
+    ///
+    /// It cannot.
+    fn check(
+        &self,
+        programs: &Programs,
+        command: &Command,
+        from: &str,
+        seen: &Observation,
+    ) -> Result<()> {
+        if !seen.cannot_run() {
+            return Ok(());
+        }
+        let argv = programs.argv(command, "");
+        let program = argv.first().map(|name| name.display().to_string());
+        let stderr = String::from_utf8_lossy(&seen.stderr).into_owned();
+        let message = stderr.lines().find(|line| !line.trim().is_empty());
+        let reason = match (&seen.end, message) {
+            (End::NotStarted(why), _) => format!(": {why}"),
+            (_, Some(line)) => format!(" ({}): {}", end_word(&seen.end), line.trim()),
+            (end, None) => format!(" ({})", end_word(end)),
+        };
+        let (place, advice) = if self.runner.settings().sandbox {
+            let advice = "; allow the folders that it needs with --allow-read DIR";
+            (" in the sandbox", advice)
+        } else {
+            ("", "")
+        };
+        bail!(
+            "'{}' (from {from}) cannot run{place}{reason}{advice}",
+            program.unwrap_or_default()
+        );
+    }
+}
