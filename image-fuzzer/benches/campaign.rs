@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use image_fuzzer::campaign::{Campaign, Plan, Stats, default_workers};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
+use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
 use image_fuzzer::triage::minimise::Budget;
@@ -105,6 +106,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             selection: None,
             intensity: Intensity::default(),
             families: Vec::new(),
+            guard: GuardPlan::Off,
         },
         failing: std::collections::BTreeSet::new(),
         settings: Settings {

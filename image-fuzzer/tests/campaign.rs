@@ -11,6 +11,7 @@ use image_fuzzer::campaign::{Plan, fresh};
 use image_fuzzer::commands::{Command as Words, Programs};
 use image_fuzzer::exec::{End, Limits};
 use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::{Outcome, Settings, TestRunner};
 use image_fuzzer::rng::{FNV_START, Rng, fnv};
@@ -42,6 +43,7 @@ fn hash_of_seeds() -> u64 {
         selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
+        guard: GuardPlan::Off,
     };
     let mut maker = Maker::default();
     (0..20).fold(FNV_START, |hash, number| {
@@ -71,6 +73,7 @@ fn a_recipe_gives_the_same_image_again() {
         selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
+        guard: GuardPlan::Off,
     };
     for number in 0..50 {
         let recipe = fresh(&format!("again {number}"), &plan, &mut Maker::default()).unwrap();
@@ -330,6 +333,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
         selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
+        guard: GuardPlan::Off,
     };
     let runner = |fork_server| {
         TestRunner::new(Settings {

@@ -10,6 +10,7 @@ use image_fuzzer::campaign::{Campaign, Plan};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::{Record, records};
+use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::input::recipe::{Edit, Recipe};
 use image_fuzzer::oracle::Class;
@@ -38,6 +39,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
             selection: config.map(|config| config.parse().expect("a sound config")),
             intensity: Intensity::Mutations(1, 3),
             families: Vec::new(),
+            guard: GuardPlan::Off,
         },
         failing: std::collections::BTreeSet::new(),
         settings: Settings {

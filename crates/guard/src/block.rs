@@ -6,9 +6,6 @@ use std::ptr;
 use crate::code::Trace;
 use crate::config::{self, Mode};
 
-/// Bytes of a page.
-pub(crate) const PAGE: usize = 4096;
-
 /// The alignment of every block, in bytes, as programs expect of malloc(3).
 pub(crate) const MIN_ALIGN: usize = 16;
 

@@ -6,8 +6,8 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::block::PAGE;
 use crate::lock::Locked;
+use crate::pages::PAGE;
 
 /// How many return addresses are kept of an allocation.
 const DEPTH: usize = 4;

@@ -5,10 +5,11 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
-use crate::block::{Block, MIN_ALIGN, PAGE, State, fill_fresh};
+use crate::block::{Block, MIN_ALIGN, State, fill_fresh};
 use crate::code::Trace;
 use crate::config::{self, Mode};
 use crate::lock::Locked;
+use crate::pages::PAGE;
 use crate::real::Real;
 use crate::report::{self, Access, Fault, Place};
 use crate::ring::Ring;

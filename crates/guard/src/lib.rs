@@ -44,8 +44,9 @@ mod slots;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use block::{MIN_ALIGN, PAGE};
+use block::MIN_ALIGN;
 use heap::{Caller, Request};
+use pages::PAGE;
 
 /// The variable by which the run server of the library `preload` is asked for.
 const RUN_SERVER: &std::ffi::CStr = c"IMAGE_FUZZER_RUN_SERVER";

@@ -4,6 +4,9 @@
 use std::ffi::c_void;
 use std::ptr;
 
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 4096;
+
 /// madvise(2): makes pages inaccessible by their entries in the page table, without a mapping
 /// of their own, and drops what they held. Since Linux 6.13, of shared memory since 6.15.
 const MADV_GUARD_INSTALL: libc::c_int = 102;

@@ -4,9 +4,9 @@
 
 use std::ptr;
 
-use crate::block::{Block, PAGE, State};
+use crate::block::{Block, State};
 use crate::code::Trace;
-use crate::pages;
+use crate::pages::{self, PAGE};
 
 /// Bytes of the range; less where the system refuses that much.
 const LONGEST: usize = 8 << 30;

@@ -8,9 +8,9 @@
 
 use std::ptr;
 
-use crate::block::{Block, PAGE, State};
+use crate::block::{Block, State};
 use crate::code::Trace;
-use crate::pages;
+use crate::pages::{self, PAGE};
 
 /// Slots of one size.
 struct Class {

@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
+use crate::input::guard::{GuardMode, GuardPlan};
 use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
@@ -125,6 +126,11 @@ pub(super) struct FuzzArgs {
     /// Draw edits from this family of mutations only; can be repeated
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FAMILIES.iter().map(|family| family.name)))]
     pub(super) family: Vec<String>,
+    /// Run tests under an allocator that puts blocks of memory beside inaccessible pages: at
+    /// their ends or starts, or at the end of all blocks, which is slow [default: ends or
+    /// starts for one test in 4]
+    #[arg(long, value_name = "WHERE", value_parser = guard)]
+    pub(super) guard: Option<GuardPlan>,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
@@ -230,6 +236,16 @@ fn commands(text: &str) -> Result<GivenCommands, String> {
     given::parse(text)
         .map(GivenCommands)
         .map_err(|why| format!("{why:#}"))
+}
+
+fn guard(text: &str) -> Result<GuardPlan, String> {
+    let modes = [GuardMode::Ends, GuardMode::Starts, GuardMode::All];
+    let mode = modes.into_iter().find(|mode| mode.word() == text);
+    match (mode, text) {
+        (Some(mode), _) => Ok(GuardPlan::Always(mode)),
+        (None, "off") => Ok(GuardPlan::Off),
+        (None, _) => Err("must be off, ends, starts or all".into()),
+    }
 }
 
 fn program(text: &str) -> Result<ProgramWords, String> {

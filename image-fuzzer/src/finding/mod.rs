@@ -585,6 +585,7 @@ mod tests {
             selection: None,
             intensity: Intensity::default(),
             families: Vec::new(),
+            guard: crate::input::guard::GuardPlan::Off,
         };
         let recipe = fresh("smaller", &plan, &mut Maker::default()).unwrap();
         let key = Key::new(Class::Crash, "site");
@@ -640,6 +641,7 @@ mod tests {
             edits: Vec::new(),
             commands: vec![crate::commands::Command::new(["true", "$test_img"])],
             fresh_copies: true,
+            guard: None,
         };
         let example = example(&key, &recipe, 2, true);
         let count = |name: &str| fs::read_dir(at(name)).unwrap().count();
@@ -674,6 +676,7 @@ mod tests {
             edits: Vec::new(),
             commands: vec![crate::commands::Command::new(["true", "$test_img"])],
             fresh_copies: true,
+            guard: None,
         };
         let key = Key::new(Class::Crash, "SIGSEGV");
         let mut once = example(&key, &recipe, 1, true);
@@ -708,6 +711,7 @@ mod tests {
             edits: Vec::new(),
             commands: vec![crate::commands::Command(command)],
             fresh_copies: true,
+            guard: None,
         };
         let key = Key::new(Class::Crash, "SIGSEGV");
         let mut example = example(&key, &recipe, 0, true);
@@ -829,6 +833,7 @@ mod tests {
                 "$test_img",
             ])],
             fresh_copies: true,
+            guard: None,
         };
         let key = Key::new(Class::Crash, "SIGSEGV");
         let mut example = example(&key, &recipe, 0, true);
