@@ -241,7 +241,7 @@ impl TestRunner {
         guard: Guard,
     ) -> Result<Option<Violation>> {
         /// How often each byte is tried where they seem to differ.
-        const TIMES: usize = 3;
+        const TIMES: usize = 5;
         let guards = [guard, guard.complement()];
         let (mut one, mut two) = (Vec::new(), Vec::new());
         for time in 0..TIMES {
@@ -273,10 +273,14 @@ impl TestRunner {
     }
 
     /// Runs the commands under a guard, without any oracle, and gives what was seen of them, up
-    /// to the first that was cut off.
+    /// to the first that was cut off or does things in no fixed order.
     fn trace(&mut self, recipe: &Recipe, files: &[NamedFile], guard: Guard) -> Result<Vec<Trace>> {
         let mut traces = Vec::new();
-        for (index, command) in recipe.commands.iter().enumerate() {
+        let ordered = recipe
+            .commands
+            .iter()
+            .take_while(|it| uninitialised::is_ordered(it));
+        for (index, command) in ordered.enumerate() {
             if index == 0 || recipe.fresh_copies {
                 self.fill(files)?;
             }

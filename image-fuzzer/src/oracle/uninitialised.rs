@@ -166,6 +166,13 @@ pub(super) fn judge(command: &Command, one: &[Trace], two: &[Trace], fill: u8) -
     Some((Class::Uninitialised, signature, summary))
 }
 
+/// Whether a command does one thing after another: `qemu-io`'s asynchronous operations and
+/// `qemu-img convert -W` finish in the order that chance has.
+pub(super) fn is_ordered(command: &Command) -> bool {
+    let racing = |word: &String| word == "-W" || word.starts_with("aio_");
+    !command.0.iter().any(racing)
+}
+
 /// A file's length, and its blocks that are not zero.
 fn contents(path: &Path) -> io::Result<(u64, BTreeMap<u64, Vec<u8>>)> {
     let file = File::open(path)?;
