@@ -260,11 +260,17 @@ fn three_overflows_through_one_call_site_are_told_apart_by_their_allocations() {
     assert_eq!(accessed(&said[0]), accessed(&said[1]));
 }
 
-/// Runs a body that must go well in every mode, and gives what it printed.
+/// Runs a body that must go well in every mode.
 #[track_caller]
 fn runs(body: &str) {
+    runs_in(&["off", "ends", "starts", "all"], body);
+}
+
+/// Runs a body that must go well in these modes.
+#[track_caller]
+fn runs_in(modes: &[&str], body: &str) {
     let program = Program::compile(body);
-    for mode in ["off", "ends", "starts", "all"] {
+    for mode in modes {
         let output = program.run(mode, "a5");
         assert!(output.status.success(), "{mode}: {output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{mode}");
@@ -321,6 +327,31 @@ int main(void) {
     free(p);
     puts("done");
     return 0;
+}"#,
+    );
+}
+
+/// Pages are given out round and round: 20 GiB here, of a range of 8.
+#[test]
+fn freed_pages_are_used_again_when_all_were_used() {
+    runs_in(
+        &["ends", "starts"],
+        r#"
+int main(void) {
+    char *kept[8]; image();
+    for (int i = 0; i < 8; i++) { kept[i] = malloc(70000 + i); memset(kept[i], i, 70000 + i); }
+    for (int i = 0; i < 100; i++) {
+        char *p = malloc(200 << 20), *q = malloc(100000 + i);
+        if (!p || !q) abort();
+        p[100 << 20] = 1; memset(q, i, 100000 + i); free(p);
+        if (q[99999] != (char)i) abort();
+        free(q);
+    }
+    for (int i = 0; i < 8; i++) {
+        for (int k = 0; k < 70000 + i; k++) if (kept[i][k] != i) abort();
+        free(kept[i]);
+    }
+    puts("done");
 }"#,
     );
 }

@@ -325,6 +325,15 @@ mod tests {
         assert_eq!(args.fuzz.test_dir, PathBuf::from("image-fuzzer.work"));
     }
 
+    #[test]
+    fn the_guard_is_off_on_or_for_a_share() {
+        let guard = |line: &str| parse(line).unwrap().fuzz.guard;
+        assert_eq!(guard("image-fuzzer"), None);
+        assert_eq!(guard("image-fuzzer --guard=off"), Some(GuardPlan::Off));
+        let starts = Some(GuardPlan::Always(GuardMode::Starts));
+        assert_eq!(guard("image-fuzzer --guard starts"), starts);
+    }
+
     /// A mistyped subcommand once started a campaign without an end, in a folder of that name.
     #[test]
     fn a_misspelt_subcommand_is_recognised() {
@@ -362,6 +371,7 @@ mod tests {
             "image-fuzzer --intensity 3-1",
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
+            "image-fuzzer --guard middle",
             "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",
