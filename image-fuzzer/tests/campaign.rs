@@ -11,6 +11,7 @@ use image_fuzzer::campaign::{Plan, fresh};
 use image_fuzzer::commands::{Command as Words, Programs};
 use image_fuzzer::exec::{End, Limits};
 use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::{Outcome, Settings, TestRunner};
 use image_fuzzer::rng::{FNV_START, Rng, fnv};
@@ -42,6 +43,7 @@ fn hash_of_seeds() -> u64 {
         selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
+        guard: GuardPlan::Off,
     };
     let mut maker = Maker::default();
     (0..20).fold(FNV_START, |hash, number| {
@@ -71,6 +73,7 @@ fn a_recipe_gives_the_same_image_again() {
         selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
+        guard: GuardPlan::Off,
     };
     for number in 0..50 {
         let recipe = fresh(&format!("again {number}"), &plan, &mut Maker::default()).unwrap();
@@ -327,6 +330,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
         selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
+        guard: GuardPlan::Off,
     };
     let runner = |fork_server| {
         TestRunner::new(Settings {
@@ -623,8 +627,10 @@ fn valid_images_give_no_findings() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");
     let words = ["-j", "2", "--tests", "60", "--intensity", "0"];
+    // What the guard has to say of valid images is asked below.
     let done = run(fuzzer()
         .args(words)
+        .args(["--guard", "off"])
         .args(["--campaign-seed", "valid"])
         .arg(&work));
     let report = text(&run(fuzzer().arg("report").arg(&work)).stdout);
@@ -637,4 +643,35 @@ fn valid_images_give_no_findings() {
         .and_then(|before| before.rsplit(' ').next())
         .and_then(|share| share.parse::<u32>().ok());
     assert!(share.is_some_and(|share| share >= 90), "{done:?}");
+}
+
+/// Nor does the guarding allocator, on either side of blocks, nor does another fill byte
+/// change what is said and written.
+#[test]
+fn valid_images_give_no_findings_under_the_guard() {
+    if Command::new("qemu-img").arg("--version").output().is_err() {
+        println!("not run: qemu-img is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for guard in ["ends", "starts"] {
+        let work = dir.path().join(guard);
+        let words = ["-j", "2", "--tests", "1000", "--intensity", "0"];
+        let mut campaign = fuzzer();
+        campaign.args(words).args(["--campaign-seed", "valid"]);
+        for command in [
+            "qemu-img info -f qcow2 $test_img",
+            "qemu-img check -f qcow2 $test_img",
+            "qemu-img convert -f qcow2 -O qcow2 $test_img out.img",
+            "qemu-img snapshot -c new $test_img",
+        ] {
+            campaign.args(["-c", command]);
+        }
+        let done = run(campaign.args(["--guard", guard]).arg(&work));
+        let report = text(&run(fuzzer().arg("report").arg(&work)).stdout);
+        assert_eq!(done.status.code(), Some(0), "{guard}: {report}");
+        let said = text(&done.stdout);
+        assert!(said.starts_with("1000 images, "), "{said}");
+        assert!(!said.contains(", 0 % opened"), "{said}");
+    }
 }

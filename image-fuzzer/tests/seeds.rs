@@ -5,6 +5,7 @@
 use image_fuzzer::campaign::{Plan, fresh};
 use image_fuzzer::commands::Command;
 use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::rng::{FNV_START, fnv};
 
@@ -15,6 +16,7 @@ fn hashes(count: u32, commands: Option<Vec<Command>>) -> [u64; 3] {
         selection: None,
         intensity: Intensity::default(),
         families: Vec::new(),
+        guard: GuardPlan::Off,
     };
     let mut maker = Maker::default();
     let mut hashes = [FNV_START; 3];

@@ -6,6 +6,7 @@ use super::state::CampaignConfig;
 use crate::commands::{Command, drawn, given};
 use crate::input::base::{self, Base};
 use crate::input::case::{self, Maker};
+use crate::input::guard::GuardPlan;
 use crate::input::mutate::{self, FAMILIES, FieldSelection, Intensity, MutationContext};
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::rng::Rng;
@@ -21,6 +22,8 @@ pub struct Plan {
     pub intensity: Intensity,
     /// The families that edits are drawn from; empty for all.
     pub families: Vec<String>,
+    /// Which tests run under the guarding allocator.
+    pub guard: GuardPlan,
 }
 
 impl Plan {
@@ -157,6 +160,7 @@ fn compose(
         edits,
         commands,
         fresh_copies: plan.commands.is_some(),
+        guard: plan.guard.draw(seed),
     };
     retain_applicable(&mut recipe, maker);
     Ok(recipe)
@@ -190,6 +194,7 @@ pub(super) fn variation(
     };
     let mut recipe = parent.clone();
     recipe.seed = seed.into();
+    recipe.guard = plan.guard.draw(seed);
     let drawn = plan.commands.is_none();
     let most = plan.intensity.max_edits(prepared.map.fields().len());
     match rng.below(6) {

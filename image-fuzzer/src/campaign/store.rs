@@ -341,6 +341,7 @@ mod tests {
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: true,
+            guard: None,
         };
         let small = NamedFile::new("a", &image_formats::Store::new());
         // Longer than files can be.

@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
+use crate::input::guard::{GuardMode, GuardPlan};
 use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
@@ -125,6 +126,11 @@ pub(super) struct FuzzArgs {
     /// Draw edits from this family of mutations only; can be repeated
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FAMILIES.iter().map(|family| family.name)))]
     pub(super) family: Vec<String>,
+    /// Run tests under an allocator that puts blocks of memory beside inaccessible pages: at
+    /// their ends or starts, or at the end of all blocks, which is slow [default: ends or
+    /// starts for one test in 4]
+    #[arg(long, value_name = "WHERE", value_parser = guard)]
+    pub(super) guard: Option<GuardPlan>,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
@@ -232,6 +238,16 @@ fn commands(text: &str) -> Result<GivenCommands, String> {
         .map_err(|why| format!("{why:#}"))
 }
 
+fn guard(text: &str) -> Result<GuardPlan, String> {
+    let modes = [GuardMode::Ends, GuardMode::Starts, GuardMode::All];
+    let mode = modes.into_iter().find(|mode| mode.word() == text);
+    match (mode, text) {
+        (Some(mode), _) => Ok(GuardPlan::Always(mode)),
+        (None, "off") => Ok(GuardPlan::Off),
+        (None, _) => Err("must be off, ends, starts or all".into()),
+    }
+}
+
 fn program(text: &str) -> Result<ProgramWords, String> {
     match shlex::split(text) {
         None => Err("unclosed quotation mark".into()),
@@ -309,6 +325,15 @@ mod tests {
         assert_eq!(args.fuzz.test_dir, PathBuf::from("image-fuzzer.work"));
     }
 
+    #[test]
+    fn the_guard_is_off_on_or_for_a_share() {
+        let guard = |line: &str| parse(line).unwrap().fuzz.guard;
+        assert_eq!(guard("image-fuzzer"), None);
+        assert_eq!(guard("image-fuzzer --guard=off"), Some(GuardPlan::Off));
+        let starts = Some(GuardPlan::Always(GuardMode::Starts));
+        assert_eq!(guard("image-fuzzer --guard starts"), starts);
+    }
+
     /// A mistyped subcommand once started a campaign without an end, in a folder of that name.
     #[test]
     fn a_misspelt_subcommand_is_recognised() {
@@ -346,6 +371,7 @@ mod tests {
             "image-fuzzer --intensity 3-1",
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
+            "image-fuzzer --guard middle",
             "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",

@@ -13,8 +13,9 @@ use super::program_check::ProgramCheck;
 use super::{FAILED, FINDINGS, OK, print_message};
 use crate::campaign::{Campaign, CampaignConfig, Plan, TestLog, default_workers, fresh};
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, GAP};
+use crate::exec::{End, GAP, cannot_guard};
 use crate::input::case::Maker;
+use crate::input::guard::GuardPlan;
 use crate::input::mutate::{FieldSelection, Intensity};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
@@ -41,6 +42,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
                 selection.map_or_else(Intensity::default, FieldSelection::intensity)
             }),
             families: args.family.clone(),
+            guard: args.guard.unwrap_or_default(),
         },
         failing: BTreeSet::new(),
         settings,
@@ -133,6 +135,14 @@ fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSe
         None => ["qemu-img", "qemu-io"].into(),
     };
     check.tools(&programs)?;
+    if let GuardPlan::Always(_) = campaign.plan.guard {
+        for program in &programs {
+            let path = campaign.settings.programs.find(program)?;
+            if let Some(why) = cannot_guard(&path)? {
+                print_message(&format!("no guard for '{program}': {why}"));
+            }
+        }
+    }
     let mut failing = BTreeSet::new();
     for (index, command) in commands.unwrap_or(&none).iter().enumerate() {
         let Some(seen) = check.on_valid_image(command)? else {

@@ -127,7 +127,7 @@ impl Drop for Reports {
 
 /// Which of [`KINDS`] a program was built with. Each program is searched once, for all
 /// executors.
-fn built_with(program: &Path) -> io::Result<[bool; KINDS.len()]> {
+pub(super) fn built_with(program: &Path) -> io::Result<[bool; KINDS.len()]> {
     static KNOWN: Mutex<BTreeMap<PathBuf, [bool; KINDS.len()]>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = known.get(program) {

@@ -22,6 +22,7 @@ pub(super) fn recipe(words: &[&str]) -> Recipe {
         edits: Vec::new(),
         commands: vec![Command(words.iter().map(|word| (*word).into()).collect())],
         fresh_copies: true,
+        guard: None,
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::input::base::Base;
 use crate::input::command::Command;
+use crate::input::guard::Guard;
 
 /// The fuzzer's name and version, as recipes carry it.
 pub const FUZZER: &str = concat!("image-fuzzer ", env!("CARGO_PKG_VERSION"));
@@ -34,6 +35,9 @@ pub struct Recipe {
     /// given) or all work on the same one (they were drawn as a sequence).
     #[serde(default)]
     pub fresh_copies: bool,
+    /// The guarding allocator that the commands run under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 /// One edit and the family it was drawn from.
