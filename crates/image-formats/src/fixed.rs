@@ -121,6 +121,20 @@ pub(crate) struct FixedImage {
     bytes: Store,
 }
 
+/// The row of a format in the table of formats: its name, how its images are recognised, and
+/// the structure that `structure` finds in one.
+macro_rules! driver {
+    ($name:literal, $probe:expr) => {
+        /// This format in the table of formats.
+        pub(crate) const DRIVER: $crate::model::Driver = $crate::model::Driver {
+            name: $name,
+            probe: $probe,
+            open: |store| $crate::fixed::FixedImage::open(store, structure),
+        };
+    };
+}
+pub(crate) use driver;
+
 /// A number of up to 8 bytes in the file.
 pub(crate) fn number(source: &Store, at: u64, bytes: usize, endian: Endian) -> u64 {
     endian.number(&source.read_vec(at, bytes))

@@ -4,8 +4,7 @@ mod volume;
 
 pub use volume::{SECTOR, SectorCipher, Volume};
 
-use crate::fixed::{FixedImage, Structure};
-use crate::model::Driver;
+use crate::fixed::{self, Structure};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian;
@@ -21,12 +20,8 @@ pub(crate) const SLOT_LENGTH: u64 = 48;
 /// `"LUKS\xba\xbe"`.
 pub(crate) const MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
 
-/// LUKS, version 1, in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "luks",
-    probe: |ends| ends.head(0, MAGIC) && ends.head(6, &[0, 1]),
-    open: |store| FixedImage::open(store, structure),
-};
+// LUKS, version 1, in the table of formats.
+fixed::driver!("luks", |ends| ends.head(0, MAGIC) && ends.head(6, &[0, 1]));
 
 fn structure(_: &Store) -> Structure {
     let header = Structure::new(Endian::Big)

@@ -1,7 +1,6 @@
 //! The header and catalog of Bochs images.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Little;
@@ -19,12 +18,8 @@ const HEADER: &[Row] = rows![
     "disk", 88, 8, Size, "in version 2; at byte 84 in version 1";
 ];
 
-/// Bochs in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "bochs",
-    probe: |ends| ends.head(0, b"Bochs Virtual HD Image"),
-    open: |store| FixedImage::open(store, structure),
-};
+// Bochs in the table of formats.
+fixed::driver!("bochs", |ends| ends.head(0, b"Bochs Virtual HD Image"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset| number(source, offset, 4, Little);

@@ -1,7 +1,6 @@
 //! The header and offset table of cloop images.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Big;
@@ -12,12 +11,9 @@ const HEADER: &[Row] = rows![
     "n_blocks", 132, 4, Count, "one less than the offsets";
 ];
 
-/// cloop in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "cloop",
-    probe: |ends| ends.head(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
-    open: |store| FixedImage::open(store, structure),
-};
+// cloop in the table of formats.
+fixed::driver!("cloop", |ends| ends
+    .head(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"));
 
 fn structure(source: &Store) -> Structure {
     let entries = number(source, 132, 4, Big) + 1;

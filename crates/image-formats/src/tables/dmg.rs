@@ -1,8 +1,7 @@
 //! The trailer of Apple disk images.
 
-use crate::fixed::{FixedImage, Structure};
+use crate::fixed::{self, Structure};
 use crate::io::ReadAt as _;
-use crate::model::Driver;
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Big;
@@ -28,12 +27,8 @@ const HEADER: &[Row] = rows![
     "sector_count", 492, 8, Size, "";
 ];
 
-/// DMG in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "dmg",
-    probe: |ends| ends.tail(b"koly"),
-    open: |store| FixedImage::open(store, structure),
-};
+// DMG in the table of formats.
+fixed::driver!("dmg", |ends| ends.tail(b"koly"));
 
 fn structure(source: &Store) -> Structure {
     let at = source.len().saturating_sub(512);

@@ -1,7 +1,6 @@
 //! The header and block table of Parallels images.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Little;
@@ -20,12 +19,9 @@ const HEADER: &[Row] = rows![
     "ext_off", 56, 8, Offset, "in sectors";
 ];
 
-/// Parallels in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "parallels",
-    probe: |ends| ends.head(0, b"WithoutFreeSpace") || ends.head(0, b"WithouFreSpacExt"),
-    open: |store| FixedImage::open(store, structure),
-};
+// Parallels in the table of formats.
+fixed::driver!("parallels", |ends| ends.head(0, b"WithoutFreeSpace")
+    || ends.head(0, b"WithouFreSpacExt"));
 
 fn structure(source: &Store) -> Structure {
     let entries = number(source, 32, 4, Little);

@@ -1,7 +1,6 @@
 //! The header and L1 table of qcow, version 1.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Big;
@@ -20,12 +19,8 @@ const HEADER: &[Row] = rows![
     "l1_table_offset", 40, 8, Offset, "within the file";
 ];
 
-/// qcow, version 1, in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "qcow",
-    probe: |ends| ends.head(0, b"QFI\xfb\0\0\0\x01"),
-    open: |store| FixedImage::open(store, structure),
-};
+// qcow, version 1, in the table of formats.
+fixed::driver!("qcow", |ends| ends.head(0, b"QFI\xfb\0\0\0\x01"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Big);

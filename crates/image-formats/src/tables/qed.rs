@@ -1,7 +1,6 @@
 //! The header and L1 table of QED.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Little;
@@ -20,12 +19,8 @@ const HEADER: &[Row] = rows![
     "backing_filename_size", 60, 4, Length, "within the header";
 ];
 
-/// QED in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "qed",
-    probe: |ends| ends.head(0, b"QED\0"),
-    open: |store| FixedImage::open(store, structure),
-};
+// QED in the table of formats.
+fixed::driver!("qed", |ends| ends.head(0, b"QED\0"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Little);

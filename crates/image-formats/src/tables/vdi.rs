@@ -1,7 +1,6 @@
 //! The header and block map of VDI.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Little;
@@ -32,12 +31,8 @@ const HEADER: &[Row] = rows![
     "uuid_parent", 440, 16, Bytes, "all zeros";
 ];
 
-/// VDI in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "vdi",
-    probe: |ends| ends.head(64, &0xbeda_107f_u32.to_le_bytes()),
-    open: |store| FixedImage::open(store, structure),
-};
+// VDI in the table of formats.
+fixed::driver!("vdi", |ends| ends.head(64, &0xbeda_107f_u32.to_le_bytes()));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset| number(source, offset, 4, Little);

@@ -1,7 +1,6 @@
 //! The headers and region tables of VHDX.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Little;
@@ -38,12 +37,8 @@ const REGION: &[Row] = rows![
     "required", 28, 4, Flags, "bit 0 only";
 ];
 
-/// VHDX in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "vhdx",
-    probe: |ends| ends.head(0, b"vhdxfile"),
-    open: |store| FixedImage::open(store, structure),
-};
+// VHDX in the table of formats.
+fixed::driver!("vhdx", |ends| ends.head(0, b"vhdxfile"));
 
 fn structure(source: &Store) -> Structure {
     const REGIONS: [(&str, u64); 2] = [

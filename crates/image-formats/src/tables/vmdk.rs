@@ -1,7 +1,6 @@
 //! The sparse header and grain directories of VMDK.
 
-use crate::fixed::{FixedImage, Structure, number};
-use crate::model::Driver;
+use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Little;
@@ -23,12 +22,8 @@ const HEADER: &[Row] = rows![
     "compress_algorithm", 77, 2, Choice, "0 none, 1 deflate";
 ];
 
-/// VMDK in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "vmdk",
-    probe: |ends| ends.head(0, b"KDMV"),
-    open: |store| FixedImage::open(store, structure),
-};
+// VMDK in the table of formats.
+fixed::driver!("vmdk", |ends| ends.head(0, b"KDMV"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Little);

@@ -1,8 +1,7 @@
 //! The footer, dynamic header and block table of VPC (VHD).
 
-use crate::fixed::{FixedImage, Structure, number};
+use crate::fixed::{self, Structure, number};
 use crate::io::ReadAt as _;
-use crate::model::Driver;
 use crate::row::{Row, rows};
 use crate::store::Store;
 use crate::value::Endian::Big;
@@ -42,12 +41,9 @@ const DYNAMIC: &[Row] = rows![
     "parent_name", 64, 512, Bytes, "UTF-16";
 ];
 
-/// VPC in the table of formats.
-pub(crate) const DRIVER: Driver = Driver {
-    name: "vpc",
-    probe: |ends| ends.head(0, b"conectix") || ends.tail(b"conectix"),
-    open: |store| FixedImage::open(store, structure),
-};
+// VPC in the table of formats.
+fixed::driver!("vpc", |ends| ends.head(0, b"conectix")
+    || ends.tail(b"conectix"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Big);
