@@ -386,6 +386,42 @@ fn each_limit_ends_a_run() {
     assert_eq!(seen.stdout, b"1000\n");
 }
 
+/// A backing file that is the image itself was once opened until there were 20,000 open files,
+/// for half a minute.
+#[test]
+fn a_chain_without_an_end_is_ended_by_the_limit_on_open_files() {
+    let fixture = Fixture::new();
+    let qemu = Path::new("qemu-img");
+    let executors = [
+        for_program(qemu, &fixture.options()),
+        for_program(
+            qemu,
+            &ExecOptions {
+                fork_server: false,
+                ..fixture.options()
+            },
+        ),
+    ];
+    for executor in executors {
+        let Ok(mut executor) = executor else {
+            println!("not run: qemu-img is not installed");
+            return;
+        };
+        for words in [
+            "qemu-img create -f qcow2 a.qcow2 1M",
+            "qemu-img rebase -u -F qcow2 -b a.qcow2 a.qcow2",
+        ] {
+            let words: Vec<&str> = words.split(' ').collect();
+            assert_eq!(executor.run(&fixture.request(&words)).end, End::Exit(0));
+        }
+        let seen = executor.run(&fixture.request(&["qemu-img", "check", "a.qcow2"]));
+        let said = String::from_utf8_lossy(&seen.stderr).into_owned();
+        assert_eq!(seen.end, End::Exit(1), "{said}");
+        assert!(said.contains("Too many open files"), "{said}");
+        assert!(seen.cpu < Duration::from_secs(5), "{:?}", seen.cpu);
+    }
+}
+
 #[test]
 fn growth_and_memory_of_a_run_are_measured() {
     let fixture = Fixture::new();

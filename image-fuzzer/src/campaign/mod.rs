@@ -10,12 +10,14 @@ mod status;
 mod store;
 mod task_queue;
 mod test_log;
+mod totals;
 mod worker;
 
 pub use generate::{Plan, fresh};
 pub use state::CampaignConfig;
 pub use stats::{FamilyStats, Stats};
 pub use test_log::TestLog;
+pub use totals::Totals;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use anyhow::{Context, Result};
 use crate::finding::Findings;
 use crate::oracle::KnownHangs;
 use crate::oracle::runner::Settings;
+use crate::oracle::timeout::TimeBudgets;
 use crate::triage::minimise::Budget;
 use shared::Shared;
 use state::State;
@@ -69,6 +72,8 @@ pub struct Campaign {
 pub struct Summary {
     /// The statistics of this run of the fuzzer.
     pub stats: Stats,
+    /// What this and earlier runs came to.
+    pub totals: Totals,
     /// The groups in the work folder, those of earlier runs included.
     pub groups: usize,
     /// Why a worker failed, where one did.
@@ -89,7 +94,7 @@ impl Campaign {
         let findings = Findings::open(store.root())?;
         let hangs = KnownHangs::new(findings.hangs());
         let progress = store.progress()?;
-        let tasks = TaskQueue::new(self.workers.max(1), self.budget);
+        let tasks = TaskQueue::new(self.workers.max(1), self.settings.limits.wall, self.budget);
         let shared = Shared::new(store, findings, progress, state.seed, tasks);
         let shared = Mutex::new(shared);
         let started = Instant::now();
@@ -98,6 +103,7 @@ impl Campaign {
             done: AtomicBool::new(false),
             deadline: self.duration.map(|duration| started + duration),
             hangs,
+            budgets: TimeBudgets::default(),
         };
         let error = self.run_workers(&shared, &control, started);
         let shared = shared
@@ -107,6 +113,7 @@ impl Campaign {
         shared.store.compact(&shared.finished)?;
         shared.log_stats(started)?;
         Ok(Summary {
+            totals: shared.totals(),
             stats: shared.stats,
             groups: shared.findings.len(),
             error,
@@ -168,12 +175,21 @@ struct RunControl<'a> {
     deadline: Option<Instant>,
     /// The hangs that are known to all workers.
     hangs: KnownHangs,
+    /// What commands may take before they are suspected to hang.
+    budgets: TimeBudgets,
 }
 
 impl RunControl<'_> {
     /// Whether the user interrupted the campaign.
     fn is_interrupted(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
+    }
+
+    /// The time until the campaign is over.
+    fn left(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |end| {
+            end.saturating_duration_since(Instant::now())
+        })
     }
 
     /// Whether no further test is to be started.

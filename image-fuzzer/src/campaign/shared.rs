@@ -10,7 +10,8 @@ use super::corpus::Corpus;
 use super::finished::Finished;
 use super::stats::Stats;
 use super::store::{Progress, Store};
-use super::task_queue::TaskQueue;
+use super::task_queue::{Parked, TaskQueue};
+use super::totals::{Pace, STATS, Totals};
 use crate::finding::Findings;
 use crate::input::mutate::{FAMILIES, first_weights};
 use crate::input::recipe::Recipe;
@@ -24,6 +25,9 @@ pub(super) struct Shared {
     pub(super) finished: Finished,
     pub(super) seed: String,
     pub(super) stats: Stats,
+    pub(super) pace: Pace,
+    /// What earlier runs came to.
+    earlier: Totals,
     next: u64,
     /// Tests that the end of an earlier run interrupted.
     suspended: BTreeMap<u64, Recipe>,
@@ -49,6 +53,7 @@ impl Shared {
         let Progress {
             finished,
             suspended,
+            parked,
             queue,
             features,
         } = progress;
@@ -57,13 +62,23 @@ impl Shared {
             let task = tasks.task(key, recipe, 1);
             tasks.add(task);
         }
+        for (number, recipe) in parked {
+            tasks.park(Parked {
+                number,
+                recipe,
+                suspect: None,
+            });
+        }
         let stats = Stats {
+            suspected: tasks.parked(),
             queue: corpus.len(),
             groups: findings.len(),
             messages: features.len(),
             ..Stats::default()
         };
         Self {
+            earlier: Totals::last(store.root()),
+            pace: Pace::new(),
             next: finished.below,
             suspended,
             resumed: BTreeSet::new(),
@@ -147,6 +162,7 @@ impl Shared {
         self.cpu += outcome.cpu;
         self.stats.messages = self.features.len();
         self.stats.add(recipe, outcome, novelty);
+        self.pace.image();
         if novelty > 0 {
             self.reweigh();
             if let Some(image) = image {
@@ -196,6 +212,35 @@ impl Shared {
         Ok(())
     }
 
+    /// Keeps a test that may hang until there is time for it, unless enough of its kind wait.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn park(&mut self, parked: Parked) -> Result<()> {
+        let Parked { number, .. } = parked;
+        let text = parked.recipe.to_json()?;
+        if self.tasks.park(parked) {
+            self.store.park(number, &text)?;
+            self.stats.suspected = self.tasks.parked();
+        }
+        Ok(())
+    }
+
+    /// Forgets a parked test that was run again.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn unpark(&self, number: u64) -> Result<()> {
+        self.store.unpark(number)
+    }
+
+    /// What this and earlier runs come to.
+    pub(super) fn totals(&self) -> Totals {
+        self.earlier.with(&self.stats, &self.pace)
+    }
+
     /// Appends to the log of statistics.
     ///
     /// # Errors
@@ -203,8 +248,10 @@ impl Shared {
     /// The log cannot be written.
     pub(super) fn log_stats(&self, started: Instant) -> Result<()> {
         let mut line = serde_json::to_value(&self.stats)?;
+        let total = serde_json::to_value(self.totals())?;
         let seconds = started.elapsed().as_secs_f64();
         if let Some(fields) = line.as_object_mut() {
+            fields.insert("total".into(), total);
             fields.insert("time".into(), json!(jiff::Timestamp::now().to_string()));
             fields.insert("seconds".into(), json!((seconds * 10.0).round() / 10.0));
             fields.insert(
@@ -216,6 +263,6 @@ impl Shared {
                 json!((self.stats.images as f64 / seconds.max(0.001)).round()),
             );
         }
-        self.store.log("stats.jsonl", &line.to_string())
+        self.store.log(STATS, &line.to_string())
     }
 }

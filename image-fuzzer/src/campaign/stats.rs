@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::exec::End;
 use crate::input::recipe::Recipe;
-use crate::oracle::Class;
-use crate::oracle::runner::Outcome;
+use crate::oracle::runner::{Outcome, Ran};
+use crate::oracle::{Class, Violation};
 
 /// Counted since the fuzzer was started.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -17,6 +18,10 @@ pub struct Stats {
     pub commands: u64,
     /// Images that got past being opened, by a command that can do so.
     pub opened: u64,
+    /// Images on which no command exited.
+    pub hung: u64,
+    /// Suspected hangs that wait to be confirmed.
+    pub suspected: usize,
     /// Distinct messages and exit statuses, those of earlier runs included.
     pub messages: usize,
     /// Images in the queue, those of earlier runs included.
@@ -56,11 +61,16 @@ impl Stats {
             // to fail them.
             used.novelty += if outcome.opened { novelty } else { novelty / 4 };
         }
+        let hangs = |ran: &Ran| ran.seen.end == End::TimedOut;
+        self.hung += u64::from(!outcome.ran.is_empty() && outcome.ran.iter().all(hangs));
         self.images += 1;
         self.commands += outcome.runs;
-        for violation in &outcome.violations {
-            *self.hits.entry(violation.class).or_default() += 1;
-        }
+        outcome.violations.iter().for_each(|it| self.hit(it));
+    }
+
+    /// Counts a violation.
+    pub(super) fn hit(&mut self, violation: &Violation) {
+        *self.hits.entry(violation.class).or_default() += 1;
     }
 
     /// The share of images that got past being opened, in percent.

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::shared::Shared;
 use super::stats::Stats;
+use super::totals::Totals;
 use super::{Campaign, RunControl};
 
 /// How often the line is redrawn.
@@ -30,7 +31,7 @@ pub(super) fn report(
         let Ok(shared) = shared.lock() else {
             break;
         };
-        bar.set_message(line(&shared.stats, started.elapsed()));
+        bar.set_message(line(&shared.stats, &shared.totals(), started.elapsed()));
         if logged.elapsed() >= LOG {
             logged = Instant::now();
             // A full disk is reported by the workers, which stop for it.
@@ -54,17 +55,18 @@ fn bar(campaign: &Campaign) -> ProgressBar {
 }
 
 /// The statistics in a line.
-fn line(stats: &Stats, elapsed: Duration) -> String {
+fn line(stats: &Stats, totals: &Totals, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let hits: Vec<String> = stats
         .hits
         .iter()
         .map(|(class, count)| format!("{class} {count}"))
         .collect();
-    let hits = if hits.is_empty() {
-        "no findings".to_owned()
-    } else {
-        hits.join(", ")
+    let hits = match totals.hung_text() {
+        Some(text) => text,
+        None if !hits.is_empty() => hits.join(", "),
+        None if totals.opened == 0 => "nothing opened".to_owned(),
+        None => "no findings".to_owned(),
     };
     format!(
         "{} images ({:.0}/s), {:.0} commands/s, {:.0} % opened, {} messages, {} queued, {} groups; {hits}",

@@ -8,6 +8,7 @@
 //! features          hashes of the messages and exit statuses seen so far
 //! crashes/ hangs/   one image of each group of findings, named as AFL names them
 //! findings/         a folder for each group
+//! parked/           recipes of tests that may hang and are to be run again
 //! suspended/        recipes of tests that the end of a run interrupted
 //! hits.jsonl        every test that hit a group
 //! stats.jsonl       the statistics over time
@@ -45,6 +46,8 @@ pub(super) struct Progress {
     pub(super) finished: Finished,
     /// The interrupted tests, by number.
     pub(super) suspended: BTreeMap<u64, Recipe>,
+    /// The tests that may hang, by number.
+    pub(super) parked: BTreeMap<u64, Recipe>,
     /// The recipes of the queue, by name.
     pub(super) queue: Vec<(String, Recipe)>,
     /// The features seen so far.
@@ -58,12 +61,13 @@ const FEATURES: &str = "features";
 const DONE: &str = "done";
 
 /// Folders that every work folder has.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
     "queue",
     "recipes",
     "crashes",
     "hangs",
     "findings",
+    "parked",
     "suspended",
 ];
 
@@ -119,6 +123,7 @@ impl Store {
         self.compact(&finished)?;
         Ok(Progress {
             suspended: self.suspended(&finished)?,
+            parked: self.by_number("parked")?,
             finished,
             queue: self.queue()?,
             features: self.features(),
@@ -176,15 +181,38 @@ impl Store {
 
     /// The interrupted tests, by number: those not in `finished`.
     fn suspended(&self, finished: &Finished) -> Result<BTreeMap<u64, Recipe>> {
-        let mut tests = BTreeMap::new();
-        for (name, recipe) in self.recipes("suspended")? {
-            if let Ok(number) = name.parse()
-                && !finished.contains(number)
-            {
-                tests.insert(number, recipe);
-            }
-        }
+        let mut tests = self.by_number("suspended")?;
+        tests.retain(|number, _| !finished.contains(*number));
         Ok(tests)
+    }
+
+    /// The recipes in `folder` that are named by numbers.
+    fn by_number(&self, folder: &str) -> Result<BTreeMap<u64, Recipe>> {
+        let recipes = self.recipes(folder)?.into_iter();
+        let numbered = |(name, recipe): (String, Recipe)| Some((name.parse().ok()?, recipe));
+        Ok(recipes.filter_map(numbered).collect())
+    }
+
+    /// Keeps the recipe of a test that may hang, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn park(&self, number: u64, recipe: &str) -> Result<()> {
+        write_whole(&self.parked_file(number), recipe.as_bytes())
+    }
+
+    /// Removes the recipe of a test that was run again.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn unpark(&self, number: u64) -> Result<()> {
+        fs::remove_file(self.parked_file(number)).context("cannot write to 'parked'")
+    }
+
+    fn parked_file(&self, number: u64) -> PathBuf {
+        self.root.join("parked").join(format!("{number}.json"))
     }
 
     /// Appends a line to one of the logs.

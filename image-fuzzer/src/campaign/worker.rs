@@ -8,12 +8,14 @@ use anyhow::{Result, anyhow};
 
 use super::generate::{BasePool, fresh, generate, variation};
 use super::shared::Shared;
-use super::task_queue::SLICE;
+use super::task_queue::{Parked, SLICE, Work};
 use super::{Campaign, RunControl};
+use crate::exec::stopwatch::Purpose;
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
+use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 use crate::rng::Rng;
@@ -35,6 +37,7 @@ pub(super) fn work(
     runner.set_end(control.deadline);
     runner.set_stop(control.stop.clone());
     runner.share_hangs(&control.hangs);
+    runner.share_budgets(&control.budgets);
     let mut worker = Worker {
         campaign,
         shared,
@@ -44,20 +47,20 @@ pub(super) fn work(
         bases: BasePool::default(),
     };
     while !control.is_over() {
-        let task = worker.lock()?.tasks.next();
-        match task {
-            Some(task) => worker.minimise(task)?,
+        let work = worker.lock()?.tasks.next(control.left());
+        match work {
+            Some(work) => worker.work_on(work)?,
             None if worker.test()? => {}
             None => break,
         }
     }
-    // With all tests done the rest of the time is for minimising what they found.
+    // With all tests done the rest of the time is for what waits.
     while !control.is_over() {
-        let task = worker.lock()?.tasks.pop();
-        let Some(task) = task else { break };
-        worker.minimise(task)?;
+        let work = worker.lock()?.tasks.pop();
+        let Some(work) = work else { break };
+        worker.work_on(work)?;
     }
-    Ok(())
+    worker.end_lap()
 }
 
 /// A test to run.
@@ -89,7 +92,8 @@ impl Worker<'_> {
             return Ok(false);
         };
         let files = self.maker.files(&recipe)?;
-        let policy = TimeoutPolicy::Count;
+        self.lap(Purpose::Images);
+        let policy = TimeoutPolicy::Park;
         let outcome = self.runner.run_with(&recipe, &files, policy)?;
         let keys = if self.is_aborted() {
             Vec::new()
@@ -114,7 +118,85 @@ impl Worker<'_> {
         }
         let log = self.campaign.test_log();
         log.log(number, &recipe, fresh, &files, &outcome)?;
+        self.park(number, recipe, &outcome)?;
         self.lock()?.finish(number)?;
+        self.end_lap()?;
+        Ok(true)
+    }
+
+    /// Keeps a test with a command that may hang, to be run again when there is time, unless
+    /// enough of its kind wait already.
+    fn park(&mut self, number: u64, recipe: Recipe, outcome: &Outcome) -> Result<()> {
+        let Some(suspect) = outcome.suspects.first().cloned() else {
+            return Ok(());
+        };
+        let mut shared = self.lock()?;
+        let key = Key {
+            class: Class::Hang,
+            signature: suspect.signature.clone(),
+        };
+        if key.signature.frames().is_none() && shared.findings.is_confirmed(&key) {
+            // Without a debugger all hangs of a command are one group.
+            return shared.findings.count(&key, number);
+        }
+        shared.park(Parked {
+            number,
+            recipe,
+            suspect: Some(suspect),
+        })
+    }
+
+    /// Works on something that waited.
+    fn work_on(&mut self, work: Work) -> Result<()> {
+        match work {
+            Work::Minimise(task) => self.minimise(task),
+            Work::Confirm(parked) => self.confirm(parked),
+        }
+    }
+
+    /// Runs a test again that may hang, for as long as it takes to tell.
+    fn confirm(&mut self, parked: Parked) -> Result<()> {
+        let began = Instant::now();
+        let done = self.pinned(Purpose::Hangs, |worker| worker.judge_parked(&parked))?;
+        let mut shared = self.lock()?;
+        if done {
+            shared.unpark(parked.number)?;
+        }
+        let again = (!done).then_some(parked);
+        shared.tasks.confirmed(again, began.elapsed());
+        shared.stats.suspected = shared.tasks.parked();
+        drop(shared);
+        self.end_lap()
+    }
+
+    /// Whether a test that may hang was run to its end; what it shows is a finding.
+    fn judge_parked(&mut self, parked: &Parked) -> Result<bool> {
+        let Parked {
+            number,
+            recipe,
+            suspect,
+        } = parked;
+        let files = self.maker.files(recipe)?;
+        let outcome = self.runner.run(recipe, &files)?;
+        if self.is_aborted() {
+            return Ok(false);
+        }
+        let keys = full_keys(&mut self.runner, recipe, &files, &outcome)?;
+        if self.is_aborted() {
+            return Ok(false);
+        }
+        for (key, violation) in keys.iter().zip(&outcome.violations) {
+            self.handle_finding(*number, key, recipe, &outcome)?;
+            self.lock()?.stats.hit(violation);
+        }
+        let command = suspect
+            .as_ref()
+            .and_then(|it| Some((it, recipe.commands.get(it.command)?)));
+        if let Some((suspect, command)) = command
+            && !keys.iter().any(Key::is_of_time)
+        {
+            self.runner.acquit(command, &suspect.signature);
+        }
         Ok(true)
     }
 
@@ -203,7 +285,7 @@ impl Worker<'_> {
         let reproduced = if known {
             None
         } else {
-            self.reproduce(&key, recipe)
+            self.pinned(Purpose::Confirming, |worker| worker.reproduce(&key, recipe))
         };
         let confirmed = reproduced.is_some();
         let given_up = !known && !confirmed && !self.control.is_over();
@@ -221,7 +303,9 @@ impl Worker<'_> {
             Candidate::Smaller => 4,
         };
         let hits_in_10 = match candidate {
-            Candidate::New => self.write_new(&key, recipe, outcome, confirmed, given_up)?,
+            Candidate::New => self.pinned(Purpose::Confirming, |worker| {
+                worker.write_new(&key, recipe, outcome, confirmed, given_up)
+            })?,
             _ => 10,
         };
         let mut shared = self.lock()?;
@@ -280,11 +364,37 @@ impl Worker<'_> {
     fn minimise(&mut self, mut task: Task) -> Result<()> {
         let (control, began) = (self.control, Instant::now());
         let stop = || control.is_over() || began.elapsed() >= SLICE;
-        let example = Example::minimise(&mut task, &mut self.runner, &mut self.maker, &stop)?;
+        let example = self.pinned(Purpose::Minimising, |worker| {
+            Example::minimise(&mut task, &mut worker.runner, &mut worker.maker, &stop)
+        })?;
         let mut shared = self.lock()?;
         shared.findings.update(&example)?;
         shared.tasks.give_back(task, &example, began.elapsed());
+        drop(shared);
+        self.end_lap()
+    }
+
+    /// Ends a stretch of time that was for `purpose`.
+    fn lap(&mut self, purpose: Purpose) {
+        self.runner.stopwatch().lap(purpose);
+    }
+
+    /// Ends the last stretch of a test, and counts what it spent.
+    fn end_lap(&mut self) -> Result<()> {
+        self.lap(Purpose::WorkFolder);
+        let spent = self.runner.stopwatch().take();
+        self.lock()?.pace.add(spent);
         Ok(())
+    }
+
+    /// Does something all of whose time is for `purpose`.
+    fn pinned<T>(&mut self, purpose: Purpose, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.lap(Purpose::WorkFolder);
+        let outer = self.runner.stopwatch().pin(Some(purpose));
+        let done = act(self);
+        self.lap(purpose);
+        self.runner.stopwatch().pin(outer);
+        done
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Shared>> {

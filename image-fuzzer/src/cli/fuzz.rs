@@ -78,17 +78,29 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     }
     let summary = campaign.run(stop)?;
     let stats = &summary.stats;
+    let trouble = summary.totals.trouble();
     let findings = match summary.groups {
-        0 => "no findings".to_owned(),
-        groups => format!("{} of findings", counted(groups as u64, "group")),
+        // Nothing is known where nothing was opened.
+        0 if trouble.is_some() => String::new(),
+        0 => ", no findings".to_owned(),
+        groups => format!(", {} of findings", counted(groups as u64, "group")),
     };
     let mut text = format!(
-        "{}, {}, {:.0} % opened, {}, {findings}\n",
+        "{}, {}, {:.0} % opened, {}{findings}\n",
         counted(stats.images, "image"),
         counted(stats.commands, "command"),
         stats.opened_percent(),
         counted(stats.messages as u64, "distinct message"),
     );
+    if let Some(line) = summary.totals.line() {
+        text.push_str(&format!("{line}\n"));
+    }
+    if stats.suspected > 0 {
+        text.push_str(&format!(
+            "{} to be confirmed when the campaign is resumed\n",
+            counted(stats.suspected as u64, "suspected hang")
+        ));
+    }
     if summary.groups > 0 {
         let dir = campaign.dir.display();
         text.push_str(&format!(
@@ -103,7 +115,14 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         print_message(&error);
         return Ok(FAILED);
     }
-    Ok(if summary.groups > 0 { FINDINGS } else { OK })
+    if let Some(trouble) = &trouble {
+        print_message(trouble);
+    }
+    Ok(match summary.groups {
+        0 if trouble.is_some() => FAILED,
+        0 => OK,
+        _ => FINDINGS,
+    })
 }
 
 /// The command line of this process, for a shell.

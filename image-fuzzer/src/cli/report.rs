@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::OK;
 use super::args::ReportArgs;
+use crate::campaign::Totals;
 use crate::finding::{Record, counts, records};
 use crate::output::{self, counted};
 
@@ -47,9 +48,15 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
             output::line(&format!("{groups} in {}", path.display()))?;
         }
     } else if args.json {
-        output::line(&serde_json::to_string_pretty(&as_json(&rows))?)?;
+        output::line(&serde_json::to_string_pretty(&as_json(
+            &rows,
+            &Totals::last(&args.dir),
+        ))?)?;
     } else {
         output::print(&table(&rows))?;
+        if let Some(times) = Totals::last(&args.dir).table() {
+            output::print(&format!("\n{times}"))?;
+        }
     }
     Ok(OK)
 }
@@ -81,7 +88,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// The groups as JSON.
-fn as_json(rows: &[Row]) -> serde_json::Value {
+fn as_json(rows: &[Row], totals: &Totals) -> serde_json::Value {
     let groups: Vec<serde_json::Value> = rows
         .iter()
         .map(|row| {
@@ -99,7 +106,7 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
             })
         })
         .collect();
-    json!({ "fuzzer": crate::input::recipe::FUZZER, "groups": groups })
+    json!({ "fuzzer": crate::input::recipe::FUZZER, "groups": groups, "total": totals })
 }
 
 /// The groups as a self-contained page.

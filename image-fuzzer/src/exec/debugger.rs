@@ -99,6 +99,8 @@ impl Debugger {
                 memory: request.limits.memory.saturating_add(2 << 30),
                 output: 4 << 20,
                 address_space: None,
+                // Its own come to those of the program, which inherits the limit.
+                open_files: request.limits.open_files.saturating_add(1024),
                 ..request.limits.clone()
             },
             guard: None,

@@ -23,6 +23,7 @@ mod sanitizer;
 pub mod scratch;
 mod server;
 mod server_executor;
+pub mod stopwatch;
 mod watch;
 
 use std::ffi::OsString;
@@ -72,7 +73,8 @@ impl Request {
 }
 
 /// What one run may use. A run that uses more is killed and ends as [`End::OverLimit`], except
-/// for `file_size`, where writes fail as on a full file system.
+/// for `file_size`, where writes fail as on a full file system, and `open_files`, where opening
+/// another file fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Time on the clock; a run that takes longer is [`End::TimedOut`].
@@ -86,6 +88,9 @@ pub struct Limits {
     pub address_space: Option<u64>,
     /// Length of any one file that is written, in bytes; writes past it fail with `EFBIG`.
     pub file_size: u64,
+    /// Files that a process may have open at once; opening another fails with `EMFILE`. A chain
+    /// of images that goes on for ever ends there.
+    pub open_files: u64,
     /// Processes alive at once in the run, the program itself included.
     pub processes: usize,
     /// Bytes of standard output and of standard error, each. What is captured is truncated
@@ -104,6 +109,7 @@ impl Default for Limits {
             memory: 1 << 30,
             address_space: None,
             file_size: 1 << 40,
+            open_files: 256,
             processes: 64,
             output: 1 << 20,
             disk_growth: 512 << 20,

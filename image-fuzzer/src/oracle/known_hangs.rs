@@ -31,11 +31,6 @@ impl KnownHangs {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether none is known.
-    pub(super) fn is_empty(&self) -> bool {
-        self.with(|hangs| hangs.is_empty())
-    }
-
     /// Does something with what is known of a hang, if it is one of these.
     fn at<T>(&self, hang: &Signature, act: impl FnOnce(&mut Known) -> T) -> Option<T> {
         hang.frames()?;
@@ -46,12 +41,7 @@ impl KnownHangs {
         })
     }
 
-    /// Whether a hang is one of these.
-    pub(super) fn contains(&self, hang: &Signature) -> bool {
-        self.at(hang, |_| ()).is_some()
-    }
-
-    /// Whether a run that was seen at the place of one of these before its time was over need
+    /// Whether a run that was seen at the place of one of these need
     /// not be waited for. The first, the fourth, the sixteenth, ... is waited for, to find out
     /// whether some are only slow there.
     pub(super) fn is_sure(&self, hang: &Signature) -> bool {
@@ -96,6 +86,5 @@ mod tests {
         }
         hangs.doubt(&hang);
         assert_eq!((0..20).filter(|_| hangs.is_sure(&hang)).count(), 0);
-        assert!(hangs.contains(&hang));
     }
 }

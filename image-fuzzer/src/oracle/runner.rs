@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::check::{Health, health};
-use super::timeout::TimeoutPolicy;
+use super::check::{Health, check, health};
+use super::timeout::{TimeBudgets, TimeoutPolicy};
 use super::uninitialised::{self, Trace};
 use super::{
     Class, KnownHangs, Probe, Violation, data_change, disagreement, end_word, false_repair, hang,
@@ -20,13 +20,14 @@ use crate::exec::deadline::Deadline;
 use crate::exec::debuggers::DebuggerPool;
 use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
+use crate::exec::stopwatch::{Purpose, Stopwatch};
 use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler};
 use crate::input::base::Base;
 use crate::input::guard::Guard;
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
 use crate::signature::message::features;
-use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Stack};
+use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
 
 /// How tests are run.
 #[derive(Clone, Debug)]
@@ -58,6 +59,15 @@ pub struct Ran {
     pub opened: bool,
 }
 
+/// A command that may hang.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its index in the recipe.
+    pub command: usize,
+    /// What the finding would be.
+    pub signature: Signature,
+}
+
 /// What came of a test.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -69,6 +79,8 @@ pub struct Outcome {
     pub cpu: Duration,
     /// What the oracles found, one for each command at most.
     pub violations: Vec<Violation>,
+    /// The commands that exceeded their budget under [`TimeoutPolicy::Park`].
+    pub suspects: Vec<Suspect>,
     /// Whether the image got past being opened.
     pub opened: bool,
     /// The features of what the commands printed: the feedback.
@@ -86,6 +98,8 @@ pub struct TestRunner {
     hangs: KnownHangs,
     /// The guard of the test: that of its commands, not of those of the oracles.
     guard: Option<Guard>,
+    budgets: TimeBudgets,
+    stopwatch: Stopwatch,
     /// The base image of the test, which the oracles' own commands must open.
     base: Option<Base>,
 }
@@ -97,6 +111,8 @@ struct Progress {
     refcounts_edited: bool,
     /// Whether the image is clean, where that is known.
     clean: Option<bool>,
+    /// The commands that may hang.
+    suspects: Vec<Suspect>,
 }
 
 /// What the oracles need to know from before a command runs.
@@ -132,6 +148,8 @@ impl TestRunner {
             debuggers: DebuggerPool::default(),
             hangs: KnownHangs::default(),
             guard: None,
+            budgets: TimeBudgets::default(),
+            stopwatch: Stopwatch::default(),
             base: None,
         })
     }
@@ -152,10 +170,27 @@ impl TestRunner {
         self.hangs = hangs.clone();
     }
 
+    /// Shares the budgets of commands with others.
+    pub fn share_budgets(&mut self, budgets: &TimeBudgets) {
+        self.budgets = budgets.clone();
+    }
+
+    /// Takes in that a suspected command did not hang: its kind may take longer, and the place
+    /// where it was seen is not one of hangs alone.
+    pub fn acquit(&mut self, command: &Command, signature: &Signature) {
+        self.budgets.grow(command);
+        self.hangs.doubt(signature);
+    }
+
     /// Whether a command of the last test was aborted by these: what was seen of it says
     /// nothing.
     pub fn is_aborted(&self) -> bool {
         self.executors.totals.aborted
+    }
+
+    /// What its time goes into.
+    pub fn stopwatch(&mut self) -> &mut Stopwatch {
+        &mut self.stopwatch
     }
 
     /// The settings it was made with.
@@ -203,6 +238,7 @@ impl TestRunner {
             policy,
             refcounts_edited: edits.any(|mutation| changes_refcounts(&mutation.edit)),
             clean: None,
+            suspects: Vec::new(),
         };
         let mut outcome = Outcome::default();
         for (index, command) in recipe.commands.iter().enumerate() {
@@ -211,7 +247,9 @@ impl TestRunner {
                 progress.clean = None;
             }
             let (seen, violation) = self.step(command, index, &mut progress)?;
-            let failed = violation.is_some();
+            let suspected = progress.suspects.len() > outcome.suspects.len();
+            outcome.suspects.clone_from(&progress.suspects);
+            let failed = suspected || violation.is_some();
             outcome.violations.extend(violation);
             outcome.add(command, index, seen);
             // What follows a violation on the same image tells nothing new.
@@ -316,13 +354,16 @@ impl TestRunner {
         let mut violation = judge(command, index, &seen);
         if self.is_aborted() {
             violation = None;
-        } else if progress.policy.confirms()
+        } else if progress.policy.inspects()
             && let Some(mut found) = violation.take_if(|found| found.class == Class::Hang)
         {
             if let Some(hang) = stack.as_ref().and_then(hang::signature) {
                 found.signature = hang;
             }
-            violation = self.confirm_hang(command, found, progress.policy)?;
+            if progress.policy == TimeoutPolicy::Park {
+                return Ok((seen, self.park(found, progress)));
+            }
+            violation = self.confirm_hang(command, found)?;
         }
         if violation.is_none() {
             violation = self.judge_image(command, index, &seen, before, progress);
@@ -353,46 +394,61 @@ impl TestRunner {
     ) -> Result<(Observation, Option<Stack>)> {
         let mut limits = self.settings.limits.clone();
         limits.wall = policy.limit(limits.wall);
+        if policy == TimeoutPolicy::Park {
+            limits.wall = limits.wall.min(self.budgets.of(command));
+        }
         // At the end of its CPU time the kernel ends a program before it can be inspected;
         // the clock is to be first even where two threads spin.
         limits.cpu = limits.cpu.max(limits.wall * 2);
         let programs = &self.settings.programs;
-        if !policy.confirms() {
+        if !policy.inspects() {
             let handler = TimeoutHandler::default();
             let seen = self.executors.run(programs, command, limits, handler)?;
+            self.stopwatch.lap_command(&seen);
             return Ok((seen, None));
         }
         let mut inspection = hang::Inspection::new(
             &mut self.debuggers,
             self.scratch.debugger(),
             self.executors.deadline,
-            (policy == TimeoutPolicy::Count).then(|| self.hangs.clone()),
         );
         let handler = TimeoutHandler {
-            inspect_early: inspection.early(),
-            excuse_starvation: false,
-            inspect: Some(&mut |pid| inspection.inspect(pid)),
+            inspect_early: None,
+            // A short budget is no more than a processor's time.
+            excuse_starvation: policy == TimeoutPolicy::Park,
+            inspect: Some(&mut |pid| {
+                inspection.inspect(pid);
+                true
+            }),
         };
         let seen = self.executors.run(programs, command, limits, handler)?;
-        let stack = inspection.finish(&seen);
+        let stack = inspection.stack();
+        self.stopwatch.lap_command(&seen);
         Ok((seen, stack))
+    }
+
+    /// The violation where what exceeded its budget is at the place of a known hang; else it is
+    /// noted among the suspects.
+    fn park(&self, found: Violation, progress: &mut Progress) -> Option<Violation> {
+        if self.hangs.is_sure(&found.signature) {
+            return Some(hang::assume(found));
+        }
+        progress.suspects.push(Suspect {
+            command: found.command,
+            signature: found.signature,
+        });
+        progress.clean = None;
+        None
     }
 
     /// Finds out whether what did not exit in time hangs or is slow; `None` when it was the
     /// machine that was slow.
-    fn confirm_hang(
-        &mut self,
-        command: &Command,
-        found: Violation,
-        policy: TimeoutPolicy,
-    ) -> Result<Option<Violation>> {
-        if policy == TimeoutPolicy::Count && self.hangs.contains(&found.signature) {
-            return Ok(Some(hang::assume(found)));
-        }
+    fn confirm_hang(&mut self, command: &Command, found: Violation) -> Result<Option<Violation>> {
         let Settings {
             programs, limits, ..
         } = &self.settings;
         let confirmed = hang::confirm(&mut self.executors, programs, command, limits, found)?;
+        self.stopwatch.lap(Purpose::Hangs);
         if let Some(hang) = confirmed.as_ref().filter(|it| it.class == Class::Hang) {
             self.hangs.insert(hang.signature.clone());
         }
@@ -409,7 +465,9 @@ impl TestRunner {
         progress: &mut Progress,
     ) -> Option<Violation> {
         let mut verdict = false_repair::judge(command, seen, self);
-        if verdict.is_none() && before.clean && before.checked {
+        // Of what failed nothing is asked.
+        let succeeded = seen.end == End::Exit(0);
+        if verdict.is_none() && before.clean && before.checked && succeeded {
             let after = health(self);
             verdict = metadata_damage::judge(command, seen, &after, progress.refcounts_edited);
             progress.clean = Some(after == Health::Clean);
@@ -436,14 +494,18 @@ impl TestRunner {
         if command.writes() || !command.is_comparable() {
             return Ok(None);
         }
-        self.start_with(&programs, command).map(Some)
+        let seen = self.start_with(&programs, command)?;
+        self.stopwatch.lap(Purpose::Comparison);
+        Ok(Some(seen))
     }
 
     /// Writes the test's files into the scratch folder.
-    fn fill(&self, files: &[NamedFile]) -> Result<()> {
+    fn fill(&mut self, files: &[NamedFile]) -> Result<()> {
         self.scratch
             .fill(files)
-            .context("cannot write the image into the scratch folder")
+            .context("cannot write the image into the scratch folder")?;
+        self.stopwatch.lap(Purpose::Images);
+        Ok(())
     }
 
     /// Runs `command` once.
@@ -536,18 +598,34 @@ impl TestRunner {
             options, deadline, ..
         } = &self.executors;
         let debuggers = &mut self.debuggers;
-        Ok(debuggers.crash_stack(&program, &request, options, deadline.left()))
+        let stack = debuggers.crash_stack(&program, &request, options, deadline.left());
+        self.stopwatch.lap(Purpose::Debugger);
+        Ok(stack)
     }
 }
 
 impl Probe for TestRunner {
     fn run(&mut self, command: &Command) -> Observation {
+        let purpose = if *command == check() {
+            Purpose::Checks
+        } else {
+            Purpose::Copies
+        };
         let command = match &self.base {
             Some(base) => unlocked(base, command.clone()),
             None => command.clone(),
         };
-        self.start(&command)
-            .unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
+        // One that takes longer than a command of its kind says no more.
+        let mut limits = self.settings.limits.clone();
+        limits.wall = limits.wall.min(self.budgets.of(&command));
+        let handler = TimeoutHandler {
+            excuse_starvation: true,
+            ..TimeoutHandler::default()
+        };
+        let programs = &self.settings.programs;
+        let seen = self.executors.run(programs, &command, limits, handler);
+        self.stopwatch.lap(purpose);
+        seen.unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
     }
 }
 

@@ -1,6 +1,10 @@
 //! How long the commands of a test may take, and what becomes of those that take longer.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::commands::Command;
 
 /// What a command may take under [`TimeoutPolicy::Short`].
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -11,10 +15,11 @@ pub enum TimeoutPolicy {
     /// A command has the time that the settings allow; one that exceeds it runs a second
     /// time, for longer, which tells hangs from what is slow.
     Confirm,
-    /// As [`Confirm`](Self::Confirm), but what is at the place of a known hang is assumed to
-    /// be that hang and not waited for: for counting hits. What is slow there is counted too,
-    /// so that such a violation is no example.
-    Count,
+    /// A command has the budget of its kind ([`TimeBudgets`]). What exceeds it at the place of
+    /// a known hang is assumed to be that hang; else the test ends there and is suspected to
+    /// hang, to be run again under [`Confirm`](Self::Confirm) when there is time: for looking
+    /// at many tests.
+    Park,
     /// A command has the time that the settings allow; what exceeds it is called a hang.
     Once,
     /// A command has at most [`SHORT_TIMEOUT`]; what exceeds it is called a hang: for trying
@@ -31,8 +36,71 @@ impl TimeoutPolicy {
         }
     }
 
-    /// Whether a command that exceeds its limit is run a second time.
-    pub(super) fn confirms(self) -> bool {
-        matches!(self, Self::Confirm | Self::Count)
+    /// Whether a command that exceeds its limit is looked at with a debugger.
+    pub(super) fn inspects(self) -> bool {
+        matches!(self, Self::Confirm | Self::Park)
+    }
+}
+
+/// How long commands may take before they are suspected to hang, by the kind of command; the
+/// limit of the settings is the upper bound. The budget of a kind grows when a command of it
+/// turns out to need more. Clones share what they know.
+#[derive(Clone, Debug, Default)]
+pub struct TimeBudgets(Arc<Mutex<BTreeMap<String, u32>>>);
+
+impl TimeBudgets {
+    /// What a command may take.
+    pub(super) fn of(&self, command: &Command) -> Duration {
+        let factors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let factor = factors.get(&command.group_verb()).copied();
+        first_budget(command) * factor.unwrap_or(1)
+    }
+
+    /// Doubles what commands of this kind may take.
+    pub(super) fn grow(&self, command: &Command) {
+        let mut factors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let factor = factors.entry(command.group_verb()).or_insert(1);
+        *factor = factor.saturating_mul(2).min(MOST);
+    }
+}
+
+/// How many times its first value a budget grows to at most.
+const MOST: u32 = 64;
+
+/// What a command may take at first: one that looks at the metadata alone is done in
+/// milliseconds, and one that reads and writes all of a small disk in a few hundred.
+fn first_budget(command: &Command) -> Duration {
+    Duration::from_secs(match command.group_verb().as_str() {
+        "qemu-img info" | "qemu-img map" | "qemu-img measure" | "qemu-img snapshot -l" => 1,
+        verb if verb.starts_with("qemu-") => 2,
+        _ => 3,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_grows_with_its_kind() {
+        let budgets = TimeBudgets::default();
+        let [info, json, check] = [
+            &["qemu-img", "info", "$test_img"][..],
+            &["qemu-img", "info", "--output=json", "$test_img"],
+            &["qemu-img", "check", "$test_img"],
+        ]
+        .map(|words| Command(words.iter().map(|word| (*word).to_owned()).collect()));
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            [&info, &check].map(|it| budgets.of(it)),
+            [1, 2].map(seconds)
+        );
+        budgets.clone().grow(&json);
+        assert_eq!(
+            [&info, &check].map(|it| budgets.of(it)),
+            [2, 2].map(seconds)
+        );
+        (0..40).for_each(|_| budgets.grow(&info));
+        assert_eq!(budgets.of(&info), seconds(64));
     }
 }
