@@ -7,3 +7,4 @@ pub mod command;
 pub mod map;
 pub mod mutate;
 pub mod recipe;
+pub mod sweep;
