@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, Stats, default_workers};
+use image_fuzzer::campaign::{Campaign, Plan, Stats, SweepMode, default_workers};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
 use image_fuzzer::input::mutate::Intensity;
@@ -106,6 +106,7 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             intensity: Intensity::default(),
             families: Vec::new(),
         },
+        sweep: SweepMode::Off,
         failing: std::collections::BTreeSet::new(),
         settings: Settings {
             programs: Programs::from_env()?,

@@ -66,8 +66,10 @@ fn line(stats: &Stats, elapsed: Duration) -> String {
     } else {
         hits.join(", ")
     };
+    let sweep = stats.sweep_text();
+    let sweep = sweep.map_or_else(String::new, |text| format!("{text}, "));
     format!(
-        "{} images ({:.0}/s), {:.0} commands/s, {:.0} % opened, {} messages, {} queued, {} groups; {hits}",
+        "{sweep}{} images ({:.0}/s), {:.0} commands/s, {:.0} % opened, {} messages, {} queued, {} groups; {hits}",
         stats.images,
         stats.images as f64 / seconds,
         stats.commands as f64 / seconds,

@@ -8,11 +8,13 @@ use anyhow::{Result, anyhow};
 
 use super::generate::{BasePool, fresh, generate, variation};
 use super::shared::Shared;
+use super::sweep::sweep_recipe;
 use super::task_queue::SLICE;
 use super::{Campaign, RunControl};
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
+use crate::input::sweep::Sweep;
 use crate::named_file::NamedFile;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
@@ -30,6 +32,7 @@ pub(super) fn work(
     campaign: &Campaign,
     shared: &Mutex<Shared>,
     control: &RunControl<'_>,
+    sweep: Option<&Sweep>,
 ) -> Result<()> {
     let mut runner = TestRunner::new(campaign.settings.clone())?;
     runner.set_end(control.deadline);
@@ -39,6 +42,7 @@ pub(super) fn work(
         campaign,
         shared,
         control,
+        sweep,
         runner,
         maker: Maker::default(),
         bases: BasePool::default(),
@@ -72,6 +76,7 @@ struct Worker<'a> {
     campaign: &'a Campaign,
     shared: &'a Mutex<Shared>,
     control: &'a RunControl<'a>,
+    sweep: Option<&'a Sweep>,
     runner: TestRunner,
     maker: Maker,
     bases: BasePool,
@@ -114,7 +119,7 @@ impl Worker<'_> {
         }
         let log = self.campaign.test_log();
         log.log(number, &recipe, fresh, &files, &outcome)?;
-        self.lock()?.finish(number)?;
+        self.lock()?.finish(number, &recipe)?;
         Ok(true)
     }
 
@@ -134,23 +139,31 @@ impl Worker<'_> {
                 recipe,
             }));
         }
+        let plan = &self.campaign.plan;
         let (number, seed, parent, weights) = {
             let mut shared = self.lock()?;
+            let swept = self.sweep.and_then(|sweep| shared.sweep.next(sweep));
+            if swept.is_none() && shared.sweep.is_all() {
+                return Ok(None);
+            }
             let Some(number) = shared.number(self.campaign.tests) else {
                 return Ok(None);
             };
+            let recipe = self.sweep.zip(swept);
+            if let Some(recipe) = recipe.and_then(|(sweep, index)| sweep_recipe(sweep, index, plan))
+            {
+                return Ok(Some(Test {
+                    number,
+                    recipe,
+                    fresh: false,
+                }));
+            }
             let seed = format!("{}/{number}", shared.seed);
             let parent = shared
                 .corpus
                 .choose(&mut Rng::from_text(&format!("{seed}/parent")));
-            (
-                number,
-                seed,
-                parent,
-                self.campaign.plan.restrict(shared.weights()),
-            )
+            (number, seed, parent, plan.restrict(shared.weights()))
         };
-        let plan = &self.campaign.plan;
         let (recipe, fresh) = match parent {
             Some(parent) if plan.selection.is_none() => {
                 let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
