@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, Stats, default_workers};
+use image_fuzzer::campaign::{Campaign, Plan, Stats, SweepMode, default_workers};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
@@ -153,6 +153,7 @@ fn campaign(
             families: Vec::new(),
             guard,
         },
+        sweep: SweepMode::Off,
         failing: std::collections::BTreeSet::new(),
         settings: Settings {
             programs: Programs::from_env()?,

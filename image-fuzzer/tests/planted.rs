@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use image_fuzzer::campaign::{Campaign, Plan};
+use image_fuzzer::campaign::{Campaign, Plan, SweepMode};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::{Record, records};
@@ -41,6 +41,7 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
             families: Vec::new(),
             guard: GuardPlan::Off,
         },
+        sweep: SweepMode::default(),
         failing: std::collections::BTreeSet::new(),
         settings: Settings {
             compare_with: Some(programs.with_qemu_img(other)),

@@ -4,11 +4,13 @@ use anyhow::Result;
 
 use super::state::CampaignConfig;
 use crate::commands::{Command, drawn, given};
-use crate::input::base::{self, Base};
+use crate::input::base::{self, Base, Prepared};
 use crate::input::case::{self, Maker};
 use crate::input::guard::GuardPlan;
+use crate::input::map::Map;
 use crate::input::mutate::{self, FAMILIES, FieldSelection, Intensity, MutationContext};
-use crate::input::recipe::{FUZZER, Recipe};
+use crate::input::recipe::{FUZZER, Mutation, Recipe};
+use crate::input::sweep::bases;
 use crate::rng::Rng;
 
 /// What tests are drawn from.
@@ -47,6 +49,26 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether the given commands cannot open an encrypted image.
+    pub(super) fn is_keyless(&self) -> bool {
+        let commands = self.commands.as_ref();
+        commands.is_some_and(|list| list.iter().any(Command::needs_key))
+    }
+
+    /// Whether a base image has what the families mutate and the selection names: all of it,
+    /// or `any`.
+    fn suits(&self, base: &Base, map: &Map, any: bool) -> bool {
+        let enough = |count: usize, of: usize| count == of || any && count > 0;
+        let named = |name: &String| FAMILIES.iter().find(|family| family.name == name);
+        let families = self.families.iter().filter_map(named);
+        let usable = families.filter(|family| (family.needs)(&base.image));
+        let selection = self.selection.as_ref();
+        let (present, of) = selection.map_or((0, 0), |selection| selection.presence(map));
+        enough(usable.count(), self.families.len()) && enough(present, of)
+    }
+}
+
 /// How often a new base image is drawn although the pool is large enough, in percent: making
 /// a base image takes many times as long as mutating one.
 const NEW_BASE_PERCENT: u64 = 4;
@@ -58,6 +80,27 @@ const POOL_SIZE: usize = 48;
 #[derive(Debug, Default)]
 pub(super) struct BasePool {
     bases: Vec<Base>,
+}
+
+/// The base image of one of the first tests of a campaign, which the number at the end of its
+/// seed tells: together they have every feature that the plan can use.
+fn first_base(seed: &str, plan: &Plan, maker: &mut Maker) -> Option<Base> {
+    let (_, number) = seed.rsplit_once('/')?;
+    let number = number.parse::<usize>().ok()?;
+    let keyless = plan.is_keyless();
+    let all = bases();
+    if number >= all.len() {
+        return None;
+    }
+    let mut suitable = all
+        .into_iter()
+        .map(|named| named.base)
+        .filter(|base| !keyless || base.image.encryption.is_none())
+        .filter(|base| {
+            let prepared = maker.prepared(base);
+            prepared.is_ok_and(|prepared| plan.suits(base, &prepared.map, false))
+        });
+    suitable.nth(number)
 }
 
 impl BasePool {
@@ -84,16 +127,25 @@ impl BasePool {
     }
 }
 
-/// A base image that can be made, and that the commands of the plan can open.
+/// How many base images are drawn to find one with all that the plan asks for, before one
+/// with some of it will do, and then any.
+const TRIES: u32 = 100;
+
+/// A base image that can be made, that the commands of the plan can open, and that has what
+/// the plan asks to mutate.
 fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
-    let commands = plan.commands.as_ref();
-    let keyless = commands.is_some_and(|list| list.iter().any(Command::needs_key));
+    let keyless = plan.is_keyless();
+    let mut attempt = 0;
     loop {
+        attempt += 1;
         let mut base = base::draw(rng);
         if keyless {
             base.image.encryption = None;
         }
-        if maker.prepared(&base).is_ok() {
+        let any = attempt > TRIES;
+        if let Ok(prepared) = maker.prepared(&base)
+            && (attempt > 2 * TRIES || plan.suits(&base, &prepared.map, any))
+        {
             return base;
         }
     }
@@ -106,7 +158,8 @@ fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
 /// No image can be made of it, which would be a bug of the fuzzer.
 pub fn fresh(seed: &str, plan: &Plan, maker: &mut Maker) -> Result<Recipe> {
     let mut rng = Rng::from_text(seed);
-    let base = valid_base(plan, maker, &mut rng);
+    let first = first_base(seed, plan, maker);
+    let base = first.unwrap_or_else(|| valid_base(plan, maker, &mut rng));
     let weights = plan.restrict(mutate::first_weights());
     compose(seed, base, plan, &weights, maker, &mut rng)
 }
@@ -125,8 +178,16 @@ pub(super) fn generate(
     maker: &mut Maker,
 ) -> Result<(Recipe, bool)> {
     let mut rng = Rng::from_text(seed);
-    let fresh = bases.is_small() && weights == plan.restrict(mutate::first_weights());
-    let base = bases.draw(plan, maker, &mut rng);
+    let first = first_base(seed, plan, maker);
+    let new = first.is_some() || bases.is_small();
+    let fresh = new && weights == plan.restrict(mutate::first_weights());
+    let base = match first {
+        Some(base) => {
+            bases.bases.push(base.clone());
+            base
+        }
+        None => bases.draw(plan, maker, &mut rng),
+    };
     let recipe = compose(seed, base, plan, weights, maker, &mut rng)?;
     Ok((recipe, fresh))
 }
@@ -145,15 +206,17 @@ fn compose(
         base: &base,
         map: &prepared.map,
     };
-    let edits = mutate::draw(
-        context,
-        plan.selection.as_ref(),
-        plan.intensity,
-        weights,
-        rng,
-    );
+    let mut edits = Vec::new();
+    for _ in 0..TRIES {
+        let selection = plan.selection.as_ref();
+        edits = mutate::draw(context, selection, plan.intensity, weights, rng);
+        retain_applicable(&mut edits, &prepared);
+        if !edits.is_empty() || plan.intensity.allows_none() {
+            break;
+        }
+    }
     let commands = commands(plan, &base, rng);
-    let mut recipe = Recipe {
+    Ok(Recipe {
         fuzzer: FUZZER.into(),
         seed: seed.into(),
         base,
@@ -161,9 +224,7 @@ fn compose(
         commands,
         fresh_copies: plan.commands.is_some(),
         guard: plan.guard.draw(seed),
-    };
-    retain_applicable(&mut recipe, maker);
-    Ok(recipe)
+    })
 }
 
 /// The commands of a test.
@@ -195,6 +256,7 @@ pub(super) fn variation(
     let mut recipe = parent.clone();
     recipe.seed = seed.into();
     recipe.guard = plan.guard.draw(seed);
+    recipe.fresh_copies = plan.commands.is_some();
     let drawn = plan.commands.is_none();
     let most = plan.intensity.max_edits(prepared.map.fields().len());
     match rng.below(6) {
@@ -210,11 +272,14 @@ pub(super) fn variation(
             }
         }
     }
+    retain_applicable(&mut recipe.edits, &prepared);
+    if recipe.edits.is_empty() && !plan.intensity.allows_none() {
+        recipe.edits.clone_from(&parent.edits);
+    }
     if !drawn {
         recipe.commands = commands(plan, &parent.base, &mut rng);
     }
     recipe.commands.truncate(MOST_COMMANDS);
-    retain_applicable(&mut recipe, maker);
     Ok(recipe)
 }
 
@@ -223,14 +288,9 @@ const MOST_COMMANDS: usize = 5;
 
 /// Drops the mutations that cannot be applied to this image: those that write far past its
 /// end.
-fn retain_applicable(recipe: &mut Recipe, maker: &mut Maker) {
-    let Ok(prepared) = maker.prepared(&recipe.base) else {
-        return;
-    };
+fn retain_applicable(edits: &mut Vec<Mutation>, prepared: &Prepared) {
     // Whether a mutation can be applied does not depend on those before it: fields stay where
     // they were when the image was decoded.
     let mut image = prepared.image.clone();
-    recipe
-        .edits
-        .retain(|mutation| case::apply(&mut image, &mutation.edit).is_ok());
+    edits.retain(|mutation| case::apply(&mut image, &mutation.edit).is_ok());
 }

@@ -42,7 +42,7 @@ pub(super) struct Parked {
 #[derive(Debug)]
 pub(super) enum Work {
     /// An example is to be minimised.
-    Minimise(Task),
+    Minimise(Box<Task>),
     /// A test is to be run again, for longer.
     Confirm(Parked),
 }
@@ -155,7 +155,7 @@ impl TaskQueue {
     fn take(&mut self, takes_example: bool) -> Option<Work> {
         self.examples_turn = !takes_example;
         let work = if takes_example {
-            Work::Minimise(self.examples.pop_front()?)
+            Work::Minimise(Box::new(self.examples.pop_front()?))
         } else {
             Work::Confirm(self.parked.pop_front()?)
         };

@@ -52,15 +52,18 @@ impl Args {
         let (distance, name) = names
             .chain(["help"])
             .map(|name| (strsim::osa_distance(text, name), name))
-            .min()?;
+            .min()
+            .filter(|(distance, _)| *distance > 0)?;
         let max_distance = (name.len() / 3).clamp(1, 2);
         (distance <= max_distance).then(|| name.to_owned())
     }
 }
 
-/// The subcommands; without one a campaign runs.
+/// The subcommands; without one it is `fuzz`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
+    /// Run a campaign; the same as without a subcommand
+    Fuzz(Box<FuzzArgs>),
     /// Show the structure of an image and its defects
     Show(ShowArgs),
     /// Change one field of an image and nothing else
@@ -131,6 +134,17 @@ pub(super) struct FuzzArgs {
     /// starts for one test in 4]
     #[arg(long, value_name = "WHERE", value_parser = guard)]
     pub(super) guard: Option<GuardPlan>,
+    /// Leave out the sweep, which tries the limits of the format in a fixed order before and
+    /// between the tests drawn at random
+    #[arg(long)]
+    pub(super) no_sweep: bool,
+    /// Run the sweep alone, and end with it
+    #[arg(long, conflicts_with_all = ["no_sweep", "seed"])]
+    pub(super) sweep_only: bool,
+    /// List the tests of the sweep and run nothing: number, base image, what is changed, and
+    /// the commands
+    #[arg(long, requires = "sweep_only")]
+    pub(super) list: bool,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
@@ -319,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn a_campaign_can_be_named_or_not() {
+        let plain = parse("image-fuzzer -d 5 --no-sweep dir").unwrap();
+        let named = parse("image-fuzzer fuzz -d 5 --no-sweep dir").unwrap();
+        let Some(Subcommand::Fuzz(named)) = named.subcommand else {
+            panic!("another subcommand");
+        };
+        assert_eq!(format!("{:?}", plain.fuzz), format!("{named:?}"));
+    }
+
+    #[test]
     fn a_command_is_all_that_is_needed() {
         let args = parse("image-fuzzer -c 'qemu-img info' -c 'qemu-img check'").unwrap();
         assert_eq!(args.fuzz.command.len(), 2);
@@ -375,6 +399,9 @@ mod tests {
             "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",
+            "image-fuzzer --list",
+            "image-fuzzer --sweep-only --no-sweep",
+            "image-fuzzer --sweep-only -s seed",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -8,3 +8,4 @@ pub mod guard;
 pub mod map;
 pub mod mutate;
 pub mod recipe;
+pub mod sweep;

@@ -19,6 +19,8 @@ pub(crate) const COMPRESSION_TYPE_AT: u64 = 104;
 
 /// QEMU's limit for the L1 table, in bytes.
 pub(crate) const QEMU_MAX_L1_BYTES: u64 = 32 << 20;
+/// QEMU's limit for the refcount table, in bytes.
+pub(crate) const QEMU_MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 /// QEMU's limit for the cluster size.
 pub(crate) const QEMU_MAX_CLUSTER_BITS: u32 = 21;
 /// The longest backing file name, in bytes.
