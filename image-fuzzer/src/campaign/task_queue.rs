@@ -44,7 +44,7 @@ pub(super) enum Work {
     /// An example is to be minimised.
     Minimise(Box<Task>),
     /// A test is to be run again, for longer.
-    Confirm(Parked),
+    Confirm(Box<Parked>),
 }
 
 /// What waits until there is time for it.
@@ -157,7 +157,7 @@ impl TaskQueue {
         let work = if takes_example {
             Work::Minimise(Box::new(self.examples.pop_front()?))
         } else {
-            Work::Confirm(self.parked.pop_front()?)
+            Work::Confirm(Box::new(self.parked.pop_front()?))
         };
         self.reserved += self.cost(&work);
         Some(work)

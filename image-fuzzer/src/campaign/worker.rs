@@ -155,7 +155,7 @@ impl Worker<'_> {
     fn work_on(&mut self, work: Work) -> Result<()> {
         match work {
             Work::Minimise(task) => self.minimise(*task),
-            Work::Confirm(parked) => self.confirm(parked),
+            Work::Confirm(parked) => self.confirm(*parked),
         }
     }
 
