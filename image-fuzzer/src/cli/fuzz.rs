@@ -160,7 +160,8 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
             "findings are in {dir}/findings; list them with: image-fuzzer report {dir}\n"
         ));
     }
-    if stop.load(Ordering::SeqCst) {
+    let interrupted = stop.load(Ordering::SeqCst);
+    if interrupted {
         text.push_str(&format!("interrupted; resume with: {}\n", command_line()));
     }
     output::print(&text)?;
@@ -168,6 +169,8 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         print_message(&error);
         return Ok(FAILED);
     }
+    // An interrupted campaign may not have come to its first image.
+    let trouble = trouble.filter(|_| !interrupted);
     if let Some(trouble) = &trouble {
         print_message(trouble);
     }
