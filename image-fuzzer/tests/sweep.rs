@@ -105,7 +105,8 @@ fn the_sweep_alone_ends_with_its_last_test() {
     command.args(["--sweep-only", "-c", &reader()]);
     command.args(["--config", r#"[["header","crypt_method"]]"#, "-j", "2"]);
     let said = text(&run(command.arg(&work)).stdout);
-    let total = said.split("sweep ").nth(1).unwrap().trim();
+    let told = said.split("sweep ").nth(1).unwrap();
+    let total = told.lines().next().unwrap();
     let (finished, total) = total.split_once(" of ").unwrap();
     assert_eq!(finished, total);
     assert!(said.starts_with(&format!("{total} images")), "{said}");
