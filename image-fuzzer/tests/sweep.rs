@@ -48,7 +48,9 @@ fn swept(work: &Path) -> u64 {
 /// Runs the campaign in `work` until it has had `tests` tests.
 fn until(work: &Path, tests: &str, options: &[&str]) -> String {
     let mut command = fuzzer();
-    command.args(["fuzz", "-j", "2", "-c", &reader(), "--tests", tests]);
+    // What may hang is run again for six times as long before the campaign ends.
+    command.args(["fuzz", "-j", "2", "-c", &reader(), "--timeout", "1"]);
+    command.args(["--tests", tests]);
     text(&run(command.args(options).arg(work)).stdout)
 }
 
