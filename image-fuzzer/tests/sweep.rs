@@ -48,8 +48,8 @@ fn swept(work: &Path) -> u64 {
 /// Runs the campaign in `work` until it has had `tests` tests.
 fn until(work: &Path, tests: &str, options: &[&str]) -> String {
     let mut command = fuzzer();
-    // What may hang is run again for six times as long before the campaign ends.
-    command.args(["fuzz", "-j", "2", "-c", &reader(), "--timeout", "1"]);
+    // A program that never hangs, so that nothing has to be confirmed in the end.
+    command.args(["fuzz", "-j", "2", "-c", "cat"]);
     command.args(["--tests", tests]);
     text(&run(command.args(options).arg(work)).stdout)
 }
