@@ -55,6 +55,7 @@ fn recipe(version: u32) -> Recipe {
             "$test_img",
         ])],
         fresh_copies: true,
+        guard: None,
     }
 }
 

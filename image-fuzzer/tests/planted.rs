@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use image_fuzzer::campaign::{Campaign, Plan};
+use image_fuzzer::campaign::{Campaign, Plan, SweepMode};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::{Record, records};
+use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::input::recipe::{Edit, Recipe};
 use image_fuzzer::oracle::Class;
@@ -38,7 +39,9 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
             selection: config.map(|config| config.parse().expect("a sound config")),
             intensity: Intensity::Mutations(1, 3),
             families: Vec::new(),
+            guard: GuardPlan::Off,
         },
+        sweep: SweepMode::default(),
         failing: std::collections::BTreeSet::new(),
         settings: Settings {
             compare_with: Some(programs.with_qemu_img(other)),
@@ -263,6 +266,86 @@ fn bugs_of_commands_that_succeed_are_found() {
         assert_eq!(done.status.code(), Some(0), "{class}: {done:?}");
         if fields.is_empty() {
             assert!(!readme.contains("The rules it breaks"), "{class}: {readme}");
+        }
+    }
+}
+
+/// A reader that reads a byte past a block of memory where an image has many snapshots, and
+/// prints bytes that it never wrote where its L1 table is long. Without the guard neither
+/// shows.
+const READER_IN_C: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static unsigned number(const unsigned char *p) { return p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3]; }
+static volatile unsigned char sink;
+int main(int argc, char **argv) {
+    int fd = argc > 1 ? open(argv[1], O_RDONLY) : -1;
+    unsigned char *header = malloc(112), *name = malloc(32);
+    if (fd < 0 || pread(fd, header, 104, 0) != 104) return 1;
+    if (number(header + 60) > 65536) sink = header[112];
+    if (number(header + 36) > 4194304) printf("%02x\n", name[16]);
+    return 0;
+}
+"#;
+
+#[test]
+fn faults_that_show_only_under_the_guard_are_found() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = dir.path().join("reader");
+    let source = dir.path().join("reader.c");
+    std::fs::write(&source, READER_IN_C).expect("a source file");
+    let compiled = std::process::Command::new("cc")
+        .args(["-O0", "-o"])
+        .args([&program, &source])
+        .status();
+    assert!(compiled.is_ok_and(|status| status.success()));
+    let command = vec![program.to_str().expect("a path that is text"), "$test_img"];
+    let config = r#"[["header","nb_snapshots"],["header","l1_size"]]"#;
+    let faults = [
+        (
+            Class::MemoryError,
+            "read past the end",
+            "header.nb_snapshots",
+        ),
+        (Class::Uninitialised, "stdout", "header.l1_size"),
+    ];
+    let of = |name: &str, guard| {
+        let commands = std::slice::from_ref(&command);
+        let mut campaign = campaign(&dir.path().join(name), commands, Some(config));
+        campaign.settings.compare_with = None;
+        campaign.settings.readable = vec![dir.path().to_owned()];
+        campaign.plan.guard = guard;
+        campaign
+    };
+    let mut plain = of("plain", GuardPlan::Off);
+    search(&mut plain, 100, |records| records.is_empty());
+    let mut guarded = of("guarded", GuardPlan::Share);
+    let found = search(&mut guarded, 4000, |records| {
+        let found = |fault| records.iter().any(|record| is(record, fault));
+        faults.iter().all(found)
+    });
+    assert_eq!(found.len(), 2, "{found:?}");
+    for fault in &faults {
+        let (folder, record) = found
+            .iter()
+            .find(|(_, record)| is(record, fault))
+            .expect("it was found");
+        assert!(record.confirmed, "{fault:?}");
+        assert_eq!(fields(folder), [fault.2], "{fault:?}");
+        let recipe = Recipe::read(&folder.join("recipe.json")).expect("a recipe");
+        let guard = recipe.guard.expect("the guard is a part of it");
+        assert_eq!(guard.compare, fault.0 == Class::Uninitialised);
+        let again = std::process::Command::new(folder.join("reproduce.sh")).output();
+        let again = again.expect("the script starts");
+        assert_eq!(again.status.code(), Some(0), "{fault:?}: {again:?}");
+        let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
+        assert!(readme.contains(&record.summary), "{readme}");
+        if fault.0 == Class::MemoryError {
+            let what = "read 0 bytes past the end of a block of 112 bytes; accessed at reader+0x";
+            assert!(record.summary.starts_with(what), "{}", record.summary);
+            assert!(record.summary.contains("; allocated at reader+0x"));
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::process::Child;
 
 use crate::ctx::Ctx;
 use crate::filter::json as filter_json;
-use crate::image::Image;
+use crate::image::{Image, extend};
 use crate::qmp::{Qmp, QmpError};
 use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
@@ -355,9 +355,7 @@ impl Daemon {
         if env.aio != "threads" && full["file"]["driver"] == "file" {
             full["file"]["aio"] = env.aio.as_str().into();
         }
-        if let (Some(full), Some(options)) = (full.as_object_mut(), options.as_object()) {
-            full.extend(options.clone());
-        }
+        extend(&mut full, options);
         full
     }
 
@@ -390,9 +388,7 @@ impl Daemon {
             }
         };
         let mut export = json!({"type": "nbd", "id": format!("nbd-{node}"), "node-name": node});
-        if let (Some(export), Some(options)) = (export.as_object_mut(), options.as_object()) {
-            export.extend(options.clone());
-        }
+        extend(&mut export, &options);
         self.run("block-export-add", export).await?;
         Ok(format!("nbd+unix:///{node}?socket={socket}"))
     }

@@ -26,7 +26,7 @@ use tokio::process::{Child, Command};
 
 use crate::ctx::Ctx;
 use crate::daemon::Daemon;
-use crate::image::{Entry, Image};
+use crate::image::{Entry, Image, extend};
 use crate::ssh::SshServer;
 use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
@@ -196,9 +196,7 @@ pub fn nbd_name(url: &str, options: &serde_json::Value) -> String {
     let (export, socket) = rest.split_once("?socket=").unwrap_or((rest, ""));
     let server = json!({"type": "unix", "path": socket});
     let mut node = json!({"driver": "nbd", "server": server, "export": export});
-    if let (Some(node), Some(options)) = (node.as_object_mut(), options.as_object()) {
-        node.extend(options.clone());
-    }
+    extend(&mut node, options);
     format!("json:{node}")
 }
 

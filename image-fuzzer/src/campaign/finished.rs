@@ -50,6 +50,11 @@ impl Finished {
         self.compact();
     }
 
+    /// How many are finished.
+    pub(super) fn count(&self) -> u64 {
+        self.below + self.beyond.len() as u64
+    }
+
     /// Whether `number` is among the finished.
     pub(super) fn contains(&self, number: u64) -> bool {
         number < self.below || self.beyond.contains(&number)

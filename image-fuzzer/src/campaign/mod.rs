@@ -8,14 +8,16 @@ mod state;
 mod stats;
 mod status;
 mod store;
+mod sweep;
 mod task_queue;
 mod test_log;
 mod totals;
 mod worker;
 
 pub use generate::{Plan, fresh};
-pub use state::CampaignConfig;
+pub use state::{CampaignConfig, sweep_progress};
 pub use stats::{FamilyStats, Stats};
+pub use sweep::{SweepMode, sweep, sweep_recipe};
 pub use test_log::TestLog;
 pub use totals::Totals;
 
@@ -28,13 +30,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::finding::Findings;
+use crate::input::sweep::Sweep;
 use crate::oracle::KnownHangs;
 use crate::oracle::runner::Settings;
 use crate::oracle::timeout::TimeBudgets;
 use crate::triage::minimise::Budget;
 use shared::Shared;
 use state::State;
-use store::Store;
+use store::{Progress, Store};
+use sweep::SweepQueue;
 use task_queue::TaskQueue;
 
 /// What a campaign is to do.
@@ -46,6 +50,8 @@ pub struct Campaign {
     pub seed: Option<String>,
     /// What tests are drawn from.
     pub plan: Plan,
+    /// How much of it is the sweep.
+    pub sweep: SweepMode,
     /// The indices of given commands that fail on a valid image too: they do not tell whether
     /// an image opened.
     pub failing: BTreeSet<usize>,
@@ -90,12 +96,17 @@ impl Campaign {
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<Summary> {
         let store = Store::open(&self.dir)?;
         let mut state = State::open(store.root(), self.seed.as_deref(), random_seed)?;
-        state.set_config(store.root(), self.plan.config())?;
+        let config = self.plan.config();
+        let sweep = sweep(&self.plan, self.sweep)?;
+        let total = sweep.as_ref().map(Sweep::len);
+        let other = total.is_some_and(|total| !state.has_sweep(&config, total));
+        state.set_config(store.root(), config, total)?;
         let findings = Findings::open(store.root())?;
         let hangs = KnownHangs::new(findings.hangs());
-        let progress = store.progress()?;
+        let mut progress = store.progress()?;
+        let queue = self.sweep_queue(&store, &mut progress, total, other)?;
         let tasks = TaskQueue::new(self.workers.max(1), self.settings.limits.wall, self.budget);
-        let shared = Shared::new(store, findings, progress, state.seed, tasks);
+        let shared = Shared::new(store, findings, progress, state.seed, tasks, queue);
         let shared = Mutex::new(shared);
         let started = Instant::now();
         let control = RunControl {
@@ -105,12 +116,15 @@ impl Campaign {
             hangs,
             budgets: TimeBudgets::default(),
         };
-        let error = self.run_workers(&shared, &control, started);
+        let error = self.run_workers(&shared, &control, sweep.as_ref(), started);
         let shared = shared
             .into_inner()
             .ok()
             .context("a worker panicked and left the campaign unfinished")?;
         shared.store.compact(&shared.finished)?;
+        if sweep.is_some() {
+            shared.store.compact_swept(shared.sweep.finished())?;
+        }
         shared.log_stats(started)?;
         Ok(Summary {
             totals: shared.totals(),
@@ -120,16 +134,42 @@ impl Campaign {
         })
     }
 
+    /// The tests of the sweep that are left. Interrupted ones of another sweep are dropped.
+    fn sweep_queue(
+        &self,
+        store: &Store,
+        progress: &mut Progress,
+        total: Option<u64>,
+        other: bool,
+    ) -> Result<SweepQueue> {
+        let Some(total) = total else {
+            return Ok(SweepQueue::default());
+        };
+        if other {
+            let suspended = &mut progress.suspended;
+            suspended.retain(|_, recipe| sweep::index_of(recipe).is_none());
+        }
+        let taken = progress.suspended.values().filter_map(sweep::index_of);
+        let taken = taken.collect();
+        Ok(SweepQueue::new(
+            self.sweep,
+            total,
+            store.swept(other)?,
+            taken,
+        ))
+    }
+
     /// Runs the workers until all of them are done; returns why one failed, where one did.
     fn run_workers(
         &self,
         shared: &Mutex<Shared>,
         control: &RunControl<'_>,
+        sweep: Option<&Sweep>,
         started: Instant,
     ) -> Option<String> {
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.workers.max(1))
-                .map(|_| scope.spawn(|| worker::work(self, shared, control)))
+                .map(|_| scope.spawn(|| worker::work(self, shared, control, sweep)))
                 .collect();
             let reporter = scope.spawn(|| status::report(self, shared, control, started));
             let mut error = None;

@@ -10,6 +10,7 @@ use super::corpus::Corpus;
 use super::finished::Finished;
 use super::stats::Stats;
 use super::store::{Progress, Store};
+use super::sweep::{SweepQueue, index_of};
 use super::task_queue::{Parked, TaskQueue};
 use super::totals::{Pace, STATS, Totals};
 use crate::finding::Findings;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     /// CPU time of all programs since the fuzzer was started.
     cpu: Duration,
     pub(super) corpus: Corpus,
+    pub(super) sweep: SweepQueue,
     weights: Vec<u64>,
     notes: BTreeSet<String>,
 }
@@ -49,6 +51,7 @@ impl Shared {
         progress: Progress,
         seed: String,
         mut tasks: TaskQueue,
+        sweep: SweepQueue,
     ) -> Self {
         let Progress {
             finished,
@@ -74,6 +77,7 @@ impl Shared {
             queue: corpus.len(),
             groups: findings.len(),
             messages: features.len(),
+            sweep: sweep.progress(),
             ..Stats::default()
         };
         Self {
@@ -91,6 +95,7 @@ impl Shared {
             tasks,
             cpu: Duration::ZERO,
             corpus,
+            sweep,
             weights: first_weights(),
             notes: BTreeSet::new(),
         }
@@ -108,7 +113,12 @@ impl Shared {
     /// # Errors
     ///
     /// The work folder cannot be written.
-    pub(super) fn finish(&mut self, number: u64) -> Result<()> {
+    pub(super) fn finish(&mut self, number: u64, recipe: &Recipe) -> Result<()> {
+        if let Some(index) = index_of(recipe) {
+            self.store.finish_swept(index)?;
+            self.sweep.finish(index);
+            self.stats.sweep = self.sweep.progress();
+        }
         self.store.finish(number)?;
         self.finished.add(number);
         if self.resumed.remove(&number) {

@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::store::swept;
 use crate::commands::Command;
 use crate::files::write_whole;
 use crate::input::mutate::FieldSelection;
-use crate::input::recipe::FUZZER;
+use crate::input::recipe::{FUZZER, is_readable};
 
 /// What `state.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub(super) struct State {
     // Version 0.2 called it `asked`; those before did not store it.
     #[serde(default, alias = "asked", skip_serializing_if = "Option::is_none")]
     config: Option<CampaignConfig>,
+    /// How many tests the sweep of the last start had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sweep: Option<u64>,
 }
 
 /// What tests are drawn from, as far as one start may differ in it from the next.
@@ -57,13 +61,14 @@ impl State {
                 fuzzer: FUZZER.into(),
                 seed: seed.map_or_else(drawn, str::to_owned),
                 config: None,
+                sweep: None,
             };
             state.write(root)?;
             return Ok(state);
         };
-        let state: Self = serde_json::from_str(&text)
+        let mut state: Self = serde_json::from_str(&text)
             .with_context(|| format!("'{}' is damaged", path.display()))?;
-        if state.fuzzer != FUZZER {
+        if !is_readable(&state.fuzzer) {
             bail!(
                 "'{}' belongs to a campaign of {}; this is {FUZZER}: use another folder",
                 root.display(),
@@ -77,15 +82,34 @@ impl State {
                 state.seed
             );
         }
+        if state.fuzzer != FUZZER {
+            // Its sweep had other tests.
+            state.sweep = None;
+            state.fuzzer = FUZZER.into();
+        }
         Ok(state)
     }
 
-    /// Stores the configuration of this start.
+    /// Whether the sweep of the last start had the same tests.
+    pub(super) fn has_sweep(&self, config: &CampaignConfig, tests: u64) -> bool {
+        self.config.as_ref() == Some(config) && self.sweep == Some(tests)
+    }
+
+    /// Stores the configuration of this start, and how many tests its sweep has; without one
+    /// that of the last start is kept.
     ///
     /// # Errors
     ///
     /// The folder cannot be written.
-    pub(super) fn set_config(&mut self, root: &Path, config: CampaignConfig) -> Result<()> {
+    pub(super) fn set_config(
+        &mut self,
+        root: &Path,
+        config: CampaignConfig,
+        sweep: Option<u64>,
+    ) -> Result<()> {
+        if sweep.is_some() || self.config.as_ref() != Some(&config) {
+            self.sweep = sweep;
+        }
         self.config = Some(config);
         self.write(root)
     }
@@ -93,6 +117,14 @@ impl State {
     fn write(&self, root: &Path) -> Result<()> {
         write_whole(&root.join(STATE), &serde_json::to_vec_pretty(self)?)
     }
+}
+
+/// How many tests of the sweep are finished in the work folder `root`, and how many it has;
+/// `None` where there is none.
+pub fn sweep_progress(root: &Path) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(root.join(STATE)).ok()?;
+    let total = serde_json::from_str::<State>(&text).ok()?.sweep?;
+    Some((swept(root).ok()?.count().min(total), total))
 }
 
 impl CampaignConfig {
@@ -139,7 +171,7 @@ mod tests {
             families: vec!["havoc".into()],
             config: None,
         };
-        begun.set_config(root, config.clone()).unwrap();
+        begun.set_config(root, config.clone(), None).unwrap();
         assert_eq!(CampaignConfig::last(root), Some(config.clone()));
         let other = CampaignConfig {
             families: Vec::new(),

@@ -28,6 +28,9 @@ pub struct Stats {
     pub queue: usize,
     /// Groups of findings, those of earlier runs included.
     pub groups: usize,
+    /// Tests of the sweep that are finished, those of earlier runs included, and how many
+    /// it has.
+    pub sweep: (u64, u64),
     /// Tests that hit a group, by class.
     pub hits: BTreeMap<Class, u64>,
     /// The images of each mutation family.
@@ -79,5 +82,11 @@ impl Stats {
             return 0.0;
         }
         self.opened as f64 * 100.0 / self.images as f64
+    }
+
+    /// How far the sweep is; `None` where there is none.
+    pub fn sweep_text(&self) -> Option<String> {
+        let (finished, total) = self.sweep;
+        (total > 0).then(|| format!("sweep {finished} of {total}"))
     }
 }

@@ -68,8 +68,10 @@ fn line(stats: &Stats, totals: &Totals, elapsed: Duration) -> String {
         None if totals.opened == 0 => "nothing opened".to_owned(),
         None => "no findings".to_owned(),
     };
+    let sweep = stats.sweep_text();
+    let sweep = sweep.map_or_else(String::new, |text| format!("{text}, "));
     format!(
-        "{} images ({:.0}/s), {:.0} commands/s, {:.0} % opened, {} messages, {} queued, {} groups; {hits}",
+        "{sweep}{} images ({:.0}/s), {:.0} commands/s, {:.0} % opened, {} messages, {} queued, {} groups; {hits}",
         stats.images,
         stats.images as f64 / seconds,
         stats.commands as f64 / seconds,

@@ -3,6 +3,7 @@
 //! ```text
 //! state.json        seed and version of the fuzzer, configuration of the last start
 //! done              numbers of finished tests
+//! sweep             indexes of finished tests of the sweep
 //! queue/            images that showed something new, named as AFL names them
 //! recipes/          the recipes of the queue
 //! features          hashes of the messages and exit statuses seen so far
@@ -59,6 +60,9 @@ const FEATURES: &str = "features";
 
 /// The log of finished tests.
 const DONE: &str = "done";
+
+/// The log of finished tests of the sweep.
+const SWEEP: &str = "sweep";
 
 /// Folders that every work folder has.
 const FOLDERS: [&str; 7] = [
@@ -132,11 +136,40 @@ impl Store {
 
     /// The numbers of finished tests.
     fn finished(&self) -> Result<Finished> {
-        let text = match fs::read_to_string(self.root.join(DONE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            text => text.context("cannot read 'done'")?,
+        read_finished(&self.root, DONE)
+    }
+
+    /// The finished tests of the sweep; none of them where it is `other` than before.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read or written.
+    pub(super) fn swept(&self, other: bool) -> Result<Finished> {
+        let finished = if other {
+            Finished::default()
+        } else {
+            swept(&self.root)?
         };
-        Finished::parse(&text).context("'done' is damaged")
+        self.compact_swept(&finished)?;
+        Ok(finished)
+    }
+
+    /// Rewrites the log of finished tests of the sweep in its shortest form.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn compact_swept(&self, finished: &Finished) -> Result<()> {
+        write_whole(&self.root.join(SWEEP), finished.to_text().as_bytes())
+    }
+
+    /// Notes that a test of the sweep is finished.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn finish_swept(&self, index: u64) -> Result<()> {
+        self.log(SWEEP, &index.to_string())
     }
 
     /// Rewrites the log of finished tests in its shortest form.
@@ -285,6 +318,24 @@ impl Store {
     }
 }
 
+/// The finished tests of the sweep in the work folder `root`.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub(super) fn swept(root: &Path) -> Result<Finished> {
+    read_finished(root, SWEEP)
+}
+
+/// The numbers in the log `name` of the work folder `root`.
+fn read_finished(root: &Path, name: &str) -> Result<Finished> {
+    let text = match fs::read_to_string(root.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("cannot read '{name}'"))?,
+    };
+    Finished::parse(&text).with_context(|| format!("'{name}' is damaged"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -369,6 +420,7 @@ mod tests {
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: true,
+            guard: None,
         };
         let small = NamedFile::new("a", &image_formats::Store::new());
         // Longer than files can be.

@@ -216,6 +216,7 @@ mod tests {
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: false,
+            guard: None,
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-use super::generate::{BasePool, fresh, generate, variation};
+use super::generate::{BasePool, fresh, generate, spare, variation};
 use super::shared::Shared;
+use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
 use super::{Campaign, RunControl};
 use crate::exec::End;
@@ -15,6 +16,7 @@ use crate::exec::stopwatch::Purpose;
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
+use crate::input::sweep::Sweep;
 use crate::named_file::NamedFile;
 use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
@@ -33,6 +35,7 @@ pub(super) fn work(
     campaign: &Campaign,
     shared: &Mutex<Shared>,
     control: &RunControl<'_>,
+    sweep: Option<&Sweep>,
 ) -> Result<()> {
     let mut runner = TestRunner::new(campaign.settings.clone())?;
     runner.set_end(control.deadline);
@@ -43,6 +46,7 @@ pub(super) fn work(
         campaign,
         shared,
         control,
+        sweep,
         runner,
         maker: Maker::default(),
         bases: BasePool::default(),
@@ -76,6 +80,7 @@ struct Worker<'a> {
     campaign: &'a Campaign,
     shared: &'a Mutex<Shared>,
     control: &'a RunControl<'a>,
+    sweep: Option<&'a Sweep>,
     runner: TestRunner,
     maker: Maker,
     bases: BasePool,
@@ -119,8 +124,8 @@ impl Worker<'_> {
         }
         let log = self.campaign.test_log();
         log.log(number, &recipe, fresh, &files, &outcome)?;
-        self.park(number, recipe, &outcome)?;
-        self.lock()?.finish(number)?;
+        self.park(number, recipe.clone(), &outcome)?;
+        self.lock()?.finish(number, &recipe)?;
         self.end_lap()?;
         Ok(true)
     }
@@ -214,34 +219,43 @@ impl Worker<'_> {
                 recipe,
             }));
         }
+        let plan = &self.campaign.plan;
         let (number, seed, parent, weights) = {
             let mut shared = self.lock()?;
+            let swept = self.sweep.and_then(|sweep| shared.sweep.next(sweep));
+            if swept.is_none() && shared.sweep.is_all() {
+                return Ok(None);
+            }
             let Some(number) = shared.number(self.campaign.tests) else {
                 return Ok(None);
             };
+            let recipe = self.sweep.zip(swept);
+            if let Some(recipe) = recipe.and_then(|(sweep, index)| sweep_recipe(sweep, index, plan))
+            {
+                return Ok(Some(Test {
+                    number,
+                    recipe,
+                    fresh: false,
+                }));
+            }
             let seed = format!("{}/{number}", shared.seed);
             let parent = shared
                 .corpus
                 .choose(&mut Rng::from_text(&format!("{seed}/parent")));
-            (
-                number,
-                seed,
-                parent,
-                self.campaign.plan.restrict(shared.weights()),
-            )
+            (number, seed, parent, plan.restrict(shared.weights()))
         };
-        let plan = &self.campaign.plan;
-        let (recipe, fresh) = match parent {
+        let (mut recipe, fresh) = match parent {
             Some(parent) if plan.selection.is_none() => {
                 let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
                 (recipe, false)
             }
             _ => generate(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
         };
+        let spared = plan.commands.is_none() && spare(&mut recipe, number);
         Ok(Some(Test {
             number,
             recipe,
-            fresh,
+            fresh: fresh && !spared,
         }))
     }
 

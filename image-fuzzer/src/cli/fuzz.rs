@@ -11,12 +11,16 @@ use super::args::FuzzArgs;
 use super::interrupt::{self, unless_stopped};
 use super::program_check::ProgramCheck;
 use super::{FAILED, FINDINGS, OK, print_message};
-use crate::campaign::{Campaign, CampaignConfig, Plan, TestLog, default_workers, fresh};
+use crate::campaign::{
+    Campaign, CampaignConfig, Plan, SweepMode, TestLog, default_workers, fresh, sweep, sweep_recipe,
+};
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, GAP};
+use crate::exec::{End, GAP, cannot_guard};
 use crate::input::case::Maker;
+use crate::input::guard::GuardPlan;
 use crate::input::mutate::{FieldSelection, Intensity};
-use crate::input::recipe::Recipe;
+use crate::input::recipe::{Edit, Mutation, Recipe};
+use crate::input::sweep::Sweep;
 use crate::named_file::NamedFile;
 use crate::oracle::end_word;
 use crate::oracle::runner::{Outcome, TestRunner};
@@ -30,6 +34,11 @@ use crate::triage::minimise::Budget;
 /// The work folder cannot be used, or a program cannot be run.
 pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
     let settings = args.run.settings(&args.test_dir)?;
+    let mode = match (args.sweep_only, args.no_sweep) {
+        (true, _) => SweepMode::Only,
+        (_, true) => SweepMode::Off,
+        _ => SweepMode::Mixed,
+    };
     let mut campaign = Campaign {
         dir: args.test_dir.clone(),
         seed: args.campaign_seed.clone(),
@@ -41,7 +50,9 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
                 selection.map_or_else(Intensity::default, FieldSelection::intensity)
             }),
             families: args.family.clone(),
+            guard: args.guard.unwrap_or_default(),
         },
+        sweep: mode,
         failing: BTreeSet::new(),
         settings,
         duration: args.duration,
@@ -52,6 +63,9 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         budget: Budget::default(),
         status: true,
     };
+    if args.list {
+        return list(&campaign.plan);
+    }
     // Where they cannot be in memory, the scratch folders are there too.
     std::fs::create_dir_all(&campaign.dir)
         .with_context(|| format!("cannot create '{}'", campaign.dir.display()))?;
@@ -60,6 +74,45 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
     match &args.seed {
         Some(seed) => run_test(&campaign, seed, &stop),
         None => run_campaign(&campaign, &stop),
+    }
+}
+
+/// Lists the tests of the sweep.
+fn list(plan: &Plan) -> Result<u8> {
+    let sweep = sweep(plan, SweepMode::Only)?;
+    for index in 0..sweep.as_ref().map_or(0, Sweep::len) {
+        let sweep = sweep.as_ref().context("there is no sweep")?;
+        let test = sweep.get(index);
+        let recipe = sweep_recipe(sweep, index, plan);
+        let (Some(test), Some(recipe)) = (test, recipe) else {
+            continue;
+        };
+        let changes: Vec<String> = recipe.edits.iter().map(change).collect();
+        let commands: Vec<String> = recipe.commands.iter().map(Command::shell).collect();
+        output::line(&format!(
+            "{index}\t{}\t{}\t{}\t{}",
+            test.name,
+            test.class,
+            changes.join(", "),
+            commands.join("; ")
+        ))?;
+    }
+    Ok(OK)
+}
+
+/// What a mutation changes, in a few words.
+fn change(mutation: &Mutation) -> String {
+    match &mutation.edit {
+        Edit::Set { path, value } => format!("{path}={:#x}", value.0),
+        Edit::Text { path, text } => format!("{path}='{text}'"),
+        Edit::Extensions { list } => {
+            let list = list.iter().map(|extension| {
+                format!("{:#x} of {} bytes", extension.magic.0, extension.length.0)
+            });
+            format!("extensions: {}", list.collect::<Vec<_>>().join(" "))
+        }
+        Edit::Bytes { at, bytes } => format!("{} bytes at {:#x}", bytes.0.len(), at.0),
+        Edit::Length { bytes } => format!("file.length={:#x}", bytes.0),
     }
 }
 
@@ -83,8 +136,10 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         0 => ", no findings".to_owned(),
         groups => format!(", {} of findings", counted(groups as u64, "group")),
     };
+    let sweep = stats.sweep_text();
+    let sweep = sweep.map_or_else(String::new, |text| format!(", {text}"));
     let mut text = format!(
-        "{}, {}, {:.0} % opened, {}{findings}\n",
+        "{}, {}, {:.0} % opened, {}{findings}{sweep}\n",
         counted(stats.images, "image"),
         counted(stats.commands, "command"),
         stats.opened_percent(),
@@ -105,7 +160,8 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
             "findings are in {dir}/findings; list them with: image-fuzzer report {dir}\n"
         ));
     }
-    if stop.load(Ordering::SeqCst) {
+    let interrupted = stop.load(Ordering::SeqCst);
+    if interrupted {
         text.push_str(&format!("interrupted; resume with: {}\n", command_line()));
     }
     output::print(&text)?;
@@ -113,6 +169,8 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         print_message(&error);
         return Ok(FAILED);
     }
+    // An interrupted campaign may not have come to its first image.
+    let trouble = trouble.filter(|_| !interrupted);
     if let Some(trouble) = &trouble {
         print_message(trouble);
     }
@@ -152,6 +210,14 @@ fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSe
         None => ["qemu-img", "qemu-io"].into(),
     };
     check.tools(&programs)?;
+    if let GuardPlan::Always(_) = campaign.plan.guard {
+        for program in &programs {
+            let path = campaign.settings.programs.find(program)?;
+            if let Some(why) = cannot_guard(&path)? {
+                print_message(&format!("no guard for '{program}': {why}"));
+            }
+        }
+    }
     let mut failing = BTreeSet::new();
     for (index, command) in commands.unwrap_or(&none).iter().enumerate() {
         let Some(seen) = check.on_valid_image(command)? else {

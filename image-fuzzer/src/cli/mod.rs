@@ -54,6 +54,7 @@ pub fn main() -> ExitCode {
     }
     let result = match args.subcommand {
         None => fuzz::run(&args.fuzz),
+        Some(Subcommand::Fuzz(args)) => fuzz::run(&args),
         Some(Subcommand::Show(args)) => show::run(&args).map(|()| OK),
         Some(Subcommand::Set(args)) => set::run(&args).map(|()| OK),
         Some(Subcommand::Reproduce(args)) => replay::reproduce(&args),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::OK;
 use super::args::ReportArgs;
-use crate::campaign::Totals;
+use crate::campaign::{Totals, sweep_progress};
 use crate::finding::{Record, counts, records};
 use crate::output::{self, counted};
 
@@ -41,6 +41,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
         let order = a.record.key.class.cmp(&b.record.key.class);
         order.then(b.hits.cmp(&a.hits))
     });
+    let sweep = sweep_progress(&args.dir);
     if let Some(path) = &args.html {
         output::write(path, &page(&rows))?;
         if !output::is_stdout(path) {
@@ -48,10 +49,9 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
             output::line(&format!("{groups} in {}", path.display()))?;
         }
     } else if args.json {
-        output::line(&serde_json::to_string_pretty(&as_json(
-            &rows,
-            &Totals::last(&args.dir),
-        ))?)?;
+        let totals = Totals::last(&args.dir);
+        let report = as_json(&rows, &totals, sweep);
+        output::line(&serde_json::to_string_pretty(&report)?)?;
     } else {
         let totals = Totals::last(&args.dir);
         let times = totals.table();
@@ -61,6 +61,9 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
             Some(trouble) if rows.is_empty() => format!("{trouble}\n"),
             _ => table(&rows),
         })?;
+        if let Some((finished, total)) = sweep {
+            output::line(&format!("sweep {finished} of {total}"))?;
+        }
         if let Some(times) = times {
             output::print(&format!("\n{times}"))?;
         }
@@ -95,7 +98,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// The groups as JSON.
-fn as_json(rows: &[Row], totals: &Totals) -> serde_json::Value {
+fn as_json(rows: &[Row], totals: &Totals, sweep: Option<(u64, u64)>) -> serde_json::Value {
     let groups: Vec<serde_json::Value> = rows
         .iter()
         .map(|row| {
@@ -113,7 +116,12 @@ fn as_json(rows: &[Row], totals: &Totals) -> serde_json::Value {
             })
         })
         .collect();
-    json!({ "fuzzer": crate::input::recipe::FUZZER, "groups": groups, "total": totals })
+    json!({
+        "fuzzer": crate::input::recipe::FUZZER,
+        "groups": groups,
+        "sweep": sweep,
+        "total": totals,
+    })
 }
 
 /// The groups as a self-contained page.

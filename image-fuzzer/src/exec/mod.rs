@@ -38,6 +38,8 @@ use program::{Program, ServerKind};
 pub use sampler::Sampler;
 use server_executor::ServerExecutor;
 
+use crate::input::guard::Guard;
+
 /// One run of the executor's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -52,6 +54,8 @@ pub struct Request {
     pub stdin: Option<Vec<u8>>,
     /// What the run may use.
     pub limits: Limits,
+    /// The guarding allocator it runs under, where the program can have one.
+    pub guard: Option<Guard>,
 }
 
 impl Request {
@@ -63,6 +67,7 @@ impl Request {
             env: Vec::new(),
             stdin: None,
             limits: Limits::default(),
+            guard: None,
         }
     }
 }
@@ -376,16 +381,42 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
     )?))
 }
 
+/// The library of the guarding allocator.
+///
+/// # Errors
+///
+/// It was not built along with this program.
+pub fn guard_library() -> std::io::Result<PathBuf> {
+    program::library(program::GUARD)
+}
+
+/// Why a program cannot run under the guarding allocator; `None` where it can.
+///
+/// # Errors
+///
+/// The program does not exist.
+pub fn cannot_guard(program: &Path) -> Result<Option<String>, ExecError> {
+    let path = program::locate(program)?;
+    Ok(program::guard_of(&path).err())
+}
+
 /// Tries a fork server in a program, and compares its version message with a plain start.
 fn fork_server(program: Program) -> Result<ServerExecutor, String> {
     if let Some(why) = program::not_preloadable(program.path()) {
         return Err(why.into());
     }
-    let library = program::library().map_err(|e| e.to_string())?;
+    let library = program::library(program::PRELOAD).map_err(|e| e.to_string())?;
     let name = program::file_name(program.path()).to_owned();
     let request = Request::new(vec![name, "--version".into()], program.scratch());
-    let mut forked = ServerExecutor::start(program, ServerKind::Fork { library }, Vec::new())
-        .map_err(|e| format!("it cannot be stopped before main ({e})"))?;
+    let mut forked = ServerExecutor::start(
+        program,
+        ServerKind::Fork {
+            library,
+            guarded: false,
+        },
+        Vec::new(),
+    )
+    .map_err(|e| format!("it cannot be stopped before main ({e})"))?;
     let fork = forked.run(&request);
     let plain = forked
         .spawn_fallback()

@@ -21,6 +21,8 @@ pub enum Purpose {
     Checks,
     /// Copying the guest's data and comparing with the copy.
     Copies,
+    /// Runs of the same test with two fill bytes of the guarding allocator.
+    Fills,
     /// The other program of `--compare-with`.
     Comparison,
     /// Suspected hangs are run again.
@@ -44,6 +46,7 @@ impl Purpose {
             Self::Stalls => "commands longer than a second",
             Self::Checks => "checks around commands",
             Self::Copies => "copies and comparisons of data",
+            Self::Fills => "runs with another fill byte",
             Self::Comparison => "the program compared with",
             Self::Hangs => "suspected hangs",
             Self::Debugger => "debugger",

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use image_formats::qcow2::Spec;
+
 use super::{Example, write_folder};
 use crate::commands::Command;
 use crate::exec::Limits;
-use crate::input::base;
+use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
 use crate::oracle::Class;
 use crate::oracle::runner::Outcome;
-use crate::rng::Rng;
 use crate::triage::Key;
 
 /// A recipe with one command and no edit.
@@ -18,10 +19,14 @@ pub(super) fn recipe(words: &[&str]) -> Recipe {
     Recipe {
         fuzzer: FUZZER.into(),
         seed: "example".into(),
-        base: base::draw(&mut Rng::from_text("example")),
+        base: Base {
+            image: Spec::default(),
+            backing: None,
+        },
         edits: Vec::new(),
         commands: vec![Command(words.iter().map(|word| (*word).into()).collect())],
         fresh_copies: true,
+        guard: None,
     }
 }
 

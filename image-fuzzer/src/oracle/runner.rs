@@ -10,9 +10,10 @@ use anyhow::{Context, Result};
 
 use super::check::{Health, check, health};
 use super::timeout::{TimeBudgets, TimeoutPolicy};
+use super::uninitialised::{self, Trace};
 use super::{
     Class, KnownHangs, Probe, Verdict, Violation, data_change, disagreement, end_word,
-    false_repair, hang, judge, metadata_damage,
+    false_repair, hang, judge, metadata_damage, violation,
 };
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
@@ -23,6 +24,7 @@ use crate::exec::scratch::Scratch;
 use crate::exec::stopwatch::{Purpose, Stopwatch};
 use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler};
 use crate::input::base::Base;
+use crate::input::guard::Guard;
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
 use crate::signature::message::features;
@@ -101,6 +103,8 @@ pub struct TestRunner {
     executors: ExecutorPool,
     debuggers: DebuggerPool,
     hangs: KnownHangs,
+    /// The guard of the test: that of its commands, not of those of the oracles.
+    guard: Option<Guard>,
     budgets: TimeBudgets,
     stopwatch: Stopwatch,
     /// The base image of the test, which the oracles' own commands must open.
@@ -155,6 +159,7 @@ impl TestRunner {
             executors: ExecutorPool::new(options),
             debuggers: DebuggerPool::default(),
             hangs: KnownHangs::default(),
+            guard: None,
             budgets: TimeBudgets::default(),
             stopwatch: Stopwatch::default(),
             base: None,
@@ -238,6 +243,7 @@ impl TestRunner {
     ) -> Result<Outcome> {
         self.executors.totals = Totals::default();
         self.base = Some(recipe.base.clone());
+        self.guard = recipe.guard;
         self.fill(files)?;
         let mut edits = recipe.edits.iter();
         let mut progress = Progress {
@@ -263,9 +269,90 @@ impl TestRunner {
                 break;
             }
         }
+        if let Some(guard) = recipe.guard.filter(|guard| guard.compare)
+            && outcome.violations.is_empty()
+            && outcome.suspects.is_empty()
+            && !self.is_aborted()
+        {
+            let violation = self.compare_fills(recipe, files, guard)?;
+            outcome
+                .violations
+                .extend(violation.filter(|_| !self.is_aborted()));
+        }
         outcome.runs = self.executors.totals.runs;
         outcome.cpu = self.executors.totals.cpu;
         Ok(outcome)
+    }
+
+    /// Runs the commands with both fill bytes of a guard, and judges what differs.
+    fn compare_fills(
+        &mut self,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        guard: Guard,
+    ) -> Result<Option<Violation>> {
+        /// How often each byte is tried where they seem to differ.
+        const TIMES: usize = 5;
+        let guards = [guard, guard.complement()];
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        for time in 0..TIMES {
+            one.push(self.trace(recipe, files, guards[0])?);
+            two.push(self.trace(recipe, files, guards[1])?);
+            if self.is_aborted() || time == 0 && one == two {
+                return Ok(None);
+            }
+        }
+        // One list for each command, of the times that it was reached in.
+        let by_command = |times: Vec<Vec<Trace>>| {
+            let mut commands: Vec<Vec<Trace>> = Vec::new();
+            for (index, trace) in times
+                .into_iter()
+                .flat_map(|time| time.into_iter().enumerate())
+            {
+                commands.resize_with(commands.len().max(index + 1), Vec::new);
+                commands[index].push(trace);
+            }
+            commands
+        };
+        let pairs = by_command(one).into_iter().zip(by_command(two));
+        let mut judged = recipe.commands.iter().zip(pairs).enumerate();
+        Ok(judged.find_map(|(index, (command, (one, two)))| {
+            let complete = one.len() == TIMES && two.len() == TIMES;
+            let verdict = complete.then(|| uninitialised::judge(command, &one, &two, guard.fill));
+            verdict.flatten().map(|verdict| violation(verdict, index))
+        }))
+    }
+
+    /// Runs the commands under a guard, without any oracle, and gives what was seen of them, up
+    /// to the first that was cut off or does things in no fixed order.
+    fn trace(&mut self, recipe: &Recipe, files: &[NamedFile], guard: Guard) -> Result<Vec<Trace>> {
+        let mut traces = Vec::new();
+        let ordered = recipe
+            .commands
+            .iter()
+            .take_while(|it| uninitialised::is_ordered(it));
+        for (index, command) in ordered.enumerate() {
+            if index == 0 || recipe.fresh_copies {
+                self.fill(files)?;
+            }
+            let seen = self.under(Some(guard), |runner| runner.start(command))?;
+            self.stopwatch.lap(Purpose::Fills);
+            let trace = Trace::new(&seen, &self.work())
+                .context("cannot read what a command left in the scratch folder")?;
+            match trace {
+                Some(trace) => traces.push(trace),
+                None => break,
+            }
+        }
+        Ok(traces)
+    }
+
+    /// Does something whose runs are under a guard.
+    fn under<T>(&mut self, guard: Option<Guard>, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.executors.guard = guard;
+        let done = act(self);
+        self.executors.guard = None;
+        done
     }
 
     /// Runs one command with all oracles around it.
@@ -276,7 +363,8 @@ impl TestRunner {
         progress: &mut Progress,
     ) -> Result<(Observation, Option<Violation>)> {
         let before = self.prepare(command, progress)?;
-        let (seen, stack) = self.observe(command, progress.policy)?;
+        let policy = progress.policy;
+        let (seen, stack) = self.under(self.guard, |runner| runner.observe(command, policy))?;
         let mut violation = judge(command, index, &seen);
         if self.is_aborted() {
             violation = None;
@@ -433,13 +521,7 @@ impl TestRunner {
         {
             verdict = disagreement::judge(command, seen, &other);
         }
-        verdict.map(|(class, signature, summary)| Violation {
-            class,
-            signature,
-            command: index,
-            summary,
-            assumed: false,
-        })
+        verdict.map(|verdict| violation(verdict, index))
     }
 
     /// Whether the image is as the test has it, and a copy of it can be opened beside it.
@@ -599,12 +681,14 @@ impl TestRunner {
             return Ok(None);
         };
         self.fill(files)?;
-        if !recipe.fresh_copies {
-            for before in &recipe.commands[..index] {
-                self.start(before)?;
+        let (program, request) = self.under(recipe.guard, |runner| {
+            if !recipe.fresh_copies {
+                for before in &recipe.commands[..index] {
+                    runner.start(before)?;
+                }
             }
-        }
-        let (program, request) = self.executors.request(&self.settings.programs, command)?;
+            runner.executors.request(&runner.settings.programs, command)
+        })?;
         let ExecutorPool {
             options, deadline, ..
         } = &self.executors;

@@ -62,7 +62,9 @@ impl TimeBudgets {
     /// Notes that a command exceeded its budget: where all of its kind do, it is too small.
     pub(super) fn exceeded(&self, command: &Command) {
         const MOST: u32 = 1 << 16;
-        self.with(command, |factor| *factor = factor.saturating_mul(2).min(MOST));
+        self.with(command, |factor| {
+            *factor = factor.saturating_mul(2).min(MOST)
+        });
     }
 
     /// Notes that a command exited after so long: no more than a multiple of that is needed.

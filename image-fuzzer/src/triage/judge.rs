@@ -51,7 +51,10 @@ pub trait Judge {
     /// In how many of ten runs `recipe` shows the group `key`; ten without a run for classes
     /// that chance has no part in, or that take long.
     fn hits_in_10(&mut self, key: &Key, recipe: &Recipe) -> u8 {
-        if !matches!(key.class, Class::Crash | Class::Sanitizer) {
+        if !matches!(
+            key.class,
+            Class::Crash | Class::Sanitizer | Class::MemoryError
+        ) {
             return 10;
         }
         let (key, policy) = (key.coarse(), TimeoutPolicy::Confirm);

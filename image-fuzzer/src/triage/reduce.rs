@@ -60,6 +60,7 @@ pub(super) fn reduce(
     };
     loop {
         let before = reducer.best.clone();
+        reducer.guard();
         reducer.commands();
         reducer.edits();
         reducer.base();
@@ -123,6 +124,17 @@ impl Reducer<'_> {
                 }
             }
             piece /= 2;
+        }
+    }
+
+    /// Does without the guarding allocator, or with less of it.
+    fn guard(&mut self) {
+        if self.best.guard.is_some() && !self.change(|recipe| recipe.guard = None) {
+            self.change(|recipe| {
+                if let Some(guard) = &mut recipe.guard {
+                    guard.compare = false;
+                }
+            });
         }
     }
 
