@@ -84,8 +84,8 @@ fn guard(workers: usize, time: Duration) -> Result<()> {
         shown.collect::<Vec<_>>().join(", ")
     );
     for (name, plan) in [("no guard", GuardPlan::Off), ("a share", GuardPlan::Share)] {
-        let stats = campaign(workers, time, Some(COMMAND), plan)?;
-        let (images, commands) = per_second(&stats, time);
+        let summary = campaign(workers, time, Some(COMMAND), plan)?;
+        let (images, commands) = per_second(&summary.stats, time);
         println!("campaign, {name}: {images:.0} images/s, {commands:.0} commands/s");
     }
     Ok(())
