@@ -1,7 +1,7 @@
 //! The sweep: the limits of the format, each tried alone, in a fixed order.
 //!
 //! The first pass tries one or two telling values for each field that readers check, the
-//! second the other limits ([`rows`]), the third every boundary value of every field of every
+//! second the other limits (`rows`), the third every boundary value of every field of every
 //! base image.
 //!
 //! Imports go from this file to `rows`, `rule` and `bases`, and from `rows` to `rule`.
