@@ -22,16 +22,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;
     qsd.add(&old, "old").await?;
-    let cbw =
-        json!({"driver": "copy-before-write", "node-name": "cbw", "file": "src", "target": "old"});
-    qsd.qmp("blockdev-add", cbw).await?;
-    qsd.qmp(
-        "blockdev-add",
-        json!({"driver": "snapshot-access", "node-name": "then", "file": "cbw"}),
-    )
-    .await?;
-    let export = qsd.export_nbd("cbw").await?;
-    let fleece = qsd.export_nbd_with("then", json!({"writable": false})).await?;
+    let (export, fleece) = qsd.fleece("src", "old", "then", &json!({})).await?;
     let then = seen.clone();
 
     t.section("the moment stays");

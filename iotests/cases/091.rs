@@ -34,15 +34,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     t.section("read and written in turns");
     let ops = Plan { count: 20, zeroes, ..plan }.ops(&mut t.rng(), SIZE);
-    let mut commands = Vec::new();
-    for op in &ops {
-        match op {
-            Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
-            op => commands.push(op.to_string()),
-        }
-        model.apply(op);
-    }
-    t.io(&top, &commands).options(["-C"]).quiet().await?;
+    t.io(&top, model.commands(&ops)).options(["-C"]).quiet().await?;
     t.matches(&top, &model).await?;
 
     t.section("read whole, and without its backing file");

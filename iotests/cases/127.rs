@@ -18,14 +18,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         std::fs::write(&path, vec![7; 64 * 1024])?;
     }
     t.section("names");
+    let made = async |length, options: &str| {
+        let top = t.image("top").without_imgopts().options(options).size("64k");
+        top.backing_name(name(length), "raw").quiet().await
+    };
     for length in [6, 1022, 1023, 1024] {
-        let made = t
-            .image("top")
-            .without_imgopts()
-            .size("64k")
-            .backing_name(name(length), "raw")
-            .quiet()
-            .await;
+        let made = made(length, "").await;
         match made {
             Err(_) => t.log(format!("{length} bytes: refused")),
             Ok(top) => {
@@ -39,14 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("in the first cluster of 512 bytes");
     for length in [100, 300, 510] {
-        let made = t
-            .image("top")
-            .without_imgopts()
-            .options("cluster_size=512")
-            .size("64k")
-            .backing_name(name(length), "raw")
-            .quiet()
-            .await;
+        let made = made(length, "cluster_size=512").await;
         match made {
             Err(_) => t.log(format!("{length} bytes: refused")),
             Ok(top) => {

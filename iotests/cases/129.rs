@@ -26,15 +26,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ",l2-cache-entry-size=4096,l2-cache-size=16384,refcount-cache-size=16384",
     ] {
         let ops = Plan { count: 60, longest: 32 * KIB, ..Plan::default() }.ops(&mut rng, SIZE);
-        let mut commands = Vec::new();
-        for op in &ops {
-            match op {
-                Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
-                op => commands.push(op.to_string()),
-            }
-            model.apply(op);
-        }
-        t.io(opts(more), &commands).options(["--image-opts"]).quiet().await?;
+        t.io(opts(more), model.commands(&ops)).options(["--image-opts"]).quiet().await?;
         t.log(format!("{} operations with '{}'", ops.len(), more.trim_start_matches(',')));
     }
     t.matches(&img, &model).await?;

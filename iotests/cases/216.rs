@@ -21,19 +21,7 @@ async fn fleecing(
     let mut qsd = t.qsd("").await?;
     qsd.add(img, "disk").await?;
     qsd.run("blockdev-add", target).await?;
-    let mut cbw =
-        json!({"driver": "copy-before-write", "node-name": "cbw", "file": "disk", "target": "tmp"});
-    for (key, value) in options.as_object().into_iter().flatten() {
-        cbw[key] = value.clone();
-    }
-    qsd.qmp("blockdev-add", cbw).await?;
-    qsd.qmp(
-        "blockdev-add",
-        json!({"driver": "snapshot-access", "node-name": "past", "file": "cbw"}),
-    )
-    .await?;
-    let guest = qsd.export_nbd("cbw").await?;
-    let past = qsd.export_nbd_with("past", json!({"writable": false})).await?;
+    let (guest, past) = qsd.fleece("disk", "tmp", "past", &options).await?;
     Ok((qsd, guest, past))
 }
 

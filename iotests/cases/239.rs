@@ -24,11 +24,6 @@ async fn fleecing(
     let limits = json!({"qom-type": "throttle-group", "id": "slow", "limits": {"bps-write": 1}});
     qsd.run("object-add", limits).await?;
     qsd.run("blockdev-add", target).await?;
-    let mut filter =
-        json!({"driver": "copy-before-write", "node-name": "cbw", "file": "disk", "target": "tmp"});
-    for (key, value) in options.as_object().into_iter().flatten() {
-        filter[key] = value.clone();
-    }
     if options.get("bitmap").is_some() {
         let add = json!({"node": "disk", "name": "marks", "granularity": 65536});
         qsd.run("block-dirty-bitmap-add", add).await?;
@@ -37,14 +32,7 @@ async fn fleecing(
         qsd.unexport("nbd-disk").await?;
         qsd.run("block-dirty-bitmap-disable", json!({"node": "disk", "name": "marks"})).await?;
     }
-    qsd.qmp("blockdev-add", filter).await?;
-    qsd.run(
-        "blockdev-add",
-        json!({"driver": "snapshot-access", "node-name": "past", "file": "cbw"}),
-    )
-    .await?;
-    let guest = qsd.export_nbd("cbw").await?;
-    let past = qsd.export_nbd_with("past", json!({"writable": false})).await?;
+    let (guest, past) = qsd.fleece("disk", "tmp", "past", &options).await?;
     Ok((qsd, guest, past))
 }
 
