@@ -18,7 +18,7 @@ pub use generate::{Plan, fresh};
 pub use state::{CampaignConfig, sweep_progress};
 pub use stats::{FamilyStats, Stats};
 pub use sweep::{SweepMode, sweep, sweep_recipe};
-pub use test_log::TestLog;
+pub use test_log::{LoggedTest, TestLog};
 pub use totals::Totals;
 
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use super::generate::{BasePool, fresh, generate, spare, variation};
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
+use super::test_log::LoggedTest;
 use super::{Campaign, RunControl};
 use crate::exec::End;
 use crate::exec::stopwatch::Purpose;
@@ -113,17 +114,24 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
+        let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
             if violation.assumed {
                 let mut shared = self.lock()?;
                 let key = shared.findings.group_of(key);
                 shared.findings.count(&key, number)?;
             } else {
-                self.handle_finding(number, key, &recipe, &outcome)?;
+                telling |= self.handle_finding(number, key, &recipe, &outcome)?;
             }
         }
-        let log = self.campaign.test_log();
-        log.log(number, &recipe, fresh, &files, &outcome)?;
+        let test = LoggedTest {
+            number,
+            recipe: &recipe,
+            fresh,
+            files: &files,
+            outcome: &outcome,
+        };
+        self.campaign.test_log().log(&test, telling)?;
         self.park(number, recipe.clone(), &outcome)?;
         self.lock()?.finish(number, &recipe)?;
         self.end_lap()?;
@@ -283,14 +291,14 @@ impl Worker<'_> {
 
     /// Counts the test into a group. The first example of a group is run once more and written
     /// at once, to be minimised later; so is one that replaces it because it is smaller, or
-    /// because the first was not reproduced.
+    /// because the first was not reproduced. Returns whether it is one of these.
     fn handle_finding(
         &mut self,
         number: u64,
         key: &Key,
         recipe: &Recipe,
         outcome: &Outcome,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (key, known) = {
             let shared = self.lock()?;
             let key = shared.findings.group_of(key);
@@ -312,7 +320,7 @@ impl Worker<'_> {
             candidate
         };
         let share = match candidate {
-            Candidate::Duplicate => return Ok(()),
+            Candidate::Duplicate => return Ok(false),
             Candidate::New => 1,
             // Most of the way to a minimal one is behind it.
             Candidate::Smaller => 4,
@@ -334,7 +342,7 @@ impl Worker<'_> {
             }
             shared.tasks.add(task);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the first example of a group; returns how many of ten runs reproduce it.
