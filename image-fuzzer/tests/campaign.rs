@@ -488,6 +488,39 @@ fn a_command_that_fails_on_valid_images_too_is_run_by_force_only() {
     assert!(text(&done.stdout).starts_with("2 images"), "{said}");
 }
 
+/// `afl-whatsup` and `afl-plot` read these files; a resumed campaign goes on with them.
+#[test]
+fn statistics_are_written_as_afl_plus_plus_writes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let mut commands = 0;
+    for tests in ["3", "6"] {
+        let options = [
+            "--force",
+            "--tests",
+            tests,
+            "--intensity",
+            "0",
+            "-c",
+            "true",
+        ];
+        run(fuzzer().args(options).arg(&work));
+        let stats = fs::read_to_string(work.join("fuzzer_stats")).unwrap();
+        let value = |name: &str| {
+            let line = stats.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_once(": ").unwrap().1.to_owned()
+        };
+        let done: u64 = value("execs_done").parse().unwrap();
+        assert!(done > commands, "{stats}");
+        commands = done;
+        assert!(value("command_line").contains("--tests"), "{stats}");
+        assert_ne!(value("start_time"), "0");
+    }
+    let plot = fs::read_to_string(work.join("plot_data")).unwrap();
+    assert!(plot.starts_with("# relative_time, "), "{plot}");
+    assert_eq!(plot.lines().count(), 3, "{plot}");
+}
+
 /// The findings of another command were once mixed with those of this one without a warning.
 #[test]
 fn resuming_with_other_commands_is_reported() {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
+use super::activity::Activity;
 use super::generate::{BasePool, fresh, generate, spare, variation};
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
@@ -37,6 +38,7 @@ pub(super) fn work(
     shared: &Mutex<Shared>,
     control: &RunControl<'_>,
     sweep: Option<&Sweep>,
+    index: usize,
 ) -> Result<()> {
     let mut runner = TestRunner::new(campaign.settings.clone())?;
     runner.set_end(control.deadline);
@@ -51,6 +53,7 @@ pub(super) fn work(
         runner,
         maker: Maker::default(),
         bases: BasePool::default(),
+        index,
     };
     while !control.is_over() {
         let work = worker.lock()?.tasks.next(control.left());
@@ -66,6 +69,7 @@ pub(super) fn work(
         let Some(work) = work else { break };
         worker.work_on(work)?;
     }
+    worker.begin(Activity::Idle);
     worker.end_lap()
 }
 
@@ -75,6 +79,8 @@ struct Test {
     recipe: Recipe,
     /// Whether its seed alone gives it again ([`fresh`]).
     fresh: bool,
+    /// Whether an earlier run of the fuzzer began it.
+    replayed: bool,
 }
 
 struct Worker<'a> {
@@ -85,6 +91,8 @@ struct Worker<'a> {
     runner: TestRunner,
     maker: Maker,
     bases: BasePool,
+    /// Which of the workers it is.
+    index: usize,
 }
 
 impl Worker<'_> {
@@ -94,10 +102,16 @@ impl Worker<'_> {
             number,
             recipe,
             fresh,
+            replayed,
         }) = self.next_test()?
         else {
             return Ok(false);
         };
+        self.begin(if replayed {
+            Activity::Replay(number)
+        } else {
+            Activity::Test(number)
+        });
         let files = self.maker.files(&recipe)?;
         self.lap(Purpose::Images);
         let policy = TimeoutPolicy::Park;
@@ -171,6 +185,7 @@ impl Worker<'_> {
     /// Runs a test again that may hang, for as long as it takes to tell.
     fn confirm(&mut self, parked: Parked) -> Result<()> {
         let began = Instant::now();
+        self.begin(Activity::Hang(parked.number));
         let done = self.pinned(Purpose::Hangs, |worker| worker.judge_parked(&parked))?;
         let mut shared = self.lock()?;
         if done {
@@ -223,6 +238,7 @@ impl Worker<'_> {
             let again = fresh(&recipe.seed, &self.campaign.plan, &mut self.maker);
             return Ok(Some(Test {
                 fresh: again.is_ok_and(|again| again == recipe),
+                replayed: true,
                 number,
                 recipe,
             }));
@@ -244,6 +260,7 @@ impl Worker<'_> {
                     number,
                     recipe,
                     fresh: false,
+                    replayed: false,
                 }));
             }
             let seed = format!("{}/{number}", shared.seed);
@@ -264,6 +281,7 @@ impl Worker<'_> {
             number,
             recipe,
             fresh: fresh && !spared,
+            replayed: false,
         }))
     }
 
@@ -308,6 +326,7 @@ impl Worker<'_> {
         let reproduced = if known {
             None
         } else {
+            self.begin(Activity::Confirm(key.clone()));
             self.pinned(Purpose::Confirming, |worker| worker.reproduce(&key, recipe))
         };
         let confirmed = reproduced.is_some();
@@ -316,6 +335,9 @@ impl Worker<'_> {
         let candidate = {
             let mut shared = self.lock()?;
             let candidate = shared.findings.hit(&key, number, recipe, confirmed)?;
+            if shared.findings.len() > shared.stats.groups {
+                shared.pace.group(key.is_of_time());
+            }
             shared.stats.groups = shared.findings.len();
             candidate
         };
@@ -386,6 +408,7 @@ impl Worker<'_> {
     /// Minimises an example for a while, and writes the result.
     fn minimise(&mut self, mut task: Task) -> Result<()> {
         let (control, began) = (self.control, Instant::now());
+        self.begin(Activity::Minimise(task.key.clone()));
         let stop = || control.is_over() || began.elapsed() >= SLICE;
         let example = self.pinned(Purpose::Minimising, |worker| {
             Example::minimise(&mut task, &mut worker.runner, &mut worker.maker, &stop)
@@ -395,6 +418,11 @@ impl Worker<'_> {
         shared.tasks.give_back(task, &example, began.elapsed());
         drop(shared);
         self.end_lap()
+    }
+
+    /// Tells the status what this worker does from now on.
+    fn begin(&self, activity: Activity) {
+        self.control.activities.begin(self.index, activity);
     }
 
     /// Ends a stretch of time that was for `purpose`.

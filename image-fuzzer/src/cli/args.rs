@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
+use crate::campaign::StatusMode;
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
 use crate::input::guard::{GuardMode, GuardPlan};
@@ -139,6 +140,10 @@ pub(super) struct FuzzArgs {
     /// commands are left out, or say nothing about the images
     #[arg(long)]
     pub(super) force: bool,
+    /// How to show the status on standard error: a screen, one line that is redrawn, plain
+    /// lines now and then, or not at all [default: a screen on a terminal, elsewhere plain]
+    #[arg(long, value_name = "HOW", value_parser = status)]
+    pub(super) status: Option<StatusMode>,
     /// Leave out the sweep, which tries the limits of the format in a fixed order before and
     /// between the tests drawn at random
     #[arg(long)]
@@ -285,6 +290,16 @@ fn guard(text: &str) -> Result<GuardPlan, String> {
     }
 }
 
+fn status(text: &str) -> Result<StatusMode, String> {
+    match text {
+        "screen" => Ok(StatusMode::Auto),
+        "line" => Ok(StatusMode::Line),
+        "plain" => Ok(StatusMode::Plain),
+        "off" => Ok(StatusMode::Off),
+        _ => Err("must be screen, line, plain or off".into()),
+    }
+}
+
 fn program(text: &str) -> Result<ProgramWords, String> {
     match shlex::split(text) {
         None => Err("unclosed quotation mark".into()),
@@ -419,6 +434,7 @@ mod tests {
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
             "image-fuzzer --guard middle",
+            "image-fuzzer --status verbose",
             "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",

@@ -62,7 +62,8 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         keep_passed: args.keep_passed,
         verbose: args.verbose,
         budget: Budget::default(),
-        status: true,
+        status: args.status.unwrap_or_default(),
+        command_line: command_line(),
     };
     if args.list {
         return list(&campaign.plan);
