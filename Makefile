@@ -8,6 +8,10 @@ ARGS ?=
 WITH ?=
 # How long 'make fuzz' runs, in seconds.
 DURATION ?= 60
+# How long each measurement of 'make bench' takes, in seconds.
+BENCH_SECONDS ?= 10
+# The faults that 'make mutants' injects; all, where none is named.
+FAULTS ?=
 
 .PHONY: help deps check-block check mutants fuzz bench
 
@@ -21,9 +25,9 @@ help:
 	@echo "                               (ARGS='...' adds options of ./check)"
 	@echo '                               Both install missing packages first.'
 	@echo 'make check                     run the tests of this project itself'
-	@echo 'make mutants                   count the injected faults that the suite detects'
+	@echo 'make mutants [FAULTS=...]      count the injected faults that the suite detects'
 	@echo 'make fuzz [DURATION=SECONDS]   fuzz the image tools'
-	@echo 'make bench                     measure the overhead of the runner and the fuzzer'
+	@echo 'make bench [BENCH_SECONDS=N]   measure the overhead of the runner and the fuzzer'
 
 deps:
 	@scripts/deps.sh $(WITH)
@@ -67,7 +71,7 @@ check: deps-there
 	cargo test --workspace
 
 mutants: deps-there
-	@scripts/mutants
+	@ARGS='$(ARGS)' scripts/mutants $(FAULTS)
 
 fuzz: deps-there
 	@cargo build --release --quiet -p image-fuzzer --bin image-fuzzer
@@ -76,4 +80,4 @@ fuzz: deps-there
 
 bench:
 	cargo bench -p check --bench own_cost --bench dry_run
-	cargo bench -p image-fuzzer --bench campaign
+	cargo bench -p image-fuzzer --bench campaign -- $(BENCH_SECONDS)

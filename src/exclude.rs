@@ -136,8 +136,8 @@ impl Rule {
                 );
             };
             let (key, known): (Key, &[&str]) = match key {
-                "fmt" => (Key::Format, &FORMATS),
-                "proto" => (Key::Protocol, &PROTOCOLS),
+                "fmt" => (Key::Format, FORMATS),
+                "proto" => (Key::Protocol, PROTOCOLS),
                 "cache" => (Key::Cache, &CACHES),
                 "host" => (Key::Host, &[]),
                 _ => bail!("unknown condition '{key}=' (known: fmt=, proto=, cache=, host=)"),

@@ -198,20 +198,21 @@ pub enum Verdict {
     Interrupted,
 }
 
-/// A verdict's kind, without its reasons: what is counted, compared and kept.
+/// A verdict's kind, without its reasons: what is counted, compared and kept. From the one
+/// that says least to the worst: of several results of a test the greatest is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// It passed.
-    Pass,
-    /// It failed.
-    Fail,
     /// It was not run.
     NotRun,
-    /// It failed, then passed.
-    Flaky,
+    /// It passed.
+    Pass,
     /// The run ended before it did.
     Interrupted,
+    /// It failed, then passed.
+    Flaky,
+    /// It failed.
+    Fail,
 }
 
 impl From<&Verdict> for Kind {

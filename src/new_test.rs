@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -111,8 +111,8 @@ fn write_new(file: &Path, text: &str) -> Result<()> {
 
 /// `file` as seen from the top of the tree.
 fn relative(file: &Path, tree: &Tree) -> String {
-    let inside: Option<PathBuf> = file.strip_prefix(&tree.source).ok().map(Into::into);
-    inside.unwrap_or(file.to_owned()).display().to_string()
+    let inside = file.strip_prefix(&tree.source).unwrap_or(file);
+    inside.display().to_string()
 }
 
 #[cfg(test)]

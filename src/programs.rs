@@ -61,24 +61,21 @@ struct Tool {
     packages: &'static str,
 }
 
-const IMG: Tool = Tool {
-    variable: "QEMU_IMG_PROG",
-    built: "qemu-img",
-    name: "qemu-img",
-    packages: "qemu-utils",
-};
-const IO: Tool = Tool {
-    variable: "QEMU_IO_PROG",
-    built: "qemu-io",
-    name: "qemu-io",
-    packages: "qemu-utils",
-};
-const NBD: Tool = Tool {
-    variable: "QEMU_NBD_PROG",
-    built: "qemu-nbd",
-    name: "qemu-nbd",
-    packages: "qemu-utils",
-};
+impl Tool {
+    /// One of the package with most of them.
+    const fn of_utils(variable: &'static str, name: &'static str) -> Self {
+        Self {
+            variable,
+            built: name,
+            name,
+            packages: "qemu-utils",
+        }
+    }
+}
+
+const IMG: Tool = Tool::of_utils("QEMU_IMG_PROG", "qemu-img");
+const IO: Tool = Tool::of_utils("QEMU_IO_PROG", "qemu-io");
+const NBD: Tool = Tool::of_utils("QEMU_NBD_PROG", "qemu-nbd");
 const QSD: Tool = Tool {
     variable: "QSD_PROG",
     built: "storage-daemon/qemu-storage-daemon",
@@ -116,13 +113,8 @@ impl Programs {
     /// Whether any program is an installed one, found in `PATH`.
     #[must_use]
     pub fn any_installed(&self) -> bool {
-        let all = [
-            Some(&self.img),
-            Some(&self.io),
-            Some(&self.nbd),
-            Some(&self.qsd),
-        ];
-        let mut all = all.into_iter().chain([self.qemu.as_ref()]).flatten();
+        let tools = [&self.img, &self.io, &self.nbd, &self.qsd];
+        let mut all = tools.into_iter().chain(&self.qemu);
         all.any(|p| p.origin == Origin::Installed)
     }
 

@@ -10,9 +10,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, Stats, default_workers};
+use image_fuzzer::campaign::{
+    Campaign, Plan, Stats, StatusMode, Summary, SweepMode, default_workers,
+};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
+use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
 use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
 use image_fuzzer::triage::minimise::Budget;
@@ -32,8 +35,9 @@ fn main() -> Result<()> {
     let workers = default_workers();
     let (mut bare, mut ours) = (0.0, 0.0);
     for round in 1..=ROUNDS {
-        let loops = bare_loop(workers, time)?;
-        let images = per_second(&campaign(workers, time, Some(COMMAND))?, time).0;
+        let loops = bare_loop(workers, time, None)?;
+        let summary = campaign(workers, time, Some(COMMAND), GuardPlan::Off)?;
+        let images = per_second(&summary.stats, time).0;
         println!("round {round}: bare loop {loops:4.0} runs/s, campaign {images:4.0} images/s");
         bare += loops / f64::from(ROUNDS);
         ours += images / f64::from(ROUNDS);
@@ -43,12 +47,49 @@ fn main() -> Result<()> {
         COMMAND[..2].join(" "),
         ours / bare * 100.0
     );
-    let stats = campaign(workers, time, None)?;
-    let (images, commands) = per_second(&stats, time);
+    guard(workers, time)?;
+    let summary = campaign(workers, time, None, GuardPlan::Off)?;
+    let (images, commands) = per_second(&summary.stats, time);
     println!(
-        "commands drawn at random: {images:.0} images/s, {commands:.0} commands/s, {:.0} % opened",
-        stats.opened_percent()
+        "commands drawn at random, those of the oracles included: {images:.0} images/s, \
+         {commands:.0} commands/s, {:.0} % of the bare loop, {:.0} % opened",
+        commands / bare * 100.0,
+        summary.stats.opened_percent()
     );
+    println!("{}", summary.totals.line().unwrap_or_default());
+    Ok(())
+}
+
+/// Measures runs under the guarding allocator against runs without, by turns.
+fn guard(workers: usize, time: Duration) -> Result<()> {
+    let modes = [GuardMode::Ends, GuardMode::Starts, GuardMode::All];
+    let mut plain = 0.0;
+    let mut rates = modes.map(|_| 0.0);
+    for _ in 0..ROUNDS {
+        plain += bare_loop(workers, time, None)?;
+        for (rate, mode) in rates.iter_mut().zip(modes) {
+            let guard = Guard {
+                mode,
+                fill: 0xa5,
+                compare: false,
+            };
+            *rate += bare_loop(workers, time, Some(guard))?;
+        }
+    }
+    let shown = modes
+        .iter()
+        .zip(rates)
+        .map(|(mode, rate)| format!("{} {:.0} %", mode.word(), rate / plain * 100.0));
+    println!(
+        "runs a second under the guard, of {:.0} without: {}",
+        plain / f64::from(ROUNDS),
+        shown.collect::<Vec<_>>().join(", ")
+    );
+    for (name, plan) in [("no guard", GuardPlan::Off), ("a share", GuardPlan::Share)] {
+        let summary = campaign(workers, time, Some(COMMAND), plan)?;
+        let (images, commands) = per_second(&summary.stats, time);
+        println!("campaign, {name}: {images:.0} images/s, {commands:.0} commands/s");
+    }
     Ok(())
 }
 
@@ -59,11 +100,11 @@ fn per_second(stats: &Stats, time: Duration) -> (f64, f64) {
 }
 
 /// How many runs a second `workers` make of the command on a valid image.
-fn bare_loop(workers: usize, time: Duration) -> Result<f64> {
+fn bare_loop(workers: usize, time: Duration, guard: Option<Guard>) -> Result<f64> {
     let began = Instant::now();
     let runs = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers)
-            .map(|_| scope.spawn(|| one_loop(began + time)))
+            .map(|_| scope.spawn(|| one_loop(began + time, guard)))
             .collect();
         threads
             .into_iter()
@@ -74,13 +115,15 @@ fn bare_loop(workers: usize, time: Duration) -> Result<f64> {
 }
 
 /// Runs until `end`, and gives how often.
-fn one_loop(end: Instant) -> Result<u32> {
+fn one_loop(end: Instant, guard: Option<Guard>) -> Result<u32> {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
     let options = ExecOptions::new(folder.path().join("w"));
     let mut executor = for_program(Path::new(COMMAND[0]), &options)?;
     let run = |words: &[&str], executor: &mut dyn image_fuzzer::exec::Executor| {
         let argv: Vec<OsString> = words.iter().map(Into::into).collect();
-        executor.run(&Request::new(argv, &options.scratch)).end
+        let mut request = Request::new(argv, &options.scratch);
+        request.guard = guard;
+        executor.run(&request).end
     };
     let create = ["qemu-img", "create", "-f", "qcow2", "$test_img", "1M"];
     let made = run(&create, &mut *executor);
@@ -95,7 +138,12 @@ fn one_loop(end: Instant) -> Result<u32> {
 }
 
 /// A campaign in a folder of its own.
-fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Result<Stats> {
+fn campaign(
+    workers: usize,
+    time: Duration,
+    command: Option<[&str; 3]>,
+    guard: GuardPlan,
+) -> Result<Summary> {
     let folder = tempfile::tempdir().context("cannot create a folder for a campaign")?;
     let campaign = Campaign {
         dir: folder.path().to_owned(),
@@ -105,7 +153,9 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
             selection: None,
             intensity: Intensity::default(),
             families: Vec::new(),
+            guard,
         },
+        sweep: SweepMode::Off,
         failing: std::collections::BTreeSet::new(),
         settings: Settings {
             programs: Programs::from_env()?,
@@ -127,9 +177,10 @@ fn campaign(workers: usize, time: Duration, command: Option<[&str; 3]>) -> Resul
         keep_passed: false,
         verbose: false,
         budget: Budget::default(),
-        status: false,
+        status: StatusMode::Off,
+        command_line: String::new(),
     };
     let summary = campaign.run(&Arc::new(AtomicBool::new(false)))?;
-    ensure!(summary.trouble.is_none(), "{:?}", summary.trouble);
-    Ok(summary.stats)
+    ensure!(summary.error.is_none(), "{:?}", summary.error);
+    Ok(summary)
 }

@@ -1,7 +1,7 @@
-//! Files that are written whole or not at all.
+//! Files that are written whole or not at all, and logs.
 
-use std::fs;
-use std::io::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -11,25 +11,37 @@ use tempfile::TempPath;
 use crate::named_file::NamedFile;
 
 /// Writes a file so that it is there whole or not at all.
+///
+/// # Errors
+///
+/// The folder cannot be written.
 pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(contents)?;
-        let mode = PermissionsExt::from_mode(0o644);
-        fs::set_permissions(file.path(), mode)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write '{}'", path.display()))
+    atomic_write::write(path, |out| out.write_all(contents))
+        .with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// Writes an image into `folder` under a name that nobody looks at, which goes away with what
-/// is returned.
-pub fn write_nameless(folder: &Path, image: &NamedFile) -> Result<TempPath> {
-    let write = || -> std::io::Result<TempPath> {
+/// Appends to a log in one write.
+///
+/// # Errors
+///
+/// The log cannot be written.
+pub fn append(path: &Path, text: &str) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let log = options.create(true).append(true).open(path);
+    log.and_then(|mut log| log.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write to '{}'", path.display()))
+}
+
+/// Writes an image into `folder` under a temporary name, to be [given its
+/// name](persist_as); it is removed with the value that is returned.
+///
+/// # Errors
+///
+/// The folder cannot be written.
+pub fn write_temp(folder: &Path, image: &NamedFile) -> Result<TempPath> {
+    let write = || -> io::Result<TempPath> {
         let file = tempfile::Builder::new()
-            .prefix(NAMELESS)
+            .prefix(TEMP_PREFIX)
             .permissions(PermissionsExt::from_mode(0o644))
             .tempfile_in(folder)?;
         image.write_to(file.as_file())?;
@@ -39,6 +51,10 @@ pub fn write_nameless(folder: &Path, image: &NamedFile) -> Result<TempPath> {
 }
 
 /// Gives an image in `folder` its name.
+///
+/// # Errors
+///
+/// The folder cannot be written.
 pub fn persist_as(image: TempPath, folder: &Path, name: &str) -> Result<()> {
     let path = folder.join(name);
     image
@@ -46,5 +62,5 @@ pub fn persist_as(image: TempPath, folder: &Path, name: &str) -> Result<()> {
         .with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// What the names of images begin with that are being written.
-pub const NAMELESS: &str = ".new-";
+/// What temporary names begin with.
+pub const TEMP_PREFIX: &str = ".new-";

@@ -58,11 +58,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
         return print(text);
     }
     match fs::metadata(path) {
-        Ok(there) if there.is_file() => {
-            let target = path.canonicalize().with_context(failed)?;
-            write_whole(&target, text.as_bytes())?;
-            fs::set_permissions(&target, there.permissions()).with_context(failed)
-        }
+        Ok(there) if there.is_file() => write_whole(path, text.as_bytes()),
         // Of a dangling link the file is created that it points to.
         Err(_) if !path.is_symlink() => write_whole(path, text.as_bytes()),
         there => {

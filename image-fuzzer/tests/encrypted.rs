@@ -71,7 +71,7 @@ fn what_is_drawn_for_encrypted_images_opens_them() {
                 !locked.iter().any(|words| said.contains(words)),
                 "{command:?}: {said}"
             );
-            // The next command finds the image whole, not without its only key.
+            // The next command gets a fresh image, not one without its only key.
             fresh();
         }
     }

@@ -13,6 +13,7 @@ use image_fuzzer::exec::{
     End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, TimeoutHandler,
     for_program,
 };
+use image_fuzzer::input::guard::{Guard, GuardMode};
 
 /// A folder with a scratch folder in it, and executors over that.
 struct Fixture {
@@ -385,6 +386,41 @@ fn each_limit_ends_a_run() {
     assert_eq!(seen.stdout, b"1000\n");
 }
 
+/// A backing file that is the image itself was once opened until there were 20,000 open files,
+/// for half a minute.
+#[test]
+fn a_chain_without_an_end_is_ended_by_the_limit_on_open_files() {
+    let fixture = Fixture::new();
+    let qemu = Path::new("qemu-img");
+    let executors = [
+        for_program(qemu, &fixture.options()),
+        for_program(
+            qemu,
+            &ExecOptions {
+                fork_server: false,
+                ..fixture.options()
+            },
+        ),
+    ];
+    for executor in executors {
+        let Ok(mut executor) = executor else {
+            println!("not run: qemu-img is not installed");
+            return;
+        };
+        for words in [
+            "qemu-img create -f qcow2 a.qcow2 1M",
+            "qemu-img rebase -u -F qcow2 -b a.qcow2 a.qcow2",
+        ] {
+            let words: Vec<&str> = words.split(' ').collect();
+            assert_eq!(executor.run(&fixture.request(&words)).end, End::Exit(0));
+        }
+        let seen = executor.run(&fixture.request(&["qemu-img", "check", "a.qcow2"]));
+        let said = String::from_utf8_lossy(&seen.stderr).into_owned();
+        assert_eq!(seen.end, End::Exit(1), "{said}");
+        assert!(said.contains("Too many open files"), "{said}");
+    }
+}
+
 #[test]
 fn growth_and_memory_of_a_run_are_measured() {
     let fixture = Fixture::new();
@@ -613,6 +649,82 @@ fn a_program_that_behaves_differently_with_a_fork_server_is_spawned() {
     );
     let seen = executor.run(&fixture.request(&["program"]));
     assert_eq!((seen.end, &*seen.stdout), (End::Exit(0), &b"alone\n"[..]));
+}
+
+/// What a C program does under the guarding allocator, in a fork server, several times, and
+/// started anew.
+#[test]
+fn a_program_runs_under_the_guarding_allocator() {
+    let fixture = Fixture::new();
+    let source = fixture.folder.path().join("program.c");
+    let program = fixture.folder.path().join("program");
+    fs::write(
+        &source,
+        "#include <fcntl.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n\
+         #include <sys/wait.h>\n#include <unistd.h>\n\
+         static volatile char sink;\n\
+         static void fill(char **p, int n, int byte) {\n\
+         for (int i = 0; i < n; i++) { p[i] = malloc(40 + 100 * i); memset(p[i], byte, 40 + 100 * i); } }\n\
+         static void check(char **p, int n, int byte) {\n\
+         for (int i = 0; i < n; i++) for (int k = 0; k < 40 + 100 * i; k++)\n\
+         if (p[i][k] != byte) abort(); }\n\
+         int main(int argc, char **argv) {\n\
+         char *p[60]; close(open(\"image\", O_RDONLY | O_CREAT, 0600));\n\
+         fill(p, 60, 1);\n\
+         for (int i = 0; i < 30; i++) { free(p[i + 30]); }\n\
+         if (argc > 1 && argv[1][0] == 'f') {\n\
+         pid_t pid = fork(); char *q[60];\n\
+         if (!pid) { check(p, 30, 1); fill(p, 30, 2); fill(q, 60, 2); check(q, 60, 2);\n\
+         for (int i = 0; i < 60; i++) free(q[i]); if (argc > 2) sink = p[45][7]; _exit(0); }\n\
+         fill(q, 60, 3); int status; waitpid(pid, &status, 0);\n\
+         check(p, 30, 1); check(q, 60, 3);\n\
+         if (WIFSIGNALED(status)) raise(WTERMSIG(status));\n\
+         } else if (argc > 1) { sink = p[20][2048]; }\n\
+         puts(\"done\"); return 0; }\n",
+    )
+    .unwrap();
+    let built = std::process::Command::new("cc")
+        .args(["-O0", "-o"])
+        .args([&program, &source])
+        .status();
+    assert!(built.is_ok_and(|status| status.success()));
+    let program = program.to_str().unwrap();
+    for mut executor in [fixture.executor(program), fixture.plain(program)] {
+        let mut run = |words: &[&str], mode| {
+            let mut request = fixture.request(words);
+            request.guard = mode;
+            executor.run(&request)
+        };
+        for _ in 0..3 {
+            for mode in [GuardMode::Ends, GuardMode::Starts, GuardMode::All] {
+                let guard = Some(Guard {
+                    mode,
+                    fill: 0x5a,
+                    compare: false,
+                });
+                for words in [&["program"][..], &["program", "fork"]] {
+                    let seen = run(words, guard);
+                    assert_eq!(seen.end, End::Exit(0), "{words:?} {seen:?}");
+                    assert_eq!((&*seen.stdout, &*seen.stderr), (&b"done\n"[..], &b""[..]));
+                }
+                // Behind a block that begins after a guard page is accessible memory.
+                if mode != GuardMode::Starts {
+                    let seen = run(&["program", "over"], guard);
+                    assert_eq!(seen.end, End::Signal(11), "{seen:?}");
+                    let said = String::from_utf8_lossy(&seen.stderr);
+                    let what =
+                        "image-fuzzer guard: read 8 bytes past the end of a block of 2040 bytes";
+                    assert!(said.starts_with(what), "{said}");
+                }
+                let seen = run(&["program", "fork", "freed"], guard);
+                let said = String::from_utf8_lossy(&seen.stderr);
+                let what = "image-fuzzer guard: read 7 bytes into a freed block of 4540 bytes";
+                assert!(said.starts_with(what), "{said}");
+                assert_eq!(seen.end, End::Signal(11), "{seen:?}");
+            }
+            assert_eq!(run(&["program", "over"], None).end, End::Exit(0));
+        }
+    }
 }
 
 #[test]

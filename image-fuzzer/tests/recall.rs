@@ -1,6 +1,5 @@
-//! Faults of the past in the qcow2 code of QEMU: the fuzzer can make each of
-//! their triggers. For every row the generator is asked for images until it has
-//! drawn one with the field, the value and the command.
+//! Past bugs in the qcow2 code of QEMU: the fuzzer can draw each of their triggers. For every
+//! row images are drawn until one has the field, the value and the command.
 
 use image_formats::Value;
 use image_formats::qcow2::Content;
@@ -88,8 +87,7 @@ fn like(path: &str, pattern: &str) -> bool {
     rest.is_empty()
 }
 
-/// A fault of the past: where it is told of, what triggers it, the command that
-/// showed it.
+/// A past bug: where it is described, what triggers it, the command that showed it.
 struct Row {
     reference: &'static str,
     trigger: &'static str,
@@ -295,7 +293,7 @@ const ROWS: &[Row] = &[
         |d| d.sets("l2[*].entry[*].subclusters", |v| v == 0xffff_ffff)),
     row("e40e6e88f6 fe446b5da2", "a snapshot with half of its extra data", "qemu-img check -r",
         |d| d.sets("snapshot[*].extra_data_size", |v| v == 8)),
-    row("b6c147622d", "a version nobody knows", "qemu-img info",
+    row("b6c147622d", "an unknown version", "qemu-img info",
         |d| d.sets("header.version", |v| v > 3)),
     row("11c89769dc", "refcount table that overflows a signed int", "qemu-img info",
         |d| d.sets("header.refcount_table_clusters", |v| v > INT_MAX)),
@@ -303,10 +301,10 @@ const ROWS: &[Row] = &[
         |d| d.sets("header.l1_size", |v| v == INT_MAX || v == 1 << 31)),
 ];
 
-/// Where a fault is told of, the command that showed it, and how it is known.
+/// Where a bug is described, the command that showed it, and how that is recognised.
 type CommandRow = (&'static str, &'static str, fn(&Base, &Command) -> bool);
 
-/// Faults that a command on a valid image showed.
+/// Bugs that a command on a valid image showed.
 const COMMANDS: [CommandRow; 14] = [
     (
         "fb43d2d46e",
@@ -422,7 +420,7 @@ const COMMANDS: [CommandRow; 14] = [
 
 /// How many base images are drawn at most, and how many mutations of each.
 const BASES: usize = 1500;
-const LIES: usize = 120;
+const MUTATIONS: usize = 120;
 
 #[test]
 fn every_trigger_of_the_past_can_be_drawn() {
@@ -443,7 +441,7 @@ fn every_trigger_of_the_past_can_be_drawn() {
             base: &base,
             map: &prepared.map,
         };
-        for _ in 0..LIES {
+        for _ in 0..MUTATIONS {
             let mutations = mutate::draw(
                 context,
                 None,

@@ -104,27 +104,11 @@ pub(crate) fn rebase_unsafe(call: &Call) -> Result<ExitCode> {
 }
 
 /// Runs the call without effect where one of these words is given.
-fn without_effect_of(call: &Call, words: &[&str]) -> Result<ExitCode> {
+pub(crate) fn without_effect_of(call: &Call, words: &[&str]) -> Result<ExitCode> {
     if call.has(words) {
         return without_effect(call);
     }
     Err(call.exec(&call.args))
-}
-
-pub(crate) fn apply_lost(call: &Call) -> Result<ExitCode> {
-    without_effect_of(call, &["-a"])
-}
-
-pub(crate) fn delete_lost(call: &Call) -> Result<ExitCode> {
-    without_effect_of(call, &["-d"])
-}
-
-pub(crate) fn bitmap_stale(call: &Call) -> Result<ExitCode> {
-    without_effect_of(call, &["--clear", "--merge"])
-}
-
-pub(crate) fn repair_lost(call: &Call) -> Result<ExitCode> {
-    without_effect_of(call, &["-r"])
 }
 
 pub(crate) fn check_clean(call: &Call) -> Result<ExitCode> {

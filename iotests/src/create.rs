@@ -1,9 +1,7 @@
 //! New images: made by format and protocol, with the options of both.
 
 use std::fmt::{self, Display};
-use std::future::{Future, IntoFuture};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use anyhow::Result;
@@ -12,7 +10,7 @@ use serde_json::{Value, json};
 use crate::filter;
 use crate::image::{Entry, Image};
 use crate::protocol::Servers;
-use crate::tool::{Expect, Output, Spawn, Streams};
+use crate::tool::{Expect, Output, Spawn, Streams, awaited};
 use crate::words;
 use crate::wrap::Kind;
 
@@ -227,14 +225,7 @@ fn node_options(format: &str, encrypted: bool) -> Value {
     }
 }
 
-impl IntoFuture for Builder {
-    type Output = Result<Image>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.go())
-    }
-}
+awaited!(Builder => Image);
 
 /// Creation options in order, a later value in the place of an earlier one.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use tokio::process::Child;
 
 use crate::ctx::Ctx;
 use crate::filter::json as filter_json;
-use crate::image::Image;
+use crate::image::{Image, extend};
 use crate::qmp::{Qmp, QmpError};
 use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
@@ -355,9 +355,7 @@ impl Daemon {
         if env.aio != "threads" && full["file"]["driver"] == "file" {
             full["file"]["aio"] = env.aio.as_str().into();
         }
-        if let (Some(full), Some(options)) = (full.as_object_mut(), options.as_object()) {
-            full.extend(options.clone());
-        }
+        extend(&mut full, options);
         full
     }
 
@@ -369,6 +367,33 @@ impl Daemon {
     /// Fails if QEMU does not export it.
     pub async fn export_nbd(&mut self, node: &str) -> Result<String> {
         self.export_nbd_with(node, json!({"writable": true})).await
+    }
+
+    /// Puts a copy-before-write filter, node `cbw`, with these options between the guest and
+    /// `device`: what is written over is kept in node `target`, and node `past` shows the disk
+    /// as it is now. Gives the names of both sides, exported over NBD: the guest's and the
+    /// past's, which is read-only.
+    ///
+    /// # Errors
+    ///
+    /// Fails if QEMU refuses a node or an export.
+    pub async fn fleece(
+        &mut self,
+        device: &str,
+        target: &str,
+        past: &str,
+        options: &Value,
+    ) -> Result<(String, String)> {
+        let mut filter = json!({"driver": "copy-before-write", "node-name": "cbw", "file": device, "target": target});
+        extend(&mut filter, options);
+        self.qmp("blockdev-add", filter).await?;
+        let access = json!({"driver": "snapshot-access", "node-name": past, "file": "cbw"});
+        self.qmp("blockdev-add", access).await?;
+        let guest = self.export_nbd("cbw").await?;
+        let past = self
+            .export_nbd_with(past, json!({"writable": false}))
+            .await?;
+        Ok((guest, past))
     }
 
     /// Exports a node over NBD with these options, such as `bitmaps`.
@@ -390,9 +415,7 @@ impl Daemon {
             }
         };
         let mut export = json!({"type": "nbd", "id": format!("nbd-{node}"), "node-name": node});
-        if let (Some(export), Some(options)) = (export.as_object_mut(), options.as_object()) {
-            export.extend(options.clone());
-        }
+        extend(&mut export, &options);
         self.run("block-export-add", export).await?;
         Ok(format!("nbd+unix:///{node}?socket={socket}"))
     }
@@ -444,7 +467,7 @@ impl Daemon {
         let pid = self.child.id();
         self.ctx.has_ended(&self.name);
         let Some(status) = self.ctx.bounded(DEADLINE, self.child.wait()).await else {
-            bail!("{} did not end", self.name);
+            bail!("{} did not exit", self.name);
         };
         if let Some(socket) = &self.nbd {
             let _ = std::fs::remove_file(self.ctx.expand(socket));

@@ -50,9 +50,7 @@ impl Entry {
     /// A node for QMP or a `json:` name, without node name and cache mode.
     fn node(&self) -> Value {
         let mut node = json!({"driver": self.format, "file": self.protocol_node()});
-        if let (Some(node), Some(more)) = (node.as_object_mut(), self.node.as_object()) {
-            node.extend(more.clone());
-        }
+        extend(&mut node, &self.node);
         node
     }
 
@@ -70,6 +68,13 @@ impl Entry {
         } else {
             self.real.clone()
         }
+    }
+}
+
+/// Adds the members of the object `more` to `object`, or replaces them there.
+pub(crate) fn extend(object: &mut Value, more: &Value) {
+    if let (Some(object), Some(more)) = (object.as_object_mut(), more.as_object()) {
+        object.extend(more.clone());
     }
 }
 

@@ -1,8 +1,6 @@
 //! `qemu-io`: many commands in one process, or a process kept open.
 
 use std::ffi::OsString;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
 use std::process::Stdio;
 use std::rc::Rc;
 
@@ -14,7 +12,7 @@ use tokio::process::{Child, ChildStdin};
 
 use crate::ctx::Ctx;
 use crate::filter;
-use crate::tool::{DEADLINE, Expect, Output, Spawn, Streams, framed};
+use crate::tool::{DEADLINE, Expect, Output, Spawn, Streams, awaited, framed};
 use crate::wrap::{self, Kind};
 
 /// `qemu-io`'s longest line on standard input.
@@ -141,14 +139,7 @@ impl IoRun {
     }
 }
 
-impl IntoFuture for IoRun {
-    type Output = Result<Output>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.go())
-    }
-}
+awaited!(IoRun => Output);
 
 /// What `qemu-io` prints before it reads a command.
 const PROMPT: &[u8] = b"qemu-io> ";

@@ -26,7 +26,7 @@ use tokio::process::{Child, Command};
 
 use crate::ctx::Ctx;
 use crate::daemon::Daemon;
-use crate::image::{Entry, Image};
+use crate::image::{Entry, Image, extend};
 use crate::ssh::SshServer;
 use crate::tool::{DEADLINE, framed, read_back};
 use crate::wrap::{self, Kind};
@@ -171,7 +171,7 @@ impl Server {
         let ended = ctx.bounded(DEADLINE, self.child.wait()).await;
         let _ = std::fs::remove_file(&self.socket);
         let Some(status) = ended else {
-            bail!("qemu-nbd for {} did not end when asked", self.shown);
+            bail!("qemu-nbd for {} did not exit when asked", self.shown);
         };
         let status = status.context("failed to wait for qemu-nbd")?;
         let log = wrap::valgrind_log(&ctx.env, Kind::Nbd, pid, status.code()).unwrap_or_default();
@@ -196,9 +196,7 @@ pub fn nbd_name(url: &str, options: &serde_json::Value) -> String {
     let (export, socket) = rest.split_once("?socket=").unwrap_or((rest, ""));
     let server = json!({"type": "unix", "path": socket});
     let mut node = json!({"driver": "nbd", "server": server, "export": export});
-    if let (Some(node), Some(options)) = (node.as_object_mut(), options.as_object()) {
-        node.extend(options.clone());
-    }
+    extend(&mut node, options);
     format!("json:{node}")
 }
 

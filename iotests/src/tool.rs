@@ -3,9 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::future::{Future, IntoFuture};
 use std::io::{PipeWriter, Read as _, Seek as _};
-use std::pin::Pin;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +19,21 @@ use crate::wrap::{self, Kind};
 
 /// How long one run of a tool may take (lifted under gdb and valgrind).
 pub const DEADLINE: Duration = Duration::from_secs(240);
+
+/// What a builder gives when it is awaited: what its `go` gives.
+macro_rules! awaited {
+    ($builder:ty => $output:ty) => {
+        impl std::future::IntoFuture for $builder {
+            type Output = anyhow::Result<$output>;
+            type IntoFuture = std::pin::Pin<Box<dyn Future<Output = Self::Output>>>;
+
+            fn into_future(self) -> Self::IntoFuture {
+                Box::pin(self.go())
+            }
+        }
+    };
+}
+pub(crate) use awaited;
 
 /// A command line: a string is split at blanks (with quotes), a list is taken
 /// word by word.
@@ -376,14 +389,7 @@ impl Run {
     }
 }
 
-impl IntoFuture for Run {
-    type Output = Result<Output>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.go())
-    }
-}
+awaited!(Run => Output);
 
 impl Ctx {
     /// An error where the exit status is unexpected.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::flag::{Flag, SECTIONS, Section, Takes};
-use super::flags::FLAGS;
+use super::flag::Flag;
+use super::flags::SECTIONS;
 
 /// How wide the pages are, in columns.
 const WIDTH: usize = 80;
@@ -56,13 +56,13 @@ files:
 #[must_use]
 pub fn help(long: bool) -> String {
     let mut page = format!("{USAGE}\n{ABOUT}");
-    for (section, heading) in SECTIONS {
+    for (heading, flags) in SECTIONS {
         let _ = write!(page, "\n{heading}:\n");
-        if matches!(section, Section::Format | Section::Protocol) {
-            words_only(&mut page, section);
+        if flags.iter().all(|flag| flag.short.is_empty()) {
+            words_only(&mut page, flags);
             continue;
         }
-        for flag in FLAGS.iter().filter(|f| f.section == section) {
+        for flag in *flags {
             option(&mut page, flag, long);
         }
     }
@@ -80,25 +80,15 @@ pub fn help(long: bool) -> String {
 }
 
 /// Formats and protocols need no text: their words, filled into lines.
-fn words_only(page: &mut String, section: Section) {
-    let flags = FLAGS.iter().filter(|f| f.section == section);
-    let words: Vec<_> = flags.map(|f| f.words[0]).collect();
+fn words_only(page: &mut String, flags: &[Flag]) {
+    let words: Vec<_> = flags.iter().flat_map(Flag::words).collect();
     for line in wrap(&words.join(" "), WIDTH - 2) {
         let _ = writeln!(page, "  {line}");
     }
 }
 
 fn option(page: &mut String, flag: &Flag, long: bool) {
-    let mut title = flag.words.join(", ");
-    match flag.takes {
-        Takes::Nothing => {}
-        Takes::Value(metavar) => {
-            let _ = write!(title, " {metavar}");
-        }
-        Takes::Maybe(metavar) => {
-            let _ = write!(title, "[={metavar}]");
-        }
-    }
+    let title = flag.usage;
     let mut lines = wrap(flag.short, WIDTH - INDENT);
     if long {
         lines.extend(wrap(flag.long, WIDTH - INDENT));
@@ -139,10 +129,8 @@ mod tests {
             for line in page.lines() {
                 assert!(line.chars().count() <= WIDTH, "{line}");
             }
-            for flag in FLAGS {
-                for word in flag.words {
-                    assert!(page.contains(word), "{word}");
-                }
+            for word in crate::args::flags().flat_map(Flag::words) {
+                assert!(page.contains(word), "{word}");
             }
         }
     }

@@ -11,8 +11,8 @@ mod nearest;
 mod parse;
 mod values;
 
-pub use flag::{Flag, SECTIONS, Section, Takes};
-pub use flags::{CACHES, FLAGS, FORMATS, PROTOCOLS};
+pub use flag::{Flag, Takes};
+pub use flags::{CACHES, FORMATS, PROTOCOLS, SECTIONS, flags};
 pub use help::help;
 pub use low::{Action, Color, LowArgs};
 pub use nearest::nearest;

@@ -8,14 +8,8 @@ use crate::diff::{lines, trim_line_end};
 /// a newline.
 #[must_use]
 pub fn equal(expected: &[u8], actual: &[u8]) -> bool {
-    let (mut a, mut b) = (lines(expected), lines(actual));
-    loop {
-        match (a.next(), b.next()) {
-            (None, None) => return true,
-            (Some(x), Some(y)) if trim_line_end(x) == trim_line_end(y) => {}
-            _ => return false,
-        }
-    }
+    let trimmed = |text| lines(text).map(trim_line_end);
+    trimmed(expected).eq(trimmed(actual))
 }
 
 #[cfg(test)]

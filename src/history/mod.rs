@@ -22,16 +22,6 @@ use journal::{Journal, Record};
 
 pub use view::render;
 
-/// How much a verdict counts among those of several repetitions.
-fn badness(kind: Kind) -> u8 {
-    match kind {
-        Kind::Pass | Kind::NotRun => 0,
-        Kind::Interrupted => 1,
-        Kind::Flaky => 2,
-        Kind::Fail => 3,
-    }
-}
-
 /// What is remembered of a test under a combination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Past {
@@ -126,7 +116,8 @@ impl Memory {
                 if run == self.last_run.id {
                     // Of several repetitions the worst one counts.
                     let old = self.last_run.results.get(&key);
-                    if old.is_none_or(|(kind, _)| badness(*kind) <= badness(verdict)) {
+                    // Of a pass and a test that was not run, the later one counts.
+                    if old.is_none_or(|(kind, _)| *kind <= verdict.max(Kind::Pass)) {
                         let result = (verdict, secs);
                         let results = Arc::make_mut(&mut self.last_run.results);
                         results.insert(key.clone(), result);

@@ -19,9 +19,8 @@ mod conformance;
 pub(crate) mod sample;
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 
-use crate::args::Color;
+use crate::args::{Color, LowArgs};
 use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Reporter};
@@ -56,28 +55,6 @@ pub fn unless_gone(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Which reports are made.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// When the console is coloured.
-    pub color: Color,
-    /// No live view, also on a terminal: the terminal belongs to the test.
-    pub plain: bool,
-    /// TAP version 13 on stdout in place of the console's lines.
-    pub tap: bool,
-    /// The verdicts of TAP carry their numbers, which the old runner leaves out.
-    pub tap_numbers: bool,
-    /// Where a JUnit file is written.
-    pub junit: Option<PathBuf>,
-    /// Where JSON events are written, one a line.
-    pub json: Option<PathBuf>,
-    /// The directory in which `index.html` is written.
-    pub html: Option<PathBuf>,
-    /// The previous run, for comparison
-    /// ([`crate::history::Memory::previous`]).
-    pub previous: Option<Previous>,
-}
-
 /// One report. Like [`Reporter`], with each result prepared; results come in
 /// `rendered` (and only there).
 trait Sink {
@@ -108,37 +85,42 @@ impl Reporter for All {
     }
 }
 
-/// Makes the reporters that `options` ask for, the console (or TAP) among them.
+/// Makes the reporters that `args` ask for, the console (or TAP) among them. With
+/// `tap_numbers` the verdicts of TAP carry their numbers, which the old runner leaves out;
+/// `previous` is the previous run, for comparison.
 ///
 /// # Errors
 ///
 /// A file or directory that cannot be made, with its path.
-pub fn build(options: &Options) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
-    let previous = options.previous.clone().unwrap_or_default();
+pub fn build(
+    args: &LowArgs,
+    tap_numbers: bool,
+    previous: Previous,
+) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     // Files first: the last results are in them when the console says the end.
-    if let Some(path) = &options.json {
+    if let Some(path) = &args.json {
         sinks.push(Box::new(json::Json::create(path)?));
     }
-    if let Some(path) = &options.junit {
+    if let Some(path) = &args.junit {
         sinks.push(Box::new(junit::Junit::create(path)?));
     }
-    if let Some(dir) = &options.html {
+    if let Some(dir) = &args.html {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
     }
-    if options.tap {
-        let paint = paint_on(options.color, io::stderr().is_terminal());
+    if args.tap {
+        let paint = paint_on(args.color, io::stderr().is_terminal());
         let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
-        let numbering = if options.tap_numbers {
+        let numbering = if tap_numbers {
             tap::Numbering::SoFar(0)
         } else {
             tap::Numbering::Off
         };
         sinks.push(Box::new(tap::Tap::new(out, diffs, paint, numbering)));
     } else {
-        let paint = paint(options.color);
+        let paint = paint(args.color);
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        if smart && !options.plain && io::stdout().is_terminal() {
+        if smart && args.debugger.is_none() && io::stdout().is_terminal() {
             let screen = live::Live::new(previous);
             sinks.push(Box::new(console::Console::new(screen, paint)));
         } else {

@@ -266,17 +266,6 @@ fn list(names: &Names) -> String {
     names.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// How bad a verdict is, for what is shown of several repetitions.
-fn badness(kind: Kind) -> u8 {
-    match kind {
-        Kind::NotRun => 0,
-        Kind::Pass => 1,
-        Kind::Interrupted => 2,
-        Kind::Flaky => 3,
-        Kind::Fail => 4,
-    }
-}
-
 impl Table {
     fn new(tests: &[String], combos: impl Iterator<Item = String>) -> Self {
         let combos: Vec<String> = combos.collect();
@@ -295,7 +284,7 @@ impl Table {
             return;
         };
         let cell = &mut self.cells[row * self.combos.len() + column];
-        if cell.is_none_or(|old| badness(old) < badness(kind)) {
+        if cell.is_none_or(|old| old < kind) {
             *cell = Some(kind);
         }
     }

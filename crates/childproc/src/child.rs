@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::end::{How, timeout};
 use crate::idle::Idle;
-use crate::mounts::{newest_below, unmount};
+use crate::mounts::unmount_below;
 use crate::proc::descendants;
 use crate::spec::{Event, PACKET, Spec, read_ready, write_end};
 
@@ -105,10 +105,7 @@ impl Child {
             Event::Done(done) if self.lost => {
                 // The keeper knows the mounts of a supervisor's first program
                 // only.
-                for mount in newest_below(&self.mounts_below) {
-                    let _ = unmount(&mount);
-                    done.mounts.push(mount);
-                }
+                done.mounts.extend(unmount_below(&self.mounts_below));
             }
             _ => {}
         }

@@ -25,7 +25,7 @@ use crate::child::Child;
 use crate::end::{Ender, How, Wake, become_subreaper};
 use crate::exec::{Stdio, close_all_but, close_in_child, fork_into, null_stdio, receive_with_fds};
 use crate::idle::Idle;
-use crate::mounts::{newest_below, unmount};
+use crate::mounts::{newest_below, unmount_below};
 use crate::spec::{Done, Event, Order, Spec, read_order, write_order};
 use crate::supervisor::{send_event, supervise};
 use crate::sys::{self, Status, Waited};
@@ -335,10 +335,7 @@ impl Keeping {
         let supervisors: Vec<i32> = self.running.keys().copied().collect();
         let mut ender = Ender::new(&supervisors);
         ender.end(How::Kill, None);
-        let mounts = newest_below(&lost.mounts_below);
-        for path in &mounts {
-            let _ = unmount(path);
-        }
+        let mounts = unmount_below(&lost.mounts_below);
         let done = Done {
             cpu: Duration::ZERO,
             left_count: ender.ended.len(),
@@ -358,9 +355,7 @@ impl Keeping {
             ender.end(How::Kill, None);
         }
         for running in self.running.values() {
-            for path in newest_below(&running.mounts_below) {
-                let _ = unmount(&path);
-            }
+            unmount_below(&running.mounts_below);
         }
     }
 }

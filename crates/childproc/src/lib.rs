@@ -3,7 +3,7 @@
 //! A program may double fork, leave its session, close every descriptor and
 //! ignore every signal it can: its processes are still found, because the
 //! process above it is a *child subreaper* (prctl(2)) and adopts every orphan
-//! below it. No root, no control group and no name space is needed.
+//! below it. No root, no control group and no namespace is needed.
 //!
 //! There are two ways to use it:
 //!

@@ -74,6 +74,16 @@ pub(crate) fn newest_below(dirs: &[PathBuf]) -> Vec<PathBuf> {
     paths
 }
 
+/// Unmounts what is mounted below `dirs`, the newest first; what was there.
+pub(crate) fn unmount_below(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let found = newest_below(dirs);
+    for path in &found {
+        // Best effort: it is named to the caller in any case.
+        let _ = unmount(path);
+    }
+    found
+}
+
 /// Reads a line of mountinfo (proc(5)): field 5 is the mount point, and the type
 /// comes first behind the field that is a lone `-`.
 fn parse(line: &[u8]) -> Option<Mount> {

@@ -20,7 +20,7 @@ use nix::unistd::{Pid, getpgid, setsid, tcsetpgrp};
 
 use crate::end::{Ender, How, LeftBehind, Wake, become_subreaper};
 use crate::exec::{self, Stdio, receive_with_fds};
-use crate::mounts::{newest_below, unmount};
+use crate::mounts::{newest_below, unmount_below};
 use crate::proc::Process;
 use crate::spec::{Done, Event, Order, read_end, read_order, write_ready};
 use crate::sys::Status;
@@ -168,7 +168,7 @@ impl Supervision<'_> {
         self.note_exit();
         // Only who was still there could have mounted something since.
         if !mounts.is_empty() || !self.ender.ended.is_empty() {
-            for mount in self.unmount() {
+            for mount in unmount_below(&self.order.mounts_below) {
                 if !mounts.contains(&mount) {
                     mounts.push(mount);
                 }
@@ -229,15 +229,6 @@ impl Supervision<'_> {
             self.exit_sent = true;
             send_event(self.control, &Event::Exited { status, wall });
         }
-    }
-
-    /// Unmounts what is mounted below the directories of the order; returns it.
-    fn unmount(&self) -> Vec<PathBuf> {
-        let found = newest_below(&self.order.mounts_below);
-        for path in &found {
-            let _ = unmount(path);
-        }
-        found
     }
 
     fn done(mut self, mounts: Vec<PathBuf>) -> Done {

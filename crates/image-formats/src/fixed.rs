@@ -1,56 +1,116 @@
 //! Images of formats that are known by headers of fixed layout and flat tables.
 
 use crate::defect::{Defect, Requirement};
-use crate::field::{Field, FieldError, Kind, Place};
+use crate::field::{Field, FieldError, Kind, word};
 use crate::io::{ReadAt as _, ReadError};
 use crate::model::Model;
 use crate::path::Path;
-use crate::row::{Leaf, Row, table_leaves};
+use crate::row::{Leaf, Leaves, Row};
 use crate::store::Store;
-use crate::value::Endian;
-use crate::value::Value;
+use crate::value::{Endian, Value};
 
 /// A structure of fixed layout somewhere in the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) name: String,
-    pub(crate) at: u64,
-    pub(crate) rows: &'static [Row],
-    pub(crate) endian: Endian,
+struct Record {
+    name: String,
+    at: u64,
+    rows: &'static [Row],
 }
 
 /// A table of numbers of one width.
 #[derive(Clone, Debug)]
-pub(crate) struct Array {
-    pub(crate) name: &'static str,
-    pub(crate) at: u64,
-    pub(crate) entries: u64,
-    pub(crate) bytes: u8,
-    pub(crate) endian: Endian,
+struct Array {
+    name: &'static str,
+    at: u64,
+    entries: u64,
+    bytes: u8,
 }
 
-/// A checksum and what it is taken over.
+/// A checksum and what it is taken over, with the checksum itself taken as zeros.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Checksum {
-    /// Path of the field with the checksum.
-    pub(crate) path: &'static str,
-    /// Byte offset of the first byte it covers.
-    pub(crate) at: u64,
-    /// Number of bytes it covers, at most 64 KiB.
-    pub(crate) len: usize,
-    /// How it is computed.
-    pub(crate) sum: fn(&[u8]) -> u32,
+struct Checksum {
+    path: &'static str,
+    at: u64,
+    len: usize,
+    sum: fn(&[u8]) -> u32,
 }
 
 /// What an image consists of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Structure {
-    pub(crate) records: Vec<Record>,
-    pub(crate) arrays: Vec<Array>,
-    /// Checksums, each over a run of bytes with the checksum itself taken as zeros.
-    pub(crate) checksums: Vec<Checksum>,
-    /// The signatures of the format: path and value.
-    pub(crate) signatures: Vec<(&'static str, Value)>,
+    endian: Endian,
+    records: Vec<Record>,
+    arrays: Vec<Array>,
+    checksums: Vec<Checksum>,
+    signatures: Vec<(&'static str, Value)>,
+}
+
+impl Structure {
+    /// One of numbers in this byte order.
+    pub(crate) fn new(endian: Endian) -> Self {
+        Self {
+            endian,
+            records: Vec::new(),
+            arrays: Vec::new(),
+            checksums: Vec::new(),
+            signatures: Vec::new(),
+        }
+    }
+
+    /// Adds a structure of fixed layout at byte `at`.
+    pub(crate) fn record(mut self, name: &str, at: u64, rows: &'static [Row]) -> Self {
+        let name = name.to_owned();
+        self.records.push(Record { name, at, rows });
+        self
+    }
+
+    /// Adds a table at byte `at`, of numbers of `bytes` bytes; it may be longer than the file.
+    pub(crate) fn array(mut self, name: &'static str, at: u64, entries: u64, bytes: u8) -> Self {
+        self.arrays.push(Array {
+            name,
+            at,
+            entries,
+            bytes,
+        });
+        self
+    }
+
+    /// Adds the checksum at `path`, computed by `sum` over `len` bytes (at most 64 KiB) from
+    /// byte `at` on.
+    pub(crate) fn checksum(
+        mut self,
+        path: &'static str,
+        at: u64,
+        len: usize,
+        sum: fn(&[u8]) -> u32,
+    ) -> Self {
+        self.checksums.push(Checksum { path, at, len, sum });
+        self
+    }
+
+    /// Adds a signature of the format: the value that the field at `path` must have.
+    pub(crate) fn signature(mut self, path: &'static str, value: impl Into<Value>) -> Self {
+        self.signatures.push((path, value.into()));
+        self
+    }
+
+    fn leaves(&self, record: &Record) -> Vec<Leaf> {
+        let mut leaves = Leaves::new(self.endian, "");
+        leaves.table(record.rows, record.at);
+        leaves.all
+    }
+
+    fn entry(&self, array: &Array, index: u64) -> Option<Leaf> {
+        let bytes = array.bytes;
+        let offset = array.at.checked_add(index.checked_mul(bytes.into())?)?;
+        (index < array.entries).then_some(Leaf {
+            name: format!("{}[{index}]", array.name),
+            kind: Kind::Offset,
+            place: word(offset, bytes, self.endian, 0, bytes * 8, false),
+            rule: "",
+            section: "",
+        })
+    }
 }
 
 /// An image of a format other than qcow2. As with [`crate::qcow2::Image`], the bytes
@@ -61,15 +121,19 @@ pub(crate) struct FixedImage {
     bytes: Store,
 }
 
-/// A record of the given fields.
-pub(crate) fn record(name: &str, at: u64, rows: &'static [Row], endian: Endian) -> Record {
-    Record {
-        name: name.to_owned(),
-        at,
-        rows,
-        endian,
-    }
+/// The row of a format in the table of formats: its name, how its images are recognised, and
+/// the structure that `structure` finds in one.
+macro_rules! driver {
+    ($name:literal, $probe:expr) => {
+        /// This format in the table of formats.
+        pub(crate) const DRIVER: $crate::model::Driver = $crate::model::Driver {
+            name: $name,
+            probe: $probe,
+            open: |store| $crate::fixed::FixedImage::open(store, structure),
+        };
+    };
 }
+pub(crate) use driver;
 
 /// A number of up to 8 bytes in the file.
 pub(crate) fn number(source: &Store, at: u64, bytes: usize, endian: Endian) -> u64 {
@@ -79,38 +143,16 @@ pub(crate) fn number(source: &Store, at: u64, bytes: usize, endian: Endian) -> u
 /// Most entries of a table that are read.
 const MAX_ENTRIES: u64 = 1 << 20;
 
-impl Array {
-    /// The table as far as it is within the file.
-    pub(crate) fn within(mut self, source: &Store) -> Self {
-        let room = source.len().saturating_sub(self.at) / u64::from(self.bytes.max(1));
-        self.entries = self.entries.min(room).min(MAX_ENTRIES);
-        self
-    }
-
-    fn leaf(&self, index: u64) -> Option<Leaf> {
-        let offset = self.at.checked_add(index.checked_mul(self.bytes.into())?)?;
-        (index < self.entries).then_some(Leaf {
-            name: format!("{}[{index}]", self.name),
-            kind: Kind::Offset,
-            place: Place::Bits {
-                offset,
-                bytes: self.bytes,
-                endian: self.endian,
-                low: 0,
-                bits: self.bytes * 8,
-                in_position: false,
-            },
-            rule: "",
-            section: "",
-        })
-    }
-}
-
 impl FixedImage {
     /// Reads any bytes as an image with the structures that are found in them.
     pub(crate) fn open(store: Store, find: fn(&Store) -> Structure) -> Box<dyn Model> {
+        let mut structure = find(&store);
+        for array in &mut structure.arrays {
+            let room = store.len().saturating_sub(array.at) / u64::from(array.bytes.max(1));
+            array.entries = array.entries.min(room).min(MAX_ENTRIES);
+        }
         Box::new(Self {
-            structure: find(&store),
+            structure,
             bytes: store,
         })
     }
@@ -119,12 +161,13 @@ impl FixedImage {
     fn fields(&self) -> impl Iterator<Item = Field> + '_ {
         let records = self.structure.records.iter();
         let records = records.flat_map(|record| {
-            let leaves = leaves(record).into_iter();
+            let leaves = self.structure.leaves(record).into_iter();
             leaves.map(|leaf| leaf.field(&record.name, &self.bytes))
         });
         let arrays = self.structure.arrays.iter();
-        let leaves =
-            arrays.flat_map(|array| (0..array.entries).filter_map(|index| array.leaf(index)));
+        let leaves = arrays.flat_map(|array| {
+            (0..array.entries).filter_map(|index| self.structure.entry(array, index))
+        });
         let fields = records.chain(leaves.map(|leaf| leaf.field("", &self.bytes)));
         fields.take_while(|_| self.bytes.check_reads().is_ok())
     }
@@ -136,12 +179,14 @@ impl FixedImage {
         {
             let mut arrays = self.structure.arrays.iter();
             let array = arrays.find(|array| array.name == segment.name)?;
-            return Some(array.leaf(index)?.field("", &self.bytes));
+            let leaf = self.structure.entry(array, index)?;
+            return Some(leaf.field("", &self.bytes));
         }
         let path = path.to_string();
         self.structure.records.iter().find_map(|record| {
             let name = path.strip_prefix(&record.name)?.strip_prefix('.')?;
-            let leaf = leaves(record).into_iter().find(|leaf| leaf.name == name)?;
+            let leaves = self.structure.leaves(record);
+            let leaf = leaves.into_iter().find(|leaf| leaf.name == name)?;
             Some(leaf.field(&record.name, &self.bytes))
         })
     }
@@ -218,10 +263,4 @@ impl Model for FixedImage {
     fn bytes(&self) -> &Store {
         &self.bytes
     }
-}
-
-fn leaves(record: &Record) -> Vec<Leaf> {
-    let mut leaves = Vec::new();
-    table_leaves(record.rows, record.at, record.endian, "", &mut leaves);
-    leaves
 }

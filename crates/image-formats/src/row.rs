@@ -36,40 +36,37 @@ pub(crate) struct BitRow {
     pub rule: &'static str,
 }
 
-/// A row without named bits.
-pub(crate) const fn row(
-    name: &'static str,
-    at: u64,
-    bytes: u64,
-    kind: Kind,
-    rule: &'static str,
-) -> Row {
-    Row {
-        name,
-        at,
-        bytes,
-        kind,
-        rule,
-        bits: &[],
-    }
+/// A table of [`Row`]s, one a line: name, byte offset, length in bytes, kind, rule, and
+/// named bits where there are some.
+macro_rules! rows {
+    (@bits) => { &[] };
+    (@bits $bits:expr) => { $bits };
+    ($($name:literal, $at:literal, $bytes:literal, $kind:ident, $rule:literal $(, $bits:expr)?;)*) => {
+        &[$($crate::row::Row {
+            name: $name,
+            at: $at,
+            bytes: $bytes,
+            kind: $crate::field::Kind::$kind,
+            rule: $rule,
+            bits: $crate::row::rows!(@bits $($bits)?),
+        }),*]
+    };
 }
+pub(crate) use rows;
 
-/// Bits with a name.
-pub(crate) const fn bits(
-    name: &'static str,
-    low: u8,
-    bits: u8,
-    kind: Kind,
-    rule: &'static str,
-) -> BitRow {
-    BitRow {
-        name,
-        low,
-        bits,
-        kind,
-        rule,
-    }
+/// A table of [`BitRow`]s, one a line: name, lowest bit, number of bits, kind, rule.
+macro_rules! bit_rows {
+    ($($name:literal, $low:literal, $bits:literal, $kind:ident, $rule:literal;)*) => {
+        &[$($crate::row::BitRow {
+            name: $name,
+            low: $low,
+            bits: $bits,
+            kind: $crate::field::Kind::$kind,
+            rule: $rule,
+        }),*]
+    };
 }
+pub(crate) use bit_rows;
 
 /// A field within a structure, before its value is read.
 #[derive(Clone, Debug)]
@@ -107,75 +104,80 @@ pub(crate) fn join(prefix: &str, name: &str) -> String {
     }
 }
 
-/// The leaves of a structure of fixed layout that starts at byte `base`.
-pub(crate) fn table_leaves(
-    rows: &'static [Row],
-    base: u64,
-    endian: Endian,
-    section: &'static str,
-    leaves: &mut Vec<Leaf>,
-) {
-    for row in rows {
-        let Some(offset) = base.checked_add(row.at) else {
-            continue;
-        };
-        let textual = matches!(row.kind, Kind::Text | Kind::Bytes) || row.bytes > 8;
-        let place = if textual {
-            Place::Bytes {
-                offset,
-                len: row.bytes,
-            }
-        } else {
-            word(
-                offset,
-                row.bytes as u8,
-                endian,
-                0,
-                row.bytes as u8 * 8,
-                false,
-            )
-        };
-        leaves.push(Leaf {
-            name: row.name.to_owned(),
-            kind: row.kind,
-            place,
-            rule: row.rule,
-            section,
-        });
-        bit_leaves(
-            row.name,
-            row.bits,
-            offset,
-            row.bytes as u8,
-            endian,
-            section,
-            leaves,
-        );
-    }
+/// The leaves of a structure, as they are found.
+#[derive(Debug)]
+pub(crate) struct Leaves {
+    /// The byte order of numbers.
+    pub(crate) endian: Endian,
+    /// The section of the specification that the next leaves are from.
+    pub(crate) section: &'static str,
+    /// What was found.
+    pub(crate) all: Vec<Leaf>,
 }
 
-/// The leaves of the named bits of the word at byte `offset`.
-pub(crate) fn bit_leaves(
-    prefix: &str,
-    rows: &'static [BitRow],
-    offset: u64,
-    bytes: u8,
-    endian: Endian,
-    section: &'static str,
-    leaves: &mut Vec<Leaf>,
-) {
-    leaves.extend(rows.iter().map(|row| Leaf {
-        name: join(prefix, row.name),
-        kind: row.kind,
-        place: word(
-            offset,
-            bytes,
+impl Leaves {
+    /// None yet.
+    pub(crate) fn new(endian: Endian, section: &'static str) -> Self {
+        Self {
             endian,
-            row.low,
-            row.bits,
-            row.kind == Kind::Offset,
-        ),
-        rule: row.rule,
-        section,
-    }));
+            section,
+            all: Vec::new(),
+        }
+    }
+
+    /// One leaf.
+    pub(crate) fn push(&mut self, name: &str, kind: Kind, place: Place, rule: &'static str) {
+        self.all.push(Leaf {
+            name: name.to_owned(),
+            kind,
+            place,
+            rule,
+            section: self.section,
+        });
+    }
+
+    /// A run of bytes.
+    pub(crate) fn run(
+        &mut self,
+        name: &str,
+        offset: u64,
+        len: u64,
+        kind: Kind,
+        rule: &'static str,
+    ) {
+        self.push(name, kind, Place::Bytes { offset, len }, rule);
+    }
+
+    /// An entry of 8 bytes of a table, and the named bits within it.
+    pub(crate) fn entry(&mut self, offset: u64, rule: &'static str, bits: &[BitRow]) {
+        self.push("", Kind::Entry, Place::number(offset, 8), rule);
+        self.bits("", bits, offset, 8);
+    }
+
+    /// A structure of fixed layout that starts at byte `base`.
+    pub(crate) fn table(&mut self, rows: &'static [Row], base: u64) {
+        for row in rows {
+            let Some(offset) = base.checked_add(row.at) else {
+                continue;
+            };
+            let (len, bytes) = (row.bytes, row.bytes as u8);
+            let textual = matches!(row.kind, Kind::Text | Kind::Bytes) || len > 8;
+            let place = if textual {
+                Place::Bytes { offset, len }
+            } else {
+                word(offset, bytes, self.endian, 0, bytes * 8, false)
+            };
+            self.push(row.name, row.kind, place, row.rule);
+            self.bits(row.name, row.bits, offset, bytes);
+        }
+    }
+
+    /// The named bits of the word of `bytes` bytes at byte `offset`.
+    pub(crate) fn bits(&mut self, prefix: &str, rows: &[BitRow], offset: u64, bytes: u8) {
+        for row in rows {
+            let in_position = row.kind == Kind::Offset;
+            let place = word(offset, bytes, self.endian, row.low, row.bits, in_position);
+            self.push(&join(prefix, row.name), row.kind, place, row.rule);
+        }
+    }
 }

@@ -56,6 +56,7 @@ pub unsafe extern "C" fn __libc_start_main(
     let (argc, argv) = if serve {
         let run = server::serve_by_fork();
         adopt(&run);
+        begin_guard();
         (run.argc, run.argv)
     } else {
         (argc, argv)
@@ -79,5 +80,18 @@ fn adopt(run: &Run) {
         program_invocation_name = name;
         let slash = libc::strrchr(name, c_int::from(b'/'));
         program_invocation_short_name = if slash.is_null() { name } else { slash.add(1) };
+    }
+}
+
+/// Tells the library `guard`, where it is loaded too, that a run begins, so that it does what
+/// the environment of this run asks for.
+fn begin_guard() {
+    type Begin = extern "C" fn();
+    // SAFETY: a NUL-terminated name; the function of this name has no arguments.
+    unsafe {
+        let begin = libc::dlsym(libc::RTLD_DEFAULT, c"image_fuzzer_guard_begin".as_ptr());
+        if !begin.is_null() {
+            std::mem::transmute::<*mut c_void, Begin>(begin)();
+        }
     }
 }

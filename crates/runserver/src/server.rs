@@ -282,7 +282,8 @@ fn prepare(job: &Job, failure: &Failure) -> bool {
     // SIGXCPU, which tells this end from others.
     let limited = limit_cpu(job.head.cpu_seconds)
         && sys::limit(libc::RLIMIT_FSIZE, job.head.file_size)
-        && sys::limit(libc::RLIMIT_AS, job.head.address_space);
+        && sys::limit(libc::RLIMIT_AS, job.head.address_space)
+        && sys::lower(libc::RLIMIT_NOFILE, job.head.open_files);
     if entered && !(ready && limited) {
         failure.note(Step::Prepare);
     }

@@ -82,6 +82,17 @@ pub fn limit(resource: libc::__rlimit_resource_t, value: u64) -> bool {
     unsafe { libc::setrlimit(resource, &raw const limit) == 0 }
 }
 
+/// As [`limit`], but a hard limit that is lower already is kept.
+pub fn lower(resource: libc::__rlimit_resource_t, value: u64) -> bool {
+    let mut now = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `now` is a live structure the call writes to.
+    let known = unsafe { libc::getrlimit(resource, &raw mut now) == 0 };
+    known && (value >= now.rlim_max || limit(resource, value))
+}
+
 /// What becomes of signal handlers that are already set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handlers {

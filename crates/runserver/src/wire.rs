@@ -5,7 +5,7 @@
 //! arguments and the environment, each NUL-terminated. A reply is one [`Reply`].
 
 /// The first word of every request.
-pub const MAGIC: u32 = 0x4946_5233;
+pub const MAGIC: u32 = 0x4946_5234;
 
 /// The most bytes of text in one request.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub mod fd {
 /// The environment variable that makes the preloaded library serve.
 pub const ENV: &str = "IMAGE_FUZZER_RUN_SERVER";
 
-const HEAD_LEN: usize = 40;
+const HEAD_LEN: usize = 48;
 const REPLY_LEN: usize = 56;
 
 /// The fixed part of a request.
@@ -55,6 +55,8 @@ pub struct Head {
     pub file_size: u64,
     /// Address space of each process, in bytes, or [`UNLIMITED`].
     pub address_space: u64,
+    /// Files that each process may have open at once, or [`UNLIMITED`].
+    pub open_files: u64,
 }
 
 impl Head {
@@ -77,6 +79,7 @@ impl Head {
         }
         to.put(&self.file_size.to_ne_bytes());
         to.put(&self.address_space.to_ne_bytes());
+        to.put(&self.open_files.to_ne_bytes());
         to.bytes
     }
 
@@ -95,6 +98,7 @@ impl Head {
             cpu_seconds: from.u32()?,
             file_size: from.u64()?,
             address_space: from.u64()?,
+            open_files: from.u64()?,
         };
         let strings = (head.argc as usize).checked_add(head.envc as usize)?;
         (head.len as usize <= MAX_TEXT && strings <= MAX_STRINGS).then_some(head)
@@ -288,8 +292,11 @@ mod tests {
             cpu_seconds: u32,
             file_size: u64,
             address_space: u64,
+            open_files: u64,
         ) {
-            let head = Head { len, argc, envc, input, cpu_seconds, file_size, address_space };
+            let head = Head {
+                len, argc, envc, input, cpu_seconds, file_size, address_space, open_files,
+            };
             prop_assert_eq!(Head::decode(&head.encode()), Some(head));
         }
 
@@ -327,6 +334,7 @@ mod tests {
             cpu_seconds: 1,
             file_size: UNLIMITED,
             address_space: UNLIMITED,
+            open_files: UNLIMITED,
         };
         assert_eq!(Head::decode(&head.encode()), None);
         let head = Head {

@@ -60,130 +60,79 @@ pub const KEYS: &[(&str, &str)] = &[
     ("timeout", "time limit in seconds, in place of the default"),
 ];
 
-/// A plain word of `needs:`, which is met or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+/// The plain words of `needs:`: each as a variant, as it is written, and what is said where it
+/// is not met.
+macro_rules! needs {
+    ($($(#[$doc:meta])* $need:ident, $word:literal, $reason:literal;)*) => {
+        /// A plain word of `needs:`, which is met or not.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Need {
+            $($(#[$doc])* $need,)*
+        }
+
+        impl Need {
+            /// Every one, as it is written, and what is said where it is not met.
+            pub const ALL: &[(&str, Self, &str)] = &[$(($word, Self::$need, $reason)),*];
+        }
+    };
+}
+
+needs! {
     /// `qemu-img`: the program.
-    QemuImg,
+    QemuImg, "qemu-img", "qemu-img is not installed";
     /// `qemu-io`: the program.
-    QemuIo,
+    QemuIo, "qemu-io", "qemu-io is not installed";
     /// `qemu-nbd`: the program.
-    QemuNbd,
+    QemuNbd, "qemu-nbd", "qemu-nbd is not installed";
     /// `qemu-storage-daemon`: the program.
-    QemuStorageDaemon,
+    QemuStorageDaemon, "qemu-storage-daemon", "qemu-storage-daemon is not installed";
     /// `qemu-system`: an emulator.
-    QemuSystem,
+    QemuSystem, "qemu-system", "no qemu-system program is installed";
     /// `fuse`: FUSE exports: storage daemon, /dev/fuse, fusermount3.
-    Fuse,
+    Fuse, "fuse", "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)";
     /// `backing`: a format with backing files.
-    Backing,
+    Backing, "backing", "the format has no backing files";
     /// `snapshots`: a format with internal snapshots.
-    Snapshots,
+    Snapshots, "snapshots", "the format has no internal snapshots";
     /// `check`: a format that `qemu-img check` checks.
-    Check,
+    Check, "check", "the format has no check";
     /// `resize`: images that can be resized, over this protocol too.
-    Resize,
+    Resize, "resize", "images of the format cannot be resized here";
     /// `growing`: files that grow, over this protocol too.
-    Growing,
+    Growing, "growing", "an NBD export does not grow";
     /// `shrinking`: files that can be made shorter, over this protocol too.
-    Shrinking,
+    Shrinking, "shrinking", "QEMU's ssh driver does not make files shorter";
     /// `reopen`: files whose nodes can be reopened, over this protocol too.
-    Reopen,
+    Reopen, "reopen", "QEMU's ssh driver does not reopen files, as a commit has to";
     /// `rebase`: a format that can change its backing file (rebase, stream).
-    Rebase,
+    Rebase, "rebase", "the format cannot change its backing file";
     /// `discard`: a format that gives clusters back.
-    Discard,
+    Discard, "discard", "the format cannot discard";
     /// `compress`: a format with compressed clusters anywhere.
-    Compress,
+    Compress, "compress", "the format does not compress";
     /// `bitmaps`: a format that keeps dirty bitmaps.
-    Bitmaps,
+    Bitmaps, "bitmaps", "the format keeps no bitmaps here";
     /// `zstd`: qcow2 with zstd.
-    Zstd,
+    Zstd, "zstd", "qcow2 has no zstd here";
     /// `extended_l2`: qcow2 with subclusters.
-    ExtendedL2,
+    ExtendedL2, "extended_l2", "qcow2 has no extended_l2 here";
     /// `data_file`: qcow2 with external data files.
-    DataFile,
+    DataFile, "data_file", "qcow2 has no data_file here";
     /// `luks`: the luks driver.
-    Luks,
+    Luks, "luks", "there is no luks driver here";
     /// `ssh`: sshd and QEMU's ssh driver.
-    Ssh,
+    Ssh, "ssh", "images cannot be reached over ssh here";
     /// `tls`: openssl, to make certificates.
-    Tls,
+    Tls, "tls", "openssl is not installed";
     /// `gdb`: gdb.
-    Gdb,
+    Gdb, "gdb", "gdb is not installed";
     /// `sparse`: a file system with holes.
-    Sparse,
+    Sparse, "sparse", "TEST_DIR has no sparse files";
     /// `not-wrapped`: no gdb or valgrind around the programs.
-    NotWrapped,
+    NotWrapped, "not-wrapped", "not under gdb or valgrind";
 }
 
 impl Need {
-    /// Every one, as it is written, and what is said where it is not met.
-    pub const ALL: &[(&str, Self, &str)] = &[
-        ("qemu-img", Self::QemuImg, "qemu-img is not installed"),
-        ("qemu-io", Self::QemuIo, "qemu-io is not installed"),
-        ("qemu-nbd", Self::QemuNbd, "qemu-nbd is not installed"),
-        (
-            "qemu-storage-daemon",
-            Self::QemuStorageDaemon,
-            "qemu-storage-daemon is not installed",
-        ),
-        (
-            "qemu-system",
-            Self::QemuSystem,
-            "no qemu-system program is installed",
-        ),
-        (
-            "fuse",
-            Self::Fuse,
-            "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)",
-        ),
-        ("backing", Self::Backing, "the format has no backing files"),
-        (
-            "snapshots",
-            Self::Snapshots,
-            "the format has no internal snapshots",
-        ),
-        ("check", Self::Check, "the format has no check"),
-        (
-            "resize",
-            Self::Resize,
-            "images of the format cannot be resized here",
-        ),
-        ("growing", Self::Growing, "an NBD export does not grow"),
-        (
-            "shrinking",
-            Self::Shrinking,
-            "QEMU's ssh driver does not make files shorter",
-        ),
-        (
-            "reopen",
-            Self::Reopen,
-            "QEMU's ssh driver does not reopen files, as a commit has to",
-        ),
-        (
-            "rebase",
-            Self::Rebase,
-            "the format cannot change its backing file",
-        ),
-        ("discard", Self::Discard, "the format cannot discard"),
-        ("compress", Self::Compress, "the format does not compress"),
-        ("bitmaps", Self::Bitmaps, "the format keeps no bitmaps here"),
-        ("zstd", Self::Zstd, "qcow2 has no zstd here"),
-        (
-            "extended_l2",
-            Self::ExtendedL2,
-            "qcow2 has no extended_l2 here",
-        ),
-        ("data_file", Self::DataFile, "qcow2 has no data_file here"),
-        ("luks", Self::Luks, "there is no luks driver here"),
-        ("ssh", Self::Ssh, "images cannot be reached over ssh here"),
-        ("tls", Self::Tls, "openssl is not installed"),
-        ("gdb", Self::Gdb, "gdb is not installed"),
-        ("sparse", Self::Sparse, "TEST_DIR has no sparse files"),
-        ("not-wrapped", Self::NotWrapped, "not under gdb or valgrind"),
-    ];
-
     /// The need that `word` is, and what is said where it is not met.
     #[must_use]
     pub fn of(word: &str) -> Option<(Self, &'static str)> {

@@ -1,17 +1,28 @@
-//! A campaign: workers that make, run and judge tests until time is over.
+//! A campaign: workers that generate tests, run them and judge what the programs did.
 
-mod choose;
+mod activity;
+mod afl_stats;
+mod corpus;
+mod finished;
+mod generate;
 mod shared;
+mod state;
 mod stats;
 mod status;
-pub mod store;
+mod store;
+mod sweep;
+mod task_queue;
 mod test_log;
-mod triage;
+mod totals;
 mod worker;
 
-pub use choose::{Plan, fresh};
-pub use stats::Stats;
-pub use test_log::log_test;
+pub use generate::{Plan, fresh};
+pub use state::{CampaignConfig, sweep_progress};
+pub use stats::{FamilyStats, Stats};
+pub use status::StatusMode;
+pub use sweep::{SweepMode, sweep, sweep_recipe};
+pub use test_log::{LoggedTest, TestLog};
+pub use totals::Totals;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,143 +32,227 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::campaign::store::Store;
 use crate::finding::Findings;
+use crate::input::sweep::Sweep;
 use crate::oracle::KnownHangs;
 use crate::oracle::runner::Settings;
+use crate::oracle::timeout::TimeBudgets;
 use crate::triage::minimise::Budget;
+use activity::Activities;
 use shared::Shared;
+use state::State;
+use status::Rates;
+use store::{Progress, Store};
+use sweep::SweepQueue;
+use task_queue::TaskQueue;
 
 /// What a campaign is to do.
 #[derive(Clone, Debug)]
 pub struct Campaign {
     /// The work folder.
     pub dir: PathBuf,
-    /// The seed; without one the campaign in the folder goes on, or a seed is drawn
-    /// from the system and written down.
+    /// The seed; `None` for that of the campaign in the folder or, in a new one, any.
     pub seed: Option<String>,
     /// What tests are drawn from.
     pub plan: Plan,
-    /// The given commands, by their place, that fail on a valid image too: what they do with
-    /// others does not tell whether they open them.
+    /// How much of it is the sweep.
+    pub sweep: SweepMode,
+    /// The indices of given commands that fail on a valid image too: they do not tell whether
+    /// an image opened.
     pub failing: BTreeSet<usize>,
-    /// How they are carried out.
+    /// How programs are run.
     pub settings: Settings,
-    /// After so long no command is started, and those that run are ended soon.
+    /// The time after which no command is started, and running ones are soon ended.
     pub duration: Option<Duration>,
-    /// No test of a higher number is started: the campaign has this many tests.
+    /// How many tests the campaign has, those of earlier runs included.
     pub tests: Option<u64>,
-    /// How many workers there are, each with its own scratch folder and programs.
+    /// The number of workers, each with its own scratch folder and executors.
     pub workers: usize,
     /// Folders of tests that passed are kept.
     pub keep_passed: bool,
     /// Tests that passed are logged.
     pub verbose: bool,
-    /// How long the first example of a group is made smaller.
+    /// How much is spent on minimising the first example of a group.
     pub budget: Budget,
-    /// The line that says how it goes is shown.
-    pub status: bool,
+    /// How the status is shown.
+    pub status: StatusMode,
+    /// The command line of this run, for reports.
+    pub command_line: String,
 }
 
-/// What came of a campaign.
+/// The result of a campaign.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// The numbers of this run of the fuzzer.
+    /// The statistics of this run of the fuzzer.
     pub stats: Stats,
+    /// What this and earlier runs came to.
+    pub totals: Totals,
     /// The groups in the work folder, those of earlier runs included.
     pub groups: usize,
-    /// What went wrong in a worker, where something did.
-    pub trouble: Option<String>,
+    /// Why a worker failed, where one did.
+    pub error: Option<String>,
 }
 
 impl Campaign {
-    /// Runs the campaign until its time is over, its tests are done, or `stop` is
-    /// set. What was begun before is taken up again.
+    /// Runs the campaign until its time is over, its tests are done, or `stop` is set. One
+    /// that was begun earlier is resumed.
     ///
-    /// Fails where the work folder cannot be used or no worker can start.
+    /// # Errors
+    ///
+    /// The work folder cannot be used or belongs to another campaign.
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<Summary> {
-        let mut store = Store::open(&self.dir)?;
-        let state = store.state(self.seed.as_deref(), drawn_seed)?;
-        store.note_asked(&state, self.plan.asked())?;
+        let store = Store::open(&self.dir)?;
+        let mut state = State::open(store.root(), self.seed.as_deref(), random_seed)?;
+        let config = self.plan.config();
+        let sweep = sweep(&self.plan, self.sweep)?;
+        let total = sweep.as_ref().map(Sweep::len);
+        let other = total.is_some_and(|total| !state.has_sweep(&config, total));
+        state.set_config(store.root(), config, total)?;
         let findings = Findings::open(store.root())?;
         let hangs = KnownHangs::new(findings.hangs());
-        let past = store.past()?;
-        let triage = triage::Queue::new(self.workers.max(1), self.budget);
-        let shared = Shared::new(store, findings, past, state.seed, triage);
+        let mut progress = store.progress()?;
+        let queue = self.sweep_queue(&store, &mut progress, total, other)?;
+        let tasks = TaskQueue::new(self.workers.max(1), self.settings.limits.wall, self.budget);
+        let shared = Shared::new(store, findings, progress, state.seed, tasks, queue);
         let shared = Mutex::new(shared);
         let started = Instant::now();
-        let watch = Watch {
+        let control = RunControl {
             stop,
-            over: AtomicBool::new(false),
-            end: self.duration.map(|duration| started + duration),
+            done: AtomicBool::new(false),
+            deadline: self.duration.map(|duration| started + duration),
             hangs,
+            budgets: TimeBudgets::default(),
+            activities: Activities::new(self.workers.max(1)),
         };
-        let trouble = std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..self.workers.max(1))
-                .map(|_| scope.spawn(|| worker::work(self, &shared, &watch)))
-                .collect();
-            let reporter = scope.spawn(|| status::report(self, &shared, &watch, started));
-            let mut trouble = None;
-            for handle in handles {
-                match handle.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(why)) => trouble = Some(format!("{why:#}")),
-                    Err(_) => trouble = Some("a worker panicked".to_owned()),
-                }
-            }
-            watch.over.store(true, Ordering::SeqCst);
-            reporter.thread().unpark();
-            // The reporter shows numbers and can do nothing else wrong.
-            let _ = reporter.join();
-            trouble
-        });
-        let mut shared = shared
+        let error = self.run_workers(&shared, &control, sweep.as_ref());
+        let shared = shared
             .into_inner()
             .ok()
             .context("a worker panicked and left the campaign unfinished")?;
-        let finished = shared.finished.clone();
-        shared.store.settle(&finished)?;
-        shared.log_stats(started)?;
+        shared.store.compact(&shared.finished)?;
+        if sweep.is_some() {
+            shared.store.compact_swept(shared.sweep.finished())?;
+        }
+        let mut rates = Rates::default();
+        rates.add(started.elapsed(), shared.stats.commands);
+        status::log(self, &shared, started, &rates)?;
         Ok(Summary {
-            stats: shared.stats.clone(),
+            totals: shared.totals(),
+            stats: shared.stats,
             groups: shared.findings.len(),
-            trouble,
+            error,
         })
+    }
+
+    /// The tests of the sweep that are left. Interrupted ones of another sweep are dropped.
+    fn sweep_queue(
+        &self,
+        store: &Store,
+        progress: &mut Progress,
+        total: Option<u64>,
+        other: bool,
+    ) -> Result<SweepQueue> {
+        let Some(total) = total else {
+            return Ok(SweepQueue::default());
+        };
+        if other {
+            let suspended = &mut progress.suspended;
+            suspended.retain(|_, recipe| sweep::index_of(recipe).is_none());
+        }
+        let taken = progress.suspended.values().filter_map(sweep::index_of);
+        let taken = taken.collect();
+        Ok(SweepQueue::new(
+            self.sweep,
+            total,
+            store.swept(other)?,
+            taken,
+        ))
+    }
+
+    /// Runs the workers until all of them are done; returns why one failed, where one did.
+    fn run_workers(
+        &self,
+        shared: &Mutex<Shared>,
+        control: &RunControl<'_>,
+        sweep: Option<&Sweep>,
+    ) -> Option<String> {
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.workers.max(1))
+                .map(|index| scope.spawn(move || worker::work(self, shared, control, sweep, index)))
+                .collect();
+            let reporter = scope.spawn(|| status::report(self, shared, control));
+            let mut error = None;
+            for worker in workers {
+                match worker.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(why)) => error = Some(format!("{why:#}")),
+                    Err(_) => error = Some("a worker panicked".to_owned()),
+                }
+            }
+            control.done.store(true, Ordering::SeqCst);
+            reporter.thread().unpark();
+            // A reporter that panicked has shown no more statistics, and lost nothing.
+            let _ = reporter.join();
+            error
+        })
+    }
+
+    /// Where its tests are logged.
+    fn test_log(&self) -> TestLog<'_> {
+        TestLog {
+            dir: &self.dir,
+            keep_passed: self.keep_passed,
+            verbose: self.verbose,
+        }
     }
 }
 
-/// As many workers as keep the processors busy: half as many more than there are, since a
-/// worker waits between the end of one program and the start of the next.
+/// As many workers as use all processors: half as many more than there are, since a worker
+/// waits between the end of one program and the start of the next.
 pub fn default_workers() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     processors + processors.div_ceil(2)
 }
 
-/// When to stop.
-struct Watch<'a> {
+/// What the threads of a running campaign share without a lock.
+struct RunControl<'a> {
+    /// Set when the user interrupts the campaign.
     stop: &'a Arc<AtomicBool>,
-    over: AtomicBool,
-    end: Option<Instant>,
-    /// What all workers know to hang.
+    /// Set when all workers are done.
+    done: AtomicBool,
+    /// When no further test is started.
+    deadline: Option<Instant>,
+    /// The hangs that are known to all workers.
     hangs: KnownHangs,
+    /// What commands may take before they are suspected to hang.
+    budgets: TimeBudgets,
+    /// What the workers do.
+    activities: Activities,
 }
 
-impl Watch<'_> {
-    /// Whether the user wants the machine back.
-    fn is_stopped(&self) -> bool {
+impl RunControl<'_> {
+    /// Whether the user interrupted the campaign.
+    fn is_interrupted(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
+    /// The time until the campaign is over.
+    fn left(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |end| {
+            end.saturating_duration_since(Instant::now())
+        })
+    }
+
     /// Whether no further test is to be started.
-    fn ended(&self) -> bool {
-        self.is_stopped()
-            || self.over.load(Ordering::SeqCst)
-            || self.end.is_some_and(|end| Instant::now() >= end)
+    fn is_over(&self) -> bool {
+        self.is_interrupted()
+            || self.done.load(Ordering::SeqCst)
+            || self.deadline.is_some_and(|end| Instant::now() >= end)
     }
 }
 
-/// A seed nobody chose.
-fn drawn_seed() -> String {
+/// A seed for a campaign that was given none.
+fn random_seed() -> String {
     let nanoseconds = jiff::Timestamp::now().as_nanosecond();
     format!("{:x}-{:x}", nanoseconds, std::process::id())
 }

@@ -1,4 +1,4 @@
-//! What the workers of a campaign share: numbers, feedback, queue, groups.
+//! What the workers of a campaign share: statistics, feedback, corpus, findings.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
@@ -6,15 +6,21 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::json;
 
+use super::afl_stats::{FUZZER_STATS, PLOT_DATA, PLOT_HEADER, Values, fuzzer_stats, plot_line};
+use super::corpus::Corpus;
+use super::finished::Finished;
 use super::stats::Stats;
-use super::triage::Queue;
-use crate::campaign::store::{Finished, Past, Store};
+use super::store::{Progress, Store};
+use super::sweep::{SweepQueue, index_of};
+use super::task_queue::{Parked, TaskQueue};
+use super::totals::{Pace, STATS, Totals, unix_time};
+use crate::files::write_whole;
 use crate::finding::Findings;
-use crate::input::mutate::FAMILIES;
+use crate::input::mutate::{FAMILIES, first_weights};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
+use crate::oracle::Class;
 use crate::oracle::runner::Outcome;
-use crate::rng::Rng;
 
 /// The state of a campaign, behind one lock.
 pub(super) struct Shared {
@@ -23,108 +29,63 @@ pub(super) struct Shared {
     pub(super) finished: Finished,
     pub(super) seed: String,
     pub(super) stats: Stats,
+    pub(super) pace: Pace,
+    /// What earlier runs came to.
+    earlier: Totals,
     next: u64,
-    /// Tests that the end of an earlier run cut short.
+    /// Tests that the end of an earlier run interrupted.
     suspended: BTreeMap<u64, Recipe>,
-    /// Those of them that are being done.
+    /// Those of them that are running again.
     resumed: BTreeSet<u64>,
     features: HashSet<u64>,
-    pub(super) triage: Queue,
-    /// Processor time that programs took since the fuzzer was started.
+    pub(super) tasks: TaskQueue,
+    /// CPU time of all programs since the fuzzer was started.
     cpu: Duration,
-    queue: Vec<Entry>,
-    next_queue: usize,
+    pub(super) corpus: Corpus,
+    pub(super) sweep: SweepQueue,
     weights: Vec<u64>,
-    pub(super) notes: BTreeSet<String>,
-}
-
-/// What the name of an image in the queue ends with when it got past being opened.
-const OPENED: &str = ",+opened";
-
-/// What the name of an image in the queue says of its worth: how many new features it showed,
-/// and whether it opened.
-fn worth_in(name: &str) -> (u64, bool) {
-    let novelty = name.split(',').find_map(|part| {
-        let (label, number) = part.split_once(':')?;
-        // `news` is what version 0.2 wrote.
-        ["novelty", "news"]
-            .contains(&label)
-            .then(|| number.parse().ok())?
-    });
-    let novelty = novelty.unwrap_or(1);
-    (novelty, name.ends_with(OPENED))
-}
-
-/// A recipe worth varying.
-struct Entry {
-    recipe: std::sync::Arc<Recipe>,
-    /// How many new features it showed.
-    novelty: u64,
-    /// Whether its image got past being opened.
-    opened: bool,
-    /// How often it was varied.
-    varied: u64,
-    /// How many times as long as others it kept the programs busy, at least one.
-    cost: u64,
-}
-
-impl Entry {
-    /// New features are worth much, and less with every variation; so is what takes long,
-    /// since many others could be tried in its time. What was refused is worth nothing:
-    /// one mutation more meets the same check, which refuses it again.
-    fn energy(&self) -> u64 {
-        if !self.opened {
-            return 0;
-        }
-        let spent = self.cost.saturating_mul(self.varied + 1);
-        (self.novelty * 256).div_ceil(spent)
-    }
+    notes: BTreeSet<String>,
 }
 
 impl Shared {
     pub(super) fn new(
         store: Store,
         mut findings: Findings,
-        past: Past,
+        progress: Progress,
         seed: String,
-        mut triage: Queue,
+        mut tasks: TaskQueue,
+        sweep: SweepQueue,
     ) -> Self {
-        let Past {
+        let Progress {
             finished,
             suspended,
+            parked,
             queue,
             features,
-        } = past;
-        // Names are counted on from the highest there is.
-        let next_queue = queue
-            .iter()
-            .filter_map(|(name, _)| name.get(3..9)?.parse::<usize>().ok())
-            .max()
-            .map_or(0, |highest| highest + 1);
-        let queue = queue
-            .into_iter()
-            .map(|(name, recipe)| {
-                let (novelty, opened) = worth_in(&name);
-                Entry {
-                    recipe: recipe.into(),
-                    novelty,
-                    opened,
-                    varied: 0,
-                    cost: 1,
-                }
-            })
-            .collect::<Vec<_>>();
+        } = progress;
+        let corpus = Corpus::new(queue);
         for (key, recipe) in findings.unfinished() {
-            let task = triage.task(key, recipe, 1);
-            triage.add(task);
+            let task = tasks.task(key, recipe, 1);
+            tasks.add(task);
+        }
+        for (number, recipe) in parked {
+            tasks.park(Parked {
+                number,
+                recipe,
+                suspect: None,
+            });
         }
         let stats = Stats {
-            queue: queue.len(),
+            suspected: tasks.parked(),
+            queue: corpus.len(),
             groups: findings.len(),
             messages: features.len(),
+            sweep: sweep.progress(),
             ..Stats::default()
         };
         Self {
+            earlier: Totals::last(store.root()),
+            pace: Pace::new(),
             next: finished.below,
             suspended,
             resumed: BTreeSet::new(),
@@ -134,16 +95,16 @@ impl Shared {
             seed,
             stats,
             features,
-            triage,
+            tasks,
             cpu: Duration::ZERO,
-            queue,
-            next_queue,
-            weights: crate::input::mutate::first_weights(),
+            corpus,
+            sweep,
+            weights: first_weights(),
             notes: BTreeSet::new(),
         }
     }
 
-    /// A test that was cut short, to be done again.
+    /// An interrupted test, to be run again.
     pub(super) fn resume(&mut self) -> Option<(u64, Recipe)> {
         let (number, recipe) = self.suspended.pop_first()?;
         self.resumed.insert(number);
@@ -151,7 +112,16 @@ impl Shared {
     }
 
     /// Counts test `number` among the finished, after all it found is on disk.
-    pub(super) fn finish(&mut self, number: u64) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn finish(&mut self, number: u64, recipe: &Recipe) -> Result<()> {
+        if let Some(index) = index_of(recipe) {
+            self.store.finish_swept(index)?;
+            self.sweep.finish(index);
+            self.stats.sweep = self.sweep.progress();
+        }
         self.store.finish(number)?;
         self.finished.add(number);
         if self.resumed.remove(&number) {
@@ -160,10 +130,10 @@ impl Shared {
         Ok(())
     }
 
-    /// The number of a test that nobody has done; `None` at `most`.
+    /// The number of the next new test; `None` at `most`.
     pub(super) fn number(&mut self, most: Option<u64>) -> Option<u64> {
         let taken = |number| {
-            self.finished.has(number)
+            self.finished.contains(number)
                 || self.suspended.contains_key(&number)
                 || self.resumed.contains(&number)
         };
@@ -182,30 +152,12 @@ impl Shared {
         self.weights.clone()
     }
 
-    /// A recipe to vary, for some of the tests once there are a few.
-    pub(super) fn parent(&mut self, rng: &mut Rng) -> Option<std::sync::Arc<Recipe>> {
-        if self.queue.len() < 8 || !rng.chance(40) {
-            return None;
-        }
-        // Choosing among a few at random keeps it short for a long queue.
-        let mut best: Option<usize> = None;
-        for _ in 0..4 {
-            let candidate = rng.index(self.queue.len());
-            if best.is_none_or(|b| self.queue[candidate].energy() > self.queue[b].energy()) {
-                best = Some(candidate);
-            }
-        }
-        let entry = &mut self.queue[best?];
-        if entry.energy() == 0 {
-            return None;
-        }
-        entry.varied += 1;
-        Some(std::sync::Arc::clone(&entry.recipe))
-    }
-
-    /// Takes in what a test showed. Where a feature of it is new, `image` goes into the queue.
+    /// Takes in the feedback of a test. Where a feature of it is new, `image` goes into the
+    /// queue.
     ///
-    /// Fails where the work folder cannot be written.
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
     pub(super) fn learn(
         &mut self,
         number: u64,
@@ -223,14 +175,18 @@ impl Shared {
         self.cpu += outcome.cpu;
         self.stats.messages = self.features.len();
         self.stats.add(recipe, outcome, novelty);
+        self.pace.image();
         if novelty > 0 {
+            self.pace.message();
             self.reweigh();
             if let Some(image) = image {
-                let name = self.enqueue(number, recipe, outcome, novelty);
+                let (opened, cost) = (outcome.opened, self.cost(outcome));
+                let name = self.corpus.add(number, recipe, novelty, opened, cost);
+                self.stats.queue = self.corpus.len();
                 self.store.enqueue(&name, recipe, image)?;
             }
-            // Behind the image: what is known to have been seen is in the queue.
-            self.store.note_features(&new)?;
+            // After the image, so that each known feature has an image in the queue.
+            self.store.log_features(&new)?;
         }
         Ok(())
     }
@@ -250,44 +206,19 @@ impl Shared {
         }
     }
 
-    /// Takes a recipe into the queue; the name under which its files go there.
-    fn enqueue(&mut self, number: u64, recipe: &Recipe, outcome: &Outcome, novelty: u64) -> String {
-        let families: Vec<&str> = recipe
-            .edits
-            .iter()
-            .map(|mutation| mutation.family.as_str())
-            .collect();
-        let mut operation = families.join("+");
-        operation.truncate(60);
-        let opened = outcome.opened;
-        let mut name = format!(
-            "id:{:06},src:{number:06},op:{operation},novelty:{novelty}",
-            self.next_queue
-        );
-        if opened {
-            name.push_str(OPENED);
-        }
-        self.next_queue += 1;
-        self.queue.push(Entry {
-            recipe: recipe.clone().into(),
-            novelty,
-            opened,
-            varied: 0,
-            cost: self.cost(outcome),
-        });
-        self.stats.queue = self.queue.len();
-        name
-    }
-
-    /// How many times as long as the mean a test kept the programs busy. In whole powers of
-    /// two, so that the accidents of one run do not matter.
+    /// The CPU time of a test as a multiple of the mean, rounded down to a power of two, so
+    /// that the variance of one run does not matter.
     fn cost(&self, outcome: &Outcome) -> u64 {
         let mean = self.cpu.as_nanos() / u128::from(self.stats.images.max(1));
         let times = outcome.cpu.as_nanos() / mean.max(1);
         u64::try_from(times.max(1)).map_or(1, |times| 1 << times.ilog2())
     }
 
-    /// Says once what the executors had to say: it is the same for every worker.
+    /// Logs a note of the executors once: each worker has the same.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be written.
     pub(super) fn note(&mut self, note: &str) -> Result<()> {
         if self.notes.insert(note.to_owned()) {
             self.store.log("run.log", &format!("note: {note}"))?;
@@ -295,11 +226,46 @@ impl Shared {
         Ok(())
     }
 
-    /// Appends the numbers to the log of statistics.
+    /// Keeps a test that may hang until there is time for it, unless enough of its kind wait.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn park(&mut self, parked: Parked) -> Result<()> {
+        let Parked { number, .. } = parked;
+        let text = parked.recipe.to_json()?;
+        if self.tasks.park(parked) {
+            self.store.park(number, &text)?;
+            self.stats.suspected = self.tasks.parked();
+        }
+        Ok(())
+    }
+
+    /// Forgets a parked test that was run again.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn unpark(&self, number: u64) -> Result<()> {
+        self.store.unpark(number)
+    }
+
+    /// What this and earlier runs come to.
+    pub(super) fn totals(&self) -> Totals {
+        self.earlier.with(&self.stats, &self.pace)
+    }
+
+    /// Appends to the log of statistics.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be written.
     pub(super) fn log_stats(&self, started: Instant) -> Result<()> {
         let mut line = serde_json::to_value(&self.stats)?;
+        let total = serde_json::to_value(self.totals())?;
         let seconds = started.elapsed().as_secs_f64();
         if let Some(fields) = line.as_object_mut() {
+            fields.insert("total".into(), total);
             fields.insert("time".into(), json!(jiff::Timestamp::now().to_string()));
             fields.insert("seconds".into(), json!((seconds * 10.0).round() / 10.0));
             fields.insert(
@@ -311,6 +277,39 @@ impl Shared {
                 json!((self.stats.images as f64 / seconds.max(0.001)).round()),
             );
         }
-        self.store.log("stats.jsonl", &line.to_string())
+        self.store.log(STATS, &line.to_string())
+    }
+
+    /// Writes what AFL++'s tools read.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn write_afl_stats(
+        &self,
+        rate: f64,
+        timeout: Duration,
+        command_line: &str,
+    ) -> Result<()> {
+        let hangs = self.findings.classes().into_iter();
+        let (hangs, crashes): (Vec<_>, Vec<_>) = hangs.partition(|(class, _)| class.is_of_time());
+        let count = |groups: Vec<(Class, usize)>| groups.iter().map(|(_, count)| count).sum();
+        let values = Values {
+            totals: &self.totals(),
+            now: unix_time(),
+            queue: self.stats.queue,
+            messages: self.stats.messages,
+            crashes: count(crashes),
+            hangs: count(hangs),
+            rate,
+            timeout_ms: timeout.as_millis(),
+            command_line,
+        };
+        let root = self.store.root();
+        write_whole(&root.join(FUZZER_STATS), fuzzer_stats(&values).as_bytes())?;
+        if !root.join(PLOT_DATA).exists() {
+            self.store.log(PLOT_DATA, PLOT_HEADER)?;
+        }
+        self.store.log(PLOT_DATA, &plot_line(&values))
     }
 }

@@ -1,47 +1,55 @@
-//! The numbers of a campaign.
+//! The statistics of a campaign.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::exec::End;
 use crate::input::recipe::Recipe;
-use crate::oracle::Class;
-use crate::oracle::runner::Outcome;
+use crate::oracle::runner::{Outcome, Ran};
+use crate::oracle::{Class, Violation};
 
-/// What has been done since the fuzzer was started.
+/// Counted since the fuzzer was started.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Stats {
-    /// Images made and handed to a program.
+    /// Images that programs were run on.
     pub images: u64,
     /// Programs run, those of the oracles included.
     pub commands: u64,
     /// Images that got past being opened, by a command that can do so.
     pub opened: u64,
+    /// Images on which no command exited.
+    pub hung: u64,
+    /// Suspected hangs that wait to be confirmed.
+    pub suspected: usize,
     /// Distinct messages and exit statuses, those of earlier runs included.
     pub messages: usize,
-    /// Images kept because they showed something new.
+    /// Images in the queue, those of earlier runs included.
     pub queue: usize,
     /// Groups of findings, those of earlier runs included.
     pub groups: usize,
+    /// Tests of the sweep that are finished, those of earlier runs included, and how many
+    /// it has.
+    pub sweep: (u64, u64),
     /// Tests that hit a group, by class.
     pub hits: BTreeMap<Class, u64>,
-    /// How often each family was used, and how many of those images opened.
-    pub families: BTreeMap<String, Used>,
+    /// The images of each mutation family.
+    pub families: BTreeMap<String, FamilyStats>,
 }
 
-/// The use of a family.
+/// The images of a mutation family.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Used {
-    /// Images it had a part in.
+pub struct FamilyStats {
+    /// Images with a mutation of it.
     pub images: u64,
     /// Those that got past being opened.
     pub opened: u64,
-    /// New messages they showed, those of images that did not open for a quarter.
+    /// New features they showed; those of images that did not open count a quarter.
     pub novelty: u64,
 }
 
 impl Stats {
-    /// Counts a test in, but for whether its image opened.
+    /// Counts a test; whether its image opened is counted by the caller.
     pub fn add(&mut self, recipe: &Recipe, outcome: &Outcome, novelty: u64) {
         let families: BTreeSet<&str> = recipe
             .edits
@@ -52,15 +60,20 @@ impl Stats {
             let used = self.families.entry(family.to_owned()).or_default();
             used.images += 1;
             used.opened += u64::from(outcome.opened);
-            // What is new behind the checks of the header is worth more than one
-            // more way to fail them.
+            // A new feature past the checks of the header is worth more than one more way
+            // to fail them.
             used.novelty += if outcome.opened { novelty } else { novelty / 4 };
         }
+        let hangs = |ran: &Ran| ran.seen.end == End::TimedOut;
+        self.hung += u64::from(!outcome.ran.is_empty() && outcome.ran.iter().all(hangs));
         self.images += 1;
         self.commands += outcome.runs;
-        for violation in &outcome.violations {
-            *self.hits.entry(violation.class).or_default() += 1;
-        }
+        outcome.violations.iter().for_each(|it| self.hit(it));
+    }
+
+    /// Counts a violation.
+    pub(super) fn hit(&mut self, violation: &Violation) {
+        *self.hits.entry(violation.class).or_default() += 1;
     }
 
     /// The share of images that got past being opened, in percent.
@@ -69,5 +82,11 @@ impl Stats {
             return 0.0;
         }
         self.opened as f64 * 100.0 / self.images as f64
+    }
+
+    /// How far the sweep is; `None` where there is none.
+    pub fn sweep_text(&self) -> Option<String> {
+        let (finished, total) = self.sweep;
+        (total > 0).then(|| format!("sweep {finished} of {total}"))
     }
 }

@@ -1,128 +1,87 @@
 //! The work folder: what a campaign has done and found, on disk at every moment.
 //!
 //! ```text
-//! state.json        seed and version of the fuzzer, what it was last asked for
+//! state.json        seed and version of the fuzzer, configuration of the last start
 //! done              numbers of finished tests
+//! sweep             indexes of finished tests of the sweep
 //! queue/            images that showed something new, named as AFL names them
 //! recipes/          the recipes of the queue
-//! features          what the programs have said so far, as numbers
+//! features          hashes of the messages and exit statuses seen so far
 //! crashes/ hangs/   one image of each group of findings, named as AFL names them
 //! findings/         a folder for each group
-//! suspended/        recipes of tests that the end of a run cut short
+//! parked/           recipes of tests that may hang and are to be run again
+//! suspended/        recipes of tests that the end of a run interrupted
 //! hits.jsonl        every test that hit a group
-//! stats.jsonl       how the campaign went
-//! run.log           failed tests, one a line
+//! stats.jsonl       the statistics over time
+//! run.log           failed tests and their commands
 //! test-N/           tests that were kept
 //! ```
 //!
-//! Every file is written whole and renamed, or appended to in one write, so that
-//! a fuzzer that is killed loses nothing but the tests it was at.
+//! Every file is written whole and renamed, or appended to in one write, so that a fuzzer
+//! that is killed loses nothing but the tests it was running.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
 
-use crate::commands::Command;
-use crate::files::{NAMELESS, persist_as, write_nameless, write_whole};
-use crate::input::mutate::FieldSelection;
-use crate::input::recipe::{FUZZER, Recipe};
+use super::finished::Finished;
+use crate::files::{TEMP_PREFIX, append, persist_as, write_temp, write_whole};
+use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 
 /// A campaign's work folder, locked for as long as this lives.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     root: PathBuf,
-    done: File,
     _lock: Flock<File>,
 }
 
-/// What `state.json` holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// The fuzzer that began the campaign.
-    pub fuzzer: String,
-    /// The seed that all its tests are drawn from.
-    pub seed: String,
-    /// What the last start asked for; older fuzzers did not note it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<CampaignConfig>,
-}
-
-/// What tests are drawn from, as far as one start may differ in it from the next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CampaignConfig {
-    /// The given commands.
-    pub commands: Option<Vec<Command>>,
-    /// The families that edits are drawn from.
-    pub families: Vec<String>,
-    /// What alone may be changed, as text.
-    pub config: Option<String>,
-}
-
-impl CampaignConfig {
-    /// What the start that is noted in the work folder `root` asked for; `None` where
-    /// nothing is noted.
-    pub fn last(root: &Path) -> Option<Self> {
-        let text = fs::read_to_string(root.join(STATE)).ok()?;
-        serde_json::from_str::<State>(&text).ok()?.asked
-    }
-
-    /// The options in which `other` differs.
-    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
-        [
-            ("-c", self.commands == other.commands),
-            ("--family", self.families == other.families),
-            (
-                "--config",
-                FieldSelection::same_text(self.config.as_deref(), other.config.as_deref()),
-            ),
-        ]
-        .into_iter()
-        .filter(|(_, same)| !same)
-        .map(|(option, _)| option)
-        .collect()
-    }
+/// What a campaign has done in earlier runs.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// The numbers of finished tests.
+    pub(super) finished: Finished,
+    /// The interrupted tests, by number.
+    pub(super) suspended: BTreeMap<u64, Recipe>,
+    /// The tests that may hang, by number.
+    pub(super) parked: BTreeMap<u64, Recipe>,
+    /// The recipes of the queue, by name.
+    pub(super) queue: Vec<(String, Recipe)>,
+    /// The features seen so far.
+    pub(super) features: HashSet<u64>,
 }
 
 /// The log of features.
 const FEATURES: &str = "features";
 
-/// The file that holds the state.
-const STATE: &str = "state.json";
+/// The log of finished tests.
+const DONE: &str = "done";
 
-/// What a campaign has done before.
-#[derive(Debug)]
-pub struct Past {
-    /// The numbers of tests that were finished.
-    pub finished: Finished,
-    /// The tests that were cut short, by number.
-    pub suspended: BTreeMap<u64, Recipe>,
-    /// The recipes of the queue, by name.
-    pub queue: Vec<(String, Recipe)>,
-    /// The features of what programs have said: the feedback.
-    pub features: HashSet<u64>,
-}
+/// The log of finished tests of the sweep.
+const SWEEP: &str = "sweep";
 
 /// Folders that every work folder has.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
     "queue",
     "recipes",
     "crashes",
     "hangs",
     "findings",
+    "parked",
     "suspended",
 ];
 
 impl Store {
     /// Opens or makes the work folder, and keeps others out.
     ///
-    /// Fails where another fuzzer works in it, or it cannot be written.
-    pub fn open(root: &Path) -> Result<Self> {
+    /// # Errors
+    ///
+    /// Another fuzzer uses the folder, or it cannot be written.
+    pub(super) fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root)?;
         for folder in FOLDERS {
             fs::create_dir_all(root.join(folder))
@@ -131,14 +90,14 @@ impl Store {
         let lock = File::create(root.join(".lock")).context("cannot lock the work folder")?;
         let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
             bail!(
-                "another image-fuzzer works in '{}'; give it another folder",
+                "another image-fuzzer is using '{}'; use another folder",
                 root.display()
             );
         };
         for folder in ["queue", "crashes", "hangs"] {
             for entry in fs::read_dir(root.join(folder))?.flatten() {
                 // A fuzzer that was killed was writing it.
-                if entry.file_name().to_string_lossy().starts_with(NAMELESS) {
+                if entry.file_name().to_string_lossy().starts_with(TEMP_PREFIX) {
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -149,125 +108,103 @@ impl Store {
             fs::rename(&earlier, &features)
                 .with_context(|| format!("cannot rename '{}'", earlier.display()))?;
         }
-        let done = append_to(&root.join("done"))?;
-        Ok(Self {
-            root,
-            done,
-            _lock: lock,
-        })
+        Ok(Self { root, _lock: lock })
     }
 
     /// The folder itself.
-    pub fn root(&self) -> &Path {
+    pub(super) fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// The state, taken up from before or begun with `seed`.
-    ///
-    /// Fails where the campaign was begun by another version or with another seed.
-    pub fn state(&self, seed: Option<&str>, fresh: impl FnOnce() -> String) -> Result<State> {
-        let path = self.root.join(STATE);
-        if let Ok(text) = fs::read_to_string(&path) {
-            let state: State = serde_json::from_str(&text)
-                .with_context(|| format!("'{}' is damaged", path.display()))?;
-            if state.fuzzer != FUZZER {
-                bail!(
-                    "'{}' belongs to a campaign of {}; this is {FUZZER}: use another folder",
-                    self.root.display(),
-                    state.fuzzer
-                );
-            }
-            if seed.is_some_and(|seed| seed != state.seed) {
-                bail!(
-                    "'{}' belongs to a campaign with the seed '{}'; use another folder",
-                    self.root.display(),
-                    state.seed
-                );
-            }
-            return Ok(state);
-        }
-        let state = State {
-            fuzzer: FUZZER.into(),
-            seed: seed.map_or_else(fresh, str::to_owned),
-            asked: None,
-        };
-        write_whole(&path, &serde_json::to_vec_pretty(&state)?)?;
-        Ok(state)
-    }
-
-    /// Notes what this start asks for.
-    ///
-    /// Fails where the folder cannot be written.
-    pub fn note_asked(&self, state: &State, asked: CampaignConfig) -> Result<()> {
-        let state = State {
-            asked: Some(asked),
-            ..state.clone()
-        };
-        write_whole(&self.root.join(STATE), &serde_json::to_vec_pretty(&state)?)
     }
 
     /// What the campaign has done so far.
     ///
-    /// Fails where the folder cannot be read or written, or is damaged.
-    pub fn past(&mut self) -> Result<Past> {
+    /// # Errors
+    ///
+    /// The folder cannot be read or written, or is damaged.
+    pub(super) fn progress(&self) -> Result<Progress> {
         let finished = self.finished()?;
-        // Where the last line was being written when the fuzzer was killed, the next one
-        // must not be appended to it.
-        self.settle(&finished)?;
-        Ok(Past {
+        // The next number must not be appended to an incomplete line.
+        self.compact(&finished)?;
+        Ok(Progress {
             suspended: self.suspended(&finished)?,
+            parked: self.by_number("parked")?,
             finished,
             queue: self.queue()?,
             features: self.features(),
         })
     }
 
-    /// The numbers of tests that were finished.
-    pub fn finished(&self) -> Result<Finished> {
-        let text = fs::read_to_string(self.root.join("done")).context("cannot read 'done'")?;
-        let mut finished = Finished::default();
-        // A last line without its end was being written when the fuzzer was killed.
-        for line in text
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
-        {
-            if let Some(count) = line.trim().strip_prefix("below ") {
-                finished.below = count.parse().context("'done' is damaged")?;
-            } else {
-                finished
-                    .beyond
-                    .insert(line.trim().parse().context("'done' is damaged")?);
-            }
-        }
-        finished.settle();
+    /// The numbers of finished tests.
+    fn finished(&self) -> Result<Finished> {
+        read_finished(&self.root, DONE)
+    }
+
+    /// The finished tests of the sweep; none of them where it is `other` than before.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read or written.
+    pub(super) fn swept(&self, other: bool) -> Result<Finished> {
+        let finished = if other {
+            Finished::default()
+        } else {
+            swept(&self.root)?
+        };
+        self.compact_swept(&finished)?;
         Ok(finished)
     }
 
-    /// Writes the finished numbers anew, in their short form.
-    pub fn settle(&mut self, finished: &Finished) -> Result<()> {
-        let mut text = format!("below {}\n", finished.below);
-        for number in &finished.beyond {
-            text.push_str(&format!("{number}\n"));
-        }
-        write_whole(&self.root.join("done"), text.as_bytes())?;
-        self.done = append_to(&self.root.join("done"))?;
-        Ok(())
+    /// Rewrites the log of finished tests of the sweep in its shortest form.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn compact_swept(&self, finished: &Finished) -> Result<()> {
+        write_whole(&self.root.join(SWEEP), finished.to_text().as_bytes())
+    }
+
+    /// Notes that a test of the sweep is finished.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn finish_swept(&self, index: u64) -> Result<()> {
+        self.log(SWEEP, &index.to_string())
+    }
+
+    /// Rewrites the log of finished tests in its shortest form.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn compact(&self, finished: &Finished) -> Result<()> {
+        write_whole(&self.root.join(DONE), finished.to_text().as_bytes())
     }
 
     /// Notes that test `number` is finished, after all it found is on disk.
-    pub fn finish(&mut self, number: u64) -> Result<()> {
-        self.done
-            .write_all(format!("{number}\n").as_bytes())
-            .context("cannot write to 'done'")
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn finish(&self, number: u64) -> Result<()> {
+        self.log(DONE, &number.to_string())
     }
 
-    /// Keeps the recipe of a test that was cut short, to be done first next time.
-    pub fn suspend(&self, number: u64, recipe: &Recipe) -> Result<()> {
+    /// Keeps the recipe of an interrupted test, to be run first when the campaign is resumed.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn suspend(&self, number: u64, recipe: &Recipe) -> Result<()> {
         write_whole(&self.suspended_file(number), recipe.to_json()?.as_bytes())
     }
 
-    /// Forgets that test `number` was cut short.
-    pub fn forget(&self, number: u64) -> Result<()> {
+    /// Removes the recipe of an interrupted test, which is finished now.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn forget(&self, number: u64) -> Result<()> {
         fs::remove_file(self.suspended_file(number)).context("cannot write to 'suspended'")
     }
 
@@ -275,43 +212,74 @@ impl Store {
         self.root.join("suspended").join(format!("{number}.json"))
     }
 
-    /// The tests that were cut short: those not in `finished`, by number.
-    pub fn suspended(&self, finished: &Finished) -> Result<BTreeMap<u64, Recipe>> {
-        let mut tests = BTreeMap::new();
-        for entry in fs::read_dir(self.root.join("suspended"))? {
-            let path = entry?.path();
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            if let (Ok(number), Ok(recipe)) = (name.parse(), Recipe::read(&path))
-                && !finished.has(number)
-            {
-                tests.insert(number, recipe);
-            }
-        }
+    /// The interrupted tests, by number: those not in `finished`.
+    fn suspended(&self, finished: &Finished) -> Result<BTreeMap<u64, Recipe>> {
+        let mut tests = self.by_number("suspended")?;
+        tests.retain(|number, _| !finished.contains(*number));
         Ok(tests)
     }
 
+    /// The recipes in `folder` that are named by numbers.
+    fn by_number(&self, folder: &str) -> Result<BTreeMap<u64, Recipe>> {
+        let recipes = self.recipes(folder)?.into_iter();
+        let numbered = |(name, recipe): (String, Recipe)| Some((name.parse().ok()?, recipe));
+        Ok(recipes.filter_map(numbered).collect())
+    }
+
+    /// Keeps the recipe of a test that may hang, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn park(&self, number: u64, recipe: &str) -> Result<()> {
+        write_whole(&self.parked_file(number), recipe.as_bytes())
+    }
+
+    /// Removes the recipe of a test that was run again.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn unpark(&self, number: u64) -> Result<()> {
+        fs::remove_file(self.parked_file(number)).context("cannot write to 'parked'")
+    }
+
+    fn parked_file(&self, number: u64) -> PathBuf {
+        self.root.join("parked").join(format!("{number}.json"))
+    }
+
     /// Appends a line to one of the logs.
-    pub fn log(&self, name: &str, line: &str) -> Result<()> {
-        append_to(&self.root.join(name))?
-            .write_all(format!("{line}\n").as_bytes())
-            .with_context(|| format!("cannot write to '{name}'"))
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be written.
+    pub(super) fn log(&self, name: &str, line: &str) -> Result<()> {
+        append(&self.root.join(name), &format!("{line}\n"))
     }
 
     /// Adds an image and its recipe to the queue: both, or neither where one of them cannot
     /// be written.
-    pub fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn enqueue(&self, name: &str, recipe: &Recipe, image: &NamedFile) -> Result<()> {
         let queue = self.root.join("queue");
-        persist_as(write_nameless(&queue, image)?, &queue, name)?;
+        persist_as(write_temp(&queue, image)?, &queue, name)?;
         let path = self.root.join("recipes").join(format!("{name}.json"));
         write_whole(&path, recipe.to_json()?.as_bytes()).inspect_err(|_| {
-            // That there is no room is what is told.
+            // The first error is the one to report.
             let _ = fs::remove_file(queue.join(name));
         })
     }
 
-    /// Notes features that were not seen before, after the image that showed them is in the
+    /// Logs features that were not seen before, after the image that showed them is in the
     /// queue.
-    pub fn note_features(&self, features: &[u64]) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be written.
+    pub(super) fn log_features(&self, features: &[u64]) -> Result<()> {
         let lines: Vec<String> = features
             .iter()
             .map(|feature| format!("{feature:016x}"))
@@ -319,8 +287,7 @@ impl Store {
         self.log(FEATURES, &lines.join("\n"))
     }
 
-    /// The features that were noted. A line that was cut short is of a test that will be done
-    /// again.
+    /// The features in the log. An incomplete line is of a test that will be run again.
     fn features(&self) -> HashSet<u64> {
         let text = fs::read_to_string(self.root.join(FEATURES)).unwrap_or_default();
         text.lines()
@@ -329,121 +296,110 @@ impl Store {
             .collect()
     }
 
-    /// The recipes of the queue, by name. Those that another version made, or that
-    /// cannot be read, are left out.
-    pub fn queue(&self) -> Result<Vec<(String, Recipe)>> {
+    /// The recipes of the queue, by name.
+    fn queue(&self) -> Result<Vec<(String, Recipe)>> {
+        let mut recipes = self.recipes("recipes")?;
+        recipes.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(recipes)
+    }
+
+    /// The recipes in `folder`, by name. Those that another version made, or that cannot be
+    /// read, are left out.
+    fn recipes(&self, folder: &str) -> Result<Vec<(String, Recipe)>> {
         let mut recipes = Vec::new();
-        for entry in fs::read_dir(self.root.join("recipes"))? {
+        for entry in fs::read_dir(self.root.join(folder))? {
             let path = entry?.path();
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             if let Ok(recipe) = Recipe::read(&path) {
                 recipes.push((name.into_owned(), recipe));
             }
         }
-        recipes.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(recipes)
     }
 }
 
-/// The numbers of finished tests: all below one, and some beyond.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finished {
-    /// All numbers below this one are finished.
-    pub below: u64,
-    /// These are finished as well.
-    pub beyond: BTreeSet<u64>,
+/// The finished tests of the sweep in the work folder `root`.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub(super) fn swept(root: &Path) -> Result<Finished> {
+    read_finished(root, SWEEP)
 }
 
-impl Finished {
-    /// Counts `number` among the finished.
-    pub fn add(&mut self, number: u64) {
-        self.beyond.insert(number);
-        self.settle();
-    }
-
-    /// Whether `number` is among the finished.
-    pub fn has(&self, number: u64) -> bool {
-        number < self.below || self.beyond.contains(&number)
-    }
-
-    /// How many tests are finished.
-    pub fn count(&self) -> u64 {
-        self.below + self.beyond.len() as u64
-    }
-
-    fn settle(&mut self) {
-        self.beyond = self.beyond.split_off(&self.below);
-        while self.beyond.remove(&self.below) {
-            self.below += 1;
-        }
-    }
-}
-
-/// Opens a log to append to.
-fn append_to(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .with_context(|| format!("cannot open '{}'", path.display()))
+/// The numbers in the log `name` of the work folder `root`.
+fn read_finished(root: &Path, name: &str) -> Result<Finished> {
+    let text = match fs::read_to_string(root.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("cannot read '{name}'"))?,
+    };
+    Finished::parse(&text).with_context(|| format!("'{name}' is damaged"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn finished_numbers_come_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path()).unwrap();
         for number in [0, 1, 4, 3] {
             store.finish(number).unwrap();
         }
         let finished = store.finished().unwrap();
         assert_eq!(finished.below, 2);
         assert_eq!(finished.beyond, BTreeSet::from([3, 4]));
-        store.settle(&finished).unwrap();
+        store.compact(&finished).unwrap();
         store.finish(2).unwrap();
         assert_eq!(store.finished().unwrap().below, 5);
     }
 
-    /// A campaign that went on once took all that it had seen before for new.
+    /// A resumed campaign once took all that it had seen before for new.
     #[test]
-    fn marks_are_remembered() {
+    fn features_are_remembered() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path()).unwrap();
-        store.note_features(&[1, u64::MAX]).unwrap();
-        store.note_features(&[7]).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.log_features(&[1, u64::MAX]).unwrap();
+        store.log_features(&[7]).unwrap();
         store.log(FEATURES, "00000000000000").unwrap();
         assert_eq!(
-            store.past().unwrap().features,
+            store.progress().unwrap().features,
             HashSet::from([1, 7, u64::MAX])
         );
     }
 
-    /// The number of the next test was once appended to a line that a kill had cut short,
+    /// The number of the next test was once appended to a line that a kill had left incomplete,
     /// which made another number of both.
     #[test]
-    fn a_cut_line_does_not_run_into_the_next() {
+    fn an_incomplete_line_does_not_run_into_the_next() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("done"), "0\n1\n1").unwrap();
-        let mut store = Store::open(folder.path()).unwrap();
-        store.past().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.progress().unwrap();
         store.finish(5).unwrap();
         let finished = store.finished().unwrap();
         assert_eq!((finished.below, finished.beyond), (2, BTreeSet::from([5])));
     }
 
     #[test]
-    fn a_cut_line_is_not_a_number() {
+    fn an_incomplete_line_is_not_a_number() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         fs::write(folder.path().join("done"), "0\n1\n12").unwrap();
-        assert_eq!(store.finished().unwrap().count(), 2);
+        assert_eq!(
+            store.finished().unwrap(),
+            Finished {
+                below: 2,
+                ..Finished::default()
+            }
+        );
     }
 
     #[test]
-    fn one_fuzzer_a_folder() {
+    fn only_one_fuzzer_uses_a_folder() {
         let folder = tempfile::tempdir().unwrap();
         let _first = Store::open(folder.path()).unwrap();
         let said = Store::open(folder.path()).unwrap_err().to_string();
@@ -458,12 +414,13 @@ mod tests {
         let store = Store::open(root).unwrap();
         let count = |name: &str| fs::read_dir(root.join(name)).unwrap().count();
         let recipe = Recipe {
-            fuzzer: FUZZER.into(),
+            fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "together".into(),
             base: crate::input::base::draw(&mut crate::rng::Rng::from_text("together")),
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: true,
+            guard: None,
         };
         let small = NamedFile::new("a", &image_formats::Store::new());
         // Longer than files can be.
@@ -478,33 +435,10 @@ mod tests {
         fs::rename(root.join("away"), root.join("recipes")).unwrap();
         store.enqueue("small", &recipe, &small).unwrap();
         assert_eq!((count("queue"), count("recipes")), (1, 1));
-        // What a kill left is taken away.
+        // What a kill left is removed.
         fs::write(root.join("queue/.new-x"), "").unwrap();
         drop(store);
         Store::open(root).unwrap();
         assert_eq!(count("queue"), 1);
-    }
-
-    #[test]
-    fn a_campaign_keeps_its_seed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let begun = store.state(None, || "drawn".into()).unwrap();
-        assert_eq!(begun.seed, "drawn");
-        assert_eq!(store.state(Some("drawn"), String::new).unwrap(), begun);
-        assert!(store.state(Some("other"), String::new).is_err());
-        assert_eq!(CampaignConfig::last(folder.path()), None);
-        let asked = CampaignConfig {
-            commands: None,
-            families: vec!["havoc".into()],
-            config: None,
-        };
-        store.note_asked(&begun, asked.clone()).unwrap();
-        assert_eq!(CampaignConfig::last(folder.path()), Some(asked.clone()));
-        let other = CampaignConfig {
-            families: Vec::new(),
-            ..asked.clone()
-        };
-        assert_eq!(asked.differing(&other), ["--family"]);
     }
 }

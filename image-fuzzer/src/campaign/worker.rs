@@ -1,163 +1,291 @@
-//! One worker: draws a test, carries it out, learns from it, writes down what it
-//! found, and takes the next.
+//! One worker: generates a test, runs it, learns from it, writes what it found, and takes
+//! the next.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-use super::choose::{Bases, another, fresh, variation};
+use super::activity::Activity;
+use super::generate::{BasePool, fresh, generate, spare, variation};
 use super::shared::Shared;
-use super::test_log::log_test;
-use super::triage::SLICE;
-use super::{Campaign, Watch};
-use crate::finding::{Example, Hit};
+use super::sweep::sweep_recipe;
+use super::task_queue::{Parked, SLICE, Work};
+use super::test_log::LoggedTest;
+use super::{Campaign, RunControl};
+use crate::exec::End;
+use crate::exec::stopwatch::Purpose;
+use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
+use crate::input::sweep::Sweep;
 use crate::named_file::NamedFile;
+use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 use crate::rng::Rng;
 use crate::triage::judge::{Judge as _, RunnerJudge};
 use crate::triage::minimise::Task;
-use crate::triage::{Key, name};
+use crate::triage::{Key, full_keys};
 
 /// Works until the campaign is over.
 ///
-/// Fails where the machine does: the work folder is full, a program is gone.
-pub(super) fn work(campaign: &Campaign, shared: &Mutex<Shared>, watch: &Watch<'_>) -> Result<()> {
+/// # Errors
+///
+/// The work folder cannot be written, or a program cannot be run.
+pub(super) fn work(
+    campaign: &Campaign,
+    shared: &Mutex<Shared>,
+    control: &RunControl<'_>,
+    sweep: Option<&Sweep>,
+    index: usize,
+) -> Result<()> {
     let mut runner = TestRunner::new(campaign.settings.clone())?;
-    runner.set_end(watch.end);
-    runner.set_stop(watch.stop.clone());
-    runner.share_hangs(&watch.hangs);
+    runner.set_end(control.deadline);
+    runner.set_stop(control.stop.clone());
+    runner.share_hangs(&control.hangs);
+    runner.share_budgets(&control.budgets);
     let mut worker = Worker {
         campaign,
         shared,
-        watch,
+        control,
+        sweep,
         runner,
         maker: Maker::default(),
-        bases: Bases::default(),
+        bases: BasePool::default(),
+        index,
     };
-    while !watch.ended() {
-        let task = worker.lock()?.triage.next();
-        match task {
-            Some(task) => worker.make_smaller(task)?,
+    while !control.is_over() {
+        let work = worker.lock()?.tasks.next(control.left());
+        match work {
+            Some(work) => worker.work_on(work)?,
             None if worker.test()? => {}
             None => break,
         }
     }
-    // With all tests done there is all the time for what they found.
-    while !watch.ended() {
-        let task = worker.lock()?.triage.any();
-        let Some(task) = task else { break };
-        worker.make_smaller(task)?;
+    // With all tests done the rest of the time is for what waits.
+    while !control.is_over() {
+        let work = worker.lock()?.tasks.pop();
+        let Some(work) = work else { break };
+        worker.work_on(work)?;
     }
-    Ok(())
+    worker.begin(Activity::Idle);
+    worker.end_lap()
 }
 
-/// A test to carry out.
-struct Drawn {
+/// A test to run.
+struct Test {
     number: u64,
     recipe: Recipe,
-    /// Whether its seed alone gives it again.
+    /// Whether its seed alone gives it again ([`fresh`]).
     fresh: bool,
+    /// Whether an earlier run of the fuzzer began it.
+    replayed: bool,
 }
 
 struct Worker<'a> {
     campaign: &'a Campaign,
     shared: &'a Mutex<Shared>,
-    watch: &'a Watch<'a>,
+    control: &'a RunControl<'a>,
+    sweep: Option<&'a Sweep>,
     runner: TestRunner,
     maker: Maker,
-    bases: Bases,
+    bases: BasePool,
+    /// Which of the workers it is.
+    index: usize,
 }
 
 impl Worker<'_> {
-    /// Carries out one test; false when there is none left.
+    /// Runs one test; false when there is none left.
     fn test(&mut self) -> Result<bool> {
-        let Some(Drawn {
+        let Some(Test {
             number,
             recipe,
             fresh,
-        }) = self.draw()?
+            replayed,
+        }) = self.next_test()?
         else {
             return Ok(false);
         };
+        self.begin(if replayed {
+            Activity::Replay(number)
+        } else {
+            Activity::Test(number)
+        });
         let files = self.maker.files(&recipe)?;
-        let policy = TimeoutPolicy::Count;
+        self.lap(Purpose::Images);
+        let policy = TimeoutPolicy::Park;
         let outcome = self.runner.run_with(&recipe, &files, policy)?;
         let keys = if self.is_aborted() {
             Vec::new()
         } else {
-            name(&mut self.runner, &recipe, &files, &outcome)?
+            full_keys(&mut self.runner, &recipe, &files, &outcome)?
         };
         if self.is_aborted() {
-            // What a program does that is told to end is nobody's fault. The test is
-            // done again when the campaign goes on.
+            // What a program does when it is ended from outside is no finding. The test is
+            // run again when the campaign is resumed.
             self.lock()?.store.suspend(number, &recipe)?;
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
+        let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
             if violation.assumed {
                 let mut shared = self.lock()?;
                 let key = shared.findings.group_of(key);
                 shared.findings.count(&key, number)?;
             } else {
-                self.found(number, key, &recipe, &outcome)?;
+                telling |= self.handle_finding(number, key, &recipe, &outcome)?;
             }
         }
-        log_test(self.campaign, number, &recipe, fresh, &files, &outcome)?;
-        self.lock()?.finish(number)?;
+        let test = LoggedTest {
+            number,
+            recipe: &recipe,
+            fresh,
+            files: &files,
+            outcome: &outcome,
+        };
+        self.campaign.test_log().log(&test, telling)?;
+        self.park(number, recipe.clone(), &outcome)?;
+        self.lock()?.finish(number, &recipe)?;
+        self.end_lap()?;
         Ok(true)
     }
 
-    /// Whether the end of the campaign fell into the test that was just run.
+    /// Keeps a test with a command that may hang, to be run again when there is time, unless
+    /// enough of its kind wait already.
+    fn park(&mut self, number: u64, recipe: Recipe, outcome: &Outcome) -> Result<()> {
+        let Some(suspect) = outcome.suspects.first().cloned() else {
+            return Ok(());
+        };
+        let mut shared = self.lock()?;
+        let key = Key {
+            class: Class::Hang,
+            signature: suspect.signature.clone(),
+        };
+        if key.signature.frames().is_none() && shared.findings.is_confirmed(&key) {
+            // Without a debugger all hangs of a command are one group.
+            return shared.findings.count(&key, number);
+        }
+        shared.park(Parked {
+            number,
+            recipe,
+            suspect: Some(suspect),
+        })
+    }
+
+    /// Works on something that waited.
+    fn work_on(&mut self, work: Work) -> Result<()> {
+        match work {
+            Work::Minimise(task) => self.minimise(*task),
+            Work::Confirm(parked) => self.confirm(*parked),
+        }
+    }
+
+    /// Runs a test again that may hang, for as long as it takes to tell.
+    fn confirm(&mut self, parked: Parked) -> Result<()> {
+        let began = Instant::now();
+        self.begin(Activity::Hang(parked.number));
+        let done = self.pinned(Purpose::Hangs, |worker| worker.judge_parked(&parked))?;
+        let mut shared = self.lock()?;
+        if done {
+            shared.unpark(parked.number)?;
+        }
+        let again = (!done).then_some(parked);
+        shared.tasks.confirmed(again, began.elapsed());
+        shared.stats.suspected = shared.tasks.parked();
+        drop(shared);
+        self.end_lap()
+    }
+
+    /// Whether a test that may hang was run to its end; what it shows is a finding.
+    fn judge_parked(&mut self, parked: &Parked) -> Result<bool> {
+        let Parked {
+            number,
+            recipe,
+            suspect,
+        } = parked;
+        let files = self.maker.files(recipe)?;
+        let outcome = self.runner.run(recipe, &files)?;
+        if self.is_aborted() {
+            return Ok(false);
+        }
+        let keys = full_keys(&mut self.runner, recipe, &files, &outcome)?;
+        if self.is_aborted() {
+            return Ok(false);
+        }
+        for (key, violation) in keys.iter().zip(&outcome.violations) {
+            self.handle_finding(*number, key, recipe, &outcome)?;
+            self.lock()?.stats.hit(violation);
+        }
+        if let Some(suspect) = suspect
+            && !keys.iter().any(Key::is_of_time)
+        {
+            self.runner.acquit(suspect);
+        }
+        Ok(true)
+    }
+
+    /// Whether the end of the campaign interrupted the test that was just run.
     fn is_aborted(&self) -> bool {
-        self.watch.is_stopped() || self.runner.is_aborted()
+        self.control.is_interrupted() || self.runner.is_aborted()
     }
 
     /// The next test.
-    fn draw(&mut self) -> Result<Option<Drawn>> {
+    fn next_test(&mut self) -> Result<Option<Test>> {
         let suspended = self.lock()?.resume();
         if let Some((number, recipe)) = suspended {
             let again = fresh(&recipe.seed, &self.campaign.plan, &mut self.maker);
-            return Ok(Some(Drawn {
+            return Ok(Some(Test {
                 fresh: again.is_ok_and(|again| again == recipe),
+                replayed: true,
                 number,
                 recipe,
             }));
         }
+        let plan = &self.campaign.plan;
         let (number, seed, parent, weights) = {
             let mut shared = self.lock()?;
+            let swept = self.sweep.and_then(|sweep| shared.sweep.next(sweep));
+            if swept.is_none() && shared.sweep.is_all() {
+                return Ok(None);
+            }
             let Some(number) = shared.number(self.campaign.tests) else {
                 return Ok(None);
             };
+            let recipe = self.sweep.zip(swept);
+            if let Some(recipe) = recipe.and_then(|(sweep, index)| sweep_recipe(sweep, index, plan))
+            {
+                return Ok(Some(Test {
+                    number,
+                    recipe,
+                    fresh: false,
+                    replayed: false,
+                }));
+            }
             let seed = format!("{}/{number}", shared.seed);
-            let parent = shared.parent(&mut Rng::from_text(&format!("{seed}/parent")));
-            (
-                number,
-                seed,
-                parent,
-                self.campaign.plan.only(shared.weights()),
-            )
+            let parent = shared
+                .corpus
+                .choose(&mut Rng::from_text(&format!("{seed}/parent")));
+            (number, seed, parent, plan.restrict(shared.weights()))
         };
-        let plan = &self.campaign.plan;
-        let (recipe, fresh) = match parent {
+        let (mut recipe, fresh) = match parent {
             Some(parent) if plan.selection.is_none() => {
                 let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
                 (recipe, false)
             }
-            _ => another(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
+            _ => generate(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
         };
-        Ok(Some(Drawn {
+        let spared = plan.commands.is_none() && spare(&mut recipe, number);
+        Ok(Some(Test {
             number,
             recipe,
-            fresh,
+            fresh: fresh && !spared,
+            replayed: false,
         }))
     }
 
-    /// Takes in what the test showed; an image that showed something new is kept.
+    /// Takes in the feedback of a test; an image that showed something new is kept.
     fn learn(
         &mut self,
         number: u64,
@@ -171,75 +299,105 @@ impl Worker<'_> {
             shared.note(&note)?;
         }
         let failing = &self.campaign.failing;
-        let opens = |ran: &Ran| ran.opened && !failing.contains(&ran.index);
+        // A program that was not waited for may be opening it still.
+        let opens = |ran: &Ran| {
+            ran.opened && ran.seen.end != End::TimedOut && !failing.contains(&ran.index)
+        };
         shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
         shared.learn(number, recipe, files.first(), outcome)
     }
 
-    /// Counts the test into a group. The first example of a group is tried once more and
-    /// written down at once, to be made small later; so is one that takes its place since
-    /// it is smaller, or since the first did not show the fault again.
-    fn found(&mut self, number: u64, key: &Key, recipe: &Recipe, outcome: &Outcome) -> Result<()> {
-        let (mut key, unsure) = {
+    /// Counts the test into a group. The first example of a group is run once more and written
+    /// at once, to be minimised later; so is one that replaces it because it is smaller, or
+    /// because the first was not reproduced. Returns whether it is one of these.
+    fn handle_finding(
+        &mut self,
+        number: u64,
+        key: &Key,
+        recipe: &Recipe,
+        outcome: &Outcome,
+    ) -> Result<bool> {
+        let (key, known) = {
             let shared = self.lock()?;
             let key = shared.findings.group_of(key);
-            let unsure = shared.findings.is_unsure(&key);
-            (key, unsure)
+            let known = shared.findings.is_confirmed(&key);
+            (key, known)
         };
-        let again = if !unsure {
+        let reproduced = if known {
             None
-        } else if key.is_of_time() {
-            // To be called a hang it has run twice already, the second time for long.
-            Some(key.clone())
         } else {
-            self.judge(|judge| judge.again(&key, recipe))
+            self.begin(Activity::Confirm(key.clone()));
+            self.pinned(Purpose::Confirming, |worker| worker.reproduce(&key, recipe))
         };
-        let confirmed = again.is_some();
-        let given_up = unsure && !confirmed && !self.watch.ended();
-        if let Some(again) = again {
-            key = again;
-        }
-        let hit = {
+        let confirmed = reproduced.is_some();
+        let given_up = !known && !confirmed && !self.control.is_over();
+        let key = reproduced.unwrap_or(key);
+        let candidate = {
             let mut shared = self.lock()?;
-            let hit = shared.findings.hit(&key, number, recipe, confirmed)?;
-            shared.stats.groups = shared.findings.len();
-            hit
-        };
-        let part = match hit {
-            Hit::Known => return Ok(()),
-            Hit::New => 1,
-            // Most of the way to the smallest was gone before.
-            Hit::Smaller => 4,
-        };
-        let mut hits_in_10 = confirmed.then_some(10);
-        if hit == Hit::New {
-            if confirmed {
-                hits_in_10 = Some(self.judge(|judge| judge.hits_in_10(&key, recipe)));
+            let candidate = shared.findings.hit(&key, number, recipe, confirmed)?;
+            if shared.findings.len() > shared.stats.groups {
+                shared.pace.group(key.is_of_time());
             }
-            let mut found =
-                Example::found(recipe, &key, &mut self.runner, &mut self.maker, outcome)?;
-            found.confirmed = confirmed;
-            found.hits_in_10 = hits_in_10.unwrap_or(found.hits_in_10);
-            found.minimised = given_up;
-            self.lock()?.findings.write(&found)?;
-        }
+            shared.stats.groups = shared.findings.len();
+            candidate
+        };
+        let share = match candidate {
+            Candidate::Duplicate => return Ok(false),
+            Candidate::New => 1,
+            // Most of the way to a minimal one is behind it.
+            Candidate::Smaller => 4,
+        };
+        let hits_in_10 = match candidate {
+            Candidate::New => self.pinned(Purpose::Confirming, |worker| {
+                worker.write_new(&key, recipe, outcome, confirmed, given_up)
+            })?,
+            _ => 10,
+        };
         let mut shared = self.lock()?;
         if given_up {
             shared.findings.release(&key);
         } else {
-            let mut task = shared.triage.task(key, recipe.clone(), part);
+            let mut task = shared.tasks.task(key, recipe.clone(), share);
             task.set_outcome(outcome.clone());
-            if let Some(hits_in_10) = hits_in_10 {
+            if confirmed {
                 task.confirm(hits_in_10);
             }
-            shared.triage.add(task);
+            shared.tasks.add(task);
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Has something judged, until the campaign is over.
+    /// Writes the first example of a group; returns how many of ten runs reproduce it.
+    fn write_new(
+        &mut self,
+        key: &Key,
+        recipe: &Recipe,
+        outcome: &Outcome,
+        confirmed: bool,
+        given_up: bool,
+    ) -> Result<u8> {
+        let hits_in_10 = confirmed.then(|| self.judge(|judge| judge.hits_in_10(key, recipe)));
+        let (runner, maker) = (&mut self.runner, &mut self.maker);
+        let mut example = Example::new(key, recipe, outcome, runner, maker)?;
+        example.confirmed = confirmed;
+        example.hits_in_10 = hits_in_10.unwrap_or(example.hits_in_10);
+        example.minimised = given_up;
+        self.lock()?.findings.write(&example)?;
+        Ok(example.hits_in_10)
+    }
+
+    /// The group of the finding when `recipe` is run again; `None` where it is not reproduced.
+    fn reproduce(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
+        if key.is_of_time() {
+            // To be called a hang it has run twice already, the second time for long.
+            return Some(key.clone());
+        }
+        self.judge(|judge| judge.again(key, recipe))
+    }
+
+    /// Runs tests to judge them, until the campaign is over.
     fn judge<T>(&mut self, act: impl FnOnce(&mut RunnerJudge<'_>) -> T) -> T {
-        let stop = || self.watch.ended();
+        let stop = || self.control.is_over();
         act(&mut RunnerJudge {
             runner: &mut self.runner,
             maker: &mut self.maker,
@@ -247,15 +405,47 @@ impl Worker<'_> {
         })
     }
 
-    /// Works for a while on making an example smaller, and writes down what came of it.
-    fn make_smaller(&mut self, mut task: Task) -> Result<()> {
-        let (watch, began) = (self.watch, Instant::now());
-        let stop = || watch.ended() || began.elapsed() >= SLICE;
-        let example = Example::smallest(&mut task, &mut self.runner, &mut self.maker, &stop)?;
+    /// Minimises an example for a while, and writes the result.
+    fn minimise(&mut self, mut task: Task) -> Result<()> {
+        let (control, began) = (self.control, Instant::now());
+        self.begin(Activity::Minimise(task.key.clone()));
+        let stop = || control.is_over() || began.elapsed() >= SLICE;
+        let example = self.pinned(Purpose::Minimising, |worker| {
+            Example::minimise(&mut task, &mut worker.runner, &mut worker.maker, &stop)
+        })?;
         let mut shared = self.lock()?;
-        shared.findings.settle(&example)?;
-        shared.triage.give_back(task, &example, began.elapsed());
+        shared.findings.update(&example)?;
+        shared.tasks.give_back(task, &example, began.elapsed());
+        drop(shared);
+        self.end_lap()
+    }
+
+    /// Tells the status what this worker does from now on.
+    fn begin(&self, activity: Activity) {
+        self.control.activities.begin(self.index, activity);
+    }
+
+    /// Ends a stretch of time that was for `purpose`.
+    fn lap(&mut self, purpose: Purpose) {
+        self.runner.stopwatch().lap(purpose);
+    }
+
+    /// Ends the last stretch of a test, and counts what it spent.
+    fn end_lap(&mut self) -> Result<()> {
+        self.lap(Purpose::WorkFolder);
+        let spent = self.runner.stopwatch().take();
+        self.lock()?.pace.add(spent);
         Ok(())
+    }
+
+    /// Does something all of whose time is for `purpose`.
+    fn pinned<T>(&mut self, purpose: Purpose, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.lap(Purpose::WorkFolder);
+        let outer = self.runner.stopwatch().pin(Some(purpose));
+        let done = act(self);
+        self.lap(purpose);
+        self.runner.stopwatch().pin(outer);
+        done
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Shared>> {

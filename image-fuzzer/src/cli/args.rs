@@ -7,8 +7,10 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
+use crate::campaign::StatusMode;
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
+use crate::input::guard::{GuardMode, GuardPlan};
 use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
@@ -30,6 +32,7 @@ use crate::oracle::runner::Settings;
     name = "image-fuzzer",
     version,
     args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
     max_term_width = 100
 )]
 pub(super) struct Args {
@@ -42,7 +45,7 @@ pub(super) struct Args {
 impl Args {
     /// The subcommand that `word` is probably a misspelling of: it is parsed as the name of a
     /// work folder to create.
-    pub(super) fn similar_subcommand(word: &Path) -> Option<String> {
+    fn similar_subcommand(word: &Path) -> Option<String> {
         let text = word.to_str()?;
         if text.contains('/') || word.exists() {
             return None;
@@ -52,15 +55,18 @@ impl Args {
         let (distance, name) = names
             .chain(["help"])
             .map(|name| (strsim::osa_distance(text, name), name))
-            .min()?;
+            .min()
+            .filter(|(distance, _)| *distance > 0)?;
         let max_distance = (name.len() / 3).clamp(1, 2);
         (distance <= max_distance).then(|| name.to_owned())
     }
 }
 
-/// The subcommands; without one a campaign runs.
+/// The subcommands; without one it is `fuzz`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
+    /// Run a campaign; the same as without a subcommand
+    Fuzz(Box<FuzzArgs>),
     /// Show the structure of an image and its defects
     Show(ShowArgs),
     /// Change one field of an image and nothing else
@@ -126,8 +132,50 @@ pub(super) struct FuzzArgs {
     /// Draw edits from this family of mutations only; can be repeated
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FAMILIES.iter().map(|family| family.name)))]
     pub(super) family: Vec<String>,
+    /// Run tests under an allocator that puts blocks of memory beside inaccessible pages: at
+    /// their ends or starts, or at the end of all blocks, which is slow [default: ends or
+    /// starts for one test in 4]
+    #[arg(long, value_name = "WHERE", value_parser = guard)]
+    pub(super) guard: Option<GuardPlan>,
+    /// Run also where a command fails on a valid image or its program is not found: such
+    /// commands are left out, or say nothing about the images
+    #[arg(long)]
+    pub(super) force: bool,
+    /// How to show the status on standard error: a screen, one line that is redrawn, plain
+    /// lines now and then, or not at all [default: a screen on a terminal, elsewhere plain]
+    #[arg(long, value_name = "HOW", value_parser = status)]
+    pub(super) status: Option<StatusMode>,
+    /// Leave out the sweep, which tries the limits of the format in a fixed order before and
+    /// between the tests drawn at random
+    #[arg(long)]
+    pub(super) no_sweep: bool,
+    /// Run the sweep alone, and end with it
+    #[arg(long, conflicts_with_all = ["no_sweep", "seed"])]
+    pub(super) sweep_only: bool,
+    /// List the tests of the sweep and run nothing: number, base image, what is changed, and
+    /// the commands
+    #[arg(long, requires = "sweep_only")]
+    pub(super) list: bool,
     #[command(flatten)]
     pub(super) run: RunArgs,
+}
+
+impl FuzzArgs {
+    /// What to ask where the word for the work folder, given without the subcommand, is
+    /// probably meant to be something else; `None` where it is not.
+    pub(super) fn question(&self) -> Option<String> {
+        let folder = self.test_dir.display();
+        if self.test_dir.is_file() {
+            return Some(format!(
+                "'{folder}' is a file, not a work folder; did you mean 'image-fuzzer show {folder}'?"
+            ));
+        }
+        let name = Args::similar_subcommand(&self.test_dir)?;
+        Some(format!(
+            "unknown subcommand '{folder}'; did you mean '{name}'? To use a work folder of that \
+             name, give ./{folder}"
+        ))
+    }
 }
 
 /// How programs are run.
@@ -248,6 +296,26 @@ fn commands(text: &str) -> Result<GivenCommands, String> {
         .map_err(|why| format!("{why:#}"))
 }
 
+fn guard(text: &str) -> Result<GuardPlan, String> {
+    let modes = [GuardMode::Ends, GuardMode::Starts, GuardMode::All];
+    let mode = modes.into_iter().find(|mode| mode.word() == text);
+    match (mode, text) {
+        (Some(mode), _) => Ok(GuardPlan::Always(mode)),
+        (None, "off") => Ok(GuardPlan::Off),
+        (None, _) => Err("must be off, ends, starts or all".into()),
+    }
+}
+
+fn status(text: &str) -> Result<StatusMode, String> {
+    match text {
+        "screen" => Ok(StatusMode::Auto),
+        "line" => Ok(StatusMode::Line),
+        "plain" => Ok(StatusMode::Plain),
+        "off" => Ok(StatusMode::Off),
+        _ => Err("must be screen, line, plain or off".into()),
+    }
+}
+
 fn program(text: &str) -> Result<ProgramWords, String> {
     match shlex::split(text) {
         None => Err("unclosed quotation mark".into()),
@@ -319,10 +387,29 @@ mod tests {
     }
 
     #[test]
+    fn a_campaign_can_be_named_or_not() {
+        let plain = parse("image-fuzzer -d 5 --no-sweep dir").unwrap();
+        let named = parse("image-fuzzer fuzz -d 5 --no-sweep dir").unwrap();
+        let Some(Subcommand::Fuzz(named)) = named.subcommand else {
+            panic!("another subcommand");
+        };
+        assert_eq!(format!("{:?}", plain.fuzz), format!("{named:?}"));
+    }
+
+    #[test]
     fn a_command_is_all_that_is_needed() {
         let args = parse("image-fuzzer -c 'qemu-img info' -c 'qemu-img check'").unwrap();
         assert_eq!(args.fuzz.command.len(), 2);
         assert_eq!(args.fuzz.test_dir, PathBuf::from("image-fuzzer.work"));
+    }
+
+    #[test]
+    fn the_guard_is_off_on_or_for_a_share() {
+        let guard = |line: &str| parse(line).unwrap().fuzz.guard;
+        assert_eq!(guard("image-fuzzer work"), None);
+        assert_eq!(guard("image-fuzzer --guard=off"), Some(GuardPlan::Off));
+        let starts = Some(GuardPlan::Always(GuardMode::Starts));
+        assert_eq!(guard("image-fuzzer --guard starts"), starts);
     }
 
     /// A mistyped subcommand once started a campaign without an end, in a folder of that name.
@@ -362,9 +449,14 @@ mod tests {
             "image-fuzzer --intensity 3-1",
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
+            "image-fuzzer --guard middle",
+            "image-fuzzer --status verbose",
             "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",
+            "image-fuzzer --list",
+            "image-fuzzer --sweep-only --no-sweep",
+            "image-fuzzer --sweep-only -s seed",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -1,6 +1,7 @@
 //! A campaign, or one test of a given seed.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,14 +11,17 @@ use super::args::FuzzArgs;
 use super::interrupt::{self, unless_stopped};
 use super::program_check::ProgramCheck;
 use super::{FAILED, FINDINGS, OK, print_message};
-use crate::campaign::log_test;
-use crate::campaign::store::CampaignConfig;
-use crate::campaign::{Campaign, Plan, default_workers, fresh};
+use crate::campaign::{
+    Campaign, CampaignConfig, LoggedTest, Plan, SweepMode, TestLog, default_workers, fresh, sweep,
+    sweep_recipe,
+};
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, GAP};
+use crate::exec::{End, GAP, cannot_guard};
 use crate::input::case::Maker;
+use crate::input::guard::GuardPlan;
 use crate::input::mutate::{FieldSelection, Intensity};
-use crate::input::recipe::Recipe;
+use crate::input::recipe::{Edit, Mutation, Recipe};
+use crate::input::sweep::Sweep;
 use crate::named_file::NamedFile;
 use crate::oracle::end_word;
 use crate::oracle::runner::{Outcome, TestRunner};
@@ -31,6 +35,11 @@ use crate::triage::minimise::Budget;
 /// The work folder cannot be used, or a program cannot be run.
 pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
     let settings = args.run.settings(&args.test_dir)?;
+    let mode = match (args.sweep_only, args.no_sweep) {
+        (true, _) => SweepMode::Only,
+        (_, true) => SweepMode::Off,
+        _ => SweepMode::Mixed,
+    };
     let mut campaign = Campaign {
         dir: args.test_dir.clone(),
         seed: args.campaign_seed.clone(),
@@ -42,7 +51,9 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
                 selection.map_or_else(Intensity::default, FieldSelection::intensity)
             }),
             families: args.family.clone(),
+            guard: args.guard.unwrap_or_default(),
         },
+        sweep: mode,
         failing: BTreeSet::new(),
         settings,
         duration: args.duration,
@@ -51,23 +62,66 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         keep_passed: args.keep_passed,
         verbose: args.verbose,
         budget: Budget::default(),
-        status: true,
+        status: args.status.unwrap_or_default(),
+        command_line: command_line(),
     };
+    if args.list {
+        return list(&campaign.plan);
+    }
     // Where they cannot be in memory, the scratch folders are there too.
     std::fs::create_dir_all(&campaign.dir)
         .with_context(|| format!("cannot create '{}'", campaign.dir.display()))?;
     let stop = interrupt::begin(&campaign.dir)?;
-    campaign.failing = check_programs(&campaign, &stop)?;
+    campaign.failing = check_programs(&campaign, args.force, &stop)?;
     match &args.seed {
         Some(seed) => run_test(&campaign, seed, &stop),
         None => run_campaign(&campaign, &stop),
     }
 }
 
+/// Lists the tests of the sweep.
+fn list(plan: &Plan) -> Result<u8> {
+    let sweep = sweep(plan, SweepMode::Only)?;
+    for index in 0..sweep.as_ref().map_or(0, Sweep::len) {
+        let sweep = sweep.as_ref().context("there is no sweep")?;
+        let test = sweep.get(index);
+        let recipe = sweep_recipe(sweep, index, plan);
+        let (Some(test), Some(recipe)) = (test, recipe) else {
+            continue;
+        };
+        let changes: Vec<String> = recipe.edits.iter().map(change).collect();
+        let commands: Vec<String> = recipe.commands.iter().map(Command::shell).collect();
+        output::line(&format!(
+            "{index}\t{}\t{}\t{}\t{}",
+            test.name,
+            test.class,
+            changes.join(", "),
+            commands.join("; ")
+        ))?;
+    }
+    Ok(OK)
+}
+
+/// What a mutation changes, in a few words.
+fn change(mutation: &Mutation) -> String {
+    match &mutation.edit {
+        Edit::Set { path, value } => format!("{path}={:#x}", value.0),
+        Edit::Text { path, text } => format!("{path}='{text}'"),
+        Edit::Extensions { list } => {
+            let list = list.iter().map(|extension| {
+                format!("{:#x} of {} bytes", extension.magic.0, extension.length.0)
+            });
+            format!("extensions: {}", list.collect::<Vec<_>>().join(" "))
+        }
+        Edit::Bytes { at, bytes } => format!("{} bytes at {:#x}", bytes.0.len(), at.0),
+        Edit::Length { bytes } => format!("file.length={:#x}", bytes.0),
+    }
+}
+
 /// Runs a campaign until its time is over or it is interrupted.
 fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     let last = CampaignConfig::last(&campaign.dir);
-    let differing = last.map(|last| last.differing(&campaign.plan.asked()));
+    let differing = last.map(|last| last.differing(&campaign.plan.config()));
     if let Some(options) = differing.filter(|options| !options.is_empty()) {
         print_message(&format!(
             "the previous run in '{}' had a different {}: its queue and findings are kept",
@@ -77,17 +131,31 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     }
     let summary = campaign.run(stop)?;
     let stats = &summary.stats;
+    let trouble = summary.totals.trouble();
     let findings = match summary.groups {
-        0 => "no findings".to_owned(),
-        groups => format!("{} of findings", counted(groups as u64, "group")),
+        // Nothing is known where nothing was opened.
+        0 if trouble.is_some() => String::new(),
+        0 => ", no findings".to_owned(),
+        groups => format!(", {} of findings", counted(groups as u64, "group")),
     };
+    let sweep = stats.sweep_text();
+    let sweep = sweep.map_or_else(String::new, |text| format!(", {text}"));
     let mut text = format!(
-        "{}, {}, {:.0} % opened, {}, {findings}\n",
+        "{}, {}, {:.0} % opened, {}{findings}{sweep}\n",
         counted(stats.images, "image"),
         counted(stats.commands, "command"),
         stats.opened_percent(),
         counted(stats.messages as u64, "distinct message"),
     );
+    if let Some(line) = summary.totals.line() {
+        text.push_str(&format!("{line}\n"));
+    }
+    if stats.suspected > 0 {
+        text.push_str(&format!(
+            "{} to be confirmed when the campaign is resumed\n",
+            counted(stats.suspected as u64, "suspected hang")
+        ));
+    }
     if summary.groups > 0 {
         let dir = campaign.dir.display();
         text.push_str(&format!(
@@ -98,11 +166,18 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         text.push_str(&format!("interrupted; resume with: {}\n", command_line()));
     }
     output::print(&text)?;
-    if let Some(trouble) = summary.trouble {
-        print_message(&trouble);
+    if let Some(error) = summary.error {
+        print_message(&error);
         return Ok(FAILED);
     }
-    Ok(if summary.groups > 0 { FINDINGS } else { OK })
+    if let Some(trouble) = &trouble {
+        print_message(trouble);
+    }
+    Ok(match summary.groups {
+        0 if trouble.is_some() => FAILED,
+        0 => OK,
+        _ => FINDINGS,
+    })
 }
 
 /// The command line of this process, for a shell.
@@ -118,14 +193,19 @@ fn command_line() -> String {
         .join(" ")
 }
 
-/// Checks that the programs can be run, and warns of parts of the sandbox that are missing
-/// and of given commands that fail on a valid image too, such as misspelt ones: their results
-/// on corrupted images mean nothing. Returns the indexes of these commands.
+/// Checks that the programs can be run and that given commands succeed on a valid image, and
+/// warns of parts of the sandbox that are missing. Returns the indexes of the commands that
+/// fail, such as misspelt ones, which are allowed where `force` is set: their results on
+/// corrupted images mean nothing.
 ///
 /// # Errors
 ///
-/// A program or the scratch folder cannot be used.
-fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSet<usize>> {
+/// A program or the scratch folder cannot be used, or a command fails.
+fn check_programs(
+    campaign: &Campaign,
+    force: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<BTreeSet<usize>> {
     let mut check = ProgramCheck::new(&campaign.settings, "-c", stop)?;
     let none = Vec::new();
     let commands = campaign.plan.commands.as_ref();
@@ -134,6 +214,14 @@ fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSe
         None => ["qemu-img", "qemu-io"].into(),
     };
     check.tools(&programs)?;
+    if let GuardPlan::Always(_) = campaign.plan.guard {
+        for program in &programs {
+            let path = campaign.settings.programs.find(program)?;
+            if let Some(why) = cannot_guard(&path)? {
+                print_message(&format!("no guard for '{program}': {why}"));
+            }
+        }
+    }
     let mut failing = BTreeSet::new();
     for (index, command) in commands.unwrap_or(&none).iter().enumerate() {
         let Some(seen) = check.on_valid_image(command)? else {
@@ -145,12 +233,17 @@ fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSe
         failing.insert(index);
         let stderr = String::from_utf8_lossy(&seen.stderr).into_owned();
         let message = stderr.lines().next().map(|line| format!(": {line}"));
-        print_message(&format!(
+        let problem = format!(
             "'{}' fails on a valid image as well ({}){}",
             command.shell(),
             end_word(&seen.end),
             message.unwrap_or_default()
-        ));
+        );
+        // A crash on a valid image is a finding.
+        if !force && !matches!(seen.end, End::Signal(_)) {
+            bail!("{problem}; correct it, or run it all the same with --force");
+        }
+        print_message(&problem);
     }
     for gap in check.gaps() {
         print_message(&gap);
@@ -173,12 +266,7 @@ fn run_test(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u
     }
     unless_stopped(stop, || {
         print_outcome(&recipe, &outcome)?;
-        let kept = Campaign {
-            keep_passed: true,
-            verbose: true,
-            ..campaign.clone()
-        };
-        keep(&kept, &recipe, &files, &outcome)?;
+        keep(&campaign.dir, &recipe, &files, &outcome)?;
         Ok(if outcome.violations.is_empty() {
             OK
         } else {
@@ -188,16 +276,23 @@ fn run_test(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u
 }
 
 /// Keeps the folder of a single test as `test-0`, or with the next free number.
-fn keep(
-    campaign: &Campaign,
-    recipe: &Recipe,
-    files: &[NamedFile],
-    outcome: &Outcome,
-) -> Result<()> {
-    let free = (0..).find(|number| !campaign.dir.join(format!("test-{number}")).exists());
+fn keep(dir: &Path, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
+    let free = (0..).find(|number| !dir.join(format!("test-{number}")).exists());
     let number = free.unwrap_or_default();
-    log_test(campaign, number, recipe, true, files, outcome)?;
-    let folder = campaign.dir.join(format!("test-{number}"));
+    let log = TestLog {
+        dir,
+        keep_passed: true,
+        verbose: true,
+    };
+    let test = LoggedTest {
+        number,
+        recipe,
+        fresh: true,
+        files,
+        outcome,
+    };
+    log.log(&test, true)?;
+    let folder = dir.join(format!("test-{number}"));
     output::line(&format!("kept in {}", folder.display()))
 }
 
@@ -220,12 +315,12 @@ pub(super) fn print_outcome(recipe: &Recipe, outcome: &Outcome) -> Result<()> {
     output::print(&text)
 }
 
-/// The given commands, without those whose program is not found, of which it warns; `None`
-/// where commands are drawn.
+/// The given commands; `None` where commands are drawn. Those whose program is not found are
+/// left out, with a warning, where that is allowed by `--force`.
 ///
 /// # Errors
 ///
-/// No program is found.
+/// A program is not found, or with `--force` none is.
 fn commands(args: &FuzzArgs, programs: &Programs) -> Result<Option<Vec<Command>>> {
     if args.command.is_empty() {
         for program in ["qemu-img", "qemu-io"] {
@@ -238,10 +333,12 @@ fn commands(args: &FuzzArgs, programs: &Programs) -> Result<Option<Vec<Command>>
         .iter()
         .flat_map(|given| given.0.clone())
         .collect();
-    let mut warnings = Vec::new();
-    let kept = given::runnable(all, programs, &mut warnings);
-    for warning in &warnings {
-        print_message(warning);
+    let (kept, problems) = given::runnable(all, programs);
+    for problem in &problems {
+        if !args.force {
+            bail!("{problem}; correct it, or leave the command out with --force");
+        }
+        print_message(&format!("left out: {problem}"));
     }
     if kept.is_empty() {
         bail!("none of the commands can be run; name programs in PATH, or by their path");

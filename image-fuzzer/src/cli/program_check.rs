@@ -119,6 +119,7 @@ impl ProgramCheck {
             edits: Vec::new(),
             commands: given::resolve(given, size, &mut Rng::from_text(seed)),
             fresh_copies: true,
+            guard: None,
         };
         let files = Maker::default().files(&recipe)?;
         // Programs that serve, and those that are slow, are not waited for.

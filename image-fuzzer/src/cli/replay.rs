@@ -68,7 +68,7 @@ fn reproduce_all(args: &ReplayArgs, start: &Start) -> Result<u8> {
         if start.stop.load(Ordering::SeqCst) {
             break;
         }
-        let word = if replay.shown() {
+        let word = if replay.is_reproduced() {
             reproduced += 1;
             "reproduced"
         } else if replay.elsewhere().is_some() {

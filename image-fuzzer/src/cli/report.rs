@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::OK;
 use super::args::ReportArgs;
+use crate::campaign::{Totals, sweep_progress};
 use crate::finding::{Record, counts, records};
 use crate::output::{self, counted};
 
@@ -40,6 +41,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
         let order = a.record.key.class.cmp(&b.record.key.class);
         order.then(b.hits.cmp(&a.hits))
     });
+    let sweep = sweep_progress(&args.dir);
     if let Some(path) = &args.html {
         output::write(path, &page(&rows))?;
         if !output::is_stdout(path) {
@@ -47,9 +49,24 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
             output::line(&format!("{groups} in {}", path.display()))?;
         }
     } else if args.json {
-        output::line(&serde_json::to_string_pretty(&as_json(&rows))?)?;
+        let totals = Totals::last(&args.dir);
+        let report = as_json(&rows, &totals, sweep);
+        output::line(&serde_json::to_string_pretty(&report)?)?;
     } else {
-        output::print(&table(&rows))?;
+        let totals = Totals::last(&args.dir);
+        let times = totals.table();
+        // Folders of earlier versions do not tell whether anything was tested.
+        let trouble = times.as_ref().and_then(|_| totals.trouble());
+        output::print(&match trouble {
+            Some(trouble) if rows.is_empty() => format!("{trouble}\n"),
+            _ => table(&rows),
+        })?;
+        if let Some((finished, total)) = sweep {
+            output::line(&format!("sweep {finished} of {total}"))?;
+        }
+        if let Some(times) = times {
+            output::print(&format!("\n{times}"))?;
+        }
     }
     Ok(OK)
 }
@@ -81,7 +98,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// The groups as JSON.
-fn as_json(rows: &[Row]) -> serde_json::Value {
+fn as_json(rows: &[Row], totals: &Totals, sweep: Option<(u64, u64)>) -> serde_json::Value {
     let groups: Vec<serde_json::Value> = rows
         .iter()
         .map(|row| {
@@ -99,7 +116,12 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
             })
         })
         .collect();
-    json!({ "fuzzer": crate::input::recipe::FUZZER, "groups": groups })
+    json!({
+        "fuzzer": crate::input::recipe::FUZZER,
+        "groups": groups,
+        "sweep": sweep,
+        "total": totals,
+    })
 }
 
 /// The groups as a self-contained page.

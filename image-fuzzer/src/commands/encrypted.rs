@@ -70,18 +70,9 @@ pub(super) fn sequence(rng: &mut Rng) -> Vec<Command> {
     } else {
         "encrypt.format=aes,encrypt.key-secret=key"
     };
-    let mut commands = vec![Command::new([
-        "qemu-img",
-        "convert",
-        "--object",
-        SECRET,
-        "-O",
-        "qcow2",
-        "-o",
-        options,
-        "$test_img",
-        COPY,
-    ])];
+    let head = ["qemu-img", "convert", "--object", SECRET];
+    let tail = ["-O", "qcow2", "-o", options, "$test_img", COPY];
+    let mut commands = vec![words(&[&head[..], &tail[..]])];
     for _ in 0..rng.between(1, 3) {
         commands.push(one(OPEN_COPY, COPY, luks, rng));
     }
@@ -101,64 +92,36 @@ fn one(open: &str, plain: &str, luks: bool, rng: &mut Rng) -> Command {
         "encrypt.state=inactive,encrypt.old-secret=key",
         "encrypt.state=inactive,encrypt.keyslot=7",
     ];
-    let image =
-        |verb: &str| Command::new(["qemu-img", verb, "--object", SECRET, "--image-opts", open]);
+    let image = |verb: &str, rest: &[&str]| {
+        words(&[
+            &["qemu-img", verb, "--object", SECRET, "--image-opts"],
+            rest,
+        ])
+    };
     match rng.below(8) {
-        0 => image("check"),
+        0 => image("check", &[open]),
         1 => Command::new(["qemu-img", "info", plain]),
-        2 => image("map"),
+        2 => image("map", &[open]),
         3 if luks => {
             let keys = rng.pick(&KEYS).copied().unwrap_or(KEYS[0]);
-            let mut words = vec!["qemu-img", "amend", "--object", SECRET, "--image-opts"];
-            if rng.chance(30) {
-                words.push("--force");
-            }
-            words.extend(["-o", keys, open]);
-            Command(words.into_iter().map(String::from).collect())
+            let force: &[&str] = if rng.chance(30) { &["--force"] } else { &[] };
+            image("amend", &[force, &["-o", keys, open]].concat())
         }
-        3 => Command::new([
-            "qemu-img",
-            "resize",
-            "--object",
-            SECRET,
-            "--image-opts",
-            open,
-            "+64K",
-        ]),
-        4 => Command::new([
-            "qemu-img",
-            "snapshot",
-            "--object",
-            SECRET,
-            "--image-opts",
-            "-c",
-            "new",
-            open,
-        ]),
-        5 => Command::new([
-            "qemu-img",
-            "measure",
-            "--object",
-            SECRET,
-            "--image-opts",
-            "-O",
-            "qcow2",
-            open,
-        ]),
-        _ => Command::new([
-            "qemu-io",
-            "--object",
-            SECRET,
-            "--image-opts",
-            "-c",
-            "write -P 7 0 512",
-            "-c",
-            "write -z 0 64k",
-            "-c",
-            "read 0 512",
-            open,
-        ]),
+        3 => image("resize", &[open, "+64K"]),
+        4 => image("snapshot", &["-c", "new", open]),
+        5 => image("measure", &["-O", "qcow2", open]),
+        _ => {
+            let scripts = ["write -P 7 0 512", "write -z 0 64k", "read 0 512"];
+            let scripts = scripts.map(|script| ["-c", script]).concat();
+            let options = ["qemu-io", "--object", SECRET, "--image-opts"];
+            words(&[&options, &scripts, &[open]])
+        }
     }
+}
+
+/// A command of these words.
+fn words(parts: &[&[&str]]) -> Command {
+    Command(parts.concat().into_iter().map(String::from).collect())
 }
 
 #[cfg(test)]

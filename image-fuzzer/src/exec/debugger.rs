@@ -1,12 +1,12 @@
 //! The stack of a crash, by running it again under gdb.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bstr::ByteSlice;
 
-use super::program::locate;
+use super::program::{guard_env, guard_of, locate};
 use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
 use crate::signature::{Frame, Stack, file, function};
 
@@ -36,6 +36,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Debugger {
     gdb: Box<dyn Executor>,
     program: PathBuf,
+    /// The library of the guarding allocator, where the program can have it.
+    guard: Option<PathBuf>,
 }
 
 impl Debugger {
@@ -52,10 +54,27 @@ impl Debugger {
             .readable
             .extend(program.parent().map(Path::to_owned));
         options.fork_server = false;
+        let guard = guard_of(&program).ok();
+        options.readable.extend(guard.clone());
         Ok(Self {
             gdb: for_program(Path::new("gdb"), &options)?,
             program,
+            guard,
         })
+    }
+
+    /// The commands that load the guard of a request into the program, and not into gdb.
+    fn guard_settings(&self, request: &Request) -> Vec<OsString> {
+        let Some((guard, library)) = request.guard.zip(self.guard.as_deref()) else {
+            return Vec::new();
+        };
+        let variables = guard.variables();
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let variables = guard_env(library).into_iter().chain(variables);
+        let setting = |(name, value): (OsString, OsString)| {
+            [OsString::from("set environment"), name, value].join(OsStr::new(" "))
+        };
+        variables.map(setting).collect()
     }
 
     /// Runs the request again and gives the stack at the signal that ends it; `None` when no
@@ -64,8 +83,10 @@ impl Debugger {
     /// The limits on time and memory are gdb's own, wider than the request's.
     pub fn stack(&mut self, request: &Request, timeout: Duration) -> Option<Stack> {
         let mut argv: Vec<OsString> = ["gdb", "-nx", "-batch"].map(OsString::from).into();
-        for command in COMMANDS {
-            argv.extend([OsString::from("-ex"), command.into()]);
+        let settings = self.guard_settings(request);
+        let commands = COMMANDS.map(OsString::from);
+        for command in settings.into_iter().chain(commands) {
+            argv.extend([OsString::from("-ex"), command]);
         }
         argv.push("--args".into());
         argv.push(self.program.clone().into());
@@ -78,8 +99,11 @@ impl Debugger {
                 memory: request.limits.memory.saturating_add(2 << 30),
                 output: 4 << 20,
                 address_space: None,
+                // Its own come to those of the program, which inherits the limit.
+                open_files: request.limits.open_files.saturating_add(1024),
                 ..request.limits.clone()
             },
+            guard: None,
             env: [
                 request.env.clone(),
                 vec![("SHELL".into(), "/bin/sh".into())],

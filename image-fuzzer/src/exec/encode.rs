@@ -38,6 +38,7 @@ pub(super) fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Res
         cpu_seconds: cpu_seconds(request.limits.cpu),
         file_size: request.limits.file_size,
         address_space: request.limits.address_space.unwrap_or(UNLIMITED),
+        open_files: request.limits.open_files,
     };
     if let Some(place) = message.first_chunk_mut() {
         *place = head.encode();

@@ -23,6 +23,7 @@ pub mod sanitizer;
 pub mod scratch;
 mod server;
 mod server_executor;
+pub mod stopwatch;
 mod watch;
 
 use std::ffi::OsString;
@@ -36,6 +37,8 @@ pub use debugger::Debugger;
 use program::{Program, ServerKind};
 pub use sampler::Sampler;
 use server_executor::ServerExecutor;
+
+use crate::input::guard::Guard;
 
 /// One run of the executor's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct Request {
     pub stdin: Option<Vec<u8>>,
     /// What the run may use.
     pub limits: Limits,
+    /// The guarding allocator it runs under, where the program can have one.
+    pub guard: Option<Guard>,
 }
 
 impl Request {
@@ -62,12 +67,14 @@ impl Request {
             env: Vec::new(),
             stdin: None,
             limits: Limits::default(),
+            guard: None,
         }
     }
 }
 
 /// What one run may use. A run that uses more is killed and ends as [`End::OverLimit`], except
-/// for `file_size`, where writes fail as on a full file system.
+/// for `file_size`, where writes fail as on a full file system, and `open_files`, where opening
+/// another file fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Time on the clock; a run that takes longer is [`End::TimedOut`].
@@ -81,6 +88,9 @@ pub struct Limits {
     pub address_space: Option<u64>,
     /// Length of any one file that is written, in bytes; writes past it fail with `EFBIG`.
     pub file_size: u64,
+    /// Files that a process may have open at once; opening another fails with `EMFILE`. A chain
+    /// of images that goes on for ever ends there.
+    pub open_files: u64,
     /// Processes alive at once in the run, the program itself included.
     pub processes: usize,
     /// Bytes of standard output and of standard error, each. What is captured is truncated
@@ -98,7 +108,10 @@ impl Default for Limits {
             cpu: Duration::from_secs(10),
             memory: 1 << 30,
             address_space: None,
-            file_size: 1 << 40,
+            // Offsets past 32 bits can be written; a sparse file that takes minutes to read
+            // cannot.
+            file_size: (4 << 30) + (64 << 20),
+            open_files: 256,
             processes: 64,
             output: 1 << 20,
             disk_growth: 512 << 20,
@@ -371,16 +384,42 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
     )?))
 }
 
+/// The library of the guarding allocator.
+///
+/// # Errors
+///
+/// It was not built along with this program.
+pub fn guard_library() -> std::io::Result<PathBuf> {
+    program::library(program::GUARD)
+}
+
+/// Why a program cannot run under the guarding allocator; `None` where it can.
+///
+/// # Errors
+///
+/// The program does not exist.
+pub fn cannot_guard(program: &Path) -> Result<Option<String>, ExecError> {
+    let path = program::locate(program)?;
+    Ok(program::guard_of(&path).err())
+}
+
 /// Tries a fork server in a program, and compares its version message with a plain start.
 fn fork_server(program: Program) -> Result<ServerExecutor, String> {
     if let Some(why) = program::not_preloadable(program.path()) {
         return Err(why.into());
     }
-    let library = program::library().map_err(|e| e.to_string())?;
+    let library = program::library(program::PRELOAD).map_err(|e| e.to_string())?;
     let name = program::file_name(program.path()).to_owned();
     let request = Request::new(vec![name, "--version".into()], program.scratch());
-    let mut forked = ServerExecutor::start(program, ServerKind::Fork { library }, Vec::new())
-        .map_err(|e| format!("it cannot be stopped before main ({e})"))?;
+    let mut forked = ServerExecutor::start(
+        program,
+        ServerKind::Fork {
+            library,
+            guarded: false,
+        },
+        Vec::new(),
+    )
+    .map_err(|e| format!("it cannot be stopped before main ({e})"))?;
     let fork = forked.run(&request);
     let plain = forked
         .spawn_fallback()

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::commands::{Command, Programs};
 use crate::input::base::TEST_IMG;
+use crate::input::guard::Guard;
 
 /// What the runs of a pool came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +35,8 @@ pub struct ExecutorPool {
     pub options: ExecOptions,
     /// When runs are aborted.
     pub deadline: Deadline,
+    /// The guarding allocator that runs are under.
+    pub guard: Option<Guard>,
     /// The notes of the executors: no fork server, no sandbox.
     pub notes: Vec<String>,
     /// What the runs came to; to be reset by whoever counts them.
@@ -49,6 +52,7 @@ impl ExecutorPool {
         Self {
             options,
             deadline: Deadline::default(),
+            guard: None,
             notes: Vec::new(),
             totals: Totals::default(),
             files: BTreeMap::new(),
@@ -77,7 +81,9 @@ impl ExecutorPool {
                 file
             }
         };
-        Ok((file, Request::new(argv, &self.options.scratch)))
+        let mut request = Request::new(argv, &self.options.scratch);
+        request.guard = self.guard;
+        Ok((file, request))
     }
 
     /// Runs `command` of `programs` once, on what is in the scratch folder. A run that the

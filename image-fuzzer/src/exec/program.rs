@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::canary::CanarySet;
 use super::sandbox::AllowedPaths;
-use super::sanitizer::Reports;
+use super::sanitizer::{Reports, built_with};
 use super::{ExecError, ExecOptions, Request, watch};
 use crate::path::{DEFAULT_PATH, find_program};
 
@@ -21,6 +21,8 @@ pub(super) enum ServerKind {
     Fork {
         /// The library's file.
         library: PathBuf,
+        /// Whether the guarding allocator is loaded too.
+        guarded: bool,
     },
     /// By executing the program each time.
     Spawn,
@@ -33,6 +35,8 @@ pub(super) struct Program {
     env: Vec<(OsString, OsString)>,
     canaries: Rc<CanarySet>,
     reports: Reports,
+    /// The library of the guarding allocator, where the program can have it.
+    guard: Option<PathBuf>,
 }
 
 impl Program {
@@ -60,6 +64,7 @@ impl Program {
             ("TMPDIR".into(), scratch.clone().into()),
             ("LC_ALL".into(), "C".into()),
         ];
+        let guard = guard_of(&path).ok();
         add(&mut env, reports.env());
         add(&mut env, &options.env);
         let options = ExecOptions {
@@ -72,6 +77,7 @@ impl Program {
             env,
             canaries,
             reports,
+            guard,
         })
     }
 
@@ -124,10 +130,30 @@ impl Program {
     }
 
     /// The environment of one run.
-    pub(super) fn environment(&self, request: &Request) -> Vec<(OsString, OsString)> {
+    pub(super) fn environment(
+        &self,
+        request: &Request,
+        kind: &ServerKind,
+    ) -> Vec<(OsString, OsString)> {
         let mut env = self.env.clone();
         add(&mut env, &request.env);
+        if let (Some(guard), Some(library)) = (request.guard, &self.guard) {
+            add(
+                &mut env,
+                &guard
+                    .variables()
+                    .map(|(name, value)| (name.into(), value.into())),
+            );
+            if *kind == ServerKind::Spawn {
+                add(&mut env, &guard_env(library));
+            }
+        }
         env
+    }
+
+    /// The library of the guarding allocator, where the program can have it.
+    pub(super) fn guard(&self) -> Option<&Path> {
+        self.guard.as_deref()
     }
 
     /// The folder to mount at `/tmp`: the scratch folder. `None` where a path that the program
@@ -145,9 +171,10 @@ impl Program {
     pub(super) fn allowed_paths(&self, kind: &ServerKind) -> AllowedPaths {
         let mut read = self.options.readable.clone();
         read.extend(own_paths(&self.path));
-        if let ServerKind::Fork { library } = kind {
+        if let ServerKind::Fork { library, .. } = kind {
             read.push(library.clone());
         }
+        read.extend(self.guard.clone());
         let mut write = self.options.writable.clone();
         write.push(self.options.scratch.clone());
         write.push(self.canaries.folder().to_owned());
@@ -192,21 +219,44 @@ fn add(env: &mut Vec<(OsString, OsString)>, more: &[(OsString, OsString)]) {
     }
 }
 
-/// The preloaded library, which the build puts next to our own executable or into `deps`
+/// The names of the libraries that are preloaded: the fork server, the guarding allocator.
+pub(super) const PRELOAD: &str = "libpreload.so";
+pub(super) const GUARD: &str = "libguard.so";
+
+/// The library of the guarding allocator for the program at `path`, or why it cannot have it.
+pub(super) fn guard_of(path: &Path) -> Result<PathBuf, String> {
+    if let Some(why) = not_preloadable(path) {
+        return Err(why.into());
+    }
+    if built_with(path).is_ok_and(|kinds| kinds.contains(&true)) {
+        return Err("it is built with a sanitizer, which has an allocator of its own".into());
+    }
+    library(GUARD).map_err(|why| why.to_string())
+}
+
+/// The variables that load the guarding allocator. GLib has one of its own, which would hide
+/// small blocks from it.
+pub(super) fn guard_env(library: &Path) -> [(OsString, OsString); 2] {
+    [
+        ("LD_PRELOAD".into(), library.into()),
+        ("G_SLICE".into(), "always-malloc".into()),
+    ]
+}
+
+/// A preloaded library, which the build puts next to our own executable or into `deps`
 /// there, depending on what else is built; a test's executable is one folder below that.
 /// The newest is taken: another may be left from an earlier build with another protocol.
-pub(super) fn library() -> io::Result<PathBuf> {
-    const NAME: &str = "libpreload.so";
+pub(super) fn library(name: &str) -> io::Result<PathBuf> {
     let exe = std::env::current_exe()?;
     exe.ancestors()
         .skip(1)
         .take(2)
-        .flat_map(|folder| [folder.join(NAME), folder.join("deps").join(NAME)])
+        .flat_map(|folder| [folder.join(name), folder.join("deps").join(name)])
         .filter(|path| path.is_file())
         .max_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok())
         .ok_or_else(|| {
             let folder = exe.parent().unwrap_or(Path::new("/")).display();
-            let text = format!("no {NAME} in {folder}; build it with: cargo build --workspace");
+            let text = format!("no {name} in {folder}; build it with: cargo build --workspace");
             io::Error::new(io::ErrorKind::NotFound, text)
         })
 }

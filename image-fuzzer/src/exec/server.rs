@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use runserver::wire::{ENV, Kind, Reply};
 
 use super::launch::{self, Launch, Namespaces, Serve};
-use super::program::{Program, ServerKind};
+use super::program::{Program, ServerKind, guard_env};
 use super::sandbox::{self, Network};
 use super::watch;
 
@@ -239,11 +239,19 @@ fn namespace_choices(sandboxed: bool) -> Vec<Namespaces> {
 /// The environment of a fork server: the program's, with the library, and with all symbols
 /// bound at start, so that no run has to look them up.
 fn server_env(program: &Program, kind: &ServerKind) -> io::Result<Vec<CString>> {
-    let ServerKind::Fork { library } = kind else {
+    let ServerKind::Fork { library, guarded } = kind else {
         return Ok(Vec::new());
     };
     let mut env = program.base_env().to_vec();
-    env.push(("LD_PRELOAD".into(), library.clone().into()));
+    let mut preload = library.clone().into_os_string();
+    if let Some(guard) = program.guard().filter(|_| *guarded) {
+        env.extend(guard_env(guard).into_iter().skip(1));
+        // Any mode makes it prepare its pages; each run has its own.
+        env.push(("IMAGE_FUZZER_GUARD".into(), "ends".into()));
+        preload.push(":");
+        preload.push(guard);
+    }
+    env.push(("LD_PRELOAD".into(), preload));
     env.push(("LD_BIND_NOW".into(), "1".into()));
     env.push((ENV.into(), "1".into()));
     let join = |(name, value): (OsString, OsString)| {

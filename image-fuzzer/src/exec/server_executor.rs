@@ -34,6 +34,8 @@ pub(super) struct ServerExecutor {
     canaries: Canaries,
     /// Runs what the fork server cannot: see [`read_at_start`].
     fallback: Option<Box<ServerExecutor>>,
+    /// Has the guarding allocator loaded into its server.
+    guarded: Option<Box<ServerExecutor>>,
 }
 
 impl ServerExecutor {
@@ -64,6 +66,7 @@ impl ServerExecutor {
             sandbox: String::new(),
             canaries: Canaries::default(),
             fallback: None,
+            guarded: None,
         };
         executor
             .start_server()
@@ -108,7 +111,7 @@ impl ServerExecutor {
         request: &Request,
         handler: TimeoutHandler<'_>,
     ) -> io::Result<Observation> {
-        let message = encode(request, &self.program.environment(request))?;
+        let message = encode(request, &self.program.environment(request, &self.kind))?;
         self.prepare_files(request)?;
         // Accesses to canaries between the runs are not the program's.
         self.program.canaries().touched();
@@ -191,6 +194,32 @@ impl ServerExecutor {
         };
         Ok(self.fallback.insert(fallback))
     }
+
+    /// The executor for requests with a guard, where this one's server has none and the
+    /// program can have one.
+    fn guarded_server(&mut self) -> Result<Option<&mut Self>, ExecError> {
+        let ServerKind::Fork {
+            library,
+            guarded: false,
+        } = &self.kind
+        else {
+            return Ok(None);
+        };
+        if self.program.guard().is_none() {
+            return Ok(None);
+        }
+        let guarded = match self.guarded.take() {
+            Some(guarded) => guarded,
+            None => {
+                let kind = ServerKind::Fork {
+                    library: library.clone(),
+                    guarded: true,
+                };
+                Box::new(Self::start(self.program.sibling()?, kind, Vec::new())?)
+            }
+        };
+        Ok(Some(self.guarded.insert(guarded)))
+    }
 }
 
 impl Executor for ServerExecutor {
@@ -201,6 +230,13 @@ impl Executor for ServerExecutor {
                 Ok(fallback) => fallback.run_with(request, handler),
                 Err(error) => Observation::not_started(error.to_string()),
             };
+        }
+        if request.guard.is_some() {
+            match self.guarded_server() {
+                Ok(Some(guarded)) => return guarded.run_with(request, handler),
+                Ok(None) => {}
+                Err(error) => return Observation::not_started(error.to_string()),
+            }
         }
         self.try_run(request, handler).unwrap_or_else(|error| {
             // The next run starts a new one.

@@ -7,6 +7,7 @@ use image_formats::{Field, Value};
 use super::{Example, Record};
 use crate::commands::Command;
 use crate::commands::encrypted::unlocked;
+use crate::input::guard::{Guard, GuardMode};
 use crate::input::recipe::Edit;
 use crate::oracle::end_word;
 
@@ -73,6 +74,9 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         "one after another on the image"
     };
     let _ = writeln!(text, "In the folder of `{}`, {image}:\n", super::IMAGE);
+    if let Some(guard) = example.recipe.guard {
+        let _ = writeln!(text, "{}\n", guarded(guard));
+    }
     text.push_str("```console\n");
     let around = Around::of(example, record);
     for ran in &example.outcome.ran {
@@ -111,7 +115,14 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
          `goldens/NNN.out`, `./check -qcow2 NNN` runs it; in a QEMU tree both go into\n\
          `tests/qemu-iotests/tests`, under any name.\n",
     );
-    text.push_str(if !example.key.class.oracle().is_testable() {
+    let guarded = example.recipe.guard.is_some();
+    if guarded {
+        text.push_str(
+            "\nThe script needs the guarding allocator too, `libguard.so` of image-fuzzer, which\n\
+             `GUARD` names; without it, valgrind takes its place.\n",
+        );
+    }
+    text.push_str(if guarded || !example.key.class.oracle().is_testable() {
         "The test only asks that the commands exit: use the script for this finding.\n"
     } else if example.hits_in_10 < 10 {
         "The test, like the script, runs the commands again and again, up to 800 times, and\n\
@@ -120,6 +131,21 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         "The test fails until the bug is fixed.\n"
     });
     text
+}
+
+/// What a guard does, in words.
+fn guarded(guard: Guard) -> String {
+    let mode = match guard.mode {
+        GuardMode::Ends => "blocks of memory end before an inaccessible page",
+        GuardMode::Starts => "blocks of memory begin after an inaccessible page",
+        GuardMode::All => "all blocks of memory end before an inaccessible page",
+    };
+    let fill = if guard.compare {
+        format!("{:#04x}, and again with {:#04x}", guard.fill, !guard.fill)
+    } else {
+        format!("{:#04x}", guard.fill)
+    };
+    format!("Under the guarding allocator: {mode}, and fresh memory is filled with {fill}.")
 }
 
 /// What was run around a command to see a finding that the command itself does not show.

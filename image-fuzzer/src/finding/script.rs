@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use super::{Example, IMAGE};
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, quote};
+use crate::exec::guard_library;
+use crate::oracle::Class;
 use crate::oracle::shell::{Script, comment};
 
 /// Writes a script that can be executed.
@@ -168,6 +170,8 @@ pub(super) fn reproduce(example: &Example) -> String {
         text.push_str(&format!("export {variable}={options}\n"));
     }
     text.push_str(&example.key.class.oracle().variables(&example.limits));
+    text.push_str(&format!("ulimit -n {}\n", example.limits.open_files));
+    text.push_str(&guard(example));
     text.push_str("fresh\n");
     for (index, command) in example.recipe.commands.iter().enumerate() {
         if index > example.command() {
@@ -183,6 +187,43 @@ pub(super) fn reproduce(example: &Example) -> String {
         }
     }
     text
+}
+
+/// What runs the programs under the guarding allocator of the recipe, where it has one; under
+/// valgrind where there is none. Findings about time and memory are judged without.
+fn guard(example: &Example) -> String {
+    let class = example.key.class;
+    let Some(guard) = example.recipe.guard else {
+        return String::new();
+    };
+    if example.key.is_of_time() || class == Class::ResourceUse {
+        return String::new();
+    }
+    let own = guard_library().map_or_else(|_| String::new(), |path| path.display().to_string());
+    format!(
+        "# GUARD names the library of the guarding allocator (libguard.so of image-fuzzer).\n\
+         own_guard={}\n\
+         : \"${{GUARD:=$own_guard}}\"\n\
+         case $GUARD in\n/*) ;;\n*) GUARD=$called/$GUARD ;;\nesac\n\
+         plain=$before\n\
+         guard() {{\n\
+         \x20   before=\"$plain env LD_PRELOAD=$GUARD G_SLICE=always-malloc\"\n\
+         \x20   before=\"$before IMAGE_FUZZER_GUARD={} IMAGE_FUZZER_GUARD_FILL=$1\"\n\
+         }}\n\
+         other_fill() {{ guard {:02x}; }}\n\
+         if [ -f \"$GUARD\" ]; then\n\
+         \x20   guard {:02x}\n\
+         elif command -v valgrind >/dev/null; then\n\
+         \x20   before=\"$plain valgrind -q\"\n\
+         else\n\
+         \x20   echo 'reproduce.sh: neither GUARD nor valgrind is there' >&2\n\
+         \x20   exit 2\n\
+         fi\n",
+        quote(&own),
+        guard.mode.word(),
+        guard.complement().fill,
+        guard.fill,
+    )
 }
 
 /// A command as the script runs it.
@@ -214,3 +255,6 @@ fn verdict(example: &Example, command: &Command) -> String {
         own: &|command| line(&unlocked(&example.recipe.base, command)),
     })
 }
+
+#[cfg(test)]
+mod tests;

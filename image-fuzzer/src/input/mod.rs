@@ -4,6 +4,8 @@
 pub mod base;
 pub mod case;
 pub mod command;
+pub mod guard;
 pub mod map;
 pub mod mutate;
 pub mod recipe;
+pub mod sweep;

@@ -12,9 +12,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::input::base::Base;
 use crate::input::command::Command;
+use crate::input::guard::Guard;
 
 /// The fuzzer's name and version, as recipes carry it.
 pub const FUZZER: &str = concat!("image-fuzzer ", env!("CARGO_PKG_VERSION"));
+
+/// Whether recipes of `fuzzer` can be replayed: they hold what was drawn, so that other ways
+/// of drawing do not matter.
+pub fn is_readable(fuzzer: &str) -> bool {
+    fuzzer == FUZZER || fuzzer.starts_with("image-fuzzer 0.2.")
+}
 
 /// One test, replayable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +41,9 @@ pub struct Recipe {
     /// given) or all work on the same one (they were drawn as a sequence).
     #[serde(default)]
     pub fresh_copies: bool,
+    /// The guarding allocator that the commands run under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 /// One edit and the family it was drawn from.
@@ -183,7 +193,7 @@ impl Recipe {
         })?;
         let recipe: Self = serde_json::from_str(&text)
             .with_context(|| format!("'{}' is not a recipe", path.display()))?;
-        if recipe.fuzzer != FUZZER {
+        if !is_readable(&recipe.fuzzer) {
             bail!(
                 "'{}' was made by {}, this is {FUZZER}: use that version to replay it",
                 path.display(),
@@ -216,6 +226,33 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<Edit>>(&text).unwrap(), edits);
         let upper = text.replace("00ff", "00FF");
         assert_eq!(serde_json::from_str::<Vec<Edit>>(&upper).unwrap(), edits);
+    }
+
+    /// Other ways of drawing do not matter to what was drawn.
+    #[test]
+    fn recipes_of_earlier_versions_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.json");
+        let mut recipe = Recipe {
+            fuzzer: FUZZER.into(),
+            seed: "1/2".into(),
+            base: crate::input::base::draw(&mut crate::rng::Rng::from_text("read")),
+            edits: Vec::new(),
+            commands: Vec::new(),
+            guard: None,
+            fresh_copies: false,
+        };
+        for (fuzzer, is_read) in [
+            (FUZZER, true),
+            ("image-fuzzer 0.2.0", true),
+            ("image-fuzzer 0.2.7", true),
+            ("image-fuzzer 0.1.0", false),
+            ("image-fuzzer 9.0.0", false),
+        ] {
+            recipe.fuzzer = fuzzer.into();
+            std::fs::write(&path, recipe.to_json().unwrap()).unwrap();
+            assert_eq!(Recipe::read(&path).is_ok(), is_read, "{fuzzer}");
+        }
     }
 
     #[test]

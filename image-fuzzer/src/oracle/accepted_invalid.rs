@@ -354,6 +354,7 @@ mod tests {
                 .collect(),
             commands: Vec::new(),
             fresh_copies: false,
+            guard: None,
         };
         let files = Maker::default().files(&recipe).unwrap();
         let seen = Observation {

@@ -27,10 +27,10 @@ impl Oracle for Crash {
 
     /// Judges how the program ended. The signature is what the program printed as it gave up,
     /// else the signal; a stack refines it later. A sanitizer says more than the signal that
-    /// it ends a program with.
+    /// it ends a program with, and so does the guarding allocator.
     fn judge(&self, _command: &Command, seen: &Observation) -> Verdict {
         let report = seen.sanitizer.as_deref().unwrap_or(&seen.stderr);
-        if signature::sanitizer(report).is_some() {
+        if signature::sanitizer(report).is_some() || signature::guard(&seen.stderr).is_some() {
             return None;
         }
         let failure = failure(&seen.stderr);

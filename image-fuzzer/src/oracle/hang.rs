@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::shell::Script;
-use super::{Class, KnownHangs, Oracle, Verdict, Violation};
+use super::{Class, Oracle, Verdict, Violation};
 use crate::commands::{Command, Programs};
 use crate::exec::deadline::Deadline;
 use crate::exec::debuggers::DebuggerPool;
@@ -17,10 +17,6 @@ use crate::signature::{DEPTH, Signature, Stack};
 
 /// How many times its limits a second run may use.
 const SECOND_RUN_FACTOR: u32 = 6;
-
-/// When a command that takes long is inspected for the first time, where known hangs are
-/// only to be counted: one of these need not be waited for.
-const EARLY_INSPECTION: Duration = Duration::from_millis(1500);
 
 /// The oracle.
 pub(super) struct Hang;
@@ -80,72 +76,42 @@ pub(super) fn signature(stack: &Stack) -> Option<Signature> {
     stack.key(DEPTH).map(|frames| Signature::Hang(Some(frames)))
 }
 
-/// The inspection of a run that does not exit in time: where it is, and whether it need be
-/// waited for.
+/// The inspection of a run that does not exit in time: where it is.
 pub(super) struct Inspection<'a> {
     debuggers: &'a mut DebuggerPool,
     folder: PathBuf,
     deadline: Deadline,
-    /// Hangs that need not be waited for.
-    known: Option<KnownHangs>,
-    begun: bool,
     stack: Option<Stack>,
-    /// The place at which the run was inspected early.
-    met: Option<Signature>,
 }
 
 impl<'a> Inspection<'a> {
-    /// An inspection by debuggers that may work in `folder`. What is at the place of a `known`
-    /// hang need not be waited for.
+    /// An inspection by debuggers that may work in `folder`.
     pub(super) fn new(
         debuggers: &'a mut DebuggerPool,
         folder: PathBuf,
         deadline: Deadline,
-        known: Option<KnownHangs>,
     ) -> Self {
         Self {
             debuggers,
             folder,
             deadline,
-            known: known.filter(|known| !known.is_empty()),
-            begun: false,
             stack: None,
-            met: None,
         }
     }
 
-    /// When a run is inspected before its time is over.
-    pub(super) fn early(&self) -> Option<Duration> {
-        self.known.as_ref().map(|_| EARLY_INSPECTION)
-    }
-
-    /// Samples the stack of process `pid`; whether it need not be waited for.
-    pub(super) fn inspect(&mut self, pid: i32) -> bool {
+    /// Samples the stack of process `pid`.
+    pub(super) fn inspect(&mut self, pid: i32) {
         let timeout = self.deadline.left();
         self.stack = self.debuggers.sample(pid, &self.folder, timeout);
-        if std::mem::replace(&mut self.begun, true) {
-            return false;
-        }
-        let (Some(known), Some(stack)) = (&self.known, &self.stack) else {
-            return false;
-        };
-        self.met = signature(stack);
-        self.met.as_ref().is_some_and(|hang| known.is_sure(hang))
     }
 
-    /// The stack at which the run, which gave `seen`, was killed because its time was over. A
-    /// known hang at whose place it exited is in doubt from now on.
-    pub(super) fn finish(self, seen: &Observation) -> Option<Stack> {
-        if let (Some(known), Some(hang), End::Exit(_)) = (&self.known, &self.met, &seen.end) {
-            known.doubt(hang);
-        }
-        // An early stack says nothing of where the run was when it was killed.
-        self.stack.filter(|_| seen.end == End::TimedOut)
+    /// The stack at which the run was killed because its time was over.
+    pub(super) fn stack(self) -> Option<Stack> {
+        self.stack
     }
 }
 
-/// The violation where `found` is at the place of a known hang: that was waited for long
-/// enough the first time.
+/// The violation where `found` is at the place of a known hang, which was waited for once.
 pub(super) fn assume(found: Violation) -> Violation {
     Violation {
         summary: format!("{}, at the place of a known hang", found.summary),

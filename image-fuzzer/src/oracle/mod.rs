@@ -14,6 +14,7 @@ mod external_access;
 mod false_repair;
 pub mod hang;
 mod known_hangs;
+mod memory_error;
 pub mod metadata_damage;
 pub mod readers;
 mod resource_use;
@@ -23,6 +24,7 @@ pub mod shell;
 mod slow;
 mod subject;
 pub mod timeout;
+mod uninitialised;
 mod wrong_data;
 
 pub use check::check;
@@ -131,6 +133,10 @@ oracles! {
     Crash = crash::Crash,
     /// A sanitizer's report, whatever the exit status.
     Sanitizer = sanitizer::Sanitizer,
+    /// An access outside a block of memory, or a wrong free, that the guarding allocator saw.
+    MemoryError = memory_error::MemoryError,
+    /// What a command does depends on memory that was never written.
+    Uninitialised = uninitialised::Uninitialised,
     /// The program hung.
     Hang = hang::Hang,
     /// The program exited, but only after a multiple of its time limit.
@@ -151,6 +157,13 @@ oracles! {
     WrongData = wrong_data::WrongData,
     /// Two programs read the same image differently.
     Disagreement = disagreement::Disagreement,
+}
+
+impl Class {
+    /// Whether its findings are about how long a command takes.
+    pub fn is_of_time(self) -> bool {
+        matches!(self, Self::Hang | Self::Slow)
+    }
 }
 
 impl fmt::Display for Class {
@@ -208,14 +221,19 @@ pub fn end_word(end: &End) -> String {
 /// Judges one run by itself, whatever came before.
 pub fn judge(command: &Command, index: usize, seen: &Observation) -> Option<Violation> {
     let judge = |class: &Class| class.oracle().judge(command, seen);
-    let (class, signature, summary) = Class::ALL.iter().find_map(judge)?;
-    Some(Violation {
+    let verdict = Class::ALL.iter().find_map(judge)?;
+    Some(violation(verdict, index))
+}
+
+/// The violation by the command at `index` that an oracle speaks of.
+fn violation((class, signature, summary): (Class, Signature, String), index: usize) -> Violation {
+    Violation {
         class,
         signature,
         command: index,
         summary,
         assumed: false,
-    })
+    }
 }
 
 /// What an oracle says of one run: class, signature, sentence.

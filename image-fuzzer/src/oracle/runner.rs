@@ -1,19 +1,21 @@
 //! Runs a test: the recipe's image, its commands, the oracles.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
-use super::check::{Health, health};
+use super::check::{Health, check, health};
 use super::readers::{MAX_DISK, SecondReader, convert, shown_in};
 use super::subject::Subject;
-use super::timeout::TimeoutPolicy;
+use super::timeout::{TimeBudgets, TimeoutPolicy};
+use super::uninitialised::{self, Trace};
 use super::{
     Class, KnownHangs, Probe, Verdict, Violation, accepted_invalid, data_change, disagreement,
-    end_word, false_repair, hang, judge, metadata_damage, wrong_data,
+    end_word, false_repair, hang, judge, metadata_damage, violation, wrong_data,
 };
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
@@ -21,12 +23,20 @@ use crate::exec::deadline::Deadline;
 use crate::exec::debuggers::DebuggerPool;
 use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
+use crate::exec::stopwatch::{Purpose, Stopwatch};
 use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, sanitizer};
 use crate::input::base::Base;
+use crate::input::guard::Guard;
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
 use crate::signature::message::features;
-use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Stack};
+use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
+
+/// The name of the image as the test has it, next to what commands made of it.
+const PRISTINE: &str = "pristine.qcow2";
+
+/// When an image was last modified that no command has written to.
+const PRISTINE_TIME: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// How tests are run.
 #[derive(Clone, Debug)]
@@ -63,6 +73,15 @@ pub struct Ran {
     pub opened: bool,
 }
 
+/// A command that may hang.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its index in the recipe.
+    pub command: usize,
+    /// What the finding would be.
+    pub signature: Signature,
+}
+
 /// What came of a test.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -74,6 +93,8 @@ pub struct Outcome {
     pub cpu: Duration,
     /// What the oracles found, one for each command at most.
     pub violations: Vec<Violation>,
+    /// The commands that exceeded their budget under [`TimeoutPolicy::Park`].
+    pub suspects: Vec<Suspect>,
     /// Whether the image got past being opened.
     pub opened: bool,
     /// The features of what the commands printed: the feedback.
@@ -89,8 +110,14 @@ pub struct TestRunner {
     executors: ExecutorPool,
     debuggers: DebuggerPool,
     hangs: KnownHangs,
+    /// The guard of the test: that of its commands, not of those of the oracles.
+    guard: Option<Guard>,
+    budgets: TimeBudgets,
+    stopwatch: Stopwatch,
     /// The base image of the test, which the oracles' own commands must open.
     base: Option<Base>,
+    /// The files of the test, the image first.
+    files: Vec<NamedFile>,
 }
 
 /// What is known of a test between two of its commands.
@@ -104,6 +131,8 @@ struct Progress {
     untouched: bool,
     /// Whether the data were compared with those that another reader shows.
     compared: bool,
+    /// The commands that may hang.
+    suspects: Vec<Suspect>,
 }
 
 /// What the oracles need to know from before a command runs.
@@ -112,6 +141,9 @@ struct Before {
     checked: bool,
     /// Whether the image was found clean.
     clean: bool,
+    /// Whether the image is still the test's: what it was like can be found out afterwards,
+    /// where that matters.
+    pristine: bool,
     /// Whether the guest's data was copied, to be compared with.
     remembered: bool,
     /// What the other program makes of the command.
@@ -139,7 +171,11 @@ impl TestRunner {
             executors: ExecutorPool::new(options),
             debuggers: DebuggerPool::default(),
             hangs: KnownHangs::default(),
+            guard: None,
+            budgets: TimeBudgets::default(),
+            stopwatch: Stopwatch::default(),
             base: None,
+            files: Vec::new(),
         })
     }
 
@@ -159,10 +195,26 @@ impl TestRunner {
         self.hangs = hangs.clone();
     }
 
+    /// Shares the budgets of commands with others.
+    pub fn share_budgets(&mut self, budgets: &TimeBudgets) {
+        self.budgets = budgets.clone();
+    }
+
+    /// Takes in that a suspect did not hang: the place where it was seen is not one of hangs
+    /// alone.
+    pub fn acquit(&mut self, suspect: &Suspect) {
+        self.hangs.doubt(&suspect.signature);
+    }
+
     /// Whether a command of the last test was aborted by these: what was seen of it says
     /// nothing.
     pub fn is_aborted(&self) -> bool {
         self.executors.totals.aborted
+    }
+
+    /// What its time goes into.
+    pub fn stopwatch(&mut self) -> &mut Stopwatch {
+        &mut self.stopwatch
     }
 
     /// The settings it was made with.
@@ -203,6 +255,7 @@ impl TestRunner {
     ) -> Result<Outcome> {
         self.executors.totals = Totals::default();
         self.base = Some(recipe.base.clone());
+        self.guard = recipe.guard;
         self.fill(files)?;
         let mut edits = recipe.edits.iter();
         let mut progress = Progress {
@@ -211,6 +264,7 @@ impl TestRunner {
             clean: None,
             untouched: true,
             compared: false,
+            suspects: Vec::new(),
         };
         let subject = Subject::new(recipe, files);
         let mut outcome = Outcome::default();
@@ -221,7 +275,9 @@ impl TestRunner {
                 progress.untouched = true;
             }
             let (seen, violation) = self.step(command, index, &subject, &mut progress)?;
-            let failed = violation.is_some();
+            let suspected = progress.suspects.len() > outcome.suspects.len();
+            outcome.suspects.clone_from(&progress.suspects);
+            let failed = suspected || violation.is_some();
             outcome.violations.extend(violation);
             outcome.add(command, index, seen);
             // What follows a violation on the same image tells nothing new.
@@ -229,9 +285,90 @@ impl TestRunner {
                 break;
             }
         }
+        if let Some(guard) = recipe.guard.filter(|guard| guard.compare)
+            && outcome.violations.is_empty()
+            && outcome.suspects.is_empty()
+            && !self.is_aborted()
+        {
+            let violation = self.compare_fills(recipe, files, guard)?;
+            outcome
+                .violations
+                .extend(violation.filter(|_| !self.is_aborted()));
+        }
         outcome.runs = self.executors.totals.runs;
         outcome.cpu = self.executors.totals.cpu;
         Ok(outcome)
+    }
+
+    /// Runs the commands with both fill bytes of a guard, and judges what differs.
+    fn compare_fills(
+        &mut self,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        guard: Guard,
+    ) -> Result<Option<Violation>> {
+        /// How often each byte is tried where they seem to differ.
+        const TIMES: usize = 5;
+        let guards = [guard, guard.complement()];
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        for time in 0..TIMES {
+            one.push(self.trace(recipe, files, guards[0])?);
+            two.push(self.trace(recipe, files, guards[1])?);
+            if self.is_aborted() || time == 0 && one == two {
+                return Ok(None);
+            }
+        }
+        // One list for each command, of the times that it was reached in.
+        let by_command = |times: Vec<Vec<Trace>>| {
+            let mut commands: Vec<Vec<Trace>> = Vec::new();
+            for (index, trace) in times
+                .into_iter()
+                .flat_map(|time| time.into_iter().enumerate())
+            {
+                commands.resize_with(commands.len().max(index + 1), Vec::new);
+                commands[index].push(trace);
+            }
+            commands
+        };
+        let pairs = by_command(one).into_iter().zip(by_command(two));
+        let mut judged = recipe.commands.iter().zip(pairs).enumerate();
+        Ok(judged.find_map(|(index, (command, (one, two)))| {
+            let complete = one.len() == TIMES && two.len() == TIMES;
+            let verdict = complete.then(|| uninitialised::judge(command, &one, &two, guard.fill));
+            verdict.flatten().map(|verdict| violation(verdict, index))
+        }))
+    }
+
+    /// Runs the commands under a guard, without any oracle, and gives what was seen of them, up
+    /// to the first that was cut off or does things in no fixed order.
+    fn trace(&mut self, recipe: &Recipe, files: &[NamedFile], guard: Guard) -> Result<Vec<Trace>> {
+        let mut traces = Vec::new();
+        let ordered = recipe
+            .commands
+            .iter()
+            .take_while(|it| uninitialised::is_ordered(it));
+        for (index, command) in ordered.enumerate() {
+            if index == 0 || recipe.fresh_copies {
+                self.fill(files)?;
+            }
+            let seen = self.under(Some(guard), |runner| runner.start(command))?;
+            self.stopwatch.lap(Purpose::Fills);
+            let trace = Trace::new(&seen, &self.work())
+                .context("cannot read what a command left in the scratch folder")?;
+            match trace {
+                Some(trace) => traces.push(trace),
+                None => break,
+            }
+        }
+        Ok(traces)
+    }
+
+    /// Does something whose runs are under a guard.
+    fn under<T>(&mut self, guard: Option<Guard>, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.executors.guard = guard;
+        let done = act(self);
+        self.executors.guard = None;
+        done
     }
 
     /// Runs one command with all oracles around it.
@@ -243,17 +380,21 @@ impl TestRunner {
         progress: &mut Progress,
     ) -> Result<(Observation, Option<Violation>)> {
         let before = self.prepare(command, progress)?;
-        let (seen, stack) = self.observe(command, progress.policy)?;
+        let policy = progress.policy;
+        let (seen, stack) = self.under(self.guard, |runner| runner.observe(command, policy))?;
         let mut violation = judge(command, index, &seen);
         if self.is_aborted() {
             violation = None;
-        } else if progress.policy.confirms()
+        } else if progress.policy.inspects()
             && let Some(mut found) = violation.take_if(|found| found.class == Class::Hang)
         {
             if let Some(hang) = stack.as_ref().and_then(hang::signature) {
                 found.signature = hang;
             }
-            violation = self.confirm_hang(command, found, progress.policy)?;
+            if progress.policy == TimeoutPolicy::Park {
+                return Ok((seen, self.park(command, found, progress)));
+            }
+            violation = self.confirm_hang(command, found)?;
         }
         if violation.is_none() {
             violation = self.judge_image(command, index, &seen, before, subject, progress);
@@ -265,13 +406,15 @@ impl TestRunner {
     /// Does what the oracles need done before `command` runs.
     fn prepare(&mut self, command: &Command, progress: &mut Progress) -> Result<Before> {
         let checked = command.is_qemu_writer();
-        if checked && progress.clean.is_none() {
+        let pristine = checked && progress.clean.is_none() && self.is_pristine();
+        if checked && !pristine && progress.clean.is_none() {
             progress.clean = Some(health(self) == Health::Clean);
         }
         let clean = progress.clean == Some(true);
         Ok(Before {
             checked,
             clean,
+            pristine,
             remembered: clean && command.keeps_data() && data_change::remember(self),
             compared: self.compare(command)?,
         })
@@ -285,46 +428,74 @@ impl TestRunner {
     ) -> Result<(Observation, Option<Stack>)> {
         let mut limits = self.settings.limits.clone();
         limits.wall = policy.limit(limits.wall);
+        if policy == TimeoutPolicy::Park {
+            limits.wall = limits.wall.min(self.budgets.of(command));
+        }
         // At the end of its CPU time the kernel ends a program before it can be inspected;
         // the clock is to be first even where two threads spin.
         limits.cpu = limits.cpu.max(limits.wall * 2);
         let programs = &self.settings.programs;
-        if !policy.confirms() {
+        if !policy.inspects() {
             let handler = TimeoutHandler::default();
             let seen = self.executors.run(programs, command, limits, handler)?;
+            self.stopwatch.lap_command(&seen);
             return Ok((seen, None));
         }
+        // As long as no hang is known, a debugger has nothing to compare with.
+        let samples = policy == TimeoutPolicy::Confirm || !self.hangs.is_empty();
         let mut inspection = hang::Inspection::new(
             &mut self.debuggers,
             self.scratch.debugger(),
             self.executors.deadline,
-            (policy == TimeoutPolicy::Count).then(|| self.hangs.clone()),
         );
         let handler = TimeoutHandler {
-            inspect_early: inspection.early(),
-            excuse_starvation: false,
-            inspect: Some(&mut |pid| inspection.inspect(pid)),
+            inspect_early: None,
+            // A short budget is no more than a processor's time.
+            excuse_starvation: policy == TimeoutPolicy::Park,
+            inspect: Some(&mut |pid| {
+                if samples {
+                    inspection.inspect(pid);
+                }
+                true
+            }),
         };
         let seen = self.executors.run(programs, command, limits, handler)?;
-        let stack = inspection.finish(&seen);
+        let stack = inspection.stack();
+        if let End::Exit(_) = seen.end {
+            self.budgets.exited(command, seen.wall);
+        }
+        self.stopwatch.lap_command(&seen);
         Ok((seen, stack))
+    }
+
+    /// The violation where what exceeded its budget is at the place of a known hang; else it is
+    /// noted among the suspects.
+    fn park(
+        &self,
+        command: &Command,
+        found: Violation,
+        progress: &mut Progress,
+    ) -> Option<Violation> {
+        if self.hangs.is_sure(&found.signature) {
+            return Some(hang::assume(found));
+        }
+        self.budgets.exceeded(command);
+        progress.suspects.push(Suspect {
+            command: found.command,
+            signature: found.signature,
+        });
+        progress.clean = None;
+        None
     }
 
     /// Finds out whether what did not exit in time hangs or is slow; `None` when it was the
     /// machine that was slow.
-    fn confirm_hang(
-        &mut self,
-        command: &Command,
-        found: Violation,
-        policy: TimeoutPolicy,
-    ) -> Result<Option<Violation>> {
-        if policy == TimeoutPolicy::Count && self.hangs.contains(&found.signature) {
-            return Ok(Some(hang::assume(found)));
-        }
+    fn confirm_hang(&mut self, command: &Command, found: Violation) -> Result<Option<Violation>> {
         let Settings {
             programs, limits, ..
         } = &self.settings;
         let confirmed = hang::confirm(&mut self.executors, programs, command, limits, found)?;
+        self.stopwatch.lap(Purpose::Hangs);
         if let Some(hang) = confirmed.as_ref().filter(|it| it.class == Class::Hang) {
             self.hangs.insert(hang.signature.clone());
         }
@@ -342,12 +513,23 @@ impl TestRunner {
         progress: &mut Progress,
     ) -> Option<Violation> {
         let mut verdict = false_repair::judge(command, seen, self);
-        if verdict.is_none() && before.clean && before.checked {
+        // Of what failed nothing is asked.
+        let succeeded = seen.end == End::Exit(0);
+        let looks = verdict.is_none() && before.checked && succeeded;
+        if looks && (before.clean || before.pristine) {
             let after = health(self);
             verdict = metadata_damage::judge(command, seen, &after, progress.refcounts_edited);
             progress.clean = Some(after == Health::Clean);
-        } else if before.checked {
+        } else if before.clean || command.verb() == "qemu-img check -r" {
             progress.clean = None;
+        }
+        if before.pristine && looks {
+            let changed = verdict.is_none() && command.keeps_data() && self.differs_from_pristine();
+            if !((verdict.is_some() || changed) && self.was_clean()) {
+                verdict = None;
+            } else if changed {
+                verdict = self.judge_data(command);
+            }
         }
         if verdict.is_none() && before.remembered {
             verdict = data_change::judge(command, seen, self);
@@ -367,13 +549,56 @@ impl TestRunner {
                 verdict = self.compare_data(subject);
             }
         }
-        verdict.map(|(class, signature, summary)| Violation {
-            class,
-            signature,
-            command: index,
-            summary,
-            assumed: false,
-        })
+        verdict.map(|verdict| violation(verdict, index))
+    }
+
+    /// Whether the image is as the test has it, and a copy of it can be opened beside it.
+    fn is_pristine(&self) -> bool {
+        let copies = self
+            .base
+            .as_ref()
+            .is_some_and(|base| base.image.encryption.is_none() && base.image.data_file.is_none());
+        let path = self.files.first().map(|file| self.work().join(&file.name));
+        let modified = |path| fs::metadata(path).ok()?.modified().ok();
+        copies && path.and_then(modified) == Some(PRISTINE_TIME)
+    }
+
+    /// Runs an oracle's command on the image as the test has it, which is written next to the
+    /// other one.
+    fn on_pristine(&mut self, command: &Command) -> End {
+        let Some(image) = self.files.first() else {
+            return End::NotStarted(String::new());
+        };
+        let image = image.named(PRISTINE.into());
+        match image.write_into(&self.work()) {
+            Ok(()) => Probe::run(self, command).end,
+            Err(error) => End::NotStarted(error.to_string()),
+        }
+    }
+
+    /// Whether the image as the test has it is clean.
+    fn was_clean(&mut self) -> bool {
+        let words = check().0.into_iter();
+        let words = words.map(|word| word.replace("$test_img", PRISTINE));
+        self.on_pristine(&Command(words.collect())) == End::Exit(0)
+    }
+
+    /// Whether a guest reads something else from the image than from that of the test.
+    fn differs_from_pristine(&mut self) -> bool {
+        let formats = ["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2"];
+        let images = [PRISTINE, "$test_img"];
+        let words = formats.into_iter().chain(images).map(str::to_owned);
+        self.on_pristine(&Command(words.collect())) == End::Exit(1)
+    }
+
+    /// Judges by a copy of the data what `command` does to the image as the test has it.
+    fn judge_data(&mut self, command: &Command) -> Verdict {
+        self.fill(&self.files.clone()).ok()?;
+        if !data_change::remember(self) {
+            return None;
+        }
+        let seen = self.start(command).ok()?;
+        data_change::judge(command, &seen, self)
     }
 
     /// What the other program makes of a command that only reads.
@@ -384,7 +609,9 @@ impl TestRunner {
         if command.writes() || !command.is_comparable() {
             return Ok(None);
         }
-        self.start_with(&programs, command).map(Some)
+        let seen = self.start_with(&programs, command)?;
+        self.stopwatch.lap(Purpose::Comparison);
+        Ok(Some(seen))
     }
 
     /// Has both readers show the disk of the image, where the other one is meant to read it.
@@ -418,10 +645,20 @@ impl TestRunner {
     }
 
     /// Writes the test's files into the scratch folder.
-    fn fill(&self, files: &[NamedFile]) -> Result<()> {
+    fn fill(&mut self, files: &[NamedFile]) -> Result<()> {
         self.scratch
             .fill(files)
-            .context("cannot write the image into the scratch folder")
+            .and_then(|()| match files.first() {
+                Some(image) => fs::File::options()
+                    .write(true)
+                    .open(self.work().join(&image.name))?
+                    .set_modified(PRISTINE_TIME),
+                None => Ok(()),
+            })
+            .context("cannot write the image into the scratch folder")?;
+        self.files = files.to_vec();
+        self.stopwatch.lap(Purpose::Images);
+        Ok(())
     }
 
     /// Runs `command` once.
@@ -511,28 +748,51 @@ impl TestRunner {
             return Ok(None);
         };
         self.fill(files)?;
-        if !recipe.fresh_copies {
-            for before in &recipe.commands[..index] {
-                self.start(before)?;
+        let (program, request) = self.under(recipe.guard, |runner| {
+            if !recipe.fresh_copies {
+                for before in &recipe.commands[..index] {
+                    runner.start(before)?;
+                }
             }
-        }
-        let (program, request) = self.executors.request(&self.settings.programs, command)?;
+            runner.executors.request(&runner.settings.programs, command)
+        })?;
         let ExecutorPool {
             options, deadline, ..
         } = &self.executors;
         let debuggers = &mut self.debuggers;
-        Ok(debuggers.crash_stack(&program, &request, options, deadline.left()))
+        let stack = debuggers.crash_stack(&program, &request, options, deadline.left());
+        self.stopwatch.lap(Purpose::Debugger);
+        Ok(stack)
     }
 }
 
 impl Probe for TestRunner {
     fn run(&mut self, command: &Command) -> Observation {
+        let purpose = if command.0.get(1).is_some_and(|verb| verb == "check") {
+            Purpose::Checks
+        } else {
+            Purpose::Copies
+        };
         let command = match &self.base {
             Some(base) => unlocked(base, command.clone()),
             None => command.clone(),
         };
-        self.start(&command)
-            .unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
+        // One that takes longer than a command of its kind says no more.
+        let mut limits = self.settings.limits.clone();
+        limits.wall = limits.wall.min(self.budgets.of(&command));
+        let handler = TimeoutHandler {
+            excuse_starvation: true,
+            ..TimeoutHandler::default()
+        };
+        let programs = &self.settings.programs;
+        let seen = self.executors.run(programs, &command, limits, handler);
+        match &seen {
+            Ok(seen) if seen.end == End::TimedOut => self.budgets.exceeded(&command),
+            Ok(seen) => self.budgets.exited(&command, seen.wall),
+            Err(_) => {}
+        }
+        self.stopwatch.lap(purpose);
+        seen.unwrap_or_else(|why| Observation::not_started(format!("{why:#}")))
     }
 }
 

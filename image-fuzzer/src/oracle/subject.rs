@@ -261,6 +261,7 @@ mod tests {
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: false,
+            guard: None,
         };
         act(&Subject::new(&recipe, &files))
     }

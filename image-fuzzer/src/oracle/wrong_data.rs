@@ -246,6 +246,7 @@ mod tests {
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: false,
+            guard: None,
         };
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(OUTPUT), out).unwrap();

@@ -6,11 +6,13 @@
 //! shows ([`Stack`]).
 
 mod failure;
+mod guard;
 mod language;
 pub mod message;
 mod stack;
 
 pub use failure::{Failure, SanitizerReport, sanitizer};
+pub use guard::{GuardReport, guard};
 pub use language::REPORTS;
 pub use stack::{Frame, Frames, Stack};
 pub(crate) use stack::{file, function};
@@ -61,6 +63,15 @@ pub enum Signature {
         /// Where it happened.
         frames: Option<Frames>,
     },
+    /// What the guarding allocator saw.
+    MemoryError {
+        /// What was done: `read past the end of a block`.
+        kind: String,
+        /// Where the block was allocated.
+        allocated: Option<Frames>,
+        /// Where it was done.
+        accessed: Option<Frames>,
+    },
     /// A hang that is known by its stack; `None` stands for any. The command is not in it: an
     /// image that a program hangs at when it opens it hangs every command.
     Hang(Option<Frames>),
@@ -82,6 +93,10 @@ pub enum Signature {
 
 /// What parts the kind of a signature from its frames.
 const IN: &str = " in ";
+
+/// What parts them in that of a memory error.
+const ALLOCATED: &str = ", allocated in ";
+const ACCESSED: &str = ", accessed in ";
 
 impl Signature {
     /// A command alone.
@@ -128,6 +143,23 @@ impl Signature {
         Self::Sanitizer {
             kind: kind.into(),
             frames,
+        }
+    }
+
+    /// Reads the text form of a memory error.
+    pub fn memory_error(text: &str) -> Self {
+        let (rest, accessed) = match text.rsplit_once(ACCESSED) {
+            Some((rest, frames)) => (rest, Some(Frames::read(frames))),
+            None => (text, None),
+        };
+        let (kind, allocated) = match rest.split_once(ALLOCATED) {
+            Some((kind, frames)) => (kind, Some(Frames::read(frames))),
+            None => (rest, None),
+        };
+        Self::MemoryError {
+            kind: kind.into(),
+            allocated,
+            accessed,
         }
     }
 
@@ -257,6 +289,19 @@ impl fmt::Display for Signature {
                 kind,
                 frames: Some(frames),
             } => write!(f, "{kind}: {frames}"),
+            Self::MemoryError {
+                kind,
+                allocated,
+                accessed,
+            } => {
+                f.write_str(kind)?;
+                for (word, frames) in [(ALLOCATED, allocated), (ACCESSED, accessed)] {
+                    if let Some(frames) = frames {
+                        write!(f, "{word}{frames}")?;
+                    }
+                }
+                Ok(())
+            }
             Self::Hang(None) => f.write_str("hung"),
             Self::Hang(Some(frames)) => write!(f, "hung{IN}{frames}"),
             Self::Command { aspect: None, verb } => f.write_str(verb),
@@ -334,11 +379,12 @@ mod tests {
         /// Signatures are stored as text: what is read is what was written.
         #[test]
         fn the_text_form_is_read_again(
-            text in "(SIG[A-Z]{3}|hung|assertion|[a-z]{1,5})((: | in | < | )[a-z_.+0-9]{1,6}){0,4}",
+            text in "(SIG[A-Z]{3}|hung|assertion|[a-z]{1,5})((: | in | < |, allocated in |, accessed in | )[a-z_.+0-9]{1,6}){0,4}",
         ) {
             for read in [
                 Signature::crash,
                 Signature::sanitizer,
+                Signature::memory_error,
                 Signature::hang,
                 Signature::about_command,
                 Signature::about_message,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Functions on top of a stack that only carry out the end which another decided on.
+/// Functions on top of a stack that only perform the end which another decided on.
 const CARRYING_OUT: [&str; 21] = [
     "raise",
     "gsignal",

@@ -1,18 +1,19 @@
-//! Naming the group a violation belongs to.
+//! The group that a violation belongs to.
 
 use anyhow::Result;
 
 use super::Key;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
-use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, TestRunner};
 
-/// The groups of an outcome's violations. A crash without a word is named by its
-/// stack, for which the command runs once more under a debugger.
+/// The groups of an outcome's violations. A crash without diagnostic output is named by its
+/// stack, for which the command is run again under a debugger.
 ///
-/// Fails where the commands cannot be run again.
-pub fn name(
+/// # Errors
+///
+/// The commands cannot be run again.
+pub fn full_keys(
     runner: &mut TestRunner,
     recipe: &Recipe,
     files: &[NamedFile],
@@ -34,17 +35,7 @@ pub fn name(
         .collect()
 }
 
-/// The groups of an outcome's violations as far as they can be told at once.
-pub fn coarse(outcome: &Outcome) -> Vec<Key> {
+/// The groups of an outcome's violations as far as they are known without a debugger.
+pub fn coarse_keys(outcome: &Outcome) -> Vec<Key> {
     outcome.violations.iter().map(Key::of).collect()
-}
-
-/// What [`coarse`] says of a fault of this group when limits are short.
-pub fn coarse_of(key: &Key) -> Key {
-    let mut key = key.clone();
-    if key.class == Class::Slow {
-        key.class = Class::Hang;
-    }
-    key.signature = key.signature.without_stack();
-    key
 }

@@ -2,7 +2,7 @@
 
 use image_formats::qcow2::Image;
 
-use super::{Key, coarse, coarse_of, name};
+use super::{Key, coarse_keys, full_keys};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
@@ -10,7 +10,7 @@ use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 
-/// How often an example is run that does not show its finding again: what depends on where
+/// How often an example is run that does not reproduce its finding: what depends on where
 /// the kernel puts a program in memory shows now and then.
 const RETRIES: usize = 4;
 
@@ -35,7 +35,7 @@ pub trait Judge {
 
     /// The group of the finding when `recipe`, an example of the group `key`, is run again:
     /// that one or, where it says no more than that there was a signal, the one that the
-    /// stack tells this time. `None` where it does not show in a few runs, or time is over.
+    /// stack tells this time. `None` where a few runs do not reproduce it, or time is over.
     fn again(&mut self, key: &Key, recipe: &Recipe) -> Option<Key> {
         let runs = if key.is_of_time() { 1 } else { RETRIES };
         (0..runs).find_map(|_| {
@@ -43,7 +43,7 @@ pub trait Judge {
                 return None;
             }
             let keys = self.full_keys(recipe).0;
-            let same = |seen: &&Key| key.covers(seen) || coarse_of(seen) == *key;
+            let same = |seen: &&Key| key.covers(seen) || seen.coarse() == *key;
             keys.iter().find(same).cloned()
         })
     }
@@ -51,10 +51,13 @@ pub trait Judge {
     /// In how many of ten runs `recipe` shows the group `key`; ten without a run for classes
     /// that chance has no part in, or that take long.
     fn hits_in_10(&mut self, key: &Key, recipe: &Recipe) -> u8 {
-        if !matches!(key.class, Class::Crash | Class::Sanitizer) {
+        if !matches!(
+            key.class,
+            Class::Crash | Class::Sanitizer | Class::MemoryError
+        ) {
             return 10;
         }
-        let (key, policy) = (coarse_of(key), TimeoutPolicy::Confirm);
+        let (key, policy) = (key.coarse(), TimeoutPolicy::Confirm);
         let hits =
             (0..10).filter(|_| !self.is_over() && key.is_among(&self.coarse_keys(recipe, policy)));
         u8::try_from(hits.count()).unwrap_or(10)
@@ -83,14 +86,14 @@ impl RunnerJudge<'_> {
 impl Judge for RunnerJudge<'_> {
     fn coarse_keys(&mut self, recipe: &Recipe, policy: TimeoutPolicy) -> Vec<Key> {
         let ran = self.run(recipe, policy);
-        ran.map_or_else(Vec::new, |(_, outcome)| coarse(&outcome))
+        ran.map_or_else(Vec::new, |(_, outcome)| coarse_keys(&outcome))
     }
 
     fn full_keys(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>) {
         let Some((files, outcome)) = self.run(recipe, TimeoutPolicy::Confirm) else {
             return (Vec::new(), None);
         };
-        let keys = name(self.runner, recipe, &files, &outcome);
+        let keys = full_keys(self.runner, recipe, &files, &outcome);
         (keys.unwrap_or_default(), Some(outcome))
     }
 

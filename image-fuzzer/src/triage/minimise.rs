@@ -273,6 +273,7 @@ mod tests {
                 .map(Command::new)
                 .into(),
             fresh_copies: true,
+            guard: None,
         }
     }
 

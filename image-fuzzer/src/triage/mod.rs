@@ -1,11 +1,11 @@
-//! What becomes of a violation: grouped, made small, written down.
+//! Triage: violations are grouped, and examples of groups minimised.
 
 mod group;
 pub mod judge;
 pub mod minimise;
 mod reduce;
 
-pub use group::{coarse, coarse_of, name};
+pub use group::{coarse_keys, full_keys};
 
 use std::fmt;
 
@@ -26,11 +26,11 @@ pub struct Key {
     pub signature: Signature,
 }
 
-/// A key as it stands in JSON.
+/// A key as JSON holds it.
 #[derive(Serialize, Deserialize)]
 struct StoredKey {
     class: Class,
-    // So it was called in version 0.2.
+    // Version 0.2 called it `site`.
     #[serde(alias = "site")]
     signature: String,
 }
@@ -83,12 +83,24 @@ impl Key {
 
     /// Whether its findings are about time.
     pub fn is_of_time(&self) -> bool {
-        matches!(self.class, Class::Hang | Class::Slow)
+        self.class.is_of_time()
     }
 
-    /// The name of its folder: the class, what of the site a file name can hold,
-    /// and a number that is its own.
-    pub fn folder(&self) -> String {
+    /// What [`coarse_keys`] gives for a finding of this group when timeouts are short.
+    #[must_use]
+    pub fn coarse(&self) -> Self {
+        Self {
+            class: match self.class {
+                Class::Slow => Class::Hang,
+                class => class,
+            },
+            signature: self.signature.clone().without_stack(),
+        }
+    }
+
+    /// The name of its folder: the class, the signature as far as a file name can hold it, and
+    /// a hash of both. The folder that an earlier version made may have another one.
+    pub fn folder_name(&self) -> String {
         let mut words = String::new();
         let signature = self.signature.to_string();
         for c in signature.chars() {
@@ -143,12 +155,12 @@ mod tests {
     #[test]
     fn a_folder_is_named_after_its_group() {
         let key = |text: &str| Key::new(Class::FalseRepair, text);
-        let name = key("ERROR cluster N refcount=N / \u{e9}..").folder();
+        let name = key("ERROR cluster N refcount=N / \u{e9}..").folder_name();
         assert!(
             name.starts_with("false-repair-ERROR-cluster-N-refcount-N-"),
             "{name}"
         );
-        assert_ne!(key("a").folder(), key("b").folder());
-        assert!(key(&"x".repeat(500)).folder().len() < 90);
+        assert_ne!(key("a").folder_name(), key("b").folder_name());
+        assert!(key(&"x".repeat(500)).folder_name().len() < 90);
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use image_formats::qcow2::{Compression, Image, Placement, Spec};
 
+use super::Key;
 use super::judge::Judge;
-use super::{Key, coarse_of};
 use crate::commands::Command;
 use crate::input::base::Base;
 use crate::input::recipe::{Edit, Number, Recipe};
@@ -50,7 +50,7 @@ pub(super) fn reduce(
     let mut reducer = Reducer {
         best: recipe.clone(),
         key: match precision {
-            Precision::Coarse(_) => coarse_of(key),
+            Precision::Coarse(_) => key.coarse(),
             Precision::Full => key.clone(),
         },
         judge,
@@ -60,6 +60,7 @@ pub(super) fn reduce(
     };
     loop {
         let before = reducer.best.clone();
+        reducer.guard();
         reducer.commands();
         reducer.edits();
         reducer.base();
@@ -123,6 +124,17 @@ impl Reducer<'_> {
                 }
             }
             piece /= 2;
+        }
+    }
+
+    /// Does without the guarding allocator, or with less of it.
+    fn guard(&mut self) {
+        if self.best.guard.is_some() && !self.change(|recipe| recipe.guard = None) {
+            self.change(|recipe| {
+                if let Some(guard) = &mut recipe.guard {
+                    guard.compare = false;
+                }
+            });
         }
     }
 

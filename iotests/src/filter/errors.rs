@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
-use regex::bytes::Regex;
+use super::Rules;
 
 /// A pattern of one version's text, and the text that all versions get.
-static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
-    let rules: [(&str, &[u8]); 3] = [
+static RULES: LazyLock<Rules> = LazyLock::new(|| {
+    Rules::new(&[
         // The program's name before a message depends on how it was started.
         (
             r"(?m)^(lt-)?(qemu-(?:img|io|nbd|storage-daemon)|qemu-system-[a-z0-9_]+)(?:\.bin)?: ",
@@ -22,23 +22,13 @@ static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
             r"(?m)^[^\n]*: module \S+ not found, do you want to install [^\n]*\n",
             b"",
         ),
-    ];
-    rules
-        .into_iter()
-        .filter_map(|(re, to)| Some((Regex::new(&format!("(?-u){re}")).ok()?, to)))
-        .collect()
+    ])
 });
 
 /// Gives the messages of all versions the same text.
 #[must_use]
 pub fn unify(text: &[u8]) -> Vec<u8> {
-    let mut text = text.to_vec();
-    for (re, to) in RULES.iter() {
-        if let std::borrow::Cow::Owned(new) = re.replace_all(&text, *to) {
-            text = new;
-        }
-    }
-    text
+    RULES.apply(text)
 }
 
 #[cfg(test)]
@@ -47,6 +37,6 @@ mod tests {
 
     #[test]
     fn every_rule_is_a_regex() {
-        assert_eq!(RULES.len(), 3);
+        assert_eq!(RULES.0.len(), 3);
     }
 }

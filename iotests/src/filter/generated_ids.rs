@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
-use regex::bytes::Regex;
+use super::Rules;
 
 /// A kind of generated text and its replacement.
-static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
-    let rules: [(&str, &[u8]); 6] = [
+static RULES: LazyLock<Rules> = LazyLock::new(|| {
+    Rules::new(&[
         // Node names that QEMU generates.
         (r"#block[0-9]{2,}", b"#blockN"),
         // Process ids in messages.
@@ -24,11 +24,7 @@ static RULES: LazyLock<Vec<(Regex, &'static [u8])>> = LazyLock::new(|| {
         // Progress that a terminal would overwrite.
         (r"(?m)^ *\([0-9]+\.[0-9]{2}/100%\)\r", b""),
         (r"\r *\([0-9]+\.[0-9]{2}/100%\)", b""),
-    ];
-    rules
-        .into_iter()
-        .filter_map(|(re, to)| Some((Regex::new(&format!("(?-u){re}")).ok()?, to)))
-        .collect()
+    ])
 });
 
 /// Replaces what this run generated.
@@ -37,11 +33,7 @@ pub fn hide(text: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();
     loop {
         let before = text.len();
-        for (re, to) in RULES.iter() {
-            if let std::borrow::Cow::Owned(new) = re.replace_all(&text, *to) {
-                text = new;
-            }
-        }
+        text = RULES.apply(&text);
         // Removing progress can move other progress to a line's start.
         if text.len() >= before {
             return text;
@@ -76,6 +68,6 @@ mod tests {
 
     #[test]
     fn every_rule_is_a_regex() {
-        assert_eq!(RULES.len(), 6);
+        assert_eq!(RULES.0.len(), 6);
     }
 }

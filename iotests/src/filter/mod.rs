@@ -13,6 +13,10 @@ pub mod io;
 pub mod json;
 pub mod names;
 
+use std::borrow::Cow;
+
+use regex::bytes::Regex;
+
 /// The names of one run and what each is called in a golden.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -53,6 +57,32 @@ impl Filter {
         let text = format::hide(&text, &self.format);
         let text = generated_ids::hide(&text);
         errors::unify(&text)
+    }
+}
+
+/// Patterns, and what each match is replaced by.
+struct Rules(Vec<(Regex, &'static [u8])>);
+
+impl Rules {
+    /// Takes patterns on bytes; what is not a pattern is left out.
+    fn new(rules: &[(&str, &'static [u8])]) -> Self {
+        let regex = |re: &str| Regex::new(&format!("(?-u){re}")).ok();
+        Self(
+            rules
+                .iter()
+                .filter_map(|(re, to)| Some((regex(re)?, *to)))
+                .collect(),
+        )
+    }
+
+    fn apply(&self, text: &[u8]) -> Vec<u8> {
+        let mut text = text.to_vec();
+        for (re, to) in &self.0 {
+            if let Cow::Owned(new) = re.replace_all(&text, *to) {
+                text = new;
+            }
+        }
+        text
     }
 }
 

@@ -176,14 +176,8 @@ fn escape(text: &str) -> String {
 }
 
 /// A verdict's name in the page's classes.
-fn class(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Pass => "pass",
-        Kind::Fail => "fail",
-        Kind::NotRun => "not-run",
-        Kind::Flaky => "flaky",
-        Kind::Interrupted => "interrupted",
-    }
+fn class(kind: Kind) -> String {
+    words::kind(kind).replace(' ', "-")
 }
 
 impl Sink for Html {

@@ -235,7 +235,7 @@ impl Page {
             );
         };
         let entry = &self.entries[worst];
-        let mut kinds: Vec<&str> = entries
+        let mut kinds: Vec<String> = entries
             .iter()
             .map(|n| class(self.entries[*n].kind))
             .collect();

@@ -1,8 +1,8 @@
 //! The entries of the tables.
 
-use crate::field::{Kind, Place, ones};
+use crate::field::{Place, ones, word};
 use crate::qcow2::types::{Geometry, HostOffset};
-use crate::row::{BitRow, bits};
+use crate::row::{BitRow, bit_rows};
 use crate::value::Endian;
 
 /// Bits 9 to 55, which hold the offset in most entries.
@@ -116,118 +116,46 @@ impl Subclusters {
 pub(crate) fn refcount_place(block: u64, index: u64, bits: u32) -> Option<Place> {
     let bit = index.checked_mul(u64::from(bits))?;
     let offset = block.checked_add(bit / 8)?;
-    Some(Place::Bits {
-        offset,
-        bytes: bits.div_ceil(8) as u8,
-        endian: Endian::Big,
-        low: (bit % 8) as u8,
-        bits: bits as u8,
-        in_position: false,
-    })
+    let (bytes, low) = (bits.div_ceil(8) as u8, (bit % 8) as u8);
+    Some(word(offset, bytes, Endian::Big, low, bits as u8, false))
 }
 
 /// Named bits of an L1 entry.
-pub(crate) const L1_BITS: &[BitRow] = &[
-    bits(
-        "offset",
-        9,
-        47,
-        Kind::Offset,
-        "cluster aligned, within the file; 0 when there is no L2 table",
-    ),
-    bits(
-        "copied",
-        63,
-        1,
-        Kind::Flag,
-        "set exactly when the refcount of the L2 table is 1",
-    ),
-    bits("reserved_low", 0, 9, Kind::Reserved, "must be 0"),
-    bits("reserved_high", 56, 7, Kind::Reserved, "must be 0"),
+pub(crate) const L1_BITS: &[BitRow] = bit_rows![
+    "offset", 9, 47, Offset, "cluster aligned, within the file; 0 when there is no L2 table";
+    "copied", 63, 1, Flag, "set exactly when the refcount of the L2 table is 1";
+    "reserved_low", 0, 9, Reserved, "must be 0";
+    "reserved_high", 56, 7, Reserved, "must be 0";
 ];
 
 /// Named bits of an L2 entry for a standard cluster.
-pub(crate) const STANDARD_BITS: &[BitRow] = &[
-    bits(
-        "offset",
-        9,
-        47,
-        Kind::Offset,
-        "cluster aligned, within the file; 0 when unallocated",
-    ),
-    bits(
-        "copied",
-        63,
-        1,
-        Kind::Flag,
-        "set exactly when the refcount of the cluster is 1",
-    ),
-    bits(
-        "compressed",
-        62,
-        1,
-        Kind::Flag,
-        "set for compressed clusters",
-    ),
-    bits(
-        "zero",
-        0,
-        1,
-        Kind::Flag,
-        "reads as zeros; 0 in version 2 and with extended entries",
-    ),
-    bits("reserved_low", 1, 8, Kind::Reserved, "must be 0"),
-    bits("reserved_high", 56, 6, Kind::Reserved, "must be 0"),
+pub(crate) const STANDARD_BITS: &[BitRow] = bit_rows![
+    "offset", 9, 47, Offset, "cluster aligned, within the file; 0 when unallocated";
+    "copied", 63, 1, Flag, "set exactly when the refcount of the cluster is 1";
+    "compressed", 62, 1, Flag, "set for compressed clusters";
+    "zero", 0, 1, Flag, "reads as zeros; 0 in version 2 and with extended entries";
+    "reserved_low", 1, 8, Reserved, "must be 0";
+    "reserved_high", 56, 6, Reserved, "must be 0";
 ];
 
 /// Named bits of the second word of an extended L2 entry.
-pub(crate) const SUBCLUSTER_BITS: &[BitRow] = &[
-    bits(
-        "subclusters_allocated",
-        0,
-        32,
-        Kind::Bitmap,
-        "a bit here needs a host cluster and no zero bit",
-    ),
-    bits(
-        "subclusters_zero",
-        32,
-        32,
-        Kind::Bitmap,
-        "a bit here excludes the allocated bit",
-    ),
+pub(crate) const SUBCLUSTER_BITS: &[BitRow] = bit_rows![
+    "subclusters_allocated", 0, 32, Bitmap, "a bit here needs a host cluster and no zero bit";
+    "subclusters_zero", 32, 32, Bitmap, "a bit here excludes the allocated bit";
 ];
 
 /// Named bits of an entry of the refcount table.
-pub(crate) const REFCOUNT_TABLE_BITS: &[BitRow] = &[
-    bits(
-        "offset",
-        9,
-        55,
-        Kind::Offset,
-        "cluster aligned, within the file; 0 when there is no block",
-    ),
-    bits("reserved", 0, 9, Kind::Reserved, "must be 0"),
+pub(crate) const REFCOUNT_TABLE_BITS: &[BitRow] = bit_rows![
+    "offset", 9, 55, Offset, "cluster aligned, within the file; 0 when there is no block";
+    "reserved", 0, 9, Reserved, "must be 0";
 ];
 
 /// Named bits of an entry of a bitmap table.
-pub(crate) const BITMAP_TABLE_BITS: &[BitRow] = &[
-    bits(
-        "offset",
-        9,
-        47,
-        Kind::Offset,
-        "cluster aligned, within the file; 0 when not stored",
-    ),
-    bits(
-        "all_ones",
-        0,
-        1,
-        Kind::Flag,
-        "a cluster without offset reads as ones; 0 with an offset",
-    ),
-    bits("reserved_low", 1, 8, Kind::Reserved, "must be 0"),
-    bits("reserved_high", 56, 8, Kind::Reserved, "must be 0"),
+pub(crate) const BITMAP_TABLE_BITS: &[BitRow] = bit_rows![
+    "offset", 9, 47, Offset, "cluster aligned, within the file; 0 when not stored";
+    "all_ones", 0, 1, Flag, "a cluster without offset reads as ones; 0 with an offset";
+    "reserved_low", 1, 8, Reserved, "must be 0";
+    "reserved_high", 56, 8, Reserved, "must be 0";
 ];
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use bitflags::bitflags;
 
-use crate::field::Kind;
 use crate::qcow2::types::Geometry;
-use crate::row::{BitRow, Row, bits, row};
+use crate::row::{BitRow, Row, bit_rows, rows};
 use crate::store::Store;
 
 /// `"QFI\xfb"`.
@@ -20,6 +19,8 @@ pub(crate) const COMPRESSION_TYPE_AT: u64 = 104;
 
 /// QEMU's limit for the L1 table, in bytes.
 pub(crate) const QEMU_MAX_L1_BYTES: u64 = 32 << 20;
+/// QEMU's limit for the refcount table, in bytes.
+pub(crate) const QEMU_MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 /// QEMU's limit for the cluster size.
 pub(crate) const QEMU_MAX_CLUSTER_BITS: u32 = 21;
 /// The longest backing file name, in bytes.
@@ -166,183 +167,54 @@ impl Header {
     }
 }
 
-const INCOMPATIBLE: &[BitRow] = &[
-    bits(
-        "dirty",
-        0,
-        1,
-        Kind::Flag,
-        "set while refcounts may be inconsistent",
-    ),
-    bits(
-        "corrupt",
-        1,
-        1,
-        Kind::Flag,
-        "set when any structure may be corrupt",
-    ),
-    bits(
-        "data_file",
-        2,
-        1,
-        Kind::Flag,
-        "set when guest data is in an external file",
-    ),
-    bits(
-        "compression",
-        3,
-        1,
-        Kind::Flag,
-        "set exactly when compression_type is not 0",
-    ),
-    bits(
-        "extended_l2",
-        4,
-        1,
-        Kind::Flag,
-        "needs clusters of at least 16 KiB",
-    ),
-    bits("reserved", 5, 59, Kind::Reserved, "must be 0"),
+const INCOMPATIBLE: &[BitRow] = bit_rows![
+    "dirty", 0, 1, Flag, "set while refcounts may be inconsistent";
+    "corrupt", 1, 1, Flag, "set when any structure may be corrupt";
+    "data_file", 2, 1, Flag, "set when guest data is in an external file";
+    "compression", 3, 1, Flag, "set exactly when compression_type is not 0";
+    "extended_l2", 4, 1, Flag, "needs clusters of at least 16 KiB";
+    "reserved", 5, 59, Reserved, "must be 0";
 ];
 
-const COMPATIBLE: &[BitRow] = &[
-    bits(
-        "lazy_refcounts",
-        0,
-        1,
-        Kind::Flag,
-        "refcount updates may be postponed",
-    ),
-    bits("reserved", 1, 63, Kind::Reserved, "must be 0"),
+const COMPATIBLE: &[BitRow] = bit_rows![
+    "lazy_refcounts", 0, 1, Flag, "refcount updates may be postponed";
+    "reserved", 1, 63, Reserved, "must be 0";
 ];
 
-const AUTOCLEAR: &[BitRow] = &[
-    bits("bitmaps", 0, 1, Kind::Flag, "needs the bitmaps extension"),
-    bits(
-        "raw_data_file",
-        1,
-        1,
-        Kind::Flag,
-        "needs data_file, conflicts with a backing file",
-    ),
-    bits("reserved", 2, 62, Kind::Reserved, "must be 0"),
+const AUTOCLEAR: &[BitRow] = bit_rows![
+    "bitmaps", 0, 1, Flag, "needs the bitmaps extension";
+    "raw_data_file", 1, 1, Flag, "needs data_file, conflicts with a backing file";
+    "reserved", 2, 62, Reserved, "must be 0";
 ];
 
 /// The fields of every version.
-pub(crate) const V2_ROWS: &[Row] = &[
-    row("magic", 0, 4, Kind::Magic, "must be 0x514649fb"),
-    row("version", 4, 4, Kind::Version, "must be 2 or 3"),
-    row(
-        "backing_file_offset",
-        8,
-        8,
-        Kind::Offset,
-        "0, or within the first cluster after the extensions",
-    ),
-    row(
-        "backing_file_size",
-        16,
-        4,
-        Kind::Length,
-        "at most 1023 bytes",
-    ),
-    row(
-        "cluster_bits",
-        20,
-        4,
-        Kind::Log2,
-        "at least 9; QEMU reads up to 21; with extended_l2 at least 14",
-    ),
-    row(
-        "size",
-        24,
-        8,
-        Kind::Size,
-        "covered by the L1 table; a multiple of 512 in images QEMU makes",
-    ),
-    row("crypt_method", 32, 4, Kind::Choice, "0 none, 1 AES, 2 LUKS"),
-    row(
-        "l1_size",
-        36,
-        4,
-        Kind::Count,
-        "enough for the size; QEMU reads up to 4194304 entries (32 MiB)",
-    ),
-    row(
-        "l1_table_offset",
-        40,
-        8,
-        Kind::Offset,
-        "cluster aligned, within the file",
-    ),
-    row(
-        "refcount_table_offset",
-        48,
-        8,
-        Kind::Offset,
-        "cluster aligned, within the file",
-    ),
-    row(
-        "refcount_table_clusters",
-        56,
-        4,
-        Kind::Count,
-        "not 0; QEMU reads up to 8 MiB of table",
-    ),
-    row("nb_snapshots", 60, 4, Kind::Count, "QEMU reads up to 65536"),
-    row(
-        "snapshots_offset",
-        64,
-        8,
-        Kind::Offset,
-        "cluster aligned, within the file",
-    ),
+pub(crate) const V2_ROWS: &[Row] = rows![
+    "magic", 0, 4, Magic, "must be 0x514649fb";
+    "version", 4, 4, Version, "must be 2 or 3";
+    "backing_file_offset", 8, 8, Offset, "0, or within the first cluster after the extensions";
+    "backing_file_size", 16, 4, Length, "at most 1023 bytes";
+    "cluster_bits", 20, 4, Log2, "at least 9; QEMU reads up to 21; with extended_l2 at least 14";
+    "size", 24, 8, Size, "covered by the L1 table; a multiple of 512 in images QEMU makes";
+    "crypt_method", 32, 4, Choice, "0 none, 1 AES, 2 LUKS";
+    "l1_size", 36, 4, Count, "enough for the size; QEMU reads up to 4194304 entries (32 MiB)";
+    "l1_table_offset", 40, 8, Offset, "cluster aligned, within the file";
+    "refcount_table_offset", 48, 8, Offset, "cluster aligned, within the file";
+    "refcount_table_clusters", 56, 4, Count, "not 0; QEMU reads up to 8 MiB of table";
+    "nb_snapshots", 60, 4, Count, "QEMU reads up to 65536";
+    "snapshots_offset", 64, 8, Offset, "cluster aligned, within the file";
 ];
 
 /// The fields that version 3 added.
-pub(crate) const V3_ROWS: &[Row] = &[
-    Row {
-        name: "incompatible_features",
-        at: 72,
-        bytes: 8,
-        kind: Kind::Flags,
-        rule: "no unknown bits",
-        bits: INCOMPATIBLE,
-    },
-    Row {
-        name: "compatible_features",
-        at: 80,
-        bytes: 8,
-        kind: Kind::Flags,
-        rule: "unknown bits are ignored",
-        bits: COMPATIBLE,
-    },
-    Row {
-        name: "autoclear_features",
-        at: 88,
-        bytes: 8,
-        kind: Kind::Flags,
-        rule: "writers clear unknown bits",
-        bits: AUTOCLEAR,
-    },
-    row("refcount_order", 96, 4, Kind::Log2, "at most 6"),
-    row(
-        "header_length",
-        100,
-        4,
-        Kind::Length,
-        "at least 104, a multiple of 8, within the first cluster",
-    ),
+pub(crate) const V3_ROWS: &[Row] = rows![
+    "incompatible_features", 72, 8, Flags, "no unknown bits", INCOMPATIBLE;
+    "compatible_features", 80, 8, Flags, "unknown bits are ignored", COMPATIBLE;
+    "autoclear_features", 88, 8, Flags, "writers clear unknown bits", AUTOCLEAR;
+    "refcount_order", 96, 4, Log2, "at most 6";
+    "header_length", 100, 4, Length, "at least 104, a multiple of 8, within the first cluster";
 ];
 
 /// The additional fields, there when the header is long enough.
-pub(crate) const ADDITIONAL_ROWS: &[Row] = &[
-    row(
-        "compression_type",
-        104,
-        1,
-        Kind::Choice,
-        "0 deflate, 1 zstd; not 0 exactly when the feature bit is set",
-    ),
-    row("padding", 105, 7, Kind::Bytes, "must be 0"),
+pub(crate) const ADDITIONAL_ROWS: &[Row] = rows![
+    "compression_type", 104, 1, Choice, "0 deflate, 1 zstd; not 0 exactly when the feature bit is set";
+    "padding", 105, 7, Bytes, "must be 0";
 ];

@@ -1,7 +1,6 @@
 //! Records of variable length: header extensions, snapshots, bitmaps.
 
-use crate::field::Kind;
-use crate::row::{BitRow, Row, bits, row};
+use crate::row::{BitRow, Row, bit_rows, rows};
 
 /// Type of the extension that ends the extension area.
 pub const EXT_END: u32 = 0;
@@ -40,205 +39,66 @@ pub fn extension_name(kind: u32) -> &'static str {
 }
 
 /// The head of every extension.
-pub(crate) const EXT_ROWS: &[Row] = &[
-    row(
-        "type",
-        0,
-        4,
-        Kind::Choice,
-        "each known type at most once; 0 ends the area",
-    ),
-    row(
-        "length",
-        4,
-        4,
-        Kind::Length,
-        "the data ends before the backing file name and within the first cluster",
-    ),
+pub(crate) const EXT_ROWS: &[Row] = rows![
+    "type", 0, 4, Choice, "each known type at most once; 0 ends the area";
+    "length", 4, 4, Length, "the data ends before the backing file name and within the first cluster";
 ];
 
 /// An entry of the feature name table.
-pub(crate) const FEATURE_ROWS: &[Row] = &[
-    row(
-        "type",
-        0,
-        1,
-        Kind::Choice,
-        "0 incompatible, 1 compatible, 2 autoclear",
-    ),
-    row("bit", 1, 1, Kind::Number, "0 to 63"),
-    row("name", 2, 46, Kind::Text, "padded with zeros"),
+pub(crate) const FEATURE_ROWS: &[Row] = rows![
+    "type", 0, 1, Choice, "0 incompatible, 1 compatible, 2 autoclear";
+    "bit", 1, 1, Number, "0 to 63";
+    "name", 2, 46, Text, "padded with zeros";
 ];
 
 /// The data of the bitmaps extension.
-pub(crate) const BITMAPS_EXT_ROWS: &[Row] = &[
-    row(
-        "nb_bitmaps",
-        8,
-        4,
-        Kind::Count,
-        "at least 1; QEMU reads up to 65535",
-    ),
-    row("reserved", 12, 4, Kind::Reserved, "must be 0"),
-    row(
-        "bitmap_directory_size",
-        16,
-        8,
-        Kind::Length,
-        "the sum of all directory entries",
-    ),
-    row(
-        "bitmap_directory_offset",
-        24,
-        8,
-        Kind::Offset,
-        "cluster aligned, within the file",
-    ),
+pub(crate) const BITMAPS_EXT_ROWS: &[Row] = rows![
+    "nb_bitmaps", 8, 4, Count, "at least 1; QEMU reads up to 65535";
+    "reserved", 12, 4, Reserved, "must be 0";
+    "bitmap_directory_size", 16, 8, Length, "the sum of all directory entries";
+    "bitmap_directory_offset", 24, 8, Offset, "cluster aligned, within the file";
 ];
 
 /// The data of the pointer to the encryption header.
-pub(crate) const ENCRYPTION_EXT_ROWS: &[Row] = &[
-    row(
-        "encryption_offset",
-        8,
-        8,
-        Kind::Offset,
-        "cluster aligned, within the file",
-    ),
-    row(
-        "encryption_length",
-        16,
-        8,
-        Kind::Length,
-        "the encryption header is within the file",
-    ),
+pub(crate) const ENCRYPTION_EXT_ROWS: &[Row] = rows![
+    "encryption_offset", 8, 8, Offset, "cluster aligned, within the file";
+    "encryption_length", 16, 8, Length, "the encryption header is within the file";
 ];
 
 /// The fixed part of a snapshot table entry.
-pub(crate) const SNAPSHOT_ROWS: &[Row] = &[
-    row(
-        "l1_table_offset",
-        0,
-        8,
-        Kind::Offset,
-        "cluster aligned, within the file",
-    ),
-    row(
-        "l1_size",
-        8,
-        4,
-        Kind::Count,
-        "enough for the snapshot's disk",
-    ),
-    row("id_size", 12, 2, Kind::Length, "bytes in the unique ID"),
-    row("name_size", 14, 2, Kind::Length, "bytes in the name"),
-    row("date_sec", 16, 4, Kind::Number, ""),
-    row("date_nsec", 20, 4, Kind::Number, "less than 1000000000"),
-    row("vm_clock_nsec", 24, 8, Kind::Number, ""),
-    row(
-        "vm_state_size",
-        32,
-        4,
-        Kind::Size,
-        "ignored when the large size is present",
-    ),
-    row(
-        "extra_data_size",
-        36,
-        4,
-        Kind::Length,
-        "at least 16 in version 3; QEMU reads up to 1024",
-    ),
+pub(crate) const SNAPSHOT_ROWS: &[Row] = rows![
+    "l1_table_offset", 0, 8, Offset, "cluster aligned, within the file";
+    "l1_size", 8, 4, Count, "enough for the snapshot's disk";
+    "id_size", 12, 2, Length, "bytes in the unique ID";
+    "name_size", 14, 2, Length, "bytes in the name";
+    "date_sec", 16, 4, Number, "";
+    "date_nsec", 20, 4, Number, "less than 1000000000";
+    "vm_clock_nsec", 24, 8, Number, "";
+    "vm_state_size", 32, 4, Size, "ignored when the large size is present";
+    "extra_data_size", 36, 4, Length, "at least 16 in version 3; QEMU reads up to 1024";
 ];
 
 /// The known parts of a snapshot's extra data, each there when it is long enough.
-pub(crate) const SNAPSHOT_EXTRA_ROWS: &[Row] = &[
-    row(
-        "vm_state_size_large",
-        40,
-        8,
-        Kind::Size,
-        "within what the L1 table covers after the disk",
-    ),
-    row(
-        "disk_size",
-        48,
-        8,
-        Kind::Size,
-        "covered by the snapshot's L1 table",
-    ),
-    row("icount", 56, 8, Kind::Number, "all ones when disabled"),
+pub(crate) const SNAPSHOT_EXTRA_ROWS: &[Row] = rows![
+    "vm_state_size_large", 40, 8, Size, "within what the L1 table covers after the disk";
+    "disk_size", 48, 8, Size, "covered by the snapshot's L1 table";
+    "icount", 56, 8, Number, "all ones when disabled";
 ];
 
-const BITMAP_FLAGS: &[BitRow] = &[
-    bits(
-        "in_use",
-        0,
-        1,
-        Kind::Flag,
-        "set while the stored bitmap may be inconsistent",
-    ),
-    bits(
-        "auto",
-        1,
-        1,
-        Kind::Flag,
-        "set when the bitmap tracks every change",
-    ),
-    bits(
-        "extra_data_compatible",
-        2,
-        1,
-        Kind::Flag,
-        "the bitmap may be used in spite of unknown extra data",
-    ),
-    bits("reserved", 3, 29, Kind::Reserved, "must be 0"),
+const BITMAP_FLAGS: &[BitRow] = bit_rows![
+    "in_use", 0, 1, Flag, "set while the stored bitmap may be inconsistent";
+    "auto", 1, 1, Flag, "set when the bitmap tracks every change";
+    "extra_data_compatible", 2, 1, Flag, "the bitmap may be used in spite of unknown extra data";
+    "reserved", 3, 29, Reserved, "must be 0";
 ];
 
 /// The fixed part of a bitmap directory entry.
-pub(crate) const BITMAP_ROWS: &[Row] = &[
-    row(
-        "table_offset",
-        0,
-        8,
-        Kind::Offset,
-        "cluster aligned, within the file",
-    ),
-    row(
-        "table_size",
-        8,
-        4,
-        Kind::Count,
-        "enough for the virtual disk at this granularity",
-    ),
-    Row {
-        name: "flags",
-        at: 12,
-        bytes: 4,
-        kind: Kind::Flags,
-        rule: "no reserved bits",
-        bits: BITMAP_FLAGS,
-    },
-    row("type", 16, 1, Kind::Choice, "1: dirty tracking bitmap"),
-    row(
-        "granularity_bits",
-        17,
-        1,
-        Kind::Log2,
-        "0 to 63; QEMU reads 9 to 31",
-    ),
-    row(
-        "name_size",
-        18,
-        2,
-        Kind::Length,
-        "not 0; QEMU reads up to 1023",
-    ),
-    row(
-        "extra_data_size",
-        20,
-        4,
-        Kind::Length,
-        "0, as no extra data is defined",
-    ),
+pub(crate) const BITMAP_ROWS: &[Row] = rows![
+    "table_offset", 0, 8, Offset, "cluster aligned, within the file";
+    "table_size", 8, 4, Count, "enough for the virtual disk at this granularity";
+    "flags", 12, 4, Flags, "no reserved bits", BITMAP_FLAGS;
+    "type", 16, 1, Choice, "1: dirty tracking bitmap";
+    "granularity_bits", 17, 1, Log2, "0 to 63; QEMU reads 9 to 31";
+    "name_size", 18, 2, Length, "not 0; QEMU reads up to 1023";
+    "extra_data_size", 20, 4, Length, "0, as no extra data is defined";
 ];

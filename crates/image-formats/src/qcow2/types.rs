@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-macro_rules! number {
-    ($(#[$doc:meta])* $vis:vis $name:ident, $format:literal) => {
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $vis:vis $name:ident, $format:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
         $vis struct $name(pub u64);
@@ -13,49 +13,27 @@ macro_rules! number {
                 write!(f, $format, self.0)
             }
         }
-    };
+    )*};
 }
 
-number!(
+numbers! {
     /// A byte offset on the disk the guest sees.
-    pub GuestOffset,
-    "{:#x}"
-);
-number!(
+    pub GuestOffset, "{:#x}";
     /// A byte offset in the image file (or in the external data file).
-    pub HostOffset,
-    "{:#x}"
-);
-number!(
+    pub HostOffset, "{:#x}";
     /// A cluster of the guest's disk, counted from 0.
-    pub(crate) GuestCluster,
-    "{}"
-);
-number!(
+    pub(crate) GuestCluster, "{}";
     /// A cluster of the image file, counted from 0.
-    pub(crate) ClusterIndex,
-    "{}"
-);
-number!(
+    pub(crate) ClusterIndex, "{}";
     /// An entry of an L1 table.
-    pub(crate) L1Index,
-    "{}"
-);
-number!(
+    pub(crate) L1Index, "{}";
     /// An entry of an L2 table.
-    pub(crate) L2Index,
-    "{}"
-);
-number!(
+    pub(crate) L2Index, "{}";
     /// An entry of the refcount table.
-    pub(crate) RefcountTableIndex,
-    "{}"
-);
-number!(
+    pub(crate) RefcountTableIndex, "{}";
     /// An entry of a refcount block.
-    pub(crate) RefcountBlockIndex,
-    "{}"
-);
+    pub(crate) RefcountBlockIndex, "{}";
+}
 
 /// The sizes that follow from the header, all of them within sane bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,10 +50,16 @@ pub fn draw(rng: &mut Rng) -> Base {
         extended_l2,
         lazy_refcounts: newest && rng.chance(15),
         feature_names: newest && rng.chance(30),
-        extra_l1_entries: if rng.chance(15) {
-            rng.between(1, 4) as u32
+        extra_l1_entries: match rng.below(20) {
+            0..=2 => rng.between(1, 4) as u32,
+            // A table of several clusters.
+            3..=4 => rng.between(1, 3) as u32 * (1 << (cluster_bits - 3)),
+            _ => 0,
+        },
+        refcount_table_clusters: if rng.chance(20) {
+            rng.between(2, 4) as u32
         } else {
-            0
+            1
         },
         placement: placement(rng),
         ..Spec::default()

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_END, EXT_FEATURE_NAMES};
+use image_formats::qcow2::records::{
+    EXT_BACKING_FORMAT, EXT_BITMAPS, EXT_DATA_FILE, EXT_ENCRYPTION, EXT_END, EXT_FEATURE_NAMES,
+};
 use image_formats::{Field, Kind, nearest};
 
 use super::boundary::interesting;
@@ -15,7 +17,7 @@ use crate::input::map::{self, Map};
 use crate::input::recipe::{Edit, Mutation};
 use crate::rng::Rng;
 
-use Location::{Extension, Prefix, Table};
+use Location::{Extension, OtherExtensions, Prefix, Table};
 
 /// The structures and fields that alone are changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +50,11 @@ enum Location {
     Table(&'static str),
     /// In the header extensions of this type.
     Extension(u32),
+    /// In the header extensions of all other types.
+    OtherExtensions,
 }
 
-/// The structures; the last two QEMU's image fuzzer did not have.
+/// The structures; from `snapshots` on QEMU's image fuzzer did not have them.
 const STRUCTURES: &[Structure] = &[
     structure(
         "header",
@@ -106,6 +110,33 @@ const STRUCTURES: &[Structure] = &[
         extra_data_compatible reserved type granularity_bits name_size extra_data_size \
         name",
     ),
+    structure(
+        "bitmap_tables",
+        Table("bitmap_table"),
+        "offset all_ones reserved_high reserved_low",
+    ),
+    structure(
+        "bitmaps_extension",
+        Extension(EXT_BITMAPS),
+        "type length nb_bitmaps reserved bitmap_directory_size bitmap_directory_offset",
+    ),
+    structure(
+        "encryption_extension",
+        Extension(EXT_ENCRYPTION),
+        "type length encryption_offset encryption_length",
+    ),
+    structure(
+        "data_file_name",
+        Extension(EXT_DATA_FILE),
+        "type length text",
+    ),
+    structure("unknown_extensions", OtherExtensions, "type length"),
+    structure(
+        "luks",
+        Table("luks"),
+        "version cipher_name cipher_mode hash_spec payload_offset key_bytes \
+        mk_digest_iterations uuid active iterations key_material_offset stripes",
+    ),
 ];
 
 const fn structure(name: &'static str, location: Location, fields: &'static str) -> Structure {
@@ -125,20 +156,25 @@ impl Structure {
 
     /// Its fields.
     fn fields<'a>(&self, map: &'a Map) -> impl Iterator<Item = &'a Field> {
-        let extensions: Vec<String> = match self.location {
-            Extension(magic) => (0..map.fields().len() as u64)
-                .map(|index| format!("ext[{index}]."))
-                .take_while(|prefix| map.get(&format!("{prefix}type")).is_some())
-                .filter(|prefix| map.number(&format!("{prefix}type")) == Some(magic.into()))
-                .collect(),
-            _ => Vec::new(),
+        let wanted = |magic: u64| match self.location {
+            Extension(wanted) => magic == u64::from(wanted),
+            OtherExtensions => !STRUCTURES.iter().any(
+                |known| matches!(known.location, Extension(known) if magic == u64::from(known)),
+            ),
+            _ => false,
         };
+        let extensions: Vec<String> = (0..map.fields().len())
+            .map(|index| format!("ext[{index}]."))
+            .map_while(|prefix| Some((map.number(&format!("{prefix}type"))?, prefix)))
+            .filter(|(magic, _)| wanted(*magic))
+            .map(|(_, prefix)| prefix)
+            .collect();
         map.fields()
             .iter()
             .filter(move |field| match self.location {
                 Prefix(prefix) => field.path.starts_with(prefix),
                 Table(name) => map::structure(&field.path) == name,
-                Extension(_) => extensions
+                Extension(_) | OtherExtensions => extensions
                     .iter()
                     .any(|prefix| field.path.starts_with(prefix)),
             })
@@ -217,6 +253,20 @@ impl FieldSelection {
         } else {
             Intensity::default()
         }
+    }
+
+    /// Whether the field of that path is among those that may be changed.
+    pub fn contains(&self, map: &Map, path: &str) -> bool {
+        let fields = |selector: &Selector| selector.fields(map);
+        let mut fields = self.selectors.iter().flat_map(fields);
+        fields.any(|field| field.path == path)
+    }
+
+    /// For how many of its elements the image has fields, and how many there are.
+    pub fn presence(&self, map: &Map) -> (usize, usize) {
+        let present = |selector: &&Selector| !selector.fields(map).is_empty();
+        let count = self.selectors.iter().filter(present).count();
+        (count, self.selectors.len())
     }
 
     /// Draws the edits: of a structure a random share of its fields, of a named

@@ -47,13 +47,13 @@ pub(super) fn to_boundary(
 }
 
 /// Whether a field is a number that can be set.
-pub(super) fn numeric(field: &Field) -> bool {
+pub(in crate::input) fn numeric(field: &Field) -> bool {
     matches!(field.value, Value::Uint(_))
         && !matches!(field.kind, Kind::Text | Kind::Bytes | Kind::Magic)
 }
 
 /// A header extension of type `magic` whose length is that of its data.
-pub(super) fn extension(magic: u32, data: Vec<u8>) -> Extension {
+pub(in crate::input) fn extension(magic: u32, data: Vec<u8>) -> Extension {
     Extension {
         magic: Number(magic.into()),
         length: Number(data.len() as u64),
@@ -63,7 +63,7 @@ pub(super) fn extension(magic: u32, data: Vec<u8>) -> Extension {
 
 /// The header extensions the image has, without the one that ends them, their data as the
 /// fields show them.
-pub(super) fn extensions(map: &Map) -> Vec<Extension> {
+pub(in crate::input) fn extensions(map: &Map) -> Vec<Extension> {
     let mut list = Vec::new();
     for index in 0.. {
         let Some(magic) = map.number(&format!("ext[{index}].type")) else {

@@ -53,6 +53,16 @@ impl Intensity {
         }
     }
 
+    /// Whether images without mutations are asked for.
+    pub fn asks_for_none(self) -> bool {
+        matches!(self, Self::Mutations(_, 0) | Self::Share(_, 0))
+    }
+
+    /// Whether an image may be without a mutation.
+    pub fn allows_none(self) -> bool {
+        matches!(self, Self::Mutations(0, _) | Self::Share(0, _))
+    }
+
     /// How many of `fields` fields are changed.
     pub(super) fn count(self, fields: usize, rng: &mut Rng) -> usize {
         match self {

@@ -1,5 +1,5 @@
-//! Names that QEMU's image fuzzer had for fields, understood by `--config` along with those
-//! of `image-fuzzer show`.
+//! Names that QEMU's image fuzzer had for fields, and one of their kind for a table that it did
+//! not have, understood by `--config` along with those of `image-fuzzer show`.
 
 use image_formats::Field;
 
@@ -32,6 +32,7 @@ const LEGACY_NAMES: &[LegacyName] = &[
     (&["l2_tables"], "l2_entry", is_entry),
     (&["refcount_table"], "refcount_table_entry", is_entry),
     (&["refcount_blocks"], "refcount_block_entry", |_| true),
+    (&["bitmap_tables"], "bitmap_table_entry", is_entry),
 ];
 
 const FEATURES: &[&str] = &["feature_name_table"];

@@ -41,7 +41,10 @@ mod tables;
 pub use boundary::interesting;
 pub use config::FieldSelection;
 pub use edits::MutationContext;
+pub(in crate::input) use edits::{extension, extensions, numeric};
 pub use intensity::Intensity;
+
+use image_formats::qcow2::{Cluster, Content, Spec};
 
 use crate::input::recipe::{Edit, Mutation};
 use crate::rng::Rng;
@@ -52,6 +55,8 @@ pub struct Family {
     pub name: &'static str,
     /// How often it is drawn before anything is known about the program.
     pub weight: u64,
+    /// Whether a base image has what it mutates.
+    pub needs: fn(&Spec) -> bool,
     /// Draws one mutation, of one edit or of a few that belong together; `None`
     /// where the image has nothing for it.
     pub draw: fn(MutationContext<'_>, &mut Rng) -> Option<Vec<Edit>>,
@@ -68,10 +73,11 @@ pub const FAMILIES: &[Family] = &[
     family("length", 3, lengths::draw),
     family("extension", 3, extensions::draw),
     family("name", 3, names::draw),
-    family("snapshot", 9, snapshots::draw),
-    family("bitmap", 6, bitmaps::draw),
-    family("compressed", 8, compressed::draw),
-    family("subcluster", 6, subclusters::draw),
+    family("snapshot", 9, snapshots::draw).needing(|image| !image.snapshots.is_empty()),
+    family("bitmap", 6, bitmaps::draw).needing(|image| !image.bitmaps.is_empty()),
+    family("compressed", 8, compressed::draw).needing(has_compressed),
+    family("subcluster", 6, subclusters::draw)
+        .needing(|image| image.extended_l2 && !image.clusters.is_empty()),
     family("feature", 3, features::draw),
     family("file", 3, file::draw),
     family("havoc", 2, havoc::draw),
@@ -82,7 +88,24 @@ const fn family(
     weight: u64,
     draw: fn(MutationContext<'_>, &mut Rng) -> Option<Vec<Edit>>,
 ) -> Family {
-    Family { name, weight, draw }
+    Family {
+        name,
+        weight,
+        needs: |_| true,
+        draw,
+    }
+}
+
+impl Family {
+    const fn needing(self, needs: fn(&Spec) -> bool) -> Self {
+        Self { needs, ..self }
+    }
+}
+
+/// Whether a cluster of the disk is compressed.
+fn has_compressed(image: &Spec) -> bool {
+    let is_compressed = |cluster: &Cluster| matches!(cluster.content, Content::Compressed(_));
+    image.clusters.iter().any(is_compressed)
 }
 
 /// The weights of the families before anything is known about the program.

@@ -4,15 +4,15 @@
 //! by a number in the image alone.
 
 use crate::io::ReadAt as _;
+use crate::luks;
 use crate::qcow2::entries::{OFFSET_MASK, REFCOUNT_OFFSET_MASK};
 use crate::qcow2::header::Header;
-use crate::store::Store;
-use crate::value::read_be;
-
 use crate::qcow2::records::{
     BITMAP_FIXED, BITMAPS_EXT_LENGTH, EXT_BITMAPS, EXT_ENCRYPTION, EXT_END, SNAPSHOT_FIXED,
 };
 use crate::qcow2::types::{Geometry, HostOffset};
+use crate::store::Store;
+use crate::value::read_be;
 
 /// Most extensions that are read.
 const MAX_EXTENSIONS: usize = 1024;
@@ -211,6 +211,12 @@ impl Layout {
     pub(crate) fn refcount_block(&self, source: &Store, index: u64) -> Option<HostOffset> {
         let entry = source.read_u64(self.refcount_table.entry(index)?);
         self.cluster_at(entry & REFCOUNT_OFFSET_MASK)
+    }
+
+    /// The LUKS header, where there is a whole one.
+    pub(crate) fn luks_header(&self) -> Option<Region> {
+        let whole = |region: &Region| region.len >= luks::HEADER_LENGTH;
+        self.encryption.filter(whole)
     }
 
     /// `offset`, when it can be that of a cluster: aligned, within the file and not 0.

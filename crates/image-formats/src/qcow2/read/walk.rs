@@ -35,8 +35,7 @@ impl<'a> Tree<'a> {
             });
         let slots = (0..luks::SLOTS).map(Node::LuksSlot);
         let encryption = layout
-            .encryption
-            .filter(|region| region.len >= luks::HEADER_LENGTH)
+            .luks_header()
             .into_iter()
             .flat_map(move |_| std::iter::once(Node::Luks).chain(slots.clone()));
         let name = layout.backing_name.map(|_| Node::BackingName);

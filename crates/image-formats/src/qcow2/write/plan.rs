@@ -50,15 +50,17 @@ impl Plan {
         }
     }
 
-    /// Places everything after the header in cluster 0.
+    /// Places everything after the header in cluster 0, with a refcount table of at least
+    /// `min_table` clusters.
     pub(crate) fn place(
         &mut self,
         geometry: Geometry,
+        min_table: u64,
         placement: &Placement,
     ) -> Result<(), PlanError> {
         let mut blocks = 1;
         loop {
-            let table = geometry.clusters_for(blocks * 8);
+            let table = geometry.clusters_for(blocks * 8).max(min_table);
             let total = self.try_place(table, blocks, placement);
             if total > Self::MAX_CLUSTERS {
                 return Err(PlanError);

@@ -45,6 +45,8 @@ pub struct Spec {
     pub extensions: Vec<Extension>,
     /// Entries in the L1 table beyond those that the virtual size needs.
     pub extra_l1_entries: u32,
+    /// Clusters in the refcount table at least; more where the image needs more.
+    pub refcount_table_clusters: u32,
     /// What the guest's clusters hold; those not named are unallocated. No cluster is
     /// named twice.
     pub clusters: Vec<Cluster>,
@@ -78,6 +80,7 @@ impl Default for Spec {
             feature_names: false,
             extensions: Vec::new(),
             extra_l1_entries: 0,
+            refcount_table_clusters: 1,
             clusters: Vec::new(),
             snapshots: Vec::new(),
             bitmaps: Vec::new(),

@@ -111,7 +111,11 @@ impl Builder<'_> {
         });
         let placement = &self.spec.placement;
         self.plan
-            .place(self.geometry, placement)
+            .place(
+                self.geometry,
+                self.spec.refcount_table_clusters.into(),
+                placement,
+            )
             .map_err(|error: PlanError| SpecError(error.to_string()))?;
         for mut piece in contents {
             let at = self.at(piece.part) + piece.within;

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use crate::luks;
-use crate::qcow2::header::{QEMU_MAX_CLUSTER_BITS, QEMU_MAX_L1_BYTES};
+use crate::qcow2::header::{
+    QEMU_MAX_CLUSTER_BITS, QEMU_MAX_L1_BYTES, QEMU_MAX_REFCOUNT_TABLE_BYTES,
+};
 use crate::qcow2::types::Geometry;
 use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
 
@@ -40,6 +42,12 @@ pub(super) fn validate(spec: &Spec) -> Result<Geometry, SpecError> {
     ensure!(
         l1 * 8 <= QEMU_MAX_L1_BYTES,
         "the L1 table of {l1} entries is longer than 32 MiB"
+    );
+    ensure!(
+        u64::from(spec.refcount_table_clusters) << spec.cluster_bits
+            <= QEMU_MAX_REFCOUNT_TABLE_BYTES,
+        "the refcount table of {} clusters is longer than 8 MiB",
+        spec.refcount_table_clusters
     );
     if v3 {
         let length = spec.header_length;

@@ -1,0 +1,81 @@
+//! The folder of a finding, with all that is needed to reproduce it, to understand it and to
+//! test for it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{Example, Record, explain, iotest, script};
+use crate::files::{TEMP_PREFIX, write_whole};
+
+/// Writes everything about an example into `folder`: into a temporary folder beside it that
+/// takes its place, so that it is there whole or not at all.
+///
+/// # Errors
+///
+/// The folder around it cannot be written.
+pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    let temp = tempfile::Builder::new()
+        .prefix(TEMP_PREFIX)
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot write to '{}'", parent.display()))?;
+    fill(temp.path(), example)?;
+    let old = parent.join(format!(".old-{}", std::process::id()));
+    if folder.exists() {
+        fs::rename(folder, &old)?;
+    }
+    let temp = temp.keep();
+    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&temp, folder).with_context(|| format!("cannot write '{}'", folder.display()))?;
+    if old.exists() {
+        fs::remove_dir_all(&old)?;
+    }
+    Ok(())
+}
+
+/// Writes the files of an example into `folder`.
+fn fill(folder: &Path, example: &Example) -> Result<()> {
+    for file in &example.files {
+        file.write_into(folder)
+            .context("cannot write the image of a finding")?;
+    }
+    let record = example.record();
+    record.write(folder)?;
+    let recipe = example.recipe.to_json()?;
+    write_whole(&folder.join("recipe.json"), recipe.as_bytes())?;
+    let readme = explain::readme(example, &record);
+    write_whole(&folder.join("README.md"), readme.as_bytes())?;
+    script::write(&folder.join("reproduce.sh"), &script::reproduce(example))?;
+    iotest::write(folder, example)
+}
+
+/// The findings of a work folder: each folder with its record, sorted by name.
+///
+/// # Errors
+///
+/// `root` is not a work folder, or a record in it is damaged.
+pub fn records(root: &Path) -> Result<Vec<(PathBuf, Record)>> {
+    let findings = root.join("findings");
+    let entries = fs::read_dir(&findings).with_context(|| {
+        format!(
+            "cannot read '{}'; name the work folder of a campaign",
+            findings.display()
+        )
+    })?;
+    let mut records = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        // One that an interrupted write left.
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if let Some(record) = Record::read(&entry.path())? {
+            records.push((entry.path(), record));
+        }
+    }
+    records.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(records)
+}

@@ -1,0 +1,70 @@
+//! Examples for the tests of this room.
+
+use std::path::{Path, PathBuf};
+
+use image_formats::qcow2::Spec;
+
+use super::{Example, write_folder};
+use crate::commands::Command;
+use crate::exec::Limits;
+use crate::input::base::Base;
+use crate::input::case::Maker;
+use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
+use crate::oracle::Class;
+use crate::oracle::runner::Outcome;
+use crate::triage::Key;
+
+/// A recipe with one command and no edit.
+pub(super) fn recipe(words: &[&str]) -> Recipe {
+    Recipe {
+        fuzzer: FUZZER.into(),
+        seed: "example".into(),
+        base: Base {
+            image: Spec::default(),
+            backing: None,
+        },
+        edits: Vec::new(),
+        commands: vec![Command(words.iter().map(|word| (*word).into()).collect())],
+        fresh_copies: true,
+        guard: None,
+    }
+}
+
+/// An example with `edits` mutations, of which nothing else matters.
+pub(super) fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool) -> Example {
+    let mut maker = Maker::default();
+    let mut recipe = recipe.clone();
+    recipe.edits = (0..edits)
+        .map(|index| Mutation {
+            family: "boundary".into(),
+            edit: Edit::Set {
+                path: "header.nb_snapshots".into(),
+                value: Number(index as u64),
+            },
+        })
+        .collect();
+    Example {
+        key: key.clone(),
+        files: maker.files(&recipe).unwrap(),
+        prepared: maker.prepared(&recipe.base).unwrap(),
+        recipe,
+        outcome: Outcome::default(),
+        stack: None,
+        confirmed: true,
+        hits_in_10: 10,
+        minimised,
+        limits: Limits::default(),
+        version: None,
+        sanitizers: Vec::new(),
+    }
+}
+
+/// The folder of a crash, in `root`, that `words` showed in `hits_in_10` of ten runs.
+pub(super) fn folder(root: &Path, words: &[&str], hits_in_10: u8) -> PathBuf {
+    let key = Key::new(Class::Crash, "SIGSEGV");
+    let mut example = example(&key, &recipe(words), 0, true);
+    example.hits_in_10 = hits_in_10;
+    let folder = root.join("finding");
+    write_folder(&folder, &example).unwrap();
+    folder
+}
