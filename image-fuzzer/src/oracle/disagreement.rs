@@ -80,10 +80,7 @@ fn data_verdict(what: What, name: &str, script: &Script<'_>) -> String {
     };
     let condition = match what {
         What::Data => "[ \"$one$other\" = 00 ] && ! cmp one.raw other.raw",
-        What::Refusal => {
-            "[ \"$one\" -eq 0 ] && [ \"$other\" -ne 0 ] ||\n    \
-                          [ \"$one\" -ne 0 ] && [ \"$other\" -eq 0 ]"
-        }
+        What::Refusal => "[ $((one != 0)) -ne $((other != 0)) ]",
     };
     format!(
         "{one}\none=$?\n{other}\nother=$?\n\
