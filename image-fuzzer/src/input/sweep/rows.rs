@@ -162,9 +162,9 @@ pub(super) const FIRST: &[Row] = &[
     row("data file name length", "data-file", "ext[data_file].text", &[Letters(1023), Letters(257)], &[INFO, READ]),
     row("data file entry", "data-file", "l2[0].entry[0].offset", &[Clusters(1), Plus(512)], &[CHECK, READ, WRITE]),
     row("data file entry", "data-file", "l2[0].entry[0].compressed", &[Is(1)], &[CHECK, READ]),
-    row("reserved bits", "plain", "l2[0].entry[0].reserved_low", &[Is(1)], &[CHECK, READ]),
-    row("reserved bits", "plain", "l1[0].reserved_low", &[Is(1)], &[CHECK, READ]),
-    row("reserved bits", "plain", "refcount_table[0].reserved", &[Is(1)], &[CHECK, WRITE]),
+    row("reserved bits", "plain", "l2[0].entry[0].reserved_low", &[Is(1)], &[CHECK, READ, REPAIR]),
+    row("reserved bits", "plain", "l1[0].reserved_low", &[Is(1)], &[CHECK, READ, REPAIR]),
+    row("reserved bits", "plain", "refcount_table[0].reserved", &[Is(1)], &[CHECK, WRITE, REPAIR]),
     row("file length", "plain", FILE_LENGTH, &[Is(104), Plus(-512)], &[INFO, CHECK]),
 ];
 
