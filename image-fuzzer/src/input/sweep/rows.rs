@@ -86,7 +86,7 @@ pub(super) const FIRST: &[Row] = &[
     // What is checked when an image is opened.
     row("refcount order", "plain", "header.refcount_order", &[Is(7)], &[INFO, CHECK]),
     row("cluster size", "plain", "header.cluster_bits", &[Is(32), Is(8), Is(22)], &[INFO, READ]),
-    row("refcount table size", "plain", "header.refcount_table_clusters", &[Is(0)], &[INFO, WRITE]),
+    row("refcount table size", "plain", "header.refcount_table_clusters", &[Is(0)], &[INFO, TAKE, WRITE_LAST, WIDTH]),
     row("header length", "plain", "header.header_length", &[LONG, Is(96)], &[INFO]),
     row("extension length", "features", "ext[unknown].length", &[LONG, Is(0x7fff_ffff)], &[INFO]),
     row("backing format length", "backing", "ext[backing_format].length", &[Is(16), Is(24)], &[INFO]),
