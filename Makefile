@@ -9,7 +9,7 @@ WITH ?=
 # How long 'make fuzz' runs, in seconds.
 DURATION ?= 60
 
-.PHONY: help deps check-block check mutants fuzz bench
+.PHONY: help deps check-block check mutants fuzz recall bench
 
 help:
 	@echo 'make deps                      install the packages that the tests need'
@@ -23,6 +23,7 @@ help:
 	@echo 'make check                     run the tests of this project itself'
 	@echo 'make mutants                   count the injected faults that the suite detects'
 	@echo 'make fuzz [DURATION=SECONDS]   fuzz the image tools'
+	@echo 'make recall [SECONDS=20]        the share of planted faults that the fuzzer finds'
 	@echo 'make bench                     measure the overhead of the runner and the fuzzer'
 
 deps:
@@ -73,6 +74,11 @@ fuzz: deps-there
 	@cargo build --release --quiet -p image-fuzzer --bin image-fuzzer
 	@# Status 3 says that there are findings, which is what is looked for.
 	@$(TARGET)/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
+
+# How long each planted fault is searched for.
+SECONDS ?= 20
+recall:
+	cargo bench -p image-fuzzer --bench recall -- $(SECONDS)
 
 bench:
 	cargo bench -p check --bench own_cost --bench dry_run
