@@ -8,6 +8,12 @@ ARGS ?=
 WITH ?=
 # How long 'make fuzz' runs, in seconds.
 DURATION ?= 60
+# How long each measurement of 'make bench' takes, in seconds.
+BENCH_SECONDS ?= 10
+# How long 'make recall' searches for each fault, in seconds.
+RECALL_SECONDS ?= 20
+# The faults that 'make mutants' injects, or 'make recall' plants; all, where none is named.
+FAULTS ?=
 
 .PHONY: help deps check-block check mutants fuzz recall bench
 
@@ -21,10 +27,10 @@ help:
 	@echo "                               (ARGS='...' adds options of ./check)"
 	@echo '                               Both install missing packages first.'
 	@echo 'make check                     run the tests of this project itself'
-	@echo 'make mutants                   count the injected faults that the suite detects'
+	@echo 'make mutants [FAULTS=...]      count the injected faults that the suite detects'
 	@echo 'make fuzz [DURATION=SECONDS]   fuzz the image tools'
-	@echo 'make recall [SECONDS=20]        the share of planted faults that the fuzzer finds'
-	@echo 'make bench                     measure the overhead of the runner and the fuzzer'
+	@echo 'make recall [FAULTS=...]       measure the share of planted faults that the fuzzer finds'
+	@echo 'make bench [BENCH_SECONDS=N]   measure the overhead of the runner and the fuzzer'
 
 deps:
 	@scripts/deps.sh $(WITH)
@@ -68,18 +74,16 @@ check: deps-there
 	cargo test --workspace
 
 mutants: deps-there
-	@scripts/mutants
+	@ARGS='$(ARGS)' scripts/mutants $(FAULTS)
 
 fuzz: deps-there
 	@cargo build --release --quiet -p image-fuzzer --bin image-fuzzer
 	@# Status 3 says that there are findings, which is what is looked for.
 	@$(TARGET)/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
 
-# How long each planted fault is searched for.
-SECONDS ?= 20
 recall:
-	cargo bench -p image-fuzzer --bench recall -- $(SECONDS)
+	cargo bench -p image-fuzzer --bench recall -- $(RECALL_SECONDS) $(FAULTS)
 
 bench:
 	cargo bench -p check --bench own_cost --bench dry_run
-	cargo bench -p image-fuzzer --bench campaign
+	cargo bench -p image-fuzzer --bench campaign -- $(BENCH_SECONDS)

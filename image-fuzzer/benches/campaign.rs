@@ -10,7 +10,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, Stats, Summary, SweepMode, default_workers};
+use image_fuzzer::campaign::{
+    Campaign, Plan, Stats, StatusMode, Summary, SweepMode, default_workers,
+};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
@@ -173,7 +175,8 @@ fn campaign(
         keep_passed: false,
         verbose: false,
         budget: Budget::default(),
-        status: false,
+        status: StatusMode::Off,
+        command_line: String::new(),
     };
     let summary = campaign.run(&Arc::new(AtomicBool::new(false)))?;
     ensure!(summary.error.is_none(), "{:?}", summary.error);

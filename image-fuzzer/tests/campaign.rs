@@ -308,7 +308,7 @@ fn the_log_says_how_to_reproduce_a_test() {
     let config = r#"[["header", "nb_snapshots"]]"#;
     let reader = reader();
     let options = ["--config", config, "-c", &reader];
-    let words = ["-j", "1", "--tests", "60", "--campaign-seed", "again"];
+    let words = ["-k", "-j", "1", "--tests", "60", "--campaign-seed", "again"];
     let done = run(fuzzer().args(words).args(options).arg(&work));
     assert_eq!(done.status.code(), Some(3), "{done:?}");
     let log = fs::read_to_string(work.join("run.log")).unwrap();
@@ -461,18 +461,23 @@ fn an_error_is_reported_in_a_line() {
 /// A misspelt command once ran on thousands of images, without a warning that none of them
 /// was read.
 #[test]
-fn a_command_that_fails_on_valid_images_too_is_reported() {
+fn a_command_that_fails_on_valid_images_too_is_run_by_force_only() {
     let dir = tempfile::tempdir().unwrap();
     let misspelt = format!("{} raed", env!("CARGO_BIN_EXE_planted"));
-    let done = run(fuzzer().current_dir(dir.path()).args([
-        "--tests",
-        "2",
-        "-c",
-        &misspelt,
-        "-c",
-        &reader(),
-        "work",
-    ]));
+    let start = |more: &[&str]| {
+        let mut fuzzer = fuzzer();
+        fuzzer.current_dir(dir.path()).args(["--tests", "2"]);
+        run(fuzzer
+            .args(["-c", &misspelt, "-c", &reader(), "work"])
+            .args(more))
+    };
+    let refused = start(&[]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let said = text(&refused.stderr);
+    assert!(said.contains("fails on a valid image as well"), "{said}");
+    assert!(said.ends_with("with --force\n"), "{said}");
+    assert!(!dir.path().join("work/queue").exists());
+    let done = start(&["--force"]);
     let said = text(&done.stderr);
     // Others may be about what this machine lacks.
     let about_images = |line: &&str| line.contains("valid image");
@@ -481,6 +486,39 @@ fn a_command_that_fails_on_valid_images_too_is_reported() {
     let wanted = "raed \"$test_img\"' fails on a valid image as well (exit 2)";
     assert!(warnings[0].contains(wanted), "{said}");
     assert!(text(&done.stdout).starts_with("2 images"), "{said}");
+}
+
+/// `afl-whatsup` and `afl-plot` read these files; a resumed campaign goes on with them.
+#[test]
+fn statistics_are_written_as_afl_plus_plus_writes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let mut commands = 0;
+    for tests in ["3", "6"] {
+        let options = [
+            "--force",
+            "--tests",
+            tests,
+            "--intensity",
+            "0",
+            "-c",
+            "true",
+        ];
+        run(fuzzer().args(options).arg(&work));
+        let stats = fs::read_to_string(work.join("fuzzer_stats")).unwrap();
+        let value = |name: &str| {
+            let line = stats.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_once(": ").unwrap().1.to_owned()
+        };
+        let done: u64 = value("execs_done").parse().unwrap();
+        assert!(done > commands, "{stats}");
+        commands = done;
+        assert!(value("command_line").contains("--tests"), "{stats}");
+        assert_ne!(value("start_time"), "0");
+    }
+    let plot = fs::read_to_string(work.join("plot_data")).unwrap();
+    assert!(plot.starts_with("# relative_time, "), "{plot}");
+    assert_eq!(plot.lines().count(), 3, "{plot}");
 }
 
 /// The findings of another command were once mixed with those of this one without a warning.
@@ -532,7 +570,7 @@ fn commands_that_open_no_image_do_not_count_as_opened() {
     for (commands, wanted) in cases {
         let mut fuzzer = fuzzer();
         let work = dir.path().join(commands.len().to_string());
-        fuzzer.args(["-j", "1", "--tests", "4", "--intensity", "0"]);
+        fuzzer.args(["-j", "1", "--tests", "4", "--intensity", "0", "--force"]);
         for command in commands {
             fuzzer.args(["-c", command]);
         }
@@ -550,7 +588,7 @@ fn a_campaign_that_opened_nothing_says_so() {
     let cases = [
         (&["--tests", "0", "-c", "true"][..], "no image was tested: "),
         (
-            &["--tests", "4", "-c", &misspelt],
+            &["--force", "--tests", "4", "-c", &misspelt],
             "the target opened none of 4 images: ",
         ),
         (

@@ -37,6 +37,39 @@ fn image(dir: &Path) -> PathBuf {
     image
 }
 
+/// It once started a campaign without an end in the current folder.
+#[test]
+fn a_bare_call_prints_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = run(fuzzer().current_dir(dir.path()));
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    let said = text(&done.stderr);
+    assert!(said.contains("Usage: image-fuzzer"), "{said}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_word_that_means_something_else_is_no_work_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    image(dir.path());
+    let cases: [(&[&str], &str); 3] = [
+        (
+            &["image", "-d", "1"],
+            "did you mean 'image-fuzzer show image'?",
+        ),
+        (&["reprot"], "did you mean 'report'?"),
+        (&["reprot", "-d", "1"], "did you mean 'report'?"),
+    ];
+    for (words, question) in cases {
+        let done = run(fuzzer().current_dir(dir.path()).args(words));
+        assert_eq!(done.status.code(), Some(2), "{done:?}");
+        let said = text(&done.stderr);
+        assert!(said.contains(question), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn a_page_goes_to_standard_output_too() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use image_fuzzer::campaign::{Campaign, Plan, SweepMode};
+use image_fuzzer::campaign::{Campaign, Plan, StatusMode, SweepMode};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::{Record, records};
@@ -68,7 +68,8 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
             tests: 40,
             time: Duration::from_secs(20),
         },
-        status: false,
+        status: StatusMode::Off,
+        command_line: String::new(),
     }
 }
 

@@ -24,13 +24,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.info(&img).await?;
 
     t.section("no size");
-    t.img("create -f IMGFMT TEST_DIR/none.IMGFMT")
-        .fails()
-        .quiet()
-        .await?;
-    t.log(format!(
-        "a file was made: {}",
-        t.path(format!("none.{}", t.format())).exists()
-    ));
+    t.img("create -f IMGFMT TEST_DIR/none.IMGFMT").fails().quiet().await?;
+    t.log(format!("a file was made: {}", t.path(format!("none.{}", t.format())).exists()));
     Ok(())
 }

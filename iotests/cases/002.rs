@@ -31,17 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("across every likely edge");
-    let edges = [
-        4 * KIB,
-        64 * KIB,
-        128 * KIB,
-        MIB,
-        2 * MIB,
-        32 * MIB,
-        128 * MIB,
-        512 * MIB,
-        SIZE,
-    ];
+    let edges = [4 * KIB, 64 * KIB, 128 * KIB, MIB, 2 * MIB, 32 * MIB, 128 * MIB, 512 * MIB, SIZE];
     let writes: Vec<Op> = (0x40..)
         .zip(edges)
         .map(|(pattern, edge)| Op::write(pattern, edge - 1536, 3072.min(SIZE + 1536 - edge)))
@@ -49,11 +39,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.apply(&img, &mut model, &writes).await?;
 
     t.section("random writes and zeroes");
-    let ops = Plan {
-        count: 120,
-        ..Plan::default()
-    }
-    .ops(&mut t.rng(), SIZE);
+    let ops = Plan { count: 120, ..Plan::default() }.ops(&mut t.rng(), SIZE);
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;
 

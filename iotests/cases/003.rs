@@ -15,8 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(1, 0, 3 * UNIT)]).await?;
     let mid = t.image("mid").backing(&base).await?;
-    t.write(&mid, &[(2, UNIT, UNIT), (3, 5 * UNIT, 512)])
-        .await?;
+    t.write(&mid, &[(2, UNIT, UNIT), (3, 5 * UNIT, 512)]).await?;
     let top = t.image("top").backing(&mid).await?;
 
     t.section("the chain is seen through the top");
@@ -32,8 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.verify(&top, &seen).await?;
 
     t.section("writes stay in the top");
-    t.write(&top, &[(4, UNIT - 512, 1024), (0, 5 * UNIT, 512)])
-        .await?;
+    t.write(&top, &[(4, UNIT - 512, 1024), (0, 5 * UNIT, 512)]).await?;
     t.verify(
         &top,
         &[
@@ -45,23 +43,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     t.verify(&mid, &seen).await?;
-    t.verify(&base, &[(1, 0, 3 * UNIT), (0, 3 * UNIT, 5 * UNIT)])
-        .await?;
+    t.verify(&base, &[(1, 0, 3 * UNIT), (0, 3 * UNIT, 5 * UNIT)]).await?;
 
     t.section("an overlay that is longer than what it covers");
     let long = t.image("long").size(2 * SIZE).backing(&mid).await?;
-    t.verify(&long, &[(3, 5 * UNIT, 512), (0, SIZE - 512, SIZE + 512)])
-        .await?;
+    t.verify(&long, &[(3, 5 * UNIT, 512), (0, SIZE - 512, SIZE + 512)]).await?;
     t.write(&long, &[(5, SIZE - 512, 1024)]).await?;
-    t.verify(
-        &long,
-        &[
-            (0, SIZE - 1024, 512),
-            (5, SIZE - 512, 1024),
-            (0, SIZE + 512, UNIT),
-        ],
-    )
-    .await?;
+    t.verify(&long, &[(0, SIZE - 1024, 512), (5, SIZE - 512, 1024), (0, SIZE + 512, UNIT)]).await?;
 
     for img in [&base, &mid, &top, &long] {
         t.check(img).await?;

@@ -17,8 +17,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("into the image right below");
     let top = t.image("top").backing(&base).await?;
-    t.write(&top, &[(2, UNIT, UNIT), (3, 6 * UNIT, 1536)])
-        .await?;
+    t.write(&top, &[(2, UNIT, UNIT), (3, 6 * UNIT, 1536)]).await?;
     t.img(format!("commit {top}")).await?;
     let all = [
         (1, 0, UNIT),
@@ -40,8 +39,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let top = t.image("top").backing(&base).await?;
     t.write(&top, &[(0, 0, 64 * KIB)]).await?;
     t.img(format!("commit {top}")).await?;
-    t.verify(&base, &[(0, 0, 64 * KIB), (1, 64 * KIB, UNIT - 64 * KIB)])
-        .await?;
+    t.verify(&base, &[(0, 0, 64 * KIB), (1, 64 * KIB, UNIT - 64 * KIB)]).await?;
 
     t.section("past the image in the middle");
     let mid = t.image("mid").backing(&base).await?;
@@ -51,11 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.img(format!("commit -b {base} {top}")).await?;
     t.verify(
         &base,
-        &[
-            (4, 2 * UNIT, 512),
-            (5, 2 * UNIT + 512, 512),
-            (4, 2 * UNIT + KIB, UNIT - KIB),
-        ],
+        &[(4, 2 * UNIT, 512), (5, 2 * UNIT + 512, 512), (4, 2 * UNIT + KIB, UNIT - KIB)],
     )
     .await?;
 

@@ -41,9 +41,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check(&top).await?;
 
     t.section("onto what is not there");
-    t.img(format!("rebase -b TEST_DIR/missing -F IMGFMT {top}"))
-        .fails()
-        .quiet()
-        .await?;
+    t.img(format!("rebase -b TEST_DIR/missing -F IMGFMT {top}")).fails().quiet().await?;
     t.verify(&top, &shown).await
 }

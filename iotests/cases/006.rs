@@ -14,11 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut now = t.disk_model(SIZE);
     let mut rng = t.rng();
-    let plan = Plan {
-        count: 30,
-        longest: MIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 30, longest: MIB, ..Plan::default() };
 
     t.section("one snapshot after another");
     let mut kept = Vec::new();
@@ -35,10 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("each is read as it was");
     for (name, then) in &kept {
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
-        t.img(format!(
-            "convert -l snapshot.name={name} -O raw {img} {flat}"
-        ))
-        .await?;
+        t.img(format!("convert -l snapshot.name={name} -O raw {img} {flat}")).await?;
         t.matches(&flat, then).await?;
     }
 

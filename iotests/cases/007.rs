@@ -11,11 +11,7 @@ const SIZE: u64 = 8 * MIB + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    let ops = Plan {
-        count: 60,
-        ..Plan::default()
-    }
-    .ops(&mut t.rng(), SIZE);
+    let ops = Plan { count: 60, ..Plan::default() }.ops(&mut t.rng(), SIZE);
     t.apply(&img, &mut model, &ops).await?;
 
     t.section("to raw");
@@ -33,14 +29,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("out of order, every zero written");
     let full = t.image("full").format("raw").size(0).quiet().await?;
-    t.img(format!("convert -S 0 -W -m 4 -O raw {img} {full}"))
-        .await?;
+    t.img(format!("convert -S 0 -W -m 4 -O raw {img} {full}")).await?;
     t.same(&img, &full).await?;
 
     t.section("a difference is found");
-    t.io(&full, [format!("write -P 0xee {} 512", SIZE - 512)])
-        .quiet()
-        .await?;
+    t.io(&full, [format!("write -P 0xee {} 512", SIZE - 512)]).quiet().await?;
     t.img(format!("compare {img} {full}")).status(1).await?;
     Ok(())
 }

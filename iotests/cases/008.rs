@@ -14,12 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("after much was written");
     let mut model = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 40,
-        longest: 128 * KIB,
-        align: 4096,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 40, longest: 128 * KIB, align: 4096, ..Plan::default() };
     let mut rng = t.rng();
     for _ in 0..3 {
         t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
@@ -28,10 +23,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &model).await?;
 
     t.section("no image at all");
-    t.img("check -f IMGFMT TEST_DIR/missing")
-        .fails()
-        .quiet()
-        .await?;
+    t.img("check -f IMGFMT TEST_DIR/missing").fails().quiet().await?;
     std::fs::write(t.path("text"), "this is no image\n".repeat(1000))?;
     let text = t.img("check -f IMGFMT TEST_DIR/text").fails().quiet().await;
     t.log(format!("a text is refused: {}", text.is_ok()));

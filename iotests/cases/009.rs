@@ -12,11 +12,7 @@ const SIZE: u64 = 4 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 20,
-        align: 4096,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 20, align: 4096, ..Plan::default() };
     let mut rng = t.rng();
     t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
 

@@ -27,35 +27,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             (MIB, MIB),
             (3 * MIB - 512, MIB - 512),
         ];
-        let ops: Vec<Op> = spans
-            .map(|(offset, length)| Op::Zero {
-                offset: offset + shift,
-                length,
-                unmap,
-            })
-            .into();
+        let ops: Vec<Op> =
+            spans.map(|(offset, length)| Op::Zero { offset: offset + shift, length, unmap }).into();
         t.apply(&img, &mut model, &ops).await?;
         t.matches(&img, &model).await?;
     }
 
     t.section("where nothing was, up to the end");
     let ops = [
-        Op::Zero {
-            offset: 9 * MIB,
-            length: 512,
-            unmap: false,
-        },
-        Op::Zero {
-            offset: 10 * MIB,
-            length: 2 * MIB,
-            unmap: true,
-        },
+        Op::Zero { offset: 9 * MIB, length: 512, unmap: false },
+        Op::Zero { offset: 10 * MIB, length: 2 * MIB, unmap: true },
         Op::write(0x77, 11 * MIB + 512, 512),
-        Op::Zero {
-            offset: SIZE - 512,
-            length: 512,
-            unmap: false,
-        },
+        Op::Zero { offset: SIZE - 512, length: 512, unmap: false },
     ];
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;
@@ -64,11 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let ops = [
         Op::write(0x11, MIB + 512, 3 * KIB),
         Op::write(0x22, 5 * MIB + 512, 3 * KIB),
-        Op::Zero {
-            offset: MIB,
-            length: KIB,
-            unmap: true,
-        },
+        Op::Zero { offset: MIB, length: KIB, unmap: true },
     ];
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;

@@ -15,15 +15,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.log(format!("{got} bytes, and {rounded} are right"));
         t.write(&img, &[(0xee, rounded - 512, 512)]).await?;
         t.verify(&img, &[(0xee, rounded - 512, 512)]).await?;
-        t.io(
-            &img,
-            [
-                format!("write -P 1 {rounded} 512"),
-                format!("read {} 513", rounded - 512),
-            ],
-        )
-        .fails()
-        .await?;
+        t.io(&img, [format!("write -P 1 {rounded} 512"), format!("read {} 513", rounded - 512)])
+            .fails()
+            .await?;
         let mut model = t.disk_model(rounded);
         model.set(rounded - 512, 512, Some(0xee));
         t.matches(&img, &model).await?;

@@ -14,17 +14,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("a terabyte");
     let img = t.create(TIB).await?;
     t.info(&img).await?;
-    let places = [
-        0,
-        512 * GIB - 512,
-        512 * GIB,
-        700 * GIB + 512,
-        TIB - 64 * KIB,
-    ];
-    let patches: Vec<_> = (1..)
-        .zip(places)
-        .map(|(pattern, at)| (pattern, at, 64 * KIB))
-        .collect();
+    let places = [0, 512 * GIB - 512, 512 * GIB, 700 * GIB + 512, TIB - 64 * KIB];
+    let patches: Vec<_> = (1..).zip(places).map(|(pattern, at)| (pattern, at, 64 * KIB)).collect();
     t.write(&img, &patches).await?;
     let mut model = t.disk_model(TIB);
     for &(pattern, at, length) in &patches {
@@ -43,28 +34,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("beyond the end");
-    t.io(
-        &img,
-        [
-            format!("write {TIB} 512"),
-            format!("read {} 512", u64::MAX / 2 - 511),
-        ],
-    )
-    .fails()
-    .await?;
+    t.io(&img, [format!("write {TIB} 512"), format!("read {} 512", u64::MAX / 2 - 511)])
+        .fails()
+        .await?;
 
     t.section("too large for anything");
-    for size in [
-        "9223372036854775808",
-        "8E",
-        "18446744073709551616",
-        "9999999P",
-    ] {
+    for size in ["9223372036854775808", "8E", "18446744073709551616", "9999999P"] {
         let file = format!("TEST_DIR/never.{}", t.format());
-        t.img(format!("create -f {} {file} {size}", t.format()))
-            .fails()
-            .quiet()
-            .await?;
+        t.img(format!("create -f {} {file} {size}", t.format())).fails().quiet().await?;
         let left = t.path(format!("never.{}", t.format())).exists();
         t.log(format!("{size}: refused, a file was made: {left}"));
     }

@@ -31,11 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut commands = Vec::new();
     for n in (0..64).rev() {
         let offset = n * 128 * KIB + 3 * KIB;
-        let pattern = if zeroes && n % 5 == 0 {
-            0
-        } else {
-            n as u8 + 100
-        };
+        let pattern = if zeroes && n % 5 == 0 { 0 } else { n as u8 + 100 };
         commands.push(match pattern {
             0 => format!("aio_write -z {offset} 70k"),
             _ => format!("aio_write -P {pattern} {offset} 70k"),
@@ -49,15 +45,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &model).await?;
 
     t.section("reads meet what was written before them");
-    let reads: Vec<String> = model
-        .reads(0, SIZE)
-        .iter()
-        .map(|read| format!("aio_{read}"))
-        .collect();
+    let reads: Vec<String> =
+        model.reads(0, SIZE).iter().map(|read| format!("aio_{read}")).collect();
     let output = t.io(&img, &reads).quiet().await?.text();
-    t.log(format!(
-        "patterns that differ: {}",
-        output.matches("verification failed").count()
-    ));
+    t.log(format!("patterns that differ: {}", output.matches("verification failed").count()));
     t.check(&img).await
 }

@@ -20,26 +20,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for (pattern, edge) in (1..).zip([1, 512, 4096, 65536, MIB, 2 * MIB, SIZE]) {
         ops.push(Op::write(pattern, edge - 1, 2.min(SIZE + 1 - edge)));
     }
-    ops.push(Op::Zero {
-        offset: 513,
-        length: 1,
-        unmap: false,
-    });
-    ops.push(Op::Zero {
-        offset: 65535,
-        length: 65539,
-        unmap: true,
-    });
+    ops.push(Op::Zero { offset: 513, length: 1, unmap: false });
+    ops.push(Op::Zero { offset: 65535, length: 65539, unmap: true });
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;
 
     t.section("anywhere");
-    let plan = Plan {
-        count: 150,
-        align: 1,
-        longest: 70_001,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 150, align: 1, longest: 70_001, ..Plan::default() };
     let ops = plan.ops(&mut t.rng(), SIZE);
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;

@@ -14,34 +14,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut model = t.disk_model(SIZE);
 
     t.section("steps longer than the requests");
-    bench(
-        t,
-        &img,
-        "-w --pattern=90 -c 32 -d 8 -s 4096 -S 12288 -o 65536",
-    )
-    .await?;
+    bench(t, &img, "-w --pattern=90 -c 32 -d 8 -s 4096 -S 12288 -o 65536").await?;
     for n in 0..32 {
         model.set(65536 + n * 12288, 4096, Some(90));
     }
     t.matches(&img, &model).await?;
 
     t.section("one at a time, flushed in between");
-    bench(
-        t,
-        &img,
-        "-w --pattern=17 -c 20 -d 1 -s 1536 -o 2097152 --flush-interval=4",
-    )
-    .await?;
+    bench(t, &img, "-w --pattern=17 -c 20 -d 1 -s 1536 -o 2097152 --flush-interval=4").await?;
     model.set(2 * MIB, 20 * 1536, Some(17));
     t.matches(&img, &model).await?;
 
     t.section("flushed without waiting for others");
-    bench(
-        t,
-        &img,
-        "-w --pattern=18 -c 40 -d 6 -s 8192 -o 3145728 --flush-interval=8 --no-drain",
-    )
-    .await?;
+    bench(t, &img, "-w --pattern=18 -c 40 -d 6 -s 8192 -o 3145728 --flush-interval=8 --no-drain")
+        .await?;
     model.set(3 * MIB, 40 * 8192, Some(18));
     t.matches(&img, &model).await?;
 
@@ -54,17 +40,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.case_not_run("bench with no depth or no size: QEMU 7.2 takes it, and never ends")?;
     } else {
         for options in ["-d 0", "-s 0"] {
-            t.img(format!("bench {options} {img}"))
-                .fails()
-                .quiet()
-                .await?;
+            t.img(format!("bench {options} {img}")).fails().quiet().await?;
         }
     }
     for options in ["-c x", "--pattern=256 -w", "--flush-interval=4 -c 1"] {
-        t.img(format!("bench {options} {img}"))
-            .fails()
-            .quiet()
-            .await?;
+        t.img(format!("bench {options} {img}")).fails().quiet().await?;
         t.log(format!("{options}: refused"));
     }
     t.matches(&img, &model).await?;
@@ -75,11 +55,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 async fn bench(t: &Test, img: &Image, options: &str) -> Result<()> {
     let kept = |text: &[u8]| {
         let lines = text.split_inclusive(|b| *b == b'\n');
-        lines
-            .filter(|l| !l.starts_with(b"Run completed in "))
-            .flatten()
-            .copied()
-            .collect()
+        lines.filter(|l| !l.starts_with(b"Run completed in ")).flatten().copied().collect()
     };
     t.img(format!("bench {options} {img}")).filter(kept).await?;
     Ok(())

@@ -14,37 +14,25 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     judge(t, &img, &[]).await?;
 
     t.section("some data");
-    let patches = [
-        (1, 0, 64 * KIB),
-        (2, 5 * MIB - 512, KIB),
-        (3, 16 * MIB, MIB),
-        (4, SIZE - 512, 512),
-    ];
+    let patches =
+        [(1, 0, 64 * KIB), (2, 5 * MIB - 512, KIB), (3, 16 * MIB, MIB), (4, SIZE - 512, 512)];
     t.write(&img, &patches).await?;
     judge(t, &img, &patches).await?;
 
     t.section("zeroes over some of it");
     t.write(&img, &[(0, 16 * MIB, 512)]).await?;
     t.io(&img, ["write -z 16M 64k"]).quiet().await?;
-    let patches = [
-        (1, 0, 64 * KIB),
-        (3, 16 * MIB + 64 * KIB, MIB - 64 * KIB),
-        (4, SIZE - 512, 512),
-    ];
+    let patches =
+        [(1, 0, 64 * KIB), (3, 16 * MIB + 64 * KIB, MIB - 64 * KIB), (4, SIZE - 512, 512)];
     judge(t, &img, &patches).await?;
     t.verify(&img, &patches).await?;
 
     t.section("parts of the map");
-    for (from, most) in [
-        (0, 64 * KIB),
-        (16 * MIB, 4 * MIB),
-        (SIZE - 4 * KIB, 4 * KIB),
-        (12 * KIB, SIZE),
-    ] {
+    for (from, most) in
+        [(0, 64 * KIB), (16 * MIB, 4 * MIB), (SIZE - 4 * KIB, 4 * KIB), (12 * KIB, SIZE)]
+    {
         let runs = t
-            .img(format!(
-                "map --output=json --start-offset={from} --max-length={most} {img}"
-            ))
+            .img(format!("map --output=json --start-offset={from} --max-length={most} {img}"))
             .quiet()
             .await?
             .json()?;
@@ -52,10 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         tiles(&runs, from, SIZE.min(from + most))?;
         t.log(format!("{most} bytes from {from}: covered"));
     }
-    t.img(format!("map --output=yaml {img}"))
-        .fails()
-        .quiet()
-        .await?;
+    t.img(format!("map --output=yaml {img}")).fails().quiet().await?;
     Ok(())
 }
 

@@ -19,10 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ];
     for (what, patches) in [
         ("an empty image", &[][..]),
-        (
-            "some data",
-            &[(1, 0, 512), (2, 2 * MIB, MIB + 512), (3, SIZE - KIB, KIB)][..],
-        ),
+        ("some data", &[(1, 0, 512), (2, 2 * MIB, MIB + 512), (3, SIZE - KIB, KIB)][..]),
         ("data everywhere", &[(9, 0, SIZE)][..]),
     ] {
         t.section(what);
@@ -35,17 +32,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("of a size alone");
     for (size, format) in [("0", "raw"), ("1G", "raw"), ("513", "raw")] {
-        let out = t
-            .img(format!("measure --size {size} -O {format} --output=json"))
-            .quiet()
-            .await?;
+        let out = t.img(format!("measure --size {size} -O {format} --output=json")).quiet().await?;
         t.log(format!("{size}: {}", out.json()?["required"]));
     }
     for arguments in ["--size 1x", "--size 1M -O nonsense", "", "--size 8E"] {
-        t.img(format!("measure {arguments}"))
-            .fails()
-            .quiet()
-            .await?;
+        t.img(format!("measure {arguments}")).fails().quiet().await?;
         t.log(format!("measure {arguments}: refused"));
     }
     Ok(())
@@ -69,9 +60,7 @@ async fn compare(t: &Test, img: &Image, format: &str, options: &str) -> Result<(
             "" => format!("preallocation={preallocation}"),
             _ => format!("{options},preallocation={preallocation}"),
         };
-        t.img(format!("convert -O {format} -o {all} {img} {out}"))
-            .quiet()
-            .await?;
+        t.img(format!("convert -O {format} -o {all} {img} {out}")).quiet().await?;
         let length = std::fs::metadata(out.file())?.len();
         // The required size counts allocated bytes: a sparse raw file is longer.
         let sparse_raw = format == "raw" && preallocation == "off";

@@ -19,11 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             Op::write(pattern, round * MIB, 200 * KIB),
             Op::write(pattern + 1, (round + 8) * MIB - 512, KIB),
             Op::write(pattern + 2, 13 * MIB + round * 512, 512),
-            Op::Zero {
-                offset: round * MIB + 64 * KIB,
-                length: 64 * KIB,
-                unmap: round % 2 == 0,
-            },
+            Op::Zero { offset: round * MIB + 64 * KIB, length: 64 * KIB, unmap: round % 2 == 0 },
         ];
         let mut session = t.session(&img).await?;
         for op in &ops {
@@ -43,14 +39,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("in the end");
-    t.apply(&img, &mut model, &[Op::write(7, 15 * MIB, 64 * KIB)])
-        .await?;
+    t.apply(&img, &mut model, &[Op::write(7, 15 * MIB, 64 * KIB)]).await?;
     t.matches(&img, &model).await?;
     // Room that was given out and not yet used may have leaked; nothing worse.
     let output = t.img(format!("check {img}")).any_status().quiet().await?;
-    t.log(format!(
-        "errors or corruption: {}",
-        !matches!(output.status, Some(0 | 3 | 63))
-    ));
+    t.log(format!("errors or corruption: {}", !matches!(output.status, Some(0 | 3 | 63))));
     Ok(())
 }

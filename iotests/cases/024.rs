@@ -33,27 +33,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check(&img).await?;
 
     t.section("over the old one");
-    let force = if t.format() == "vpc" {
-        "-o force_size=on"
-    } else {
-        ""
-    };
-    t.img(format!("create -q -f IMGFMT {force} {img} {}", SIZE))
-        .quiet()
-        .await?;
+    let force = if t.format() == "vpc" { "-o force_size=on" } else { "" };
+    t.img(format!("create -q -f IMGFMT {force} {img} {}", SIZE)).quiet().await?;
     let model = t.disk_model(SIZE);
     t.matches(&img, &model).await?;
     t.check(&img).await?;
-    t.write(&img, &[(0xbb, 0, 512), (0xbb, SIZE - 512, 512)])
-        .await?;
-    t.verify(
-        &img,
-        &[
-            (0xbb, 0, 512),
-            (0, 512, SIZE - 1024),
-            (0xbb, SIZE - 512, 512),
-        ],
-    )
-    .await?;
+    t.write(&img, &[(0xbb, 0, 512), (0xbb, SIZE - 512, 512)]).await?;
+    t.verify(&img, &[(0xbb, 0, 512), (0, 512, SIZE - 1024), (0xbb, SIZE - 512, 512)]).await?;
     t.check(&img).await
 }

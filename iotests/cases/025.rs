@@ -24,27 +24,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&img, ["read -P 0x55 -s 1k -l 63k 0 96k"]).await?;
 
     t.section("qemu-io is asked for what is not there");
-    for command in [
-        "nonsense",
-        "read",
-        "read 0",
-        "read x 512",
-        "read 0 -1",
-        "write -P 256 0 512",
-        "writev 0",
-    ] {
+    for command in
+        ["nonsense", "read", "read 0", "read x 512", "read 0 -1", "write -P 256 0 512", "writev 0"]
+    {
         let output = t.io(&img, [command]).any_status().quiet().await?;
         let reported = output.status != Some(0) || !output.text().trim().is_empty();
         t.log(format!("{command}: reported {reported}"));
     }
-    t.io("TEST_DIR/none", ["read 0 512"])
-        .fails()
-        .quiet()
-        .await?;
-    t.io(&img, ["read 0 512", "read 2M 512", "read 0 512"])
-        .fails()
-        .quiet()
-        .await?;
+    t.io("TEST_DIR/none", ["read 0 512"]).fails().quiet().await?;
+    t.io(&img, ["read 0 512", "read 2M 512", "read 0 512"]).fails().quiet().await?;
     t.log("one failure among others counts");
 
     t.section("qemu-img is asked for what is not there");
@@ -73,6 +61,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for name in ["none", "other"] {
         t.log(format!("{name} is there: {}", t.path(name).exists()));
     }
-    t.verify(&img, &[(0x55, 0, 64 * KIB), (0x55, 512, 512)])
-        .await
+    t.verify(&img, &[(0x55, 0, 64 * KIB), (0x55, 512, 512)]).await
 }

@@ -18,47 +18,26 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     writer.run("flush").await?;
     refused(t, &img, "another writer", &[]).await?;
     refused(t, &img, "a reader", &["-r"]).await?;
-    let insisting = t
-        .io(&img, ["read -P 1 0 1M"])
-        .options(["-r", "-U"])
-        .quiet()
-        .await?;
-    ensure!(
-        insisting.text().contains("read 1048576/1048576"),
-        "{}",
-        insisting.text()
-    );
+    let insisting = t.io(&img, ["read -P 1 0 1M"]).options(["-r", "-U"]).quiet().await?;
+    ensure!(insisting.text().contains("read 1048576/1048576"), "{}", insisting.text());
     t.log("a reader with -U: reads");
     t.img(format!("info {img}")).fails().quiet().await?;
     t.img(format!("info -U {img}")).quiet().await?;
-    t.img(format!("compare {img} {img}"))
-        .fails()
-        .quiet()
-        .await?;
+    t.img(format!("compare {img} {img}")).fails().quiet().await?;
     t.img(format!("check {img}")).fails().quiet().await?;
     t.log("info -U: allowed; info, compare and check: not");
     writer.run("write -P 3 2M 64k").await?;
     writer.close().await?;
 
     t.section("when it has gone");
-    t.verify(
-        &img,
-        &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB)],
-    )
-    .await?;
+    t.verify(&img, &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB)]).await?;
     t.write(&img, &[(4, 3 * MIB, 512)]).await?;
     t.verify(&img, &[(4, 3 * MIB, 512)]).await?;
     t.check(&img).await
 }
 
 async fn refused(t: &Test, img: &Image, who: &str, options: &[&str]) -> Result<()> {
-    let output = t
-        .io(img, ["read 0 512"])
-        .options(options)
-        .fails()
-        .quiet()
-        .await?
-        .text();
+    let output = t.io(img, ["read 0 512"]).options(options).fails().quiet().await?.text();
     ensure!(output.contains("lock"), "not about a lock: {output}");
     t.log(format!("{who}: kept out"));
     Ok(())

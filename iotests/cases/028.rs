@@ -24,8 +24,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("{} 4M", 4 * MIB),
     ] {
         t.section(how.replace("{} ", ""));
-        t.img(format!("resize {}", how.replace("{}", &img.to_string())))
-            .await?;
+        t.img(format!("resize {}", how.replace("{}", &img.to_string()))).await?;
         model.resize(size);
         if how == "{} 4M" {
             // The rest of the cluster the image ended in may hold what it held.
@@ -36,26 +35,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("written where there was data before");
-    let ops = [
-        Op::write(1, 64 * KIB - 512, KIB),
-        Op::write(2, 3 * MIB, 512),
-    ];
+    let ops = [Op::write(1, 64 * KIB - 512, KIB), Op::write(2, 3 * MIB, 512)];
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;
 
     t.section("invalid sizes");
-    for size in [
-        "+",
-        "-5M --shrink",
-        "x",
-        "+8E",
-        "9223372036854775807",
-        "--5M",
-    ] {
-        t.img(format!("resize {img} {size}"))
-            .fails()
-            .quiet()
-            .await?;
+    for size in ["+", "-5M --shrink", "x", "+8E", "9223372036854775807", "--5M"] {
+        t.img(format!("resize {img} {size}")).fails().quiet().await?;
         t.log(format!("{size}: refused"));
     }
     t.matches(&img, &model).await?;

@@ -14,12 +14,7 @@ const UNIT: u64 = 2 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
     let mut seen = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 25,
-        align: 4096,
-        longest: 256 * KIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 25, align: 4096, longest: 256 * KIB, ..Plan::default() };
     let mut rng = t.rng();
     t.write(&src, &[(1, 0, SIZE)]).await?;
     seen.set(0, SIZE, Some(1));
@@ -30,8 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.add(&src, "src").await?;
     qsd.add(&dst, "dst").await?;
     let export = qsd.export_nbd("src").await?;
-    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
 
     t.section("invalid requests");
     let mirror = |more: Value| {
@@ -41,20 +35,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         args
     };
-    qsd.qmp_fails("blockdev-mirror", mirror(json!({"target": "src"})))
-        .await?;
-    qsd.qmp_fails("blockdev-mirror", mirror(json!({"granularity": 100})))
-        .await?;
-    qsd.qmp_fails("blockdev-mirror", mirror(json!({"granularity": 511})))
-        .await?;
-    qsd.qmp_fails("blockdev-mirror", mirror(json!({"granularity": 128 * MIB})))
-        .await?;
-    qsd.qmp_fails("blockdev-mirror", mirror(json!({"buf-size": -1})))
-        .await?;
-    qsd.qmp_fails("blockdev-mirror", mirror(json!({"sync": "incremental"})))
-        .await?;
-    qsd.qmp_fails("blockdev-mirror", mirror(json!({"target": "nowhere"})))
-        .await?;
+    qsd.qmp_fails("blockdev-mirror", mirror(json!({"target": "src"}))).await?;
+    qsd.qmp_fails("blockdev-mirror", mirror(json!({"granularity": 100}))).await?;
+    qsd.qmp_fails("blockdev-mirror", mirror(json!({"granularity": 511}))).await?;
+    qsd.qmp_fails("blockdev-mirror", mirror(json!({"granularity": 128 * MIB}))).await?;
+    qsd.qmp_fails("blockdev-mirror", mirror(json!({"buf-size": -1}))).await?;
+    qsd.qmp_fails("blockdev-mirror", mirror(json!({"sync": "incremental"}))).await?;
+    qsd.qmp_fails("blockdev-mirror", mirror(json!({"target": "nowhere"}))).await?;
 
     t.section("only what is written from now on");
     let args = json!({"device": "src", "target": "dst", "sync": "none", "granularity": 64 * KIB});
@@ -66,27 +53,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.conclude(&job, AtReady::Return).await?;
     // Cancelled in good order: what was written is there, and nothing else.
     let copy = qsd.export_nbd("dst").await?;
-    t.io(
-        &copy,
-        ["read -P 9 0 2M", "read -P 5 2M 2M", "read -P 9 4M 4M"],
-    )
-    .await?;
+    t.io(&copy, ["read -P 9 0 2M", "read -P 5 2M 2M", "read -P 9 4M 4M"]).await?;
     qsd.unexport("nbd-dst").await?;
 
     t.section("all of it, in pieces of a sector and a small buffer");
     let args = json!({"device": "src", "target": "dst", "sync": "full", "granularity": 4 * KIB, "buf-size": 16 * KIB});
     let job = qsd.start_job("blockdev-mirror", args).await?;
-    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
     qsd.await_state(&job, "ready").await?;
-    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
     let then = seen.clone();
     qsd.qmp("job-complete", json!({"id": job})).await?;
     qsd.conclude(&job, AtReady::Return).await?;
     t.section("the guest goes on with the copy");
-    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
     qsd.qmp("blockdev-del", json!({"node-name": "src"})).await?;
     qsd.quit().await?;
 

@@ -13,11 +13,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
     let mut seen = t.disk_model(SIZE);
     let mut rng = t.rng();
-    let plan = Plan {
-        count: 20,
-        longest: 128 * KIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 20, longest: 128 * KIB, ..Plan::default() };
     t.write(&src, &[(1, 0, SIZE)]).await?;
     seen.set(0, SIZE, Some(1));
 
@@ -31,20 +27,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         qsd.add(&dst, "dst").await?;
         let args = json!({"device": "src", "target": "dst", "sync": "full", "copy-mode": mode, "speed": 64 * KIB});
         let job = qsd.start_job("blockdev-mirror", args).await?;
-        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-            .await?;
-        qsd.run("block-job-set-speed", json!({"device": job, "speed": 0}))
-            .await?;
-        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-            .await?;
+        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
+        qsd.run("block-job-set-speed", json!({"device": job, "speed": 0})).await?;
+        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
         qsd.await_state(&job, "ready").await?;
-        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-            .await?;
+        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
         qsd.qmp("block-job-cancel", json!({"device": job})).await?;
         qsd.conclude(&job, AtReady::Return).await?;
         let then = seen.clone();
-        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-            .await?;
+        t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
         qsd.run("blockdev-del", json!({"node-name": "dst"})).await?;
         t.matches(&dst, &then).await?;
         copies.push(dst);
@@ -58,8 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let job = qsd.start_job("blockdev-mirror", args).await?;
     qsd.await_state(&job, "ready").await?;
     qsd.pause_job(&job).await?;
-    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&export, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
     // Asked to resume, it has nothing left to copy.
     qsd.qmp("job-resume", json!({"id": job})).await?;
     qsd.qmp("job-complete", json!({"id": job})).await?;

@@ -14,8 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let dst = t.image("dst").size(SIZE).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;
-    t.copy_under_policies(&mut qsd, "blockdev-mirror", &dst, AtReady::Cancel)
-        .await?;
+    t.copy_under_policies(&mut qsd, "blockdev-mirror", &dst, AtReady::Cancel).await?;
     qsd.quit().await?;
     t.verify(&src, &[(7, 0, SIZE)]).await
 }

@@ -15,8 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let dst = t.image("dst").size(SIZE).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&src, "src").await?;
-    t.copy_under_policies(&mut qsd, "blockdev-backup", &dst, AtReady::Return)
-        .await?;
+    t.copy_under_policies(&mut qsd, "blockdev-backup", &dst, AtReady::Return).await?;
 
     t.section("the target fails under a write of the guest");
     qsd.add(&dst, "dst").await?;
@@ -44,19 +43,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     let export = qsd.export_nbd("cbw").await?;
-    let then = qsd
-        .export_nbd_with("then", json!({"writable": false}))
-        .await?;
+    let then = qsd.export_nbd_with("then", json!({"writable": false})).await?;
     t.io(&then, ["read -P 7 0 64k"]).options(["-r"]).await?;
-    t.io(&export, ["write -P 8 0 64k", "read -P 8 0 64k"])
-        .await?;
-    t.io(&then, ["read 1M 64k"])
-        .options(["-r"])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(&export, ["write -P 8 0 64k", "read -P 8 0 64k"]).await?;
+    t.io(&then, ["read 1M 64k"]).options(["-r"]).fails().quiet().await?;
     qsd.quit().await?;
-    t.verify(&src, &[(8, 0, 64 * KIB), (7, 64 * KIB, SIZE - 64 * KIB)])
-        .await?;
+    t.verify(&src, &[(8, 0, 64 * KIB), (7, 64 * KIB, SIZE - 64 * KIB)]).await?;
     t.check(&src).await
 }

@@ -38,20 +38,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("a file that is not there", json!({"file": "nowhere"})),
         ("a file that is the image itself", json!({"file": ""})),
     ] {
-        qsd.run(
-            "blockdev-create",
-            json!({"job-id": "create", "options": create(more)}),
-        )
-        .await?;
+        qsd.run("blockdev-create", json!({"job-id": "create", "options": create(more)})).await?;
         let end = qsd.conclude_quietly("create").await?;
-        t.log(format!(
-            "{what}: {}",
-            if end.error.is_some() {
-                "refused"
-            } else {
-                "made"
-            }
-        ));
+        t.log(format!("{what}: {}", if end.error.is_some() { "refused" } else { "made" }));
     }
     let unknown = json!({"job-id": "create", "options": {"driver": "null-co", "size": SIZE}});
     let refused = qsd.ask("blockdev-create", unknown).await?;
@@ -62,20 +51,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("a new image");
     qsd.create(create(json!({}))).await?;
-    qsd.run("blockdev-del", json!({"node-name": "bytes"}))
-        .await?;
+    qsd.run("blockdev-del", json!({"node-name": "bytes"})).await?;
     qsd.add(&img, "img").await?;
     let export = qsd.export_nbd("img").await?;
     if t.format() != "luks" {
-        t.io(&export, [format!("read -P 0 0 {SIZE}")])
-            .quiet()
-            .await?;
+        t.io(&export, [format!("read -P 0 0 {SIZE}")]).quiet().await?;
     }
-    t.io(&export, ["write -P 1 64k 64k", "write -P 2 4193792 512"])
-        .await?;
+    t.io(&export, ["write -P 1 64k 64k", "write -P 2 4193792 512"]).await?;
     qsd.quit().await?;
     t.info(&img).await?;
-    t.verify(&img, &[(1, 64 * KIB, 64 * KIB), (2, SIZE - 512, 512)])
-        .await?;
+    t.verify(&img, &[(1, 64 * KIB, 64 * KIB), (2, SIZE - 512, 512)]).await?;
     t.check(&img).await
 }

@@ -12,9 +12,8 @@ const SIZE: u64 = MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     t.write(&img, &[(1, 0, SIZE)]).await?;
-    let mut qsd = t
-        .qsd("--object secret,id=new,data=other --object secret,id=bad,data=wrong")
-        .await?;
+    let mut qsd =
+        t.qsd("--object secret,id=new,data=other --object secret,id=bad,data=wrong").await?;
     qsd.add(&img, "img").await?;
 
     t.section("a second pass phrase");
@@ -44,26 +43,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     opens(t, &mut qsd, &img).await?;
 
     t.section("the first pass phrase goes");
-    qsd.qmp(
-        "x-blockdev-amend",
-        amend(json!({"state": "inactive", "old-secret": "sec0"})),
-    )
-    .await?;
+    qsd.qmp("x-blockdev-amend", amend(json!({"state": "inactive", "old-secret": "sec0"}))).await?;
     qsd.conclude("amend", AtReady::Return).await?;
     opens(t, &mut qsd, &img).await?;
 
     t.section("the last one stays unless forced");
-    qsd.qmp(
-        "x-blockdev-amend",
-        amend(json!({"state": "inactive", "old-secret": "new"})),
-    )
-    .await?;
+    qsd.qmp("x-blockdev-amend", amend(json!({"state": "inactive", "old-secret": "new"}))).await?;
     qsd.conclude("amend", AtReady::Return).await?;
-    qsd.qmp(
-        "x-blockdev-amend",
-        amend(json!({"state": "inactive", "keyslot": 3})),
-    )
-    .await?;
+    qsd.qmp("x-blockdev-amend", amend(json!({"state": "inactive", "keyslot": 3}))).await?;
     qsd.conclude("amend", AtReady::Return).await?;
     opens(t, &mut qsd, &img).await?;
     qsd.quit().await
@@ -76,16 +63,10 @@ async fn opens(t: &Test, qsd: &mut Daemon, img: &Image) -> Result<()> {
         let node = qsd.node_with(img, "probe", &more);
         match qsd.ask("blockdev-add", node).await? {
             Ok(_) => {
-                let export = qsd
-                    .export_nbd_with("probe", json!({"writable": false}))
-                    .await?;
-                t.io(&export, [format!("read -P 1 0 {SIZE}")])
-                    .options(["-r"])
-                    .quiet()
-                    .await?;
+                let export = qsd.export_nbd_with("probe", json!({"writable": false})).await?;
+                t.io(&export, [format!("read -P 1 0 {SIZE}")]).options(["-r"]).quiet().await?;
                 qsd.unexport("nbd-probe").await?;
-                qsd.run("blockdev-del", json!({"node-name": "probe"}))
-                    .await?;
+                qsd.run("blockdev-del", json!({"node-name": "probe"})).await?;
                 t.log(format!("{secret} opens it"));
             }
             Err(error) => t.log(format!("{secret} does not: {}", error.desc)),

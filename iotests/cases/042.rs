@@ -8,14 +8,8 @@
 use iotests::prelude::*;
 
 const SIZE: u64 = 4 * MIB;
-const VERBS: [&str; 6] = [
-    "job-pause",
-    "job-resume",
-    "job-complete",
-    "job-finalize",
-    "job-dismiss",
-    "job-cancel",
-];
+const VERBS: [&str; 6] =
+    ["job-pause", "job-resume", "job-complete", "job-finalize", "job-dismiss", "job-cancel"];
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.filled("src", SIZE, 1).await?;
@@ -35,12 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("running");
     let job = qsd.start_job("blockdev-backup", slow.clone()).await?;
-    refused(
-        &mut qsd,
-        &job,
-        &["job-resume", "job-complete", "job-finalize", "job-dismiss"],
-    )
-    .await?;
+    refused(&mut qsd, &job, &["job-resume", "job-complete", "job-finalize", "job-dismiss"]).await?;
     qsd.qmp_fails(
         "blockdev-backup",
         json!({"device": "dst", "target": "src", "sync": "full", "job-id": job}),
@@ -51,46 +40,26 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("paused");
     let job = qsd.start_job("blockdev-backup", slow).await?;
     qsd.pause_job(&job).await?;
-    refused(
-        &mut qsd,
-        &job,
-        &["job-pause", "job-complete", "job-finalize", "job-dismiss"],
-    )
-    .await?;
+    refused(&mut qsd, &job, &["job-pause", "job-complete", "job-finalize", "job-dismiss"]).await?;
     cancel(&mut qsd, &job).await?;
 
     t.section("ready");
     let job = qsd.start_job("blockdev-mirror", mirror.clone()).await?;
     qsd.await_state(&job, "ready").await?;
-    refused(
-        &mut qsd,
-        &job,
-        &["job-resume", "job-finalize", "job-dismiss"],
-    )
-    .await?;
+    refused(&mut qsd, &job, &["job-resume", "job-finalize", "job-dismiss"]).await?;
     cancel(&mut qsd, &job).await?;
 
     t.section("standby");
     let job = qsd.start_job("blockdev-mirror", mirror).await?;
     qsd.await_state(&job, "ready").await?;
     qsd.pause_job(&job).await?;
-    refused(
-        &mut qsd,
-        &job,
-        &["job-pause", "job-finalize", "job-dismiss"],
-    )
-    .await?;
+    refused(&mut qsd, &job, &["job-pause", "job-finalize", "job-dismiss"]).await?;
     cancel(&mut qsd, &job).await?;
 
     t.section("pending");
     let job = qsd.start_job("blockdev-backup", backup.clone()).await?;
     qsd.await_state(&job, "pending").await?;
-    refused(
-        &mut qsd,
-        &job,
-        &["job-pause", "job-resume", "job-complete", "job-dismiss"],
-    )
-    .await?;
+    refused(&mut qsd, &job, &["job-pause", "job-resume", "job-complete", "job-dismiss"]).await?;
     cancel(&mut qsd, &job).await?;
 
     t.section("concluded");

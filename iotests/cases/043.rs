@@ -37,8 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("one of two fails");
     qsd.run("blockdev-add", bad).await?;
     let grouped = json!({"completion-mode": "grouped"});
-    qsd.transaction([backup(1, "dst1"), backup(2, "bad")], grouped.clone())
-        .await?;
+    qsd.transaction([backup(1, "dst1"), backup(2, "bad")], grouped.clone()).await?;
     // Whether the good one has copied all before the other fails is chance.
     let cancelled = qsd.conclude_quietly("job1").await?;
     t.log(format!("job1: {}", cancelled.error.unwrap_or_default()));
@@ -78,8 +77,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     if let Some(slow) = slow.1.as_object_mut() {
         slow.remove("bitmap");
     }
-    qsd.transaction([backup(1, "dst1"), slow], grouped.clone())
-        .await?;
+    qsd.transaction([backup(1, "dst1"), slow], grouped.clone()).await?;
     qsd.await_state("job1", "waiting").await?;
     qsd.qmp("job-cancel", json!({"id": "job2"})).await?;
     for job in ["job1", "job2"] {
@@ -87,8 +85,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("both succeed");
-    qsd.transaction([backup(1, "dst1"), backup(2, "dst2")], grouped)
-        .await?;
+    qsd.transaction([backup(1, "dst1"), backup(2, "dst2")], grouped).await?;
     for job in ["job1", "job2"] {
         qsd.conclude(job, AtReady::Return).await?;
     }

@@ -20,23 +20,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for granularity in [0u64, 3, 256, 1000, 1 << 31] {
         let add = json!({"node": "img", "name": "x", "granularity": granularity});
         let refused = qsd.ask("block-dirty-bitmap-add", add).await?.is_err();
-        t.log(format!(
-            "granularity {granularity}: {}",
-            if refused { "refused" } else { "taken" }
-        ));
+        t.log(format!("granularity {granularity}: {}", if refused { "refused" } else { "taken" }));
         if !refused {
             qsd.run("block-dirty-bitmap-remove", on("x")).await?;
         }
     }
-    qsd.qmp_fails(
-        "block-dirty-bitmap-add",
-        json!({"node": "nowhere", "name": "x"}),
-    )
-    .await?;
-    qsd.qmp_fails("block-dirty-bitmap-clear", on("nowhere"))
-        .await?;
-    qsd.qmp_fails("block-dirty-bitmap-remove", on("nowhere"))
-        .await?;
+    qsd.qmp_fails("block-dirty-bitmap-add", json!({"node": "nowhere", "name": "x"})).await?;
+    qsd.qmp_fails("block-dirty-bitmap-clear", on("nowhere")).await?;
+    qsd.qmp_fails("block-dirty-bitmap-remove", on("nowhere")).await?;
 
     t.section("each granularity");
     for granularity in [512u64, 4 * KIB, 64 * KIB, MIB, 8 * MIB] {
@@ -66,10 +57,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.log_bitmaps("img").await?;
 
     t.section("merged, finer into coarser and back");
-    for (target, sources) in [
-        ("g65536", ["g512", "g4096"]),
-        ("g512", ["g1048576", "g512"]),
-    ] {
+    for (target, sources) in [("g65536", ["g512", "g4096"]), ("g512", ["g1048576", "g512"])] {
         let merge = json!({"node": "img", "target": target, "bitmaps": sources});
         qsd.qmp("block-dirty-bitmap-merge", merge).await?;
         qsd.log_bitmaps("img").await?;

@@ -20,16 +20,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     let export = qsd.export_nbd("base").await?;
     t.io(&export, ["write -P 1 0 64k"]).quiet().await?;
-    qsd.qmp(
-        "block-dirty-bitmap-disable",
-        json!({"node": "base", "name": "off"}),
-    )
-    .await?;
-    qsd.qmp(
-        "block-dirty-bitmap-remove",
-        json!({"node": "base", "name": "gone"}),
-    )
-    .await?;
+    qsd.qmp("block-dirty-bitmap-disable", json!({"node": "base", "name": "off"})).await?;
+    qsd.qmp("block-dirty-bitmap-remove", json!({"node": "base", "name": "gone"})).await?;
     t.io(&export, ["write -P 1 128k 64k"]).quiet().await?;
     qsd.log_bitmaps("base").await?;
     qsd.quit().await?;
@@ -37,35 +29,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("in another process, read-only and then not");
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&base, "base", json!({"read-only": true}))
-        .await?;
+    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
     qsd.log_bitmaps("base").await?;
     for verb in ["block-dirty-bitmap-clear", "block-dirty-bitmap-remove"] {
-        let refused = qsd
-            .ask(verb, json!({"node": "base", "name": "off"}))
-            .await?
-            .is_err();
-        t.log(format!(
-            "{verb}: {}",
-            if refused { "refused" } else { "done" }
-        ));
+        let refused = qsd.ask(verb, json!({"node": "base", "name": "off"})).await?.is_err();
+        t.log(format!("{verb}: {}", if refused { "refused" } else { "done" }));
     }
     let writable = qsd.node_with(&base, "base", &json!({"read-only": false}));
-    qsd.run("blockdev-reopen", json!({"options": [writable]}))
-        .await?;
+    qsd.run("blockdev-reopen", json!({"options": [writable]})).await?;
     let export = qsd.export_nbd("base").await?;
     t.io(&export, ["write -P 2 1M 64k"]).quiet().await?;
     qsd.log_bitmaps("base").await?;
 
     t.section("an overlay has its own");
     let top = t.image("top").backing(&base).await?;
-    qsd.add_with(&top, "top", json!({"backing": Value::Null}))
-        .await?;
-    qsd.qmp(
-        "blockdev-snapshot",
-        json!({"node": "base", "overlay": "top"}),
-    )
-    .await?;
+    qsd.add_with(&top, "top", json!({"backing": Value::Null})).await?;
+    qsd.qmp("blockdev-snapshot", json!({"node": "base", "overlay": "top"})).await?;
     qsd.run("block-dirty-bitmap-add", on("top", "kept")).await?;
     t.io(&export, ["write -P 3 2M 64k"]).quiet().await?;
     qsd.log_bitmaps("base").await?;
@@ -95,29 +74,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.log_bitmaps("base").await?;
     let found = qsd.bitmap("dst", "m").await?.context("no bitmap m")?;
     let count = found["count"].as_u64().unwrap_or_default();
-    t.log(format!(
-        "the copy's bitmap has what was copied: {}",
-        count >= 6 * 64 * KIB
-    ));
+    t.log(format!("the copy's bitmap has what was copied: {}", count >= 6 * 64 * KIB));
     qsd.quit().await?;
     for img in [&base, &top, &dst] {
         t.check(img).await?;
     }
     t.verify(
         &dst,
-        &[
-            (1, 0, 64 * KIB),
-            (2, MIB, 64 * KIB),
-            (3, 2 * MIB, 64 * KIB),
-            (4, 3 * MIB, 64 * KIB),
-        ],
+        &[(1, 0, 64 * KIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)],
     )
     .await?;
 
     t.section("at the end");
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&base, "base", json!({"read-only": true}))
-        .await?;
+    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
     qsd.log_bitmaps("base").await?;
     qsd.quit().await
 }

@@ -15,10 +15,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let two = t.filled("two", SIZE, 2).await?;
     let top = t.image("top").backing(&one).await?;
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&one, "one", json!({"read-only": true}))
-        .await?;
-    qsd.add_with(&two, "two", json!({"read-only": true}))
-        .await?;
+    qsd.add_with(&one, "one", json!({"read-only": true})).await?;
+    qsd.add_with(&two, "two", json!({"read-only": true})).await?;
     qsd.add_with(&top, "top", json!({"backing": "one"})).await?;
     let export = qsd.export_nbd("top").await?;
     let on =
@@ -28,21 +26,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&export, ["write -P 5 64k 64k"]).await?;
     for backing in [json!("two"), Value::Null, json!("one")] {
         let options = on(&qsd, backing.clone());
-        qsd.run("blockdev-reopen", json!({"options": [options]}))
-            .await?;
+        qsd.run("blockdev-reopen", json!({"options": [options]})).await?;
         let below = match backing.as_str() {
             Some("one") => 1,
             Some(_) => 2,
             None => 0,
         };
-        t.io(
-            &export,
-            [
-                "read -P 5 64k 64k".to_owned(),
-                format!("read -P {below} 1M 3M"),
-            ],
-        )
-        .await?;
+        t.io(&export, ["read -P 5 64k 64k".to_owned(), format!("read -P {below} 1M 3M")]).await?;
     }
 
     t.section("invalid requests change nothing");
@@ -51,11 +41,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let itself = on(&qsd, json!("top"));
     // The first would be possible, the second is not.
     let good = on(&qsd, json!("two"));
-    let unknown = qsd.node_with(
-        &two,
-        "two",
-        &json!({"read-only": true, "no-such-option": 1}),
-    );
+    let unknown = qsd.node_with(&two, "two", &json!({"read-only": true, "no-such-option": 1}));
     let mut other_driver = on(&qsd, json!("one"));
     other_driver["driver"] = "raw".into();
     let mut unnamed = on(&qsd, json!("one"));
@@ -69,42 +55,22 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("another driver", json!([other_driver])),
         ("a node that is not there", json!([unnamed])),
     ] {
-        let refused = qsd
-            .ask("blockdev-reopen", json!({"options": options}))
-            .await?
-            .is_err();
-        t.log(format!(
-            "{what}: {}",
-            if refused { "refused" } else { "done" }
-        ));
-        t.io(&export, ["read -P 5 64k 64k", "read -P 1 1M 3M"])
-            .quiet()
-            .await?;
+        let refused = qsd.ask("blockdev-reopen", json!({"options": options})).await?.is_err();
+        t.log(format!("{what}: {}", if refused { "refused" } else { "done" }));
+        t.io(&export, ["read -P 5 64k 64k", "read -P 1 1M 3M"]).quiet().await?;
     }
 
     t.section("read-only under a writer, and without one");
     let frozen = qsd.node_with(&top, "top", &json!({"backing": "one", "read-only": true}));
-    let refused = qsd
-        .ask("blockdev-reopen", json!({"options": [frozen]}))
-        .await?
-        .is_err();
-    t.log(format!(
-        "under a writer: {}",
-        if refused { "refused" } else { "done" }
-    ));
-    t.io(&export, ["write -P 6 128k 64k", "read -P 6 128k 64k"])
-        .await?;
+    let refused = qsd.ask("blockdev-reopen", json!({"options": [frozen]})).await?.is_err();
+    t.log(format!("under a writer: {}", if refused { "refused" } else { "done" }));
+    t.io(&export, ["write -P 6 128k 64k", "read -P 6 128k 64k"]).await?;
     qsd.unexport("nbd-top").await?;
-    qsd.run("blockdev-reopen", json!({"options": [frozen]}))
-        .await?;
+    qsd.run("blockdev-reopen", json!({"options": [frozen]})).await?;
     let refused = qsd.export_nbd("top").await.is_err();
-    t.log(format!(
-        "a writable export of it: {}",
-        if refused { "refused" } else { "made" }
-    ));
+    t.log(format!("a writable export of it: {}", if refused { "refused" } else { "made" }));
     let writable = on(&qsd, json!("one"));
-    qsd.run("blockdev-reopen", json!({"options": [writable]}))
-        .await?;
+    qsd.run("blockdev-reopen", json!({"options": [writable]})).await?;
     let export = qsd.export_nbd("top").await?;
     t.io(&export, ["write -P 7 192k 64k"]).await?;
     qsd.quit().await?;

@@ -21,8 +21,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             None => t.image(&name).size(SIZE).quiet().await?,
             Some(below) => t.image(&name).backing(below).quiet().await?,
         };
-        t.write(&img, &[(n + 1, u64::from(n) * UNIT, 2 * UNIT)])
-            .await?;
+        t.write(&img, &[(n + 1, u64::from(n) * UNIT, 2 * UNIT)]).await?;
         let backing = match n {
             0 => json!({"read-only": true}),
             5 => json!({"backing": "n4"}),
@@ -33,14 +32,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     let export = qsd.export_nbd("n5").await?;
     let seen: Vec<String> = (0..6u64)
-        .map(|n| {
-            format!(
-                "read -P {} {} {}",
-                n + 1,
-                n * UNIT,
-                if n == 5 { 2 * UNIT } else { UNIT }
-            )
-        })
+        .map(|n| format!("read -P {} {} {}", n + 1, n * UNIT, if n == 5 { 2 * UNIT } else { UNIT }))
         .collect();
     t.io(&export, &seen).await?;
 
@@ -56,33 +48,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("a third one does not interfere");
     for (command, args) in [
-        (
-            "block-stream",
-            json!({"job-id": "third", "device": "n5", "base-node": "n3"}),
-        ),
+        ("block-stream", json!({"job-id": "third", "device": "n5", "base-node": "n3"})),
         ("block-stream", json!({"job-id": "third", "device": "n1"})),
         (
             "block-commit",
             json!({"job-id": "third", "device": "n5", "top-node": "n4", "base-node": "n3"}),
         ),
-        (
-            "block-commit",
-            json!({"job-id": "third", "device": "n5", "base-node": "n0"}),
-        ),
+        ("block-commit", json!({"job-id": "third", "device": "n5", "base-node": "n0"})),
         ("block-stream", json!({"job-id": "stream", "device": "n5"})),
     ] {
         let refused = qsd.ask(command, args.clone()).await?.is_err();
         t.log_json(&args);
-        t.log(format!(
-            "{command}: {}",
-            if refused { "refused" } else { "begun" }
-        ));
+        t.log(format!("{command}: {}", if refused { "refused" } else { "begun" }));
     }
 
     t.section("each goes on to its end");
     for job in ["stream", "commit"] {
-        qsd.run("block-job-set-speed", json!({"device": job, "speed": 0}))
-            .await?;
+        qsd.run("block-job-set-speed", json!({"device": job, "speed": 0})).await?;
         qsd.qmp("job-resume", json!({"id": job})).await?;
         qsd.conclude(job, AtReady::Pass).await?;
         t.io(&export, &seen).quiet().await?;
@@ -92,15 +74,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.quit().await?;
     let top = chain.last().context("a chain")?;
     t.io(top, &seen).options(["-r"]).quiet().await?;
-    t.verify(
-        &chain[0],
-        &[
-            (1, 0, UNIT),
-            (2, UNIT, 2 * UNIT),
-            (0, 3 * UNIT, SIZE - 3 * UNIT),
-        ],
-    )
-    .await?;
+    t.verify(&chain[0], &[(1, 0, UNIT), (2, UNIT, 2 * UNIT), (0, 3 * UNIT, SIZE - 3 * UNIT)])
+        .await?;
     for n in [0, 2, 4, 5] {
         t.check(&chain[n]).await?;
     }

@@ -37,15 +37,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         if paused {
             qsd.pause_job(&job).await?;
         }
-        t.io(&export, ["write -P 2 1M 64k", "flush", "write -P 3 2M 64k"])
-            .quiet()
-            .await?;
+        t.io(&export, ["write -P 2 1M 64k", "flush", "write -P 3 2M 64k"]).quiet().await?;
         qsd.quit_quietly().await?;
-        t.verify(
-            &src,
-            &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB)],
-        )
-        .await?;
+        t.verify(&src, &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB)]).await?;
         t.check(&src).await?;
         t.check(&dst).await?;
     }

@@ -12,16 +12,10 @@ const SIZE: u64 = 8 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
-    t.write(&src, &[(1, 0, MIB), (2, 6 * MIB, 64 * KIB)])
-        .await?;
+    t.write(&src, &[(1, 0, MIB), (2, 6 * MIB, 64 * KIB)]).await?;
     t.io(
         &src,
-        [
-            "write -z 256k 256k",
-            "write -P 0 512k 64k",
-            "write -P 3 4M 64k",
-            "write -z -u 4M 64k",
-        ],
+        ["write -z 256k 256k", "write -P 0 512k 64k", "write -P 3 4M 64k", "write -z -u 4M 64k"],
     )
     .await?;
     let seen = [
@@ -48,12 +42,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             }
             let mut qsd = t.qsd("").await?;
             qsd.add(&src, "src").await?;
-            qsd.add_with(
-                &dst,
-                "dst",
-                json!({"discard": "unmap", "detect-zeroes": "unmap"}),
-            )
-            .await?;
+            qsd.add_with(&dst, "dst", json!({"discard": "unmap", "detect-zeroes": "unmap"}))
+                .await?;
             let mut args = json!({"device": "src", "target": "dst", "sync": "full"});
             if let (Some(args), Some(more)) = (args.as_object_mut(), more.as_object()) {
                 args.extend(more.clone());

@@ -11,12 +11,9 @@ const SIZE: u64 = 2 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for command in ["block-stream", "block-commit"] {
-        for (policy, errno, stops) in [
-            ("report", 5, false),
-            ("ignore", 5, false),
-            ("stop", 5, true),
-            ("enospc", 28, true),
-        ] {
+        for (policy, errno, stops) in
+            [("report", 5, false), ("ignore", 5, false), ("stop", 5, true), ("enospc", 28, true)]
+        {
             t.section(format!("{command}, on-error={policy}, errno {errno}"));
             let base = t.image("base").size(SIZE).quiet().await?;
             let mid = t.image("mid").backing(&base).quiet().await?;
@@ -25,10 +22,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.io(&mid, ["write -P 2 512k 512k"]).quiet().await?;
             let seen = [(1, 0, 512 * KIB), (2, 512 * KIB, 512 * KIB), (1, MIB, MIB)];
             let mut qsd = t.qsd("").await?;
-            qsd.add_with(&base, "base", json!({"read-only": true}))
-                .await?;
-            qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"}))
-                .await?;
+            qsd.add_with(&base, "base", json!({"read-only": true})).await?;
+            qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
             // What is read from the middle image fails once.
             qsd.add_failing_once("bad", "mid", "read", errno).await?;
             qsd.add_with(&top, "top", json!({"backing": "bad"})).await?;
@@ -41,12 +36,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             qsd.meet_error(&job, stops).await?;
             qsd.conclude(&job, AtReady::Pass).await?;
             let export = qsd.export_nbd("top").await?;
-            t.io(
-                &export,
-                seen.map(|(p, at, n)| format!("read -P {p} {at} {n}")),
-            )
-            .quiet()
-            .await?;
+            t.io(&export, seen.map(|(p, at, n)| format!("read -P {p} {at} {n}"))).quiet().await?;
             qsd.quit().await?;
             t.verify(&top, &seen).await?;
             for img in [&base, &mid, &top] {

@@ -12,16 +12,12 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let jobs = [
-        (
-            "blockdev-mirror",
-            json!({"device": "top", "target": "target", "sync": "full"}),
-        ),
+        ("blockdev-mirror", json!({"device": "top", "target": "target", "sync": "full"})),
         ("block-commit", json!({"device": "top"})),
     ];
     let ends = ["complete, then cancel", "complete, twice"];
-    for ((command, arguments), last) in jobs
-        .into_iter()
-        .flat_map(|job| ends.map(|end| (job.clone(), end)))
+    for ((command, arguments), last) in
+        jobs.into_iter().flat_map(|job| ends.map(|end| (job.clone(), end)))
     {
         t.section(command);
         let base = t.image("base").size(SIZE).quiet().await?;
@@ -31,10 +27,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let top = t.image("top").backing(&base).quiet().await?;
         let target = t.image("target").size(SIZE).quiet().await?;
         let mut qsd = t.qsd("").await?;
-        qsd.add_with(&base, "base", json!({"read-only": true}))
-            .await?;
-        qsd.add_with(&top, "top", json!({"backing": "base"}))
-            .await?;
+        qsd.add_with(&base, "base", json!({"read-only": true})).await?;
+        qsd.add_with(&top, "top", json!({"backing": "base"})).await?;
         qsd.add(&target, "target").await?;
         let mut guest = t.guest(qsd.export_nbd("top").await?, model).await?;
 
@@ -48,11 +42,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 guest.write().await?;
                 // It may be over by now, or too late for this.
                 let id = json!({"id": job});
-                let second = if verb.ends_with("twice") {
-                    "job-complete"
-                } else {
-                    "job-cancel"
-                };
+                let second = if verb.ends_with("twice") { "job-complete" } else { "job-cancel" };
                 let _ = qsd.ask(second, id).await?;
             } else {
                 qsd.run(
@@ -63,11 +53,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             }
             guest.write().await?;
             let end = qsd.conclude_as_told(&job).await?;
-            ensure!(
-                end.error.is_none() || verb.contains("cancel"),
-                "{verb}: {:?}",
-                end.error
-            );
+            ensure!(end.error.is_none() || verb.contains("cancel"), "{verb}: {:?}", end.error);
             guest.write().await?;
             guest.settle().await?;
             t.log(format!("{verb}: the guest's disk is intact"));

@@ -14,8 +14,7 @@ const SIZE: u64 = 8 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    t.apply(&base, &mut model, &[Op::write(255, 0, SIZE)])
-        .await?;
+    t.apply(&base, &mut model, &[Op::write(255, 0, SIZE)]).await?;
     let top = t.image("top").backing(&base).await?;
     let layers = [
         t.image("one").backing(&top).quiet().await?,
@@ -23,10 +22,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.image("three").backing(&top).quiet().await?,
     ];
     let mut qsd = t.qsd("").await?;
-    qsd.add_with(&base, "base", json!({"read-only": true}))
-        .await?;
-    qsd.add_with(&top, "top", json!({"backing": "base"}))
-        .await?;
+    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
+    qsd.add_with(&top, "top", json!({"backing": "base"})).await?;
     let group = json!({"qom-type": "throttle-group", "id": "group"});
     qsd.run("object-add", group).await?;
     qsd.qmp("blockdev-add", json!({"driver": "throttle", "node-name": "disk", "throttle-group": "group", "file": "top"}))
@@ -43,8 +40,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "top",
             &json!({"backing": "base", "discard": unmap, "detect-zeroes": zeroes}),
         );
-        qsd.run("blockdev-reopen", json!({"options": [options]}))
-            .await?;
+        qsd.run("blockdev-reopen", json!({"options": [options]})).await?;
         guest.write().await?;
     }
     guest.settle().await?;
@@ -55,8 +51,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for (img, name) in layers.iter().zip(["one", "two", "three"]) {
         guest.write().await?;
         qsd.add_with(img, name, json!({"backing": null})).await?;
-        qsd.qmp("blockdev-snapshot", json!({"node": below, "overlay": name}))
-            .await?;
+        qsd.qmp("blockdev-snapshot", json!({"node": below, "overlay": name})).await?;
         guest.write().await?;
         below = name;
     }
@@ -73,8 +68,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
         for file in ["cor", "three"] {
             let options = json!([{"driver": "throttle", "node-name": "disk", "throttle-group": "group", "file": file}]);
-            qsd.run("blockdev-reopen", json!({"options": options}))
-                .await?;
+            qsd.run("blockdev-reopen", json!({"options": options})).await?;
             guest.write().await?;
         }
         qsd.run("blockdev-del", json!({"node-name": "cor"})).await?;
@@ -83,12 +77,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log("the guest's disk is intact");
 
     t.section("the chain is flattened again");
-    let job = qsd
-        .start_job(
-            "block-stream",
-            json!({"device": "three", "base-node": "base"}),
-        )
-        .await?;
+    let job =
+        qsd.start_job("block-stream", json!({"device": "three", "base-node": "base"})).await?;
     guest.write().await?;
     let end = qsd.conclude(&job, AtReady::Complete).await?;
     ensure!(end.error.is_none(), "{:?}", end.error);

@@ -19,12 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").size(SIZE).await?;
     let dst = t.target("dst", SIZE).await?;
     let mut model = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 25,
-        align: 4096,
-        longest: 200 * KIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 25, align: 4096, longest: 200 * KIB, ..Plan::default() };
     let mut rng = t.rng();
     t.apply(&src, &mut model, &[Op::write(77, 0, SIZE)]).await?;
     let mut qsd = t.qsd("").await?;
@@ -37,21 +32,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let job = qsd
         .start_job("blockdev-mirror", json!({"device": "src", "target": "dst", "sync": "full", "copy-mode": "background", "speed": 65536}))
         .await?;
-    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE)).await?;
     qsd.qmp("block-job-change", change("background")).await?;
-    qsd.qmp("block-job-change", change("write-blocking"))
-        .await?;
-    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
-        .await?;
-    qsd.qmp("block-job-change", change("write-blocking"))
-        .await?;
-    ensure!(
-        qsd.ask("block-job-change", change("background"))
-            .await?
-            .is_err(),
-        "it went back"
-    );
+    qsd.qmp("block-job-change", change("write-blocking")).await?;
+    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE)).await?;
+    qsd.qmp("block-job-change", change("write-blocking")).await?;
+    ensure!(qsd.ask("block-job-change", change("background")).await?.is_err(), "it went back");
     ensure!(
         qsd.ask(
             "block-job-change",
@@ -61,28 +47,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .is_err(),
         "no such job"
     );
-    ensure!(
-        qsd.ask("block-job-change", change("both")).await?.is_err(),
-        "no such mode"
-    );
+    ensure!(qsd.ask("block-job-change", change("both")).await?.is_err(), "no such mode");
     t.log("back, another job, another mode: refused");
-    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0}))
-        .await?;
+    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0})).await?;
     qsd.await_state(&job, "ready").await?;
 
     t.section("once it is ready");
     for _ in 0..3 {
-        t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
-            .await?;
+        t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE)).await?;
     }
     // What was dirty from before is copied meanwhile.
     while !synced(&mut qsd).await? {}
-    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&disk, &mut model, &plan.ops(&mut rng, SIZE)).await?;
     t.log(format!("still synchronised: {}", synced(&mut qsd).await?));
     // Nothing is copied after this.
-    qsd.run("block-job-cancel", json!({"device": job, "force": true}))
-        .await?;
+    qsd.run("block-job-cancel", json!({"device": job, "force": true})).await?;
     qsd.conclude_as_told(&job).await?;
     qsd.quit().await?;
     t.matches(&src, &model).await?;

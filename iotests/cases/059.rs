@@ -33,12 +33,7 @@ async fn chain(t: &Test) -> Result<[Image; 4]> {
 }
 
 async fn shows(t: &Test, disk: &str) -> Result<()> {
-    t.io(
-        disk,
-        SHOWN.map(|(p, at, n)| format!("read -P {p} {at} {n}")),
-    )
-    .quiet()
-    .await?;
+    t.io(disk, SHOWN.map(|(p, at, n)| format!("read -P {p} {at} {n}"))).quiet().await?;
     t.log("the disk reads as before");
     Ok(())
 }
@@ -54,8 +49,7 @@ async fn refused(t: &Test, qsd: &mut Daemon, why: &str, args: Value) -> Result<(
 async fn named(t: &Test) -> Result<()> {
     let [base, mid, low, top] = chain(t).await?;
     let mut qsd = t.qsd("").await?;
-    qsd.add_chain(&[(&base, "base"), (&mid, "mid"), (&low, "low"), (&top, "top")])
-        .await?;
+    qsd.add_chain(&[(&base, "base"), (&mid, "mid"), (&low, "low"), (&top, "top")]).await?;
     let disk = qsd.export_nbd("top").await?;
     let args = |more: Value| {
         let mut args =
@@ -74,20 +68,9 @@ async fn named(t: &Test) -> Result<()> {
         args(json!({"filter-node-name": "mid"})),
     )
     .await?;
-    refused(
-        t,
-        &mut qsd,
-        "no name",
-        args(json!({"filter-node-name": "1 2"})),
-    )
-    .await?;
-    refused(
-        t,
-        &mut qsd,
-        "a node and a file for one end",
-        args(json!({"base": base.real()})),
-    )
-    .await?;
+    refused(t, &mut qsd, "no name", args(json!({"filter-node-name": "1 2"}))).await?;
+    refused(t, &mut qsd, "a node and a file for one end", args(json!({"base": base.real()})))
+        .await?;
     refused(
         t,
         &mut qsd,
@@ -95,13 +78,7 @@ async fn named(t: &Test) -> Result<()> {
         args(json!({"top-node": "top", "backing-file": "x"})),
     )
     .await?;
-    refused(
-        t,
-        &mut qsd,
-        "a policy that there is not",
-        args(json!({"on-error": "maybe"})),
-    )
-    .await?;
+    refused(t, &mut qsd, "a policy that there is not", args(json!({"on-error": "maybe"}))).await?;
     refused(t, &mut qsd, "an invalid speed", args(json!({"speed": -1}))).await?;
     shows(t, &disk).await?;
 
@@ -111,48 +88,30 @@ async fn named(t: &Test) -> Result<()> {
         "filter-node-name": "filter", "backing-file": wanted});
     let job = qsd.start_job("block-commit", args).await?;
     let filter = qsd.node("filter").await?.context("there is no filter")?;
-    t.log(format!(
-        "the filter: {}, read-only: {}",
-        filter["drv"], filter["ro"]
-    ));
+    t.log(format!("the filter: {}, read-only: {}", filter["drv"], filter["ro"]));
     for node in ["low", "mid", "base"] {
         ensure!(
-            qsd.ask("blockdev-del", json!({"node-name": node}))
-                .await?
-                .is_err(),
+            qsd.ask("blockdev-del", json!({"node-name": node})).await?.is_err(),
             "{node} could be taken away"
         );
     }
     let both = json!({"job-id": "other", "device": "top", "top-node": "mid", "base-node": "base"});
     refused(t, &mut qsd, "another commit of the same images", both).await?;
     let args = json!({"job-id": "other", "device": "low", "base-node": "base"});
-    ensure!(
-        qsd.ask("block-stream", args).await?.is_err(),
-        "a stream of the same images"
-    );
+    ensure!(qsd.ask("block-stream", args).await?.is_err(), "a stream of the same images");
     t.log("a stream of the same images: refused");
     shows(t, &disk).await?;
-    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0}))
-        .await?;
+    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0})).await?;
     qsd.conclude(&job, AtReady::Pass).await?;
-    t.log(format!(
-        "the filter is gone: {}",
-        qsd.node("filter").await?.is_none()
-    ));
+    t.log(format!("the filter is gone: {}", qsd.node("filter").await?.is_none()));
     shows(t, &disk).await?;
     for node in ["low", "mid"] {
         qsd.run("blockdev-del", json!({"node-name": node})).await?;
     }
     qsd.quit().await?;
-    let written = t
-        .img(format!("info --output=json -U {top}"))
-        .quiet()
-        .await?
-        .json()?;
+    let written = t.img(format!("info --output=json -U {top}")).quiet().await?.json()?;
     t.log(format!("the file names {}", written["backing-filename"]));
-    t.img(format!("rebase -u -b {base} -F IMGFMT {top}"))
-        .quiet()
-        .await?;
+    t.img(format!("rebase -u -b {base} -F IMGFMT {top}")).quiet().await?;
     t.verify_quietly(&top, &SHOWN).await?;
     t.check(&base).await
 }
@@ -167,10 +126,8 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
         json!({"driver": "blkdebug", "image": base.protocol_node("file"), "inject-error": [rule]});
     node["read-only"] = json!(true);
     qsd.run("blockdev-add", node).await?;
-    qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"}))
-        .await?;
-    qsd.add_with(&low, "low", json!({"read-only": true, "backing": "mid"}))
-        .await?;
+    qsd.add_with(&mid, "mid", json!({"read-only": true, "backing": "base"})).await?;
+    qsd.add_with(&low, "low", json!({"read-only": true, "backing": "mid"})).await?;
     qsd.add_with(&top, "top", json!({"backing": "low"})).await?;
     let disk = qsd.export_nbd("top").await?;
     let args = json!({"device": "top", "top-node": "low", "base-node": "base", "on-error": policy,
@@ -184,11 +141,7 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
     let on = reported["backing_file"].as_str().unwrap_or_default();
     t.log(format!(
         "the top is backed by {}",
-        if on.contains("base.") {
-            "the base"
-        } else {
-            "what it lay on"
-        }
+        if on.contains("base.") { "the base" } else { "what it lay on" }
     ));
     for node in ["base", "low"] {
         let reported = qsd.node(node).await?;
@@ -197,10 +150,7 @@ async fn base_fails(t: &Test, policy: &str) -> Result<()> {
             reported.map_or(Value::Null, |n| n["ro"].clone())
         ));
     }
-    t.log(format!(
-        "the filter is gone: {}",
-        qsd.node("filter").await?.is_none()
-    ));
+    t.log(format!("the filter is gone: {}", qsd.node("filter").await?.is_none()));
     qsd.quit().await?;
     t.verify_quietly(&top, &SHOWN).await?;
     for img in [&base, &mid, &low, &top] {

@@ -31,26 +31,19 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for sparse in ["4k", "64k", "1M", "0"] {
         t.section(format!("-S {sparse}"));
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
-        t.img(format!("convert -S {sparse} -O raw {img} {flat}"))
-            .await?;
+        t.img(format!("convert -S {sparse} -O raw {img} {flat}")).await?;
         t.matches(&flat, &model).await?;
         rooms.push(flat.file().metadata()?.blocks() * 512);
     }
     t.section("room taken");
-    t.log(format!(
-        "4k: less than data and a little: {}",
-        rooms[0] <= MIB + 64 * KIB
-    ));
+    t.log(format!("4k: less than data and a little: {}", rooms[0] <= MIB + 64 * KIB));
     t.log(format!("4k no more than 64k: {}", rooms[0] <= rooms[1]));
     t.log(format!("64k no more than 1M: {}", rooms[1] <= rooms[2]));
     t.log(format!("0: all of it: {}", rooms[3] >= SIZE));
 
     t.section("invalid sizes");
     for sparse in ["x", "-1", "3", "1k1"] {
-        t.img(format!("convert -S {sparse} -O raw {img} TEST_DIR/none"))
-            .fails()
-            .quiet()
-            .await?;
+        t.img(format!("convert -S {sparse} -O raw {img} TEST_DIR/none")).fails().quiet().await?;
         t.log(format!("{sparse}: refused"));
     }
     t.log(format!("a file was made: {}", t.path("none").exists()));

@@ -14,13 +14,8 @@ const SIZE: u64 = 2 * MIB + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").format("raw").size(SIZE).quiet().await?;
     let mut model = DiskModel::new(SIZE);
-    let plan = Plan {
-        count: 25,
-        longest: 100 * KIB,
-        ..Plan::default()
-    };
-    t.apply(&src, &mut model, &plan.ops(&mut t.rng(), SIZE))
-        .await?;
+    let plan = Plan { count: 25, longest: 100 * KIB, ..Plan::default() };
+    t.apply(&src, &mut model, &plan.ops(&mut t.rng(), SIZE)).await?;
 
     for mode in ["off", "metadata", "falloc", "full"] {
         t.section(mode);
@@ -32,11 +27,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.case_not_run(format!("preallocation={mode}: not for {}", t.format()))?;
         }
         let used = if known { mode } else { "off" };
-        let img = t
-            .create(SIZE)
-            .options(format!("preallocation={used}"))
-            .quiet()
-            .await?;
+        let img = t.create(SIZE).options(format!("preallocation={used}")).quiet().await?;
         let mut guest = t.disk_model(SIZE);
         t.matches(&img, &guest).await?;
         t.check(&img).await?;
@@ -50,22 +41,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
 
         let out = t.image("out").size(SIZE).quiet().await?;
-        t.img(format!(
-            "convert -o preallocation={used} -O IMGFMT {src} {out}"
-        ))
-        .quiet()
-        .await?;
+        t.img(format!("convert -o preallocation={used} -O IMGFMT {src} {out}")).quiet().await?;
         t.matches(&out, &model).await?;
         t.check(&out).await?;
     }
 
     t.section("an unknown mode");
-    t.img(format!(
-        "convert -o preallocation=some -O IMGFMT {src} TEST_DIR/none"
-    ))
-    .fails()
-    .quiet()
-    .await?;
+    t.img(format!("convert -o preallocation=some -O IMGFMT {src} TEST_DIR/none"))
+        .fails()
+        .quiet()
+        .await?;
     t.log("refused");
     Ok(())
 }

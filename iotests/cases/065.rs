@@ -23,11 +23,7 @@ fn lists(format: &str) -> &'static [&'static str] {
             "preallocation=metadata,cluster_size=128k",
         ],
         "qcow" => &["size=6M"],
-        "qed" => &[
-            "cluster_size=4k",
-            "cluster_size=128k,table_size=2",
-            "table_size=16",
-        ],
+        "qed" => &["cluster_size=4k", "cluster_size=128k,table_size=2", "table_size=16"],
         "vdi" => &["static=on"],
         "vpc" => &["subformat=fixed", "subformat=dynamic"],
         "vhdx" => &[
@@ -45,11 +41,7 @@ fn lists(format: &str) -> &'static [&'static str] {
             "compat6=on",
         ],
         "parallels" => &["cluster_size=64k", "cluster_size=4M"],
-        "luks" => &[
-            "cipher-alg=aes-128",
-            "cipher-mode=cbc,ivgen-alg=plain64",
-            "hash-alg=sha512",
-        ],
+        "luks" => &["cipher-alg=aes-128", "cipher-mode=cbc,ivgen-alg=plain64", "hash-alg=sha512"],
         _ => &["preallocation=falloc", "preallocation=full", "nocow=on"],
     }
 }
@@ -57,26 +49,16 @@ fn lists(format: &str) -> &'static [&'static str] {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let src = t.image("src").format("raw").size(SIZE).quiet().await?;
     let mut model = DiskModel::new(SIZE);
-    let plan = Plan {
-        count: 30,
-        longest: 200 * KIB,
-        ..Plan::default()
-    };
-    t.apply(&src, &mut model, &plan.ops(&mut t.rng(), SIZE))
-        .await?;
+    let plan = Plan { count: 30, longest: 200 * KIB, ..Plan::default() };
+    t.apply(&src, &mut model, &plan.ops(&mut t.rng(), SIZE)).await?;
 
     let out = t.image("out").size(MIB).without_imgopts().quiet().await?;
     for options in lists(t.format()) {
         let done = async {
-            t.img(format!("convert -o {options} -O IMGFMT {src} {out}"))
-                .quiet()
-                .await?;
+            t.img(format!("convert -o {options} -O IMGFMT {src} {out}")).quiet().await?;
             let size = t.virtual_size(&out).await?;
             ensure!(size >= SIZE, "{size} bytes");
-            t.io(&out, model.reads(0, SIZE))
-                .options(["-r"])
-                .quiet()
-                .await?;
+            t.io(&out, model.reads(0, SIZE)).options(["-r"]).quiet().await?;
             t.img(format!("compare -q {src} {out}")).quiet().await?;
             let output = t.img(format!("check {out}")).any_status().quiet().await?;
             ensure!(
@@ -85,12 +67,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 output.text()
             );
             // The target is as good as any other: it takes writes.
-            t.io(&out, [format!("write -P 0x3c {} 1024", SIZE - 1024)])
-                .quiet()
-                .await?;
-            t.io(&out, [format!("read -P 0x3c {} 1024", SIZE - 1024)])
-                .quiet()
-                .await?;
+            t.io(&out, [format!("write -P 0x3c {} 1024", SIZE - 1024)]).quiet().await?;
+            t.io(&out, [format!("read -P 0x3c {} 1024", SIZE - 1024)]).quiet().await?;
             Ok(())
         };
         done.await.with_context(|| format!("with {options}"))?;
@@ -106,12 +84,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("options that are none");
     for options in ["nonsense=1", "size=x", "=", "preallocation=none"] {
-        t.img(format!(
-            "convert -o {options} -O IMGFMT {src} TEST_DIR/none"
-        ))
-        .fails()
-        .quiet()
-        .await?;
+        t.img(format!("convert -o {options} -O IMGFMT {src} TEST_DIR/none"))
+            .fails()
+            .quiet()
+            .await?;
         t.log(format!("{options}: refused"));
     }
     Ok(())

@@ -15,11 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let pattern = 0x10 + n as u8;
         t.write(
             &source,
-            &[
-                (pattern, 0, 512),
-                (0, size / 2 / 512 * 512, 512),
-                (pattern, size - 512, 512),
-            ],
+            &[(pattern, 0, 512), (0, size / 2 / 512 * 512, 512), (pattern, size - 512, 512)],
         )
         .await?;
         // A fresh LUKS image is not all zeroes.
@@ -38,8 +34,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for options in ["", "-W -m 8", "-S 0"] {
         t.section(format!("all of them {options}"));
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
-        t.img(format!("convert {options} -O raw {all} {flat}"))
-            .await?;
+        t.img(format!("convert {options} -O raw {all} {flat}")).await?;
         t.matches(&flat, &model).await?;
     }
 
@@ -50,13 +45,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check(&out).await?;
 
     t.section("with a backing file, which several sources cannot have");
-    t.img(format!(
-        "convert -B {} -F IMGFMT -O IMGFMT {all} TEST_DIR/none",
-        sources[0]
-    ))
-    .fails()
-    .quiet()
-    .await?;
+    t.img(format!("convert -B {} -F IMGFMT -O IMGFMT {all} TEST_DIR/none", sources[0]))
+        .fails()
+        .quiet()
+        .await?;
     t.log(format!("a file was made: {}", t.path("none").exists()));
     Ok(())
 }

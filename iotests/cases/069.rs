@@ -14,15 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(1, 0, 6 * MIB)]).await?;
     let src = t.image("src").backing(&base).await?;
-    t.write(
-        &src,
-        &[
-            (2, MIB, 64 * KIB),
-            (0, 3 * MIB, 512),
-            (3, 12 * MIB, 128 * KIB),
-        ],
-    )
-    .await?;
+    t.write(&src, &[(2, MIB, 64 * KIB), (0, 3 * MIB, 512), (3, 12 * MIB, 128 * KIB)]).await?;
     let shown = [
         (1, 0, MIB),
         (2, MIB, 64 * KIB),
@@ -35,10 +27,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("an overlay of the same image");
     let thin = t.image("thin").size(SIZE).await?;
-    t.img(format!(
-        "convert -O IMGFMT -B {base} -F IMGFMT {src} {thin}"
-    ))
-    .await?;
+    t.img(format!("convert -O IMGFMT -B {base} -F IMGFMT {src} {thin}")).await?;
     t.info(&thin).await?;
     t.verify(&thin, &shown).await?;
     t.same(&thin, &src).await?;
@@ -53,11 +42,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .filter_map(|run| run["length"].as_u64())
         .sum();
     // A cluster of two megabytes may be copied for half a kilobyte.
-    t.log(format!(
-        "some: {}; not all: {}",
-        own >= 128 * KIB,
-        own <= 10 * MIB
-    ));
+    t.log(format!("some: {}; not all: {}", own >= 128 * KIB, own <= 10 * MIB));
 
     t.section("flattened");
     let flat = t.image("flat").size(SIZE).await?;

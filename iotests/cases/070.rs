@@ -14,8 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let whole = length.next_multiple_of(512);
         let out = t.image("out").size(whole).quiet().await?;
         t.write(&out, &[(0xee, 0, whole)]).await?;
-        t.img(format!("convert -n -f raw -O IMGFMT TEST_DIR/bytes {out}"))
-            .await?;
+        t.img(format!("convert -n -f raw -O IMGFMT TEST_DIR/bytes {out}")).await?;
         t.verify(&out, &[(0x6d, 0, length)]).await?;
         if whole > length {
             t.verify(&out, &[(0, length, whole - length)]).await?;

@@ -13,50 +13,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let bytes = t.image("bytes").format("raw").size(SIZE).quiet().await?;
     t.write(
         &bytes,
-        &[
-            (1, 0, MIB),
-            (2, MIB, 512),
-            (3, MIB + 512, 2 * MIB),
-            (4, 3 * MIB + 512, MIB - 512),
-        ],
+        &[(1, 0, MIB), (2, MIB, 512), (3, MIB + 512, 2 * MIB), (4, 3 * MIB + 512, MIB - 512)],
     )
     .await?;
     let file = json!({"driver": "file", "filename": bytes.file().to_string_lossy()});
     let slice = |offset: u64, size: u64| {
-        format!(
-            "json:{}",
-            json!({"driver": "raw", "offset": offset, "size": size, "file": file})
-        )
+        format!("json:{}", json!({"driver": "raw", "offset": offset, "size": size, "file": file}))
     };
 
     t.section("a slice is all that is read");
     let out = t.image("out").size(MIB).await?;
-    let line = [
-        "convert",
-        "-f",
-        "raw",
-        "-n",
-        "-O",
-        "IMGFMT",
-        &slice(MIB, MIB),
-        &out.to_string(),
-    ];
+    let line = ["convert", "-f", "raw", "-n", "-O", "IMGFMT", &slice(MIB, MIB), &out.to_string()];
     t.img(line).quiet().await?;
     t.verify(&out, &[(2, 0, 512), (3, 512, MIB - 512)]).await?;
     t.check(&out).await?;
 
     t.section("a slice is all that is written");
     t.write(&out, &[(9, 0, 512), (0, 512, MIB - 512)]).await?;
-    t.img([
-        "convert",
-        "-n",
-        "-O",
-        "raw",
-        &out.to_string(),
-        &slice(2 * MIB, MIB),
-    ])
-    .quiet()
-    .await?;
+    t.img(["convert", "-n", "-O", "raw", &out.to_string(), &slice(2 * MIB, MIB)]).quiet().await?;
     t.verify(
         &bytes,
         &[
@@ -77,18 +51,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         bytes.file().display()
     );
     let flat = t.image("flat").format("raw").size(MIB).quiet().await?;
-    let to = format!(
-        "driver=raw,file.driver=file,file.filename={}",
-        flat.file().display()
-    );
-    let line = [
-        "convert",
-        "--image-opts",
-        "--target-image-opts",
-        "-n",
-        &from,
-        &to,
-    ];
+    let to = format!("driver=raw,file.driver=file,file.filename={}", flat.file().display());
+    let line = ["convert", "--image-opts", "--target-image-opts", "-n", &from, &to];
     t.img(line).quiet().await?;
     t.verify(&flat, &[(3, 0, 512), (4, 512, MIB - 512)]).await?;
 
@@ -101,17 +65,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         t.log(format!("{size} bytes from {offset} of {SIZE}: refused"));
     }
-    t.img([
-        "convert",
-        "--target-image-opts",
-        "-O",
-        "raw",
-        &out.to_string(),
-        &to,
-    ])
-    .fails()
-    .quiet()
-    .await?;
+    t.img(["convert", "--target-image-opts", "-O", "raw", &out.to_string(), &to])
+        .fails()
+        .quiet()
+        .await?;
     t.log(format!("a file was made: {}", t.path("none").exists()));
     t.verify(&flat, &[(3, 0, 512), (4, 512, MIB - 512)]).await
 }

@@ -17,20 +17,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for source in [&empty, &zeroes] {
         t.section(format!("from {source}"));
         let flat = t.image("flat").format("raw").size(0).quiet().await?;
-        let output = t
-            .img(format!("convert -p -O raw {source} {flat}"))
-            .quiet()
-            .await?
-            .text();
-        t.log(format!(
-            "comes to its end: {}",
-            output.trim_end().ends_with("(100.00/100%)")
-        ));
+        let output = t.img(format!("convert -p -O raw {source} {flat}")).quiet().await?.text();
+        t.log(format!("comes to its end: {}", output.trim_end().ends_with("(100.00/100%)")));
         t.matches(&flat, &zero).await?;
         let full = t.image("full").size(SIZE).quiet().await?;
         t.write(&full, &[(0xee, 0, SIZE)]).await?;
-        t.img(format!("convert -n -O IMGFMT {source} {full}"))
-            .await?;
+        t.img(format!("convert -n -O IMGFMT {source} {full}")).await?;
         t.matches(&full, &zero).await?;
         t.same(source, &full).await?;
         let new = t.image("new").size(SIZE).quiet().await?;

@@ -37,17 +37,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&top, &model).await?;
 
     t.section("the whole chain is listed");
-    let chain = t
-        .img(format!("info --backing-chain --output=json {top}"))
-        .quiet()
-        .await?
-        .json()?;
+    let chain = t.img(format!("info --backing-chain --output=json {top}")).quiet().await?.json()?;
     let chain = chain.as_array().cloned().unwrap_or_default();
     t.log(format!("{} images", chain.len()));
-    let named = chain
-        .iter()
-        .filter(|image| image["backing-filename"].is_string())
-        .count();
+    let named = chain.iter().filter(|image| image["backing-filename"].is_string()).count();
     t.log(format!("{named} of them have a backing file"));
 
     t.section("flattened");

@@ -25,11 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             let ops = [
                 Op::write(pattern, n * UNIT, 2 * UNIT),
                 Op::write(pattern, 6 * UNIT + n * 1024, 1536),
-                Op::Zero {
-                    offset: n * UNIT + 4 * KIB,
-                    length: 8 * KIB,
-                    unmap: n % 2 == 0,
-                },
+                Op::Zero { offset: n * UNIT + 4 * KIB, length: 8 * KIB, unmap: n % 2 == 0 },
             ];
             t.apply(&image, &mut model, &ops).await?;
             chain.push((image, model));
@@ -51,14 +47,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).quiet().await?;
     let top = t.image("top").backing(&base).quiet().await?;
     t.write(&top, &[(9, 0, 512)]).await?;
-    t.img(format!("commit -b {other} {top}"))
-        .fails()
-        .quiet()
-        .await?;
-    t.img(format!("commit -b {top} {top}"))
-        .fails()
-        .quiet()
-        .await?;
+    t.img(format!("commit -b {other} {top}")).fails().quiet().await?;
+    t.img(format!("commit -b {top} {top}")).fails().quiet().await?;
     t.verify(&other, &[(0, 0, 512)]).await?;
     t.verify(&base, &[(0, 0, 512)]).await?;
 

@@ -13,13 +13,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(2 * MIB + 512).await?;
     t.write(&base, &[(1, 0, 2 * MIB + 512)]).await?;
     let top = t.image("top").size(6 * MIB).backing(&base).await?;
-    t.verify(
-        &top,
-        &[(1, 0, 2 * MIB + 512), (0, 2 * MIB + 512, 4 * MIB - 512)],
-    )
-    .await?;
-    t.write(&top, &[(2, 2 * MIB + KIB, 512), (3, 6 * MIB - 512, 512)])
-        .await?;
+    t.verify(&top, &[(1, 0, 2 * MIB + 512), (0, 2 * MIB + 512, 4 * MIB - 512)]).await?;
+    t.write(&top, &[(2, 2 * MIB + KIB, 512), (3, 6 * MIB - 512, 512)]).await?;
     let all = [
         (1, 0, 2 * MIB + 512),
         (0, 2 * MIB + 512, 512),
@@ -39,20 +34,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&base, &[(1, 0, 6 * MIB)]).await?;
     let top = t.image("top").size(2 * MIB + 512).backing(&base).await?;
     t.write(&top, &[(2, 2 * MIB, 512)]).await?;
-    t.verify(&top, &[(1, 0, 2 * MIB), (2, 2 * MIB, 512)])
-        .await?;
+    t.verify(&top, &[(1, 0, 2 * MIB), (2, 2 * MIB, 512)]).await?;
 
     t.section("grown: what the backing file holds there stays hidden");
     t.img(format!("resize {top} 6M")).await?;
-    t.verify(
-        &top,
-        &[
-            (1, 0, 2 * MIB),
-            (2, 2 * MIB, 512),
-            (0, 2 * MIB + 512, 4 * MIB - 512),
-        ],
-    )
-    .await?;
+    t.verify(&top, &[(1, 0, 2 * MIB), (2, 2 * MIB, 512), (0, 2 * MIB + 512, 4 * MIB - 512)])
+        .await?;
     t.check(&top).await?;
 
     t.section("a short one committed");

@@ -16,18 +16,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     if !zeroes {
         t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
     }
-    let plan = Plan {
-        count: 25,
-        longest: 400 * KIB,
-        zeroes,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 25, longest: 400 * KIB, zeroes, ..Plan::default() };
     let mut bases = Vec::new();
     for (name, size) in [("same", SIZE), ("short", 2 * MIB + 512), ("long", 9 * MIB)] {
         let base = t.image(name).size(size).quiet().await?;
         let mut model = t.disk_model(size);
-        t.apply(&base, &mut model, &plan.ops(&mut rng, size))
-            .await?;
+        t.apply(&base, &mut model, &plan.ops(&mut rng, size)).await?;
         bases.push((base, model));
     }
     let deep = t.image("deep").backing(&bases[0].0).quiet().await?;
@@ -48,13 +42,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             let ops = few.ops(&mut rng, SIZE);
             t.section(format!("from {old} to {new}"));
             t.apply(&top, &mut model, &ops).await?;
-            t.img(format!("rebase -b {new} -F IMGFMT {top}"))
-                .quiet()
-                .await?;
+            t.img(format!("rebase -b {new} -F IMGFMT {top}")).quiet().await?;
             t.matches(&top, &model).await?;
-            t.img(["rebase", "-b", "", &top.to_string()])
-                .quiet()
-                .await?;
+            t.img(["rebase", "-b", "", &top.to_string()]).quiet().await?;
             t.matches(&top, &model).await?;
             t.matches(new, kept).await?;
             t.check(&top).await?;

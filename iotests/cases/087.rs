@@ -10,10 +10,7 @@ use iotests::support::GENERIC_FORMATS;
 const SIZE: u64 = 3 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let formats: Vec<&str> = GENERIC_FORMATS
-        .into_iter()
-        .filter(|f| *f != "luks")
-        .collect();
+    let formats: Vec<&str> = GENERIC_FORMATS.into_iter().filter(|f| *f != "luks").collect();
     for (n, &format) in formats.iter().enumerate() {
         let number = n + 1;
         let left_out = if !t.probes().has_driver(t.env(), format) {
@@ -25,38 +22,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         };
         if let Some(why) = left_out {
             t.case_not_run(format!("over {format}: {why}"))?;
-            t.log(format!(
-                "{number} of {}: shown and committed",
-                formats.len()
-            ));
+            t.log(format!("{number} of {}: shown and committed", formats.len()));
             continue;
         }
         let done = over(t, format).await;
         done.with_context(|| format!("over {format}"))?;
-        t.log(format!(
-            "{number} of {}: shown and committed",
-            formats.len()
-        ));
+        t.log(format!("{number} of {}: shown and committed", formats.len()));
     }
     Ok(())
 }
 
 async fn over(t: &Test, format: &str) -> Result<()> {
     let base = t.image("base").format(format).size(SIZE).quiet().await?;
-    t.io(&base, ["write -P 1 0 1M", "write -P 2 2M 512"])
+    t.io(&base, ["write -P 1 0 1M", "write -P 2 2M 512"]).quiet().await?;
+    let top = t.image("top").size(SIZE).backing(&base).quiet().await?;
+    t.io(&top, ["write -P 3 1048064 1024", "write -P 4 3145216 512", "write -z 64k 64k"])
         .quiet()
         .await?;
-    let top = t.image("top").size(SIZE).backing(&base).quiet().await?;
-    t.io(
-        &top,
-        [
-            "write -P 3 1048064 1024",
-            "write -P 4 3145216 512",
-            "write -z 64k 64k",
-        ],
-    )
-    .quiet()
-    .await?;
     let shown = [
         (1, 0, 64 * KIB),
         (0, 64 * KIB, 64 * KIB),
@@ -77,10 +59,6 @@ async fn over(t: &Test, format: &str) -> Result<()> {
     t.verify_quietly(&base, &shown).await?;
     t.verify_quietly(&top, &shown).await?;
     let output = t.img(format!("check {base}")).any_status().quiet().await?;
-    ensure!(
-        matches!(output.status, Some(0 | 63)),
-        "qemu-img check printed: {}",
-        output.text()
-    );
+    ensure!(matches!(output.status, Some(0 | 63)), "qemu-img check printed: {}", output.text());
     Ok(())
 }

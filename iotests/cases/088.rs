@@ -16,20 +16,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     if !zeroes {
         t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
     }
-    let plan = Plan {
-        count: 50,
-        longest: 150 * KIB,
-        zeroes,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 50, longest: 150 * KIB, zeroes, ..Plan::default() };
     let base = t.image("base").size(SIZE).await?;
     let mut low = DiskModel::new(SIZE);
     t.apply(&base, &mut low, &plan.ops(&mut rng, SIZE)).await?;
 
     let mid = t.image("mid").backing(&base).await?;
     let mut middle = low.clone();
-    t.apply(&mid, &mut middle, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&mid, &mut middle, &plan.ops(&mut rng, SIZE)).await?;
 
     let top = t.image("top").backing(&mid).await?;
     let mut high = middle.clone();

@@ -16,17 +16,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(1, 0, 3 * UNIT)]).await?;
     let mid = t.image("mid").backing(&base).await?;
-    t.write(&mid, &[(2, UNIT, UNIT), (2, 4 * UNIT, UNIT)])
-        .await?;
+    t.write(&mid, &[(2, UNIT, UNIT), (2, 4 * UNIT, UNIT)]).await?;
     let top = t.image("top").backing(&mid).await?;
     t.write(&top, &[(3, 2 * UNIT, UNIT)]).await?;
 
     t.section("each range in its image");
     let runs = t.map(&top).await?;
-    for (n, want) in [Some(2), Some(1), Some(0), None, Some(1), None]
-        .into_iter()
-        .enumerate()
-    {
+    for (n, want) in [Some(2), Some(1), Some(0), None, Some(1), None].into_iter().enumerate() {
         let (from, to) = (n as u64 * UNIT, (n as u64 + 1) * UNIT);
         let number = |run: &Value, key: &str| run[key].as_u64().unwrap_or(0);
         let inside = runs.iter().filter(|run| {

@@ -12,30 +12,18 @@ const SIZE: u64 = 6 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     let mut model = DiskModel::new(SIZE);
-    let plan = Plan {
-        count: 40,
-        longest: 300 * KIB,
-        ..Plan::default()
-    };
-    t.apply(&base, &mut model, &plan.ops(&mut t.rng(), SIZE))
-        .await?;
+    let plan = Plan { count: 40, longest: 300 * KIB, ..Plan::default() };
+    t.apply(&base, &mut model, &plan.ops(&mut t.rng(), SIZE)).await?;
     let below = model.clone();
     let top = t.image("top").backing(&base).await?;
     let own = [
         Op::write(0xab, MIB + 512, KIB),
-        Op::Zero {
-            offset: 3 * MIB - 512,
-            length: 128 * KIB,
-            unmap: true,
-        },
+        Op::Zero { offset: 3 * MIB - 512, length: 128 * KIB, unmap: true },
     ];
     t.apply(&top, &mut model, &own).await?;
 
     t.section("read in part, with odd ends");
-    t.io(&top, model.reads(2 * MIB + 1536, MIB + 7))
-        .options(["-C"])
-        .quiet()
-        .await?;
+    t.io(&top, model.reads(2 * MIB + 1536, MIB + 7)).options(["-C"]).quiet().await?;
     t.matches(&top, &model).await?;
     t.check(&top).await?;
 
@@ -45,21 +33,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.case_not_run("zeroes in an overlay that are written over: not for qed")?;
     }
     t.section("read and written in turns");
-    let ops = Plan {
-        count: 20,
-        zeroes,
-        ..plan
-    }
-    .ops(&mut t.rng(), SIZE);
-    let mut commands = Vec::new();
-    for op in &ops {
-        match op {
-            Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
-            op => commands.push(op.to_string()),
-        }
-        model.apply(op);
-    }
-    t.io(&top, &commands).options(["-C"]).quiet().await?;
+    let ops = Plan { count: 20, zeroes, ..plan }.ops(&mut t.rng(), SIZE);
+    t.io(&top, model.commands(&ops)).options(["-C"]).quiet().await?;
     t.matches(&top, &model).await?;
 
     t.section("read whole, and without its backing file");

@@ -19,31 +19,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("zeroes");
     let ops = [
-        Op::Zero {
-            offset: 0,
-            length: 2 * MIB,
-            unmap: false,
-        },
-        Op::Zero {
-            offset: 2 * MIB,
-            length: 2 * MIB,
-            unmap: true,
-        },
-        Op::Zero {
-            offset: 5 * MIB - 512,
-            length: KIB,
-            unmap: false,
-        },
-        Op::Zero {
-            offset: 6 * MIB + 4 * KIB,
-            length: 300 * KIB,
-            unmap: true,
-        },
-        Op::Zero {
-            offset: SIZE - 512,
-            length: 512,
-            unmap: true,
-        },
+        Op::Zero { offset: 0, length: 2 * MIB, unmap: false },
+        Op::Zero { offset: 2 * MIB, length: 2 * MIB, unmap: true },
+        Op::Zero { offset: 5 * MIB - 512, length: KIB, unmap: false },
+        Op::Zero { offset: 6 * MIB + 4 * KIB, length: 300 * KIB, unmap: true },
+        Op::Zero { offset: SIZE - 512, length: 512, unmap: true },
     ];
     t.apply(&top, &mut model, &ops).await?;
     t.matches(&top, &model).await?;

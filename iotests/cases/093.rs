@@ -13,11 +13,7 @@ use iotests::prelude::*;
 const SIZE: u64 = 8 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let plan = Plan {
-        count: 40,
-        longest: 200 * KIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 40, longest: 200 * KIB, ..Plan::default() };
     let mut rng = t.rng();
     let old = t.image("old").size(SIZE).await?;
     let mut seen = t.disk_model(SIZE);
@@ -29,39 +25,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .size(SIZE - 100 * KIB - 512)
         .await?;
     let halves = seen.runs(0, SIZE / 2);
-    let alike: Vec<Patch> = halves
-        .filter_map(|(at, len, value)| Some((value?, at, len)))
-        .collect();
-    t.io(
-        &new,
-        alike
-            .iter()
-            .map(|(p, at, len)| format!("write -P {p} {at} {len}")),
-    )
-    .quiet()
-    .await?;
+    let alike: Vec<Patch> = halves.filter_map(|(at, len, value)| Some((value?, at, len))).collect();
+    t.io(&new, alike.iter().map(|(p, at, len)| format!("write -P {p} {at} {len}"))).quiet().await?;
     t.write(&new, &[(0xee, 5 * MIB, MIB)]).await?;
 
-    for (what, onto) in [
-        ("onto another backing file", Some(&new)),
-        ("onto none", None),
-    ] {
+    for (what, onto) in [("onto another backing file", Some(&new)), ("onto none", None)] {
         t.section(what);
         let top = t.image("top").backing(&old).quiet().await?;
         let mut shown = seen.clone();
-        let own = Plan {
-            count: 6,
-            zeroes: false,
-            ..plan
-        }
-        .ops(&mut rng, SIZE);
+        let own = Plan { count: 6, zeroes: false, ..plan }.ops(&mut rng, SIZE);
         t.apply(&top, &mut shown, &own).await?;
         let (packed, before) = t.clusters(&top).await?;
         ensure!(packed == 0, "there are compressed clusters already");
         let plain = t.image("plain").backing(&old).quiet().await?;
-        t.io(&plain, own.iter().map(ToString::to_string))
-            .quiet()
-            .await?;
+        t.io(&plain, own.iter().map(ToString::to_string)).quiet().await?;
         for (img, option) in [(&top, "-c"), (&plain, "")] {
             let below = onto.map_or("-b ''".to_owned(), |new| format!("-b {new} -F IMGFMT"));
             t.img(format!("rebase {option} {below} {img}")).await?;
@@ -69,10 +46,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.check(img).await?;
         }
         let (packed, all) = t.clusters(&top).await?;
-        t.log(format!(
-            "what was copied is compressed: {}",
-            packed > 0 && all - packed <= before
-        ));
+        t.log(format!("what was copied is compressed: {}", packed > 0 && all - packed <= before));
         let (packed, _) = t.clusters(&plain).await?;
         t.log(format!("without -c: {packed} compressed clusters"));
         let shorter = top.file().metadata()?.len() < plain.file().metadata()?.len();
@@ -81,10 +55,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("where it is not supported");
     let raw = t.image("raw").format("raw").size(MIB).quiet().await?;
-    t.img(format!("rebase -c -b '' {raw}"))
-        .fails()
-        .quiet()
-        .await?;
+    t.img(format!("rebase -c -b '' {raw}")).fails().quiet().await?;
     t.log("a format without it: refused");
     Ok(())
 }

@@ -12,27 +12,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let cluster = 1u64 << bits;
         t.section(format!("clusters of {cluster} bytes"));
         let size = 5 * MIB + 512;
-        let img = t
-            .create(size)
-            .without_imgopts()
-            .options(format!("cluster_size={cluster}"))
-            .await?;
+        let img =
+            t.create(size).without_imgopts().options(format!("cluster_size={cluster}")).await?;
         let output = t.info_json(&img).await?["cluster-size"].as_u64();
-        ensure!(
-            output == Some(cluster),
-            "info reports cluster-size {output:?}"
-        );
+        ensure!(output == Some(cluster), "info reports cluster-size {output:?}");
         let mut model = t.disk_model(size);
         let mut ops: Vec<Op> = (1..)
             .zip([cluster, 2 * cluster, cluster * cluster / 8])
             .filter(|(_, edge)| edge + 512 <= size)
             .map(|(pattern, edge)| Op::write(pattern, edge - 512, 1024))
             .collect();
-        let plan = Plan {
-            count: 40,
-            discards: true,
-            ..Plan::default()
-        };
+        let plan = Plan { count: 40, discards: true, ..Plan::default() };
         ops.extend(plan.ops(&mut rng, size));
         t.apply(&img, &mut model, &ops).await?;
         t.matches(&img, &model).await?;

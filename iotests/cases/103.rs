@@ -15,10 +15,7 @@ async fn runs(t: &Test, img: &Image) -> Result<()> {
     for run in t.map(img).await? {
         let number = |key: &str| run[key].as_u64().unwrap_or(0);
         let (start, length) = (number("start"), number("length"));
-        ensure!(
-            start % SUB == 0 && length % SUB == 0,
-            "no subclusters: {run}"
-        );
+        ensure!(start % SUB == 0 && length % SUB == 0, "no subclusters: {run}");
         let kind = match (run["zero"] == true, run["data"] == true, number("depth")) {
             (true, _, 0) => "zeroes",
             (false, true, 0) => "data",
@@ -44,11 +41,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("one subcluster, part of two, and the last of a cluster");
     let write = |pattern, offset, length| Op::write(pattern, offset, length);
-    let writes = [
-        write(1, 4 * SUB, SUB),
-        write(2, 8 * SUB + 512, SUB),
-        write(3, CLUSTER - SUB, 2 * SUB),
-    ];
+    let writes =
+        [write(1, 4 * SUB, SUB), write(2, 8 * SUB + 512, SUB), write(3, CLUSTER - SUB, 2 * SUB)];
     t.apply(&img, &mut model, &writes).await?;
     t.matches(&img, &model).await?;
     runs(t, &img).await?;
@@ -56,25 +50,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log(format!("subclusters of the first cluster: {bits:#018x}"));
 
     t.section("zeroes over data, over nothing, and over a part");
-    let zero = |offset, length| Op::Zero {
-        offset,
-        length,
-        unmap: false,
-    };
-    let zeroes = [
-        zero(4 * SUB, SUB),
-        zero(5 * CLUSTER + SUB, 3 * SUB),
-        zero(9 * SUB + 512, 512),
-    ];
+    let zero = |offset, length| Op::Zero { offset, length, unmap: false };
+    let zeroes = [zero(4 * SUB, SUB), zero(5 * CLUSTER + SUB, 3 * SUB), zero(9 * SUB + 512, 512)];
     t.apply(&img, &mut model, &zeroes).await?;
     t.matches(&img, &model).await?;
     runs(t, &img).await?;
 
     t.section("data over zeroes, and a whole cluster of zeroes");
-    let ops = [
-        write(4, 5 * CLUSTER + 2 * SUB, SUB),
-        zero(7 * CLUSTER, CLUSTER),
-    ];
+    let ops = [write(4, 5 * CLUSTER + 2 * SUB, SUB), zero(7 * CLUSTER, CLUSTER)];
     t.apply(&img, &mut model, &ops).await?;
     t.matches(&img, &model).await?;
     runs(t, &img).await?;

@@ -23,21 +23,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .await?;
         let mut model = t.disk_model(SIZE);
         model.set(0, 4 * MIB, Some(0xbb));
-        let plan = Plan {
-            count: 60,
-            longest: 100 * KIB,
-            ..Plan::default()
-        };
+        let plan = Plan { count: 60, longest: 100 * KIB, ..Plan::default() };
         t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
         t.matches(&img, &model).await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
         let then = model.clone();
-        let discards = Plan {
-            discards: true,
-            ..plan
-        };
-        t.apply(&img, &mut model, &discards.ops(&mut rng, SIZE))
-            .await?;
+        let discards = Plan { discards: true, ..plan };
+        t.apply(&img, &mut model, &discards.ops(&mut rng, SIZE)).await?;
         t.matches(&img, &model).await?;
         t.sound(&img)?;
 
@@ -50,13 +42,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
         let packed = t.image("packed").without_imgopts().quiet();
         let packed = packed.options("extended_l2=on").size(SIZE).await?;
-        t.img(format!("convert -n -c -O qcow2 {img} {packed}"))
-            .quiet()
-            .await?;
+        t.img(format!("convert -n -c -O qcow2 {img} {packed}")).quiet().await?;
         let mut model = then;
         t.matches(&packed, &model).await?;
-        t.apply(&packed, &mut model, &plan.ops(&mut rng, SIZE))
-            .await?;
+        t.apply(&packed, &mut model, &plan.ops(&mut rng, SIZE)).await?;
         t.matches(&packed, &model).await?;
         t.check(&packed).await?;
         t.sound(&packed)?;

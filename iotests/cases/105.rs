@@ -25,23 +25,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &model).await?;
     t.sound(&img)?;
     let compressed = t.peek(&img, "l2[0].entry[0]")? >> 62 & 1;
-    t.log(format!(
-        "the first cluster is compressed: {}",
-        compressed == 1
-    ));
+    t.log(format!("the first cluster is compressed: {}", compressed == 1));
     // Each pattern packs into less than a sector, so they lie close together.
     let place = |n| t.peek(&img, &format!("l2[0].entry[{n}].compressed_offset"));
     let taken = place(clusters - 1)?.saturating_sub(place(0)?);
-    t.log(format!(
-        "they take less room than the data: {}",
-        taken < clusters * cluster / 2
-    ));
+    t.log(format!("they take less room than the data: {}", taken < clusters * cluster / 2));
 
     t.section("not where there is data already, and not in part");
-    t.io(&img, [format!("write -c -P 1 {} 512", SIZE / 2)])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(&img, [format!("write -c -P 1 {} 512", SIZE / 2)]).fails().quiet().await?;
     t.matches(&img, &model).await?;
 
     t.section("parts written over");
@@ -52,36 +43,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for op in &ops {
         model.apply(op);
     }
-    t.io(&img, ops.iter().map(ToString::to_string))
-        .quiet()
-        .await?;
+    t.io(&img, ops.iter().map(ToString::to_string)).quiet().await?;
     t.matches(&img, &model).await?;
     t.sound(&img)?;
 
     t.section("in a snapshot, then zeroed");
     t.img(format!("snapshot -c one {img}")).await?;
     let then = model.clone();
-    let zero = Op::Zero {
-        offset: cluster,
-        length: (clusters - 1) / 2 * cluster,
-        unmap: true,
-    };
+    let zero = Op::Zero { offset: cluster, length: (clusters - 1) / 2 * cluster, unmap: true };
     t.apply(&img, &mut model, &[zero]).await?;
     t.matches(&img, &model).await?;
     t.sound(&img)?;
     t.img(format!("snapshot -a one {img}")).await?;
     t.matches(&img, &then).await?;
     t.img(format!("snapshot -d one {img}")).await?;
-    t.apply(
-        &img,
-        &mut model,
-        &[Op::Zero {
-            offset: 0,
-            length: SIZE,
-            unmap: true,
-        }],
-    )
-    .await?;
+    t.apply(&img, &mut model, &[Op::Zero { offset: 0, length: SIZE, unmap: true }]).await?;
     t.matches(&img, &model).await?;
     t.check(&img).await?;
     t.sound(&img)

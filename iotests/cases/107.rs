@@ -43,10 +43,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("killed again: check repairs");
     kill_while_dirty(t, &img, 9 * MIB).await?;
-    t.img(format!("check -r all {img}"))
-        .quiet()
-        .any_status()
-        .await?;
+    t.img(format!("check -r all {img}")).quiet().any_status().await?;
     t.log(format!("dirty bit {}", t.peek(&img, DIRTY)?));
     t.check(&img).await?;
     t.sound(&img)?;
@@ -55,10 +52,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("without the feature nothing is dirty, and leaks are the worst");
     t.img(format!("amend -o lazy_refcounts=off {img}")).await?;
-    t.log(format!(
-        "lazy refcounts {}",
-        t.peek(&img, "header.compatible_features.lazy_refcounts")?
-    ));
+    t.log(format!("lazy refcounts {}", t.peek(&img, "header.compatible_features.lazy_refcounts")?));
     let mut io = t.session(&img).await?;
     io.run("write -P 9 6M 64k").await?;
     io.run("flush").await?;

@@ -13,10 +13,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     let mut rng = t.rng();
     let mut now = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 25,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 25, ..Plan::default() };
     let mut kept: Vec<(String, DiskModel)> = Vec::new();
     for step in [
         "make one",
@@ -50,9 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let last = kept.iter().rev().take(1);
         for (name, then) in last {
             let out = t.image("out").format("raw").size(0).quiet().await?;
-            t.img(format!("convert -l {name} -O raw {img} {out}"))
-                .quiet()
-                .await?;
+            t.img(format!("convert -l {name} -O raw {img} {out}")).quiet().await?;
             t.matches(&out, then).await?;
         }
         t.sound(&img)?;

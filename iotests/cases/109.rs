@@ -15,11 +15,7 @@ async fn names(t: &Test, img: &Image) -> Result<Vec<String>> {
     Ok(list
         .iter()
         .map(|s| {
-            format!(
-                "{} {}",
-                s["id"].as_str().unwrap_or("?"),
-                s["name"].as_str().unwrap_or("?")
-            )
+            format!("{} {}", s["id"].as_str().unwrap_or("?"), s["name"].as_str().unwrap_or("?"))
         })
         .collect())
 }
@@ -30,23 +26,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("names");
     let long = "n".repeat(200);
-    for name in [
-        "1",
-        "2",
-        "with a blank",
-        "ünïcode",
-        "x=1,y",
-        long.as_str(),
-        "same",
-    ] {
+    for name in ["1", "2", "with a blank", "ünïcode", "x=1,y", long.as_str(), "same"] {
         t.img(["snapshot", "-c", name, &img.to_string()]).await?;
     }
     for name in names(t, &img).await? {
         t.log(name);
     }
-    t.img(format!("snapshot -l {img}"))
-        .filter(iotests::filter::img::snapshots)
-        .await?;
+    t.img(format!("snapshot -l {img}")).filter(iotests::filter::img::snapshots).await?;
 
     t.section("a number is a name before it is an id");
     t.img(format!("snapshot -d 2 {img}")).await?;

@@ -12,14 +12,10 @@ const LARGE: u64 = 5 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut rng = t.rng();
-    let plan = Plan {
-        count: 25,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 25, ..Plan::default() };
     let img = t.create(SMALL).await?;
     let mut small = t.disk_model(SMALL);
-    t.apply(&img, &mut small, &plan.ops(&mut rng, SMALL))
-        .await?;
+    t.apply(&img, &mut small, &plan.ops(&mut rng, SMALL)).await?;
     t.img(format!("snapshot -c small {img}")).await?;
 
     t.section("larger");
@@ -27,8 +23,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut large = small.clone();
     large.resize(LARGE);
     t.matches(&img, &large).await?;
-    t.apply(&img, &mut large, &plan.ops(&mut rng, LARGE))
-        .await?;
+    t.apply(&img, &mut large, &plan.ops(&mut rng, LARGE)).await?;
     t.img(format!("snapshot -c large {img}")).await?;
     t.sound(&img)?;
 

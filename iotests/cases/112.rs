@@ -9,10 +9,8 @@ use iotests::prelude::*;
 
 async fn list(t: &Test, img: &Image) -> Result<()> {
     let info = t.info_json(img).await?;
-    let bitmaps = info["format-specific"]["data"]["bitmaps"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let bitmaps =
+        info["format-specific"]["data"]["bitmaps"].as_array().cloned().unwrap_or_default();
     for b in &bitmaps {
         t.log_json(b);
     }
@@ -31,8 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("added");
     t.img(format!("bitmap --add -g 64k {img} b0")).await?;
     t.img(format!("bitmap --add -g 512 {img} b1")).await?;
-    t.img(format!("bitmap --add -g 2M --disable {img} b2"))
-        .await?;
+    t.img(format!("bitmap --add -g 2M --disable {img} b2")).await?;
     list(t, &img).await?;
 
     t.section("disabled, enabled, cleared");
@@ -42,10 +39,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     list(t, &img).await?;
 
     t.section("several actions in a row");
-    t.img(format!(
-        "bitmap --add -g 64k --disable --enable --clear --merge b0 {img} b3"
-    ))
-    .await?;
+    t.img(format!("bitmap --add -g 64k --disable --enable --clear --merge b0 {img} b3")).await?;
     list(t, &img).await?;
 
     t.section("invalid requests");
@@ -58,13 +52,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "--merge b0 {img} b4",
         "--remove {img}",
     ] {
-        t.img(format!(
-            "bitmap {}",
-            wrong.replace("{img}", &img.to_string())
-        ))
-        .fails()
-        .quiet()
-        .await?;
+        t.img(format!("bitmap {}", wrong.replace("{img}", &img.to_string())))
+            .fails()
+            .quiet()
+            .await?;
         t.log(format!("refused: {wrong}"));
     }
     list(t, &img).await?;

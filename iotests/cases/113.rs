@@ -11,18 +11,13 @@ const SIZE: u64 = 8 * MIB;
 
 /// Logs the dirty ranges of a bitmap, as an NBD export shows them.
 async fn dirty(t: &Test, img: &Image, name: &str) -> Result<()> {
-    let server = t
-        .nbd_server(img, format!("-r -B {name} --persistent"))
-        .await?;
+    let server = t.nbd_server(img, format!("-r -B {name} --persistent")).await?;
     let socket = server.url("");
     let socket = socket.split_once("socket=").map_or("", |(_, s)| s);
     let opts = format!(
         "driver=nbd,server.type=unix,server.path={socket},x-dirty-bitmap=qemu:dirty-bitmap:{name}"
     );
-    let output = t
-        .img(["map", "--output=json", "--image-opts", &opts])
-        .quiet()
-        .await?;
+    let output = t.img(["map", "--output=json", "--image-opts", &opts]).quiet().await?;
     let runs = output.json()?;
     let runs = runs.as_array().context("a list")?;
     let dirty: Vec<String> = runs
@@ -38,8 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     t.write(&img, &[(1, 0, 64 * KIB)]).await?;
     t.img(format!("bitmap --add -g 64k {img} on")).await?;
-    t.img(format!("bitmap --add -g 64k --disable {img} off"))
-        .await?;
+    t.img(format!("bitmap --add -g 64k --disable {img} off")).await?;
     t.img(format!("bitmap --add -g 4k {img} fine")).await?;
 
     t.section("nothing yet");
@@ -83,12 +77,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
     t.verify(
         &img,
-        &[
-            (2, MIB, 512),
-            (0, 3 * MIB, 64 * KIB),
-            (4, SIZE - 512, 512),
-            (6, 6 * MIB, 512),
-        ],
+        &[(2, MIB, 512), (0, 3 * MIB, 64 * KIB), (4, SIZE - 512, 512), (6, 6 * MIB, 512)],
     )
     .await?;
     t.check(&img).await?;

@@ -10,11 +10,7 @@ use iotests::prelude::*;
 
 async fn list(t: &Test, img: &Image) -> Result<()> {
     let info = t.info_json(img).await?;
-    for b in info["format-specific"]["data"]["bitmaps"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
+    for b in info["format-specific"]["data"]["bitmaps"].as_array().into_iter().flatten() {
         t.log_json(b);
     }
     Ok(())
@@ -23,8 +19,7 @@ async fn list(t: &Test, img: &Image) -> Result<()> {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create("8M").await?;
     t.img(format!("bitmap --add -g 64k {img} b0")).await?;
-    t.img(format!("bitmap --add -g 64k --disable {img} b1"))
-        .await?;
+    t.img(format!("bitmap --add -g 64k --disable {img} b1")).await?;
     t.io(&img, ["write -P 1 0 64k"]).quiet().await?;
     list(t, &img).await?;
 
@@ -41,9 +36,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ));
 
     t.section("it stays so after every open, and nothing else is affected");
-    t.io(&img, ["read -P 2 1M 64k", "write -P 3 2M 64k"])
-        .quiet()
-        .await?;
+    t.io(&img, ["read -P 2 1M 64k", "write -P 3 2M 64k"]).quiet().await?;
     list(t, &img).await?;
     t.check_counts(&img, &["-r", "leaks"]).await?;
     t.check(&img).await?;
@@ -64,12 +57,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     list(t, &img).await?;
     t.verify(
         &img,
-        &[
-            (1, 0, 64 * KIB),
-            (2, MIB, 64 * KIB),
-            (3, 2 * MIB, 64 * KIB),
-            (4, 3 * MIB, 64 * KIB),
-        ],
+        &[(1, 0, 64 * KIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)],
     )
     .await?;
     t.check(&img).await?;

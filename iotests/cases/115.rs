@@ -17,23 +17,13 @@ async fn counts(t: &Test, img: &Image) -> Result<()> {
         node
     })
     .await?;
-    let nodes = qsd
-        .run("query-named-block-nodes", json!({"flat": true}))
-        .await?;
-    let node = nodes
-        .as_array()
-        .and_then(|n| n.iter().find(|n| n["node-name"] == "disk"));
-    let bitmaps = node
-        .and_then(|n| n["dirty-bitmaps"].as_array())
-        .cloned()
-        .unwrap_or_default();
+    let nodes = qsd.run("query-named-block-nodes", json!({"flat": true})).await?;
+    let node = nodes.as_array().and_then(|n| n.iter().find(|n| n["node-name"] == "disk"));
+    let bitmaps = node.and_then(|n| n["dirty-bitmaps"].as_array()).cloned().unwrap_or_default();
     let mut lines: Vec<String> = bitmaps
         .iter()
         .map(|b| {
-            format!(
-                "{}: {} bytes dirty, granularity {}",
-                b["name"], b["count"], b["granularity"]
-            )
+            format!("{}: {} bytes dirty, granularity {}", b["name"], b["count"], b["granularity"])
         })
         .collect();
     lines.sort();
@@ -47,16 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create("8M").await?;
     t.img(format!("bitmap --add -g 64k {img} b0")).await?;
     t.img(format!("bitmap --add -g 512 {img} b1")).await?;
-    t.io(
-        &img,
-        [
-            "write -P 1 0 512",
-            "write -P 2 5M 512",
-            "write -P 3 8388096 512",
-        ],
-    )
-    .quiet()
-    .await?;
+    t.io(&img, ["write -P 1 0 512", "write -P 2 5M 512", "write -P 3 8388096 512"]).quiet().await?;
     counts(t, &img).await?;
 
     for size in ["4G", "4294967808", "6M", "5242880", "64M", "512"] {

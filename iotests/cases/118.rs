@@ -15,13 +15,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).options("data_file=TEST_DIR/data").await?;
     let data = t.path("data");
     let mut model = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 40,
-        discards: true,
-        ..Plan::default()
-    };
-    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
-        .await?;
+    let plan = Plan { count: 40, discards: true, ..Plan::default() };
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE)).await?;
     t.matches(&img, &model).await?;
     t.io(&img, ["write -P 0x5a 1M 64k"]).quiet().await?;
     model.set(MIB, 64 * KIB, Some(0x5a));
@@ -32,14 +27,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("where the data lie");
     let bytes = std::fs::read(img.file())?;
-    let here = bytes
-        .chunks_exact(512)
-        .any(|s| s.iter().all(|b| *b == 0x5a));
+    let here = bytes.chunks_exact(512).any(|s| s.iter().all(|b| *b == 0x5a));
     let bytes = std::fs::read(&data)?;
-    let there = bytes
-        .chunks_exact(512)
-        .filter(|s| s.iter().all(|b| *b == 0x5a))
-        .count();
+    let there = bytes.chunks_exact(512).filter(|s| s.iter().all(|b| *b == 0x5a)).count();
     t.log(format!(
         "a sector of the pattern in the image: {here}; in the data file: {}",
         there >= 128
@@ -57,10 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.matches(&img, &model).await?;
 
     t.section("no snapshots");
-    t.img(format!("snapshot -c one {img}"))
-        .fails()
-        .quiet()
-        .await?;
+    t.img(format!("snapshot -c one {img}")).fails().quiet().await?;
     t.log("refused");
     t.matches(&img, &model).await?;
     t.check(&img).await?;

@@ -12,8 +12,7 @@ use iotests::prelude::*;
 const SIZE: u64 = 4 * MIB;
 
 async fn raw_is_the_disk(t: &Test, img: &Image) -> Result<()> {
-    t.img(format!("compare -f qcow2 -F raw {img} TEST_DIR/data"))
-        .await?;
+    t.img(format!("compare -f qcow2 -F raw {img} TEST_DIR/data")).await?;
     let length = std::fs::metadata(t.path("data"))?.len();
     t.log(format!(
         "the data file is as long as the disk: {}",
@@ -29,24 +28,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let options =
             format!("data_file=TEST_DIR/data,data_file_raw=on,preallocation={preallocation}");
         let img = t.create(SIZE).options(options).await?;
-        t.log(format!(
-            "raw bit {}",
-            t.peek(&img, "header.autoclear_features.raw_data_file")?
-        ));
+        t.log(format!("raw bit {}", t.peek(&img, "header.autoclear_features.raw_data_file")?));
         let mut model = t.disk_model(SIZE);
-        let plan = Plan {
-            count: 40,
-            ..Plan::default()
-        };
+        let plan = Plan { count: 40, ..Plan::default() };
         t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
         t.matches(&img, &model).await?;
         raw_is_the_disk(t, &img).await?;
-        t.io(
-            &img,
-            ["discard 0 1M", "write -z 1M 1M", "write -z -u 2M 1M"],
-        )
-        .quiet()
-        .await?;
+        t.io(&img, ["discard 0 1M", "write -z 1M 1M", "write -z -u 2M 1M"]).quiet().await?;
         t.log("zeroed and discarded");
         raw_is_the_disk(t, &img).await?;
         t.sound(&img)?;
@@ -61,10 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("no compressed clusters, no backing file");
-    let img = t
-        .create(SIZE)
-        .options("data_file=TEST_DIR/data,data_file_raw=on")
-        .await?;
+    let img = t.create(SIZE).options("data_file=TEST_DIR/data,data_file_raw=on").await?;
     t.io(&img, ["write -c -P 1 0 64k"]).fails().quiet().await?;
     t.log("a compressed write is refused");
     let base = t.image("base").format("raw").size(SIZE).await?;

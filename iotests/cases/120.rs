@@ -16,23 +16,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).encrypted().backing(&base).await?;
     let mut model = t.disk_model(SIZE);
     model.set(0, SIZE, Some(0x11));
-    let plan = Plan {
-        count: 30,
-        ..Plan::default()
-    };
-    t.apply(&img, &mut model, &[Op::write(0x5a, 0, MIB)])
-        .await?;
-    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE))
-        .await?;
+    let plan = Plan { count: 30, ..Plan::default() };
+    t.apply(&img, &mut model, &[Op::write(0x5a, 0, MIB)]).await?;
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), SIZE)).await?;
     t.matches(&img, &model).await?;
     t.check(&img).await?;
     t.sound(&img)?;
 
     t.section("nothing of it can be read in the file");
     let bytes = std::fs::read(img.file())?;
-    let plain = bytes
-        .chunks_exact(512)
-        .any(|s| s.iter().all(|b| *b == 0x5a));
+    let plain = bytes.chunks_exact(512).any(|s| s.iter().all(|b| *b == 0x5a));
     t.log(format!("a sector of the pattern: {plain}"));
 
     t.section("without the key, with a wrong one");
@@ -58,10 +51,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .fails()
         .quiet()
         .await?;
-        t.log(format!(
-            "refused; a file was made: {}",
-            t.path("out").exists()
-        ));
+        t.log(format!("refused; a file was made: {}", t.path("out").exists()));
     }
 
     t.matches(&img, &model).await?;
@@ -71,8 +61,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let then = model.clone();
     t.img(format!("resize {img} 3M")).await?;
     model.resize(3 * MIB);
-    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), 3 * MIB))
-        .await?;
+    t.apply(&img, &mut model, &plan.ops(&mut t.rng(), 3 * MIB)).await?;
     t.matches(&img, &model).await?;
     t.img(format!("snapshot -a one {img}")).await?;
     t.matches(&img, &then).await?;
@@ -80,9 +69,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("brought down into a plain image, and out of it");
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
-    t.img(format!("convert -O raw {img} {flat}"))
-        .quiet()
-        .await?;
+    t.img(format!("convert -O raw {img} {flat}")).quiet().await?;
     t.matches(&flat, &then).await?;
     t.img(format!("commit {img}")).quiet().await?;
     t.matches(&base, &then).await?;

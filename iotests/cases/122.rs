@@ -27,11 +27,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             if backed {
                 model.set(0, SIZE, Some(0xba));
             }
-            let zero = |offset, length, unmap| Op::Zero {
-                offset,
-                length,
-                unmap,
-            };
+            let zero = |offset, length, unmap| Op::Zero { offset, length, unmap };
             let ops = [
                 Op::write(1, 0, MIB),
                 // Zeroes over what a snapshot shares do not survive: known-limits.md.
@@ -45,12 +41,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 t.img(format!("snapshot -c one {img}")).quiet().await?;
             }
             let then = model.clone();
-            t.apply(
-                &img,
-                &mut model,
-                &[zero(MIB, MIB, false), Op::write(3, 128 * KIB, 4 * KIB)],
-            )
-            .await?;
+            t.apply(&img, &mut model, &[zero(MIB, MIB, false), Op::write(3, 128 * KIB, 4 * KIB)])
+                .await?;
             t.img(format!("amend -o compat=0.10 {img}")).quiet().await?;
             t.log(format!(
                 "version {}, lazy refcounts and dirty bit gone with it",

@@ -17,10 +17,7 @@ fn length(img: &Image) -> Result<u64> {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     for mode in ["off", "metadata", "falloc", "full"] {
         t.section(format!("preallocation={mode}"));
-        let img = t
-            .create(SIZE)
-            .options(format!("preallocation={mode}"))
-            .await?;
+        let img = t.create(SIZE).options(format!("preallocation={mode}")).await?;
         t.io(&img, [format!("read -P 0 0 {SIZE}")]).quiet().await?;
         t.check(&img).await?;
         t.sound(&img)?;
@@ -56,10 +53,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("a mode that there is not");
-    t.img("create -f qcow2 -o preallocation=some TEST_DIR/wrong 1M")
-        .fails()
-        .quiet()
-        .await?;
+    t.img("create -f qcow2 -o preallocation=some TEST_DIR/wrong 1M").fails().quiet().await?;
     t.log("refused");
     Ok(())
 }

@@ -13,22 +13,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(mode);
         let img = t.create(MIB + 512).await?;
         let mut model = t.disk_model(MIB + 512);
-        t.apply(&img, &mut model, &[Op::write(1, 0, MIB + 512)])
-            .await?;
+        t.apply(&img, &mut model, &[Op::write(1, 0, MIB + 512)]).await?;
         for size in [2 * MIB + 1024, 9 * MIB] {
-            t.img(format!("resize --preallocation={mode} {img} {size}"))
-                .await?;
+            t.img(format!("resize --preallocation={mode} {img} {size}")).await?;
             model.resize(size);
             t.matches(&img, &model).await?;
             t.sound(&img)?;
         }
         let ops = [
             Op::write(2, 3 * MIB - 512, 3 * MIB),
-            Op::Zero {
-                offset: 7 * MIB,
-                length: MIB,
-                unmap: true,
-            },
+            Op::Zero { offset: 7 * MIB, length: MIB, unmap: true },
         ];
         t.apply(&img, &mut model, &ops).await?;
         // At a cluster's edge: within one, old data come back (known-limits.md).
@@ -45,10 +39,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("what is refused");
     let img = t.create("2M").await?;
     t.img(format!("resize {img} 1M")).fails().await?;
-    t.img(format!("resize --preallocation=full --shrink {img} 1M"))
-        .fails()
-        .quiet()
-        .await?;
+    t.img(format!("resize --preallocation=full --shrink {img} 1M")).fails().quiet().await?;
     t.img(format!("resize {img} 0x")).fails().quiet().await?;
     t.log(format!("{} bytes", t.virtual_size(&img).await?));
     t.check(&img).await

@@ -33,9 +33,7 @@ fn append(t: &Test, img: &Image) -> Result<()> {
 fn find(t: &Test, img: &Image, when: &str) -> Result<()> {
     let mut found = 0;
     for index in 0..8 {
-        if t.peek(img, &format!("ext[{index}].type"))
-            .is_ok_and(|k| k == KIND)
-        {
+        if t.peek(img, &format!("ext[{index}].type")).is_ok_and(|k| k == KIND) {
             found += 1;
         }
     }
@@ -53,9 +51,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     find(t, &img, "put there")?;
     t.io(&img, ["write -P 2 1M 64k"]).quiet().await?;
     find(t, &img, "data written")?;
-    t.img(format!("rebase -u -b {base} -F IMGFMT {img}"))
-        .quiet()
-        .await?;
+    t.img(format!("rebase -u -b {base} -F IMGFMT {img}")).quiet().await?;
     find(t, &img, "a backing file named")?;
     t.img(format!("bitmap --add {img} b0")).quiet().await?;
     find(t, &img, "a bitmap added")?;
@@ -66,16 +62,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     find(t, &img, "a snapshot made and deleted")?;
     t.img(format!("resize {img} 8M")).quiet().await?;
     find(t, &img, "resized")?;
-    t.img(format!("amend -o lazy_refcounts=on {img}"))
-        .quiet()
-        .await?;
+    t.img(format!("amend -o lazy_refcounts=on {img}")).quiet().await?;
     find(t, &img, "amended")?;
     t.img(format!("rebase -u -b '' {img}")).quiet().await?;
     find(t, &img, "the backing file unnamed")?;
-    t.verify(
-        &img,
-        &[(0, 0, 64 * KIB), (2, MIB, 64 * KIB), (0, 4 * MIB, 4 * MIB)],
-    )
-    .await?;
+    t.verify(&img, &[(0, 0, 64 * KIB), (2, MIB, 64 * KIB), (0, 4 * MIB, 4 * MIB)]).await?;
     t.check(&img).await
 }

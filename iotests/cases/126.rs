@@ -29,14 +29,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("with a name from the image");
     // The first name in the table becomes that of the unknown bit.
-    let index = (0..4).find(|i| {
-        t.peek(&img, &format!("ext[{i}].type"))
-            .is_ok_and(|k| k == 0x6803_f857)
-    });
-    let feature = format!(
-        "ext[{}].feature[0]",
-        index.context("no feature name table")?
-    );
+    let index =
+        (0..4).find(|i| t.peek(&img, &format!("ext[{i}].type")).is_ok_and(|k| k == 0x6803_f857));
+    let feature = format!("ext[{}].feature[0]", index.context("no feature name table")?);
     t.poke_quietly(&img, &format!("{feature}.type"), 0)?;
     t.poke_quietly(&img, &format!("{feature}.bit"), 62)?;
     t.io(&img, ["read 0 512"]).options(["-r"]).fails().await?;
@@ -48,16 +43,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.poke_quietly(&img, "header.compatible_features", 1 << 61)?;
     t.poke_quietly(&img, "header.autoclear_features", 1 << 60)?;
     bits(t, &img)?;
-    t.io(&img, ["read -P 1 0 64k"])
-        .options(["-r"])
-        .quiet()
-        .await?;
+    t.io(&img, ["read -P 1 0 64k"]).options(["-r"]).quiet().await?;
     bits(t, &img)?;
 
     t.section("written to");
     t.io(&img, ["write -P 2 64k 64k"]).quiet().await?;
     bits(t, &img)?;
-    t.verify(&img, &[(1, 0, 64 * KIB), (2, 64 * KIB, 64 * KIB)])
-        .await?;
+    t.verify(&img, &[(1, 0, 64 * KIB), (2, 64 * KIB, 64 * KIB)]).await?;
     t.check(&img).await
 }

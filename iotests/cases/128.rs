@@ -20,21 +20,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&img, &[(1, 0, 4 * MIB)]).await?;
     let before = length()?;
     t.io(&img, ["discard 0 4M"]).quiet().await?;
-    t.verify(&img, &[(0, 0, 4 * MIB), (0xba, 4 * MIB, 4 * MIB)])
-        .await?;
+    t.verify(&img, &[(0, 0, 4 * MIB), (0xba, 4 * MIB, 4 * MIB)]).await?;
     t.sound(&img)?;
     t.write(&img, &[(2, 4 * MIB, 4 * MIB)]).await?;
     t.log(format!("it grew: {}", length()? > before + 3 * MIB));
-    t.verify(&img, &[(0, 0, 4 * MIB), (2, 4 * MIB, 4 * MIB)])
-        .await?;
+    t.verify(&img, &[(0, 0, 4 * MIB), (2, 4 * MIB, 4 * MIB)]).await?;
     t.sound(&img)?;
 
     t.section("zeroed with unmap: the same");
     t.io(&img, ["write -z -u 4M 4M"]).quiet().await?;
     t.write(&img, &[(3, 0, 4 * MIB)]).await?;
     t.log(format!("it grew: {}", length()? > before + 3 * MIB));
-    t.verify(&img, &[(3, 0, 4 * MIB), (0, 4 * MIB, 4 * MIB)])
-        .await?;
+    t.verify(&img, &[(3, 0, 4 * MIB), (0, 4 * MIB, 4 * MIB)]).await?;
 
     t.section("zeroed without: the place is kept");
     t.io(&img, ["write -z 0 4M"]).quiet().await?;
@@ -51,21 +48,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("a snapshot keeps its data");
     t.img(format!("snapshot -c one {img}")).await?;
-    t.io(
-        &img,
-        ["discard 0 2M", "write -z -u 2M 512k", "write -z 2560k 512k"],
-    )
-    .quiet()
-    .await?;
-    t.verify(
-        &img,
-        &[(0, 0, 3 * MIB), (4, 3 * MIB, MIB), (0, 4 * MIB, 4 * MIB)],
-    )
-    .await?;
+    t.io(&img, ["discard 0 2M", "write -z -u 2M 512k", "write -z 2560k 512k"]).quiet().await?;
+    t.verify(&img, &[(0, 0, 3 * MIB), (4, 3 * MIB, MIB), (0, 4 * MIB, 4 * MIB)]).await?;
     t.sound(&img)?;
     t.img(format!("snapshot -a one {img}")).await?;
-    t.verify(&img, &[(4, 0, 4 * MIB), (0, 4 * MIB, 4 * MIB)])
-        .await?;
+    t.verify(&img, &[(4, 0, 4 * MIB), (0, 4 * MIB, 4 * MIB)]).await?;
     t.img(format!("snapshot -d one {img}")).await?;
 
     t.section("parts of clusters");

@@ -11,11 +11,7 @@ use iotests::prelude::*;
 const SIZE: u64 = 64 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let img = t
-        .create(SIZE)
-        .without_imgopts()
-        .options("cluster_size=4k")
-        .await?;
+    let img = t.create(SIZE).without_imgopts().options("cluster_size=4k").await?;
     let opts = |more: &str| format!("driver=qcow2,file.filename={img}{more}");
     let mut rng = t.rng();
     let mut model = t.disk_model(SIZE);
@@ -29,29 +25,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ",cache-clean-interval=1",
         ",l2-cache-entry-size=4096,l2-cache-size=16384,refcount-cache-size=16384",
     ] {
-        let ops = Plan {
-            count: 60,
-            longest: 32 * KIB,
-            ..Plan::default()
-        }
-        .ops(&mut rng, SIZE);
-        let mut commands = Vec::new();
-        for op in &ops {
-            match op {
-                Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
-                op => commands.push(op.to_string()),
-            }
-            model.apply(op);
-        }
-        t.io(opts(more), &commands)
-            .options(["--image-opts"])
-            .quiet()
-            .await?;
-        t.log(format!(
-            "{} operations with '{}'",
-            ops.len(),
-            more.trim_start_matches(',')
-        ));
+        let ops = Plan { count: 60, longest: 32 * KIB, ..Plan::default() }.ops(&mut rng, SIZE);
+        t.io(opts(more), model.commands(&ops)).options(["--image-opts"]).quiet().await?;
+        t.log(format!("{} operations with '{}'", ops.len(), more.trim_start_matches(',')));
     }
     t.matches(&img, &model).await?;
     t.sound(&img)?;
@@ -68,11 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ",overlap-check=some",
         ",l2-cache-size=-1",
     ] {
-        t.io(opts(more), ["read 0 512"])
-            .options(["--image-opts"])
-            .fails()
-            .quiet()
-            .await?;
+        t.io(opts(more), ["read 0 512"]).options(["--image-opts"]).fails().quiet().await?;
         t.log(format!("refused: {}", more.trim_start_matches(',')));
     }
     t.check(&img).await

@@ -54,16 +54,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.sound(&img)?;
 
     t.section("onto each other: one of them wins, sector by sector");
-    let both = [
-        "aio_write -q -P 0x71 0 256k",
-        "aio_write -q -P 0x72 0 256k",
-        "aio_flush",
-    ];
+    let both = ["aio_write -q -P 0x71 0 256k", "aio_write -q -P 0x72 0 256k", "aio_flush"];
     t.io(&img, both).quiet().await?;
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
-    t.img(format!("convert -O raw {img} {flat}"))
-        .quiet()
-        .await?;
+    t.img(format!("convert -O raw {img} {flat}")).quiet().await?;
     let bytes = t.peek_at(&flat, 0, 256 << 10)?;
     let whole = |sector: &[u8]| {
         matches!(sector.first(), Some(0x71 | 0x72)) && sector.iter().all(|b| *b == sector[0])

@@ -13,11 +13,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut rng = t.rng();
     let mut now = t.disk_model(3 * MIB);
     let mut kept: Vec<(String, DiskModel)> = Vec::new();
-    let plan = Plan {
-        count: 20,
-        discards: true,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 20, discards: true, ..Plan::default() };
     let snapshot =
         |kept: &[(String, DiskModel)], n: usize| kept.get(n % kept.len().max(1)).cloned();
     for year in 0..16usize {
@@ -52,14 +48,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             }
             6 => {
                 let lazy = if year > 8 { "off" } else { "on" };
-                t.img(format!("amend -o lazy_refcounts={lazy} {img}"))
-                    .await?;
+                t.img(format!("amend -o lazy_refcounts={lazy} {img}")).await?;
             }
             _ => {
                 // A discarded range may read as anything, and be copied as zeroes.
                 let copy = t.image(&format!("copy{year}")).size(now.size()).await?;
-                t.img(format!("convert -c -n -O IMGFMT {img} {copy}"))
-                    .await?;
+                t.img(format!("convert -c -n -O IMGFMT {img} {copy}")).await?;
                 t.same(&img, &copy).await?;
                 img = copy;
                 kept.clear();

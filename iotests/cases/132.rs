@@ -10,11 +10,7 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("more and more clusters of 512 bytes, counted in 64 bits");
     let size = 6 * MIB;
-    let img = t
-        .create(size)
-        .without_imgopts()
-        .options("cluster_size=512,refcount_bits=64")
-        .await?;
+    let img = t.create(size).without_imgopts().options("cluster_size=512,refcount_bits=64").await?;
     let mut model = t.disk_model(size);
     let first = t.peek(&img, "header.refcount_table_clusters")?;
     for n in 0..4u64 {
@@ -31,18 +27,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("a disk that grows, with snapshots of every size");
     let mut size = 64 * KIB;
-    let img = t
-        .create(size)
-        .without_imgopts()
-        .options("cluster_size=512")
-        .await?;
+    let img = t.create(size).without_imgopts().options("cluster_size=512").await?;
     let mut model = t.disk_model(size);
     let mut kept = Vec::new();
     for n in 0..4u8 {
-        let ops = [
-            Op::write(n + 1, 0, 1024),
-            Op::write(n + 0x11, size - 1024, 1024),
-        ];
+        let ops = [Op::write(n + 1, 0, 1024), Op::write(n + 0x11, size - 1024, 1024)];
         t.apply(&img, &mut model, &ops).await?;
         t.img(format!("snapshot -c at-{n} {img}")).quiet().await?;
         kept.push(model.clone());

@@ -34,22 +34,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         )
         .fails()
         .await?;
-        ensure!(
-            t.virtual_size(&img).await? == most,
-            "info reports another size"
-        );
-        let line = format!(
-            "create -f qcow2 -o cluster_size={cluster} TEST_DIR/more {}",
-            most + cluster
-        );
+        ensure!(t.virtual_size(&img).await? == most, "info reports another size");
+        let line =
+            format!("create -f qcow2 -o cluster_size={cluster} TEST_DIR/more {}", most + cluster);
         t.img(line).fails().quiet().await?;
-        t.img(format!("resize {img} {}", most + cluster))
-            .fails()
-            .quiet()
-            .await?;
+        t.img(format!("resize {img} {}", most + cluster)).fails().quiet().await?;
         t.log("one cluster more is refused, at first and later");
-        t.verify(&img, &[(1, 0, 512), (2, last, 512), (3, half, 1024)])
-            .await?;
+        t.verify(&img, &[(1, 0, 512), (2, last, 512), (3, half, 1024)]).await?;
     }
     let _ = std::fs::remove_file(t.path("more"));
     Ok(())

@@ -53,14 +53,7 @@ impl Keys<'_> {
                 .any_status()
                 .await?
                 .status;
-            lines.push(format!(
-                "{name} {}",
-                if status == Some(0) {
-                    "opens"
-                } else {
-                    "does not"
-                }
-            ));
+            lines.push(format!("{name} {}", if status == Some(0) { "opens" } else { "does not" }));
         }
         self.t.log(lines.join(", "));
         Ok(())
@@ -76,11 +69,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     keys.opens().await?;
 
     for (what, key, options) in [
-        (
-            "a second one",
-            first,
-            "encrypt.state=active,encrypt.new-secret=one,encrypt.iter-time=10",
-        ),
+        ("a second one", first, "encrypt.state=active,encrypt.new-secret=one,encrypt.iter-time=10"),
         (
             "a third one, in a slot of its own",
             "one",
@@ -101,11 +90,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "one",
             "encrypt.state=active,encrypt.new-secret=one,encrypt.keyslot=8,encrypt.iter-time=10",
         ),
-        (
-            "the key that opened it away",
-            "one",
-            "encrypt.state=inactive,encrypt.old-secret=old",
-        ),
+        ("the key that opened it away", "one", "encrypt.state=inactive,encrypt.old-secret=old"),
     ] {
         t.section(what);
         // The key that opens is called `old` as well.

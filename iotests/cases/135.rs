@@ -26,46 +26,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         for errno in [5, 28] {
             let img = t.create_quietly(SIZE, "cluster_size=4k").await?;
-            t.io(&img, ["write -P 1 0 1M", "write -P 2 5000 512"])
-                .quiet()
-                .await?;
+            t.io(&img, ["write -P 1 0 1M", "write -P 2 5000 512"]).quiet().await?;
             let node = json!({"driver": "qcow2", "file": {"driver": "blkdebug",
                 "image": img.protocol_node("low"),
                 "inject-error": [{"event": event, "errno": errno, "once": true, "immediately": true}]}});
-            let commands = [
-                "write -P 3 2M 512",
-                "write -P 3 33M 64k",
-                "write -P 3 1M 20k",
-            ];
-            let status = t
-                .io(format!("json:{node}"), commands)
-                .quiet()
-                .any_status()
-                .await?
-                .status;
+            let commands = ["write -P 3 2M 512", "write -P 3 33M 64k", "write -P 3 1M 20k"];
+            let status = t.io(format!("json:{node}"), commands).quiet().any_status().await?.status;
             let repaired = t.check_counts_quietly(&img, &["-r", "leaks"]).await?;
             ensure!(
                 repaired.corruptions + repaired.corruptions_fixed + repaired.check_errors == 0,
                 "{event} {errno}: {repaired:?}"
             );
-            t.verify_quietly(&img, &[(1, 0, 5000), (2, 5000, 512), (1, 5512, MIB - 5512)])
-                .await?;
+            t.verify_quietly(&img, &[(1, 0, 5000), (2, 5000, 512), (1, 5512, MIB - 5512)]).await?;
             let defects = t.defects(&img)?;
             ensure!(defects.is_empty(), "{event} {errno}: {defects:?}");
-            t.io(
-                &img,
-                ["write -P 4 2M 512", "read -P 4 2M 512", "read -P 1 0 4k"],
-            )
-            .quiet()
-            .await?;
-            let failed = if status == Some(0) {
-                "nothing failed"
-            } else {
-                "a request failed"
-            };
-            t.log(format!(
-                "{event}, errno {errno}: {failed}; no corruption; written again"
-            ));
+            t.io(&img, ["write -P 4 2M 512", "read -P 4 2M 512", "read -P 1 0 4k"]).quiet().await?;
+            let failed = if status == Some(0) { "nothing failed" } else { "a request failed" };
+            t.log(format!("{event}, errno {errno}: {failed}; no corruption; written again"));
         }
     }
     Ok(())

@@ -20,11 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.img(format!("snapshot -c one {img}")).await?;
     t.write(&img, &[(3, 128 * KIB, 256 * KIB)]).await?;
     let one = [(2, 0, 256 * KIB), (1, 256 * KIB, SIZE - 256 * KIB)];
-    let now = [
-        (2, 0, 128 * KIB),
-        (3, 128 * KIB, 256 * KIB),
-        (1, 384 * KIB, SIZE - 384 * KIB),
-    ];
+    let now = [(2, 0, 128 * KIB), (3, 128 * KIB, 256 * KIB), (1, 384 * KIB, SIZE - 384 * KIB)];
     t.verify(&img, &now).await?;
 
     t.section("committed: the base changes, the snapshot's own clusters do not");
@@ -33,9 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.verify(&img, &now).await?;
     let own = [(2, 0, 256 * KIB)];
     let out = t.image("out").format("raw").size(0).quiet().await?;
-    t.img(format!("convert -l one -O raw {img} {out}"))
-        .quiet()
-        .await?;
+    t.img(format!("convert -l one -O raw {img} {out}")).quiet().await?;
     t.verify(&out, &own).await?;
     t.check(&img).await?;
     t.sound(&img)?;
@@ -48,8 +42,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("back to the snapshot, over the first base's data again");
     t.img(format!("snapshot -a one {img}")).await?;
     t.verify(&img, &own).await?;
-    t.img(format!("rebase -u -b {base} -F IMGFMT {img}"))
-        .await?;
+    t.img(format!("rebase -u -b {base} -F IMGFMT {img}")).await?;
     t.verify(&img, &own).await?;
     t.io(&base, ["write -P 1 0 2M"]).quiet().await?;
     t.verify(&img, &one).await?;

@@ -32,9 +32,7 @@ fn round(n: u64) -> (Vec<Patch>, Vec<String>) {
         format!("discard {}k 192k", n * 64 + 64),
         format!("write -P {} {}k 100k", pattern + 50, n * 100),
     ];
-    let writes = patches
-        .iter()
-        .map(|(p, at, len)| format!("write -P {p} {at} {len}"));
+    let writes = patches.iter().map(|(p, at, len)| format!("write -P {p} {at} {len}"));
     let commands = writes.chain(noise).collect();
     (patches, commands)
 }
@@ -65,10 +63,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     guest.close().await?;
     let log = WriteLog::parse(&std::fs::read(&path)?)?;
     let all = log.entries.len();
-    t.log(format!(
-        "more than one write a round: {}",
-        all > flushed.len()
-    ));
+    t.log(format!("more than one write a round: {}", all > flushed.len()));
 
     // Every cut at a flush and just before it, and some in between.
     let chosen = |n: &usize| {
@@ -79,20 +74,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for count in (0..=all).filter(chosen) {
         std::fs::write(copy.file(), &before)?;
         log.replay(&File::options().write(true).open(copy.file())?, count)?;
-        let found = t
-            .img(format!("check --output=json {copy}"))
-            .quiet()
-            .any_status()
-            .await?;
+        let found = t.img(format!("check --output=json {copy}")).quiet().any_status().await?;
         let report = found.json()?;
         let bad = report["corruptions"].as_u64().unwrap_or(0)
             + report["check-errors"].as_u64().unwrap_or(0);
         ensure!(bad == 0, "after {count} of {all} writes: {}", found.text());
-        let safe: Vec<Patch> = flushed
-            .iter()
-            .filter(|(at, _)| *at <= count)
-            .flat_map(|(_, p)| p.clone())
-            .collect();
+        let safe: Vec<Patch> =
+            flushed.iter().filter(|(at, _)| *at <= count).flat_map(|(_, p)| p.clone()).collect();
         t.verify_quietly(&copy, &safe)
             .await
             .with_context(|| format!("after {count} of {all} writes"))?;

@@ -39,30 +39,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     for (what, options, ignored) in [
         ("all of it discarded", json!({}), false),
-        (
-            "and not handed on",
-            json!({"pass-discard-request": false}),
-            false,
-        ),
-        (
-            "and the image ignores it",
-            json!({"discard": "ignore"}),
-            true,
-        ),
+        ("and not handed on", json!({"pass-discard-request": false}), false),
+        ("and the image ignores it", json!({"discard": "ignore"}), true),
     ] {
         t.section(what);
         let img = t.create(SIZE).quiet().await?;
         t.io(&img, [&fill]).quiet().await?;
-        let read = if ignored {
-            format!("read -P 1 0 {SIZE}")
-        } else {
-            zero.clone()
-        };
+        let read = if ignored { format!("read -P 1 0 {SIZE}") } else { zero.clone() };
         t.io(node(&img, options), [&empty, &read]).quiet().await?;
-        t.log(format!(
-            "clusters in use: {}",
-            t.clusters(&img).await?.1 > 0
-        ));
+        t.log(format!("clusters in use: {}", t.clusters(&img).await?.1 > 0));
         t.log(format!("the file takes {}", taken(&img)?));
         t.io(&img, [&fill]).quiet().await?;
         t.verify(&img, &[(1, 0, SIZE)]).await?;
@@ -74,28 +59,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let img = t.create(SIZE).quiet().await?;
         t.io(&img, [&fill]).quiet().await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
-        t.io(
-            node(&img, json!({"pass-discard-request": true})),
-            [&empty, &zero],
-        )
-        .quiet()
-        .await?;
-        t.log(format!(
-            "discarded on the disk, the file takes {}",
-            taken(&img)?
-        ));
+        t.io(node(&img, json!({"pass-discard-request": true})), [&empty, &zero]).quiet().await?;
+        t.log(format!("discarded on the disk, the file takes {}", taken(&img)?));
         let opts = format!(
             "driver=qcow2,pass-discard-snapshot={},file.driver=file,file.discard=unmap,file.filename={}",
             if pass { "on" } else { "off" },
             img.file().display()
         );
-        t.img(["snapshot", "--image-opts", "-d", "one", &opts])
-            .quiet()
-            .await?;
-        t.log(format!(
-            "deleted with pass-discard-snapshot={pass}, it takes {}",
-            taken(&img)?
-        ));
+        t.img(["snapshot", "--image-opts", "-d", "one", &opts]).quiet().await?;
+        t.log(format!("deleted with pass-discard-snapshot={pass}, it takes {}", taken(&img)?));
         t.io(&img, [&zero]).quiet().await?;
         t.check(&img).await?;
     }
@@ -104,12 +76,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for option in ["-u ", ""] {
         let img = t.create(SIZE).quiet().await?;
         t.io(&img, [&fill]).quiet().await?;
-        t.io(
-            node(&img, json!({})),
-            [format!("write -z {option}0 {SIZE}"), zero.clone()],
-        )
-        .quiet()
-        .await?;
+        t.io(node(&img, json!({})), [format!("write -z {option}0 {SIZE}"), zero.clone()])
+            .quiet()
+            .await?;
         t.check(&img).await?;
         t.log(format!("write -z {option}: it reads as zeroes"));
     }

@@ -15,12 +15,7 @@ const CLUSTER: u64 = 64 * KIB;
 /// An image of fixed clusters over a backing file, and `qemu-io` with blkdebug
 /// below its format.
 async fn guest(t: &Test, base: &Image) -> Result<(Image, Session)> {
-    let top = t
-        .image("top")
-        .options("cluster_size=64k")
-        .backing(base)
-        .quiet()
-        .await?;
+    let top = t.image("top").options("cluster_size=64k").backing(base).quiet().await?;
     let mut node = top.node("top");
     let below = node["file"].take();
     node["file"] = json!({"driver": "blkdebug", "image": below});
@@ -39,11 +34,7 @@ async fn all(session: &mut Session, commands: &[&str]) -> Result<()> {
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let base = t
-        .image("base")
-        .options("cluster_size=64k")
-        .size(SIZE)
-        .await?;
+    let base = t.image("base").options("cluster_size=64k").size(SIZE).await?;
     t.write(&base, &[(0xbb, 0, SIZE)]).await?;
 
     t.section("two requests in one new cluster");
@@ -73,32 +64,17 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     one.close().await?;
     t.verify(
         &top,
-        &[
-            (1, 0, 4 * KIB),
-            (0xbb, 4 * KIB, 4 * KIB),
-            (2, 8 * KIB, 4 * KIB),
-            (3, 60 * KIB, 8 * KIB),
-        ],
+        &[(1, 0, 4 * KIB), (0xbb, 4 * KIB, 4 * KIB), (2, 8 * KIB, 4 * KIB), (3, 60 * KIB, 8 * KIB)],
     )
     .await?;
     t.check(&top).await?;
 
     t.section("many that wait for one, and for each other");
     let (top, mut one) = guest(t, &base).await?;
-    all(
-        &mut one,
-        &["break write_aio A", "aio_write -P 1 0 512k", "wait_break A"],
-    )
-    .await?;
+    all(&mut one, &["break write_aio A", "aio_write -P 1 0 512k", "wait_break A"]).await?;
     for n in 0..16 {
-        one.run(format!(
-            "aio_write -P {} {} 40k",
-            n + 2,
-            n * 32 * KIB + 512 * KIB
-        ))
-        .await?;
-        one.run(format!("aio_write -P {} {} 512", n + 20, n * 32 * KIB))
-            .await?;
+        one.run(format!("aio_write -P {} {} 40k", n + 2, n * 32 * KIB + 512 * KIB)).await?;
+        one.run(format!("aio_write -P {} {} 512", n + 20, n * 32 * KIB)).await?;
     }
     all(&mut one, &["resume A", "aio_flush"]).await?;
     for n in 0..16 {
@@ -110,13 +86,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check(&top).await?;
 
     t.section("the program is killed while one is stopped");
-    for event in [
-        "cluster_alloc",
-        "write_aio",
-        "l2_update",
-        "l2_alloc_write",
-        "refblock_update_part",
-    ] {
+    for event in
+        ["cluster_alloc", "write_aio", "l2_update", "l2_alloc_write", "refblock_update_part"]
+    {
         let (top, mut one) = guest(t, &base).await?;
         all(&mut one, &["write -P 5 2M 64k", "flush"]).await?;
         one.run(format!("break {event} A")).await?;
@@ -125,18 +97,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             one.run("wait_break A").await?;
         }
         one.kill().await?;
-        let found = t
-            .img(format!("check --output=json {top}"))
-            .quiet()
-            .any_status()
-            .await?
-            .json()?;
-        ensure!(
-            found["corruptions"].as_u64().unwrap_or(0) == 0,
-            "{event}: {found}"
-        );
-        t.verify_quietly(&top, &[(5, 2 * MIB, CLUSTER), (0xbb, 4 * KIB, MIB)])
-            .await?;
+        let found =
+            t.img(format!("check --output=json {top}")).quiet().any_status().await?.json()?;
+        ensure!(found["corruptions"].as_u64().unwrap_or(0) == 0, "{event}: {found}");
+        t.verify_quietly(&top, &[(5, 2 * MIB, CLUSTER), (0xbb, 4 * KIB, MIB)]).await?;
         t.img(format!("check -r leaks {top}")).quiet().await?;
         t.log(format!("{event}: leaks at worst"));
     }

@@ -19,18 +19,11 @@ async fn names(t: &Test, img: &Image) -> Result<String> {
         .flatten()
         .map(|s| s["name"].as_str().unwrap_or_default().to_owned())
         .collect();
-    Ok(if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.join(", ")
-    })
+    Ok(if names.is_empty() { "none".to_owned() } else { names.join(", ") })
 }
 
 fn snapshot(device: &str, name: &str) -> (&'static str, Value) {
-    (
-        "blockdev-snapshot-internal-sync",
-        json!({"device": device, "name": name}),
-    )
+    ("blockdev-snapshot-internal-sync", json!({"device": device, "name": name}))
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
@@ -38,10 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let b = t.image("b").size(SIZE).await?;
     let raw = t.image("raw").format("raw").size(MIB).await?;
     let mut now = [t.disk_model(SIZE), t.disk_model(SIZE)];
-    let plan = Plan {
-        count: 25,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 25, ..Plan::default() };
     let mut rng = t.rng();
     let mut qsd = t.qsd("").await?;
     qsd.add(&a, "a").await?;
@@ -53,41 +43,23 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         for (disk, now) in disks.iter().zip(&mut now) {
             t.apply(disk, now, &plan.ops(&mut rng, SIZE)).await?;
         }
-        qsd.transaction([snapshot("a", name), snapshot("b", name)], json!({}))
-            .await?;
+        qsd.transaction([snapshot("a", name), snapshot("b", name)], json!({})).await?;
         then.push((name, now.clone()));
     }
 
     t.section("where one cannot be made");
     let missing = json!({"node": "a", "name": "none"});
     for (what, actions) in [
-        (
-            "the other's name is taken",
-            vec![snapshot("a", "three"), snapshot("b", "two")],
-        ),
-        (
-            "the other has no snapshots",
-            vec![snapshot("a", "three"), snapshot("raw", "three")],
-        ),
-        (
-            "there is no other",
-            vec![snapshot("a", "three"), snapshot("c", "three")],
-        ),
+        ("the other's name is taken", vec![snapshot("a", "three"), snapshot("b", "two")]),
+        ("the other has no snapshots", vec![snapshot("a", "three"), snapshot("raw", "three")]),
+        ("there is no other", vec![snapshot("a", "three"), snapshot("c", "three")]),
         (
             "another action fails",
-            vec![
-                snapshot("a", "three"),
-                ("block-dirty-bitmap-clear", missing),
-            ],
+            vec![snapshot("a", "three"), ("block-dirty-bitmap-clear", missing)],
         ),
-        (
-            "it has no name",
-            vec![snapshot("a", "three"), snapshot("b", "")],
-        ),
+        ("it has no name", vec![snapshot("a", "three"), snapshot("b", "")]),
     ] {
-        let asked = qsd
-            .ask("transaction", transaction(actions, json!({})))
-            .await?;
+        let asked = qsd.ask("transaction", transaction(actions, json!({}))).await?;
         ensure!(asked.is_err(), "{what}: done");
         t.log(format!("{what}: refused"));
         for (disk, now) in disks.iter().zip(&mut now) {

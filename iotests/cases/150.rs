@@ -22,9 +22,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.section(what);
         let img = t.create(SIZE).quiet().await?;
-        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"])
-            .quiet()
-            .await?;
+        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"]).quiet().await?;
         let offset = |path: &str| t.peek(&img, path);
         let places = match what {
             "data" => vec![offset("l2[0].entry[0].offset")?],
@@ -38,10 +36,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         for place in places {
             t.poke_quietly(&img, &t.refcount_path(&img, place)?, 0)?;
         }
-        t.io(&img, ["read -P 1 0 1M", "read -P 2 3M 64k"])
-            .options(["-r"])
-            .quiet()
-            .await?;
+        t.io(&img, ["read -P 1 0 1M", "read -P 2 3M 64k"]).options(["-r"]).quiet().await?;
         let found = t.check_counts_quietly(&img, &[]).await?;
         t.log(format!(
             "check: corruptions {}, exit status {}",
@@ -60,16 +55,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check(&img).await?;
         t.sound(&img)?;
         t.io(&img, ["write -P 3 1M 1M"]).quiet().await?;
-        t.verify(
-            &img,
-            &[
-                (1, 0, MIB),
-                (3, MIB, MIB),
-                (0, 2 * MIB, MIB),
-                (2, 3 * MIB, 64 * KIB),
-            ],
-        )
-        .await?;
+        t.verify(&img, &[(1, 0, MIB), (3, MIB, MIB), (0, 2 * MIB, MIB), (2, 3 * MIB, 64 * KIB)])
+            .await?;
         t.sound(&img)?;
     }
     Ok(())

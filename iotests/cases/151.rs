@@ -20,9 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.section(format!("{what}, then check -r {repair}"));
         let img = t.create(SIZE).quiet().await?;
-        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"])
-            .quiet()
-            .await?;
+        t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"]).quiet().await?;
         let place = match what {
             "data" => t.peek(&img, "l2[0].entry[0].offset")?,
             "L2 table" => t.peek(&img, "l1[0].offset")?,
@@ -35,11 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check_counts(&img, &["-r", repair]).await?;
         t.check(&img).await?;
         t.sound(&img)?;
-        t.verify(
-            &img,
-            &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)],
-        )
-        .await?;
+        t.verify(&img, &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)]).await?;
     }
 
     t.section("a copied flag that is missing, and one too many");

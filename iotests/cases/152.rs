@@ -11,11 +11,7 @@ use iotests::prelude::*;
 const SIZE: u64 = GIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let img = t
-        .create(SIZE)
-        .without_imgopts()
-        .options("cluster_size=64k")
-        .await?;
+    let img = t.create(SIZE).without_imgopts().options("cluster_size=64k").await?;
     t.write(&img, &[(1, 0, MIB), (2, 512 * MIB, MIB)]).await?;
 
     t.section("three clusters");
@@ -38,12 +34,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ],
     )
     .await?;
-    t.write(&img, &[(3, 64 * KIB, 128 * KIB), (3, 576 * KIB, 64 * KIB)])
-        .await?;
-    t.log(format!(
-        "their place is used again: {}",
-        std::fs::metadata(img.file())?.len() == length
-    ));
+    t.write(&img, &[(3, 64 * KIB, 128 * KIB), (3, 576 * KIB, 64 * KIB)]).await?;
+    t.log(format!("their place is used again: {}", std::fs::metadata(img.file())?.len() == length));
     t.sound(&img)?;
 
     t.section("a table with all below it");
@@ -51,8 +43,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.check_counts(&img, &[]).await?;
     t.check_counts(&img, &["-r", "all"]).await?;
     t.sound(&img)?;
-    t.verify(&img, &[(3, 64 * KIB, 128 * KIB), (0, 512 * MIB, MIB)])
-        .await?;
+    t.verify(&img, &[(3, 64 * KIB, 128 * KIB), (0, 512 * MIB, MIB)]).await?;
 
     t.section("all of it");
     t.poke(&img, "l1[0]", 0)?;

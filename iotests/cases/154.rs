@@ -21,33 +21,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.section(format!("{path}, {request}"));
         let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
-        t.io(&img, ["write -P 1 0 128k", "write -P 2 512M 64k"])
-            .quiet()
-            .await?;
+        t.io(&img, ["write -P 1 0 128k", "write -P 2 512M 64k"]).quiet().await?;
         let entry = t.peek(&img, path)?;
         t.poke_quietly(&img, path, entry | 0x2000)?;
         let bytes = std::fs::metadata(img.file())?.len();
         let found = t.check_counts_quietly(&img, &[]).await?;
-        t.log(format!(
-            "check: errors: {}, exit status {}",
-            found.corruptions > 0,
-            found.status
-        ));
-        t.io(&img, [request, "read -P 1 0 64k"])
-            .any_status()
-            .await?;
-        t.log(format!(
-            "corrupt bit {}",
-            t.peek(&img, "header.incompatible_features.corrupt")?
-        ));
-        t.log(format!(
-            "the file grew: {}",
-            std::fs::metadata(img.file())?.len() > bytes
-        ));
-        t.io(&img, ["read -P 1 0 64k"])
-            .options(["-r"])
-            .quiet()
-            .await?;
+        t.log(format!("check: errors: {}, exit status {}", found.corruptions > 0, found.status));
+        t.io(&img, [request, "read -P 1 0 64k"]).any_status().await?;
+        t.log(format!("corrupt bit {}", t.peek(&img, "header.incompatible_features.corrupt")?));
+        t.log(format!("the file grew: {}", std::fs::metadata(img.file())?.len() > bytes));
+        t.io(&img, ["read -P 1 0 64k"]).options(["-r"]).quiet().await?;
 
         t.poke_quietly(&img, path, entry)?;
         t.check_counts(&img, &["-r", "all"]).await?;

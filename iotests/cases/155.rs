@@ -27,26 +27,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let before = t.peek_at(&img, place, 65536)?;
         t.check_counts(&img, &[]).await?;
         t.io(&img, ["write -P 9 64k 64k"]).fails().await?;
-        t.log(format!(
-            "overwritten: {}",
-            t.peek_at(&img, place, 65536)? != before
-        ));
-        t.log(format!(
-            "corrupt bit {}",
-            t.peek(&img, "header.incompatible_features.corrupt")?
-        ));
+        t.log(format!("overwritten: {}", t.peek_at(&img, place, 65536)? != before));
+        t.log(format!("corrupt bit {}", t.peek(&img, "header.incompatible_features.corrupt")?));
 
         t.section(format!("{target}: what can still be done"));
         t.io(&img, ["write -P 9 0 64k"]).fails().await?;
-        t.io(&img, ["read -P 1 0 64k", "read -P 1 128k 64k"])
-            .options(["-r"])
-            .quiet()
-            .await?;
+        t.io(&img, ["read -P 1 0 64k", "read -P 1 128k 64k"]).options(["-r"]).quiet().await?;
         let info = t.info_json(&img).await?;
-        t.log(format!(
-            "info reports corrupt: {}",
-            info["format-specific"]["data"]["corrupt"]
-        ));
+        t.log(format!("info reports corrupt: {}", info["format-specific"]["data"]["corrupt"]));
         t.poke_quietly(&img, "l2[0].entry[1]", right)?;
         t.check_counts(&img, &["-r", "all"]).await?;
         t.verify(&img, &[(1, 0, 3 * k), (0, 3 * k, k)]).await?;

@@ -57,31 +57,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         let bad = std::fs::read(img.file())?;
         for options in [&["-r"][..], &[]] {
-            let output = t
-                .io(&img, ["read -P 1 0 64k"])
-                .options(options)
-                .quiet()
-                .any_status()
-                .await?;
+            let output =
+                t.io(&img, ["read -P 1 0 64k"]).options(options).quiet().any_status().await?;
             let printed = output.text();
             let read = if output.status == Some(0) {
                 "opened, and the data are there"
             } else {
                 "opened, and the data are not found"
             };
-            let printed = printed
-                .lines()
-                .find(|l| l.contains("can't open"))
-                .unwrap_or(read)
-                .to_owned();
+            let printed =
+                printed.lines().find(|l| l.contains("can't open")).unwrap_or(read).to_owned();
             if options.is_empty() {
                 t.log(printed);
             }
         }
-        ensure!(
-            std::fs::read(img.file())? == bad,
-            "{path}: the file was changed"
-        );
+        ensure!(std::fs::read(img.file())? == bad, "{path}: the file was changed");
         std::fs::write(img.file(), &good)?;
     }
     t.verify(&img, &[(1, 0, 64 * KIB)]).await?;

@@ -36,16 +36,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.poke_quietly(&img, path, value)?;
         let found = t.check_counts_quietly(&img, &[]).await?;
         t.log(format!("check: exit status {}", found.status));
-        let apply = t
-            .img(format!("snapshot -a one {img}"))
-            .quiet()
-            .any_status()
-            .await?
-            .status;
-        t.log(format!(
-            "back to the first: {}",
-            if apply == Some(0) { "done" } else { "refused" }
-        ));
+        let apply = t.img(format!("snapshot -a one {img}")).quiet().any_status().await?.status;
+        t.log(format!("back to the first: {}", if apply == Some(0) { "done" } else { "refused" }));
         let all = t.check_counts_quietly(&img, &["-r", "all"]).await?;
         let left = if all.status == 0 {
             "clean".to_owned()
@@ -60,25 +52,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "read -P 0 1536k 512k",
         ];
         let then = ["read -P 1 0 1M", "read -P 0 1M 1M"];
-        let commands = if apply == Some(0) {
-            &then[..]
-        } else {
-            &disk[..]
-        };
-        let read = t
-            .io(&img, commands)
-            .options(["-r"])
-            .quiet()
-            .any_status()
-            .await?
-            .status;
+        let commands = if apply == Some(0) { &then[..] } else { &disk[..] };
+        let read = t.io(&img, commands).options(["-r"]).quiet().any_status().await?.status;
         t.log(format!(
             "the disk is {}",
-            if read == Some(0) {
-                "as it was"
-            } else {
-                "not readable"
-            }
+            if read == Some(0) { "as it was" } else { "not readable" }
         ));
     }
     Ok(())

@@ -29,12 +29,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ] {
         t.section(format!("{path} = {value:#x}"));
         let img = t.create(SIZE).quiet().await?;
-        t.img(format!("bitmap --add -g 64k {img} b0"))
-            .quiet()
-            .await?;
-        t.img(format!("bitmap --add -g 64k {img} b1"))
-            .quiet()
-            .await?;
+        t.img(format!("bitmap --add -g 64k {img} b0")).quiet().await?;
+        t.img(format!("bitmap --add -g 64k {img} b1")).quiet().await?;
         t.io(&img, ["write -P 1 0 1M"]).quiet().await?;
         t.poke_quietly(&img, path, value)?;
         let found = t.check_counts_quietly(&img, &[]).await?;
@@ -45,29 +41,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .quiet()
             .any_status()
             .await?;
-        let write = t
-            .io(&img, ["write -P 2 4M 64k", "read -P 2 4M 64k"])
-            .quiet()
-            .any_status()
-            .await?;
+        let write =
+            t.io(&img, ["write -P 2 4M 64k", "read -P 2 4M 64k"]).quiet().any_status().await?;
         let word = |o: &Output| if o.status == Some(0) { "yes" } else { "no" };
-        t.log(format!(
-            "it can be read: {}, written: {}",
-            word(&read),
-            word(&write)
-        ));
+        t.log(format!("it can be read: {}, written: {}", word(&read), word(&write)));
         t.poke_quietly(&img, "header.autoclear_features.bitmaps", 0)?;
         let all = t.check_counts_quietly(&img, &["-r", "all"]).await?;
-        t.log(format!(
-            "the bitmaps forgotten, check -r all: exit status {}",
-            all.status
-        ));
-        t.io(
-            &img,
-            ["read -P 1 0 1M", "write -P 3 8M 64k", "read -P 3 8M 64k"],
-        )
-        .quiet()
-        .await?;
+        t.log(format!("the bitmaps forgotten, check -r all: exit status {}", all.status));
+        t.io(&img, ["read -P 1 0 1M", "write -P 3 8M 64k", "read -P 3 8M 64k"]).quiet().await?;
         t.check(&img).await?;
     }
     Ok(())

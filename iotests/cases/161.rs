@@ -24,33 +24,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "a stream cut short" => t.poke_at(&img, at + 8, &[0; 16])?,
             _ => t.poke_quietly(&img, "l2[0].entry[1].compressed_offset", 1 << 40)?,
         }
-        t.io(
-            &img,
-            ["read 64k 64k", "read -P 1 0 64k", "read -P 3 128k 64k"],
-        )
-        .options(["-r"])
-        .any_status()
-        .await?;
-        t.img(format!("convert -O raw {img} TEST_DIR/out"))
-            .fails()
-            .quiet()
+        t.io(&img, ["read 64k 64k", "read -P 1 0 64k", "read -P 3 128k 64k"])
+            .options(["-r"])
+            .any_status()
             .await?;
+        t.img(format!("convert -O raw {img} TEST_DIR/out")).fails().quiet().await?;
         let saved = t.image("saved").format("raw").size(SIZE).quiet().await?;
-        t.img(format!("convert -n --salvage -O raw {img} {saved}"))
-            .quiet()
-            .await?;
+        t.img(format!("convert -n --salvage -O raw {img} {saved}")).quiet().await?;
         t.log("salvaged");
-        t.verify(
-            &saved,
-            &[(1, 0, k), (0, k, k), (3, 2 * k, k), (4, 3 * k, k)],
-        )
-        .await?;
+        t.verify(&saved, &[(1, 0, k), (0, k, k), (3, 2 * k, k), (4, 3 * k, k)]).await?;
         let found = t.check_counts_quietly(&img, &[]).await?;
         t.log(format!("check: clean: {}", found.status == 0));
 
         t.write(&img, &[(9, k, k)]).await?;
-        t.verify(&img, &[(1, 0, k), (9, k, k), (3, 2 * k, k), (4, 3 * k, k)])
-            .await?;
+        t.verify(&img, &[(1, 0, k), (9, k, k), (3, 2 * k, k), (4, 3 * k, k)]).await?;
         t.check_counts_quietly(&img, &["-r", "all"]).await?;
         t.check(&img).await?;
         t.sound(&img)?;

@@ -11,30 +11,21 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let k = 64 * KIB;
-    for (what, value) in [
-        ("both in one subcluster", 0x0000_0001_ffff_ffff_u64),
-        ("both in all", u64::MAX),
-    ] {
+    for (what, value) in
+        [("both in one subcluster", 0x0000_0001_ffff_ffff_u64), ("both in all", u64::MAX)]
+    {
         t.section(what);
-        let img = t
-            .create_quietly(MIB, "extended_l2=on,cluster_size=64k")
-            .await?;
+        let img = t.create_quietly(MIB, "extended_l2=on,cluster_size=64k").await?;
         t.io(&img, ["write -P 1 0 192k"]).quiet().await?;
         let good = t.peek(&img, "l2[0].entry[1].subclusters")?;
         t.poke(&img, "l2[0].entry[1].subclusters", value)?;
         t.check_counts(&img, &[]).await?;
-        t.io(
-            &img,
-            ["read 64k 2k", "read -P 1 0 64k", "read -P 1 128k 64k"],
-        )
-        .options(["-r"])
-        .any_status()
-        .await?;
+        t.io(&img, ["read 64k 2k", "read -P 1 0 64k", "read -P 1 128k 64k"])
+            .options(["-r"])
+            .any_status()
+            .await?;
         t.io(&img, ["write -P 5 64k 1k"]).any_status().await?;
-        t.log(format!(
-            "corrupt bit {}",
-            t.peek(&img, "header.incompatible_features.corrupt")?
-        ));
+        t.log(format!("corrupt bit {}", t.peek(&img, "header.incompatible_features.corrupt")?));
         t.poke_quietly(&img, "l2[0].entry[1].subclusters", good)?;
         t.check_counts(&img, &["-r", "all"]).await?;
         t.verify(&img, &[(1, 0, k), (1, 128 * KIB, k)]).await?;

@@ -21,25 +21,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.io(&img, ["write -P 1 0 128k"]).quiet().await?;
         let good = t.peek(&img, path)?;
         t.poke_quietly(&img, path, good | 1 << bit)?;
-        t.log(format!(
-            "a second reader finds it: {}",
-            !t.defects(&img)?.is_empty()
-        ));
+        t.log(format!("a second reader finds it: {}", !t.defects(&img)?.is_empty()));
         t.check_counts(&img, &[]).await?;
-        let read = t
-            .io(&img, ["read -P 1 0 128k"])
-            .options(["-r"])
-            .quiet()
-            .any_status()
-            .await?;
-        t.log(format!(
-            "reading: {}",
-            if read.status == Some(0) {
-                "the data"
-            } else {
-                "an error"
-            }
-        ));
+        let read = t.io(&img, ["read -P 1 0 128k"]).options(["-r"]).quiet().any_status().await?;
+        t.log(format!("reading: {}", if read.status == Some(0) { "the data" } else { "an error" }));
         t.poke_quietly(&img, path, good)?;
         t.check_counts_quietly(&img, &["-r", "all"]).await?;
         t.verify(&img, &[(1, 0, 128 * KIB)]).await?;

@@ -13,11 +13,9 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let k = 64 * KIB;
-    for (what, cut) in [
-        ("half a cluster", 32 * KIB),
-        ("three clusters", 3 * k),
-        ("sixteen clusters", 16 * k),
-    ] {
+    for (what, cut) in
+        [("half a cluster", 32 * KIB), ("three clusters", 3 * k), ("sixteen clusters", 16 * k)]
+    {
         t.section(format!("{what} are gone"));
         let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
         t.write(&img, &[(1, 0, MIB), (2, MIB, MIB)]).await?;
@@ -25,10 +23,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         file.set_len(file.metadata()?.len() - cut)?;
         drop(file);
         t.check_counts(&img, &[]).await?;
-        t.io(&img, ["read -P 1 0 1M"])
-            .options(["-r"])
-            .quiet()
-            .await?;
+        t.io(&img, ["read -P 1 0 1M"]).options(["-r"]).quiet().await?;
         t.check_counts(&img, &["-r", "all"]).await?;
         let kept = (MIB - cut) / k * k;
         t.verify(&img, &[(1, 0, MIB)]).await?;
@@ -37,8 +32,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         t.log("written over");
         t.write(&img, &[(3, MIB, 2 * MIB)]).await?;
-        t.verify(&img, &[(1, 0, MIB), (3, MIB, 2 * MIB), (0, 3 * MIB, MIB)])
-            .await?;
+        t.verify(&img, &[(1, 0, MIB), (3, MIB, 2 * MIB), (0, 3 * MIB, MIB)]).await?;
         t.check(&img).await?;
         t.sound(&img)?;
     }
@@ -50,20 +44,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let file = std::fs::File::options().write(true).open(img.file())?;
         file.set_len(length)?;
         drop(file);
-        let status = t
-            .io(&img, ["read 0 512"])
-            .options(["-r"])
-            .quiet()
-            .any_status()
-            .await?
-            .status;
+        let status = t.io(&img, ["read 0 512"]).options(["-r"]).quiet().any_status().await?.status;
         t.log(format!(
             "{length} bytes: {}",
-            if status == Some(0) {
-                "opened and read"
-            } else {
-                "an error"
-            }
+            if status == Some(0) { "opened and read" } else { "an error" }
         ));
     }
     Ok(())

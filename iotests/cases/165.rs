@@ -28,39 +28,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("read");
-    t.io(&img, ["read -P 1 0 1M", "read -P 0 1M 1M"])
-        .options(["-r"])
-        .await?;
+    t.io(&img, ["read -P 1 0 1M", "read -P 0 1M 1M"]).options(["-r"]).await?;
     let info = t.info_json(&img).await?;
-    t.log(format!(
-        "info reports corrupt: {}",
-        info["format-specific"]["data"]["corrupt"]
-    ));
+    t.log(format!("info reports corrupt: {}", info["format-specific"]["data"]["corrupt"]));
     let flat = t.image("flat").format("raw").size(0).quiet().await?;
     t.img(format!("convert -O raw {img} {flat}")).await?;
     t.verify(&flat, &[(1, 0, MIB), (0, MIB, 3 * MIB)]).await?;
 
     t.section("check alone changes nothing, repair does");
     t.check_counts(&img, &[]).await?;
-    t.log(format!(
-        "corrupt bit {}",
-        t.peek(&img, "header.incompatible_features.corrupt")?
-    ));
+    t.log(format!("corrupt bit {}", t.peek(&img, "header.incompatible_features.corrupt")?));
     t.check_counts(&img, &["-r", "leaks"]).await?;
     t.check_counts(&img, &["-r", "all"]).await?;
-    t.log(format!(
-        "corrupt bit {}",
-        t.peek(&img, "header.incompatible_features.corrupt")?
-    ));
+    t.log(format!("corrupt bit {}", t.peek(&img, "header.incompatible_features.corrupt")?));
     t.write(&img, &[(2, 0, 64 * KIB)]).await?;
-    t.verify(
-        &img,
-        &[
-            (2, 0, 64 * KIB),
-            (1, 64 * KIB, MIB - 64 * KIB),
-            (0, MIB, 3 * MIB),
-        ],
-    )
-    .await?;
+    t.verify(&img, &[(2, 0, 64 * KIB), (1, 64 * KIB, MIB - 64 * KIB), (0, MIB, 3 * MIB)]).await?;
     t.check(&img).await
 }

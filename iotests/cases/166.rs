@@ -15,10 +15,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut rng = t.rng();
     for round in 0..8u32 {
         let img = t.create(SIZE).quiet().await?;
-        let plan = Plan {
-            count: 25,
-            ..Plan::default()
-        };
+        let plan = Plan { count: 25, ..Plan::default() };
         let mut model = t.disk_model(SIZE);
         t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
         t.img(format!("snapshot -c one {img}")).quiet().await?;
@@ -36,9 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             all.status == 0 && all.corruptions + all.leaks + all.check_errors == 0,
             "round {round}: {all:?}"
         );
-        t.log(format!(
-            "round {round}: {pokes} refcounts changed and repaired"
-        ));
+        t.log(format!("round {round}: {pokes} refcounts changed and repaired"));
         t.sound(&img)?;
         t.matches(&img, &model).await?;
         t.img(format!("snapshot -a one {img}")).quiet().await?;

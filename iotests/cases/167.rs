@@ -9,11 +9,7 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let img = t
-        .create("4M")
-        .without_imgopts()
-        .options("cluster_size=64k")
-        .await?;
+    let img = t.create("4M").without_imgopts().options("cluster_size=64k").await?;
     t.write(&img, &[(1, 0, MIB)]).await?;
     let data = t.peek(&img, "l2[0].entry[0].offset")?;
     let table = t.peek(&img, "header.l1_table_offset")?;
@@ -30,30 +26,18 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.check_counts(&img, &[]).await?;
         t.check_report(&img, &["-q"]).await?;
         t.check_counts(&img, &["-U"]).await?;
-        t.log(format!(
-            "check changed the file: {}",
-            std::fs::read(img.file())? != before
-        ));
+        t.log(format!("check changed the file: {}", std::fs::read(img.file())? != before));
         t.check_report(&img, &["-r", "all"]).await?;
         t.check_report(&img, &[]).await?;
     }
 
     t.section("failures");
-    let status = t
-        .img(["check", "TEST_DIR/missing"])
-        .any_status()
-        .await?
-        .status;
+    let status = t.img(["check", "TEST_DIR/missing"]).any_status().await?.status;
     t.log(format!("exit status {}", status.unwrap_or(-1)));
     let raw = t.image("flat").format("raw").size("1M").quiet().await?;
     let status = t.img(format!("check {raw}")).any_status().await?.status;
     t.log(format!("exit status {}", status.unwrap_or(-1)));
-    let status = t
-        .img(format!("check -r some {img}"))
-        .quiet()
-        .any_status()
-        .await?
-        .status;
+    let status = t.img(format!("check -r some {img}")).quiet().any_status().await?.status;
     t.log(format!("exit status {}", status.unwrap_or(-1)));
     t.verify(&img, &[(1, 0, MIB)]).await
 }

@@ -16,9 +16,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut reported = 0;
         for nth in 1..=8 {
             let img = t.create_quietly(SIZE, "cluster_size=64k").await?;
-            t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"])
-                .quiet()
-                .await?;
+            t.io(&img, ["write -P 1 0 1M", "write -P 2 3M 64k"]).quiet().await?;
             if damage == "the table gone" {
                 t.poke_quietly(&img, "refcount_table[0]", 0)?;
             } else {
@@ -42,29 +40,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
                 .any_status()
                 .await?
                 .status;
-            t.verify_quietly(
-                &img,
-                &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)],
-            )
-            .await?;
+            t.verify_quietly(&img, &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)])
+                .await?;
             let again = t.check_counts_quietly(&img, &["-r", "all"]).await?;
             ensure!(again.status == 0, "{damage}, write {nth}: {again:?}");
             let defects = t.defects(&img)?;
             ensure!(defects.is_empty(), "{damage}, write {nth}: {defects:?}");
-            t.verify_quietly(
-                &img,
-                &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)],
-            )
-            .await?;
+            t.verify_quietly(&img, &[(1, 0, MIB), (0, MIB, 2 * MIB), (2, 3 * MIB, 64 * KIB)])
+                .await?;
             reported += u32::from(first != Some(0));
             t.log(format!(
                 "{damage}, write {nth} fails: no data are lost, and the second repair ends well"
             ));
         }
-        t.log(format!(
-            "{damage}: failures were reported: {}",
-            reported > 0
-        ));
+        t.log(format!("{damage}: failures were reported: {}", reported > 0));
     }
     Ok(())
 }

@@ -21,16 +21,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("the features' names", "ext[1].length", 0xffff_fff0),
         ("the features' names", "ext[1].type", 0x2385_2875),
         ("no data file", "header.incompatible_features.data_file", 1),
-        (
-            "raw data without a data file",
-            "header.autoclear_features.raw_data_file",
-            1,
-        ),
-        (
-            "bitmaps that are not there",
-            "header.autoclear_features.bitmaps",
-            1,
-        ),
+        ("raw data without a data file", "header.autoclear_features.raw_data_file", 1),
+        ("bitmaps that are not there", "header.autoclear_features.bitmaps", 1),
         ("keys that are not there", "header.crypt_method", 2),
     ] {
         t.section(format!("{what}: {path} = {value:#x}"));
@@ -42,32 +34,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .quiet()
             .any_status()
             .await?;
-        t.log(format!(
-            "read: {}",
-            if read.status == Some(0) {
-                "the data"
-            } else {
-                "an error"
-            }
-        ));
-        ensure!(
-            std::fs::read(img.file())? == bad,
-            "a reader changed the file"
-        );
+        t.log(format!("read: {}", if read.status == Some(0) { "the data" } else { "an error" }));
+        ensure!(std::fs::read(img.file())? == bad, "a reader changed the file");
         // QEMU 7.2 crashes in info without the keys: known-limits.md.
         if path != "header.crypt_method" {
-            let info = t
-                .img(format!("info {img}"))
-                .quiet()
-                .any_status()
-                .await?
-                .status;
+            let info = t.img(format!("info {img}")).quiet().any_status().await?.status;
             t.log(format!("info: exit status {}", info.unwrap_or(-1)));
         }
         std::fs::write(img.file(), &good)?;
     }
-    t.verify(&img, &[(1, 0, 64 * KIB), (7, 64 * KIB, 64 * KIB)])
-        .await?;
+    t.verify(&img, &[(1, 0, 64 * KIB), (7, 64 * KIB, 64 * KIB)]).await?;
     t.check(&img).await?;
     t.sound(&img)
 }

@@ -29,8 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.log(format!("check -r all: exit status {}", all.status));
             t.sound(&img)?;
             t.write(&img, &[(2, 0, 512 * KIB)]).await?;
-            t.verify(&img, &[(2, 0, 512 * KIB), (1, 512 * KIB, 512 * KIB)])
-                .await?;
+            t.verify(&img, &[(2, 0, 512 * KIB), (1, 512 * KIB, 512 * KIB)]).await?;
             t.img(format!("snapshot -a one {img}")).quiet().await?;
             t.verify(&img, &[(1, 0, MIB), (0, MIB, MIB)]).await?;
             t.img(format!("snapshot -d one {img}")).quiet().await?;

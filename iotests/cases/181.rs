@@ -14,31 +14,18 @@ const SIZE: u64 = 64 * GRAIN + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let flat = t.image("flat").format("raw").size(SIZE).quiet().await?;
     let mut model = t.disk_model(SIZE);
-    let ops = Plan {
-        count: 40,
-        ..Plan::default()
-    }
-    .ops(&mut t.rng(), SIZE);
+    let ops = Plan { count: 40, ..Plan::default() }.ops(&mut t.rng(), SIZE);
     t.apply(&flat, &mut model, &ops).await?;
 
     t.section("made by a conversion");
-    t.img(format!(
-        "convert -O IMGFMT -o subformat=streamOptimized {flat} TEST_DIR/new.IMGFMT"
-    ))
-    .await?;
-    t.img(format!(
-        "compare -f raw -F IMGFMT {flat} TEST_DIR/new.IMGFMT"
-    ))
-    .await?;
+    t.img(format!("convert -O IMGFMT -o subformat=streamOptimized {flat} TEST_DIR/new.IMGFMT"))
+        .await?;
+    t.img(format!("compare -f raw -F IMGFMT {flat} TEST_DIR/new.IMGFMT")).await?;
     t.img("check -f IMGFMT TEST_DIR/new.IMGFMT").await?;
     std::fs::remove_file(t.path("new.vmdk"))?;
 
     t.section("written to");
-    let img = t
-        .image("stream")
-        .size(SIZE)
-        .options("subformat=streamOptimized")
-        .await?;
+    let img = t.image("stream").size(SIZE).options("subformat=streamOptimized").await?;
     t.io(
         &img,
         [
@@ -51,22 +38,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     )
     .await?;
     t.section("not in part, not twice");
-    for command in [
-        "write -P 3 0 512",
-        "write -c -P 3 0 64k",
-        "write -P 3 192k 64k",
-    ] {
+    for command in ["write -P 3 0 512", "write -c -P 3 0 64k", "write -P 3 192k 64k"] {
         t.io(&img, [command]).fails().quiet().await?;
         t.log(format!("{command}: refused"));
     }
     t.verify(
         &img,
-        &[
-            (1, 0, GRAIN),
-            (0, GRAIN, 2 * GRAIN),
-            (2, 3 * GRAIN, GRAIN),
-            (0, 4 * GRAIN, GRAIN),
-        ],
+        &[(1, 0, GRAIN), (0, GRAIN, 2 * GRAIN), (2, 3 * GRAIN, GRAIN), (0, 4 * GRAIN, GRAIN)],
     )
     .await?;
     t.check(&img).await

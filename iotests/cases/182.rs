@@ -26,32 +26,19 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     text("RW 8 FLAT \"first\" 4\nRW 4 FLAT \"last\" 0")?;
 
     t.section("read");
-    t.io(
-        "TEST_DIR/d.vmdk",
-        ["read -P 1 0 4k", "read -P 3 4k 2k", "read 6k 512", "length"],
-    )
-    .options(["-f", "vmdk"])
-    .fails()
-    .await?;
+    t.io("TEST_DIR/d.vmdk", ["read -P 1 0 4k", "read -P 3 4k 2k", "read 6k 512", "length"])
+        .options(["-f", "vmdk"])
+        .fails()
+        .await?;
 
     t.section("written");
-    t.io(
-        "TEST_DIR/d.vmdk",
-        [
-            "write -P 7 0 512",
-            "write -P 8 3584 512",
-            "write -P 9 4k 512",
-        ],
-    )
-    .options(["-f", "vmdk"])
-    .await?;
+    t.io("TEST_DIR/d.vmdk", ["write -P 7 0 512", "write -P 8 3584 512", "write -P 9 4k 512"])
+        .options(["-f", "vmdk"])
+        .await?;
     let mut wanted = first.clone();
     wanted[2048..2560].fill(7);
     wanted[2048 + 3584..2048 + 4096].fill(8);
-    ensure!(
-        std::fs::read(t.path("first"))? == wanted,
-        "the first extent's file has other bytes"
-    );
+    ensure!(std::fs::read(t.path("first"))? == wanted, "the first extent's file has other bytes");
     let last = std::fs::read(t.path("last"))?;
     ensure!(
         last[..512] == [9; 512] && last[512..] == [3; 1536],
@@ -72,14 +59,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             .any_status()
             .quiet()
             .await?;
-        t.log(format!(
-            "{what}: {}",
-            if run.status == Some(0) {
-                "opened"
-            } else {
-                "refused"
-            }
-        ));
+        t.log(format!("{what}: {}", if run.status == Some(0) { "opened" } else { "refused" }));
     }
     for file in ["first", "last", "d.vmdk"] {
         std::fs::remove_file(t.path(file))?;

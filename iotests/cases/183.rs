@@ -15,19 +15,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&base, &[(1, 0, SIZE)]).await?;
     for zeroed in ["on", "off"] {
         t.section(format!("zeroed_grain={zeroed}"));
-        let top = t
-            .image("top")
-            .backing(&base)
-            .options(format!("zeroed_grain={zeroed}"))
-            .await?;
+        let top = t.image("top").backing(&base).options(format!("zeroed_grain={zeroed}")).await?;
         t.io(
             &top,
-            [
-                "write -z 0 64k",
-                "write -z 128k 192k",
-                "write -z 1000k 100k",
-                "write -P 2 192k 512",
-            ],
+            ["write -z 0 64k", "write -z 128k 192k", "write -z 1000k 100k", "write -P 2 192k 512"],
         )
         .await?;
         t.verify(
@@ -44,11 +35,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             ],
         )
         .await?;
-        let zero = t
-            .map(&top)
-            .await?
-            .iter()
-            .any(|r| r["zero"] == true && r["depth"] == 0);
+        let zero = t.map(&top).await?.iter().any(|r| r["zero"] == true && r["depth"] == 0);
         t.log(format!("grains are marked as zeroes: {zero}"));
         t.check(&top).await?;
     }

@@ -33,34 +33,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     }
 
     t.section("invalid options are refused or clamped");
-    for options in [
-        "block_size=512k",
-        "block_size=512M",
-        "block_size=3M",
-        "subformat=sparse",
-    ] {
+    for options in ["block_size=512k", "block_size=512M", "block_size=3M", "subformat=sparse"] {
         let run = t
-            .img([
-                "create",
-                "-f",
-                "IMGFMT",
-                "-o",
-                options,
-                "TEST_DIR/no.IMGFMT",
-                "8M",
-            ])
+            .img(["create", "-f", "IMGFMT", "-o", options, "TEST_DIR/no.IMGFMT", "8M"])
             .any_status()
             .quiet();
         if run.await?.status == Some(0) {
-            let reported = t
-                .img("info -f IMGFMT --output=json TEST_DIR/no.IMGFMT")
-                .quiet()
-                .await?
-                .json()?;
-            t.log(format!(
-                "{options}: made with blocks of {}",
-                reported["cluster-size"]
-            ));
+            let reported =
+                t.img("info -f IMGFMT --output=json TEST_DIR/no.IMGFMT").quiet().await?.json()?;
+            t.log(format!("{options}: made with blocks of {}", reported["cluster-size"]));
             std::fs::remove_file(t.path("no.vhdx"))?;
         } else {
             t.log(format!("{options}: refused"));

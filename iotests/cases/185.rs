@@ -15,10 +15,7 @@ const SECTOR: usize = 4096;
 const HEADERS: [u64; 2] = [64 * KIB, 128 * KIB];
 
 fn number(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..at + 8]
-        .iter()
-        .rev()
-        .fold(0, |n, b| n << 8 | u64::from(*b))
+    bytes[at..at + 8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
 /// One log entry: `data` for `offset` of the file, and 4 KiB of zeroes for
@@ -92,34 +89,17 @@ async fn logged(t: &Test, break_it: bool) -> Result<Image> {
 pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("without permission to write");
     let img = logged(t, false).await?;
-    t.io(&img, ["read 0 512"])
-        .options(["-r"])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(&img, ["read 0 512"]).options(["-r"]).fails().quiet().await?;
     t.log("refused");
 
     t.section("applied");
-    t.io(
-        &img,
-        [
-            "read -P 0xab 0 4k",
-            "read -P 1 4k 4k",
-            "read -P 0 8k 4k",
-            "read -P 1 12k 52k",
-        ],
-    )
-    .await?;
-    t.section("and empty from then on");
-    t.io(&img, ["read -P 0xab 0 4k", "read -P 0 8k 4k"])
-        .options(["-r"])
+    t.io(&img, ["read -P 0xab 0 4k", "read -P 1 4k 4k", "read -P 0 8k 4k", "read -P 1 12k 52k"])
         .await?;
+    t.section("and empty from then on");
+    t.io(&img, ["read -P 0xab 0 4k", "read -P 0 8k 4k"]).options(["-r"]).await?;
     for at in HEADERS {
         let guid = t.peek_at(&img, at + 48, 16)?;
-        t.log(format!(
-            "the header at {at} names a log: {}",
-            guid.iter().any(|b| *b != 0)
-        ));
+        t.log(format!("the header at {at} names a log: {}", guid.iter().any(|b| *b != 0)));
     }
     t.check(&img).await?;
 
@@ -127,10 +107,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = logged(t, true).await?;
     t.io(&img, ["read -P 1 0 64k"]).any_status().quiet().await?;
     let file = std::fs::read(img.file())?;
-    let applied = file
-        .windows(SECTOR)
-        .step_by(SECTOR)
-        .any(|s| s == [0xab; SECTOR]);
+    let applied = file.windows(SECTOR).step_by(SECTOR).any(|s| s == [0xab; SECTOR]);
     t.log(format!("applied: {applied}"));
     Ok(())
 }

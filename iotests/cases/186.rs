@@ -16,44 +16,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for kind in ["dynamic", "fixed"] {
         t.section(format!("{kind}, to the byte"));
         let size = 5 * MIB + 512;
-        let img = t
-            .create(size)
-            .options(format!("subformat={kind},force_size=on"))
-            .await?;
+        let img = t.create(size).options(format!("subformat={kind},force_size=on")).await?;
         t.info(&img).await?;
-        let edges = [
-            (1, 0, 512),
-            (2, 2 * MIB - 512, 1024),
-            (3, size - 1024, 1024),
-        ];
+        let edges = [(1, 0, 512), (2, 2 * MIB - 512, 1024), (3, size - 1024, 1024)];
         t.write(&img, &edges).await?;
         t.verify(&img, &edges).await?;
-        t.verify(&img, &[(0, 512, 64 * KIB), (0, 3 * MIB, MIB)])
-            .await?;
-        t.io(&img, [format!("write -P 4 {size} 512")])
-            .fails()
-            .await?;
+        t.verify(&img, &[(0, 512, 64 * KIB), (0, 3 * MIB, MIB)]).await?;
+        t.io(&img, [format!("write -P 4 {size} 512")]).fails().await?;
 
         t.section(format!("{kind}, by geometry"));
-        let img = t
-            .create(size)
-            .options(format!("subformat={kind},force_size=off"))
-            .await?;
+        let img = t.create(size).options(format!("subformat={kind},force_size=off")).await?;
         let got = t.virtual_size(&img).await?;
         t.log(format!("no less than asked for: {}", got >= size));
-        t.log(format!(
-            "less than a cylinder more: {}",
-            got - size < 4 * 17 * 512
-        ));
+        t.log(format!("less than a cylinder more: {}", got - size < 4 * 17 * 512));
         t.write(&img, &[(7, size - 512, 512)]).await?;
-        t.verify(&img, &[(7, size - 512, 512), (0, size, got - size)])
-            .await?;
+        t.verify(&img, &[(7, size - 512, 512), (0, size, got - size)]).await?;
         let length = img.file().metadata()?.len();
         let last = t.peek_at(&img, length - FOOTER, 8)?;
-        t.log(format!(
-            "the file ends in a footer: {}",
-            last == b"conectix"
-        ));
+        t.log(format!("the file ends in a footer: {}", last == b"conectix"));
     }
 
     t.section("a dynamic image without its footer");
@@ -61,19 +41,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&img, &[(1, 0, MIB), (2, 4 * MIB, MIB)]).await?;
     let length = img.file().metadata()?.len();
     t.poke_at(&img, length - FOOTER, &[0; 512])?;
-    t.verify(&img, &[(1, 0, MIB), (0, MIB, 3 * MIB), (2, 4 * MIB, MIB)])
-        .await?;
+    t.verify(&img, &[(1, 0, MIB), (0, MIB, 3 * MIB), (2, 4 * MIB, MIB)]).await?;
     t.write(&img, &[(3, 6 * MIB, 512)]).await?;
-    t.verify(
-        &img,
-        &[
-            (1, 0, MIB),
-            (2, 4 * MIB, MIB),
-            (3, 6 * MIB, 512),
-            (0, 6 * MIB + 512, MIB),
-        ],
-    )
-    .await?;
+    t.verify(&img, &[(1, 0, MIB), (2, 4 * MIB, MIB), (3, 6 * MIB, 512), (0, 6 * MIB + 512, MIB)])
+        .await?;
 
     t.section("with a wrong checksum in both");
     let mut footer = t.peek_at(&img, 0, 512)?;

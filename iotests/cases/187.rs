@@ -19,16 +19,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let img = t.create(size).options(format!("static={fixed}")).await?;
         t.info(&img).await?;
         let mut model = t.disk_model(size);
-        let ops = Plan {
-            count: 60,
-            ..Plan::default()
-        }
-        .ops(&mut t.rng(), size);
+        let ops = Plan { count: 60, ..Plan::default() }.ops(&mut t.rng(), size);
         t.apply(&img, &mut model, &ops).await?;
         t.matches(&img, &model).await?;
-        t.io(&img, [format!("write -P 4 {} 1024", SIZE)])
-            .fails()
-            .await?;
+        t.io(&img, [format!("write -P 4 {} 1024", SIZE)]).fails().await?;
         t.check(&img).await?;
     }
 
@@ -48,11 +42,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(what);
         t.poke_at(&img, MAP, &good)?;
         t.poke_at(&img, MAP + 4 * entry, &value.to_le_bytes())?;
-        let report = t
-            .img(["check", "--output=json", &img.to_string()])
-            .any_status()
-            .quiet()
-            .await?;
+        let report =
+            t.img(["check", "--output=json", &img.to_string()]).any_status().quiet().await?;
         let reported = report.json()?;
         t.log(format!(
             "exit status {}, corruptions {}, errors {}",

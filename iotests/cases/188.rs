@@ -20,11 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let size = 40 * MIB + 512;
         let img = t.create(size).options(options).await?;
         let reach = (cluster * table / 8 * cluster).min(32 * MIB);
-        let edges = [
-            (1, reach - 512, 1024),
-            (2, 8 * MIB - 512, 1024),
-            (3, size - 512, 512),
-        ];
+        let edges = [(1, reach - 512, 1024), (2, 8 * MIB - 512, 1024), (3, size - 512, 512)];
         t.write(&img, &edges).await?;
         t.verify(&img, &edges).await?;
         t.verify(&img, &[(0, 0, MIB), (0, 20 * MIB, MIB)]).await?;
@@ -39,18 +35,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "table_size=3",
         "table_size=32",
     ] {
-        t.img([
-            "create",
-            "-f",
-            "IMGFMT",
-            "-o",
-            options,
-            "TEST_DIR/no.IMGFMT",
-            "8M",
-        ])
-        .fails()
-        .quiet()
-        .await?;
+        t.img(["create", "-f", "IMGFMT", "-o", options, "TEST_DIR/no.IMGFMT", "8M"])
+            .fails()
+            .quiet()
+            .await?;
         t.log(format!("{options}: refused"));
     }
 
@@ -70,24 +58,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("an unused cluster");
     let length = img.file().metadata()?.len();
-    std::fs::File::options()
-        .write(true)
-        .open(img.file())?
-        .set_len(length + 2 * 64 * KIB)?;
-    t.io(
-        &img,
-        ["read -P 1 0 64k", "read -P 0 64k 64k", "read -P 2 1M 64k"],
-    )
-    .await?;
+    std::fs::File::options().write(true).open(img.file())?.set_len(length + 2 * 64 * KIB)?;
+    t.io(&img, ["read -P 1 0 64k", "read -P 0 64k 64k", "read -P 2 1M 64k"]).await?;
     t.log(format!("it asks for a check: {}", asks(&img)?));
     t.check_report(&img, &["-r", "leaks"]).await?;
-    t.verify(
-        &img,
-        &[
-            (1, 0, 64 * KIB),
-            (0, 64 * KIB, 64 * KIB),
-            (2, MIB, 64 * KIB),
-        ],
-    )
-    .await
+    t.verify(&img, &[(1, 0, 64 * KIB), (0, 64 * KIB, 64 * KIB), (2, MIB, 64 * KIB)]).await
 }

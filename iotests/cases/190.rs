@@ -19,10 +19,8 @@ async fn slots(t: &Test, img: &Image) -> Result<()> {
         .as_array()
         .context("info lists no slots")?
         .clone();
-    let active: String = slots
-        .iter()
-        .map(|s| if s["active"] == true { '+' } else { '-' })
-        .collect();
+    let active: String =
+        slots.iter().map(|s| if s["active"] == true { '+' } else { '-' }).collect();
     t.log(format!("slots: {active}"));
     Ok(())
 }
@@ -30,20 +28,14 @@ async fn slots(t: &Test, img: &Image) -> Result<()> {
 /// Changes the slots; the image is opened by one of both pass phrases.
 async fn amend(t: &Test, opened: &str, options: &str, fails: bool) -> Result<()> {
     let first = format!("secret,id=first,data={}", t.env().key_secret);
-    let run = t
-        .img([
-            "amend", "--object", SECOND, "--object", &first, "-o", options, opened,
-        ])
-        .quiet();
+    let run =
+        t.img(["amend", "--object", SECOND, "--object", &first, "-o", options, opened]).quiet();
     if fails {
         run.fails().await?
     } else {
         run.await?
     };
-    t.log(format!(
-        "{options}: {}",
-        if fails { "refused" } else { "done" }
-    ));
+    t.log(format!("{options}: {}", if fails { "refused" } else { "done" }));
     Ok(())
 }
 
@@ -52,40 +44,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let first = img.to_string();
     t.write(&img, &[(1, 0, 64 * KIB)]).await?;
     let by_second = |secret: &'static str| {
-        t.io(BY_SECOND, ["read -P 1 0 64k"])
-            .options(["--object", secret])
-            .quiet()
+        t.io(BY_SECOND, ["read -P 1 0 64k"]).options(["--object", secret]).quiet()
     };
     slots(t, &img).await?;
     by_second(SECOND).fails().await?;
 
     t.section("a second pass phrase");
-    amend(
-        t,
-        &first,
-        "state=active,new-secret=second,keyslot=3,iter-time=10",
-        false,
-    )
-    .await?;
+    amend(t, &first, "state=active,new-secret=second,keyslot=3,iter-time=10", false).await?;
     slots(t, &img).await?;
     t.verify(&img, &[(1, 0, 64 * KIB)]).await?;
     by_second(SECOND).await?;
     by_second(WRONG).fails().await?;
     t.log("it opens the image, and another one does not");
-    amend(
-        t,
-        &first,
-        "state=active,new-secret=second,keyslot=3,iter-time=10",
-        true,
-    )
-    .await?;
-    amend(
-        t,
-        &first,
-        "state=active,new-secret=second,keyslot=8,iter-time=10",
-        true,
-    )
-    .await?;
+    amend(t, &first, "state=active,new-secret=second,keyslot=3,iter-time=10", true).await?;
+    amend(t, &first, "state=active,new-secret=second,keyslot=8,iter-time=10", true).await?;
     slots(t, &img).await?;
 
     t.section("without the first");
@@ -103,17 +75,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     by_second(SECOND).await?;
 
     t.section("by force");
-    t.img([
-        "amend",
-        "--force",
-        "--object",
-        SECOND,
-        "-o",
-        "state=inactive,keyslot=3",
-        BY_SECOND,
-    ])
-    .quiet()
-    .await?;
+    t.img(["amend", "--force", "--object", SECOND, "-o", "state=inactive,keyslot=3", BY_SECOND])
+        .quiet()
+        .await?;
     slots(t, &img).await?;
     by_second(SECOND).fails().await?;
     t.log("nothing opens it");

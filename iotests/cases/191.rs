@@ -13,9 +13,7 @@ const SIZE: u64 = MIB + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let by = |object: &str| {
         let name = r#"json:{"driver": "luks", "key-secret": "x", "file": {"driver": "file", "filename": "TEST_DIR/t.IMGFMT"}}"#;
-        t.io(name, ["read -P 0x5a 0 512"])
-            .options(["--object", object])
-            .quiet()
+        t.io(name, ["read -P 0x5a 0 512"]).options(["--object", object]).quiet()
     };
     for options in [
         "cipher-alg=aes-128,hash-alg=sha512",
@@ -49,10 +47,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let file = std::fs::read(img.file())?;
         let start = file.len() - usize::try_from(SIZE)?;
         let (one, two) = (&file[start..start + 512], &file[start + 512..start + 1024]);
-        ensure!(
-            one.iter().any(|b| *b != 0x5a),
-            "the data is in the file as it is"
-        );
+        ensure!(one.iter().any(|b| *b != 0x5a), "the data is in the file as it is");
         ensure!(one != two, "equal sectors are equal in the file");
         by("secret,id=x,data=wrong").fails().await?;
     }

@@ -12,14 +12,9 @@ const SIZE: u64 = MIB + 512;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let flat = t.image("flat").format("raw").size(SIZE).quiet().await?;
     let mut model = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 15,
-        longest: 64 * KIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 15, longest: 64 * KIB, ..Plan::default() };
     let mut rng = t.rng();
-    t.apply(&flat, &mut model, &plan.ops(&mut rng, SIZE))
-        .await?;
+    t.apply(&flat, &mut model, &plan.ops(&mut rng, SIZE)).await?;
 
     t.section("packed");
     let img = t.create(SIZE).await?;
@@ -35,10 +30,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     (0..64u8).for_each(|n| model.set(u64::from(n) * unit, unit, Some(n + 1)));
     t.matches(&flat, &model).await?;
     t.matches(&img, &model).await?;
-    t.log(format!(
-        "packed is smaller: {}",
-        img.file().metadata()?.len() < plain.min(64 * unit)
-    ));
+    t.log(format!("packed is smaller: {}", img.file().metadata()?.len() < plain.min(64 * unit)));
 
     t.section("written over");
     t.apply(&img, &mut model, &plan.ops(&mut rng, SIZE)).await?;
@@ -67,11 +59,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("version 7", 0, *b"QFI\xfb\0\0\0\x07"),
     ] {
         t.poke_at(&img, at, &bytes)?;
-        t.io(&img, ["read 0 512"])
-            .options(["-r"])
-            .fails()
-            .quiet()
-            .await?;
+        t.io(&img, ["read 0 512"]).options(["-r"]).fails().quiet().await?;
         t.poke_at(&img, 0, &header)?;
         t.log(format!("{what}: refused"));
     }

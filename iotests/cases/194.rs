@@ -17,9 +17,7 @@ const PRESENT: [u8; 3] = [0xff, 0b0101_0101, 0b1000_0001];
 /// The byte that sector `sector` of the disk is full of.
 fn content(sector: usize) -> u8 {
     let extent = CATALOG[sector / 8];
-    let there = PRESENT
-        .get(extent as usize)
-        .is_some_and(|bits| bits >> (sector % 8) & 1 == 1);
+    let there = PRESENT.get(extent as usize).is_some_and(|bits| bits >> (sector % 8) & 1 == 1);
     if there { sector as u8 + 1 } else { 0 }
 }
 
@@ -36,10 +34,7 @@ fn sample(version: u32) -> Vec<u8> {
     put(76, &512u32.to_le_bytes());
     put(80, &(EXTENT as u32).to_le_bytes());
     // The older version has no reserved word before the disk's size.
-    put(
-        if version == 0x10000 { 84 } else { 88 },
-        &size.to_le_bytes(),
-    );
+    put(if version == 0x10000 { 84 } else { 88 }, &size.to_le_bytes());
     for entry in CATALOG {
         file.extend(entry.to_le_bytes());
     }
@@ -49,11 +44,7 @@ fn sample(version: u32) -> Vec<u8> {
         let disk = CATALOG.iter().position(|e| *e == n).unwrap_or_default();
         for sector in disk * 8..disk * 8 + 8 {
             // Sectors that are not there hold what nobody may see.
-            let byte = if content(sector) == 0 {
-                0xee
-            } else {
-                content(sector)
-            };
+            let byte = if content(sector) == 0 { 0xee } else { content(sector) };
             file.extend([byte; 512]);
         }
     }
@@ -65,29 +56,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for version in [0x10000, 0x20000] {
         t.section(format!("version {version:#x}"));
         std::fs::write(t.path("s.bochs"), sample(version))?;
-        t.img("info TEST_DIR/s.bochs")
-            .filter(iotests::filter::img::info)
-            .await?;
-        t.img("convert -f bochs -O raw TEST_DIR/s.bochs TEST_DIR/flat")
-            .await?;
-        ensure!(
-            std::fs::read(t.path("flat"))? == wanted,
-            "it reads as something else"
-        );
+        t.img("info TEST_DIR/s.bochs").filter(iotests::filter::img::info).await?;
+        t.img("convert -f bochs -O raw TEST_DIR/s.bochs TEST_DIR/flat").await?;
+        ensure!(std::fs::read(t.path("flat"))? == wanted, "it reads as something else");
         t.log("every sector reads as expected");
     }
 
     t.section("writing");
     let before = std::fs::read(t.path("s.bochs"))?;
-    t.io("TEST_DIR/s.bochs", ["write 0 512"])
-        .options(["-f", "bochs"])
-        .fails()
-        .quiet()
-        .await?;
-    ensure!(
-        std::fs::read(t.path("s.bochs"))? == before,
-        "the file has changed"
-    );
+    t.io("TEST_DIR/s.bochs", ["write 0 512"]).options(["-f", "bochs"]).fails().quiet().await?;
+    ensure!(std::fs::read(t.path("s.bochs"))? == before, "the file has changed");
     t.log("refused, and nothing has changed");
 
     t.section("invalid headers");
@@ -103,10 +81,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut file = before.clone();
         file[at..at + 4].copy_from_slice(&value.to_le_bytes());
         std::fs::write(t.path("s.bochs"), file)?;
-        t.img("convert -f bochs -O raw TEST_DIR/s.bochs TEST_DIR/flat")
-            .status(1)
-            .quiet()
-            .await?;
+        t.img("convert -f bochs -O raw TEST_DIR/s.bochs TEST_DIR/flat").status(1).quiet().await?;
         t.log(format!("{what}: refused"));
     }
     for file in ["s.bochs", "flat"] {

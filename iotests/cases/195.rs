@@ -30,34 +30,19 @@ fn sample(blocks: &[Vec<u8>]) -> Vec<u8> {
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let disk: Vec<u8> = (0..6 * BLOCK)
-        .map(|n| (n / 512 * 7 + n % 251) as u8)
-        .collect();
+    let disk: Vec<u8> = (0..6 * BLOCK).map(|n| (n / 512 * 7 + n % 251) as u8).collect();
     let blocks: Vec<Vec<u8>> = disk.chunks(BLOCK).map(stored).collect();
     let good = sample(&blocks);
 
     std::fs::write(t.path("s.cloop"), &good)?;
-    t.img("info TEST_DIR/s.cloop")
-        .filter(iotests::filter::img::info)
-        .await?;
-    t.img("convert -f cloop -O raw TEST_DIR/s.cloop TEST_DIR/flat")
-        .await?;
-    ensure!(
-        std::fs::read(t.path("flat"))? == disk,
-        "it reads as something else"
-    );
+    t.img("info TEST_DIR/s.cloop").filter(iotests::filter::img::info).await?;
+    t.img("convert -f cloop -O raw TEST_DIR/s.cloop TEST_DIR/flat").await?;
+    ensure!(std::fs::read(t.path("flat"))? == disk, "it reads as something else");
     t.log("every block reads as expected");
 
     t.section("writing");
-    t.io("TEST_DIR/s.cloop", ["write 0 512"])
-        .options(["-f", "cloop"])
-        .fails()
-        .quiet()
-        .await?;
-    ensure!(
-        std::fs::read(t.path("s.cloop"))? == good,
-        "the file has changed"
-    );
+    t.io("TEST_DIR/s.cloop", ["write 0 512"]).options(["-f", "cloop"]).fails().quiet().await?;
+    ensure!(std::fs::read(t.path("s.cloop"))? == good, "the file has changed");
     t.log("refused, and nothing has changed");
 
     t.section("one bad block");
@@ -71,10 +56,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         std::fs::write(t.path("s.cloop"), sample(&blocks))?;
         t.log(format!("{what}:"));
         let reads = ["read 0 4k", "read 4k 512", "read 8k 4k"];
-        t.io("TEST_DIR/s.cloop", reads)
-            .options(["-r", "-f", "cloop"])
-            .fails()
-            .await?;
+        t.io("TEST_DIR/s.cloop", reads).options(["-r", "-f", "cloop"]).fails().await?;
     }
 
     t.section("invalid tables");
@@ -89,10 +71,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut file = good.clone();
         file[at..at + 4].copy_from_slice(&bytes);
         std::fs::write(t.path("s.cloop"), file)?;
-        t.img("convert -f cloop -O raw TEST_DIR/s.cloop TEST_DIR/flat")
-            .status(1)
-            .quiet()
-            .await?;
+        t.img("convert -f cloop -O raw TEST_DIR/s.cloop TEST_DIR/flat").status(1).quiet().await?;
         t.log(format!("{what}: refused"));
     }
     for file in ["s.cloop", "flat"] {

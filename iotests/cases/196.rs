@@ -19,9 +19,7 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for group in bytes.chunks(3) {
-        let n = (0..3).fold(0, |n, i| {
-            n << 8 | u32::from(group.get(i).copied().unwrap_or(0))
-        });
+        let n = (0..3).fold(0, |n, i| n << 8 | u32::from(group.get(i).copied().unwrap_or(0)));
         for i in 0..4 {
             let digit = DIGITS[(n >> (18 - 6 * i) & 63) as usize];
             text.push(if i <= group.len() { digit as char } else { '=' });
@@ -104,24 +102,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         (UNUSED, &zeroes[..1024]),
         (PLAIN, &text[4096..]),
     ];
-    let disk: Vec<u8> = runs
-        .iter()
-        .flat_map(|(_, data)| data.iter().copied())
-        .collect();
+    let disk: Vec<u8> = runs.iter().flat_map(|(_, data)| data.iter().copied()).collect();
     let file = t.path("s.dmg");
 
     for (what, plist) in [("a resource fork", false), ("a property list", true)] {
         t.section(what);
         std::fs::write(&file, sample(&runs, plist))?;
-        t.img("info -f dmg TEST_DIR/s.dmg")
-            .filter(iotests::filter::img::info)
-            .await?;
-        t.img("convert -f dmg -O raw TEST_DIR/s.dmg TEST_DIR/flat")
-            .await?;
-        ensure!(
-            std::fs::read(t.path("flat"))? == disk,
-            "it reads as something else"
-        );
+        t.img("info -f dmg TEST_DIR/s.dmg").filter(iotests::filter::img::info).await?;
+        t.img("convert -f dmg -O raw TEST_DIR/s.dmg TEST_DIR/flat").await?;
+        ensure!(std::fs::read(t.path("flat"))? == disk, "it reads as something else");
         t.log("every sector reads as expected");
     }
 
@@ -147,18 +136,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("what the trailer cannot represent");
     let end = good.len() - 512;
-    for (what, at) in [
-        ("the data fork", 0x18),
-        ("the resource fork", 0x28),
-        ("the list's end", 0xd8),
-    ] {
+    for (what, at) in
+        [("the data fork", 0x18), ("the resource fork", 0x28), ("the list's end", 0xd8)]
+    {
         let mut bytes = good.clone();
         bytes[end + at..end + at + 8].copy_from_slice(&(u64::MAX / 3).to_be_bytes());
         std::fs::write(&file, &bytes)?;
-        t.img("convert -f dmg -O raw TEST_DIR/s.dmg TEST_DIR/flat")
-            .status(1)
-            .quiet()
-            .await?;
+        t.img("convert -f dmg -O raw TEST_DIR/s.dmg TEST_DIR/flat").status(1).quiet().await?;
         t.log(format!("{what} far behind the file: refused"));
     }
     for name in ["s.dmg", "flat"] {

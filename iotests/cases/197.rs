@@ -29,16 +29,9 @@ impl<'a> Fat<'a> {
     /// The first partition, or the whole disk where it starts with a file system.
     fn open(disk: &'a [u8]) -> Result<Self> {
         ensure!(disk[510..512] == [0x55, 0xaa], "no boot sector");
-        let start = if disk[0] == 0xeb {
-            0
-        } else {
-            word(disk, 446 + 8) * 512
-        };
+        let start = if disk[0] == 0xeb { 0 } else { word(disk, 446 + 8) * 512 };
         let bytes = &disk[start..];
-        ensure!(
-            bytes[510..512] == [0x55, 0xaa] && word(bytes, 11) == 512,
-            "no FAT boot sector"
-        );
+        ensure!(bytes[510..512] == [0x55, 0xaa] && word(bytes, 11) == 512, "no FAT boot sector");
         let table = word(bytes, 14) * 512;
         let root = table + usize::from(bytes[16]) * word(bytes, 22) * 512;
         Ok(Self {
@@ -56,14 +49,7 @@ impl<'a> Fat<'a> {
             (word(self.bytes, self.table + 2 * cluster), 0xfff8)
         } else {
             let pair = word(self.bytes, self.table + cluster * 3 / 2);
-            (
-                if cluster.is_multiple_of(2) {
-                    pair & 0xfff
-                } else {
-                    pair >> 4
-                },
-                0xff8,
-            )
+            (if cluster.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }, 0xff8)
         };
         (next < end).then_some(next)
     }
@@ -128,10 +114,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let wanted: BTreeMap<String, Vec<u8>> = [
         ("/HELLO.TXT", b"hello\n".to_vec()),
         ("/empty", Vec::new()),
-        (
-            "/a name that is longer than thirteen letters.txt",
-            text[..5000].to_vec(),
-        ),
+        ("/a name that is longer than thirteen letters.txt", text[..5000].to_vec()),
         ("/sub/one cluster", text[..512].to_vec()),
         ("/sub/deeper/large.bin", text),
     ]
@@ -144,56 +127,28 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     for (what, options, size) in [
         ("a floppy disk", r#""floppy": true"#, 2949120),
-        (
-            "a smaller floppy disk",
-            r#""floppy": true, "fat-type": 12"#,
-            1474560,
-        ),
+        ("a smaller floppy disk", r#""floppy": true, "fat-type": 12"#, 1474560),
         ("a hard disk, FAT12", r#""fat-type": 12"#, 33030144),
-        (
-            "a hard disk, FAT16",
-            r#""fat-type": 16, "label": "IOTEST""#,
-            528482304,
-        ),
+        ("a hard disk, FAT16", r#""fat-type": 16, "label": "IOTEST""#, 528482304),
     ] {
         t.section(what);
         let name = format!(r#"json:{{"driver": "vvfat", "dir": "TEST_DIR/dir", {options}}}"#);
-        let reported = t
-            .img(["info", "--output=json", &name])
-            .quiet()
-            .await?
-            .json()?;
+        let reported = t.img(["info", "--output=json", &name]).quiet().await?.json()?;
         t.log(format!("virtual size {}", reported["virtual-size"]));
         ensure!(reported["virtual-size"] == size, "its size is another one");
-        t.img([
-            "dd",
-            "-O",
-            "raw",
-            "bs=64k",
-            "count=32",
-            &format!("if={name}"),
-            "of=TEST_DIR/flat",
-        ])
-        .quiet()
-        .await?;
+        t.img(["dd", "-O", "raw", "bs=64k", "count=32", &format!("if={name}"), "of=TEST_DIR/flat"])
+            .quiet()
+            .await?;
         let disk = std::fs::read(t.path("flat"))?;
         let fat = Fat::open(&disk)?;
         t.log(format!("FAT16: {}", fat.wide));
         let mut found = BTreeMap::new();
-        fat.files(
-            &fat.bytes[fat.root..fat.root + fat.root_length],
-            "",
-            &mut found,
-        );
+        fat.files(&fat.bytes[fat.root..fat.root + fat.root_length], "", &mut found);
         for (name, data) in &found {
             t.log(format!("{name}: {} bytes", data.len()));
         }
         ensure!(found == wanted, "the files are others");
-        t.io(&name, ["write 0 512"])
-            .options(["-r"])
-            .fails()
-            .quiet()
-            .await?;
+        t.io(&name, ["write 0 512"]).options(["-r"]).fails().quiet().await?;
     }
     for (name, data) in &wanted {
         ensure!(

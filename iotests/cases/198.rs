@@ -13,24 +13,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&img, &[(1, 0, 512)]).await?;
     // Under another name, so that nothing but its bytes says what it is.
     std::fs::copy(img.file(), t.path("copy"))?;
-    t.tool(Kind::Img, "info TEST_DIR/copy")
-        .filter(iotests::filter::img::info)
-        .await?;
+    t.tool(Kind::Img, "info TEST_DIR/copy").filter(iotests::filter::img::info).await?;
 
     t.section("onto a raw disk that was probed");
     let header = t.peek_at(&img, 0, 512)?;
     std::fs::write(t.path("header"), &header)?;
     std::fs::write(t.path("disk"), vec![7; 65536])?;
-    let run = t.io(
-        "TEST_DIR/disk",
-        ["write -s TEST_DIR/header 0 512", "read -P 7 512 63k"],
-    );
+    let run = t.io("TEST_DIR/disk", ["write -s TEST_DIR/header 0 512", "read -P 7 512 63k"]);
     run.any_status().quiet().await?;
-    let reported = t
-        .tool(Kind::Img, "info --output=json TEST_DIR/disk")
-        .quiet()
-        .await?
-        .json()?;
+    let reported = t.tool(Kind::Img, "info --output=json TEST_DIR/disk").quiet().await?.json()?;
     t.log(format!("it is still raw: {}", reported["format"] == "raw"));
     ensure!(
         std::fs::read(t.path("disk"))?[512..] == [7; 65024],
@@ -38,9 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     );
 
     t.section("onto one that is declared as raw");
-    t.io("TEST_DIR/disk", ["write -P 9 0 512", "read -P 9 0 512"])
-        .options(["-f", "raw"])
-        .await?;
+    t.io("TEST_DIR/disk", ["write -P 9 0 512", "read -P 9 0 512"]).options(["-f", "raw"]).await?;
     for file in ["copy", "header", "disk"] {
         std::fs::remove_file(t.path(file))?;
     }

@@ -13,25 +13,16 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(4 * MIB).await?;
-    t.write(&img, &[(1, 0, 64 * KIB), (2, 2 * MIB, 64 * KIB)])
-        .await?;
+    t.write(&img, &[(1, 0, 64 * KIB), (2, 2 * MIB, 64 * KIB)]).await?;
     let good = std::fs::read(img.file())?;
-    let read = || {
-        t.io(&img, ["read 0 64k", "read 2M 64k"])
-            .options(["-r"])
-            .any_status()
-            .quiet()
-    };
+    let read = || t.io(&img, ["read 0 64k", "read 2M 64k"]).options(["-r"]).any_status().quiet();
 
     t.section("cut off");
     for length in [0, 1, 7, 63, 100, 511, 512, 1000, 1024, 4096, 65536] {
         let length = good.len().min(length);
         std::fs::write(img.file(), &good[..length])?;
         let run = read().await?;
-        ensure!(
-            length >= 63 || run.status != Some(0),
-            "{length} bytes are read as an image"
-        );
+        ensure!(length >= 63 || run.status != Some(0), "{length} bytes are read as an image");
     }
     t.log("what is too short for a header is refused, and the rest ended well");
 
@@ -53,10 +44,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("and the good one");
     std::fs::write(img.file(), &good)?;
-    t.verify(
-        &img,
-        &[(1, 0, 64 * KIB), (0, 64 * KIB, MIB), (2, 2 * MIB, 64 * KIB)],
-    )
-    .await?;
+    t.verify(&img, &[(1, 0, 64 * KIB), (0, 64 * KIB, MIB), (2, 2 * MIB, 64 * KIB)]).await?;
     t.check(&img).await
 }

@@ -11,11 +11,7 @@
 use iotests::prelude::*;
 
 fn name(t: &Test, options: &str) -> String {
-    let secret = if t.format() == "luks" {
-        r#""key-secret": "sec0", "#
-    } else {
-        ""
-    };
+    let secret = if t.format() == "luks" { r#""key-secret": "sec0", "# } else { "" };
     format!(
         r#"json:{{"driver": "IMGFMT", {secret}"file": {{"driver": "blkdebug", {options}, "image": {{"driver": "file", "filename": "TEST_DIR/t.IMGFMT"}}}}}}"#
     )
@@ -24,22 +20,13 @@ fn name(t: &Test, options: &str) -> String {
 /// Runs commands and logs how each went, without what a format says of itself.
 async fn outcome(t: &Test, options: &str, commands: &[&str]) -> Result<()> {
     t.section(options);
-    let output = t
-        .io(name(t, options), commands)
-        .any_status()
-        .quiet()
-        .await?
-        .text();
+    let output = t.io(name(t, options), commands).any_status().quiet().await?.text();
     let results: Vec<&str> = output
         .lines()
         .map(|l| l.trim_start_matches("qemu-io> "))
         .filter(|l| l.contains(" bytes at ") || l.contains(" failed: ") || l.contains("can't open"))
         .collect();
-    ensure!(
-        results.len() == commands.len(),
-        "{} results: {output}",
-        results.len()
-    );
+    ensure!(results.len() == commands.len(), "{} results: {output}", results.len());
     for (command, result) in commands.iter().zip(results) {
         t.log(format!("{command}: {result}"));
     }
@@ -52,34 +39,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     let once =
         r#""inject-error": [{"event": "none", "iotype": "write", "errno": 28, "once": true}]"#;
-    outcome(
-        t,
-        once,
-        &[
-            "write -P 2 64k 512",
-            "write -P 2 64k 512",
-            "read -P 2 64k 512",
-        ],
-    )
-    .await?;
+    outcome(t, once, &["write -P 2 64k 512", "write -P 2 64k 512", "read -P 2 64k 512"]).await?;
     let always = r#""inject-error": [{"event": "none", "iotype": "write", "errno": 5}]"#;
-    outcome(
-        t,
-        always,
-        &[
-            "write -P 3 128k 512",
-            "write -P 3 128k 512",
-            "read -P 1 128k 512",
-        ],
-    )
-    .await?;
+    outcome(t, always, &["write -P 3 128k 512", "write -P 3 128k 512", "read -P 1 128k 512"])
+        .await?;
     t.verify(
         &img,
-        &[
-            (1, 0, 64 * KIB),
-            (2, 64 * KIB, 512),
-            (1, 64 * KIB + 512, MIB - 64 * KIB - 512),
-        ],
+        &[(1, 0, 64 * KIB), (2, 64 * KIB, 512), (1, 64 * KIB + 512, MIB - 64 * KIB - 512)],
     )
     .await?;
     t.check(&img).await

@@ -31,12 +31,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let disk = qsd.export_nbd("top").await?;
 
         let mut model = t.disk_model(SIZE);
-        let ops = Plan {
-            count: 50,
-            longest: 256 * KIB,
-            ..Plan::default()
-        }
-        .ops(&mut rng, SIZE);
+        let ops = Plan { count: 50, longest: 256 * KIB, ..Plan::default() }.ops(&mut rng, SIZE);
         for op in &ops {
             model.apply(op);
         }

@@ -25,12 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let both = format!("json:{node}");
     let mut model = t.disk_model(SIZE);
     model.set(0, SIZE, Some(0));
-    let mut ops = Plan {
-        count: 60,
-        align: 512,
-        ..Plan::default()
-    }
-    .ops(&mut t.rng(), SIZE);
+    let mut ops = Plan { count: 60, align: 512, ..Plan::default() }.ops(&mut t.rng(), SIZE);
     // The driver takes no requests to write zeroes: they come as data.
     for op in &mut ops {
         if let Op::Zero { offset, length, .. } = *op {
@@ -43,21 +38,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&both, commands).quiet().await?;
     t.matches(&img, &model).await?;
     t.matches(&copy, &model).await?;
-    t.img(format!("convert -O raw {img} {whole}"))
-        .quiet()
-        .await?;
+    t.img(format!("convert -O raw {img} {whole}")).quiet().await?;
     t.same(&copy, &whole).await?;
 
     t.section("one byte");
     t.io(&copy, ["write -P 0xff 1234567 1"]).quiet().await?;
     let run = t.io(&both, ["read 1M 512k"]).fails().quiet().await?;
-    let at = run
-        .text()
-        .lines()
-        .find_map(|l| l.split_once("mismatch at ").map(|(_, at)| at.to_owned()));
-    t.log(format!(
-        "it stops at {}",
-        at.context("it does not report where")?
-    ));
+    let at =
+        run.text().lines().find_map(|l| l.split_once("mismatch at ").map(|(_, at)| at.to_owned()));
+    t.log(format!("it stops at {}", at.context("it does not report where")?));
     Ok(())
 }

@@ -28,27 +28,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("all agree");
     qsd.qmp("blockdev-add", quorum(false)).await?;
     let disk = qsd.export_nbd("q").await?;
-    t.io(
-        &disk,
-        [
-            "write -P 1 0 128k",
-            "write -P 2 512k 64k",
-            "read -P 1 0 128k",
-            "flush",
-        ],
-    )
-    .await?;
+    t.io(&disk, ["write -P 1 0 128k", "write -P 2 512k 64k", "read -P 1 0 128k", "flush"]).await?;
     qsd.quit().await?;
     for img in &images {
-        t.verify(
-            img,
-            &[
-                (1, 0, 128 * KIB),
-                (0, 128 * KIB, 384 * KIB),
-                (2, 512 * KIB, 64 * KIB),
-            ],
-        )
-        .await?;
+        t.verify(img, &[(1, 0, 128 * KIB), (0, 128 * KIB, 384 * KIB), (2, 512 * KIB, 64 * KIB)])
+            .await?;
     }
 
     t.section("one does not");
@@ -62,14 +46,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let disk = qsd.export_nbd("q").await?;
         t.io(&disk, ["read -P 1 0 4k"]).await?;
         let event = qsd.event("QUORUM_REPORT_BAD").await?;
-        t.log(format!(
-            "reported: {} ({})",
-            event["data"]["node-name"], event["data"]["type"]
-        ));
+        t.log(format!("reported: {} ({})", event["data"]["node-name"], event["data"]["type"]));
         qsd.quit().await?;
         let now = if rewrite { 1 } else { 9 };
-        t.verify(&images[1], &[(now, 0, 4 * KIB), (1, 4 * KIB, 4 * KIB)])
-            .await?;
+        t.verify(&images[1], &[(now, 0, 4 * KIB), (1, 4 * KIB, 4 * KIB)]).await?;
     }
 
     t.section("all differ");
@@ -92,10 +72,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut node = quorum(false);
         node["node-name"] = "q2".into();
         node["vote-threshold"] = threshold.into();
-        ensure!(
-            qsd.ask("blockdev-add", node).await?.is_err(),
-            "{what}: taken"
-        );
+        ensure!(qsd.ask("blockdev-add", node).await?.is_err(), "{what}: taken");
         t.log(format!("{what}: refused"));
     }
     qsd.quit().await

@@ -15,22 +15,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut qsd = t.qsd("").await?;
     qsd.add(&img, "disk").await?;
     let limits = json!({"bps-write": 1, "iops-read": 1000});
-    qsd.qmp(
-        "object-add",
-        json!({"qom-type": "throttle-group", "id": "tg", "limits": limits}),
-    )
-    .await?;
+    qsd.qmp("object-add", json!({"qom-type": "throttle-group", "id": "tg", "limits": limits}))
+        .await?;
     let node =
         json!({"driver": "throttle", "node-name": "slow", "throttle-group": "tg", "file": "disk"});
     qsd.qmp("blockdev-add", node).await?;
 
     t.section("limits are reported as they were set");
-    let reported = qsd
-        .run(
-            "qom-get",
-            json!({"path": "/objects/tg", "property": "limits"}),
-        )
-        .await?;
+    let reported = qsd.run("qom-get", json!({"path": "/objects/tg", "property": "limits"})).await?;
     t.log_json(&json!({"bps-write": reported["bps-write"], "iops-read": reported["iops-read"], "bps-total": reported["bps-total"]}));
 
     t.section("a write that waits");
@@ -43,18 +35,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     // A sector is one piece of a reply. One of several pieces, as of an image with small
     // clusters, can hang QEMU's client while another request waits.
     let early = session.run("read -P 5 1M 512").await?;
-    t.log(format!(
-        "the old data is there meanwhile: {}",
-        !early.contains("failed")
-    ));
-    qsd.qmp(
-        "object-add",
-        json!({"qom-type": "throttle-group", "id": "free"}),
-    )
-    .await?;
+    t.log(format!("the old data is there meanwhile: {}", !early.contains("failed")));
+    qsd.qmp("object-add", json!({"qom-type": "throttle-group", "id": "free"})).await?;
     let node = json!({"driver": "throttle", "node-name": "slow", "throttle-group": "free", "file": "disk"});
-    qsd.qmp("blockdev-reopen", json!({"options": [node]}))
-        .await?;
+    qsd.qmp("blockdev-reopen", json!({"options": [node]})).await?;
     session.run("aio_flush").await?;
     let late = session.run("read -P 2 1M 64k").await?;
     t.log(format!("then the new: {}", !late.contains("failed")));
@@ -79,6 +63,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         json!({"driver": "throttle", "node-name": "x", "throttle-group": "none", "file": "disk"});
     qsd.qmp_fails("blockdev-add", node).await?;
     qsd.quit().await?;
-    t.verify(&img, &[(1, 0, 64 * KIB), (2, MIB, 64 * KIB)])
-        .await
+    t.verify(&img, &[(1, 0, 64 * KIB), (2, MIB, 64 * KIB)]).await
 }

@@ -18,10 +18,8 @@ async fn own(t: &Test, top: &Image) -> Result<String> {
     let units = (0..SIZE / UNIT).map(|n| {
         let at = n * UNIT;
         let own = runs.iter().any(|r| {
-            let (start, length) = (
-                r["start"].as_u64().unwrap_or(0),
-                r["length"].as_u64().unwrap_or(0),
-            );
+            let (start, length) =
+                (r["start"].as_u64().unwrap_or(0), r["length"].as_u64().unwrap_or(0));
             r["depth"] == 0 && r["data"] == true && start <= at && at < start + length
         });
         if own { '#' } else { '.' }
@@ -50,8 +48,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size(SIZE).await?;
     t.write(&base, &[(1, 0, SIZE / 2)]).await?;
     let mid = t.image("mid").backing(&base).await?;
-    t.write(&mid, &[(2, 2 * UNIT, 2 * UNIT), (3, 12 * UNIT, UNIT)])
-        .await?;
+    t.write(&mid, &[(2, 2 * UNIT, 2 * UNIT), (3, 12 * UNIT, UNIT)]).await?;
     let all = [
         (1, 0, 2 * UNIT),
         (2, 2 * UNIT, 2 * UNIT),
@@ -62,48 +59,28 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     ];
 
     for bottom in [None, Some("mid")] {
-        t.section(format!(
-            "down to {}",
-            bottom.unwrap_or("the end of the chain")
-        ));
+        t.section(format!("down to {}", bottom.unwrap_or("the end of the chain")));
         let top = t.image("top").backing(&mid).await?;
         let chain = [(&base, "base"), (&mid, "mid"), (&top, "top")];
         let (qsd, disk) = through_copy_on_read(t, &chain, bottom).await?;
-        t.io(
-            &disk,
-            [
-                "read -P 1 0 64k",
-                "read -P 2 128k 64k",
-                "read -P 3 768k 512",
-            ],
-        )
-        .await?;
+        t.io(&disk, ["read -P 1 0 64k", "read -P 2 128k 64k", "read -P 3 768k 512"]).await?;
         qsd.quit().await?;
         t.log(own(t, &top).await?);
         t.verify(&top, &all).await?;
 
         let (qsd, disk) = through_copy_on_read(t, &chain, bottom).await?;
-        let reads = all
-            .iter()
-            .map(|(p, at, len)| format!("read -P {p} {at} {len}"));
+        let reads = all.iter().map(|(p, at, len)| format!("read -P {p} {at} {len}"));
         t.io(&disk, reads).quiet().await?;
         t.io(&disk, ["write -P 7 256k 512"]).await?;
         qsd.quit().await?;
         t.log(own(t, &top).await?);
         t.verify(
             &top,
-            &[
-                all[0],
-                all[1],
-                (7, 4 * UNIT, 512),
-                (1, 4 * UNIT + 512, 4 * UNIT - 512),
-                all[4],
-            ],
+            &[all[0], all[1], (7, 4 * UNIT, 512), (1, 4 * UNIT + 512, 4 * UNIT - 512), all[4]],
         )
         .await?;
         t.check(&top).await?;
     }
-    t.verify(&base, &[(1, 0, SIZE / 2), (0, SIZE / 2, SIZE / 2)])
-        .await?;
+    t.verify(&base, &[(1, 0, SIZE / 2), (0, SIZE / 2, SIZE / 2)]).await?;
     t.verify(&mid, &all).await
 }

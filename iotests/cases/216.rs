@@ -21,21 +21,7 @@ async fn fleecing(
     let mut qsd = t.qsd("").await?;
     qsd.add(img, "disk").await?;
     qsd.run("blockdev-add", target).await?;
-    let mut cbw =
-        json!({"driver": "copy-before-write", "node-name": "cbw", "file": "disk", "target": "tmp"});
-    for (key, value) in options.as_object().into_iter().flatten() {
-        cbw[key] = value.clone();
-    }
-    qsd.qmp("blockdev-add", cbw).await?;
-    qsd.qmp(
-        "blockdev-add",
-        json!({"driver": "snapshot-access", "node-name": "past", "file": "cbw"}),
-    )
-    .await?;
-    let guest = qsd.export_nbd("cbw").await?;
-    let past = qsd
-        .export_nbd_with("past", json!({"writable": false}))
-        .await?;
+    let (guest, past) = qsd.fleece("disk", "tmp", "past", &options).await?;
     Ok((qsd, guest, past))
 }
 
@@ -44,11 +30,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let tmp = t.image("tmp").format("raw").size(SIZE).quiet().await?;
     let mut now = t.disk_model(SIZE);
     let mut rng = t.rng();
-    let plan = Plan {
-        count: 30,
-        longest: 256 * KIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 30, longest: 256 * KIB, ..Plan::default() };
     t.apply(&img, &mut now, &plan.ops(&mut rng, SIZE)).await?;
     let then = now.clone();
 
@@ -57,21 +39,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for _ in 0..2 {
         let ops = plan.ops(&mut rng, SIZE);
         ops.iter().for_each(|op| now.apply(op));
-        t.io(&guest, ops.iter().map(ToString::to_string))
-            .quiet()
-            .await?;
-        t.io(&past, then.reads(0, SIZE))
-            .options(["-r"])
-            .quiet()
-            .await?;
+        t.io(&guest, ops.iter().map(ToString::to_string)).quiet().await?;
+        t.io(&past, then.reads(0, SIZE)).options(["-r"]).quiet().await?;
         t.io(&guest, now.reads(0, SIZE)).quiet().await?;
         t.log("both as they should be");
     }
-    t.io(&past, ["write 0 512"])
-        .options(["-r"])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(&past, ["write 0 512"]).options(["-r"]).fails().quiet().await?;
     qsd.quit().await?;
     t.matches(&img, &now).await?;
 

@@ -10,9 +10,7 @@ use iotests::prelude::*;
 const SIZE: u64 = 4 * MIB;
 
 fn window(offset: u64, size: Option<u64>) -> String {
-    let size = size
-        .map(|s| format!(r#", "size": {s}"#))
-        .unwrap_or_default();
+    let size = size.map(|s| format!(r#", "size": {s}"#)).unwrap_or_default();
     format!(
         r#"json:{{"driver": "raw", "offset": {offset}{size}, "file": {{"driver": "file", "filename": "TEST_DIR/t.IMGFMT"}}}}"#
     )
@@ -28,11 +26,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let name = window(start, Some(size));
     let mut inside = DiskModel::new(size);
     inside.set(0, size, Some(0xee));
-    let ops = Plan {
-        count: 60,
-        ..Plan::default()
-    }
-    .ops(&mut t.rng(), size);
+    let ops = Plan { count: 60, ..Plan::default() }.ops(&mut t.rng(), size);
     ops.iter().for_each(|op| inside.apply(op));
     let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();
     commands.extend(inside.reads(0, size));
@@ -59,18 +53,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     .await?;
     all.set(start + size - 512, 512, Some(1));
     t.matches(&img, &all).await?;
-    ensure!(
-        t.virtual_size(&img).await? == SIZE,
-        "the image has another size"
-    );
+    ensure!(t.virtual_size(&img).await? == SIZE, "the image has another size");
 
     t.section("without a size: to the end");
-    t.io(
-        window(SIZE - MIB, None),
-        ["length", "write -P 2 1020k 4k", "write -P 2 1M 512"],
-    )
-    .fails()
-    .await?;
+    t.io(window(SIZE - MIB, None), ["length", "write -P 2 1020k 4k", "write -P 2 1M 512"])
+        .fails()
+        .await?;
     all.set(SIZE - 4 * KIB, 4 * KIB, Some(2));
     t.matches(&img, &all).await?;
 
@@ -79,8 +67,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         r#"json:{{"driver": "raw", "offset": 4096, "size": 8192, "file": {}}}"#,
         window(MIB, Some(64 * KIB)).trim_start_matches("json:")
     );
-    t.io(&nested, ["length", "write -P 3 0 8k", "read -P 3 0 8k"])
-        .await?;
+    t.io(&nested, ["length", "write -P 3 0 8k", "read -P 3 0 8k"]).await?;
     all.set(MIB + 4096, 8192, Some(3));
     t.matches(&img, &all).await?;
 
@@ -91,10 +78,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("not a whole number of sectors", 0, Some(1000)),
         ("beyond all numbers", u64::MAX >> 1, Some(512)),
     ] {
-        t.io(window(offset, size), ["length"])
-            .fails()
-            .quiet()
-            .await?;
+        t.io(window(offset, size), ["length"]).fails().quiet().await?;
         t.log(format!("{what}: refused"));
     }
     Ok(())

@@ -30,19 +30,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let late = format!(
             r#"json:{{"driver": "{driver}", "size": 65536, "read-zeroes": true, "latency-ns": 1000000}}"#
         );
-        t.io(
-            &late,
-            ["aio_read -P 0 0 64k", "aio_write 0 64k", "aio_flush"],
-        )
-        .quiet()
-        .await?;
+        t.io(&late, ["aio_read -P 0 0 64k", "aio_write 0 64k", "aio_flush"]).quiet().await?;
         t.img(["map", &name]).quiet().await?;
         let wrong = format!(r#"json:{{"driver": "{driver}", "latency-ns": -1}}"#);
         t.io(&wrong, ["length"]).fails().quiet().await?;
     }
     t.section("by their URL");
-    t.img("info null-co://")
-        .filter(iotests::filter::img::info)
-        .await?;
+    t.img("info null-co://").filter(iotests::filter::img::info).await?;
     Ok(())
 }

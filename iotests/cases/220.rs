@@ -17,12 +17,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let below = node["file"].take();
     node["file"] = json!({"driver": "preallocate", "prealloc-size": 16 * MIB, "prealloc-align": MIB, "file": below});
     let mut model = t.disk_model(SIZE);
-    let ops = Plan {
-        count: 40,
-        longest: 256 * KIB,
-        ..Plan::default()
-    }
-    .ops(&mut t.rng(), SIZE);
+    let ops = Plan { count: 40, longest: 256 * KIB, ..Plan::default() }.ops(&mut t.rng(), SIZE);
     ops.iter().for_each(|op| model.apply(op));
     let mut commands: Vec<String> = ops.iter().map(ToString::to_string).collect();
     commands.extend(model.reads(0, SIZE));
@@ -38,10 +33,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let open = img.file().metadata()?.len();
     session?.close().await?;
     let closed = img.file().metadata()?.len();
-    t.log(format!(
-        "there was room ahead: {}",
-        open >= 16 * MIB && open % MIB == 0
-    ));
+    t.log(format!("there was room ahead: {}", open >= 16 * MIB && open % MIB == 0));
     t.log(format!("it was given back: {}", closed < open));
     t.matches(&img, &model).await?;
     t.check(&img).await

@@ -17,9 +17,7 @@ const SIZE: u64 = 4 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     t.write(&img, &[(1, 0, SIZE)]).await?;
-    let server = t
-        .nbd_server(&img, "--persistent --shared=4 -x disk -D words")
-        .await?;
+    let server = t.nbd_server(&img, "--persistent --shared=4 -x disk -D words").await?;
     let url = server.url("disk");
 
     t.section("two at once");
@@ -37,10 +35,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     two.close().await?;
 
     t.section("one that speaks nonsense");
-    let socket = t
-        .env()
-        .sock_dir
-        .join(url.rsplit('/').next().unwrap_or_default());
+    let socket = t.env().sock_dir.join(url.rsplit('/').next().unwrap_or_default());
     for words in [
         &b"GET / HTTP/1.0\r\n\r\n"[..],
         &[0xff; 64],
@@ -49,10 +44,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let mut stream = UnixStream::connect(&socket)?;
         let mut greeting = [0; 18];
         stream.read_exact(&mut greeting)?;
-        ensure!(
-            greeting.starts_with(b"NBDMAGICIHAVEOPT"),
-            "the greeting is another one"
-        );
+        ensure!(greeting.starts_with(b"NBDMAGICIHAVEOPT"), "the greeting is another one");
         stream.write_all(words)?;
         stream.shutdown(std::net::Shutdown::Write)?;
         // The server hangs up on it; that is all it gets.
@@ -61,33 +53,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&url, ["read -P 10 0 1", "read -P 1 1 60k"]).await?;
 
     t.section("what it reports about itself");
-    let list = format!(
-        "--list -k {}",
-        url.split_once("socket=").map_or("", |(_, s)| s)
-    );
+    let list = format!("--list -k {}", url.split_once("socket=").map_or("", |(_, s)| s));
     let output = t.tool(Kind::Nbd, list).quiet().await?.text();
     for line in output.lines().map(str::trim).filter(|l| {
-        ["exports available", "export:", "description:", "size:"]
-            .iter()
-            .any(|w| l.starts_with(w))
+        ["exports available", "export:", "description:", "size:"].iter().any(|w| l.starts_with(w))
     }) {
         t.log(line);
     }
-    t.io(server.url("other"), ["read 0 512"])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(server.url("other"), ["read 0 512"]).fails().quiet().await?;
     t.log("another name: refused");
     server.end().await?;
-    t.verify(
-        &img,
-        &[
-            (10, 0, 1),
-            (1, 1, 65023),
-            (0, MIB, 64 * KIB),
-            (13, SIZE - 1, 1),
-        ],
-    )
-    .await?;
+    t.verify(&img, &[(10, 0, 1), (1, 1, 65023), (0, MIB, 64 * KIB), (13, SIZE - 1, 1)]).await?;
     t.check(&img).await
 }

@@ -9,11 +9,7 @@
 use iotests::prelude::*;
 
 fn creds(dir: &str, end: &str, user: &str) -> String {
-    let user = if user.is_empty() {
-        String::new()
-    } else {
-        format!(",username={user}")
-    };
+    let user = if user.is_empty() { String::new() } else { format!(",username={user}") };
     format!("tls-creds-psk,id=tls0,endpoint={end},dir=TEST_DIR/{dir}{user}")
 }
 
@@ -47,35 +43,21 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("with the key");
     by(
         creds("good", "client", "iotest"),
-        &[
-            "write -P 1 64k 64k",
-            "write -P 2 1M 1M",
-            "read -P 1 64k 64k",
-            "read -P 2 1M 1M",
-        ],
+        &["write -P 1 64k 64k", "write -P 2 1M 1M", "read -P 1 64k 64k", "read -P 2 1M 1M"],
     )
     .await?;
     t.log("written and read");
 
     t.section("without");
-    by(creds("bad", "client", "iotest"), &["read 0 512"])
-        .fails()
-        .await?;
-    by(creds("good", "client", "nobody"), &["read 0 512"])
-        .fails()
-        .await?;
+    by(creds("bad", "client", "iotest"), &["read 0 512"]).fails().await?;
+    by(creds("good", "client", "nobody"), &["read 0 512"]).fails().await?;
     t.io(&url, ["read 0 512"]).fails().quiet().await?;
     t.log("another key, another name, none: refused");
 
     t.section("and still with it");
-    by(
-        creds("good", "client", "iotest"),
-        &["read -P 1 64k 64k", "write -P 3 0 512"],
-    )
-    .await?;
+    by(creds("good", "client", "iotest"), &["read -P 1 64k 64k", "write -P 3 0 512"]).await?;
     server.end().await?;
-    t.verify(&img, &[(3, 0, 512), (1, 64 * KIB, 64 * KIB), (2, MIB, MIB)])
-        .await?;
+    t.verify(&img, &[(3, 0, 512), (1, 64 * KIB, 64 * KIB), (2, MIB, MIB)]).await?;
 
     t.section("a client of a server without TLS");
     let server = t.nbd_server(&img, "--persistent").await?;
@@ -85,11 +67,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         r#"json:{{"driver": "nbd", "server": {{"type": "unix", "path": "{socket}"}}, "export": "", "tls-creds": "tls0"}}"#
     );
     let object = creds("good", "client", "iotest");
-    t.io(&tls, ["read 0 512"])
-        .options(["--object", &object])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(&tls, ["read 0 512"]).options(["--object", &object]).fails().quiet().await?;
     t.log("it does without the server");
     server.end().await?;
     for dir in ["good", "bad"] {

@@ -12,12 +12,7 @@ const SIZE: u64 = 4 * MIB;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
-    let data = [
-        (1, 0, MIB),
-        (2, MIB, MIB),
-        (3, 2 * MIB, MIB),
-        (4, 3 * MIB, MIB),
-    ];
+    let data = [(1, 0, MIB), (2, MIB, MIB), (3, 2 * MIB, MIB), (4, 3 * MIB, MIB)];
     t.write(&img, &data).await?;
 
     t.section("read-only");
@@ -27,13 +22,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .fails()
         .quiet()
         .await?;
-    t.io(server.url(""), ["write 0 512"])
-        .fails()
-        .quiet()
-        .await?;
-    t.io(server.url(""), ["read -P 1 0 1M", "read -P 4 3M 1M"])
-        .options(["-r"])
-        .await?;
+    t.io(server.url(""), ["write 0 512"]).fails().quiet().await?;
+    t.io(server.url(""), ["read -P 1 0 1M", "read -P 4 3M 1M"]).options(["-r"]).await?;
     server.end().await?;
     t.verify(&img, &data).await?;
 
@@ -55,20 +45,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("under a name, and only that");
     let server = t.nbd_server(&img, "-x 'a name' --persistent").await?;
-    t.io(
-        server.url("a%20name"),
-        ["read -P 1 0 512", "write -P 5 512 512"],
-    )
-    .await?;
+    t.io(server.url("a%20name"), ["read -P 1 0 512", "write -P 5 512 512"]).await?;
     t.io(server.url(""), ["read 0 512"]).fails().quiet().await?;
     server.end().await?;
-    t.verify(&img, &[(1, 0, 512), (5, 512, 512), (1, KIB, MIB - KIB)])
-        .await?;
+    t.verify(&img, &[(1, 0, 512), (5, 512, 512), (1, KIB, MIB - KIB)]).await?;
 
     t.section("at the edges of the export");
-    let server = t
-        .nbd_server(&img, "--persistent --discard=unmap --detect-zeroes=unmap")
-        .await?;
+    let server = t.nbd_server(&img, "--persistent --discard=unmap --detect-zeroes=unmap").await?;
     t.io(
         server.url(""),
         [
@@ -85,11 +68,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     server.end().await?;
     t.verify(
         &img,
-        &[
-            (0, 3 * MIB, 64 * KIB),
-            (4, 3 * MIB + 64 * KIB, MIB - 66 * KIB),
-            (6, SIZE - 512, 512),
-        ],
+        &[(0, 3 * MIB, 64 * KIB), (4, 3 * MIB + 64 * KIB, MIB - 66 * KIB), (6, SIZE - 512, 512)],
     )
     .await?;
 
@@ -103,10 +82,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "-x",
         "--nothing",
     ] {
-        t.tool(Kind::Nbd, format!("{options} TEST_DIR/none"))
-            .fails()
-            .quiet()
-            .await?;
+        t.tool(Kind::Nbd, format!("{options} TEST_DIR/none")).fails().quiet().await?;
         t.log(format!("{options}: refused"));
     }
     t.check(&img).await

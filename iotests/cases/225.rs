@@ -39,15 +39,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     serve(&mut qsd, &path).await?;
     client.run("aio_flush").await?;
     let read = client.run("read -P 2 64k 64k").await?;
-    t.log(format!(
-        "the write came through: {}",
-        !read.contains("failed")
-    ));
+    t.log(format!("the write came through: {}", !read.contains("failed")));
     let read = client.run("read -P 1 128k 64k").await?;
-    t.log(format!(
-        "the rest is as it was: {}",
-        !read.contains("failed")
-    ));
+    t.log(format!("the rest is as it was: {}", !read.contains("failed")));
     client.close().await?;
 
     t.section("it does not");
@@ -60,14 +54,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     client.close_as(Expect::Failure).await?;
     qsd.quit().await?;
     let _ = std::fs::remove_file(path);
-    t.verify(
-        &img,
-        &[
-            (1, 0, 64 * KIB),
-            (2, 64 * KIB, 64 * KIB),
-            (1, 128 * KIB, 64 * KIB),
-        ],
-    )
-    .await?;
+    t.verify(&img, &[(1, 0, 64 * KIB), (2, 64 * KIB, 64 * KIB), (1, 128 * KIB, 64 * KIB)]).await?;
     t.check(&img).await
 }

@@ -42,24 +42,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let path = t.path("log");
     std::fs::write(&path, b"")?;
     let mut model = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 30,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 30, ..Plan::default() };
     let mut rng = t.rng();
 
     t.section("a log of its own");
     let ops = plan.ops(&mut rng, SIZE);
     ops.iter().for_each(|op| model.apply(op));
     let disk = logging(&img, &path, &json!({}));
-    t.io(&disk, ops.iter().map(ToString::to_string))
-        .quiet()
-        .await?;
+    t.io(&disk, ops.iter().map(ToString::to_string)).quiet().await?;
     let first = WriteLog::parse(&std::fs::read(&path)?)?;
-    t.log(format!(
-        "it ends with a flush: {}",
-        first.entries.last().is_some_and(|e| e.flush)
-    ));
+    t.log(format!("it ends with a flush: {}", first.entries.last().is_some_and(|e| e.flush)));
     t.matches(&img, &model).await?;
     replay(&before, &first, &img)?;
     t.matches(&img, &model).await?;
@@ -68,19 +60,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("more to the same log");
     let ops = plan.ops(&mut rng, SIZE);
     ops.iter().for_each(|op| model.apply(op));
-    let disk = logging(
-        &img,
-        &path,
-        &json!({"log-append": true, "log-super-update-interval": 3}),
-    );
-    t.io(&disk, ops.iter().map(ToString::to_string))
-        .quiet()
-        .await?;
+    let disk = logging(&img, &path, &json!({"log-append": true, "log-super-update-interval": 3}));
+    t.io(&disk, ops.iter().map(ToString::to_string)).quiet().await?;
     let both = WriteLog::parse(&std::fs::read(&path)?)?;
-    t.log(format!(
-        "it goes on where it ended: {}",
-        both.entries.starts_with(&first.entries)
-    ));
+    t.log(format!("it goes on where it ended: {}", both.entries.starts_with(&first.entries)));
     replay(&before, &both, &img)?;
     t.matches(&img, &model).await?;
     t.check(&img).await?;

@@ -50,11 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let fifo = || json!({"vote-threshold": 1, "read-pattern": "fifo"});
     let mut qsd = daemon(t, &images, &[]).await?;
     let disk = quorum(&mut qsd, &["a", "b"], fifo()).await?;
-    t.io(
-        &disk,
-        ["read -P 1 0 64k", "write -P 4 64k 64k", "read -P 4 64k 64k"],
-    )
-    .await?;
+    t.io(&disk, ["read -P 1 0 64k", "write -P 4 64k 64k", "read -P 4 64k 64k"]).await?;
     qsd.quit().await?;
     for img in [a, b] {
         t.verify(img, &[(4, 64 * KIB, 64 * KIB)]).await?;
@@ -78,9 +74,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut qsd = daemon(t, &images, &[("a", "write"), ("b", "write")]).await?;
     let disk = quorum(&mut qsd, &["bad-a", "b", "c"], two()).await?;
     t.io(&disk, ["write -P 6 0 64k", "read -P 6 0 64k"]).await?;
-    let event = qsd
-        .event_where("QUORUM_REPORT_BAD", |d| d["type"] == "write")
-        .await?;
+    let event = qsd.event_where("QUORUM_REPORT_BAD", |d| d["type"] == "write").await?;
     t.log(format!("reported: {}", event["data"]["node-name"]));
     qsd.quit().await?;
     t.verify(a, &[(5, 0, SIZE)]).await?;
@@ -109,68 +103,40 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         json!({"parent": "q"}),
         json!({"parent": "a", "node": "c"}),
     ] {
-        ensure!(
-            qsd.ask(change, wrong.clone()).await?.is_err(),
-            "{wrong} was done"
-        );
+        ensure!(qsd.ask(change, wrong.clone()).await?.is_err(), "{wrong} was done");
         t.log(format!("{wrong}: refused"));
     }
     qsd.qmp(change, json!({"parent": "q", "node": "c"})).await?;
-    t.io(&disk, ["write -P 10 4k 4k", "read -P 10 4k 4k"])
-        .await?;
-    qsd.qmp(change, json!({"parent": "q", "child": "children.0"}))
-        .await?;
-    t.io(
-        &disk,
-        ["write -P 11 8k 4k", "read -P 11 8k 4k", "read -P 10 4k 4k"],
-    )
-    .await?;
+    t.io(&disk, ["write -P 10 4k 4k", "read -P 10 4k 4k"]).await?;
+    qsd.qmp(change, json!({"parent": "q", "child": "children.0"})).await?;
+    t.io(&disk, ["write -P 11 8k 4k", "read -P 11 8k 4k", "read -P 10 4k 4k"]).await?;
     qsd.quit().await?;
-    t.verify(a, &[(9, 0, 4096), (10, 4096, 4096), (8, 8192, 4096)])
-        .await?;
-    t.verify(b, &[(9, 0, 4096), (10, 4096, 4096), (11, 8192, 4096)])
-        .await?;
-    t.verify(c, &[(8, 0, 4096), (10, 4096, 4096), (11, 8192, 4096)])
-        .await?;
+    t.verify(a, &[(9, 0, 4096), (10, 4096, 4096), (8, 8192, 4096)]).await?;
+    t.verify(b, &[(9, 0, 4096), (10, 4096, 4096), (11, 8192, 4096)]).await?;
+    t.verify(c, &[(8, 0, 4096), (10, 4096, 4096), (11, 8192, 4096)]).await?;
 
     t.section("blkverify: two children, and no difference between them");
     t.write(a, &[(12, 0, SIZE)]).await?;
     t.write(b, &[(12, 0, SIZE)]).await?;
     let node = |votes: u32, children: &[&Image]| {
-        let children: Vec<Value> = children
-            .iter()
-            .zip(["a", "b", "c"])
-            .map(|(img, name)| img.node(name))
-            .collect();
+        let children: Vec<Value> =
+            children.iter().zip(["a", "b", "c"]).map(|(img, name)| img.node(name)).collect();
         let node = json!({"driver": "quorum", "vote-threshold": votes, "blkverify": true, "children": children});
         format!("json:{node}")
     };
-    t.io(
-        node(2, &[a, b]),
-        ["read -P 12 0 64k", "write -P 13 0 4k", "read -P 13 0 4k"],
-    )
-    .quiet()
-    .await?;
+    t.io(node(2, &[a, b]), ["read -P 12 0 64k", "write -P 13 0 4k", "read -P 13 0 4k"])
+        .quiet()
+        .await?;
     t.log("they agree");
     t.write(b, &[(14, 512 * KIB, 512)]).await?;
-    let output = t
-        .io(node(2, &[a, b]), ["read 0 64k", "read 512k 512"])
-        .fails()
-        .quiet()
-        .await?
-        .text();
+    let output =
+        t.io(node(2, &[a, b]), ["read 0 64k", "read 512k 512"]).fails().quiet().await?.text();
     t.log(format!(
         "they do not: the program ends, and reports it: {}",
         output.contains("mismatch")
     ));
-    t.io(node(1, &[a, b]), ["read 0 512"])
-        .fails()
-        .quiet()
-        .await?;
-    t.io(node(2, &[a, b, c]), ["read 0 512"])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(node(1, &[a, b]), ["read 0 512"]).fails().quiet().await?;
+    t.io(node(2, &[a, b, c]), ["read 0 512"]).fails().quiet().await?;
     t.log("fewer votes, or more children: refused");
     Ok(())
 }

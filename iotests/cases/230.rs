@@ -16,10 +16,7 @@ const HOST: &str = "disk.test";
 /// The credentials of a client, as an object on its command line.
 fn creds(dir: &Path, verify: bool) -> String {
     let verify = if verify { "yes" } else { "no" };
-    format!(
-        "tls-creds-x509,id=tls0,endpoint=client,verify-peer={verify},dir={}",
-        dir.display()
-    )
+    format!("tls-creds-x509,id=tls0,endpoint=client,verify-peer={verify},dir={}", dir.display())
 }
 
 /// The export, asked for under this host name.
@@ -64,9 +61,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let (good, other) = (ours.client("good").await?, ours.client("other").await?);
     let (untrusted, without) = (theirs.client("good").await?, ours.without_certificate()?);
     let by = |dir: &Path, verify: bool, host: &str, commands: &[&str]| {
-        t.io(export(host), commands)
-            .options(["--object", &creds(dir, verify)])
-            .quiet()
+        t.io(export(host), commands).options(["--object", &creds(dir, verify)]).quiet()
     };
 
     t.section("both are asked for their certificates");
@@ -75,12 +70,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         &good,
         true,
         HOST,
-        &[
-            "write -P 1 0 3M",
-            "write -P 2 1000 1000",
-            "read -P 2 1000 1000",
-            "read -P 1 2000 64k",
-        ],
+        &["write -P 1 0 3M", "write -P 2 1000 1000", "read -P 2 1000 1000", "read -P 1 2000 64k"],
     )
     .await?;
     t.log("the right ones: written and read");
@@ -90,35 +80,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ("no certificate", &without, HOST),
         ("a server for another host", &good, "other.test"),
     ] {
-        let output = by(dir, true, host, &["write -P 9 0 512"])
-            .fails()
-            .await?
-            .text();
+        let output = by(dir, true, host, &["write -P 9 0 512"]).fails().await?.text();
         ensure!(!output.contains("wrote"), "{what}: {output}");
         t.log(format!("{what}: refused"));
     }
     let plain = r#"json:{"driver": "nbd", "server": {"type": "unix", "path": "SOCK_DIR/tls"}, "export": "disk"}"#;
     t.io(plain, ["write -P 9 0 512"]).fails().quiet().await?;
     t.log("without TLS: refused");
-    by(
-        &good,
-        true,
-        HOST,
-        &["read -P 1 0 1000", "write -P 3 2M 512"],
-    )
-    .await?;
+    by(&good, true, HOST, &["read -P 1 0 1000", "write -P 3 2M 512"]).await?;
     t.log("and the right ones again: written and read");
     qsd.quit().await?;
 
     t.section("only the server is");
     let qsd = serve(t, &img, &server, None).await?;
-    by(
-        &without,
-        true,
-        HOST,
-        &["read -P 3 2M 512", "write -P 4 2M 512"],
-    )
-    .await?;
+    by(&without, true, HOST, &["read -P 3 2M 512", "write -P 4 2M 512"]).await?;
     t.log("no certificate: written and read");
     by(&untrusted, true, HOST, &["read 0 512"]).fails().await?;
     t.log("another authority, and the server is not trusted: refused");
@@ -127,15 +102,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("a server with the certificate of a client");
     let swapped = t.path("swapped");
     std::fs::create_dir_all(&swapped)?;
-    for (from, to) in [
-        ("ca-cert", "ca-cert"),
-        ("client-cert", "server-cert"),
-        ("client-key", "server-key"),
-    ] {
-        std::fs::copy(
-            good.join(format!("{from}.pem")),
-            swapped.join(format!("{to}.pem")),
-        )?;
+    for (from, to) in
+        [("ca-cert", "ca-cert"), ("client-cert", "server-cert"), ("client-key", "server-key")]
+    {
+        std::fs::copy(good.join(format!("{from}.pem")), swapped.join(format!("{to}.pem")))?;
     }
     let mut qsd = t.qsd("").await?;
     let wrong =
@@ -145,13 +115,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.quit().await?;
     t.verify(
         &img,
-        &[
-            (1, 0, 1000),
-            (2, 1000, 1000),
-            (1, 2000, MIB),
-            (4, 2 * MIB, 512),
-            (0, 3 * MIB, MIB),
-        ],
+        &[(1, 0, 1000), (2, 1000, 1000), (1, 2000, MIB), (4, 2 * MIB, 512), (0, 3 * MIB, MIB)],
     )
     .await?;
     t.check(&img).await?;

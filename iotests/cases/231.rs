@@ -47,14 +47,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     };
 
     t.section("no server listens");
-    t.io(by(r#""open-timeout": 0"#), ["read 0 512"])
-        .fails()
-        .quiet()
-        .await?;
-    t.io(by(r#""open-timeout": 1"#), ["read 0 512"])
-        .fails()
-        .quiet()
-        .await?;
+    t.io(by(r#""open-timeout": 0"#), ["read 0 512"]).fails().quiet().await?;
+    t.io(by(r#""open-timeout": 1"#), ["read 0 512"]).fails().quiet().await?;
     t.log("it gives up");
 
     t.section("one that hangs up is there first, then the real one");
@@ -66,19 +60,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         std::fs::remove_file(&path)?;
         server(t, &img, &path, true).await
     };
-    let (client, slow) = tokio::join!(
-        t.session(by(r#""open-timeout": 600, "reconnect-delay": 600"#)),
-        late
-    );
+    let (client, slow) =
+        tokio::join!(t.session(by(r#""open-timeout": 600, "reconnect-delay": 600"#)), late);
     let (mut client, slow) = (client?, slow?);
     t.log("it is served");
 
     t.section("which is killed with requests in flight");
     client.quiet();
     for n in 0..REQUESTS {
-        client
-            .run(format!("aio_write -P {} {} 64k", n + 2, n * 2 * 64 * KIB))
-            .await?;
+        client.run(format!("aio_write -P {} {} 64k", n + 2, n * 2 * 64 * KIB)).await?;
     }
     slow.kill().await?;
     t.after_crash(&img).await?;
@@ -99,9 +89,6 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     quick.quit().await?;
     t.io(&img, &reads).quiet().await?;
     // What the first server had not flushed may be leaked.
-    t.img(format!("check -r leaks {img}"))
-        .any_status()
-        .quiet()
-        .await?;
+    t.img(format!("check -r leaks {img}")).any_status().quiet().await?;
     t.check(&img).await
 }

@@ -38,11 +38,7 @@ async fn ended(t: &Test) -> Result<()> {
 
 fn pid(t: &Test) -> Result<Pid> {
     let text = std::fs::read_to_string(t.path("pid"))?;
-    Ok(Pid::from_raw(
-        text.trim()
-            .parse()
-            .with_context(|| format!("no process id: {text}"))?,
-    ))
+    Ok(Pid::from_raw(text.trim().parse().with_context(|| format!("no process id: {text}"))?))
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
@@ -64,12 +60,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("failures are reported by the process that was started");
     for (what, options, file, pid) in [
-        (
-            "the socket has no place",
-            "--socket=SOCK_DIR/none/forked",
-            &other,
-            "pid2",
-        ),
+        ("the socket has no place", "--socket=SOCK_DIR/none/forked", &other, "pid2"),
         ("the id has no place", "", &other, "none/pid"),
         ("no such snapshot", "-l 7", &other, "pid2"),
         ("no such bitmap", "-B marks", &other, "pid2"),
@@ -77,24 +68,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let printed = server(options, file, pid).fails().quiet().await?.text();
         t.log(format!(
             "{what}: {}",
-            if printed.trim().is_empty() {
-                "no diagnostic output"
-            } else {
-                "reported"
-            }
+            if printed.trim().is_empty() { "no diagnostic output" } else { "reported" }
         ));
     }
     kill(first, Signal::SIGTERM)?;
     ended(t).await?;
-    t.verify(
-        &img,
-        &[
-            (1, 0, 64 * KIB),
-            (2, 64 * KIB, 64 * KIB),
-            (0, 128 * KIB, MIB),
-        ],
-    )
-    .await?;
+    t.verify(&img, &[(1, 0, 64 * KIB), (2, 64 * KIB, 64 * KIB), (0, 128 * KIB, MIB)]).await?;
     t.io(URL, ["read 0 512"]).fails().quiet().await?;
     t.log("no server listens any more");
 
@@ -109,14 +88,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     two.run("write -P 4 512 512").await?;
     two.close().await?;
     ended(t).await?;
-    t.verify(&img, &[(3, 0, 512), (4, 512, 512), (1, KIB, 63 * KIB)])
-        .await?;
+    t.verify(&img, &[(3, 0, 512), (4, 512, 512), (1, KIB, 63 * KIB)]).await?;
 
     t.section("one client after the other");
     let _ = std::fs::remove_file(t.path("pid"));
-    server("--persistent --shared=1", &img, "pid")
-        .quiet()
-        .await?;
+    server("--persistent --shared=1", &img, "pid").quiet().await?;
     let mut one = t.session(URL).await?;
     one.run("read -P 3 0 512").await?;
     let first = async {

@@ -18,22 +18,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let copy = t.image("copy").size(SIZE).await?;
     let saved = t.image("saved").size(SIZE).await?;
     let mut seen = t.disk_model(SIZE);
-    let plan = Plan {
-        count: 30,
-        align: 4096,
-        longest: 128 * KIB,
-        ..Plan::default()
-    };
+    let plan = Plan { count: 30, align: 4096, longest: 128 * KIB, ..Plan::default() };
     let mut rng = t.rng();
     t.apply(&base, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
 
-    let mut qsd = t
-        .qsd("--object iothread,id=disks --object iothread,id=other")
-        .await?;
-    qsd.add_with(&base, "base", json!({"read-only": true}))
-        .await?;
-    qsd.add_with(&top, "top", json!({"backing": "base"}))
-        .await?;
+    let mut qsd = t.qsd("--object iothread,id=disks --object iothread,id=other").await?;
+    qsd.add_with(&base, "base", json!({"read-only": true})).await?;
+    qsd.add_with(&top, "top", json!({"backing": "base"})).await?;
     for name in ["copy", "saved"] {
         let img = if name == "copy" { &copy } else { &saved };
         qsd.add(img, name).await?;
@@ -52,43 +43,24 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         )
         .await?;
     t.apply(&disk, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
-    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0}))
-        .await?;
+    qsd.run("block-job-set-speed", json!({"device": job, "speed": 0})).await?;
     qsd.conclude(&job, AtReady::Complete).await?;
 
     t.section("a snapshot, reopened, and streamed away");
-    qsd.add_with(&over, "over", json!({"backing": null}))
-        .await?;
-    qsd.qmp(
-        "blockdev-snapshot",
-        json!({"node": "top", "overlay": "over"}),
-    )
-    .await?;
+    qsd.add_with(&over, "over", json!({"backing": null})).await?;
+    qsd.qmp("blockdev-snapshot", json!({"node": "top", "overlay": "over"})).await?;
     t.apply(&disk, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
-    let options = qsd.node_with(
-        &over,
-        "over",
-        &json!({"backing": "top", "detect-zeroes": "on"}),
-    );
-    qsd.run("blockdev-reopen", json!({"options": [options]}))
-        .await?;
+    let options = qsd.node_with(&over, "over", &json!({"backing": "top", "detect-zeroes": "on"}));
+    qsd.run("blockdev-reopen", json!({"options": [options]})).await?;
     t.apply(&disk, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
-    let job = qsd
-        .start_job(
-            "block-stream",
-            json!({"device": "over", "base-node": "base"}),
-        )
-        .await?;
+    let job = qsd.start_job("block-stream", json!({"device": "over", "base-node": "base"})).await?;
     t.apply(&disk, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
     qsd.conclude(&job, AtReady::Complete).await?;
     qsd.log_backing("over").await?;
 
     t.section("a mirror, and the guest goes over to it");
     let job = qsd
-        .start_job(
-            "blockdev-mirror",
-            json!({"device": "over", "target": "copy", "sync": "full"}),
-        )
+        .start_job("blockdev-mirror", json!({"device": "over", "target": "copy", "sync": "full"}))
         .await?;
     t.apply(&disk, &mut seen, &plan.ops(&mut rng, SIZE)).await?;
     qsd.await_state(&job, "ready").await?;

@@ -20,11 +20,7 @@ const OTHER: u32 = 65534;
 fn other_reads(path: &Path) -> Result<bool> {
     let mut head = std::process::Command::new("head");
     head.args(["-c", "1"]).arg(path).uid(OTHER).gid(OTHER);
-    Ok(head
-        .output()
-        .context("failed to start head")?
-        .status
-        .success())
+    Ok(head.output().context("failed to start head")?.status.success())
 }
 
 /// Whether FUSE lets this user open a mount to others.
@@ -53,10 +49,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             "writable": true, "allow-other": allow});
         let added = qsd.ask("block-export-add", export).await?.is_ok();
         if allow == "on" && !may_allow() {
-            ensure!(
-                !added,
-                "the mount is open to others, which this user may not do"
-            );
+            ensure!(!added, "the mount is open to others, which this user may not do");
             t.case_not_run("the user may not open mounts to others (user_allow_other)")?;
             t.log("as the mode specifies");
             continue;
@@ -65,10 +58,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let others = allow != "off" && may_allow();
         let mode = std::fs::metadata(&mount)?.permissions().mode() & 0o777;
         ensure!(mode == 0o600, "the mode is {mode:o}");
-        ensure!(
-            !can_ask || !other_reads(&mount)?,
-            "somebody else reads what only the owner may"
-        );
+        ensure!(!can_ask || !other_reads(&mount)?, "somebody else reads what only the owner may");
         let opened =
             std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(0o644)).is_ok();
         ensure!(opened == others, "its mode can be changed: {opened}");
@@ -76,19 +66,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             let read = other_reads(&mount)?;
             ensure!(read == others, "somebody else reads it: {read}");
         }
-        t.log(if allow == "off" {
-            "no other user"
-        } else {
-            "as the mode specifies"
-        });
+        t.log(if allow == "off" { "no other user" } else { "as the mode specifies" });
         let first = std::fs::read(&mount)?;
-        ensure!(
-            first.iter().all(|b| *b == 1),
-            "the owner reads something else"
-        );
+        ensure!(first.iter().all(|b| *b == 1), "the owner reads something else");
         qsd.run("block-export-del", json!({"id": "e"})).await?;
-        qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "e")
-            .await?;
+        qsd.event_where("BLOCK_EXPORT_DELETED", |d| d["id"] == "e").await?;
     }
     qsd.quit().await?;
     std::fs::remove_file(&mount)?;

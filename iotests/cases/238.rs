@@ -53,18 +53,11 @@ async fn waits(
 ) -> Result<()> {
     session.run(format!("aio_write -P {pattern} 3M 4k")).await?;
     let old = format!("read -P {} 3M 4k", pattern - 1);
-    t.io(plain, std::iter::repeat_n(&old, 50))
-        .options(["-r"])
-        .quiet()
-        .await?;
+    t.io(plain, std::iter::repeat_n(&old, 50)).options(["-r"]).quiet().await?;
     let free = json!({"driver": "throttle", "node-name": member, "throttle-group": "free", "file": "disk"});
-    qsd.run("blockdev-reopen", json!({"options": [free]}))
-        .await?;
+    qsd.run("blockdev-reopen", json!({"options": [free]})).await?;
     session.run("aio_flush").await?;
-    t.io(plain, [format!("read -P {pattern} 3M 4k")])
-        .options(["-r"])
-        .quiet()
-        .await?;
+    t.io(plain, [format!("read -P {pattern} 3M 4k")]).options(["-r"]).quiet().await?;
     t.log("then one waits, until it need not");
     Ok(())
 }
@@ -74,34 +67,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.write(&img, &[(0, 0, 4 * MIB)]).await?;
     let mut qsd = t.qsd("").await?;
     qsd.add(&img, "disk").await?;
-    qsd.run(
-        "object-add",
-        json!({"qom-type": "throttle-group", "id": "free"}),
-    )
-    .await?;
-    let plain = qsd
-        .export_nbd_with("disk", json!({"writable": false}))
-        .await?;
+    qsd.run("object-add", json!({"qom-type": "throttle-group", "id": "free"})).await?;
+    let plain = qsd.export_nbd_with("disk", json!({"writable": false})).await?;
     let burst = 64 * KIB;
     let mut pattern = 0;
     // A request waits when those before it have gone over the burst: the 18th of 4k.
     for (limits, commands, times) in [
-        (
-            json!({"bps-write": 1, "bps-write-max": burst}),
-            &["write 0 4k", "read 0 64k"][..],
-            17,
-        ),
-        (
-            json!({"bps-total": 1, "bps-total-max": burst}),
-            &["read 0 4k"],
-            17,
-        ),
+        (json!({"bps-write": 1, "bps-write-max": burst}), &["write 0 4k", "read 0 64k"][..], 17),
+        (json!({"bps-total": 1, "bps-total-max": burst}), &["read 0 4k"], 17),
         // One request that counts as a thousand.
-        (
-            json!({"iops-total": 1, "iops-total-max": 16, "iops-size": 4096}),
-            &["read 0 4M"],
-            1,
-        ),
+        (json!({"iops-total": 1, "iops-total-max": 16, "iops-size": 4096}), &["read 0 4M"], 1),
         // Two bursts, and a second for each.
         (
             json!({"bps-write": 1, "bps-write-max": MIB, "bps-write-max-length": 2}),

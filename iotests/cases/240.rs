@@ -23,12 +23,8 @@ fn name(format: &str, file: &str, rules: &Value) -> String {
 async fn failing(t: &Test, name: &str, commands: &[&str]) -> Result<String> {
     let mut failed = Vec::new();
     for command in commands {
-        let run = t
-            .io(name, command.split("; "))
-            .options(["-d", "unmap"])
-            .any_status()
-            .quiet()
-            .await?;
+        let run =
+            t.io(name, command.split("; ")).options(["-d", "unmap"]).any_status().quiet().await?;
         ensure!(!run.text().contains("can't open"), "{}", run.text());
         if run.status != Some(0) {
             failed.push(*command);
@@ -41,9 +37,7 @@ async fn failing(t: &Test, name: &str, commands: &[&str]) -> Result<String> {
 async fn in_turn(t: &Test, name: &str, commands: &[&str]) -> Result<String> {
     let output = t.io(name, commands).any_status().quiet().await?.text();
     let each = output.split("qemu-io> ").skip(1).take(commands.len());
-    Ok(each
-        .map(|piece| if piece.contains("failed") { 'x' } else { '.' })
-        .collect())
+    Ok(each.map(|piece| if piece.contains("failed") { 'x' } else { '.' }).collect())
 }
 
 async fn kinds_and_sectors(t: &Test) -> Result<()> {
@@ -56,14 +50,7 @@ async fn kinds_and_sectors(t: &Test) -> Result<()> {
         "write 0 512; flush",
         "alloc 0 64k",
     ];
-    for kind in [
-        "read",
-        "write",
-        "write-zeroes",
-        "discard",
-        "flush",
-        "block-status",
-    ] {
+    for kind in ["read", "write", "write-zeroes", "discard", "flush", "block-status"] {
         for immediately in [false, true] {
             let rule =
                 json!({"event": "none", "iotype": kind, "errno": 5, "immediately": immediately});
@@ -124,26 +111,11 @@ async fn states_and_files(t: &Test) -> Result<()> {
     t.section("files that hold no rules");
     for (why, text) in [
         ("no event", "[inject-error]\nerrno = \"5\"\n"),
-        (
-            "an event that there is not",
-            "[inject-error]\nevent = \"no_such_event\"\n",
-        ),
-        (
-            "a kind that there is not",
-            "[inject-error]\nevent = \"read_aio\"\niotype = \"sing\"\n",
-        ),
-        (
-            "a state that is not a number",
-            "[set-state]\nevent = \"read_aio\"\nnew_state = \"x\"\n",
-        ),
-        (
-            "a key that there is not",
-            "[inject-error]\nevent = \"read_aio\"\ncolour = \"blue\"\n",
-        ),
-        (
-            "a section that there is not",
-            "[rules]\nevent = \"read_aio\"\n",
-        ),
+        ("an event that there is not", "[inject-error]\nevent = \"no_such_event\"\n"),
+        ("a kind that there is not", "[inject-error]\nevent = \"read_aio\"\niotype = \"sing\"\n"),
+        ("a state that is not a number", "[set-state]\nevent = \"read_aio\"\nnew_state = \"x\"\n"),
+        ("a key that there is not", "[inject-error]\nevent = \"read_aio\"\ncolour = \"blue\"\n"),
+        ("a section that there is not", "[rules]\nevent = \"read_aio\"\n"),
         ("no section", "event = \"read_aio\"\n"),
     ] {
         std::fs::write(&file, text)?;
@@ -190,10 +162,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     );
     t.log("it goes on, and the next is not stopped");
     for wrong in ["break no_such_event A", "resume A", "remove_break A"] {
-        t.io(name("qcow2", "t.qcow2", &json!({})), [wrong])
-            .fails()
-            .quiet()
-            .await?;
+        t.io(name("qcow2", "t.qcow2", &json!({})), [wrong]).fails().quiet().await?;
         t.log(format!("{wrong}: refused"));
     }
 
@@ -202,27 +171,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     qsd.run("blockdev-add", plain.protocol_node("file")).await?;
     let jealous = json!({"driver": "blkdebug", "node-name": "jealous", "image": "file", "unshare-child-perms": ["write"]});
     qsd.run("blockdev-add", jealous).await?;
-    qsd.run(
-        "blockdev-add",
-        json!({"driver": "raw", "node-name": "other", "file": "file"}),
-    )
-    .await?;
+    qsd.run("blockdev-add", json!({"driver": "raw", "node-name": "other", "file": "file"})).await?;
     ensure!(qsd.export_nbd("other").await.is_err(), "two write");
     t.log("another writer is refused");
-    qsd.run("blockdev-del", json!({"node-name": "jealous"}))
-        .await?;
+    qsd.run("blockdev-del", json!({"node-name": "jealous"})).await?;
     let other = qsd.export_nbd("other").await?;
     t.io(other, ["write -P 3 0 512"]).quiet().await?;
     t.log("and let in once the node has gone");
     qsd.quit().await?;
-    t.verify(
-        &img,
-        &[
-            (7, 0, 4 * KIB),
-            (8, 4 * KIB, 4 * KIB),
-            (1, 8 * KIB, MIB - 8 * KIB),
-        ],
-    )
-    .await?;
+    t.verify(&img, &[(7, 0, 4 * KIB), (8, 4 * KIB, 4 * KIB), (1, 8 * KIB, MIB - 8 * KIB)]).await?;
     t.check(&img).await
 }

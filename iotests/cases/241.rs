@@ -39,24 +39,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "flush",
         "read -P 0 66k 100k",
     ];
-    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", commands)
-        .quiet()
-        .await?;
+    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", commands).quiet().await?;
     let asynchronous = [
         "aio_write -P 3 128k 64k",
         "aio_write -P 4 256k 1k",
         "aio_flush",
         "aio_read -P 3 128k 64k",
     ];
-    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", asynchronous)
-        .quiet()
-        .await?;
-    let found = [
-        (1, 0, 64 * KIB),
-        (2, 64 * KIB, 2 * KIB),
-        (3, 128 * KIB, 64 * KIB),
-        (4, 256 * KIB, KIB),
-    ];
+    t.io("blkverify:TEST_DIR/copy:TEST_DIR/t.qcow2", asynchronous).quiet().await?;
+    let found =
+        [(1, 0, 64 * KIB), (2, 64 * KIB, 2 * KIB), (3, 128 * KIB, 64 * KIB), (4, 256 * KIB, KIB)];
     t.verify(&img, &found).await?;
     t.verify(&copy, &found).await?;
     t.same(&img, &copy).await?;
@@ -77,11 +69,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             ("both", [Some((kind, 5)), Some((kind, 5))], false),
             ("the image alone", [Some((kind, 5)), None], true),
             ("the copy alone", [None, Some((kind, 5))], true),
-            (
-                "both, each another one",
-                [Some((kind, 5)), Some((kind, 28))],
-                true,
-            ),
+            ("both, each another one", [Some((kind, 5)), Some((kind, 28))], true),
         ] {
             // QEMU compares what two failed reads left in their buffers.
             if (kind, why) == ("read", "both") {
@@ -91,21 +79,14 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             t.io(&one, ["write -P 5 0 1M"]).quiet().await?;
             t.io(&two, ["write -P 5 0 1M"]).quiet().await?;
             let run = t
-                .io(
-                    both([&one, &two], errors),
-                    [command.as_str(), "read -P 5 64k 4k"],
-                )
+                .io(both([&one, &two], errors), [command.as_str(), "read -P 5 64k 4k"])
                 .fails()
                 .quiet()
                 .await?;
             let output = run.text();
             ensure!(output.contains("return value mismatch") == ends, "{output}");
             ensure!(output.contains("read 4096/4096") != ends, "{output}");
-            t.log(if ends {
-                "it ends"
-            } else {
-                "it is reported, and the next request is served"
-            });
+            t.log(if ends { "it ends" } else { "it is reported, and the next request is served" });
         }
     }
     t.check(&img).await

@@ -48,45 +48,27 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     log_room(t, &img, 24 * MIB)?;
 
     t.section("invalid options");
-    for (key, value) in [
-        ("prealloc-align", 1000),
-        ("prealloc-align", 256),
-        ("prealloc-size", -1),
-    ] {
+    for (key, value) in [("prealloc-align", 1000), ("prealloc-align", 256), ("prealloc-size", -1)] {
         let mut pre = nodes(&qsd, &img, 24 * MIB, false)[1].clone();
         pre[key] = json!(value);
         ensure!(
-            qsd.ask("blockdev-reopen", json!({"options": [pre]}))
-                .await?
-                .is_err(),
+            qsd.ask("blockdev-reopen", json!({"options": [pre]})).await?.is_err(),
             "{key}={value} is taken"
         );
         t.log(format!("{key}={value}: refused"));
     }
-    t.io(&disk, ["write -P 2 64k 1M", "read -P 1 0 64k"])
-        .quiet()
-        .await?;
+    t.io(&disk, ["write -P 2 64k 1M", "read -P 1 0 64k"]).quiet().await?;
 
     t.section("to be read only: what is left is given back");
     qsd.unexport("nbd-top").await?;
     let options = json!({"options": nodes(&qsd, &img, 24 * MIB, true)});
     qsd.run("blockdev-reopen", options).await?;
     log_room(t, &img, 24 * MIB)?;
-    t.io(&img, ["read -P 1 0 64k", "read -P 2 64k 1M"])
-        .options(["-r"])
-        .quiet()
-        .await?;
-    ensure!(
-        qsd.export_nbd("top").await.is_err(),
-        "a read-only node is written to"
-    );
+    t.io(&img, ["read -P 1 0 64k", "read -P 2 64k 1M"]).options(["-r"]).quiet().await?;
+    ensure!(qsd.export_nbd("top").await.is_err(), "a read-only node is written to");
 
     t.section("to be written, with other room ahead");
-    qsd.run(
-        "blockdev-reopen",
-        json!({"options": nodes(&qsd, &img, 48 * MIB, false)}),
-    )
-    .await?;
+    qsd.run("blockdev-reopen", json!({"options": nodes(&qsd, &img, 48 * MIB, false)})).await?;
     let disk = qsd.export_nbd("top").await?;
     t.io(&disk, ["write -P 3 8M 1M"]).quiet().await?;
     log_room(t, &img, 48 * MIB)?;
@@ -100,20 +82,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let disk = qsd.export_nbd("top").await?;
     t.io(&disk, ["write -P 4 12M 1M", "flush"]).quiet().await?;
     let length = img.file().metadata()?.len();
-    t.log(format!(
-        "the file is no longer than its data need: {}",
-        length < 12 * MIB
-    ));
+    t.log(format!("the file is no longer than its data need: {}", length < 12 * MIB));
     qsd.quit().await?;
-    t.verify(
-        &img,
-        &[
-            (1, 0, 64 * KIB),
-            (2, 64 * KIB, MIB),
-            (3, 8 * MIB, MIB),
-            (4, 12 * MIB, MIB),
-        ],
-    )
-    .await?;
+    t.verify(&img, &[(1, 0, 64 * KIB), (2, 64 * KIB, MIB), (3, 8 * MIB, MIB), (4, 12 * MIB, MIB)])
+        .await?;
     t.check(&img).await
 }

@@ -20,12 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.apply(&img, &mut model, &[Op::write(1, 0, SIZE)]).await?;
         let mut qsd = t.qsd("").await?;
         let discard = if mode == "unmap" { "unmap" } else { "ignore" };
-        qsd.add_with(
-            &img,
-            "disk",
-            json!({"detect-zeroes": mode, "discard": discard}),
-        )
-        .await?;
+        qsd.add_with(&img, "disk", json!({"detect-zeroes": mode, "discard": discard})).await?;
         let disk = qsd.export_nbd("disk").await?;
         let zero = |offset: u64, length: u64| Op::write(0, offset, length);
         let ops = [
@@ -44,9 +39,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             let mut data = vec![0; 65536];
             data[usize::try_from(at)?] = 5;
             std::fs::write(&bytes, data)?;
-            t.io(&disk, [format!("write -s {} 3M 64k", bytes.display())])
-                .quiet()
-                .await?;
+            t.io(&disk, [format!("write -s {} 3M 64k", bytes.display())]).quiet().await?;
             model.set(3 * MIB, 64 * KIB, Some(0));
             model.set(3 * MIB + at, 1, Some(5));
             t.io(&disk, model.reads(3 * MIB, 64 * KIB)).quiet().await?;
@@ -77,16 +70,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).quiet().await?;
     let mut qsd = t.qsd("").await?;
     let node = img.node("disk");
-    for (what, detect) in [
-        ("no such mode", "maybe"),
-        ("unmap where nothing is discarded", "unmap"),
-    ] {
+    for (what, detect) in [("no such mode", "maybe"), ("unmap where nothing is discarded", "unmap")]
+    {
         let mut node = node.clone();
         node["detect-zeroes"] = detect.into();
-        ensure!(
-            qsd.ask("blockdev-add", node).await?.is_err(),
-            "{what}: taken"
-        );
+        ensure!(qsd.ask("blockdev-add", node).await?.is_err(), "{what}: taken");
         t.log(format!("{what}: refused"));
     }
     std::fs::remove_file(t.path("bytes"))?;

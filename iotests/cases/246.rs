@@ -14,25 +14,16 @@ const SIZE: u64 = 8 * MIB;
 
 /// The threshold of a node, as it is shown; once it has been told of it is 0.
 async fn threshold(qsd: &mut Daemon, node: &str) -> Result<u64> {
-    let nodes = qsd
-        .run("query-named-block-nodes", json!({"flat": true}))
-        .await?;
-    let found = nodes
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|n| n["node-name"] == node);
+    let nodes = qsd.run("query-named-block-nodes", json!({"flat": true})).await?;
+    let found = nodes.as_array().into_iter().flatten().find(|n| n["node-name"] == node);
     found
         .and_then(|n| n["write_threshold"].as_u64())
         .with_context(|| format!("{node} shows no threshold"))
 }
 
 async fn set(qsd: &mut Daemon, node: &str, bytes: u64) -> Result<()> {
-    qsd.run(
-        "block-set-write-threshold",
-        json!({"node-name": node, "write-threshold": bytes}),
-    )
-    .await?;
+    qsd.run("block-set-write-threshold", json!({"node-name": node, "write-threshold": bytes}))
+        .await?;
     let shown = threshold(qsd, node).await?;
     ensure!(shown == bytes, "{node} shows {shown}, not {bytes}");
     Ok(())
@@ -47,21 +38,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let disk = qsd.export_nbd("disk").await?;
 
     t.section("what does not go beyond");
-    let quiet = [
-        "write -P 1 0 1M",
-        "write -z 512k 512k",
-        "read 1M 1M",
-        "discard 2M 1M",
-        "flush",
-    ];
+    let quiet = ["write -P 1 0 1M", "write -z 512k 512k", "read 1M 1M", "discard 2M 1M", "flush"];
     set(&mut qsd, "disk", MIB).await?;
     for command in quiet {
         t.io(&disk, [command]).quiet().await?;
         let left = threshold(&mut qsd, "disk").await?;
-        t.log(format!(
-            "{command}: {}",
-            if left == MIB { "nothing" } else { "reported" }
-        ));
+        t.log(format!("{command}: {}", if left == MIB { "nothing" } else { "reported" }));
     }
 
     t.section("what does");
@@ -87,10 +69,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     set(&mut qsd, "disk", 4 * MIB).await?;
     set(&mut qsd, "disk", 6 * MIB).await?;
     t.io(&disk, ["write -P 6 5M 64k"]).quiet().await?;
-    ensure!(
-        threshold(&mut qsd, "disk").await? == 6 * MIB,
-        "the first threshold is not forgotten"
-    );
+    ensure!(threshold(&mut qsd, "disk").await? == 6 * MIB, "the first threshold is not forgotten");
     set(&mut qsd, "disk", 0).await?;
     set(&mut qsd, "other", MIB).await?;
     t.io(&disk, ["write -P 7 6M 1M"]).quiet().await?;
@@ -101,10 +80,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let copy = json!({"device": "disk", "target": "other", "sync": "full"});
     let job = qsd.start_job("blockdev-mirror", copy).await?;
     let event = qsd.event("BLOCK_WRITE_THRESHOLD").await?;
-    t.log(format!(
-        "a job's writes: reported for {}",
-        event["data"]["node-name"]
-    ));
+    t.log(format!("a job's writes: reported for {}", event["data"]["node-name"]));
     qsd.conclude(&job, AtReady::Complete).await?;
 
     t.section("invalid arguments");
@@ -122,12 +98,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.same(&img, &other).await?;
     t.verify(
         &img,
-        &[
-            (1, 0, 512 * KIB),
-            (6, 5 * MIB, 64 * KIB),
-            (7, 6 * MIB, MIB),
-            (4, 7 * MIB, MIB),
-        ],
+        &[(1, 0, 512 * KIB), (6, 5 * MIB, 64 * KIB), (7, 6 * MIB, MIB), (4, 7 * MIB, MIB)],
     )
     .await?;
     t.check(&img).await

@@ -24,29 +24,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.section(format!("plugged in, round {round}"));
         vm.add(&img, "node").await?;
         vm.qmp("device_add", disk("disk0", "node")).await?;
-        vm.guest(
-            "disk0",
-            [format!("write -P {pattern} {} 64k", round * 64 * KIB)],
-        )
-        .await?;
+        vm.guest("disk0", [format!("write -P {pattern} {} 64k", round * 64 * KIB)]).await?;
         vm.qmp_fails("device_add", disk("disk1", "node")).await?;
         vm.qmp_fails("device_add", disk("disk0", "node")).await?;
-        vm.qmp_fails("blockdev-del", json!({"node-name": "node"}))
-            .await?;
+        vm.qmp_fails("blockdev-del", json!({"node-name": "node"})).await?;
         vm.qmp("device_del", json!({"id": "disk0"})).await?;
-        let gone = vm
-            .event_where("DEVICE_DELETED", |d| d["device"] == "disk0")
-            .await?;
+        let gone = vm.event_where("DEVICE_DELETED", |d| d["device"] == "disk0").await?;
         vm.log_event(&gone);
         vm.qmp("blockdev-del", json!({"node-name": "node"})).await?;
-        t.verify(
-            &img,
-            &[
-                (pattern, round * 64 * KIB, 64 * KIB),
-                (1, 256 * KIB, SIZE - 256 * KIB),
-            ],
-        )
-        .await?;
+        t.verify(&img, &[(pattern, round * 64 * KIB, 64 * KIB), (1, 256 * KIB, SIZE - 256 * KIB)])
+            .await?;
     }
 
     t.section("two at once");
@@ -59,12 +46,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     vm.quit().await?;
     t.verify(
         &img,
-        &[
-            (1, 0, 64 * KIB),
-            (2, 64 * KIB, 64 * KIB),
-            (3, 128 * KIB, 64 * KIB),
-            (4, MIB, 64 * KIB),
-        ],
+        &[(1, 0, 64 * KIB), (2, 64 * KIB, 64 * KIB), (3, 128 * KIB, 64 * KIB), (4, MIB, 64 * KIB)],
     )
     .await?;
     t.verify(&other, &[(5, 2 * MIB, 64 * KIB)]).await?;

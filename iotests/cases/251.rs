@@ -27,12 +27,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     for (n, tag) in [(1u8, "one"), (2, "two"), (3, "three")] {
         t.section(format!("save {tag}"));
-        t.io(&export, [format!("write -P {n} 0 1M")])
-            .quiet()
-            .await?;
-        t.io(&second, [format!("write -P {} 1M 1M", n + 10)])
-            .quiet()
-            .await?;
+        t.io(&export, [format!("write -P {n} 0 1M")]).quiet().await?;
+        t.io(&second, [format!("write -P {} 1M 1M", n + 10)]).quiet().await?;
         vm.qmp("snapshot-save", job(tag, &["disk", "two"])).await?;
         vm.conclude("snap", AtReady::Pass).await?;
     }
@@ -57,19 +53,15 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.io(&export, ["read -P 9 0 2M"]).await?;
 
     t.section("load and delete");
-    vm.qmp("snapshot-load", job("one", &["disk", "two"]))
-        .await?;
+    vm.qmp("snapshot-load", job("one", &["disk", "two"])).await?;
     vm.conclude("snap", AtReady::Pass).await?;
     t.io(&export, ["read -P 1 0 1M", "read -P 0 1M 3M"]).await?;
     t.io(&second, ["read -P 11 1M 1M"]).await?;
-    vm.qmp("snapshot-delete", remove("one", &["disk", "two"]))
-        .await?;
+    vm.qmp("snapshot-delete", remove("one", &["disk", "two"])).await?;
     vm.conclude("snap", AtReady::Pass).await?;
-    vm.qmp("snapshot-load", job("three", &["disk", "two"]))
-        .await?;
+    vm.qmp("snapshot-load", job("three", &["disk", "two"])).await?;
     vm.conclude("snap", AtReady::Pass).await?;
-    t.io(&export, ["read -P 3 0 1M", "write -P 4 2M 64k"])
-        .await?;
+    t.io(&export, ["read -P 3 0 1M", "write -P 4 2M 64k"]).await?;
     vm.quit().await?;
 
     t.section("from outside");
@@ -84,14 +76,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let states = info["snapshots"]
             .as_array()
             .map(|s| s.iter().all(|s| (s["vm-state-size"] == 0) == second));
-        t.log(format!(
-            "states where they belong: {}",
-            states.unwrap_or_default()
-        ));
+        t.log(format!("states where they belong: {}", states.unwrap_or_default()));
         t.check(img).await?;
     }
-    t.verify(&img, &[(3, 0, MIB), (0, MIB, MIB), (4, 2 * MIB, 64 * KIB)])
-        .await?;
+    t.verify(&img, &[(3, 0, MIB), (0, MIB, MIB), (4, 2 * MIB, 64 * KIB)]).await?;
     t.verify(&two, &[(13, MIB, MIB)]).await?;
     t.img(format!("snapshot -a two {img}")).await?;
     t.verify(&img, &[(2, 0, MIB)]).await

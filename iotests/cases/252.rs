@@ -21,11 +21,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("no destination: the source goes on");
     let nobody = t.env().sock_dir.join("nobody");
-    src.run(
-        "migrate",
-        json!({"uri": format!("unix:{}", nobody.display())}),
-    )
-    .await?;
+    src.run("migrate", json!({"uri": format!("unix:{}", nobody.display())})).await?;
     t.log(src.migration_end().await?);
     src.guest(DISK, ["write -P 2 1M 64k"]).await?;
 
@@ -41,12 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     dst.quit().await?;
     t.verify(
         &img,
-        &[
-            (1, 0, MIB),
-            (2, MIB, 64 * KIB),
-            (3, 2 * MIB, 64 * KIB),
-            (4, 3 * MIB, 64 * KIB),
-        ],
+        &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)],
     )
     .await?;
     t.check(&img).await

@@ -13,11 +13,7 @@ const SIZE: u64 = 4 * MIB;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create(SIZE).await?;
     for mapped in [false, true] {
-        t.section(if mapped {
-            "under other names"
-        } else {
-            "as they are"
-        });
+        t.section(if mapped { "under other names" } else { "as they are" });
         let (mut src, mut dst) = t.two_machines("", &["dirty-bitmaps"]).await?;
         src.add(&img, "node").await?;
         let there = if mapped { "other" } else { "node" };
@@ -27,14 +23,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             src.run("block-dirty-bitmap-add", add).await?;
         }
         let export = src.export_nbd("node").await?;
-        t.io(&export, ["write -P 1 0 128k", "write -P 2 1M 1"])
-            .quiet()
-            .await?;
-        src.run(
-            "block-dirty-bitmap-disable",
-            json!({"node": "node", "name": "off"}),
-        )
-        .await?;
+        t.io(&export, ["write -P 1 0 128k", "write -P 2 1M 1"]).quiet().await?;
+        src.run("block-dirty-bitmap-disable", json!({"node": "node", "name": "off"})).await?;
         t.io(&export, ["write -P 3 2M 64k"]).quiet().await?;
         src.log_bitmaps("node").await?;
         src.run("nbd-server-stop", json!({})).await?;
@@ -55,15 +45,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.io(&export, ["write -P 4 3M 64k"]).quiet().await?;
         dst.log_bitmaps(there).await?;
         dst.quit().await?;
-        t.verify(
-            &img,
-            &[
-                (1, 0, 128 * KIB),
-                (3, 2 * MIB, 64 * KIB),
-                (4, 3 * MIB, 64 * KIB),
-            ],
-        )
-        .await?;
+        t.verify(&img, &[(1, 0, 128 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)])
+            .await?;
     }
     t.check(&img).await
 }

@@ -23,9 +23,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for name in ["overlay", "backup", "mirror", "top"] {
         made.push(t.image(name).size(512).quiet().await?);
     }
-    let [overlay, backup, mirror, top] = &made[..] else {
-        bail!("four images")
-    };
+    let [overlay, backup, mirror, top] = &made[..] else { bail!("four images") };
 
     t.section("a snapshot");
     let args = json!({"node-name": "disk", "snapshot-file": overlay.real(), "snapshot-node-name": "over",
@@ -52,10 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut nowhere = drive(top, "full");
     nowhere["target"] = "/nonexistent/image".into();
     nowhere["job-id"] = "j".into();
-    vm.ask("drive-backup", nowhere)
-        .await?
-        .err()
-        .context("made in a folder that is not there")?;
+    vm.ask("drive-backup", nowhere).await?.err().context("made in a folder that is not there")?;
     let mut missing = drive(top, "full");
     missing["target"] = t.path("missing").to_string_lossy().into();
     missing["mode"] = "existing".into();
@@ -74,31 +69,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.verify(&img, &[(1, 0, SIZE)]).await?;
     t.verify(
         overlay,
-        &[
-            (1, 0, MIB),
-            (2, MIB, 64 * KIB),
-            (3, 2 * MIB, 64 * KIB),
-            (1, 3 * MIB, MIB),
-        ],
+        &[(1, 0, MIB), (2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (1, 3 * MIB, MIB)],
     )
     .await?;
-    t.verify(
-        backup,
-        &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)],
-    )
-    .await?;
-    t.verify(
-        top,
-        &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)],
-    )
-    .await?;
-    t.verify(
-        mirror,
-        &[
-            (2, MIB, 64 * KIB),
-            (3, 2 * MIB, 64 * KIB),
-            (4, 3 * MIB, 64 * KIB),
-        ],
-    )
-    .await
+    t.verify(backup, &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)]).await?;
+    t.verify(top, &[(1, 0, MIB), (2, MIB, 64 * KIB), (1, 2 * MIB, 2 * MIB)]).await?;
+    t.verify(mirror, &[(2, MIB, 64 * KIB), (3, 2 * MIB, 64 * KIB), (4, 3 * MIB, 64 * KIB)]).await
 }

@@ -16,28 +16,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         t.write(&img, &[(n, 0, SIZE)]).await?;
         vm.add_with(&img, name, json!({"read-only": true})).await?;
     }
-    vm.qmp(
-        "device_add",
-        json!({"driver": "scsi-cd", "id": "cd", "bus": "bus.0"}),
-    )
-    .await?;
+    vm.qmp("device_add", json!({"driver": "scsi-cd", "id": "cd", "bus": "bus.0"})).await?;
     let id = json!({"id": "cd"});
     let medium = |node: &str| json!({"id": "cd", "node-name": node});
 
     t.section("empty");
     inserted(t, &mut vm).await?;
-    vm.qmp_fails("blockdev-insert-medium", medium("nowhere"))
-        .await?;
-    vm.qmp_fails("blockdev-insert-medium", medium("one"))
-        .await?;
+    vm.qmp_fails("blockdev-insert-medium", medium("nowhere")).await?;
+    vm.qmp_fails("blockdev-insert-medium", medium("one")).await?;
     vm.qmp("blockdev-open-tray", id.clone()).await?;
     vm.qmp("blockdev-insert-medium", medium("one")).await?;
-    vm.qmp_fails("blockdev-insert-medium", medium("two"))
-        .await?;
+    vm.qmp_fails("blockdev-insert-medium", medium("two")).await?;
     vm.qmp("blockdev-close-tray", id.clone()).await?;
     inserted(t, &mut vm).await?;
-    vm.qmp_fails("blockdev-del", json!({"node-name": "one"}))
-        .await?;
+    vm.qmp_fails("blockdev-del", json!({"node-name": "one"})).await?;
 
     t.section("another medium");
     vm.qmp_fails("blockdev-remove-medium", id.clone()).await?;
@@ -58,15 +50,10 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 /// Logs what is in the drive, and the state of its tray.
 async fn inserted(t: &Test, vm: &mut Daemon) -> Result<()> {
     let drives = vm.run("query-block", json!({})).await?;
-    let drive = drives
-        .as_array()
-        .and_then(|d| d.iter().find(|d| d["qdev"] == "cd"));
+    let drive = drives.as_array().and_then(|d| d.iter().find(|d| d["qdev"] == "cd"));
     let drive = drive.context("there is no drive")?;
     let node = drive["inserted"]["node-name"].as_str().unwrap_or("nothing");
     let size = &drive["inserted"]["image"]["virtual-size"];
-    t.log(format!(
-        "in the drive: {node}, {size} bytes, tray open: {}",
-        drive["tray_open"]
-    ));
+    t.log(format!("in the drive: {node}, {size} bytes, tray open: {}", drive["tray_open"]));
     Ok(())
 }

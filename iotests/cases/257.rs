@@ -22,26 +22,16 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     .await?;
 
     t.section("invalid requests");
-    vm.qmp_fails(
-        "block_resize",
-        json!({"node-name": "nowhere", "size": 2 * SIZE}),
-    )
-    .await?;
-    vm.qmp_fails("block_resize", json!({"node-name": "node", "size": -512}))
-        .await?;
-    vm.qmp_fails("block_resize", json!({"size": 2 * SIZE}))
-        .await?;
+    vm.qmp_fails("block_resize", json!({"node-name": "nowhere", "size": 2 * SIZE})).await?;
+    vm.qmp_fails("block_resize", json!({"node-name": "node", "size": -512})).await?;
+    vm.qmp_fails("block_resize", json!({"size": 2 * SIZE})).await?;
 
     for size in [SIZE + 64 * KIB, 2 * SIZE] {
         t.section(format!("to {size} bytes"));
-        vm.qmp("block_resize", json!({"node-name": "node", "size": size}))
-            .await?;
-        vm.guest("disk0", [format!("write -P 2 {} 4k", size - 4 * KIB)])
-            .await?;
+        vm.qmp("block_resize", json!({"node-name": "node", "size": size})).await?;
+        vm.guest("disk0", [format!("write -P 2 {} 4k", size - 4 * KIB)]).await?;
         let drives = vm.run("query-block", json!({})).await?;
-        let drive = drives
-            .as_array()
-            .and_then(|d| d.iter().find(|d| d["qdev"] == "disk0"));
+        let drive = drives.as_array().and_then(|d| d.iter().find(|d| d["qdev"] == "disk0"));
         t.log(format!(
             "virtual size: {}",
             drive.context("no disk")?["inserted"]["image"]["virtual-size"]
@@ -51,19 +41,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.info(&img).await?;
     t.verify(
         &img,
-        &[
-            (1, 0, SIZE),
-            (2, SIZE + 60 * KIB, 4 * KIB),
-            (2, 2 * SIZE - 4 * KIB, 4 * KIB),
-        ],
+        &[(1, 0, SIZE), (2, SIZE + 60 * KIB, 4 * KIB), (2, 2 * SIZE - 4 * KIB, 4 * KIB)],
     )
     .await?;
     if t.format() != "luks" {
-        t.verify_quietly(
-            &img,
-            &[(0, SIZE, 60 * KIB), (0, SIZE + 64 * KIB, SIZE - 68 * KIB)],
-        )
-        .await?;
+        t.verify_quietly(&img, &[(0, SIZE, 60 * KIB), (0, SIZE + 64 * KIB, SIZE - 68 * KIB)])
+            .await?;
     }
     t.check(&img).await
 }

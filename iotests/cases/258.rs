@@ -22,10 +22,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .run("blockdev-add", json!({"driver": "throttle", "node-name": "slow", "throttle-group": "stuck", "file": "far"}))
         .await?;
     let url = server.export_nbd("slow").await?;
-    let socket = t
-        .env()
-        .sock_dir
-        .join(url.rsplit('/').next().unwrap_or_default());
+    let socket = t.env().sock_dir.join(url.rsplit('/').next().unwrap_or_default());
 
     let mut vm = t.vm("").await?;
     let remote = json!({"driver": "nbd", "node-name": "remote", "export": "slow", "reconnect-delay": 0,
@@ -35,9 +32,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let yanks = vm.run("query-yank", json!({})).await?;
     t.log(format!(
         "can be yanked: {}",
-        yanks
-            .as_array()
-            .is_some_and(|y| y.iter().any(|y| y["node-name"] == "remote"))
+        yanks.as_array().is_some_and(|y| y.iter().any(|y| y["node-name"] == "remote"))
     ));
     let disk = vm.export_nbd("remote").await?;
     let local = vm.export_nbd("near").await?;
@@ -47,49 +42,27 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     client.quiet();
     client.run("read -P 1 0 64k").await?;
     for n in 0..8 {
-        client
-            .run(format!("aio_write -P 2 {}k 64k", n * 64))
-            .await?;
+        client.run(format!("aio_write -P 2 {}k 64k", n * 64)).await?;
     }
-    t.io(&local, ["write -P 3 0 64k", "read -P 3 0 64k"])
-        .await?;
+    t.io(&local, ["write -P 3 0 64k", "read -P 3 0 64k"]).await?;
     let wrong = json!({"instances": [{"type": "block-node", "node-name": "near"}]});
-    ensure!(
-        vm.ask("yank", wrong).await?.is_err(),
-        "a local disk was yanked"
-    );
-    vm.qmp(
-        "yank",
-        json!({"instances": [{"type": "block-node", "node-name": "remote"}]}),
-    )
-    .await?;
+    ensure!(vm.ask("yank", wrong).await?.is_err(), "a local disk was yanked");
+    vm.qmp("yank", json!({"instances": [{"type": "block-node", "node-name": "remote"}]})).await?;
     let output = client.run("aio_flush").await?;
     let later = client.run("read 0 512").await?;
-    t.log(format!(
-        "they fail: {}",
-        output.contains("failed") || later.contains("failed")
-    ));
+    t.log(format!("they fail: {}", output.contains("failed") || later.contains("failed")));
     client.close_as(Expect::AnyExit).await?;
 
     t.section("the machine goes on");
-    t.io(
-        &local,
-        ["write -P 4 64k 64k", "read -P 3 0 64k", "read -P 4 64k 64k"],
-    )
-    .await?;
+    t.io(&local, ["write -P 4 64k 64k", "read -P 3 0 64k", "read -P 4 64k 64k"]).await?;
     t.io(&disk, ["read 0 512"]).fails().quiet().await?;
     vm.unexport("nbd-remote").await?;
-    vm.run("blockdev-del", json!({"node-name": "remote"}))
-        .await?;
+    vm.run("blockdev-del", json!({"node-name": "remote"})).await?;
     let status = vm.run("query-status", json!({})).await?;
-    t.log(format!(
-        "it runs or waits: {}",
-        status["status"].is_string()
-    ));
+    t.log(format!("it runs or waits: {}", status["status"].is_string()));
     vm.quit().await?;
     // Its requests wait until it ends.
     server.kill().await?;
-    t.verify(&near, &[(3, 0, 64 * KIB), (4, 64 * KIB, 64 * KIB)])
-        .await?;
+    t.verify(&near, &[(3, 0, 64 * KIB), (4, 64 * KIB, 64 * KIB)]).await?;
     t.check(&near).await
 }

@@ -18,10 +18,7 @@ async fn commit(t: &Test, vm: &mut Daemon, what: &str) -> Result<()> {
     // Since 10.2 what went wrong begins with "Error: ".
     let output = answer.as_str().unwrap_or_default().trim();
     let output = output.strip_prefix("Error: ").unwrap_or(output);
-    t.log(format!(
-        "commit {what}: {}",
-        if output.is_empty() { "done" } else { output }
-    ));
+    t.log(format!("commit {what}: {}", if output.is_empty() { "done" } else { output }));
     Ok(())
 }
 
@@ -44,8 +41,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         json!({"driver": "blkdebug", "image": under.protocol_node("file"), "inject-error": [rule]});
     low["read-only"] = json!(true);
     vm.run("blockdev-add", low).await?;
-    vm.add_with(&over, "over", json!({"backing": "under"}))
-        .await?;
+    vm.add_with(&over, "over", json!({"backing": "under"})).await?;
     vm.run(
         "device_add",
         json!({"driver": "scsi-hd", "id": "disk1", "drive": "over", "bus": "bus.0"}),
@@ -54,11 +50,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("one of them");
     commit(t, &mut vm, "nowhere").await?;
-    vm.guest(
-        "disk0",
-        ["write -P 5 2M 64k", "write -z 3M 64k", "write -P 6 7M 64k"],
-    )
-    .await?;
+    vm.guest("disk0", ["write -P 5 2M 64k", "write -z 3M 64k", "write -P 6 7M 64k"]).await?;
     commit(t, &mut vm, "one").await?;
     vm.guest("disk0", ["write -P 7 0 64k"]).await?;
     let shown = [
@@ -75,13 +67,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("all, and one fails");
     commit(t, &mut vm, "all").await?;
-    let disk = vm
-        .export_nbd_with("over", json!({"writable": false}))
-        .await?;
-    t.io(&disk, ["read -P 4 0 64k", "read -P 3 64k 1M"])
-        .options(["-r"])
-        .quiet()
-        .await?;
+    let disk = vm.export_nbd_with("over", json!({"writable": false})).await?;
+    t.io(&disk, ["read -P 4 0 64k", "read -P 3 64k 1M"]).options(["-r"]).quiet().await?;
     vm.unexport("nbd-over").await?;
 
     t.section("all");
@@ -91,10 +78,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.info(&base).await?;
     t.verify(&base, &shown).await?;
     t.verify(&top, &shown).await?;
-    t.verify(&under, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)])
-        .await?;
-    t.verify(&over, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)])
-        .await?;
+    t.verify(&under, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)]).await?;
+    t.verify(&over, &[(4, 0, 64 * KIB), (3, 64 * KIB, SIZE - 64 * KIB)]).await?;
     for img in [&base, &top, &under, &over] {
         t.check(img).await?;
     }

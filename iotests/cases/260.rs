@@ -22,16 +22,12 @@ fn drive(n: u32, options: &str) -> String {
 
 async fn stats(vm: &mut Daemon, drive: &str) -> Result<Value> {
     let all = vm.run("query-blockstats", json!({})).await?;
-    let found = all
-        .as_array()
-        .and_then(|a| a.iter().find(|d| d["device"] == drive));
+    let found = all.as_array().and_then(|a| a.iter().find(|d| d["device"] == drive));
     Ok(found.with_context(|| format!("no {drive}"))?["stats"].clone())
 }
 
 async fn human(vm: &mut Daemon, line: &str) -> Result<String> {
-    let output = vm
-        .run("human-monitor-command", json!({"command-line": line}))
-        .await?;
+    let output = vm.run("human-monitor-command", json!({"command-line": line})).await?;
     Ok(output.as_str().unwrap_or_default().replace('\r', ""))
 }
 
@@ -70,17 +66,8 @@ async fn counts(t: &Test, vm: &mut Daemon) -> Result<()> {
     }
     let reported = human(vm, "info blockstats").await?;
     let s = stats(vm, "drive0").await?;
-    let line = reported
-        .lines()
-        .find(|l| l.starts_with("drive0"))
-        .context("no line for drive0")?;
-    for key in [
-        "rd_bytes",
-        "wr_bytes",
-        "rd_operations",
-        "wr_operations",
-        "flush_operations",
-    ] {
+    let line = reported.lines().find(|l| l.starts_with("drive0")).context("no line for drive0")?;
+    for key in ["rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations"] {
         let word = format!(" {key}={}", s[key]);
         ensure!(line.contains(&word), "no '{word}' in: {line}");
     }
@@ -91,46 +78,27 @@ async fn counts(t: &Test, vm: &mut Daemon) -> Result<()> {
 async fn histograms(t: &Test, vm: &mut Daemon) -> Result<()> {
     t.section("how long they took");
     let name = "block-latency-histogram-set";
-    vm.qmp(
-        name,
-        json!({"id": "disk0", "boundaries": [1, HOUR], "boundaries-write": [HOUR]}),
-    )
-    .await?;
+    vm.qmp(name, json!({"id": "disk0", "boundaries": [1, HOUR], "boundaries-write": [HOUR]}))
+        .await?;
     vm.guest(
         "disk0",
-        [
-            "aio_write -P 3 0 4k",
-            "aio_write -P 4 8k 4k",
-            "aio_read 0 4k",
-            "aio_flush",
-            "aio_flush",
-        ],
+        ["aio_write -P 3 0 4k", "aio_write -P 4 8k 4k", "aio_read 0 4k", "aio_flush", "aio_flush"],
     )
     .await?;
     let s = stats(vm, "drive0").await?;
     for kind in ["rd", "wr", "flush"] {
-        t.log(format!(
-            "{kind}: {}",
-            s[format!("{kind}_latency_histogram")]["bins"]
-        ));
+        t.log(format!("{kind}: {}", s[format!("{kind}_latency_histogram")]["bins"]));
     }
     for wrong in [json!([5, 5]), json!([7, 3])] {
-        vm.qmp_fails(name, json!({"id": "disk0", "boundaries": wrong}))
-            .await?;
+        vm.qmp_fails(name, json!({"id": "disk0", "boundaries": wrong})).await?;
     }
     ensure!(
-        vm.ask(name, json!({"id": "nowhere", "boundaries": [1]}))
-            .await?
-            .is_err(),
+        vm.ask(name, json!({"id": "nowhere", "boundaries": [1]})).await?.is_err(),
         "there is a disk 'nowhere'"
     );
     let s = stats(vm, "drive0").await?;
-    t.log(format!(
-        "rd, after wrong ones: {}",
-        s["rd_latency_histogram"]["bins"]
-    ));
-    vm.qmp(name, json!({"id": "disk0", "boundaries-read": [1]}))
-        .await?;
+    t.log(format!("rd, after wrong ones: {}", s["rd_latency_histogram"]["bins"]));
+    vm.qmp(name, json!({"id": "disk0", "boundaries-read": [1]})).await?;
     let s = stats(vm, "drive0").await?;
     t.log(format!(
         "rd, set again: {}; wr: {}",
@@ -138,10 +106,7 @@ async fn histograms(t: &Test, vm: &mut Daemon) -> Result<()> {
     ));
     vm.qmp(name, json!({"id": "disk0"})).await?;
     let s = stats(vm, "drive0").await?;
-    t.log(format!(
-        "none any more: {}",
-        s.get("rd_latency_histogram").is_none()
-    ));
+    t.log(format!("none any more: {}", s.get("rd_latency_histogram").is_none()));
     Ok(())
 }
 
@@ -158,14 +123,7 @@ async fn limits(t: &Test, vm: &mut Daemon) -> Result<()> {
         .and_then(|a| a.iter().find(|d| d["device"] == "drive1"))
         .context("no drive1")?;
     let inserted = &reported["inserted"];
-    for key in [
-        "bps",
-        "bps_rd",
-        "bps_max",
-        "bps_max_length",
-        "iops_rd",
-        "group",
-    ] {
+    for key in ["bps", "bps_rd", "bps_max", "bps_max_length", "iops_rd", "group"] {
         t.log(format!("{key}: {}", inserted[key]));
     }
     t.log(format!(
@@ -173,21 +131,11 @@ async fn limits(t: &Test, vm: &mut Daemon) -> Result<()> {
         reported["removable"], reported["locked"], inserted["ro"]
     ));
     let info = human(vm, "info block -v drive1").await?;
-    let throttling = info
-        .lines()
-        .find(|l| l.contains("I/O throttling"))
-        .context("no limits are reported")?;
-    let words = [
-        "bps=104857600 ",
-        "bps_max=209715200 ",
-        "iops_rd=10485760 ",
-        "group=g",
-    ];
+    let throttling =
+        info.lines().find(|l| l.contains("I/O throttling")).context("no limits are reported")?;
+    let words = ["bps=104857600 ", "bps_max=209715200 ", "iops_rd=10485760 ", "group=g"];
     ensure!(words.iter().all(|w| throttling.contains(w)), "{throttling}");
-    ensure!(
-        info.contains("virtual size: 4 MiB (4194304 bytes)"),
-        "{info}"
-    );
+    ensure!(info.contains("virtual size: 4 MiB (4194304 bytes)"), "{info}");
     t.log("the human monitor reports the same");
     vm.guest("disk1", ["write -P 9 1M 4k"]).await?;
     let mut wrong = set(100 * MIB);
@@ -198,10 +146,7 @@ async fn limits(t: &Test, vm: &mut Daemon) -> Result<()> {
     );
     vm.run("block_set_io_throttle", set(0)).await?;
     let info = human(vm, "info block drive1").await?;
-    t.log(format!(
-        "none any more: {}",
-        !info.contains("I/O throttling")
-    ));
+    t.log(format!("none any more: {}", !info.contains("I/O throttling")));
     Ok(())
 }
 
@@ -241,17 +186,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     vm.quit().await?;
     t.verify(
         &first,
-        &[
-            (3, 0, 4 * KIB),
-            (1, 4 * KIB, 4 * KIB),
-            (4, 8 * KIB, 4 * KIB),
-            (2, 64 * KIB, 4 * KIB),
-        ],
+        &[(3, 0, 4 * KIB), (1, 4 * KIB, 4 * KIB), (4, 8 * KIB, 4 * KIB), (2, 64 * KIB, 4 * KIB)],
     )
     .await?;
-    t.verify(
-        &second,
-        &[(1, 0, 64 * KIB), (2, 64 * KIB, 4 * KIB), (9, MIB, 4 * KIB)],
-    )
-    .await
+    t.verify(&second, &[(1, 0, 64 * KIB), (2, 64 * KIB, 4 * KIB), (9, MIB, 4 * KIB)]).await
 }

@@ -369,6 +369,33 @@ impl Daemon {
         self.export_nbd_with(node, json!({"writable": true})).await
     }
 
+    /// Puts a copy-before-write filter, node `cbw`, with these options between the guest and
+    /// `device`: what is written over is kept in node `target`, and node `past` shows the disk
+    /// as it is now. Gives the names of both sides, exported over NBD: the guest's and the
+    /// past's, which is read-only.
+    ///
+    /// # Errors
+    ///
+    /// Fails if QEMU refuses a node or an export.
+    pub async fn fleece(
+        &mut self,
+        device: &str,
+        target: &str,
+        past: &str,
+        options: &Value,
+    ) -> Result<(String, String)> {
+        let mut filter = json!({"driver": "copy-before-write", "node-name": "cbw", "file": device, "target": target});
+        extend(&mut filter, options);
+        self.qmp("blockdev-add", filter).await?;
+        let access = json!({"driver": "snapshot-access", "node-name": past, "file": "cbw"});
+        self.qmp("blockdev-add", access).await?;
+        let guest = self.export_nbd("cbw").await?;
+        let past = self
+            .export_nbd_with(past, json!({"writable": false}))
+            .await?;
+        Ok((guest, past))
+    }
+
     /// Exports a node over NBD with these options, such as `bitmaps`.
     ///
     /// # Errors

@@ -215,6 +215,20 @@ impl DiskModel {
         }
         reads
     }
+
+    /// Does these operations to the model, and gives the `qemu-io` commands that do them to
+    /// the image; reads among them are verified.
+    pub fn commands(&mut self, ops: &[Op]) -> Vec<String> {
+        let mut commands = Vec::new();
+        for op in ops {
+            match op {
+                Op::Read { offset, length } => commands.extend(self.reads(*offset, *length)),
+                op => commands.push(op.to_string()),
+            }
+            self.apply(op);
+        }
+        commands
+    }
 }
 
 /// What random sequences are made of.
@@ -304,15 +318,7 @@ impl Test {
         ops: &[Op],
     ) -> Result<()> {
         let image = image.to_string();
-        let mut commands = Vec::new();
-        for op in ops {
-            match op {
-                Op::Read { offset, length } => commands.extend(model.reads(*offset, *length)),
-                op => commands.push(op.to_string()),
-            }
-            model.apply(op);
-        }
-        self.io(&image, &commands).quiet().await?;
+        self.io(&image, model.commands(ops)).quiet().await?;
         self.log(format!("{image}: {} operations match the model", ops.len()));
         Ok(())
     }

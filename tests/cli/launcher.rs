@@ -58,15 +58,7 @@ fn it_builds_once_and_then_starts_what_was_built() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
     let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
-    for tool in [
-        "qemu-img",
-        "qemu-io",
-        "qemu-nbd",
-        "qemu-storage-daemon",
-        "cc",
-    ] {
-        script(&bin.join(tool), "");
-    }
+    installed(&bin, &[]);
     script(&bin.join("cargo"), CARGO);
     let link = dir.path().join("check");
     std::os::unix::fs::symlink(top.join("check"), &link).expect("a link");
@@ -98,6 +90,20 @@ fn it_builds_once_and_then_starts_what_was_built() {
         "{}",
         stale.err
     );
+}
+
+/// Puts the programs that the suite needs into `bin`, and these others.
+fn installed(bin: &Path, others: &[&str]) {
+    let tools = [
+        "qemu-img",
+        "qemu-io",
+        "qemu-nbd",
+        "qemu-storage-daemon",
+        "cc",
+    ];
+    for tool in tools.iter().chain(others) {
+        script(&bin.join(tool), "");
+    }
 }
 
 /// Puts an apt-get and a sudo that write down their calls into `bin`.
@@ -206,16 +212,7 @@ fn an_emulator_of_the_same_version_is_installed_from_its_suite() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
     let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
-    for tool in [
-        "qemu-img",
-        "qemu-io",
-        "qemu-nbd",
-        "qemu-storage-daemon",
-        "cc",
-        "fusermount3",
-    ] {
-        script(&bin.join(tool), "");
-    }
+    installed(&bin, &["fusermount3"]);
     script(&bin.join("sudo"), "exec \"$@\"\n");
     script(&bin.join("apt-get"), APT);
     script(

@@ -20,6 +20,13 @@ fn commands(readme: &str) -> Vec<(String, Vec<String>)> {
     found
 }
 
+/// The README's shell blocks, whole.
+fn blocks(readme: &str) -> Vec<String> {
+    let parts = readme.split("```sh\n").skip(1);
+    let ends = parts.filter_map(|part| part.split_once("```"));
+    ends.map(|(block, _)| block.to_owned()).collect()
+}
+
 /// The program of another package of this workspace, as built beside `check`.
 fn sibling(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_check")).with_file_name(name)
@@ -69,6 +76,46 @@ fn every_console_line_of_the_readme_works() {
     }
 }
 
+/// The fuzzer's longer examples, with seconds in place of minutes, and a script in place of
+/// a wrapper in a build of QEMU.
+#[test]
+fn the_fuzzer_s_shell_blocks_of_the_readme_work() {
+    let fuzzer = sibling("image-fuzzer");
+    if !fuzzer.exists() {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let home = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir_all(home.path().join("qemu/build")).expect("a directory");
+    let wrapper = home.path().join("qemu/wrapper");
+    std::fs::write(&wrapper, "#!/bin/sh\nexec qemu-img \"$@\"\n").expect("a script");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&wrapper, mode).expect("a mode");
+    let blocks = blocks(&readme);
+    let examples = blocks.iter().filter(|it| it.contains("image-fuzzer -d"));
+    let mut count = 0;
+    for (number, block) in examples.enumerate() {
+        assert!(block.contains(" -d 60 "), "{block}");
+        let script = block
+            .replace("image-fuzzer", &fuzzer.display().to_string())
+            .replace(" -d 60 ", " --tests 40 ")
+            .replace("WORK", &format!("work{number}"));
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(home.path())
+            .env("HOME", home.path())
+            .output()
+            .expect("bash");
+        assert!(
+            matches!(output.status.code(), Some(0 | 3)),
+            "{block}\n{output:?}"
+        );
+        count += 1;
+    }
+    assert_eq!(count, 2, "the README shows other examples");
+}
+
 #[test]
 fn the_two_set_up_commands_are_what_the_checks_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -80,4 +127,18 @@ fn the_two_set_up_commands_are_what_the_checks_run() {
     }
     let ci = std::fs::read_to_string(root.join(".ci/run")).expect("what decides");
     assert!(ci.contains("\nmake check\n"));
+    // Whatever can be made is made there.
+    let targets = makefile
+        .lines()
+        .filter_map(|line| line.strip_prefix(".PHONY: "));
+    for target in targets.flat_map(str::split_whitespace) {
+        let made = ci.lines().filter(|line| line.starts_with("make "));
+        let made = made
+            .flat_map(str::split_whitespace)
+            .any(|word| word == target);
+        assert!(
+            made || target == "deps-there",
+            ".ci/run does not make {target}"
+        );
+    }
 }

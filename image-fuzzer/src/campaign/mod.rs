@@ -1,5 +1,7 @@
 //! A campaign: workers that generate tests, run them and judge what the programs did.
 
+mod activity;
+mod afl_stats;
 mod corpus;
 mod finished;
 mod generate;
@@ -17,8 +19,9 @@ mod worker;
 pub use generate::{Plan, fresh};
 pub use state::{CampaignConfig, sweep_progress};
 pub use stats::{FamilyStats, Stats};
+pub use status::StatusMode;
 pub use sweep::{SweepMode, sweep, sweep_recipe};
-pub use test_log::TestLog;
+pub use test_log::{LoggedTest, TestLog};
 pub use totals::Totals;
 
 use std::collections::BTreeSet;
@@ -35,8 +38,10 @@ use crate::oracle::KnownHangs;
 use crate::oracle::runner::Settings;
 use crate::oracle::timeout::TimeBudgets;
 use crate::triage::minimise::Budget;
+use activity::Activities;
 use shared::Shared;
 use state::State;
+use status::Rates;
 use store::{Progress, Store};
 use sweep::SweepQueue;
 use task_queue::TaskQueue;
@@ -69,8 +74,10 @@ pub struct Campaign {
     pub verbose: bool,
     /// How much is spent on minimising the first example of a group.
     pub budget: Budget,
-    /// The status line is shown on a terminal.
-    pub status: bool,
+    /// How the status is shown.
+    pub status: StatusMode,
+    /// The command line of this run, for reports.
+    pub command_line: String,
 }
 
 /// The result of a campaign.
@@ -115,8 +122,9 @@ impl Campaign {
             deadline: self.duration.map(|duration| started + duration),
             hangs,
             budgets: TimeBudgets::default(),
+            activities: Activities::new(self.workers.max(1)),
         };
-        let error = self.run_workers(&shared, &control, sweep.as_ref(), started);
+        let error = self.run_workers(&shared, &control, sweep.as_ref());
         let shared = shared
             .into_inner()
             .ok()
@@ -125,7 +133,9 @@ impl Campaign {
         if sweep.is_some() {
             shared.store.compact_swept(shared.sweep.finished())?;
         }
-        shared.log_stats(started)?;
+        let mut rates = Rates::default();
+        rates.add(started.elapsed(), shared.stats.commands);
+        status::log(self, &shared, started, &rates)?;
         Ok(Summary {
             totals: shared.totals(),
             stats: shared.stats,
@@ -165,13 +175,12 @@ impl Campaign {
         shared: &Mutex<Shared>,
         control: &RunControl<'_>,
         sweep: Option<&Sweep>,
-        started: Instant,
     ) -> Option<String> {
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.workers.max(1))
-                .map(|_| scope.spawn(|| worker::work(self, shared, control, sweep)))
+                .map(|index| scope.spawn(move || worker::work(self, shared, control, sweep, index)))
                 .collect();
-            let reporter = scope.spawn(|| status::report(self, shared, control, started));
+            let reporter = scope.spawn(|| status::report(self, shared, control));
             let mut error = None;
             for worker in workers {
                 match worker.join() {
@@ -217,6 +226,8 @@ struct RunControl<'a> {
     hangs: KnownHangs,
     /// What commands may take before they are suspected to hang.
     budgets: TimeBudgets,
+    /// What the workers do.
+    activities: Activities,
 }
 
 impl RunControl<'_> {

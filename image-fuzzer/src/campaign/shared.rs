@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::json;
 
+use super::afl_stats::{FUZZER_STATS, PLOT_DATA, PLOT_HEADER, Values, fuzzer_stats, plot_line};
 use super::corpus::Corpus;
 use super::finished::Finished;
 use super::stats::Stats;
 use super::store::{Progress, Store};
 use super::sweep::{SweepQueue, index_of};
 use super::task_queue::{Parked, TaskQueue};
-use super::totals::{Pace, STATS, Totals};
+use super::totals::{Pace, STATS, Totals, unix_time};
+use crate::files::write_whole;
 use crate::finding::Findings;
 use crate::input::mutate::{FAMILIES, first_weights};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
+use crate::oracle::Class;
 use crate::oracle::runner::Outcome;
 
 /// The state of a campaign, behind one lock.
@@ -174,6 +177,7 @@ impl Shared {
         self.stats.add(recipe, outcome, novelty);
         self.pace.image();
         if novelty > 0 {
+            self.pace.message();
             self.reweigh();
             if let Some(image) = image {
                 let (opened, cost) = (outcome.opened, self.cost(outcome));
@@ -274,5 +278,38 @@ impl Shared {
             );
         }
         self.store.log(STATS, &line.to_string())
+    }
+
+    /// Writes what AFL++'s tools read.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn write_afl_stats(
+        &self,
+        rate: f64,
+        timeout: Duration,
+        command_line: &str,
+    ) -> Result<()> {
+        let hangs = self.findings.classes().into_iter();
+        let (hangs, crashes): (Vec<_>, Vec<_>) = hangs.partition(|(class, _)| class.is_of_time());
+        let count = |groups: Vec<(Class, usize)>| groups.iter().map(|(_, count)| count).sum();
+        let values = Values {
+            totals: &self.totals(),
+            now: unix_time(),
+            queue: self.stats.queue,
+            messages: self.stats.messages,
+            crashes: count(crashes),
+            hangs: count(hangs),
+            rate,
+            timeout_ms: timeout.as_millis(),
+            command_line,
+        };
+        let root = self.store.root();
+        write_whole(&root.join(FUZZER_STATS), fuzzer_stats(&values).as_bytes())?;
+        if !root.join(PLOT_DATA).exists() {
+            self.store.log(PLOT_DATA, PLOT_HEADER)?;
+        }
+        self.store.log(PLOT_DATA, &plot_line(&values))
     }
 }

@@ -13,11 +13,8 @@ use crate::named_file::NamedFile;
 use crate::oracle::end_word;
 use crate::oracle::runner::Outcome;
 
-/// The most folders of failed tests in a work folder; the folders of the groups hold an
-/// example of each anyway.
-const MOST_FAILED: usize = 200;
-
-/// Which tests are logged, and where. Failed tests are, and some of their folders are kept.
+/// Which tests are logged, and where. Failed tests are; the folders of those that show
+/// something new are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct TestLog<'a> {
     /// The work folder.
@@ -28,60 +25,52 @@ pub struct TestLog<'a> {
     pub verbose: bool,
 }
 
+/// A test that was run.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedTest<'a> {
+    /// Its number.
+    pub number: u64,
+    /// What it is made from.
+    pub recipe: &'a Recipe,
+    /// Its seed alone gives it again.
+    pub fresh: bool,
+    /// Its images.
+    pub files: &'a [NamedFile],
+    /// What came of it.
+    pub outcome: &'a Outcome,
+}
+
 impl TestLog<'_> {
-    /// Logs test `number`; `fresh` tells whether its seed alone gives it again.
+    /// Logs a test. Its folder is kept where it is `telling`: the first of a group, a smaller
+    /// one, or one of its own; of the others, `findings` has an example.
     ///
     /// # Errors
     ///
     /// The work folder cannot be written.
-    pub fn log(
-        &self,
-        number: u64,
-        recipe: &Recipe,
-        fresh: bool,
-        files: &[NamedFile],
-        outcome: &Outcome,
-    ) -> Result<()> {
-        let failed = !outcome.violations.is_empty();
-        let folder = self.dir.join(format!("test-{number}"));
-        let kept = self.keep_passed || (failed && self.count_folders() < MOST_FAILED);
+    pub fn log(&self, test: &LoggedTest<'_>, telling: bool) -> Result<()> {
+        let folder = self.dir.join(format!("test-{}", test.number));
+        let kept = self.keep_passed || telling;
         if kept {
-            keep(&folder, recipe, files, outcome)?;
+            keep(&folder, test)?;
         }
-        if failed || self.verbose {
-            let lines = lines(
-                kept.then_some(folder.as_path()),
-                number,
-                recipe,
-                fresh,
-                outcome,
-            );
+        if self.verbose || !test.outcome.violations.is_empty() {
+            let lines = lines(kept.then_some(folder.as_path()), test);
             append(&self.dir.join("run.log"), &lines)?;
         }
         Ok(())
-    }
-
-    /// How many folders of tests there are.
-    fn count_folders(&self) -> usize {
-        let Ok(entries) = fs::read_dir(self.dir) else {
-            return 0;
-        };
-        entries
-            .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("test-"))
-            .count()
     }
 }
 
 /// The lines about a test: its seed where that alone gives it again, its folder where it was
 /// kept, how to reproduce it, its commands, the result of each.
-fn lines(
-    folder: Option<&Path>,
-    number: u64,
-    recipe: &Recipe,
-    fresh: bool,
-    outcome: &Outcome,
-) -> String {
+fn lines(folder: Option<&Path>, test: &LoggedTest<'_>) -> String {
+    let &LoggedTest {
+        number,
+        recipe,
+        fresh,
+        outcome,
+        ..
+    } = test;
     let mut text = format!("test {number}");
     let seed = &recipe.seed;
     if fresh {
@@ -124,9 +113,12 @@ fn shell(recipe: &Recipe, index: usize) -> String {
 }
 
 /// Keeps the images of a test and what was printed.
-fn keep(folder: &Path, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
+fn keep(folder: &Path, test: &LoggedTest<'_>) -> Result<()> {
+    let &LoggedTest {
+        recipe, outcome, ..
+    } = test;
     fs::create_dir_all(folder).with_context(|| format!("cannot make '{}'", folder.display()))?;
-    for file in files {
+    for file in test.files {
         file.write_into(folder)
             .context("cannot keep the image of a test")?;
     }

@@ -31,6 +31,19 @@ pub struct Totals {
     pub worker_seconds: BTreeMap<Purpose, f64>,
     /// The longest time on the clock in which no image was finished, in seconds.
     pub longest_gap_seconds: f64,
+    /// How much of `seconds` was before this run of the fuzzer.
+    #[serde(skip)]
+    pub(super) earlier_seconds: f64,
+    /// When it was begun; Unix time, in seconds, as those below, which are 0 before the first.
+    pub begun: i64,
+    /// When the newest message or exit status was seen.
+    pub last_message: i64,
+    /// When the newest group was found.
+    pub last_group: i64,
+    /// When the newest group that is not one of time was found.
+    pub last_crash: i64,
+    /// When the newest group of hangs or of slow commands was found.
+    pub last_hang: i64,
 }
 
 impl Totals {
@@ -56,7 +69,22 @@ impl Totals {
             seconds: self.seconds + pace.began.elapsed().as_secs_f64(),
             worker_seconds,
             longest_gap_seconds: self.longest_gap_seconds.max(pace.longest_gap()),
+            earlier_seconds: self.seconds,
+            begun: if self.begun == 0 {
+                pace.begun
+            } else {
+                self.begun
+            },
+            last_message: self.last_message.max(pace.last_message),
+            last_group: self.last_group.max(pace.last_crash).max(pace.last_hang),
+            last_crash: self.last_crash.max(pace.last_crash),
+            last_hang: self.last_hang.max(pace.last_hang),
         }
+    }
+
+    /// The share of images that got past being opened, in percent.
+    pub fn opened_percent(&self) -> f64 {
+        self.opened as f64 * 100.0 / (self.images as f64).max(1.0)
     }
 
     /// What there is to say where the target hung on every image; `None` where it did not.
@@ -160,6 +188,11 @@ pub(super) struct Pace {
     last_image: Instant,
     longest_gap: f64,
     spent: Spent,
+    /// Unix times, in seconds, 0 before the first.
+    begun: i64,
+    last_message: i64,
+    last_crash: i64,
+    last_hang: i64,
 }
 
 impl Pace {
@@ -170,7 +203,26 @@ impl Pace {
             last_image: now,
             longest_gap: 0.0,
             spent: Spent::new(),
+            begun: unix_time(),
+            last_message: 0,
+            last_crash: 0,
+            last_hang: 0,
         }
+    }
+
+    /// Notes that a message or exit status is new.
+    pub(super) fn message(&mut self) {
+        self.last_message = unix_time();
+    }
+
+    /// Notes that a group is new.
+    pub(super) fn group(&mut self, is_of_time: bool) {
+        let last = if is_of_time {
+            &mut self.last_hang
+        } else {
+            &mut self.last_crash
+        };
+        *last = unix_time();
     }
 
     /// Notes that an image is finished.
@@ -191,6 +243,11 @@ impl Pace {
         self.longest_gap
             .max(self.last_image.elapsed().as_secs_f64())
     }
+}
+
+/// Unix time, in seconds.
+pub(super) fn unix_time() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 #[cfg(test)]
@@ -217,6 +274,10 @@ mod tests {
         // The line of an earlier version, and one that a kill left incomplete.
         let text = format!("{{\"images\":1}}\n{line}\n{{\"images\":4,\"tot");
         fs::write(folder.path().join(STATS), text).unwrap();
+        let first = Totals {
+            earlier_seconds: 0.0,
+            ..first
+        };
         assert_eq!(Totals::last(folder.path()), first);
         let second = first.with(&stats, &pace);
         assert_eq!((second.images, second.commands, second.opened), (6, 20, 2));

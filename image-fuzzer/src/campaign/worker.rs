@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
+use super::activity::Activity;
 use super::generate::{BasePool, fresh, generate, spare, variation};
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
+use super::test_log::LoggedTest;
 use super::{Campaign, RunControl};
 use crate::exec::End;
 use crate::exec::stopwatch::Purpose;
@@ -36,6 +38,7 @@ pub(super) fn work(
     shared: &Mutex<Shared>,
     control: &RunControl<'_>,
     sweep: Option<&Sweep>,
+    index: usize,
 ) -> Result<()> {
     let mut runner = TestRunner::new(campaign.settings.clone())?;
     runner.set_end(control.deadline);
@@ -50,6 +53,7 @@ pub(super) fn work(
         runner,
         maker: Maker::default(),
         bases: BasePool::default(),
+        index,
     };
     while !control.is_over() {
         let work = worker.lock()?.tasks.next(control.left());
@@ -65,6 +69,7 @@ pub(super) fn work(
         let Some(work) = work else { break };
         worker.work_on(work)?;
     }
+    worker.begin(Activity::Idle);
     worker.end_lap()
 }
 
@@ -74,6 +79,8 @@ struct Test {
     recipe: Recipe,
     /// Whether its seed alone gives it again ([`fresh`]).
     fresh: bool,
+    /// Whether an earlier run of the fuzzer began it.
+    replayed: bool,
 }
 
 struct Worker<'a> {
@@ -84,6 +91,8 @@ struct Worker<'a> {
     runner: TestRunner,
     maker: Maker,
     bases: BasePool,
+    /// Which of the workers it is.
+    index: usize,
 }
 
 impl Worker<'_> {
@@ -93,10 +102,16 @@ impl Worker<'_> {
             number,
             recipe,
             fresh,
+            replayed,
         }) = self.next_test()?
         else {
             return Ok(false);
         };
+        self.begin(if replayed {
+            Activity::Replay(number)
+        } else {
+            Activity::Test(number)
+        });
         let files = self.maker.files(&recipe)?;
         self.lap(Purpose::Images);
         let policy = TimeoutPolicy::Park;
@@ -113,17 +128,24 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
+        let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
             if violation.assumed {
                 let mut shared = self.lock()?;
                 let key = shared.findings.group_of(key);
                 shared.findings.count(&key, number)?;
             } else {
-                self.handle_finding(number, key, &recipe, &outcome)?;
+                telling |= self.handle_finding(number, key, &recipe, &outcome)?;
             }
         }
-        let log = self.campaign.test_log();
-        log.log(number, &recipe, fresh, &files, &outcome)?;
+        let test = LoggedTest {
+            number,
+            recipe: &recipe,
+            fresh,
+            files: &files,
+            outcome: &outcome,
+        };
+        self.campaign.test_log().log(&test, telling)?;
         self.park(number, recipe.clone(), &outcome)?;
         self.lock()?.finish(number, &recipe)?;
         self.end_lap()?;
@@ -163,6 +185,7 @@ impl Worker<'_> {
     /// Runs a test again that may hang, for as long as it takes to tell.
     fn confirm(&mut self, parked: Parked) -> Result<()> {
         let began = Instant::now();
+        self.begin(Activity::Hang(parked.number));
         let done = self.pinned(Purpose::Hangs, |worker| worker.judge_parked(&parked))?;
         let mut shared = self.lock()?;
         if done {
@@ -215,6 +238,7 @@ impl Worker<'_> {
             let again = fresh(&recipe.seed, &self.campaign.plan, &mut self.maker);
             return Ok(Some(Test {
                 fresh: again.is_ok_and(|again| again == recipe),
+                replayed: true,
                 number,
                 recipe,
             }));
@@ -236,6 +260,7 @@ impl Worker<'_> {
                     number,
                     recipe,
                     fresh: false,
+                    replayed: false,
                 }));
             }
             let seed = format!("{}/{number}", shared.seed);
@@ -256,6 +281,7 @@ impl Worker<'_> {
             number,
             recipe,
             fresh: fresh && !spared,
+            replayed: false,
         }))
     }
 
@@ -283,14 +309,14 @@ impl Worker<'_> {
 
     /// Counts the test into a group. The first example of a group is run once more and written
     /// at once, to be minimised later; so is one that replaces it because it is smaller, or
-    /// because the first was not reproduced.
+    /// because the first was not reproduced. Returns whether it is one of these.
     fn handle_finding(
         &mut self,
         number: u64,
         key: &Key,
         recipe: &Recipe,
         outcome: &Outcome,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (key, known) = {
             let shared = self.lock()?;
             let key = shared.findings.group_of(key);
@@ -300,6 +326,7 @@ impl Worker<'_> {
         let reproduced = if known {
             None
         } else {
+            self.begin(Activity::Confirm(key.clone()));
             self.pinned(Purpose::Confirming, |worker| worker.reproduce(&key, recipe))
         };
         let confirmed = reproduced.is_some();
@@ -308,11 +335,14 @@ impl Worker<'_> {
         let candidate = {
             let mut shared = self.lock()?;
             let candidate = shared.findings.hit(&key, number, recipe, confirmed)?;
+            if shared.findings.len() > shared.stats.groups {
+                shared.pace.group(key.is_of_time());
+            }
             shared.stats.groups = shared.findings.len();
             candidate
         };
         let share = match candidate {
-            Candidate::Duplicate => return Ok(()),
+            Candidate::Duplicate => return Ok(false),
             Candidate::New => 1,
             // Most of the way to a minimal one is behind it.
             Candidate::Smaller => 4,
@@ -334,7 +364,7 @@ impl Worker<'_> {
             }
             shared.tasks.add(task);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes the first example of a group; returns how many of ten runs reproduce it.
@@ -378,6 +408,7 @@ impl Worker<'_> {
     /// Minimises an example for a while, and writes the result.
     fn minimise(&mut self, mut task: Task) -> Result<()> {
         let (control, began) = (self.control, Instant::now());
+        self.begin(Activity::Minimise(task.key.clone()));
         let stop = || control.is_over() || began.elapsed() >= SLICE;
         let example = self.pinned(Purpose::Minimising, |worker| {
             Example::minimise(&mut task, &mut worker.runner, &mut worker.maker, &stop)
@@ -387,6 +418,11 @@ impl Worker<'_> {
         shared.tasks.give_back(task, &example, began.elapsed());
         drop(shared);
         self.end_lap()
+    }
+
+    /// Tells the status what this worker does from now on.
+    fn begin(&self, activity: Activity) {
+        self.control.activities.begin(self.index, activity);
     }
 
     /// Ends a stretch of time that was for `purpose`.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
+use crate::campaign::StatusMode;
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
 use crate::input::guard::{GuardMode, GuardPlan};
@@ -30,6 +31,7 @@ use crate::oracle::runner::Settings;
     name = "image-fuzzer",
     version,
     args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
     max_term_width = 100
 )]
 pub(super) struct Args {
@@ -42,7 +44,7 @@ pub(super) struct Args {
 impl Args {
     /// The subcommand that `word` is probably a misspelling of: it is parsed as the name of a
     /// work folder to create.
-    pub(super) fn similar_subcommand(word: &Path) -> Option<String> {
+    fn similar_subcommand(word: &Path) -> Option<String> {
         let text = word.to_str()?;
         if text.contains('/') || word.exists() {
             return None;
@@ -134,6 +136,14 @@ pub(super) struct FuzzArgs {
     /// starts for one test in 4]
     #[arg(long, value_name = "WHERE", value_parser = guard)]
     pub(super) guard: Option<GuardPlan>,
+    /// Run also where a command fails on a valid image or its program is not found: such
+    /// commands are left out, or say nothing about the images
+    #[arg(long)]
+    pub(super) force: bool,
+    /// How to show the status on standard error: a screen, one line that is redrawn, plain
+    /// lines now and then, or not at all [default: a screen on a terminal, elsewhere plain]
+    #[arg(long, value_name = "HOW", value_parser = status)]
+    pub(super) status: Option<StatusMode>,
     /// Leave out the sweep, which tries the limits of the format in a fixed order before and
     /// between the tests drawn at random
     #[arg(long)]
@@ -147,6 +157,24 @@ pub(super) struct FuzzArgs {
     pub(super) list: bool,
     #[command(flatten)]
     pub(super) run: RunArgs,
+}
+
+impl FuzzArgs {
+    /// What to ask where the word for the work folder, given without the subcommand, is
+    /// probably meant to be something else; `None` where it is not.
+    pub(super) fn question(&self) -> Option<String> {
+        let folder = self.test_dir.display();
+        if self.test_dir.is_file() {
+            return Some(format!(
+                "'{folder}' is a file, not a work folder; did you mean 'image-fuzzer show {folder}'?"
+            ));
+        }
+        let name = Args::similar_subcommand(&self.test_dir)?;
+        Some(format!(
+            "unknown subcommand '{folder}'; did you mean '{name}'? To use a work folder of that \
+             name, give ./{folder}"
+        ))
+    }
 }
 
 /// How programs are run.
@@ -262,6 +290,16 @@ fn guard(text: &str) -> Result<GuardPlan, String> {
     }
 }
 
+fn status(text: &str) -> Result<StatusMode, String> {
+    match text {
+        "screen" => Ok(StatusMode::Auto),
+        "line" => Ok(StatusMode::Line),
+        "plain" => Ok(StatusMode::Plain),
+        "off" => Ok(StatusMode::Off),
+        _ => Err("must be screen, line, plain or off".into()),
+    }
+}
+
 fn program(text: &str) -> Result<ProgramWords, String> {
     match shlex::split(text) {
         None => Err("unclosed quotation mark".into()),
@@ -352,7 +390,7 @@ mod tests {
     #[test]
     fn the_guard_is_off_on_or_for_a_share() {
         let guard = |line: &str| parse(line).unwrap().fuzz.guard;
-        assert_eq!(guard("image-fuzzer"), None);
+        assert_eq!(guard("image-fuzzer work"), None);
         assert_eq!(guard("image-fuzzer --guard=off"), Some(GuardPlan::Off));
         let starts = Some(GuardPlan::Always(GuardMode::Starts));
         assert_eq!(guard("image-fuzzer --guard starts"), starts);
@@ -396,6 +434,7 @@ mod tests {
             "image-fuzzer dir vmdk",
             "image-fuzzer -j 0",
             "image-fuzzer --guard middle",
+            "image-fuzzer --status verbose",
             "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",

@@ -12,7 +12,8 @@ use super::interrupt::{self, unless_stopped};
 use super::program_check::ProgramCheck;
 use super::{FAILED, FINDINGS, OK, print_message};
 use crate::campaign::{
-    Campaign, CampaignConfig, Plan, SweepMode, TestLog, default_workers, fresh, sweep, sweep_recipe,
+    Campaign, CampaignConfig, LoggedTest, Plan, SweepMode, TestLog, default_workers, fresh, sweep,
+    sweep_recipe,
 };
 use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP, cannot_guard};
@@ -61,7 +62,8 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         keep_passed: args.keep_passed,
         verbose: args.verbose,
         budget: Budget::default(),
-        status: true,
+        status: args.status.unwrap_or_default(),
+        command_line: command_line(),
     };
     if args.list {
         return list(&campaign.plan);
@@ -70,7 +72,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
     std::fs::create_dir_all(&campaign.dir)
         .with_context(|| format!("cannot create '{}'", campaign.dir.display()))?;
     let stop = interrupt::begin(&campaign.dir)?;
-    campaign.failing = check_programs(&campaign, &stop)?;
+    campaign.failing = check_programs(&campaign, args.force, &stop)?;
     match &args.seed {
         Some(seed) => run_test(&campaign, seed, &stop),
         None => run_campaign(&campaign, &stop),
@@ -160,8 +162,7 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
             "findings are in {dir}/findings; list them with: image-fuzzer report {dir}\n"
         ));
     }
-    let interrupted = stop.load(Ordering::SeqCst);
-    if interrupted {
+    if stop.load(Ordering::SeqCst) {
         text.push_str(&format!("interrupted; resume with: {}\n", command_line()));
     }
     output::print(&text)?;
@@ -169,8 +170,6 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         print_message(&error);
         return Ok(FAILED);
     }
-    // An interrupted campaign may not have come to its first image.
-    let trouble = trouble.filter(|_| !interrupted);
     if let Some(trouble) = &trouble {
         print_message(trouble);
     }
@@ -194,14 +193,19 @@ fn command_line() -> String {
         .join(" ")
 }
 
-/// Checks that the programs can be run, and warns of parts of the sandbox that are missing
-/// and of given commands that fail on a valid image too, such as misspelt ones: their results
-/// on corrupted images mean nothing. Returns the indexes of these commands.
+/// Checks that the programs can be run and that given commands succeed on a valid image, and
+/// warns of parts of the sandbox that are missing. Returns the indexes of the commands that
+/// fail, such as misspelt ones, which are allowed where `force` is set: their results on
+/// corrupted images mean nothing.
 ///
 /// # Errors
 ///
-/// A program or the scratch folder cannot be used.
-fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSet<usize>> {
+/// A program or the scratch folder cannot be used, or a command fails.
+fn check_programs(
+    campaign: &Campaign,
+    force: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<BTreeSet<usize>> {
     let mut check = ProgramCheck::new(&campaign.settings, "-c", stop)?;
     let none = Vec::new();
     let commands = campaign.plan.commands.as_ref();
@@ -229,12 +233,17 @@ fn check_programs(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<BTreeSe
         failing.insert(index);
         let stderr = String::from_utf8_lossy(&seen.stderr).into_owned();
         let message = stderr.lines().next().map(|line| format!(": {line}"));
-        print_message(&format!(
+        let problem = format!(
             "'{}' fails on a valid image as well ({}){}",
             command.shell(),
             end_word(&seen.end),
             message.unwrap_or_default()
-        ));
+        );
+        // A crash on a valid image is a finding.
+        if !force && !matches!(seen.end, End::Signal(_)) {
+            bail!("{problem}; correct it, or run it all the same with --force");
+        }
+        print_message(&problem);
     }
     for gap in check.gaps() {
         print_message(&gap);
@@ -275,7 +284,14 @@ fn keep(dir: &Path, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> 
         keep_passed: true,
         verbose: true,
     };
-    log.log(number, recipe, true, files, outcome)?;
+    let test = LoggedTest {
+        number,
+        recipe,
+        fresh: true,
+        files,
+        outcome,
+    };
+    log.log(&test, true)?;
     let folder = dir.join(format!("test-{number}"));
     output::line(&format!("kept in {}", folder.display()))
 }
@@ -299,12 +315,12 @@ pub(super) fn print_outcome(recipe: &Recipe, outcome: &Outcome) -> Result<()> {
     output::print(&text)
 }
 
-/// The given commands, without those whose program is not found, of which it warns; `None`
-/// where commands are drawn.
+/// The given commands; `None` where commands are drawn. Those whose program is not found are
+/// left out, with a warning, where that is allowed by `--force`.
 ///
 /// # Errors
 ///
-/// No program is found.
+/// A program is not found, or with `--force` none is.
 fn commands(args: &FuzzArgs, programs: &Programs) -> Result<Option<Vec<Command>>> {
     if args.command.is_empty() {
         for program in ["qemu-img", "qemu-io"] {
@@ -317,10 +333,12 @@ fn commands(args: &FuzzArgs, programs: &Programs) -> Result<Option<Vec<Command>>
         .iter()
         .flat_map(|given| given.0.clone())
         .collect();
-    let mut warnings = Vec::new();
-    let kept = given::runnable(all, programs, &mut warnings);
-    for warning in &warnings {
-        print_message(warning);
+    let (kept, problems) = given::runnable(all, programs);
+    for problem in &problems {
+        if !args.force {
+            bail!("{problem}; correct it, or leave the command out with --force");
+        }
+        print_message(&format!("left out: {problem}"));
     }
     if kept.is_empty() {
         bail!("none of the commands can be run; name programs in PATH, or by their path");

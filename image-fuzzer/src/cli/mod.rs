@@ -41,16 +41,11 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    if args.subcommand.is_none() && std::env::args_os().len() == 2 {
-        let folder = &args.fuzz.test_dir;
-        if let Some(name) = Args::similar_subcommand(folder) {
-            let folder = folder.display();
-            print_message(&format!(
-                "unknown subcommand '{folder}'; did you mean '{name}'? To use a work folder of \
-                 that name, give ./{folder}"
-            ));
-            return ExitCode::from(USAGE);
-        }
+    if args.subcommand.is_none()
+        && let Some(question) = args.fuzz.question()
+    {
+        print_message(&question);
+        return ExitCode::from(USAGE);
     }
     let result = match args.subcommand {
         None => fuzz::run(&args.fuzz),

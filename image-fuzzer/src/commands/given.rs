@@ -38,20 +38,18 @@ pub fn parse(text: &str) -> Result<Vec<Command>> {
     Ok(vec![Command(words)])
 }
 
-/// Drops the commands whose program is not there, and says why in `warnings`.
-pub fn runnable(
-    commands: Vec<Command>,
-    programs: &Programs,
-    warnings: &mut Vec<String>,
-) -> Vec<Command> {
-    let mut kept = Vec::new();
-    for command in commands {
-        match programs.find(command.program()) {
-            Ok(_) => kept.push(command),
-            Err(why) => warnings.push(format!("command '{}' left out: {why}", command.shell())),
+/// The commands whose program is there, and a line about each other one.
+pub fn runnable(commands: Vec<Command>, programs: &Programs) -> (Vec<Command>, Vec<String>) {
+    let mut problems = Vec::new();
+    let mut found = |command: &Command| match programs.find(command.program()) {
+        Ok(_) => true,
+        Err(why) => {
+            problems.push(format!("command '{}': {why}", command.shell()));
+            false
         }
-    }
-    kept
+    };
+    let kept = commands.into_iter().filter(|it| found(it)).collect();
+    (kept, problems)
 }
 
 /// `commands` with `$off` and `$len` drawn: a range of whole sectors inside a

@@ -109,6 +109,15 @@ impl Findings {
         self.groups.len()
     }
 
+    /// How many groups each class has.
+    pub fn classes(&self) -> BTreeMap<Class, usize> {
+        let mut classes = BTreeMap::new();
+        for key in self.groups.keys() {
+            *classes.entry(key.class).or_default() += 1;
+        }
+        classes
+    }
+
     /// Whether there is no group.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()

@@ -151,6 +151,13 @@ oracles! {
     Disagreement = disagreement::Disagreement,
 }
 
+impl Class {
+    /// Whether its findings are about how long a command takes.
+    pub fn is_of_time(self) -> bool {
+        matches!(self, Self::Hang | Self::Slow)
+    }
+}
+
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.oracle().word())

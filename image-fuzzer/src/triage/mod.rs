@@ -83,7 +83,7 @@ impl Key {
 
     /// Whether its findings are about time.
     pub fn is_of_time(&self) -> bool {
-        matches!(self.class, Class::Hang | Class::Slow)
+        self.class.is_of_time()
     }
 
     /// What [`coarse_keys`] gives for a finding of this group when timeouts are short.
