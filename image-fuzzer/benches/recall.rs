@@ -3,8 +3,7 @@
 //!
 //! `cargo bench -p image-fuzzer --bench recall [-- SECONDS [NAME ...]]`
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, SweepMode};
+use image_fuzzer::campaign::{Campaign, Plan, StatusMode, SweepMode};
 use image_fuzzer::commands::Programs;
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::records;
@@ -138,6 +137,7 @@ fn campaign(missing: &str, folder: &Path, time: Duration) -> Campaign {
         keep_passed: false,
         verbose: false,
         budget: Budget::default(),
-        status: false,
+        status: StatusMode::Off,
+        command_line: String::new(),
     }
 }

@@ -24,7 +24,8 @@ pub(super) struct Row {
     /// What else is changed in each of these tests.
     pub(super) also: &'static [(&'static str, Rule)],
     /// The commands. `$at` is where the change shows in the disk, `$cluster` a cluster,
-    /// `$double` two, `$last` the last cluster of the disk.
+    /// `$double` two, `$free` a cluster without data that the first L2 table maps, `$last` the
+    /// last cluster of the disk.
     pub(super) commands: &'static [&'static str],
 }
 
@@ -72,7 +73,7 @@ const READ: &str = "qemu-io -f qcow2 -c 'read $at $cluster' $test_img";
 const WRITE: &str = "qemu-io -f qcow2 -c 'write -P 85 $at 512' $test_img";
 const WRITE_TWO: &str = "qemu-io -f qcow2 -c 'write -P 85 $at $double' $test_img";
 const WRITE_LAST: &str = "qemu-io -f qcow2 -c 'write -P 85 $last 512' $test_img";
-const WRITE_PACKED: &str = "qemu-io -f qcow2 -c 'write -c -P 85 $last $cluster' $test_img";
+const WRITE_PACKED: &str = "qemu-io -f qcow2 -c 'write -c -P 85 $free $cluster' $test_img";
 const DISCARD: &str = "qemu-io -f qcow2 -c 'discard $at $cluster' $test_img";
 const ZERO: &str = "qemu-io -f qcow2 -c 'write -z -u $at $cluster' $test_img";
 
