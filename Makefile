@@ -10,10 +10,12 @@ WITH ?=
 DURATION ?= 60
 # How long each measurement of 'make bench' takes, in seconds.
 BENCH_SECONDS ?= 10
-# The faults that 'make mutants' injects; all, where none is named.
+# How long 'make recall' searches for each fault, in seconds.
+RECALL_SECONDS ?= 20
+# The faults that 'make mutants' injects, or 'make recall' plants; all, where none is named.
 FAULTS ?=
 
-.PHONY: help deps check-block check mutants fuzz bench
+.PHONY: help deps check-block check mutants fuzz recall bench
 
 help:
 	@echo 'make deps                      install the packages that the tests need'
@@ -27,6 +29,7 @@ help:
 	@echo 'make check                     run the tests of this project itself'
 	@echo 'make mutants [FAULTS=...]      count the injected faults that the suite detects'
 	@echo 'make fuzz [DURATION=SECONDS]   fuzz the image tools'
+	@echo 'make recall [FAULTS=...]       measure the share of planted faults that the fuzzer finds'
 	@echo 'make bench [BENCH_SECONDS=N]   measure the overhead of the runner and the fuzzer'
 
 deps:
@@ -77,6 +80,9 @@ fuzz: deps-there
 	@cargo build --release --quiet -p image-fuzzer --bin image-fuzzer
 	@# Status 3 says that there are findings, which is what is looked for.
 	@$(TARGET)/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
+
+recall:
+	cargo bench -p image-fuzzer --bench recall -- $(RECALL_SECONDS) $(FAULTS)
 
 bench:
 	cargo bench -p check --bench own_cost --bench dry_run

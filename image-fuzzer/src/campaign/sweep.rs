@@ -63,7 +63,10 @@ pub fn sweep_recipe(sweep: &Sweep, index: u64, plan: &Plan) -> Option<Recipe> {
     };
     Some(Recipe {
         fuzzer: FUZZER.into(),
-        guard: plan.guard.draw(&seed),
+        guard: match sweep.pass(index) {
+            0 => plan.guard.draw_first(&seed),
+            _ => plan.guard.draw(&seed),
+        },
         seed,
         base: test.base.clone(),
         edits: test.edits,

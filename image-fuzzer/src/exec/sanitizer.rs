@@ -25,14 +25,17 @@ const KINDS: [(&str, &str, &str); 4] = [
 const REPORT: &str = "report";
 
 /// How reports begin in a standard error, where some go in spite of the folder.
-const MARKERS: [&str; 6] = [
+const MARKERS: [&str; 5] = [
     "ERROR: AddressSanitizer",
     "ERROR: LeakSanitizer",
     "ERROR: UndefinedBehaviorSanitizer",
     "WARNING: ThreadSanitizer",
     "WARNING: MemorySanitizer",
-    ": runtime error: ",
 ];
+
+/// What follows the place, `FILE:LINE:COLUMN`, in a report of the one for undefined behaviour.
+/// A panic of Go's has the same words behind its own.
+const RUNTIME_ERROR: &str = ": runtime error: ";
 
 /// Where the reports of one executor's runs go.
 #[derive(Debug)]
@@ -167,9 +170,11 @@ fn is_warning(report: &[u8]) -> bool {
 
 /// The part of `stderr` from the line where a report begins.
 fn report_in(stderr: &[u8]) -> Option<&[u8]> {
+    let has_place = |at: &usize| stderr[..*at].last().is_some_and(u8::is_ascii_digit);
     let at = MARKERS
         .iter()
         .filter_map(|marker| stderr.find(marker))
+        .chain(stderr.find_iter(RUNTIME_ERROR).find(has_place))
         .min()?;
     let line = stderr[..at].rfind_byte(b'\n').map_or(0, |end| end + 1);
     stderr.get(line..)
@@ -186,6 +191,15 @@ mod tests {
         let text = b"a.c:3:4: runtime error: signed integer overflow\n";
         assert_eq!(report_in(text), Some(&text[..]));
         assert_eq!(report_in(b"qemu-img: Could not open\n"), None);
+    }
+
+    /// A panic of Go's was taken for a report, and so was no crash.
+    #[test]
+    fn a_runtime_error_of_go_is_no_report() {
+        let panic = b"panic: runtime error: index out of range [9] with length 3\n";
+        assert_eq!(report_in(panic), None);
+        let both = [&panic[..], b"a.c:3:4: runtime error: division by zero\n"].concat();
+        assert_eq!(report_in(&both), both.get(panic.len()..));
     }
 
     /// A warning of `swapcontext` once hid every failed assertion of a program with

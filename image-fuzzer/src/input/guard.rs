@@ -56,6 +56,21 @@ const COMPARED: u64 = 16;
 const FILLS: [u8; 2] = [0xa5, 0x5a];
 
 impl GuardPlan {
+    /// The guard of a test of the sweep's first pass that belongs to `seed`: where others have
+    /// a share, each of these few telling tests has one, and compares two fill bytes.
+    pub fn draw_first(self, seed: &str) -> Option<Guard> {
+        let plan = match self {
+            Self::Share => Self::Always(GuardMode::Ends),
+            other => other,
+        };
+        let compare = self == Self::Share;
+        let guard = plan.draw(seed)?;
+        Some(Guard {
+            compare: guard.compare || compare,
+            ..guard
+        })
+    }
+
     /// The guard of the test that belongs to `seed`.
     pub fn draw(self, seed: &str) -> Option<Guard> {
         let mut rng = Rng::from_text(&format!("{seed}/guard"));
@@ -132,6 +147,9 @@ mod tests {
         assert!((400..600).contains(&count(|guard| guard.fill == 0xa5)));
         assert!((40..90).contains(&count(|guard| guard.compare)));
         assert_eq!(GuardPlan::Off.draw("1"), None);
+        assert_eq!(GuardPlan::Off.draw_first("1"), None);
+        let first = GuardPlan::Share.draw_first("1").unwrap();
+        assert!(first.mode == GuardMode::Ends && first.compare);
         let all = GuardPlan::Always(GuardMode::All).draw("1").unwrap();
         assert_eq!(all.mode, GuardMode::All);
     }

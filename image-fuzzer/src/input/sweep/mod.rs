@@ -286,6 +286,9 @@ fn pattern(path: &str) -> String {
         .collect()
 }
 
+/// A cluster that has no data in any base image.
+const FREE_CLUSTER: u64 = 8;
+
 /// The command of a row, for a change of the field of that path.
 fn command(prepared: &Prepared, path: &str, line: &str) -> Command {
     let map = &prepared.map;
@@ -294,6 +297,7 @@ fn command(prepared: &Prepared, path: &str, line: &str) -> Command {
         ("$at", rule::guest_offset(prepared, path)),
         ("$cluster", map.cluster),
         ("$double", 2 * map.cluster),
+        ("$free", FREE_CLUSTER * map.cluster),
         ("$last", size.saturating_sub(map.cluster)),
     ];
     let fill = |word: String| {

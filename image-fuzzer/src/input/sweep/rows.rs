@@ -24,7 +24,8 @@ pub(super) struct Row {
     /// What else is changed in each of these tests.
     pub(super) also: &'static [(&'static str, Rule)],
     /// The commands. `$at` is where the change shows in the disk, `$cluster` a cluster,
-    /// `$double` two, `$last` the last cluster of the disk.
+    /// `$double` two, `$free` a cluster without data that the first L2 table maps, `$last` the
+    /// last cluster of the disk.
     pub(super) commands: &'static [&'static str],
 }
 
@@ -72,7 +73,7 @@ const READ: &str = "qemu-io -f qcow2 -c 'read $at $cluster' $test_img";
 const WRITE: &str = "qemu-io -f qcow2 -c 'write -P 85 $at 512' $test_img";
 const WRITE_TWO: &str = "qemu-io -f qcow2 -c 'write -P 85 $at $double' $test_img";
 const WRITE_LAST: &str = "qemu-io -f qcow2 -c 'write -P 85 $last 512' $test_img";
-const WRITE_PACKED: &str = "qemu-io -f qcow2 -c 'write -c -P 85 $last $cluster' $test_img";
+const WRITE_PACKED: &str = "qemu-io -f qcow2 -c 'write -c -P 85 $free $cluster' $test_img";
 const DISCARD: &str = "qemu-io -f qcow2 -c 'discard $at $cluster' $test_img";
 const ZERO: &str = "qemu-io -f qcow2 -c 'write -z -u $at $cluster' $test_img";
 
@@ -86,7 +87,7 @@ pub(super) const FIRST: &[Row] = &[
     // What is checked when an image is opened.
     row("refcount order", "plain", "header.refcount_order", &[Is(7)], &[INFO, CHECK]),
     row("cluster size", "plain", "header.cluster_bits", &[Is(32), Is(8), Is(22)], &[INFO, READ]),
-    row("refcount table size", "plain", "header.refcount_table_clusters", &[Is(0)], &[INFO, WRITE]),
+    row("refcount table size", "plain", "header.refcount_table_clusters", &[Is(0)], &[INFO, TAKE, WRITE_LAST, WIDTH]),
     row("header length", "plain", "header.header_length", &[LONG, Is(96)], &[INFO]),
     row("extension length", "features", "ext[unknown].length", &[LONG, Is(0x7fff_ffff)], &[INFO]),
     row("backing format length", "backing", "ext[backing_format].length", &[Is(16), Is(24)], &[INFO]),
@@ -162,9 +163,9 @@ pub(super) const FIRST: &[Row] = &[
     row("data file name length", "data-file", "ext[data_file].text", &[Letters(1023), Letters(257)], &[INFO, READ]),
     row("data file entry", "data-file", "l2[0].entry[0].offset", &[Clusters(1), Plus(512)], &[CHECK, READ, WRITE]),
     row("data file entry", "data-file", "l2[0].entry[0].compressed", &[Is(1)], &[CHECK, READ]),
-    row("reserved bits", "plain", "l2[0].entry[0].reserved_low", &[Is(1)], &[CHECK, READ]),
-    row("reserved bits", "plain", "l1[0].reserved_low", &[Is(1)], &[CHECK, READ]),
-    row("reserved bits", "plain", "refcount_table[0].reserved", &[Is(1)], &[CHECK, WRITE]),
+    row("reserved bits", "plain", "l2[0].entry[0].reserved_low", &[Is(1)], &[CHECK, READ, REPAIR]),
+    row("reserved bits", "plain", "l1[0].reserved_low", &[Is(1)], &[CHECK, READ, REPAIR]),
+    row("reserved bits", "plain", "refcount_table[0].reserved", &[Is(1)], &[CHECK, WRITE, REPAIR]),
     row("file length", "plain", FILE_LENGTH, &[Is(104), Plus(-512)], &[INFO, CHECK]),
 ];
 

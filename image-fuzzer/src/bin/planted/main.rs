@@ -3,7 +3,12 @@
 //! `planted read IMAGE` looks at the header and fails in one of several ways where
 //! a field has a certain value, `planted seldom IMAGE` in one run of three. `planted nap IMAGE`
 //! hangs on images of version 2, and is slow on others. `planted tool VERB ... IMAGE` stands
-//! in for `qemu-img` with faults that only a look behind its success shows.
+//! in for `qemu-img` with faults that only a look behind its success shows. `planted fault NAME`
+//! stands in for `qemu-img` and `qemu-io` with one of the faults that `planted list` lists.
+
+mod consequences;
+mod faults;
+mod reader;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -40,6 +45,8 @@ fn main() -> ExitCode {
         ["seldom", _] => Ok(ExitCode::SUCCESS),
         ["nap", image] => nap(image),
         ["tool" | "other", verb, rest @ ..] => tool(words[0], verb, rest),
+        ["list"] => Ok(faults::list()),
+        ["fault", missing, rest @ ..] => faults::run(missing, rest),
         _ => Ok(ExitCode::from(2)),
     };
     done.unwrap_or_else(|why| {

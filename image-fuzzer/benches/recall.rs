@@ -1,0 +1,143 @@
+//! The share of the validations missing from the planted reader that a campaign finds: each is
+//! missing alone, in a campaign of its own with one worker.
+//!
+//! `cargo bench -p image-fuzzer --bench recall [-- SECONDS [NAME ...]]`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use image_fuzzer::campaign::{Campaign, Plan, StatusMode, SweepMode};
+use image_fuzzer::commands::Programs;
+use image_fuzzer::exec::Limits;
+use image_fuzzer::finding::records;
+use image_fuzzer::input::guard::GuardPlan;
+use image_fuzzer::input::mutate::Intensity;
+use image_fuzzer::oracle::runner::Settings;
+use image_fuzzer::triage::minimise::Budget;
+
+/// The reader.
+const PLANTED: &str = env!("CARGO_BIN_EXE_planted");
+
+/// How often a campaign's folder is looked at for a finding.
+const LOOK: Duration = Duration::from_millis(100);
+
+fn main() -> Result<()> {
+    // Cargo adds options of its own.
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let seconds = words.iter().find_map(|word| word.parse().ok());
+    let time = Duration::from_secs(seconds.unwrap_or(20));
+    let mut faults = faults()?;
+    let named: BTreeSet<&String> = words.iter().filter(|it| faults.contains_key(*it)).collect();
+    faults.retain(|name, _| named.is_empty() || named.contains(name));
+    println!("{:<30} {:<17} seconds", "missing validation", "class");
+    let (mut found, mut as_expected) = (0, 0);
+    for (name, class) in &faults {
+        let (seconds, classes) = measure(name, time)?;
+        let seconds = seconds.map_or_else(|| "-".into(), |found| format!("{found:.1}"));
+        let others: Vec<&String> = classes.iter().filter(|it| *it != class).collect();
+        let note = match others.as_slice() {
+            [] => String::new(),
+            others => format!("  (also {others:?})"),
+        };
+        println!("{name:<30} {class:<17} {seconds:>7}{note}");
+        found += u32::from(!classes.is_empty());
+        as_expected += u32::from(classes.contains(class));
+    }
+    let all = faults.len();
+    println!(
+        "found in {} s with one worker: {found} of {all}, {as_expected} in the class expected",
+        time.as_secs()
+    );
+    Ok(())
+}
+
+/// The faults and their classes, as the reader lists them.
+fn faults() -> Result<BTreeMap<String, String>> {
+    let done = Command::new(PLANTED).arg("list").output()?;
+    let list = String::from_utf8(done.stdout)?;
+    let line = |line: &str| {
+        let (name, class) = line.split_once('\t').context("a line without a class")?;
+        Ok((name.to_owned(), class.to_owned()))
+    };
+    list.lines().map(line).collect()
+}
+
+/// The time to the first finding in seconds, and the classes of all findings.
+fn measure(missing: &str, time: Duration) -> Result<(Option<f64>, BTreeSet<String>)> {
+    let folder = tempfile::tempdir().context("cannot create a folder for a campaign")?;
+    let campaign = campaign(missing, folder.path(), time);
+    let stop = Arc::new(AtomicBool::new(false));
+    let began = Instant::now();
+    let seconds = std::thread::scope(|scope| -> Result<Option<f64>> {
+        let running = scope.spawn(|| campaign.run(&stop));
+        let mut first = None;
+        while !running.is_finished() {
+            if first.is_none() && !classes(folder.path()).is_empty() {
+                first = Some(began.elapsed().as_secs_f64());
+                // What else it finds tells nothing of this fault.
+                stop.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(LOOK);
+        }
+        let summary = running
+            .join()
+            .map_err(|_| anyhow!("the campaign panicked"))??;
+        ensure!(summary.error.is_none(), "{:?}", summary.error);
+        Ok(first)
+    })?;
+    let classes = classes(folder.path());
+    // One that is written down as the campaign ends is found at its end.
+    let at_end = || (!classes.is_empty()).then_some(time.as_secs_f64());
+    Ok((seconds.or_else(at_end), classes))
+}
+
+/// The classes of the findings in a work folder.
+fn classes(work: &Path) -> BTreeSet<String> {
+    let found = records(work).unwrap_or_default();
+    let classes = found.iter().map(|(_, record)| record.key.class.to_string());
+    classes.collect()
+}
+
+/// A campaign against the reader without that validation.
+fn campaign(missing: &str, folder: &Path, time: Duration) -> Campaign {
+    let program: Vec<OsString> = [PLANTED, "fault", missing].map(OsString::from).into();
+    Campaign {
+        dir: folder.to_owned(),
+        seed: Some("recall".into()),
+        plan: Plan {
+            commands: None,
+            selection: None,
+            intensity: Intensity::default(),
+            families: Vec::new(),
+            guard: GuardPlan::default(),
+        },
+        sweep: SweepMode::default(),
+        failing: BTreeSet::new(),
+        settings: Settings {
+            programs: Programs::new(program.clone(), program),
+            compare_with: None,
+            limits: Limits {
+                wall: Duration::from_secs(5),
+                ..Limits::default()
+            },
+            fork_server: true,
+            sandbox: true,
+            readable: Vec::new(),
+            fallback: folder.to_owned(),
+        },
+        duration: Some(time),
+        tests: None,
+        workers: 1,
+        keep_passed: false,
+        verbose: false,
+        budget: Budget::default(),
+        status: StatusMode::Off,
+        command_line: String::new(),
+    }
+}
