@@ -10,15 +10,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{
-    Campaign, Plan, Stats, StatusMode, Summary, SweepMode, default_workers,
-};
+use image_fuzzer::campaign::{Campaign, Plan, Stats, Summary, SweepMode, default_workers};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
-use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
-use image_fuzzer::triage::minimise::Budget;
 
 /// How often each is measured, alternating, since other work on the machine comes and goes.
 const ROUNDS: u32 = 3;
@@ -145,40 +141,24 @@ fn campaign(
     guard: GuardPlan,
 ) -> Result<Summary> {
     let folder = tempfile::tempdir().context("cannot create a folder for a campaign")?;
+    let settings = Settings {
+        limits: Limits {
+            wall: Duration::from_secs(5),
+            ..Limits::default()
+        },
+        ..Settings::new(Programs::from_env()?, folder.path())
+    };
     let campaign = Campaign {
-        dir: folder.path().to_owned(),
         seed: Some("benchmark".into()),
         plan: Plan {
             commands: command.map(|words| vec![Command::new(words)]),
-            selection: None,
-            intensity: Intensity::default(),
-            families: Vec::new(),
             guard,
+            ..Plan::default()
         },
         sweep: SweepMode::Off,
-        failing: std::collections::BTreeSet::new(),
-        settings: Settings {
-            programs: Programs::from_env()?,
-            compare_with: None,
-            must_refuse: false,
-            leaks: false,
-            limits: Limits {
-                wall: Duration::from_secs(5),
-                ..Limits::default()
-            },
-            fork_server: true,
-            sandbox: true,
-            readable: Vec::new(),
-            fallback: folder.path().to_owned(),
-        },
         duration: Some(time),
-        tests: None,
         workers,
-        keep_passed: false,
-        verbose: false,
-        budget: Budget::default(),
-        status: StatusMode::Off,
-        command_line: String::new(),
+        ..Campaign::new(folder.path(), settings)
     };
     let summary = campaign.run(&Arc::new(AtomicBool::new(false)))?;
     ensure!(summary.error.is_none(), "{:?}", summary.error);

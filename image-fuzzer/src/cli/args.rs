@@ -237,9 +237,6 @@ impl RunArgs {
             }
         };
         Ok(Settings {
-            programs,
-            compare_with,
-            must_refuse: self.must_refuse,
             limits: Limits {
                 wall: self.timeout,
                 // A thread that spins is to exceed the wall-clock limit first, so that its
@@ -249,11 +246,13 @@ impl RunArgs {
                 disk_growth: self.disk << 20,
                 ..Limits::default()
             },
+            compare_with,
+            must_refuse: self.must_refuse,
+            leaks: self.leaks,
             fork_server: !self.no_fork_server,
             sandbox: !self.no_sandbox,
-            leaks: self.leaks,
             readable: self.allow_read.clone(),
-            fallback: fallback.to_owned(),
+            ..Settings::new(programs, fallback)
         })
     }
 }
