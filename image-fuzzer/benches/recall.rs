@@ -12,14 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, StatusMode, SweepMode};
+use image_fuzzer::campaign::Campaign;
 use image_fuzzer::commands::Programs;
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::records;
-use image_fuzzer::input::guard::GuardPlan;
-use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
-use image_fuzzer::triage::minimise::Budget;
 
 /// The reader.
 const PLANTED: &str = env!("CARGO_BIN_EXE_planted");
