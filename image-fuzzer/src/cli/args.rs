@@ -186,7 +186,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PROGRAM", value_parser = program)]
     pub(super) compare_with: Option<ProgramWords>,
     /// Programs given with -c that are not QEMU's must refuse images that break the rules of
-    /// qcow2, as its specification says readers must
+    /// qcow2, as its specification says readers must [default: where they refuse an image
+    /// without the magic bytes]
     #[arg(long)]
     pub(super) must_refuse: bool,
     /// Time limit for a command, in seconds; it hangs if it takes six times as long

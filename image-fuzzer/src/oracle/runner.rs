@@ -78,6 +78,13 @@ impl Settings {
             fallback: fallback.to_owned(),
         }
     }
+
+    /// These settings with what a finding of `class` needs to be reproduced.
+    #[must_use]
+    pub fn to_reproduce(mut self, class: Option<Class>) -> Self {
+        self.must_refuse |= class == Some(Class::AcceptedInvalid);
+        self
+    }
 }
 
 /// One command of a test and what was seen of it.
