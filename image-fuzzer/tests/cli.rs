@@ -119,8 +119,9 @@ fn a_full_disk_is_an_error_and_a_closed_pipe_is_not() {
     let (work_dir, image) = (work_dir.to_str().unwrap(), image.to_str().unwrap());
     let kept = dir.path().join("seed");
     let kept = kept.to_str().unwrap();
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["report", work_dir], &[]),
+        (&["report", "--sarif", "-", work_dir], &[]),
         (&["report", "--json", work_dir], &[]),
         (&["report", "--html", "-", work_dir], &[]),
         (&["set", image, "header.nb_snapshots", "0"], &[]),
@@ -156,6 +157,66 @@ fn a_full_disk_is_an_error_and_a_closed_pipe_is_not() {
         let done = fuzzer.stdout(full()).stderr(full()).status().unwrap();
         assert_eq!(done.code(), Some(1), "{words:?}");
     }
+}
+
+/// What is looked for is what QEMU printed, numbers included.
+#[test]
+fn a_report_is_sorted_filtered_and_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let finding = |work: &str, name: &str, class: &str, site: &str| {
+        let folder = dir.path().join(work).join("findings").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let record = serde_json::json!({
+            "class": class, "signature": site, "summary": format!("{name} at offset != 0"),
+            "command": "true", "confirmed": true, "minimised": true, "edits": 1, "bytes": 1,
+        });
+        fs::write(folder.join("finding.json"), record.to_string()).unwrap();
+    };
+    let assertion = "assertion: a.c: f: offset != N";
+    finding("one", "died", "crash", assertion);
+    finding("one", "hung", "hang", "f < g");
+    finding(
+        "one",
+        "freed",
+        "memory-error",
+        "double free, allocated in f",
+    );
+    finding("two", "died", "crash", assertion);
+    finding("two", "slow", "slow", "qemu-img info");
+    let report = |words: &[&str]| {
+        let done = run(fuzzer().current_dir(dir.path()).arg("report").args(words));
+        assert!(done.status.success(), "{done:?}");
+        text(&done.stdout)
+    };
+    let all = report(&["one"]);
+    let places = ["memory-error", "crash  ", "hang  "].map(|word| all.find(word).unwrap());
+    assert!(places.is_sorted(), "{all}");
+    assert!(all.contains("died at offset != 0"), "{all}");
+    for words in [["--class", "hang"], ["--matching", "hung|f < g"]] {
+        let some = report(&[&words[..], &["one"]].concat());
+        assert!(
+            some.contains("hang  ") && !some.contains("crash  "),
+            "{some}"
+        );
+        assert!(some.contains("2 groups left out"), "{some}");
+    }
+    let compared = report(&["one", "--against", "two"]);
+    for wanted in ["still there: died", "new: f < g", "gone: qemu-img info"] {
+        assert!(compared.contains(wanted), "{wanted}: {compared}");
+    }
+    let log = report(&["one", "--against", "two", "--sarif", "-"]);
+    let log: serde_json::Value = serde_json::from_str(&log).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let states: Vec<&str> = results
+        .iter()
+        .map(|result| result["baselineState"].as_str().unwrap())
+        .collect();
+    assert_eq!(states, ["new", "unchanged", "new", "absent"]);
+    let wrong = run(fuzzer()
+        .current_dir(dir.path())
+        .args(["report", "one", "--against", "no"]));
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod afl_stats;
 mod corpus;
 mod finished;
 mod generate;
+mod runs;
 mod shared;
 mod state;
 mod stats;
@@ -17,14 +18,15 @@ mod totals;
 mod worker;
 
 pub use generate::{Plan, fresh};
+pub use runs::Run;
 pub use state::{CampaignConfig, sweep_progress};
 pub use stats::{FamilyStats, Stats};
 pub use status::StatusMode;
 pub use sweep::{SweepMode, sweep, sweep_recipe};
 pub use test_log::{LoggedTest, TestLog};
-pub use totals::Totals;
+pub use totals::{Moment, Totals, moments};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,6 +35,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::finding::Findings;
+use crate::input::recipe::FUZZER;
 use crate::input::sweep::Sweep;
 use crate::oracle::KnownHangs;
 use crate::oracle::runner::Settings;
@@ -78,6 +81,10 @@ pub struct Campaign {
     pub status: StatusMode,
     /// The command line of this run, for reports.
     pub command_line: String,
+    /// The programs under test that tell their version, and what they say, for reports.
+    pub programs: BTreeMap<String, String>,
+    /// How many groups end the campaign once they are confirmed.
+    pub until_groups: Option<usize>,
 }
 
 /// The result of a campaign.
@@ -111,6 +118,8 @@ impl Campaign {
             budget: Budget::default(),
             status: StatusMode::Off,
             command_line: String::new(),
+            programs: BTreeMap::new(),
+            until_groups: None,
         }
     }
 
@@ -128,6 +137,14 @@ impl Campaign {
         let total = sweep.as_ref().map(Sweep::len);
         let other = total.is_some_and(|total| !state.has_sweep(&config, total));
         state.set_config(store.root(), config, total)?;
+        let run = Run {
+            time: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
+            fuzzer: FUZZER.into(),
+            command_line: self.command_line.clone(),
+            seed: state.seed.clone(),
+            programs: self.programs.clone(),
+        };
+        run.log(store.root())?;
         let findings = Findings::open(store.root())?;
         let hangs = KnownHangs::new(findings.hangs());
         let mut progress = store.progress()?;

@@ -175,6 +175,40 @@ impl Totals {
     }
 }
 
+/// What a campaign had come to at some moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    /// Time on the clock in which it ran, in seconds.
+    pub seconds: f64,
+    /// Images that programs were run on.
+    pub images: u64,
+    /// Those that got past being opened.
+    pub opened: u64,
+    /// Distinct messages and exit statuses.
+    pub messages: u64,
+    /// Groups of findings.
+    pub groups: u64,
+}
+
+/// The moments that the log in the work folder `root` has, in order.
+pub fn moments(root: &Path) -> Vec<Moment> {
+    let text = fs::read_to_string(root.join(STATS)).unwrap_or_default();
+    let moment = |line: &str| {
+        let values: serde_json::Value = serde_json::from_str(line).ok()?;
+        let count = |name: &str| values.get(name)?.as_u64();
+        let (messages, groups) = (count("messages")?, count("groups")?);
+        let totals = parse(line)?;
+        Some(Moment {
+            seconds: totals.seconds,
+            images: totals.images,
+            opened: totals.opened,
+            messages,
+            groups,
+        })
+    };
+    text.lines().filter_map(moment).collect()
+}
+
 /// The totals in a line of the log.
 fn parse(line: &str) -> Option<Totals> {
     let mut line: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -1,6 +1,7 @@
 //! One worker: generates a test, runs it, learns from it, writes what it found, and takes
 //! the next.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -354,6 +355,11 @@ impl Worker<'_> {
             _ => 10,
         };
         let mut shared = self.lock()?;
+        if let Some(groups) = self.campaign.until_groups
+            && shared.findings.confirmed() >= groups
+        {
+            self.control.done.store(true, Ordering::SeqCst);
+        }
         if given_up {
             shared.findings.release(&key);
         } else {

@@ -14,6 +14,7 @@ use crate::input::guard::{GuardMode, GuardPlan};
 use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
+use crate::oracle::Class;
 use crate::oracle::readers::SecondReader;
 use crate::oracle::runner::Settings;
 
@@ -124,6 +125,13 @@ pub(super) struct FuzzArgs {
     /// Stop after this many tests, counted over the whole campaign
     #[arg(long, value_name = "N")]
     pub(super) tests: Option<u64>,
+    /// Stop when so many groups of findings are confirmed, those of earlier runs included:
+    /// 3-groups
+    #[arg(long, value_name = "N-groups", value_parser = groups)]
+    pub(super) until: Option<usize>,
+    /// Stop at the first finding; the same as --until 1-groups
+    #[arg(long, conflicts_with = "until")]
+    pub(super) exit_on_finding: bool,
     /// How much is changed: a number of edits (2; 0 for valid images), a range (1-3), or a
     /// share of the fields (20%-50%, as QEMU's image fuzzer did, and where --config names a
     /// structure) [default: 1-3]
@@ -274,9 +282,22 @@ pub(super) struct ReportArgs {
     /// Work folder
     #[arg(value_name = "TEST_DIR", default_value = "image-fuzzer.work")]
     pub(super) dir: PathBuf,
+    /// Only findings of this class, such as crash; can be repeated
+    #[arg(long, value_name = "CLASS", value_parser = class)]
+    pub(super) class: Vec<Class>,
+    /// Only findings whose text or command contains this, a regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub(super) matching: Option<regex::Regex>,
+    /// Compare with the findings in another work folder, such as one of another version of
+    /// the programs: which are new here, gone, or still there
+    #[arg(long, value_name = "TEST_DIR")]
+    pub(super) against: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, conflicts_with = "html")]
+    #[arg(long, conflicts_with_all = ["html", "sarif"])]
     pub(super) json: bool,
+    /// Write a log in the form of SARIF 2.1.0; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "html")]
+    pub(super) sarif: Option<PathBuf>,
     /// Write a self-contained HTML page; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
@@ -306,6 +327,18 @@ fn guard(text: &str) -> Result<GuardPlan, String> {
     }
 }
 
+/// `3-groups`, or just the number.
+fn groups(text: &str) -> Result<usize, String> {
+    let number = text
+        .strip_suffix("-groups")
+        .or(text.strip_suffix("-group"))
+        .unwrap_or(text);
+    match number.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("must be a number of groups above 0, such as 3-groups".into()),
+    }
+}
+
 fn status(text: &str) -> Result<StatusMode, String> {
     match text {
         "screen" => Ok(StatusMode::Auto),
@@ -314,6 +347,13 @@ fn status(text: &str) -> Result<StatusMode, String> {
         "off" => Ok(StatusMode::Off),
         _ => Err("must be screen, line, plain or off".into()),
     }
+}
+
+fn class(text: &str) -> Result<Class, String> {
+    Class::of_word(text).ok_or_else(|| {
+        let known: Vec<String> = Class::ALL.iter().map(ToString::to_string).collect();
+        format!("unknown class; known are {}", known.join(", "))
+    })
 }
 
 fn program(text: &str) -> Result<ProgramWords, String> {
@@ -451,6 +491,9 @@ mod tests {
             "image-fuzzer -j 0",
             "image-fuzzer --guard middle",
             "image-fuzzer --status verbose",
+            "image-fuzzer --until 0-groups",
+            "image-fuzzer --until soon",
+            "image-fuzzer --until 2 --exit-on-finding",
             "image-fuzzer --readable /no/such/folder",
             "image-fuzzer --allow-read /no/such/folder",
             "image-fuzzer --nosuch",

@@ -1,6 +1,6 @@
 //! A campaign, or one test of a given seed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +64,8 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         budget: Budget::default(),
         status: args.status.unwrap_or_default(),
         command_line: command_line(),
+        programs: BTreeMap::new(),
+        until_groups: args.until.or(args.exit_on_finding.then_some(1)),
     };
     if args.list {
         return list(&campaign.plan);
@@ -75,6 +77,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
     let checked = check_programs(&campaign, args.force, &stop)?;
     campaign.failing = checked.failing;
     campaign.settings.must_refuse |= checked.are_readers;
+    campaign.programs = checked.versions;
     match &args.seed {
         Some(seed) => run_test(&campaign, seed, &stop),
         None => run_campaign(&campaign, &stop),
@@ -227,7 +230,10 @@ fn check_programs(campaign: &Campaign, force: bool, stop: &Arc<AtomicBool>) -> R
         };
         if matches!(seen.end, End::Exit(0) | End::TimedOut) {
             let is_qemu = ["qemu-img", "qemu-io"].contains(&command.program());
-            are_readers = are_readers && (is_qemu || check.refuses_other_files(command)?);
+            // Nothing is known of those that do not end.
+            are_readers = are_readers
+                && seen.end == End::Exit(0)
+                && (is_qemu || check.refuses_other_files(command)?);
             continue;
         }
         failing.insert(index);
@@ -251,6 +257,7 @@ fn check_programs(campaign: &Campaign, force: bool, stop: &Arc<AtomicBool>) -> R
     Ok(Checked {
         failing,
         are_readers,
+        versions: check.versions(&programs),
     })
 }
 
@@ -261,6 +268,8 @@ struct Checked {
     failing: BTreeSet<usize>,
     /// Whether all that succeed refuse other files.
     are_readers: bool,
+    /// The programs that tell their version, and what they say.
+    versions: BTreeMap<String, String>,
 }
 
 /// Runs a single test, made from a seed alone, and keeps its folder.

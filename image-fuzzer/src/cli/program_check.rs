@@ -1,6 +1,6 @@
 //! Checks, before any test, that programs can be run as tests run them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -66,6 +66,15 @@ impl ProgramCheck {
             // That others are there was found out when their name was read.
             Some(SecondReader::Known(_)) | None => Ok(()),
         }
+    }
+
+    /// What those of QEMU's tools among `programs` say of their version.
+    pub(super) fn versions(&mut self, programs: &BTreeSet<&str>) -> BTreeMap<String, String> {
+        let version = |program: &&str| {
+            let version = self.runner.version(program)?;
+            Some(((*program).to_owned(), version))
+        };
+        programs.iter().filter_map(version).collect()
     }
 
     /// Warnings about how programs are run here, a line each: parts of the sandbox that are

@@ -109,6 +109,11 @@ impl Findings {
         self.groups.len()
     }
 
+    /// How many groups have an example that a second run reproduced.
+    pub fn confirmed(&self) -> usize {
+        self.groups.values().filter(|it| it.confirmed).count()
+    }
+
     /// How many groups each class has.
     pub fn classes(&self) -> BTreeMap<Class, usize> {
         let mut classes = BTreeMap::new();

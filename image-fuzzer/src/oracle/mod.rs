@@ -205,10 +205,51 @@ impl Class {
         (self.row().signature)(text)
     }
 
+    /// How bad its findings are.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Sanitizer | Self::MemoryError | Self::Uninitialised => Severity::Memory,
+            Self::ExternalAccess => Severity::Memory,
+            Self::FalseRepair | Self::MetadataDamage | Self::DataChange | Self::WrongData => {
+                Severity::Data
+            }
+            Self::Crash => Severity::Crash,
+            Self::Hang => Severity::Hang,
+            Self::Slow | Self::ResourceUse => Severity::Excess,
+            Self::AcceptedInvalid | Self::Disagreement => Severity::Refusal,
+        }
+    }
+
+    /// The class of that word, or of one that earlier versions had for it.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let is = |class: &&Self| {
+            let row = class.row();
+            row.word == word || row.earlier_words.contains(&word)
+        };
+        Self::ALL.iter().find(is).copied()
+    }
+
     /// Whether its findings are about how long a command takes.
     pub fn is_of_time(self) -> bool {
         matches!(self, Self::Hang | Self::Slow)
     }
+}
+
+/// How bad a finding is, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Memory, or files, that are not the program's own.
+    Memory,
+    /// Wrong data, and damage to the image.
+    Data,
+    /// The program ended.
+    Crash,
+    /// It did not end.
+    Hang,
+    /// It took too much.
+    Excess,
+    /// It refused or accepted what another reader or the specification does not.
+    Refusal,
 }
 
 impl fmt::Display for Class {
@@ -226,12 +267,8 @@ impl Serialize for Class {
 impl<'de> Deserialize<'de> for Class {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let is = |class: &&Self| {
-            let row = class.row();
-            row.word == text || row.earlier_words.contains(&&*text)
-        };
-        let known = Self::ALL.iter().find(is).copied();
-        known.ok_or_else(|| serde::de::Error::custom(format!("unknown class '{text}'")))
+        Self::of_word(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown class '{text}'")))
     }
 }
 
