@@ -1,5 +1,6 @@
 //! The overhead of the fuzzer: a campaign of one short command, compared with a bare loop over
-//! the fork server that runs the same command on one valid image, with as many workers.
+//! the fork server that runs the same command on one valid image, with as many workers; and
+//! what it gains that the server forks late.
 //!
 //! `cargo bench -p image-fuzzer --bench campaign [-- SECONDS]`
 
@@ -10,21 +11,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{
-    Campaign, Plan, Stats, StatusMode, Summary, SweepMode, default_workers,
-};
+use image_fuzzer::campaign::{Campaign, Plan, Stats, Summary, SweepMode, default_workers};
 use image_fuzzer::commands::{Command, Programs};
-use image_fuzzer::exec::{End, ExecOptions, Limits, Request, for_program};
+use image_fuzzer::exec::{End, ExecOptions, Executor, Limits, Request, for_program};
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
-use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
-use image_fuzzer::triage::minimise::Budget;
 
 /// How often each is measured, alternating, since other work on the machine comes and goes.
 const ROUNDS: u32 = 3;
 
 /// The shortest command that opens an image.
 const COMMAND: [&str; 3] = ["qemu-img", "info", "$test_img"];
+
+/// A short one of the other program.
+const QEMU_IO: [&str; 4] = ["qemu-io", "-c", "read 0 64k", "$test_img"];
 
 fn main() -> Result<()> {
     // Cargo adds options of its own.
@@ -47,6 +47,7 @@ fn main() -> Result<()> {
         COMMAND[..2].join(" "),
         ours / bare * 100.0
     );
+    late_fork(time)?;
     guard(workers, time)?;
     let summary = campaign(workers, time, None, GuardPlan::Off)?;
     let (images, commands) = per_second(&summary.stats, time);
@@ -57,6 +58,58 @@ fn main() -> Result<()> {
         summary.stats.opened_percent()
     );
     println!("{}", summary.totals.line().unwrap_or_default());
+    Ok(())
+}
+
+/// Measures fork servers that fork at the program's first option against those that fork
+/// before `main`: a few runs of each by turns, in one thread.
+///
+/// What remains of a run of `qemu-img info` is the kernel's for the most part: 220 page faults
+/// where there were 265 (mostly text that each child maps anew, 16 pages at a time, and pages
+/// that it copies to write to them), the copy of the page tables and their removal, and the
+/// thread that QEMU starts again in each child. Mapping the pages at once with
+/// `MADV_POPULATE_READ` or `MADV_POPULATE_WRITE` takes longer than the faults. The executor's
+/// own part is about 6 %. `qemu-io` reads its options first thing in `main`, so that only its
+/// constructors are saved.
+fn late_fork(time: Duration) -> Result<()> {
+    const BATCH: u32 = 20;
+    for command in [&COMMAND[..], &QEMU_IO] {
+        let folder = folder()?;
+        let runs = |late_fork| {
+            let options = ExecOptions {
+                late_fork,
+                ..ExecOptions::new(folder.path().join("w"))
+            };
+            Runs::new(command, &options, None)
+        };
+        let mut ways = [runs(None)?, runs(Some(0))?];
+        let end = Instant::now() + 2 * time;
+        while Instant::now() < end {
+            for way in &mut ways {
+                for _ in 0..BATCH {
+                    way.once()?;
+                }
+            }
+        }
+        let [early, late] = ways.map(|way| {
+            let count = f64::from(way.count);
+            (
+                count / way.wall.as_secs_f64(),
+                way.cpu.as_secs_f64() / count,
+            )
+        });
+        println!(
+            "{}: forked late {:.0} runs/s, early {:.0} runs/s, {:.2} times; CPU time of the \
+             program {:.0} us and {:.0} us, {:.2} times",
+            command[0],
+            late.0,
+            early.0,
+            late.0 / early.0,
+            late.1 * 1e6,
+            early.1 * 1e6,
+            early.1 / late.1,
+        );
+    }
     Ok(())
 }
 
@@ -116,25 +169,65 @@ fn bare_loop(workers: usize, time: Duration, guard: Option<Guard>) -> Result<f64
 
 /// Runs until `end`, and gives how often.
 fn one_loop(end: Instant, guard: Option<Guard>) -> Result<u32> {
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let folder = folder()?;
     let options = ExecOptions::new(folder.path().join("w"));
-    let mut executor = for_program(Path::new(COMMAND[0]), &options)?;
-    let run = |words: &[&str], executor: &mut dyn image_fuzzer::exec::Executor| {
-        let argv: Vec<OsString> = words.iter().map(Into::into).collect();
-        let mut request = Request::new(argv, &options.scratch);
-        request.guard = guard;
-        executor.run(&request).end
-    };
-    let create = ["qemu-img", "create", "-f", "qcow2", "$test_img", "1M"];
-    let made = run(&create, &mut *executor);
-    ensure!(made == End::Exit(0), "cannot create an image: {made:?}");
-    let mut runs = 0;
+    let mut runs = Runs::new(&COMMAND, &options, guard)?;
     while Instant::now() < end {
-        let seen = run(&COMMAND, &mut *executor);
-        ensure!(seen == End::Exit(0), "the image cannot be read: {seen:?}");
-        runs += 1;
+        runs.once()?;
     }
-    Ok(runs)
+    Ok(runs.count)
+}
+
+/// A temporary folder, in memory where that is possible.
+fn folder() -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    folder.context("cannot create a folder for runs")
+}
+
+/// Runs of one command on a valid image.
+struct Runs {
+    executor: Box<dyn Executor>,
+    request: Request,
+    /// How many there were, their time on the clock, and the program's CPU time.
+    count: u32,
+    wall: Duration,
+    cpu: Duration,
+}
+
+impl Runs {
+    /// Makes the image in the scratch folder of `options`.
+    fn new(command: &[&str], options: &ExecOptions, guard: Option<Guard>) -> Result<Self> {
+        let request = |words: &[&str]| {
+            let argv: Vec<OsString> = words.iter().map(Into::into).collect();
+            Request::new(argv, &options.scratch)
+        };
+        let create = ["qemu-img", "create", "-f", "qcow2", "$test_img", "1M"];
+        let made = for_program(Path::new(create[0]), options)?.run(&request(&create));
+        ensure!(made.end == End::Exit(0), "cannot create an image: {made:?}");
+        Ok(Self {
+            executor: for_program(Path::new(command[0]), options)?,
+            request: Request {
+                guard,
+                ..request(command)
+            },
+            count: 0,
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+        })
+    }
+
+    fn once(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let seen = self.executor.run(&self.request);
+        self.wall += began.elapsed();
+        self.cpu += seen.cpu;
+        self.count += 1;
+        ensure!(
+            seen.end == End::Exit(0),
+            "the image cannot be read: {seen:?}"
+        );
+        Ok(())
+    }
 }
 
 /// A campaign in a folder of its own.
@@ -145,40 +238,24 @@ fn campaign(
     guard: GuardPlan,
 ) -> Result<Summary> {
     let folder = tempfile::tempdir().context("cannot create a folder for a campaign")?;
+    let settings = Settings {
+        limits: Limits {
+            wall: Duration::from_secs(5),
+            ..Limits::default()
+        },
+        ..Settings::new(Programs::from_env()?, folder.path())
+    };
     let campaign = Campaign {
-        dir: folder.path().to_owned(),
         seed: Some("benchmark".into()),
         plan: Plan {
             commands: command.map(|words| vec![Command::new(words)]),
-            selection: None,
-            intensity: Intensity::default(),
-            families: Vec::new(),
             guard,
+            ..Plan::default()
         },
         sweep: SweepMode::Off,
-        failing: std::collections::BTreeSet::new(),
-        settings: Settings {
-            programs: Programs::from_env()?,
-            compare_with: None,
-            must_refuse: false,
-            leaks: false,
-            limits: Limits {
-                wall: Duration::from_secs(5),
-                ..Limits::default()
-            },
-            fork_server: true,
-            sandbox: true,
-            readable: Vec::new(),
-            fallback: folder.path().to_owned(),
-        },
         duration: Some(time),
-        tests: None,
         workers,
-        keep_passed: false,
-        verbose: false,
-        budget: Budget::default(),
-        status: StatusMode::Off,
-        command_line: String::new(),
+        ..Campaign::new(folder.path(), settings)
     };
     let summary = campaign.run(&Arc::new(AtomicBool::new(false)))?;
     ensure!(summary.error.is_none(), "{:?}", summary.error);

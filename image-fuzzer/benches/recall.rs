@@ -12,14 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, StatusMode, SweepMode};
+use image_fuzzer::campaign::Campaign;
 use image_fuzzer::commands::Programs;
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::records;
-use image_fuzzer::input::guard::GuardPlan;
-use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
-use image_fuzzer::triage::minimise::Budget;
 
 /// The reader.
 const PLANTED: &str = env!("CARGO_BIN_EXE_planted");
@@ -107,37 +104,17 @@ fn classes(work: &Path) -> BTreeSet<String> {
 /// A campaign against the reader without that validation.
 fn campaign(missing: &str, folder: &Path, time: Duration) -> Campaign {
     let program: Vec<OsString> = [PLANTED, "fault", missing].map(OsString::from).into();
+    let settings = Settings {
+        limits: Limits {
+            wall: Duration::from_secs(5),
+            ..Limits::default()
+        },
+        ..Settings::new(Programs::new(program.clone(), program), folder)
+    };
     Campaign {
-        dir: folder.to_owned(),
         seed: Some("recall".into()),
-        plan: Plan {
-            commands: None,
-            selection: None,
-            intensity: Intensity::default(),
-            families: Vec::new(),
-            guard: GuardPlan::default(),
-        },
-        sweep: SweepMode::default(),
-        failing: BTreeSet::new(),
-        settings: Settings {
-            programs: Programs::new(program.clone(), program),
-            compare_with: None,
-            limits: Limits {
-                wall: Duration::from_secs(5),
-                ..Limits::default()
-            },
-            fork_server: true,
-            sandbox: true,
-            readable: Vec::new(),
-            fallback: folder.to_owned(),
-        },
         duration: Some(time),
-        tests: None,
         workers: 1,
-        keep_passed: false,
-        verbose: false,
-        budget: Budget::default(),
-        status: StatusMode::Off,
-        command_line: String::new(),
+        ..Campaign::new(folder, settings)
     }
 }

@@ -12,7 +12,6 @@ use image_fuzzer::commands::{Command as Words, Programs};
 use image_fuzzer::exec::{End, Limits};
 use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::GuardPlan;
-use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::{Outcome, Settings, TestRunner};
 use image_fuzzer::rng::{FNV_START, Rng, fnv};
 
@@ -38,13 +37,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// The hash of the files that twenty seeds give.
 fn hash_of_seeds() -> u64 {
-    let plan = Plan {
-        commands: None,
-        selection: None,
-        intensity: Intensity::default(),
-        families: Vec::new(),
-        guard: GuardPlan::Off,
-    };
+    let plan = Plan::default();
     let mut maker = Maker::default();
     (0..20).fold(FNV_START, |hash, number| {
         let recipe = fresh(&format!("golden {number}"), &plan, &mut maker).expect("a recipe");
@@ -68,13 +61,7 @@ const HASH: u64 = 0x9a00_03e7_5cb6_74e5;
 
 #[test]
 fn a_recipe_gives_the_same_image_again() {
-    let plan = Plan {
-        commands: None,
-        selection: None,
-        intensity: Intensity::default(),
-        families: Vec::new(),
-        guard: GuardPlan::Off,
-    };
+    let plan = Plan::default();
     for number in 0..50 {
         let recipe = fresh(&format!("again {number}"), &plan, &mut Maker::default()).unwrap();
         let text = recipe.to_json().unwrap();
@@ -353,26 +340,18 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
     let commands = lines.map(|line| Words(shlex::split(line).unwrap()));
     let plan = Plan {
         commands: Some(commands.to_vec()),
-        selection: None,
-        intensity: Intensity::default(),
-        families: Vec::new(),
         guard: GuardPlan::Off,
+        ..Plan::default()
     };
     let runner = |fork_server| {
         TestRunner::new(Settings {
-            programs: Programs::from_env().unwrap(),
-            compare_with: None,
-            must_refuse: false,
-            leaks: false,
             limits: Limits {
                 wall: Duration::from_secs(60),
                 cpu: Duration::from_secs(60),
                 ..Limits::default()
             },
             fork_server,
-            sandbox: true,
-            readable: Vec::new(),
-            fallback: std::env::temp_dir(),
+            ..Settings::new(Programs::from_env().unwrap(), &std::env::temp_dir())
         })
         .unwrap()
     };
@@ -678,18 +657,8 @@ fn the_time_by_purpose_adds_up_over_all_runs() {
 #[test]
 fn only_qemu_tools_are_run_for_their_version() {
     let work = tempfile::tempdir().unwrap();
-    let mut runner = TestRunner::new(Settings {
-        programs: Programs::from_env().unwrap(),
-        compare_with: None,
-        must_refuse: false,
-        leaks: false,
-        limits: Limits::default(),
-        fork_server: true,
-        sandbox: true,
-        readable: Vec::new(),
-        fallback: work.path().to_owned(),
-    })
-    .unwrap();
+    let mut runner =
+        TestRunner::new(Settings::new(Programs::from_env().unwrap(), work.path())).unwrap();
     let version = runner.version("qemu-img").expect("a version");
     assert!(version.starts_with("qemu-img version "), "{version}");
     assert_eq!(runner.version("bash"), None);

@@ -1,19 +1,28 @@
 //! Executors on real programs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use image_fuzzer::campaign::{Plan, fresh};
+use image_fuzzer::commands::Programs;
 use image_fuzzer::exec::Debugger;
+use image_fuzzer::exec::scratch::Scratch;
 use image_fuzzer::exec::{
     End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, TimeoutHandler,
     for_program,
 };
-use image_fuzzer::input::guard::{Guard, GuardMode};
+use image_fuzzer::input::base::TEST_IMG;
+use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
+use image_fuzzer::input::mutate::Intensity;
+use regex::bytes::Regex;
 
 /// A folder with a scratch folder in it, and executors over that.
 struct Fixture {
@@ -151,6 +160,333 @@ fn a_fork_server_gives_what_plain_starts_give() {
     }
     let succeeded = fork_seen.iter().filter(|o| o.end == End::Exit(0)).count();
     assert!(succeeded >= 18, "{fork_seen:#?}");
+}
+
+/// A fork server that forks late from the first request on.
+fn late(options: ExecOptions) -> ExecOptions {
+    ExecOptions {
+        late_fork: Some(0),
+        ..options
+    }
+}
+
+/// How many servers that fork late there are whose runs are in `folder`.
+fn late_servers(folder: &Path) -> usize {
+    let ours = childproc::descendants(std::process::id().cast_signed()).unwrap();
+    let is_late = |pid: i32| {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let env = fs::read(proc.join("environ")).unwrap_or_default();
+        fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == folder)
+            && env
+                .split(|&byte| byte == 0)
+                .any(|line| line == b"IMAGE_FUZZER_RUN_SERVER=late")
+    };
+    ours.into_iter()
+        .filter(|process| is_late(process.pid))
+        .count()
+}
+
+/// What a sequence of commands did: what was seen of each, and the files after it.
+type Done = BTreeMap<String, Vec<u8>>;
+
+/// The commands that the fuzzer draws do the same in a new process, in a fork server, and in
+/// one that forks late.
+///
+/// `COMPARED_COMMANDS` in the environment is how many are compared at least.
+#[test]
+fn commands_drawn_do_the_same_however_they_are_started() {
+    let Ok(programs) = Programs::from_env() else {
+        panic!("no programs");
+    };
+    if programs.find("qemu-img").is_err() {
+        println!("not run: qemu-img is not installed");
+        return;
+    }
+    let wanted = std::env::var("COMPARED_COMMANDS").map_or(300, |count| count.parse().unwrap());
+    let plan = Plan {
+        commands: None,
+        selection: None,
+        intensity: Intensity::default(),
+        families: Vec::new(),
+        guard: GuardPlan::Off,
+    };
+    let fallback = tempfile::tempdir().unwrap();
+    let scratch = Scratch::new(fallback.path()).unwrap();
+    let options = ExecOptions::new(scratch.work());
+    let ways = [
+        ExecOptions {
+            fork_server: false,
+            ..options.clone()
+        },
+        ExecOptions {
+            late_fork: None,
+            ..options.clone()
+        },
+        late(options.clone()),
+    ];
+    let mut executors = ways.map(|options| {
+        ["qemu-img", "qemu-io"].map(|name| for_program(Path::new(name), &options).unwrap())
+    });
+    let names = executors
+        .each_ref()
+        .map(|[image, _]| image.name().to_owned());
+    assert_eq!(names, ["spawn", "fork server", "fork server"]);
+    let mut maker = Maker::default();
+    let (mut compared, mut results, mut unsteady, mut number) = (0, 0, 0, 0);
+    while compared < wanted {
+        number += 1;
+        let recipe = fresh(&format!("late {number}"), &plan, &mut maker).unwrap();
+        let files = maker.files(&recipe).unwrap();
+        let mut run = |way: usize| {
+            scratch.fill(&files).unwrap();
+            let mut done = Done::new();
+            for (number, command) in recipe.commands.iter().enumerate() {
+                let argv = programs.argv(command, TEST_IMG);
+                let is_io = argv[0] == "qemu-io";
+                let mut request = Request::new(argv, scratch.work());
+                request.limits.wall = Duration::from_secs(5);
+                let seen = executors[way][usize::from(is_io)].run(&request);
+                let (out, err) = (without_times(&seen.stdout), without_times(&seen.stderr));
+                let rest = (
+                    &seen.end,
+                    &seen.touched,
+                    &seen.left_behind,
+                    seen.disk_growth,
+                );
+                let rest = format!("{rest:?}").into_bytes();
+                for (what, text) in [("stdout", out), ("stderr", err), ("end", rest)] {
+                    done.insert(format!("{what} of {number}: {command:?}"), text);
+                }
+            }
+            for entry in fs::read_dir(scratch.work()).unwrap() {
+                let path = entry.unwrap().path();
+                let file = fs::File::open(&path).unwrap();
+                let mut start = Vec::new();
+                file.take(16 << 20).read_to_end(&mut start).unwrap();
+                done.insert(path.display().to_string(), start);
+            }
+            done
+        };
+        for (way, name) in [(1, "early"), (2, "late")] {
+            let (mut spawned, mut forked) = (vec![run(0)], vec![run(way)]);
+            results += forked[0].len();
+            unsteady += usize::from(spawned != forked);
+            // Some results depend on random numbers, the time, or what came first: they are
+            // the same where one way has several, or both have one in common.
+            for _ in 0..20 {
+                if different(&spawned, &forked).is_empty() {
+                    break;
+                }
+                spawned.push(run(0));
+                forked.push(run(way));
+            }
+            let different = different(&spawned, &forked);
+            assert_eq!(
+                different,
+                Vec::<String>::new(),
+                "test {number}, forked {name}"
+            );
+        }
+        compared += recipe.commands.len();
+    }
+    println!(
+        "{compared} commands of {number} tests compared by {results} results; {unsteady} runs of \
+         tests had to be repeated"
+    );
+    assert!(unsteady * 2 <= number, "{unsteady} of {number}");
+    assert!(late_servers(&scratch.work().canonicalize().unwrap()) > 0);
+}
+
+/// The results that are always the same in one way, and never that in the other.
+fn different(spawned: &[Done], forked: &[Done]) -> Vec<String> {
+    let all = spawned.iter().chain(forked).flat_map(BTreeMap::keys);
+    let names: BTreeSet<_> = all.collect();
+    let is_different = |name: &&&String| {
+        let first = spawned[0].get(**name);
+        let differs = |done: &Done| done.get(**name) != first;
+        !spawned.iter().any(differs) && forked.iter().all(differs)
+    };
+    let names = names.iter().filter(is_different);
+    names.map(|name| (*name).clone()).collect()
+}
+
+/// An output without times, with its lines in order: requests that run at once end in any.
+fn without_times(text: &[u8]) -> Vec<u8> {
+    let times = Regex::new(
+        r"([0-9.e+]+ [KMGTPE]?i?B(ytes)?/sec|[0-9.e+]+ ops/sec|ops; [0-9.:]+( sec)?|[0-9.]+ seconds)",
+    )
+    .unwrap();
+    let text = times.replace_all(text, &b"TIME"[..]);
+    let mut lines: Vec<_> = text.split_inclusive(|&byte| byte == b'\n').collect();
+    lines.sort();
+    lines.concat()
+}
+
+/// A C program that prints whether it was forked after its constructors.
+fn late_program(fixture: &Fixture, name: &str, before_options: &str) -> String {
+    let path = fixture.folder.path().join(name);
+    let source = path.with_extension("c");
+    let text = r#"
+        #define _GNU_SOURCE
+        #include <fcntl.h>
+        #include <getopt.h>
+        #include <pthread.h>
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <sys/epoll.h>
+        #include <sys/eventfd.h>
+        #include <sys/mman.h>
+        #include <sys/time.h>
+        #include <unistd.h>
+        static pid_t loaded;
+        static int kept = -1;
+        static void *wait_for_ever(void *none) { pause(); return none; }
+        static pthread_t thread;
+        static void start_thread(void) { pthread_create(&thread, 0, wait_for_ever, 0); }
+        __attribute__((constructor)) static void load(void) { loaded = getpid(); }
+        int main(int argc, char **argv) {
+            struct option names[] = { { "version", 0, 0, 'V' }, { 0 } };
+            char **args = argv;
+            int option;
+            BEFORE;
+            while ((option = getopt_long(argc, args, "v", names, 0)) != -1)
+                if (option == 'V') { puts("1.0"); return 0; }
+            printf("%s", loaded == getpid() ? "early" : "late");
+            for (int i = optind; i < argc; i++) printf(" %s", argv[i]);
+            char line[100];
+            while (fgets(line, sizeof line, stdin)) printf(" <%s>", line);
+            printf(" %s %d\n", getenv("COLOUR") ? getenv("COLOUR") : "-", open("/dev/null", O_RDONLY));
+            if (kept >= 0) {
+                eventfd_t count = 0;
+                eventfd_read(kept, &count);
+                printf("count %d\n", (int)count);
+                eventfd_write(kept, 5);
+            }
+            return argc;
+        }"#;
+    fs::write(&source, text.replace("BEFORE", before_options)).unwrap();
+    let built = std::process::Command::new("cc")
+        .args(["-O0", "-pthread", "-o"])
+        .args([&path, &source])
+        .status();
+    assert!(built.is_ok_and(|status| status.success()));
+    path.to_str().unwrap().to_owned()
+}
+
+/// What the program prints.
+fn printed(executor: &mut dyn Executor, request: &Request) -> String {
+    let seen = executor.run(request);
+    let said = String::from_utf8_lossy(&seen.stderr);
+    assert_eq!(seen.end, End::Exit(request.argv.len() as i32), "{said}");
+    String::from_utf8(seen.stdout).unwrap()
+}
+
+#[test]
+fn a_program_is_forked_at_its_first_option() {
+    let fixture = Fixture::new();
+    let program = late_program(
+        &fixture,
+        "program",
+        "kept = eventfd(3, EFD_NONBLOCK | EFD_CLOEXEC); epoll_create1(0); \
+         pthread_atfork(0, 0, start_thread); start_thread()",
+    );
+    let mut executor = for_program(Path::new(&program), &late(fixture.options())).unwrap();
+    assert_eq!(executor.name(), "fork server", "{:?}", executor.notes());
+    for word in ["one", "two", "", "a longer word with blanks"] {
+        let mut request = fixture.request(&["program", word, "-v"]);
+        let out = printed(&mut *executor, &request);
+        assert_eq!(out, format!("late {word} - 5\ncount 3\n"));
+        request.stdin = Some(b"input".to_vec());
+        let out = printed(&mut *executor, &request);
+        assert_eq!(out, format!("late {word} <input> - 5\ncount 3\n"));
+        request.stdin = None;
+        request.env = vec![("COLOUR".into(), word.into())];
+        let out = printed(&mut *executor, &request);
+        assert_eq!(out, format!("late {word} {word} 5\ncount 3\n"));
+    }
+    // Words that are too long are left to the other server, and so is the guard.
+    for (length, way) in [(1023, "late"), (1024, "early")] {
+        let word = "x".repeat(length);
+        let out = printed(&mut *executor, &fixture.request(&["program", &word]));
+        assert_eq!(out, format!("{way} {word} - 5\ncount 3\n"));
+    }
+    let guard = Some(Guard {
+        mode: GuardMode::All,
+        fill: 0x5a,
+        compare: false,
+    });
+    let request = Request {
+        guard,
+        ..fixture.request(&["program", "word"])
+    };
+    assert!(printed(&mut *executor, &request).starts_with("early word"));
+    // There are at most so many servers, and a run in one that was ended has another.
+    for _ in 0..2 {
+        for count in 1..20 {
+            let mut words = vec!["program"];
+            words.resize(count, "word");
+            let out = printed(&mut *executor, &fixture.request(&words));
+            assert!(out.starts_with("late"), "{count} {out}");
+        }
+        assert_eq!(late_servers(&fixture.scratch()), 12);
+    }
+}
+
+#[test]
+fn a_server_that_forks_late_is_started_for_what_is_run_often() {
+    let fixture = Fixture::new();
+    let program = late_program(&fixture, "program", "");
+    let options = ExecOptions {
+        late_fork: Some(3),
+        ..fixture.options()
+    };
+    let mut executor = for_program(Path::new(&program), &options).unwrap();
+    for words in [&["program"][..], &["program", "a", "b"]] {
+        for way in ["early", "early", "early", "late", "late"] {
+            let out = printed(&mut *executor, &fixture.request(words));
+            assert!(out.starts_with(way), "{words:?} {out}");
+        }
+    }
+}
+
+/// What a program does before it reads its options, and the runs cannot share.
+#[test]
+fn a_program_that_cannot_be_forked_late_is_forked_early() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.scratch()).unwrap();
+    fs::write(fixture.scratch().join("settings"), "x").unwrap();
+    let cases = [
+        ("reads", "if (argc > 1 && argv[1][0] == 'x') return 9"),
+        (
+            "other",
+            "args = memcpy(malloc(9 * argc), argv, 8 * (argc + 1))",
+        ),
+        ("opens", "open(\"/dev/null\", O_RDONLY)"),
+        ("piped", "pipe((int[2]){0})"),
+        ("prints", "printf(\"\")  ; fputs(\"\\n\", stdout); if (0) "),
+        ("writes", "write(2, \"x\", 1)"),
+        ("enters", "chdir(\"/\")"),
+        ("starts", "start_thread()"),
+        (
+            "shares",
+            "mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)",
+        ),
+        ("times", "alarm(1000)"),
+        ("loads", "fgetc(fopen(\"settings\", \"r\")); close(3)"),
+        ("forks", "if (!fork()) { pause(); }"),
+        ("never", "printf(\"early - %d\\n\", argc); return argc"),
+    ];
+    for (name, before) in cases {
+        let program = late_program(&fixture, name, before);
+        let mut executor = for_program(Path::new(&program), &late(fixture.options())).unwrap();
+        assert_eq!(executor.name(), "fork server", "{:?}", executor.notes());
+        for words in [&[name, "a"][..], &[name, "a", "b"]] {
+            let out = printed(&mut *executor, &fixture.request(words));
+            assert!(out.trim_start().starts_with("early"), "{name}: {out}");
+        }
+        assert_eq!(late_servers(&fixture.scratch()), 0, "{name}");
+    }
 }
 
 #[test]

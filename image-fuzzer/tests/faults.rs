@@ -45,8 +45,6 @@ const SHORT: Duration = Duration::from_millis(500);
 fn runner(missing: &str, wall: Duration, fallback: &Path) -> TestRunner {
     let program: Vec<OsString> = [PLANTED, "fault", missing].map(OsString::from).into();
     let settings = Settings {
-        programs: Programs::new(program.clone(), program),
-        compare_with: None,
         limits: Limits {
             wall,
             memory: 256 << 20,
@@ -54,10 +52,7 @@ fn runner(missing: &str, wall: Duration, fallback: &Path) -> TestRunner {
             disk_growth: 64 << 20,
             ..Limits::default()
         },
-        fork_server: true,
-        sandbox: true,
-        readable: Vec::new(),
-        fallback: fallback.to_owned(),
+        ..Settings::new(Programs::new(program.clone(), program), fallback)
     };
     TestRunner::new(settings).expect("a place for a scratch folder")
 }

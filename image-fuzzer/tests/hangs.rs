@@ -19,19 +19,12 @@ use image_fuzzer::triage::minimise::{Budget, Task};
 /// A test runner with a limit of a second; the program is slow for three.
 fn runner(fallback: &Path) -> TestRunner {
     TestRunner::new(Settings {
-        programs: Programs::new(Vec::new(), Vec::new()),
-        compare_with: None,
-        must_refuse: false,
-        leaks: false,
         limits: Limits {
             wall: Duration::from_secs(1),
             cpu: Duration::from_secs(2),
             ..Limits::default()
         },
-        fork_server: true,
-        sandbox: true,
-        readable: Vec::new(),
-        fallback: fallback.to_owned(),
+        ..Settings::new(Programs::new(Vec::new(), Vec::new()), fallback)
     })
     .expect("a test runner")
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use image_fuzzer::campaign::{Campaign, Plan, StatusMode, SweepMode};
+use image_fuzzer::campaign::{Campaign, Plan};
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::{Record, records};
@@ -32,47 +32,33 @@ fn campaign(dir: &Path, commands: &[Vec<&str>], config: Option<&str>) -> Campaig
         .iter()
         .map(|words| Command(words.iter().map(|word| (*word).to_owned()).collect()))
         .collect();
+    let settings = Settings {
+        limits: Limits {
+            wall: Duration::from_secs(2),
+            cpu: Duration::from_secs(1),
+            memory: 256 << 20,
+            output: 1 << 20,
+            disk_growth: 64 << 20,
+            ..Limits::default()
+        },
+        compare_with: Some(SecondReader::QemuImg(programs.with_qemu_img(other))),
+        ..Settings::new(programs, dir)
+    };
     Campaign {
-        dir: dir.to_owned(),
         seed: Some("planted".into()),
         plan: Plan {
             commands: Some(commands),
             selection: config.map(|config| config.parse().expect("a sound config")),
             intensity: Intensity::Mutations(1, 3),
-            families: Vec::new(),
             guard: GuardPlan::Off,
+            ..Plan::default()
         },
-        sweep: SweepMode::default(),
-        failing: std::collections::BTreeSet::new(),
-        settings: Settings {
-            compare_with: Some(SecondReader::QemuImg(programs.with_qemu_img(other))),
-            must_refuse: false,
-            leaks: false,
-            programs,
-            limits: Limits {
-                wall: Duration::from_secs(2),
-                cpu: Duration::from_secs(1),
-                memory: 256 << 20,
-                output: 1 << 20,
-                disk_growth: 64 << 20,
-                ..Limits::default()
-            },
-            fork_server: true,
-            sandbox: true,
-            readable: Vec::new(),
-            fallback: dir.to_owned(),
-        },
-        duration: None,
-        tests: None,
         workers: 2,
-        keep_passed: false,
-        verbose: false,
         budget: Budget {
             tests: 40,
             time: Duration::from_secs(20),
         },
-        status: StatusMode::Off,
-        command_line: String::new(),
+        ..Campaign::new(dir, settings)
     }
 }
 

@@ -13,6 +13,11 @@ size=$(od -A n -t x1 -j 24 -N 8 "$image" | tr -d ' \n')
 truncate -s "$((0x$size))" "$last"
 "#;
 
+/// A reader that checks the magic bytes, and nothing else.
+const SHALLOW: &str = r#"#!/bin/sh
+[ "$(od -A n -t x1 -N 3 "$1")" = ' 51 46 49' ]
+"#;
+
 /// A `qemu-img` that refuses every image.
 const STRICT: &str = "#!/bin/sh\necho 'no' >&2\n[ \"$1\" = --version ]\n";
 
@@ -24,7 +29,12 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("careless", CARELESS), ("strict", STRICT)] {
+        let programs = [
+            ("careless", CARELESS),
+            ("shallow", SHALLOW),
+            ("strict", STRICT),
+        ];
+        for (name, text) in programs {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -121,16 +131,27 @@ fn without_the_guard_no_fill_bytes_are_compared() {
     assert_eq!(total["worker_seconds"].get("fills"), None, "{total}");
 }
 
-/// Of most programs it is not known that they are readers.
+/// Of a program that takes any file it is not known that it is a reader.
 #[test]
-fn other_programs_must_refuse_only_where_that_is_asked_for() {
-    for (options, status) in [(&[][..], 0), (&["--must-refuse"], 3)] {
+fn other_programs_must_refuse_where_they_are_readers() {
+    let cases = [
+        ("careless", &[][..], 0),
+        ("careless", &["--must-refuse"], 3),
+        ("shallow", &[], 3),
+    ];
+    for (reader, options, status) in cases {
         let fixture = Fixture::new();
-        let command = format!("{} $test_img", fixture.path("careless").display());
+        let command = format!("{} $test_img", fixture.path(reader).display());
         let field = r#"[["header", "incompatible_features"]]"#;
         let words = ["--tests", "40", "--config", field, "-c", &command];
         let done = fixture.campaign(&[&words[..], options].concat());
         assert_eq!(done.status.code(), Some(status), "{done:?}");
+        if reader == "shallow" {
+            let mut again = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
+            let again = again.arg("reproduce").arg(fixture.path("work"));
+            let again = again.output().unwrap();
+            assert_eq!(again.status.code(), Some(0), "{again:?}");
+        }
     }
 }
 

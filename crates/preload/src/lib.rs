@@ -7,11 +7,17 @@
 //! serves runs ([`runserver::server`]): each is a fork that continues into the program with
 //! the arguments and the environment of the request.
 //!
+//! It can serve later instead ([`runserver::late`]): getopt(3) and its variants are interposed
+//! too, and the first call of one is where the forks are then made.
+//!
 //! Without the variable [`runserver::wire::ENV`] it changes nothing.
 #![allow(unsafe_code)] // Interposes a function of the C library; each block says why it is sound.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
+use runserver::late::Late;
 use runserver::server::{self, Run};
 use runserver::wire;
 
@@ -41,11 +47,12 @@ pub unsafe extern "C" fn __libc_start_main(
     loader_fini: Hook,
     stack_end: *mut c_void,
 ) -> c_int {
-    // SAFETY: both names are NUL-terminated.
-    let (real, serve) = unsafe {
+    // SAFETY: both names are NUL-terminated; the variable's value lives until it is changed.
+    let (real, mode) = unsafe {
+        let mode = libc::getenv(ENV.as_ptr());
         (
             libc::dlsym(libc::RTLD_NEXT, c"__libc_start_main".as_ptr()),
-            !libc::getenv(ENV.as_ptr()).is_null(),
+            (!mode.is_null()).then(|| CStr::from_ptr(mode).to_bytes() == wire::ENV_LATE.as_bytes()),
         )
     };
     if real.is_null() {
@@ -53,19 +60,137 @@ pub unsafe extern "C" fn __libc_start_main(
     }
     // SAFETY: this is the signature of the C library's function of this name.
     let real: StartMain = unsafe { std::mem::transmute::<*mut c_void, StartMain>(real) };
-    let (argc, argv) = if serve {
-        let run = server::serve_by_fork();
+    let start = |run: Run| {
         adopt(&run);
         begin_guard();
-        (run.argc, run.argv)
-    } else {
-        (argc, argv)
+        real(main, run.argc, run.argv, init, fini, loader_fini, stack_end)
     };
-    real(main, argc, argv, init, fini, loader_fini, stack_end)
+    match mode {
+        None => real(main, argc, argv, init, fini, loader_fini, stack_end),
+        Some(false) => start(server::serve_by_fork()),
+        Some(true) => {
+            // Looked up now, not in each run.
+            for function in [&GETOPT, &GETOPT_LONG, &GETOPT_LONG_ONLY] {
+                function.address();
+            }
+            let mut late = Late::begin();
+            let run = late.run();
+            LATE.store(&raw mut late, Relaxed);
+            start(run)
+        }
+    }
 }
 
+/// The server that waits for the first call of getopt(3), if there is one. It is on the stack
+/// of [`__libc_start_main`], which does not return.
+static LATE: AtomicPtr<Late> = AtomicPtr::new(ptr::null_mut());
+
+/// Serves at the first call of getopt(3), and returns in the runs.
+fn at_getopt(argc: c_int, argv: *const *mut c_char) {
+    if !LATE.load(Relaxed).is_null() {
+        let late = LATE.swap(ptr::null_mut(), Relaxed);
+        // SAFETY: `__libc_start_main` stored a pointer to a value that it keeps, and only the
+        // one who swaps it out uses it.
+        if let Some(late) = unsafe { late.as_mut() } {
+            late.serve(argc, argv);
+        }
+    }
+}
+
+/// A function of the C library that this one interposes, looked up once.
+struct Real {
+    name: &'static CStr,
+    found: AtomicPtr<c_void>,
+}
+
+static GETOPT: Real = Real::new(c"getopt");
+static GETOPT_LONG: Real = Real::new(c"getopt_long");
+static GETOPT_LONG_ONLY: Real = Real::new(c"getopt_long_only");
+
+impl Real {
+    const fn new(name: &'static CStr) -> Self {
+        Self {
+            name,
+            found: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Its address; null where there is none.
+    fn address(&self) -> *mut c_void {
+        let mut found = self.found.load(Relaxed);
+        if found.is_null() {
+            // SAFETY: a name ended by zero.
+            found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+            self.found.store(found, Relaxed);
+        }
+        found
+    }
+}
+
+/// What getopt(3) gives at the end of the options.
+const NO_OPTION: c_int = -1;
+
+/// Interposes the C library's function of this name, and calls it.
+///
+/// # Safety
+///
+/// As getopt(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getopt(
+    argc: c_int,
+    argv: *const *mut c_char,
+    options: *const c_char,
+) -> c_int {
+    type Getopt = extern "C" fn(c_int, *const *mut c_char, *const c_char) -> c_int;
+    at_getopt(argc, argv);
+    let real = GETOPT.address();
+    if real.is_null() {
+        return NO_OPTION;
+    }
+    // SAFETY: this is the signature of the C library's function of this name.
+    unsafe { std::mem::transmute::<*mut c_void, Getopt>(real)(argc, argv, options) }
+}
+
+/// Defines a variant of getopt(3) for long options.
+macro_rules! getopt_long {
+    ($name:ident, $real:ident) => {
+        /// Interposes the C library's function of this name, and calls it.
+        ///
+        /// # Safety
+        ///
+        /// As getopt_long(3).
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(
+            argc: c_int,
+            argv: *const *mut c_char,
+            options: *const c_char,
+            long: *const c_void,
+            index: *mut c_int,
+        ) -> c_int {
+            type Getopt = extern "C" fn(
+                c_int,
+                *const *mut c_char,
+                *const c_char,
+                *const c_void,
+                *mut c_int,
+            ) -> c_int;
+            at_getopt(argc, argv);
+            let real = $real.address();
+            if real.is_null() {
+                return NO_OPTION;
+            }
+            // SAFETY: as in `getopt`.
+            let real = unsafe { std::mem::transmute::<*mut c_void, Getopt>(real) };
+            real(argc, argv, options, long, index)
+        }
+    };
+}
+
+getopt_long!(getopt_long, GETOPT_LONG);
+getopt_long!(getopt_long_only, GETOPT_LONG_ONLY);
+
 /// The variable's name as a C string.
-const ENV: &std::ffi::CStr = c"IMAGE_FUZZER_RUN_SERVER";
+const ENV: &CStr = c"IMAGE_FUZZER_RUN_SERVER";
 const _: () = assert!(ENV.count_bytes() == wire::ENV.len());
 
 /// Sets the environment and the program's name of a run, as the loader would have.

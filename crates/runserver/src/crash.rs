@@ -1,13 +1,13 @@
 //! The place where a run under a fork server crashed, as a number: two crashes at the same
 //! place have the same one.
 //!
-//! All runs of one fork server have the same code at the same addresses, so that the address
-//! of the instruction that failed, with the return addresses found close above it on the
-//! stack, tell crashes apart at no cost, while a debugger takes many times as long as the run.
-//! Handlers that the program sets replace ours.
+//! The address of the instruction that failed, with the return addresses found close above it
+//! on the stack, tell crashes apart at no cost, while a debugger takes many times as long as
+//! the run. Each address counts as a library and an offset in it, so that the number is the
+//! same in every fork server of a program. Handlers that the program sets replace ours.
 #![allow(unsafe_code)] // A signal handler that reads the stack; each block says why it is sound.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -20,15 +20,32 @@ const WORDS: usize = 64;
 /// How many of them count.
 const DEPTH: usize = 6;
 
+/// What mixing begins with.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The most code segments that are recorded; further ones of a program are ignored.
 const SEGMENTS: usize = 256;
 
 /// Where the handler stores the number, in memory shared with the server.
 static PLACE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
-/// Start and end of each code segment.
-static CODE: [(AtomicUsize, AtomicUsize); SEGMENTS] =
-    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; SEGMENTS];
+/// The code segments.
+static CODE: [Segment; SEGMENTS] = [const {
+    Segment {
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        shift: AtomicUsize::new(0),
+    }
+}; SEGMENTS];
+
+/// A segment of code.
+struct Segment {
+    start: AtomicUsize,
+    end: AtomicUsize,
+    /// What is to be added to an address, wrapping around, for a number that does not depend
+    /// on where the library was loaded.
+    shift: AtomicUsize,
+}
 
 /// How many segments there are.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -58,8 +75,9 @@ pub(crate) fn watch(place: &'static AtomicU64) {
 
 /// Records the code segments of one library or program.
 extern "C" fn note_code(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> c_int {
-    // SAFETY: the loader passes a valid structure, whose headers are an array of that length.
-    let (base, headers) = unsafe {
+    // SAFETY: the loader passes a valid structure, whose headers are an array of that length,
+    // and whose name is a string ended by zero.
+    let (base, name, headers) = unsafe {
         let info = &*info;
         let count = usize::from(info.dlpi_phnum);
         let headers = if info.dlpi_phdr.is_null() {
@@ -67,27 +85,41 @@ extern "C" fn note_code(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void)
         } else {
             std::slice::from_raw_parts(info.dlpi_phdr, count)
         };
-        (info.dlpi_addr as usize, headers)
+        let name = if info.dlpi_name.is_null() {
+            c""
+        } else {
+            CStr::from_ptr(info.dlpi_name)
+        };
+        (info.dlpi_addr as usize, name, headers)
     };
+    let name = name
+        .to_bytes()
+        .iter()
+        .fold(SEED, |number, &byte| mix(number, usize::from(byte)));
     for header in headers {
         let code = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0;
         let number = COUNT.load(Ordering::Relaxed);
-        if let Some((start, end)) = CODE.get(number).filter(|_| code) {
+        if let Some(segment) = CODE.get(number).filter(|_| code) {
             let at = base.wrapping_add(header.p_vaddr as usize);
-            start.store(at, Ordering::Relaxed);
-            end.store(at.wrapping_add(header.p_memsz as usize), Ordering::Relaxed);
+            let end = at.wrapping_add(header.p_memsz as usize);
+            segment.start.store(at, Ordering::Relaxed);
+            segment.end.store(end, Ordering::Relaxed);
+            let shift = (name as usize).wrapping_sub(base);
+            segment.shift.store(shift, Ordering::Relaxed);
             COUNT.store(number + 1, Ordering::Relaxed);
         }
     }
     0
 }
 
-/// Whether an address is one of code.
-fn is_code(address: usize) -> bool {
-    let known = CODE.iter().take(COUNT.load(Ordering::Relaxed));
-    known.into_iter().any(|(start, end)| {
-        (start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&address)
-    })
+/// The number of an address of code, wherever that was loaded.
+fn code_number(address: usize) -> Option<usize> {
+    let mut known = CODE.iter().take(COUNT.load(Ordering::Relaxed));
+    let segment = known.find(|segment| {
+        let start = segment.start.load(Ordering::Relaxed);
+        (start..segment.end.load(Ordering::Relaxed)).contains(&address)
+    })?;
+    Some(address.wrapping_add(segment.shift.load(Ordering::Relaxed)))
 }
 
 /// Stores the number and lets the signal end the program.
@@ -98,7 +130,7 @@ extern "C" fn crashed(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_vo
     {
         // SAFETY: `watch` stored a reference that lives as long as the process.
         let place = unsafe { &*place };
-        let mut number = mix(0x9e37_79b9_7f4a_7c15, at);
+        let mut number = mix(SEED, code_number(at).unwrap_or(at));
         let mut depth = 0;
         for word in 0..WORDS {
             // What is known so far is stored first: should the stack end here, reading on
@@ -108,7 +140,7 @@ extern "C" fn crashed(signal: c_int, _: *mut libc::siginfo_t, context: *mut c_vo
             // SAFETY: an address on or above the stack of the thread that crashed. Where
             // nothing is mapped there, the process is ended, as it is about to be anyway.
             let address = unsafe { ptr::read_volatile(from as *const usize) };
-            if is_code(address) {
+            if let Some(address) = code_number(address) {
                 number = mix(number, address);
                 depth += 1;
                 if depth == DEPTH {
@@ -197,8 +229,8 @@ mod tests {
             &*memory.cast::<AtomicU64>()
         };
         watch(place);
-        assert!(is_code(crash as *const () as usize));
-        assert!(!is_code(ptr::from_ref(place) as usize));
+        assert!(code_number(crash as *const () as usize).is_some());
+        assert!(code_number(ptr::from_ref(place) as usize).is_none());
         let byte = 1_u8;
         assert_eq!(crash(place, ptr::from_ref(&byte) as usize), (0, 0));
         let runs: Vec<_> = (0..3).map(|_| crash(place, 8)).collect();

@@ -27,33 +27,18 @@ pub struct Run {
 #[must_use]
 pub fn serve_by_fork() -> Run {
     // Signal handlers that the program's libraries have set belong to the program.
-    let Some(mut server) = Server::start(sys::Handlers::Keep) else {
-        sys::exit_now(125)
-    };
-    crash::watch(&server.failure.crash);
-    loop {
-        let Some(job) = server.next_job() else {
-            sys::exit_now(0)
-        };
-        let began = sys::now_ns();
-        // SAFETY: the caller promises that this is the only thread, so the child may do
-        // what its parent could.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            if prepare(&job, server.failure) {
-                return job.run;
-            }
-            sys::exit_now(127);
-        }
-        server.finish(pid, began);
+    match Server::start(sys::Handlers::Keep) {
+        Some(mut server) if server.ready() => server.serve(|_, _| true),
+        _ => sys::exit_now(125),
     }
 }
 
 /// Serves until the controller closes the socket, and then exits. Each run executes the file
 /// `program`.
 pub fn serve_by_exec(program: &CStr) -> ! {
-    let Some(mut server) = Server::start(sys::Handlers::Reset) else {
-        sys::exit_now(125)
+    let mut server = match Server::start(sys::Handlers::Reset) {
+        Some(server) if server.ready() => server,
+        _ => sys::exit_now(125),
     };
     loop {
         let Some(job) = server.next_job() else {
@@ -63,6 +48,7 @@ pub fn serve_by_exec(program: &CStr) -> ! {
             job: &job,
             program,
             failure: server.failure,
+            fds: server.fds,
         };
         let began = sys::now_ns();
         // SAFETY: the child shares our memory and we sleep until it has executed the program
@@ -85,13 +71,14 @@ struct Exec<'a> {
     job: &'a Job,
     program: &'a CStr,
     failure: &'a Failure,
+    fds: Descriptors,
 }
 
 /// The child of [`serve_by_exec`]: becomes the program.
 extern "C" fn start_exec(exec: *mut c_void) -> c_int {
     // SAFETY: `serve_by_exec` passes a pointer to a live `Exec` and sleeps meanwhile.
     let exec = unsafe { &*exec.cast::<Exec<'_>>() };
-    if prepare(exec.job, exec.failure) {
+    if prepare(exec.job, exec.failure, exec.fds) {
         let Run { argv, envp, .. } = exec.job.run;
         // SAFETY: a NUL-terminated path and two null-terminated vectors of such strings.
         unsafe {
@@ -108,14 +95,14 @@ extern "C" fn start_exec(exec: *mut c_void) -> c_int {
 
 /// Where a child notes why it could not start, or where it crashed, in memory that it shares
 /// with the server.
-struct Failure {
+pub(crate) struct Failure {
     step: AtomicU32,
     errno: AtomicI32,
     crash: AtomicU64,
 }
 
 impl Failure {
-    fn note(&self, step: Step) {
+    pub(crate) fn note(&self, step: Step) {
         self.errno.store(sys::errno(), Ordering::Relaxed);
         self.step.store(step as u32, Ordering::Relaxed);
     }
@@ -128,14 +115,34 @@ impl Failure {
 }
 
 /// A parsed request.
-struct Job {
+pub(crate) struct Job {
     head: Head,
-    cwd: *const c_char,
-    run: Run,
+    pub(crate) cwd: *const c_char,
+    pub(crate) run: Run,
+}
+
+/// Where the descriptors of [`fd`] are.
+#[derive(Debug, Clone, Copy)]
+struct Descriptors {
+    /// The number of the first.
+    first: c_int,
+}
+
+impl Descriptors {
+    /// The number of one.
+    fn get(self, fd: c_int) -> c_int {
+        self.first + (fd - fd::CONTROL)
+    }
+
+    /// Whether they are where they are when a server starts, with all others after them.
+    fn are_first(self) -> bool {
+        self.first == fd::CONTROL
+    }
 }
 
 /// Memory that is mapped once and used for every run.
-struct Server {
+pub(crate) struct Server {
+    fds: Descriptors,
     failure: &'static Failure,
     text: &'static mut [u8],
     /// The pointers to arguments and variables, with a null pointer after each list.
@@ -147,38 +154,113 @@ struct Server {
 const STACK: usize = 128 << 10;
 
 impl Server {
-    /// Maps memory, and tells the controller that the server is ready.
-    fn start(handlers: sys::Handlers) -> Option<Self> {
+    /// Maps memory, and has the places of crashes noted where the program's handlers are kept.
+    pub(crate) fn start(handlers: sys::Handlers) -> Option<Self> {
         sys::become_server(handlers);
         let shared = map(size_of::<Failure>(), libc::MAP_SHARED)?;
-        let text = map(MAX_TEXT, libc::MAP_PRIVATE)?;
-        let pointers = map(
-            (MAX_STRINGS + 2) * size_of::<*mut c_char>(),
-            libc::MAP_PRIVATE,
-        )?;
         let stack = map(STACK, libc::MAP_PRIVATE)?;
-        // SAFETY: each mapping is fresh, zeroed (which is valid for all three types), of the
-        // size used here, aligned to a page, never unmapped, and referred to once.
-        let server = unsafe {
+        // SAFETY: each mapping is fresh, zeroed (which is valid for the type), of the size
+        // used here, aligned to a page, never unmapped, and referred to once.
+        let mut server = unsafe {
             Self {
+                fds: Descriptors { first: fd::CONTROL },
                 failure: &*shared.cast::<Failure>(),
-                text: std::slice::from_raw_parts_mut(text, MAX_TEXT),
-                pointers: std::slice::from_raw_parts_mut(pointers.cast(), MAX_STRINGS + 2),
+                text: &mut [],
+                pointers: &mut [],
                 stack_top: stack.add(STACK).cast(),
             }
         };
-        sys::send_all(fd::CONTROL, &Reply::of(Kind::Ready).encode()).then_some(server)
+        server.keep_texts()?;
+        if handlers == sys::Handlers::Keep {
+            crash::watch(&server.failure.crash);
+        }
+        Some(server)
+    }
+
+    /// Leaves the texts of the last request as they are, for ever, and has others for the
+    /// requests that follow.
+    pub(crate) fn keep_texts(&mut self) -> Option<()> {
+        let text = map(MAX_TEXT, libc::MAP_PRIVATE)?;
+        let count = MAX_STRINGS + 2;
+        let pointers = map(count * size_of::<*mut c_char>(), libc::MAP_PRIVATE)?;
+        // SAFETY: as in `start`.
+        unsafe {
+            self.text = std::slice::from_raw_parts_mut(text, MAX_TEXT);
+            self.pointers = std::slice::from_raw_parts_mut(pointers.cast(), count);
+        }
+        Some(())
+    }
+
+    /// Moves the descriptors to the highest numbers that are available, so that files which
+    /// the program opens have the numbers that they have without a server.
+    pub(crate) fn move_descriptors(&mut self) -> Option<()> {
+        const HIGHEST: u64 = 1024;
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: a live structure that the call writes to; calls that take integers.
+        unsafe {
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+                return None;
+            }
+            let end = c_int::try_from(limit.rlim_cur.min(HIGHEST)).ok()?;
+            let first = end
+                .checked_sub(fd::COUNT)
+                .filter(|&n| n >= fd::FIRST_FREE)?;
+            for (from, to) in (fd::CONTROL..fd::FIRST_FREE).zip(first..) {
+                if libc::dup2(from, to) != to {
+                    return None;
+                }
+            }
+            self.fds = Descriptors { first };
+            close_range(fd::CONTROL, fd::FIRST_FREE - 1).then_some(())
+        }
+    }
+
+    /// Tells the controller that the server is ready; `false` where that has ended.
+    pub(crate) fn ready(&self) -> bool {
+        sys::send_all(self.fd(fd::CONTROL), &Reply::of(Kind::Ready).encode())
+    }
+
+    /// The number of a descriptor of [`fd`].
+    pub(crate) fn fd(&self, fd: c_int) -> c_int {
+        self.fds.get(fd)
+    }
+
+    /// Serves by forks until the controller closes the socket, and then exits. Returns only in
+    /// a child, as the run that was requested, once `set_up` has given `true` there.
+    ///
+    /// The caller has the only thread, or those that it started start again in a child.
+    pub(crate) fn serve(&mut self, set_up: impl Fn(&Job, &Failure) -> bool) -> Run {
+        loop {
+            let Some(job) = self.next_job() else {
+                sys::exit_now(0)
+            };
+            let began = sys::now_ns();
+            // SAFETY: the caller promises that no other thread holds what the child needs, so
+            // the child may do what its parent could.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                if set_up(&job, self.failure) && prepare(&job, self.failure, self.fds) {
+                    return job.run;
+                }
+                sys::exit_now(127);
+            }
+            self.finish(pid, began);
+        }
     }
 
     /// Waits for a request; `None` when the socket is closed or the request is malformed.
-    fn next_job(&mut self) -> Option<Job> {
+    pub(crate) fn next_job(&mut self) -> Option<Job> {
+        let control = self.fd(fd::CONTROL);
         let mut head = [0; Head::LEN];
-        if !sys::read_all(fd::CONTROL, &mut head) {
+        if !sys::read_all(control, &mut head) {
             return None;
         }
         let head = Head::decode(&head)?;
         let text = self.text.get_mut(..head.len as usize)?;
-        if !sys::read_all(fd::CONTROL, text) {
+        if !sys::read_all(control, text) {
             return None;
         }
         self.failure.clear();
@@ -230,7 +312,7 @@ impl Server {
 
     /// Sends a reply; exits where the socket is closed.
     fn send(&self, reply: &Reply) {
-        if !sys::send_all(fd::CONTROL, &reply.encode()) {
+        if !sys::send_all(self.fd(fd::CONTROL), &reply.encode()) {
             sys::exit_now(0);
         }
     }
@@ -260,10 +342,16 @@ impl Strings<'_> {
 }
 
 /// Prepares this process, a child of the server, to become the program: its session, its
-/// directory, its three descriptors and no others, its limits. On failure notes why and
-/// gives `false`.
-fn prepare(job: &Job, failure: &Failure) -> bool {
+/// directory, its three descriptors and none of the server's, its limits. On failure notes why
+/// and gives `false`.
+fn prepare(job: &Job, failure: &Failure, fds: Descriptors) -> bool {
     let input = if job.head.input { fd::INPUT } else { fd::NULL };
+    // Those of the program are kept, where it has opened any.
+    let last = if fds.are_first() {
+        c_int::MAX
+    } else {
+        fds.get(fd::NULL)
+    };
     // SAFETY: calls that take integers or a NUL-terminated path.
     let (entered, ready) = unsafe {
         libc::setsid();
@@ -272,10 +360,10 @@ fn prepare(job: &Job, failure: &Failure) -> bool {
         if !entered {
             failure.note(Step::Chdir);
         }
-        let ready = libc::dup2(input, 0) == 0
-            && libc::dup2(fd::OUTPUT, 1) == 1
-            && libc::dup2(fd::ERROR, 2) == 2
-            && libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0;
+        let ready = libc::dup2(fds.get(input), 0) == 0
+            && libc::dup2(fds.get(fd::OUTPUT), 1) == 1
+            && libc::dup2(fds.get(fd::ERROR), 2) == 2
+            && close_range(fds.first, last);
         (entered, ready)
     };
     // The hard limit on CPU time is a second later: at the soft one the program gets
@@ -290,6 +378,12 @@ fn prepare(job: &Job, failure: &Failure) -> bool {
     entered && ready && limited
 }
 
+/// Closes the descriptors from `first` to `last`; `false` on an error.
+fn close_range(first: c_int, last: c_int) -> bool {
+    // SAFETY: the call takes integers.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
+}
+
 fn limit_cpu(seconds: u32) -> bool {
     let limit = libc::rlimit {
         rlim_cur: u64::from(seconds),
@@ -301,7 +395,7 @@ fn limit_cpu(seconds: u32) -> bool {
 
 /// Reaps children until there are none (with `WNOHANG`: until none has ended); whether there
 /// are none.
-fn reap(flags: c_int) -> bool {
+pub(crate) fn reap(flags: c_int) -> bool {
     let mut status = 0;
     // SAFETY: an all-zero `rusage` is a valid one.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -315,7 +409,12 @@ fn reap(flags: c_int) -> bool {
 }
 
 /// wait4(2), again where a signal interrupted it.
-fn wait(pid: libc::pid_t, flags: c_int, status: &mut c_int, usage: &mut libc::rusage) -> c_int {
+pub(crate) fn wait(
+    pid: libc::pid_t,
+    flags: c_int,
+    status: &mut c_int,
+    usage: &mut libc::rusage,
+) -> c_int {
     loop {
         // SAFETY: both pointers are to live places the call writes to.
         let found = unsafe { libc::wait4(pid, status, flags, usage) };
@@ -331,7 +430,7 @@ fn micros(time: libc::timeval) -> u64 {
 }
 
 /// Maps zeroed memory.
-fn map(len: usize, flags: c_int) -> Option<*mut u8> {
+pub(crate) fn map(len: usize, flags: c_int) -> Option<*mut u8> {
     // SAFETY: an anonymous mapping at an address of the kernel's choice changes no memory of
     // ours.
     let at = unsafe {

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)] // Raw system calls; each block says why it is sound.
 
 use std::ffi::c_int;
+use std::fs::File;
+use std::io::Read;
 
 use crate::wire::UNLIMITED;
 
@@ -28,6 +30,19 @@ pub fn read_all(fd: c_int, mut place: &mut [u8]) -> bool {
         }
     }
     true
+}
+
+/// Reads the start of a file, as much as there is room for; `None` where it cannot be read.
+#[must_use]
+pub fn read_file<'a>(path: &str, place: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut file = File::open(path).ok()?;
+    let mut len = 0;
+    loop {
+        match file.read(place.get_mut(len..)?).ok()? {
+            0 => return place.get(..len),
+            read => len += read,
+        }
+    }
 }
 
 /// Sends all of `bytes` over a socket; `false` on an error, as when it is closed.

@@ -13,10 +13,14 @@ pub const MAX_TEXT: usize = 1 << 20;
 /// The most arguments and variables of one request together.
 pub const MAX_STRINGS: usize = 1 << 14;
 
+/// The most bytes of an argument but the first, with the zero at its end, for a server that
+/// forks late.
+pub const LATE_WORD: usize = 1024;
+
 /// No limit.
 pub const UNLIMITED: u64 = u64::MAX;
 
-/// Descriptors of a server, the same in every one.
+/// Descriptors of a server, the same in every one when it starts.
 pub mod fd {
     /// The socket to the controller.
     pub const CONTROL: i32 = 3;
@@ -28,12 +32,18 @@ pub mod fd {
     pub const ERROR: i32 = 6;
     /// `/dev/null`, the standard input of other requests.
     pub const NULL: i32 = 7;
+    /// How many these are.
+    pub const COUNT: i32 = NULL - CONTROL + 1;
     /// The first descriptor that is not the server's.
-    pub const FIRST_FREE: i32 = 8;
+    pub const FIRST_FREE: i32 = CONTROL + COUNT;
 }
 
-/// The environment variable that makes the preloaded library serve.
+/// The environment variable that makes the preloaded library serve: before `main`, or, with
+/// the value [`ENV_LATE`], as [`crate::late::Late`].
 pub const ENV: &str = "IMAGE_FUZZER_RUN_SERVER";
+
+/// A value of [`ENV`].
+pub const ENV_LATE: &str = "late";
 
 const HEAD_LEN: usize = 48;
 const REPLY_LEN: usize = 56;
@@ -170,7 +180,8 @@ pub struct Reply {
     pub cpu_us: u64,
     /// The largest resident set, in KiB.
     pub max_rss_kib: u64,
-    /// The place of a crash, as a number that is valid for this server; 0 where it is not known.
+    /// The place of a crash, as a number that is the same in every server of a program; 0 where
+    /// it is not known.
     pub crash: u64,
 }
 

@@ -16,7 +16,7 @@ use crate::oracle::check;
 use crate::rng::Rng;
 
 /// What tests are drawn from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The commands given with `-c`; `None` for sequences that are drawn.
     pub commands: Option<Vec<Command>>,

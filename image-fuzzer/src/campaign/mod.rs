@@ -25,7 +25,7 @@ pub use test_log::{LoggedTest, TestLog};
 pub use totals::Totals;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -94,6 +94,26 @@ pub struct Summary {
 }
 
 impl Campaign {
+    /// A campaign in the work folder `dir` that draws everything, has no end and is silent.
+    pub fn new(dir: &Path, settings: Settings) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            seed: None,
+            plan: Plan::default(),
+            sweep: SweepMode::default(),
+            failing: BTreeSet::new(),
+            settings,
+            duration: None,
+            tests: None,
+            workers: default_workers(),
+            keep_passed: false,
+            verbose: false,
+            budget: Budget::default(),
+            status: StatusMode::Off,
+            command_line: String::new(),
+        }
+    }
+
     /// Runs the campaign until its time is over, its tests are done, or `stop` is set. One
     /// that was begun earlier is resumed.
     ///

@@ -186,7 +186,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PROGRAM", value_parser = program)]
     pub(super) compare_with: Option<ProgramWords>,
     /// Programs given with -c that are not QEMU's must refuse images that break the rules of
-    /// qcow2, as its specification says readers must
+    /// qcow2, as its specification says readers must [default: where they refuse an image
+    /// without the magic bytes]
     #[arg(long)]
     pub(super) must_refuse: bool,
     /// Time limit for a command, in seconds; it hangs if it takes six times as long
@@ -237,9 +238,6 @@ impl RunArgs {
             }
         };
         Ok(Settings {
-            programs,
-            compare_with,
-            must_refuse: self.must_refuse,
             limits: Limits {
                 wall: self.timeout,
                 // A thread that spins is to exceed the wall-clock limit first, so that its
@@ -249,11 +247,13 @@ impl RunArgs {
                 disk_growth: self.disk << 20,
                 ..Limits::default()
             },
+            compare_with,
+            must_refuse: self.must_refuse,
+            leaks: self.leaks,
             fork_server: !self.no_fork_server,
             sandbox: !self.no_sandbox,
-            leaks: self.leaks,
             readable: self.allow_read.clone(),
-            fallback: fallback.to_owned(),
+            ..Settings::new(programs, fallback)
         })
     }
 }

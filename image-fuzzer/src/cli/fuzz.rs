@@ -72,7 +72,9 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
     std::fs::create_dir_all(&campaign.dir)
         .with_context(|| format!("cannot create '{}'", campaign.dir.display()))?;
     let stop = interrupt::begin(&campaign.dir)?;
-    campaign.failing = check_programs(&campaign, args.force, &stop)?;
+    let checked = check_programs(&campaign, args.force, &stop)?;
+    campaign.failing = checked.failing;
+    campaign.settings.must_refuse |= checked.are_readers;
     match &args.seed {
         Some(seed) => run_test(&campaign, seed, &stop),
         None => run_campaign(&campaign, &stop),
@@ -194,18 +196,13 @@ fn command_line() -> String {
 }
 
 /// Checks that the programs can be run and that given commands succeed on a valid image, and
-/// warns of parts of the sandbox that are missing. Returns the indexes of the commands that
-/// fail, such as misspelt ones, which are allowed where `force` is set: their results on
-/// corrupted images mean nothing.
+/// warns of parts of the sandbox that are missing. Commands that fail, such as misspelt ones,
+/// are allowed where `force` is set.
 ///
 /// # Errors
 ///
 /// A program or the scratch folder cannot be used, or a command fails.
-fn check_programs(
-    campaign: &Campaign,
-    force: bool,
-    stop: &Arc<AtomicBool>,
-) -> Result<BTreeSet<usize>> {
+fn check_programs(campaign: &Campaign, force: bool, stop: &Arc<AtomicBool>) -> Result<Checked> {
     let mut check = ProgramCheck::new(&campaign.settings, "-c", stop)?;
     let none = Vec::new();
     let commands = campaign.plan.commands.as_ref();
@@ -223,11 +220,14 @@ fn check_programs(
         }
     }
     let mut failing = BTreeSet::new();
+    let mut are_readers = true;
     for (index, command) in commands.unwrap_or(&none).iter().enumerate() {
         let Some(seen) = check.on_valid_image(command)? else {
             break;
         };
         if matches!(seen.end, End::Exit(0) | End::TimedOut) {
+            let is_qemu = ["qemu-img", "qemu-io"].contains(&command.program());
+            are_readers = are_readers && (is_qemu || check.refuses_other_files(command)?);
             continue;
         }
         failing.insert(index);
@@ -248,7 +248,19 @@ fn check_programs(
     for gap in check.gaps() {
         print_message(&gap);
     }
-    Ok(failing)
+    Ok(Checked {
+        failing,
+        are_readers,
+    })
+}
+
+/// What is known of the given commands.
+struct Checked {
+    /// The indexes of those that fail on a valid image too: their results on corrupted ones
+    /// mean nothing.
+    failing: BTreeSet<usize>,
+    /// Whether all that succeed refuse other files.
+    are_readers: bool,
 }
 
 /// Runs a single test, made from a seed alone, and keeps its folder.

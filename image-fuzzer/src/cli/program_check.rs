@@ -12,7 +12,7 @@ use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP, Observation};
 use crate::input::base::Base;
 use crate::input::case::Maker;
-use crate::input::recipe::{FUZZER, Recipe};
+use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
 use crate::oracle::end_word;
 use crate::oracle::readers::SecondReader;
 use crate::oracle::runner::{Settings, TestRunner};
@@ -102,6 +102,32 @@ impl ProgramCheck {
     ///
     /// Its program cannot be run, or the scratch folder cannot be used.
     pub(super) fn on_valid_image(&mut self, command: &Command) -> Result<Option<Observation>> {
+        let seen = self.on_image(command, Vec::new())?;
+        if let Some(seen) = &seen {
+            let programs = self.runner.settings().programs.clone();
+            self.check(&programs, command, self.named_by, seen)?;
+        }
+        Ok(seen)
+    }
+
+    /// Whether `command` fails on an image without the magic bytes, as readers of the format
+    /// do, and programs that only look at bytes do not.
+    ///
+    /// # Errors
+    ///
+    /// The scratch folder cannot be used.
+    pub(super) fn refuses_other_files(&mut self, command: &Command) -> Result<bool> {
+        let edit = Edit::Set {
+            path: "header.magic".into(),
+            value: Number(0),
+        };
+        let family = "field".into();
+        let seen = self.on_image(command, vec![Mutation { family, edit }])?;
+        Ok(seen.is_some_and(|seen| matches!(seen.end, End::Exit(status) if status != 0)))
+    }
+
+    /// Runs `command` on a plain image with these edits; `None` where it was interrupted.
+    fn on_image(&mut self, command: &Command, edits: Vec<Mutation>) -> Result<Option<Observation>> {
         let seed = "valid";
         let base = Base {
             image: Spec {
@@ -116,7 +142,7 @@ impl ProgramCheck {
             fuzzer: FUZZER.into(),
             seed: seed.into(),
             base,
-            edits: Vec::new(),
+            edits,
             commands: given::resolve(given, size, &mut Rng::from_text(seed)),
             fresh_copies: true,
             guard: None,
@@ -131,8 +157,6 @@ impl ProgramCheck {
         if self.runner.is_aborted() {
             return Ok(None);
         }
-        let programs = self.runner.settings().programs.clone();
-        self.check(&programs, command, self.named_by, &ran.seen)?;
         Ok(Some(ran.seen))
     }
 

@@ -14,6 +14,7 @@ pub mod deadline;
 mod debugger;
 pub mod debuggers;
 mod encode;
+mod late;
 mod launch;
 pub mod pool;
 mod program;
@@ -157,7 +158,7 @@ pub struct Observation {
     /// How it ended.
     pub end: End,
     /// For a signal that an instruction caused: a number that is the same for all crashes at
-    /// the same place under one executor. `None` where only a debugger could tell.
+    /// the same place of the program. `None` where only a debugger could tell.
     pub crash: Option<u64>,
     /// Standard output, at most [`Limits::output`] bytes of it.
     pub stdout: Vec<u8>,
@@ -200,6 +201,12 @@ impl Observation {
             touched: Vec::new(),
             left_behind: Vec::new(),
         }
+    }
+
+    /// Whether the program ended as in another run, with the same outputs.
+    fn is_like(&self, other: &Self) -> bool {
+        let [one, other] = [self, other].map(|seen| (&seen.end, &seen.stdout, &seen.stderr));
+        one == other
     }
 
     /// Whether the program did not run: it was not started, or exited with the status of a
@@ -300,6 +307,10 @@ pub struct ExecOptions {
     pub env: Vec<(OsString, OsString)>,
     /// Whether a fork server is tried.
     pub fork_server: bool,
+    /// How many requests with the same number of arguments are made before there is a fork
+    /// server for that number that forks later, at the program's first call of getopt(3),
+    /// where the program can be forked there. `None`: there is never one.
+    pub late_fork: Option<u32>,
     /// Whether the program runs in a sandbox.
     pub sandbox: bool,
     /// Whether a program that was built with a sanitizer reports leaks.
@@ -307,6 +318,10 @@ pub struct ExecOptions {
     /// When this becomes true, runs in progress are killed.
     pub stop: Option<Arc<AtomicBool>>,
 }
+
+/// The default of [`ExecOptions::late_fork`]: starting such a server takes as long as it saves
+/// in some 30 runs.
+const LATE_FORK: u32 = 16;
 
 impl ExecOptions {
     /// A fork server where one works, in a sandbox around `scratch`.
@@ -317,6 +332,7 @@ impl ExecOptions {
             writable: Vec::new(),
             env: Vec::new(),
             fork_server: true,
+            late_fork: Some(LATE_FORK),
             sandbox: true,
             leaks: false,
             stop: None,
@@ -409,8 +425,7 @@ fn fork_server(program: Program) -> Result<ServerExecutor, String> {
         return Err(why.into());
     }
     let library = program::library(program::PRELOAD).map_err(|e| e.to_string())?;
-    let name = program::file_name(program.path()).to_owned();
-    let request = Request::new(vec![name, "--version".into()], program.scratch());
+    let request = program.version_request();
     let mut forked = ServerExecutor::start(
         program,
         ServerKind::Fork {
@@ -425,8 +440,7 @@ fn fork_server(program: Program) -> Result<ServerExecutor, String> {
         .spawn_fallback()
         .map_err(|e| e.to_string())?
         .run(&request);
-    let [fork, plain] = [&fork, &plain].map(|o| (&o.end, &o.stdout, &o.stderr));
-    if fork == plain {
+    if fork.is_like(&plain) {
         Ok(forked)
     } else {
         Err("with --version it behaves differently from a plain start".into())

@@ -90,6 +90,18 @@ impl Program {
         &self.path
     }
 
+    /// A request that only has the program print its version, by which ways of starting it are
+    /// compared.
+    pub(super) fn version_request(&self) -> Request {
+        let name = file_name(&self.path).to_owned();
+        Request::new(vec![name, "--version".into()], self.scratch())
+    }
+
+    /// How many requests of a kind are made before it has a server that forks late.
+    pub(super) fn late_fork(&self) -> Option<u32> {
+        self.options.late_fork
+    }
+
     pub(super) fn scratch(&self) -> &Path {
         &self.options.scratch
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use runserver::wire::{ENV, Kind, Reply};
+use runserver::wire::{ENV, ENV_LATE, Kind, Reply};
 
 use super::launch::{self, Launch, Namespaces, Serve};
 use super::program::{Program, ServerKind, guard_env};
@@ -20,6 +20,15 @@ use super::watch;
 
 /// What a server may take to be ready: it loads one program.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where a fork server is stopped.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// Before `main`.
+    Early,
+    /// At the program's first call of getopt(3), with this request as the template.
+    Late(&'a [u8]),
+}
 
 /// A running server.
 pub(super) struct Server {
@@ -40,17 +49,18 @@ impl Server {
         program: &Program,
         kind: &ServerKind,
         files: [&File; 3],
+        start: Start<'_>,
     ) -> io::Result<Self> {
         let mut last = io::ErrorKind::Unsupported.into();
         for namespaces in namespace_choices(program.sandboxed()) {
-            let server = match Self::launch(program, kind, files, namespaces) {
+            let server = match Self::launch(program, kind, files, namespaces, start) {
                 Ok(server) => server,
                 Err(error) => {
                     last = error;
                     continue;
                 }
             };
-            match server.wait_until_ready(namespaces) {
+            match server.wait_until_ready(namespaces, start) {
                 Ok(server) => return Ok(server),
                 Err(Failure::Sandbox(error)) => last = error,
                 // The namespaces are not the cause, and each attempt starts the program.
@@ -65,6 +75,7 @@ impl Server {
         kind: &ServerKind,
         [input, output, error]: [&File; 3],
         namespaces: Namespaces,
+        start: Start<'_>,
     ) -> io::Result<Self> {
         let ruleset = if program.sandboxed() {
             let network = if namespaces.network {
@@ -78,7 +89,7 @@ impl Server {
         };
         let (ours, theirs) = UnixStream::pair()?;
         let path = CString::new(program.path().as_os_str().as_bytes())?;
-        let env = server_env(program, kind)?;
+        let env = server_env(program, kind, start)?;
         let null: OwnedFd = File::options()
             .read(true)
             .write(true)
@@ -114,11 +125,18 @@ impl Server {
     }
 
     /// Waits until the server is ready.
-    fn wait_until_ready(mut self, namespaces: Namespaces) -> Result<Self, Failure> {
+    fn wait_until_ready(
+        mut self,
+        namespaces: Namespaces,
+        start: Start<'_>,
+    ) -> Result<Self, Failure> {
         let mut ready = || -> io::Result<()> {
             self.control.set_read_timeout(Some(STARTUP_TIMEOUT))?;
             if namespaces.network {
                 self.tcp = Some(launch::receive_listener(&self.control)?);
+            }
+            if let Start::Late(template) = start {
+                self.control.write_all(template)?;
             }
             self.reply(Kind::Ready).map(drop)
         };
@@ -238,7 +256,7 @@ fn namespace_choices(sandboxed: bool) -> Vec<Namespaces> {
 
 /// The environment of a fork server: the program's, with the library, and with all symbols
 /// bound at start, so that no run has to look them up.
-fn server_env(program: &Program, kind: &ServerKind) -> io::Result<Vec<CString>> {
+fn server_env(program: &Program, kind: &ServerKind, start: Start<'_>) -> io::Result<Vec<CString>> {
     let ServerKind::Fork { library, guarded } = kind else {
         return Ok(Vec::new());
     };
@@ -253,7 +271,11 @@ fn server_env(program: &Program, kind: &ServerKind) -> io::Result<Vec<CString>> 
     }
     env.push(("LD_PRELOAD".into(), preload));
     env.push(("LD_BIND_NOW".into(), "1".into()));
-    env.push((ENV.into(), "1".into()));
+    let mode = match start {
+        Start::Early => "1",
+        Start::Late(_) => ENV_LATE,
+    };
+    env.push((ENV.into(), mode.into()));
     let join = |(name, value): (OsString, OsString)| {
         let mut line = name.into_vec();
         line.push(b'=');

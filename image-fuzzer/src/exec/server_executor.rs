@@ -13,8 +13,9 @@ use runserver::wire::{Reply, Step};
 
 use super::active_run::ActiveRun;
 use super::encode::encode;
+use super::late::{self, LateServers};
 use super::program::{Program, ServerKind};
-use super::server::Server;
+use super::server::{Server, Start};
 use super::{
     Canaries, End, ExecError, Executor, GAP, Limit, Limits, Observation, Request, TimeoutHandler,
 };
@@ -24,8 +25,8 @@ pub(super) struct ServerExecutor {
     program: Program,
     kind: ServerKind,
     server: Option<Server>,
-    /// How many servers were started: each has its code at other addresses.
-    servers: u64,
+    /// Those that fork late; `None` where the program cannot be forked late.
+    late: Option<LateServers>,
     input: File,
     output: File,
     error: File,
@@ -54,11 +55,13 @@ impl ServerExecutor {
                 .map(File::from)
                 .map_err(|e| ExecError::setup("create a memfd for a program's output", e.into()))
         };
+        let can_be_late = matches!(kind, ServerKind::Fork { guarded: false, .. });
+        let after = program.late_fork().filter(|_| can_be_late);
         let mut executor = Self {
             program,
             kind,
             server: None,
-            servers: 0,
+            late: after.map(LateServers::new),
             input: file("stdin")?,
             output: file("stdout")?,
             error: file("stderr")?,
@@ -80,6 +83,7 @@ impl ServerExecutor {
             &self.program,
             &self.kind,
             [&self.input, &self.output, &self.error],
+            Start::Early,
         )?;
         if server.has_gap() && self.sandbox.is_empty() {
             let sandbox = server.sandbox();
@@ -88,22 +92,67 @@ impl ServerExecutor {
         self.sandbox = server.sandbox().to_owned();
         self.canaries = self.program.canaries().names(server.tcp().is_some());
         self.server = Some(server);
-        self.servers += 1;
         Ok(())
     }
 
-    /// Sends a request to the server, which is started again where it has ended.
-    fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        if let Some(server) = &mut self.server
+    /// Sends a request to the server, which is started again where it has ended, and gives it.
+    fn send(&mut self, message: &[u8]) -> io::Result<Server> {
+        if let Some(mut server) = self.server.take()
             && server.control().write_all(message).is_ok()
         {
-            return Ok(());
+            return Ok(server);
         }
         self.start_server()?;
-        match &mut self.server {
-            Some(server) => server.control().write_all(message),
-            None => Err(io::ErrorKind::NotConnected.into()),
+        let mut server = self.server.take().ok_or(io::ErrorKind::NotConnected)?;
+        server.control().write_all(message)?;
+        Ok(server)
+    }
+
+    /// Takes the server that forks late for a request, where it is to have one.
+    fn take_late_server(&mut self, request: &Request, message: &[u8]) -> Option<Server> {
+        let servers = self.late.as_mut()?;
+        let place = servers.place(request)?;
+        if let Some(server) = place.take() {
+            return Some(server);
         }
+        let is_checked = servers.is_checked;
+        let server = if is_checked || self.late_is_like_early().unwrap_or(false) {
+            self.start_late_server(message).ok()
+        } else {
+            None
+        };
+        match (&server, &mut self.late) {
+            (Some(_), Some(servers)) => servers.is_checked = true,
+            // It would be the same for other requests.
+            _ => self.late = None,
+        }
+        server
+    }
+
+    fn start_late_server(&self, message: &[u8]) -> io::Result<Server> {
+        let files = [&self.input, &self.output, &self.error];
+        let server = late::start(&self.program, &self.kind, files, message)?;
+        if server.sandbox() == self.sandbox {
+            Ok(server)
+        } else {
+            Err(io::Error::other("its sandbox is another"))
+        }
+    }
+
+    /// Whether the program, asked for its version, does the same under a server that forks
+    /// late as under the other.
+    fn late_is_like_early(&mut self) -> io::Result<bool> {
+        let request = self.program.version_request();
+        let message = self.encode(&request)?;
+        let late = Some(self.start_late_server(&message)?);
+        let (late, _) = self.run_in(late, &message, &request, TimeoutHandler::default())?;
+        let (early, server) = self.run_in(None, &message, &request, TimeoutHandler::default())?;
+        self.server = Some(server);
+        Ok(late.is_like(&early))
+    }
+
+    fn encode(&self, request: &Request) -> io::Result<Vec<u8>> {
+        encode(request, &self.program.environment(request, &self.kind))
     }
 
     fn try_run(
@@ -111,15 +160,49 @@ impl ServerExecutor {
         request: &Request,
         handler: TimeoutHandler<'_>,
     ) -> io::Result<Observation> {
-        let message = encode(request, &self.program.environment(request, &self.kind))?;
+        let message = self.encode(request)?;
+        let late = self.take_late_server(request, &message);
+        let is_late = late.is_some();
+        let (seen, server) = self.run_in(late, &message, request, handler)?;
+        match &mut self.late {
+            Some(servers) if is_late => servers.put_back(server),
+            _ => self.server = Some(server),
+        }
+        Ok(seen)
+    }
+
+    /// Runs a request in a server that forks late, or without one in the other, and gives the
+    /// server back.
+    fn run_in(
+        &mut self,
+        late: Option<Server>,
+        message: &[u8],
+        request: &Request,
+        handler: TimeoutHandler<'_>,
+    ) -> io::Result<(Observation, Server)> {
         self.prepare_files(request)?;
         // Accesses to canaries between the runs are not the program's.
         self.program.canaries().touched();
         let before = self.program.allocated(&request.cwd);
-        self.send(&message)?;
-        let Some(server) = &mut self.server else {
-            return Err(io::ErrorKind::NotConnected.into());
+        let mut server = match late {
+            Some(mut late) => {
+                late.control().write_all(message)?;
+                late
+            }
+            None => self.send(message)?,
         };
+        let seen = self.watch(&mut server, before, request, handler)?;
+        Ok((seen, server))
+    }
+
+    /// Waits for the end of the run that `server` was sent.
+    fn watch(
+        &mut self,
+        server: &mut Server,
+        before: u64,
+        request: &Request,
+        handler: TimeoutHandler<'_>,
+    ) -> io::Result<Observation> {
         let mut run = ActiveRun {
             server,
             program: &self.program,
@@ -144,7 +227,7 @@ impl ServerExecutor {
         let (stderr, too_much_err) = take(&mut self.error, bound)?;
         let after = self.program.allocated(&request.cwd);
         let mut seen = Observation {
-            crash: self.crash_id(&reply),
+            crash: (reply.crash != 0).then_some(reply.crash),
             end: killed_for.unwrap_or_else(|| end_of(&reply, request)),
             sanitizer: self.program.reports().take(&stderr, bound),
             stdout,
@@ -162,12 +245,6 @@ impl ServerExecutor {
             seen.end = End::OverLimit(limit);
         }
         Ok(seen)
-    }
-
-    /// The number of the place of a crash, see [`Observation::crash`].
-    fn crash_id(&self, reply: &Reply) -> Option<u64> {
-        let spread = self.servers.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (reply.crash != 0).then_some(reply.crash ^ spread)
     }
 
     fn prepare_files(&mut self, request: &Request) -> io::Result<()> {
@@ -238,9 +315,8 @@ impl Executor for ServerExecutor {
                 Err(error) => return Observation::not_started(error.to_string()),
             }
         }
+        // A server that fails is ended; the next run starts a new one.
         self.try_run(request, handler).unwrap_or_else(|error| {
-            // The next run starts a new one.
-            self.server = None;
             Observation::not_started(format!("the run server failed: {error}"))
         })
     }

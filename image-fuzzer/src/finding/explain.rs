@@ -29,7 +29,7 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     let _ = writeln!(
         text,
         "`{program}` {}: {}.\n",
-        example.key.class.oracle().meaning(),
+        example.key.class.meaning(),
         record.summary
     );
     if let Some(version) = &example.version {

@@ -73,6 +73,9 @@ pub fn reproduce_folder(
     let record = Record::read(folder)?;
     let flaky = record.as_ref().is_some_and(|record| record.hits_in_10 < 10);
     let wanted = record.map(|record| record.key);
+    let settings = settings
+        .clone()
+        .to_reproduce(wanted.as_ref().map(|key| key.class));
     let (threads, tries) = if flaky {
         let processors = std::thread::available_parallelism();
         (2 * processors.map_or(1, std::num::NonZero::get), TRIES)
@@ -160,7 +163,7 @@ pub fn minimise_folder(
     } else {
         key.clone()
     };
-    let mut runner = TestRunner::new(settings)?;
+    let mut runner = TestRunner::new(settings.to_reproduce(Some(key.class)))?;
     runner.set_stop(Arc::clone(stop));
     let stopped = || stop.load(Ordering::SeqCst);
     let mut maker = Maker::default();

@@ -15,21 +15,6 @@ use crate::signature::Signature;
 pub(super) struct AcceptedInvalid;
 
 impl Oracle for AcceptedInvalid {
-    fn word(&self) -> &'static str {
-        "accepted-invalid"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "accepted an image that must be refused"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::Message {
-            verb: None,
-            text: text.into(),
-        }
-    }
-
     fn verdict(&self, script: &Script<'_>) -> String {
         format!(
             "{}\nstatus=$?\n\
@@ -365,7 +350,10 @@ mod tests {
         let verdict = judge(&command, &seen, &Subject::new(&recipe, &files), true);
         verdict.map(|(class, signature, _)| {
             assert_eq!(class, Class::AcceptedInvalid);
-            assert_eq!(AcceptedInvalid.signature(&signature.to_string()), signature);
+            assert_eq!(
+                Class::AcceptedInvalid.signature(&signature.to_string()),
+                signature
+            );
             signature.to_string()
         })
     }

@@ -13,18 +13,6 @@ use crate::signature::{self, Signature, failure};
 pub(super) struct Crash;
 
 impl Oracle for Crash {
-    fn word(&self) -> &'static str {
-        "crash"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "crashed"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::crash(text)
-    }
-
     /// Judges how the program ended. The signature is what the program printed as it gave up,
     /// else the signal; a stack refines it later. A sanitizer says more than the signal that
     /// it ends a program with, and so does the guarding allocator.

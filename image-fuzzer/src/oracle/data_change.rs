@@ -11,14 +11,6 @@ use crate::signature::Signature;
 pub(super) struct DataChange;
 
 impl Oracle for DataChange {
-    fn word(&self) -> &'static str {
-        "data-change"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "changed data that it was not asked to change"
-    }
-
     fn verdict(&self, script: &Script<'_>) -> String {
         format!(
             "{} || exit 1\n\

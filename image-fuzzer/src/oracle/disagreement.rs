@@ -14,18 +14,6 @@ use crate::signature::Signature;
 pub(super) struct Disagreement;
 
 impl Oracle for Disagreement {
-    fn word(&self) -> &'static str {
-        "disagreement"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "read the image differently from another program"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::about_command(text)
-    }
-
     fn verdict(&self, script: &Script<'_>) -> String {
         if let Signature::Command {
             aspect: Some(aspect),
@@ -191,7 +179,7 @@ mod tests {
             let verdict = judge_data(reader, one, other);
             verdict.map(|(_, signature, _)| {
                 let text = signature.to_string();
-                assert_eq!(Disagreement.signature(&text), signature);
+                assert_eq!(Class::Disagreement.signature(&text), signature);
                 text
             })
         };
@@ -213,7 +201,7 @@ mod tests {
         let reproduces = |signature: &str, own: &dyn Fn(Command) -> String| {
             let text = Disagreement.verdict(&Script {
                 line: "false",
-                signature: &Disagreement.signature(signature),
+                signature: &Class::Disagreement.signature(signature),
                 summary: "",
                 limits: &crate::exec::Limits::default(),
                 own,

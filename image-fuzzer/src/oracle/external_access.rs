@@ -10,18 +10,6 @@ use crate::signature::Signature;
 pub(super) struct ExternalAccess;
 
 impl Oracle for ExternalAccess {
-    fn word(&self) -> &'static str {
-        "external-access"
-    }
-
-    fn earlier_words(&self) -> &'static [&'static str] {
-        &["outside"]
-    }
-
-    fn meaning(&self) -> &'static str {
-        "opened a file that only the image names"
-    }
-
     /// Judges by the canaries that were touched. Opening what a backing file name says is what
     /// a reader of the whole chain must do, so for commands that read the chain only those
     /// count that look at the image alone.

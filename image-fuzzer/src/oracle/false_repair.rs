@@ -12,21 +12,6 @@ use crate::signature::message::normalise;
 pub(super) struct FalseRepair;
 
 impl Oracle for FalseRepair {
-    fn word(&self) -> &'static str {
-        "false-repair"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "reported a repair and left errors in the image"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::Message {
-            verb: None,
-            text: text.into(),
-        }
-    }
-
     fn verdict(&self, script: &Script<'_>) -> String {
         format!(
             "{} || {{ echo 'the repair reports failure'; exit 1; }}\n\

@@ -22,18 +22,6 @@ const SECOND_RUN_FACTOR: u32 = 6;
 pub(super) struct Hang;
 
 impl Oracle for Hang {
-    fn word(&self) -> &'static str {
-        "hang"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "hung"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::hang(text)
-    }
-
     /// Judges by time alone. What is called a hang here is so until [`confirm`].
     fn judge(&self, command: &Command, seen: &Observation) -> Verdict {
         let over = matches!(seen.end, End::TimedOut | End::OverLimit(Limit::Cpu));

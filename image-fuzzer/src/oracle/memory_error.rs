@@ -10,18 +10,6 @@ use crate::signature::{self, Signature};
 pub(super) struct MemoryError;
 
 impl Oracle for MemoryError {
-    fn word(&self) -> &'static str {
-        "memory-error"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "accessed memory that is not its own, or freed it wrongly, as the guarding allocator saw"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::memory_error(text)
-    }
-
     /// Judges by the guard's line, however the program ended.
     fn judge(&self, _command: &Command, seen: &Observation) -> Verdict {
         let report = signature::guard(&seen.stderr)?;

@@ -14,18 +14,6 @@ use crate::signature::message::normalise;
 pub(super) struct MetadataDamage;
 
 impl Oracle for MetadataDamage {
-    fn word(&self) -> &'static str {
-        "metadata-damage"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "damaged the image's metadata and reported success"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::about_message(text)
-    }
-
     fn verdict(&self, script: &Script<'_>) -> String {
         let check = (script.own)(check());
         format!(

@@ -41,22 +41,6 @@ use shell::Script;
 
 /// One class of findings.
 pub trait Oracle: Sync {
-    /// The word of the class, as in folder names and reports.
-    fn word(&self) -> &'static str;
-
-    /// Words that earlier versions stored for it.
-    fn earlier_words(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// What the class means, to finish "the program …".
-    fn meaning(&self) -> &'static str;
-
-    /// Reads the text form of a signature of this class: a command, if not said otherwise.
-    fn signature(&self, text: &str) -> Signature {
-        Signature::verb(text)
-    }
-
     /// Judges one run by itself, whatever came before; those that need more are asked by the
     /// test runner.
     fn judge(&self, _command: &Command, _seen: &Observation) -> Verdict {
@@ -106,8 +90,21 @@ pub struct Around {
     pub test: &'static str,
 }
 
+/// What there is to know of a class besides its judgement.
+struct Row {
+    word: &'static str,
+    /// Words that earlier versions stored for it.
+    earlier_words: &'static [&'static str],
+    /// To finish "the program …".
+    meaning: &'static str,
+    /// Reads the text form of a signature.
+    signature: fn(&str) -> Signature,
+    oracle: &'static dyn Oracle,
+}
+
 macro_rules! oracles {
-    ($($(#[$doc:meta])* $class:ident = $oracle:expr,)*) => {
+    ($($(#[$doc:meta])* $class:ident = $word:literal $(| $earlier:literal)*, $meaning:literal,
+        $signature:expr, $oracle:expr;)*) => {
         /// The classes of findings, in the order of reports.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Class {
@@ -118,10 +115,15 @@ macro_rules! oracles {
             /// Every class, in the order of reports.
             pub const ALL: &[Self] = &[$(Self::$class,)*];
 
-            /// What judges it.
-            pub fn oracle(self) -> &'static dyn Oracle {
+            fn row(self) -> Row {
                 match self {
-                    $(Self::$class => &$oracle,)*
+                    $(Self::$class => Row {
+                        word: $word,
+                        earlier_words: &[$($earlier),*],
+                        meaning: $meaning,
+                        signature: $signature,
+                        oracle: &$oracle,
+                    },)*
                 }
             }
         }
@@ -130,36 +132,79 @@ macro_rules! oracles {
 
 oracles! {
     /// A signal, a failed assertion, a panic, an uncaught exception.
-    Crash = crash::Crash,
+    Crash = "crash",
+        "crashed",
+        Signature::crash, crash::Crash;
     /// A sanitizer's report, whatever the exit status.
-    Sanitizer = sanitizer::Sanitizer,
+    Sanitizer = "sanitizer",
+        "was caught by a sanitizer",
+        Signature::sanitizer, sanitizer::Sanitizer;
     /// An access outside a block of memory, or a wrong free, that the guarding allocator saw.
-    MemoryError = memory_error::MemoryError,
+    MemoryError = "memory-error",
+        "accessed memory that is not its own, or freed it wrongly, as the guarding allocator saw",
+        Signature::memory_error, memory_error::MemoryError;
     /// What a command does depends on memory that was never written.
-    Uninitialised = uninitialised::Uninitialised,
+    Uninitialised = "uninitialised",
+        "used memory that it never wrote",
+        Signature::about_command, uninitialised::Uninitialised;
     /// The program hung.
-    Hang = hang::Hang,
+    Hang = "hang",
+        "hung",
+        Signature::hang, hang::Hang;
     /// The program exited, but only after a multiple of its time limit.
-    Slow = slow::Slow,
+    Slow = "slow",
+        "exceeded its time limit many times over",
+        |text| Signature::verb(text), slow::Slow;
     /// Too much memory, disk or output for the image.
-    ResourceUse = resource_use::ResourceUse,
+    ResourceUse = "resource-use" | "growth",
+        "used too much memory, disk or output",
+        Signature::about_command, resource_use::ResourceUse;
     /// A file or address was opened that the image names and the command does not.
-    ExternalAccess = external_access::ExternalAccess,
+    ExternalAccess = "external-access" | "outside",
+        "opened a file that only the image names",
+        |text| Signature::verb(text), external_access::ExternalAccess;
     /// `check -r all` reported success and left errors.
-    FalseRepair = false_repair::FalseRepair,
+    FalseRepair = "false-repair",
+        "reported a repair and left errors in the image",
+        Signature::message, false_repair::FalseRepair;
     /// A write that reported success damaged the image's metadata.
-    MetadataDamage = metadata_damage::MetadataDamage,
+    MetadataDamage = "metadata-damage",
+        "damaged the image's metadata and reported success",
+        Signature::about_message, metadata_damage::MetadataDamage;
     /// Data changed where nothing was written.
-    DataChange = data_change::DataChange,
+    DataChange = "data-change",
+        "changed data that it was not asked to change",
+        |text| Signature::verb(text), data_change::DataChange;
     /// An image was accepted that must be refused.
-    AcceptedInvalid = accepted_invalid::AcceptedInvalid,
+    AcceptedInvalid = "accepted-invalid",
+        "accepted an image that must be refused",
+        Signature::message, accepted_invalid::AcceptedInvalid;
     /// Other data was read than the image holds.
-    WrongData = wrong_data::WrongData,
+    WrongData = "wrong-data",
+        "read other data than the image holds",
+        Signature::about_command, wrong_data::WrongData;
     /// Two programs read the same image differently.
-    Disagreement = disagreement::Disagreement,
+    Disagreement = "disagreement",
+        "read the image differently from another program",
+        Signature::about_command, disagreement::Disagreement;
 }
 
 impl Class {
+    /// What judges it.
+    pub fn oracle(self) -> &'static dyn Oracle {
+        self.row().oracle
+    }
+
+    /// What the class means, to finish "the program …".
+    pub fn meaning(self) -> &'static str {
+        self.row().meaning
+    }
+
+    /// Reads the text form of a signature of this class.
+    pub fn signature(self, text: &str) -> Signature {
+        (self.row().signature)(text)
+    }
+
     /// Whether its findings are about how long a command takes.
     pub fn is_of_time(self) -> bool {
         matches!(self, Self::Hang | Self::Slow)
@@ -168,13 +213,13 @@ impl Class {
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.oracle().word())
+        f.pad(self.row().word)
     }
 }
 
 impl Serialize for Class {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.oracle().word())
+        serializer.serialize_str(self.row().word)
     }
 }
 
@@ -182,8 +227,8 @@ impl<'de> Deserialize<'de> for Class {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let is = |class: &&Self| {
-            let oracle = class.oracle();
-            oracle.word() == text || oracle.earlier_words().contains(&&*text)
+            let row = class.row();
+            row.word == text || row.earlier_words.contains(&&*text)
         };
         let known = Self::ALL.iter().find(is).copied();
         known.ok_or_else(|| serde::de::Error::custom(format!("unknown class '{text}'")))

@@ -10,22 +10,6 @@ use crate::signature::Signature;
 pub(super) struct ResourceUse;
 
 impl Oracle for ResourceUse {
-    fn word(&self) -> &'static str {
-        "resource-use"
-    }
-
-    fn earlier_words(&self) -> &'static [&'static str] {
-        &["growth"]
-    }
-
-    fn meaning(&self) -> &'static str {
-        "used too much memory, disk or output"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::about_command(text)
-    }
-
     /// Judges by the limit a run was ended at. The limits are far above what an image of some
     /// hundred kilobytes can need.
     fn judge(&self, command: &Command, seen: &Observation) -> Verdict {

@@ -1,7 +1,7 @@
 //! Runs a test: the recipe's image, its commands, the oracles.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
@@ -60,6 +60,31 @@ pub struct Settings {
     pub readable: Vec<PathBuf>,
     /// Where scratch folders go when there is no `/dev/shm`.
     pub fallback: PathBuf,
+}
+
+impl Settings {
+    /// The default way to run `programs`: in the sandbox, by the fork server, compared with
+    /// none; scratch folders are in memory or else in `fallback`.
+    pub fn new(programs: Programs, fallback: &Path) -> Self {
+        Self {
+            programs,
+            compare_with: None,
+            must_refuse: false,
+            limits: Limits::default(),
+            fork_server: true,
+            sandbox: true,
+            leaks: false,
+            readable: Vec::new(),
+            fallback: fallback.to_owned(),
+        }
+    }
+
+    /// These settings with what a finding of `class` needs to be reproduced.
+    #[must_use]
+    pub fn to_reproduce(mut self, class: Option<Class>) -> Self {
+        self.must_refuse |= class == Some(Class::AcceptedInvalid);
+        self
+    }
 }
 
 /// One command of a test and what was seen of it.

@@ -4,24 +4,12 @@ use super::shell::{Script, is_reported};
 use super::{Class, Oracle, Verdict, end_word};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
-use crate::signature::{self, DEPTH, Signature};
+use crate::signature::{self, DEPTH};
 
 /// The oracle.
 pub(super) struct Sanitizer;
 
 impl Oracle for Sanitizer {
-    fn word(&self) -> &'static str {
-        "sanitizer"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "was caught by a sanitizer"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::sanitizer(text)
-    }
-
     /// Judges by the report the executor collected, or one on the error output.
     fn judge(&self, _command: &Command, seen: &Observation) -> Verdict {
         let text = seen.sanitizer.as_deref().unwrap_or(&seen.stderr);

@@ -9,14 +9,6 @@ use crate::exec::Limits;
 pub(super) struct Slow;
 
 impl Oracle for Slow {
-    fn word(&self) -> &'static str {
-        "slow"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "exceeded its time limit many times over"
-    }
-
     fn is_hang(&self) -> bool {
         true
     }

@@ -19,18 +19,6 @@ use crate::signature::Signature;
 pub(super) struct Uninitialised;
 
 impl Oracle for Uninitialised {
-    fn word(&self) -> &'static str {
-        "uninitialised"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "used memory that it never wrote"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::about_command(text)
-    }
-
     fn variables(&self, _limits: &Limits) -> String {
         format!("before='timeout -k 1 0'\n{COPY}")
     }

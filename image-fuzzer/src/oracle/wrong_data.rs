@@ -27,18 +27,6 @@ const NOT_FOUND: &[u8] = b"Pattern verification failed";
 pub(super) struct WrongData;
 
 impl Oracle for WrongData {
-    fn word(&self) -> &'static str {
-        "wrong-data"
-    }
-
-    fn meaning(&self) -> &'static str {
-        "read other data than the image holds"
-    }
-
-    fn signature(&self, text: &str) -> Signature {
-        Signature::about_command(text)
-    }
-
     fn verdict(&self, script: &Script<'_>) -> String {
         let line = script.line;
         let Some(Byte { at, wanted, .. }) = Byte::of(script.summary) else {
@@ -259,7 +247,10 @@ mod tests {
         let subject = Subject::new(&recipe, &files);
         let verdict = judge(&command, &seen, &subject, folder.path());
         verdict.map(|(_, signature, summary)| {
-            assert_eq!(WrongData.signature(&signature.to_string()), signature);
+            assert_eq!(
+                Class::WrongData.signature(&signature.to_string()),
+                signature
+            );
             (signature.to_string(), summary)
         })
     }

@@ -192,10 +192,15 @@ impl Signature {
                 verb: Some(verb.into()),
                 text: text.into(),
             },
-            None => Self::Message {
-                verb: None,
-                text: text.into(),
-            },
+            None => Self::message(text),
+        }
+    }
+
+    /// A message, numbers taken out, whatever command it came from.
+    pub fn message(text: &str) -> Self {
+        Self::Message {
+            verb: None,
+            text: text.into(),
         }
     }
 

@@ -55,7 +55,7 @@ impl Key {
     pub fn new(class: Class, signature: &str) -> Self {
         Self {
             class,
-            signature: class.oracle().signature(signature),
+            signature: class.signature(signature),
         }
     }
 
@@ -114,7 +114,7 @@ impl Key {
             }
         }
         let hash = fnv(
-            fnv(FNV_START, self.class.oracle().word().as_bytes()),
+            fnv(FNV_START, self.class.to_string().as_bytes()),
             signature.as_bytes(),
         );
         let words = words.trim_end_matches('-');
