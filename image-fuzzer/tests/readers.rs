@@ -4,6 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use image_fuzzer::campaign::{Plan, SweepMode, fresh, sweep, sweep_recipe};
+use image_fuzzer::commands::Programs;
+use image_fuzzer::exec::Limits;
+use image_fuzzer::input::case::Maker;
+use image_fuzzer::input::guard::GuardPlan;
+use image_fuzzer::oracle::Class;
+use image_fuzzer::oracle::runner::{Settings, TestRunner};
+use image_fuzzer::oracle::timeout::TimeoutPolicy;
 
 /// A `qemu-img` that succeeds whatever it is given, and converts every image to zeros.
 const CARELESS: &str = r#"#!/bin/sh
@@ -193,4 +203,44 @@ fn another_reader_is_known_by_its_name() {
     assert_eq!(key, "disagreement: data 7z");
     assert_eq!(fixture.reproduces(&folder, "careless"), Some(0));
     assert_eq!(fixture.reproduces(&folder, "strict"), Some(1));
+}
+
+/// What QEMU refuses and shows of mutated images is as it has to be, but for what it accepts
+/// knowingly.
+#[test]
+fn of_qemu_nothing_is_said_without_a_fault() {
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !there("qemu-img") || !there("qemu-io") {
+        println!("not run: qemu-img and qemu-io are not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let programs = Programs::new(vec!["qemu-img".into()], vec!["qemu-io".into()]);
+    let settings = Settings {
+        limits: Limits {
+            wall: Duration::from_secs(1),
+            ..Limits::default()
+        },
+        ..Settings::new(programs, dir.path())
+    };
+    let mut runner = TestRunner::new(settings).unwrap();
+    let mut maker = Maker::default();
+    let plan = Plan {
+        guard: GuardPlan::Off,
+        ..Plan::default()
+    };
+    let all = sweep(&plan, SweepMode::Only).unwrap().expect("a sweep");
+    for number in 0..200 {
+        let recipe = match number % 2 {
+            0 => sweep_recipe(&all, number / 2, &plan).expect("so many tests"),
+            _ => fresh(&format!("quiet/{number}"), &plan, &mut maker).unwrap(),
+        };
+        let files = maker.files(&recipe).unwrap();
+        let outcome = runner.run_with(&recipe, &files, TimeoutPolicy::Short);
+        for found in outcome.unwrap().violations {
+            let judged = [Class::AcceptedInvalid, Class::WrongData].contains(&found.class);
+            let recipe = || recipe.to_json().unwrap();
+            assert!(!judged, "{}\n{}", found.summary, recipe());
+        }
+    }
 }
