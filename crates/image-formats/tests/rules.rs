@@ -1,8 +1,8 @@
 //! A valid image, one corruption at a time: each broken rule is reported.
 
 use image_formats::qcow2::{
-    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Image, Pattern, RULES,
-    Snapshot, Spec, build,
+    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Image,
+    Pattern, RULES, Snapshot, Spec, build,
 };
 use image_formats::{Requirement, Value};
 
@@ -582,4 +582,37 @@ fn refcounts_are_put_right() {
     image.recompute_refcounts().unwrap();
     assert_eq!(image.defects().unwrap(), []);
     assert!(image.bytes().to_vec(1 << 24).unwrap() == valid.bytes().to_vec(1 << 24).unwrap());
+}
+
+/// Readers differ in which of two bitmaps extensions they use.
+#[test]
+fn of_two_bitmaps_extensions_neither_directory_is_the_right_one() {
+    let image = |extensions: Vec<Extension>| {
+        let spec = Spec {
+            bitmaps: vec![Bitmap {
+                name: "a".into(),
+                granularity_bits: 16,
+                enabled: true,
+                in_use: false,
+                clusters: vec![BitmapCluster::Data(Pattern::Fill(1))],
+            }],
+            extensions,
+            ..Spec::default()
+        };
+        let mut image = build(&spec).unwrap().image;
+        for path in ["ext[0].bitmap_directory_size", "bitmap[0].type"] {
+            image.set(path, 64).unwrap();
+        }
+        image
+    };
+    let names = |image: Image| {
+        let defects = image.binding_defects().unwrap();
+        defects.iter().map(|it| it.name).collect::<Vec<_>>()
+    };
+    let one = names(image(Vec::new()));
+    assert!(one.contains(&"bitmap-directory-size") && one.contains(&"bitmap-type"));
+    let mut data = vec![0; 24];
+    (data[3], data[15], data[21]) = (1, 32, 4);
+    let kind = 0x2385_2875;
+    assert_eq!(names(image(vec![Extension { kind, data }])), [""; 0]);
 }

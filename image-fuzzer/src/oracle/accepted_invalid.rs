@@ -214,9 +214,11 @@ impl<'a> Opening<'a> {
             // A new image over this one needs no more than its size.
             OpenedForData => self.is_qemu && !["info", "create"].contains(&self.verb),
             OpenedToWrite => {
-                // With -s what is written goes elsewhere.
-                let elsewhere = self.command.0.iter().any(|word| word == "-s");
-                self.command.is_qemu_writer() && !elsewhere
+                // It is opened to read only, or what is written goes elsewhere.
+                let options = ["-r", "--read-only", "-s", "--snapshot"];
+                let mut words = self.command.0.iter();
+                let reads_only = words.any(|word| options.contains(&word.as_str()));
+                self.command.is_qemu_writer() && !reads_only
             }
             Mapped => self.reads(defect, decoded, false) || self.writes(defect, decoded),
             MappedToRead => self.reads(defect, decoded, false),
@@ -392,6 +394,17 @@ mod tests {
             "qemu-img create -f qcow2 -F qcow2 -b $test_img out.img",
         ] {
             assert_eq!(judged(line, &edit), None, "{line}");
+        }
+    }
+
+    /// A flush of an image that is opened to read only was once thought to write to it.
+    #[test]
+    fn a_corrupt_image_may_be_read() {
+        let edit = [("header.incompatible_features.corrupt", 1)];
+        assert!(judged("qemu-io -c flush $test_img", &edit).is_some());
+        for option in ["-r", "-s"] {
+            let line = format!("qemu-io {option} -c flush $test_img");
+            assert_eq!(judged(&line, &edit), None, "{line}");
         }
     }
 

@@ -24,13 +24,13 @@ use crate::exec::debuggers::DebuggerPool;
 use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
 use crate::exec::stopwatch::{Purpose, Stopwatch};
-use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, sanitizer};
+use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, cannot_guard, sanitizer};
 use crate::input::base::Base;
 use crate::input::guard::Guard;
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::NamedFile;
 use crate::signature::message::features;
-use crate::signature::{DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
+use crate::signature::{self, DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
 
 /// The name of the image as the test has it, next to what commands made of it.
 const PRISTINE: &str = "pristine.qcow2";
@@ -315,6 +315,7 @@ impl TestRunner {
             && (outcome.violations.iter()).all(|it| it.class == Class::AcceptedInvalid)
             && outcome.suspects.is_empty()
             && !self.is_aborted()
+            && recipe.commands.iter().any(|it| self.can_guard(it))
         {
             let violation = self.compare_fills(recipe, files, guard)?;
             outcome
@@ -324,6 +325,13 @@ impl TestRunner {
         outcome.runs = self.executors.totals.runs;
         outcome.cpu = self.executors.totals.cpu;
         Ok(outcome)
+    }
+
+    /// Whether the program of `command` can have the guarding allocator: without it there is
+    /// no fill byte, and nothing to compare.
+    fn can_guard(&mut self, command: &Command) -> bool {
+        let request = self.executors.request(&self.settings.programs, command);
+        request.is_ok_and(|(program, _)| matches!(cannot_guard(&program), Ok(None)))
     }
 
     /// Runs the commands with both fill bytes of a guard, and judges what differs.
@@ -848,7 +856,7 @@ fn changes_refcounts(edit: &Edit) -> bool {
 }
 
 /// Whether the program was given the image and got past opening it: it succeeded, or failed
-/// with something else than the messages that refuse an image.
+/// with something else than a crash or the messages that refuse an image.
 fn opened(command: &Command, seen: &Observation) -> bool {
     if !command.0.iter().any(|word| word.contains("$test_img")) {
         return false;
@@ -856,10 +864,57 @@ fn opened(command: &Command, seen: &Observation) -> bool {
     if matches!(seen.end, End::Exit(0)) {
         return true;
     }
-    if seen.cannot_run() {
+    if seen.cannot_run() || crashed(seen) {
         return false;
     }
     let stderr = String::from_utf8_lossy(&seen.stderr);
     let refused = stderr.contains("ould not open ") || stderr.contains("can't open");
     !refused
+}
+
+/// Whether the program ended by a signal, or with the report of a crash: most languages have
+/// an ordinary exit status then, and so have sanitizers.
+fn crashed(seen: &Observation) -> bool {
+    let report = seen.sanitizer.as_deref();
+    let reported = report.is_some_and(|report| signature::sanitizer(report).is_some());
+    matches!(seen.end, End::Signal(_)) || reported || signature::failure(&seen.stderr).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that panicked on most images once had opened all of them.
+    #[test]
+    fn an_image_is_opened_where_it_was_neither_refused_nor_crashed_on() {
+        let opens = |end, stderr: &str, sanitizer: Option<&str>| {
+            let seen = Observation {
+                end,
+                stderr: stderr.into(),
+                sanitizer: sanitizer.map(|report| report.into()),
+                ..Observation::not_started(String::new())
+            };
+            opened(&Command::new(["reader", "$test_img"]), &seen)
+        };
+        let panic = "thread 'main' panicked at src/main.rs:1:2:\nindex out of bounds\n";
+        let report = "==7==ERROR: AddressSanitizer: heap-buffer-overflow on address 0x1\n";
+        assert!(opens(End::Exit(0), "", None));
+        assert!(opens(
+            End::Exit(1),
+            "read failed: Input/output error\n",
+            None
+        ));
+        assert!(opens(End::TimedOut, "", None));
+        assert!(!opens(
+            End::Exit(1),
+            "x: Could not open 'a': Invalid\n",
+            None
+        ));
+        assert!(!opens(End::Exit(127), "", None));
+        assert!(!opens(End::Signal(6), "", None));
+        assert!(!opens(End::Exit(101), panic, None));
+        assert!(!opens(End::Exit(1), "", Some(report)));
+        // A sanitizer that only reports lets the program do its work.
+        assert!(opens(End::Exit(0), "", Some(report)));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::records::claims_bitmaps;
 use super::{Checker, table};
 use crate::defect::Rule;
 use crate::luks;
@@ -142,9 +143,10 @@ fn bitmaps(checker: &mut Checker<'_>, index: usize, ext: &ExtensionAt) {
         .iter()
         .fold(0_u64, |sum, bitmap| sum.saturating_add(bitmap.len()));
     let path = field("bitmap_directory_size");
+    let rule = table::DIRECTORY_SIZE.only_if(claims_bitmaps(checker));
     checker.require(
         sum == size || layout.geometry.is_none(),
-        (&path, ext.offset + 16, binding(table::DIRECTORY_SIZE)),
+        (&path, ext.offset + 16, rule),
         || format!("is {size}, but the entries take {sum} bytes"),
     );
     let path = field("bitmap_directory_offset");

@@ -8,7 +8,7 @@ use crate::qcow2::entries::OFFSET_MASK;
 use crate::qcow2::header::Autoclear;
 use crate::qcow2::read::layout::{BitmapAt, SnapshotAt};
 use crate::qcow2::read::scan::used_entries;
-use crate::qcow2::records::{BITMAP_FIXED, SNAPSHOT_FIXED};
+use crate::qcow2::records::{BITMAP_FIXED, EXT_BITMAPS, SNAPSHOT_FIXED};
 use crate::qcow2::types::Geometry;
 use crate::value::read_be;
 
@@ -101,10 +101,14 @@ fn snapshot_rules(
     });
 }
 
-/// Whether the bitmaps are to be used at all.
-fn claims_bitmaps(checker: &Checker<'_>) -> bool {
-    let features = checker.layout.header.autoclear;
-    features.contains(Autoclear::BITMAPS)
+/// Whether the bitmaps are to be used at all, and it is known which they are: with two of
+/// their extensions, it is open whose directory counts.
+pub(super) fn claims_bitmaps(checker: &Checker<'_>) -> bool {
+    let layout = checker.layout;
+    let mut all = layout.extensions.iter();
+    let once =
+        all.by_ref().any(|ext| ext.kind == EXT_BITMAPS) && !all.any(|ext| ext.kind == EXT_BITMAPS);
+    layout.header.autoclear.contains(Autoclear::BITMAPS) && once
 }
 
 fn bitmap_rules(checker: &mut Checker<'_>, geometry: Geometry, index: usize, bitmap: &BitmapAt) {
