@@ -301,8 +301,9 @@ fn the_log_says_how_to_reproduce_a_test() {
     let config = r#"[["header", "nb_snapshots"]]"#;
     let reader = reader();
     let options = ["--config", config, "-c", &reader];
-    let words = ["-k", "-j", "1", "--tests", "60", "--campaign-seed", "again"];
-    let done = run(fuzzer().args(words).args(options).arg(&work));
+    let words = ["-k", "-j", "1", "--tests", "60", "--no-sweep"];
+    let seed = ["--campaign-seed", "again"];
+    let done = run(fuzzer().args(words).args(seed).args(options).arg(&work));
     assert_eq!(done.status.code(), Some(3), "{done:?}");
     let log = fs::read_to_string(work.join("run.log")).unwrap();
     let (mut by_seed, mut by_folder) = (0, 0);
