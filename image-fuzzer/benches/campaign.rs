@@ -62,7 +62,7 @@ fn main() -> Result<()> {
 }
 
 /// Measures fork servers that fork at the program's first option against those that fork
-/// before `main`: a few runs of each by turns, in one thread.
+/// before `main`: a few runs of each alternately, in one thread.
 ///
 /// What remains of a run of `qemu-img info` is the kernel's for the most part: 220 page faults
 /// where there were 265 (mostly text that each child maps anew, 16 pages at a time, and pages
@@ -113,7 +113,7 @@ fn late_fork(time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Measures runs under the guarding allocator against runs without, by turns.
+/// Measures runs under the guarding allocator against runs without, alternately.
 fn guard(workers: usize, time: Duration) -> Result<()> {
     let modes = [GuardMode::Ends, GuardMode::Starts, GuardMode::All];
     let mut plain = 0.0;

@@ -1,4 +1,4 @@
-//! Readers whose faults show by nothing but what they accept and what they show.
+//! Readers whose bugs are seen only in what they accept and in the data that they show.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -32,7 +32,7 @@ pub(crate) fn install() {
     let (mut action, mut before): (libc::sigaction, libc::sigaction) =
         unsafe { (mem::zeroed(), mem::zeroed()) };
     action.sa_sigaction = faulted as Handler as libc::sighandler_t;
-    // Deferred, a fault inside the handler would end the program without a word of the first.
+    // Deferred, a fault inside the handler would end the program before the first is reported.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
     if real!(sigaction(FAULT, &raw const action, &raw mut before) as Sigaction) == 0 {
         PROGRAM.with(|program| *program = Some(before));

@@ -244,7 +244,7 @@ pub enum Severity {
     Data,
     /// The program ended.
     Crash,
-    /// It did not end.
+    /// It did not exit.
     Hang,
     /// It took too much.
     Excess,

@@ -171,7 +171,7 @@ pub(super) fn shown_in(seen: &Observation, file: &Path) -> Option<Shown> {
     }
 }
 
-/// Whether the program ended by itself and reported an error, and not that it lacks something.
+/// Whether the program exited and reported an error, and not that it lacks something.
 fn refused(seen: &Observation) -> Option<Shown> {
     let text = String::from_utf8_lossy(&seen.stderr).to_lowercase();
     let lacks = text.contains("unsupported") || text.contains("not supported");

@@ -138,7 +138,7 @@ impl Trace {
 }
 
 /// Judges a command by what was seen under one fill byte and under the other, each several
-/// times by turns: what differs between runs of the same byte is chance, or time.
+/// times alternately: what differs between runs of the same byte is chance, or time.
 pub(super) fn judge(command: &Command, one: &[Trace], two: &[Trace], fill: u8) -> Verdict {
     let same = |traces: &[Trace]| traces.windows(2).all(|pair| pair[0] == pair[1]);
     let (first, second) = (one.first()?, two.first()?);
