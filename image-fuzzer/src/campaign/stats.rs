@@ -16,7 +16,7 @@ pub struct Stats {
     pub images: u64,
     /// Programs run, those of the oracles included.
     pub commands: u64,
-    /// Images that got past being opened, by a command that can do so.
+    /// Images that a command opened that can do so: it neither refused them nor crashed.
     pub opened: u64,
     /// Images on which no command exited.
     pub hung: u64,

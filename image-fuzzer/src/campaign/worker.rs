@@ -14,7 +14,6 @@ use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
 use super::test_log::LoggedTest;
 use super::{Campaign, RunControl};
-use crate::exec::End;
 use crate::exec::stopwatch::Purpose;
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
@@ -300,10 +299,7 @@ impl Worker<'_> {
             shared.note(&note)?;
         }
         let failing = &self.campaign.failing;
-        // A program that was not waited for may be opening it still.
-        let opens = |ran: &Ran| {
-            ran.opened && ran.seen.end != End::TimedOut && !failing.contains(&ran.index)
-        };
+        let opens = |ran: &Ran| ran.has_opened() && !failing.contains(&ran.index);
         shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
         shared.learn(number, recipe, files.first(), outcome)
     }

@@ -830,6 +830,31 @@ impl Probe for TestRunner {
     }
 }
 
+impl Ran {
+    /// Whether the program did its work on the image, or reported an error behind opening it.
+    /// One that was not waited for may be opening it still, and one that ended by a signal, or
+    /// with the report of a crash, did not: most languages have an ordinary exit status then,
+    /// and so have sanitizers.
+    pub fn has_opened(&self) -> bool {
+        let Observation {
+            end,
+            stderr,
+            sanitizer,
+            ..
+        } = &self.seen;
+        let reported = || {
+            let report = sanitizer.as_deref();
+            report.is_some_and(|report| signature::sanitizer(report).is_some())
+                || signature::failure(stderr).is_some()
+        };
+        match end {
+            End::Exit(0) => self.opened,
+            End::Exit(_) => self.opened && !reported(),
+            _ => false,
+        }
+    }
+}
+
 impl Outcome {
     /// Adds what was seen of a command.
     fn add(&mut self, command: &Command, index: usize, seen: Observation) {
@@ -856,7 +881,8 @@ fn changes_refcounts(edit: &Edit) -> bool {
 }
 
 /// Whether the program was given the image and got past opening it: it succeeded, or failed
-/// with something else than a crash or the messages that refuse an image.
+/// with something else than the messages that refuse an image. What crashes often does so
+/// behind that, so that such an image is worth more mutations.
 fn opened(command: &Command, seen: &Observation) -> bool {
     if !command.0.iter().any(|word| word.contains("$test_img")) {
         return false;
@@ -864,20 +890,12 @@ fn opened(command: &Command, seen: &Observation) -> bool {
     if matches!(seen.end, End::Exit(0)) {
         return true;
     }
-    if seen.cannot_run() || crashed(seen) {
+    if seen.cannot_run() {
         return false;
     }
     let stderr = String::from_utf8_lossy(&seen.stderr);
     let refused = stderr.contains("ould not open ") || stderr.contains("can't open");
     !refused
-}
-
-/// Whether the program ended by a signal, or with the report of a crash: most languages have
-/// an ordinary exit status then, and so have sanitizers.
-fn crashed(seen: &Observation) -> bool {
-    let report = seen.sanitizer.as_deref();
-    let reported = report.is_some_and(|report| signature::sanitizer(report).is_some());
-    matches!(seen.end, End::Signal(_)) || reported || signature::failure(&seen.stderr).is_some()
 }
 
 #[cfg(test)]
@@ -894,7 +912,14 @@ mod tests {
                 sanitizer: sanitizer.map(|report| report.into()),
                 ..Observation::not_started(String::new())
             };
-            opened(&Command::new(["reader", "$test_img"]), &seen)
+            let command = Command::new(["reader", "$test_img"]);
+            let opened = opened(&command, &seen);
+            Ran {
+                index: 0,
+                seen,
+                opened,
+            }
+            .has_opened()
         };
         let panic = "thread 'main' panicked at src/main.rs:1:2:\nindex out of bounds\n";
         let report = "==7==ERROR: AddressSanitizer: heap-buffer-overflow on address 0x1\n";
@@ -904,7 +929,7 @@ mod tests {
             "read failed: Input/output error\n",
             None
         ));
-        assert!(opens(End::TimedOut, "", None));
+        assert!(!opens(End::TimedOut, "", None));
         assert!(!opens(
             End::Exit(1),
             "x: Could not open 'a': Invalid\n",
