@@ -35,7 +35,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let out = t.img(format!("measure --size {size} -O {format} --output=json")).quiet().await?;
         t.log(format!("{size}: {}", out.json()?["required"]));
     }
-    for arguments in ["--size 1x", "--size 1M -O nonsense", "", "--size 8E"] {
+    for arguments in ["--size 1x", "--size 1M -O unknown", "", "--size 8E"] {
         t.img(format!("measure {arguments}")).fails().quiet().await?;
         t.log(format!("measure {arguments}: refused"));
     }

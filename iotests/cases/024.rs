@@ -17,11 +17,11 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("what cannot be made");
     let lines = [
-        format!("create -f IMGFMT -o nonsense=1 {img} 4M"),
+        format!("create -f IMGFMT -o unknown=1 {img} 4M"),
         format!("create -f IMGFMT {img} 4X"),
         format!("create -f IMGFMT {img} -1"),
         format!("create -f IMGFMT {img} 4M 5M"),
-        format!("create -f nonsense {img} 4M"),
+        format!("create -f unknown {img} 4M"),
         format!("create -f IMGFMT -b TEST_DIR/none -F raw {img} 4M"),
         format!("create -f IMGFMT -o size=x {img}"),
     ];

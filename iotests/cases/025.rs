@@ -25,7 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("qemu-io is asked for what is not there");
     for command in
-        ["nonsense", "read", "read 0", "read x 512", "read 0 -1", "write -P 256 0 512", "writev 0"]
+        ["unknown", "read", "read 0", "read x 512", "read 0 -1", "write -P 256 0 512", "writev 0"]
     {
         let output = t.io(&img, [command]).any_status().quiet().await?;
         let reported = output.status != Some(0) || !output.text().trim().is_empty();
@@ -37,7 +37,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
 
     t.section("qemu-img is asked for what is not there");
     for line in [
-        "nonsense",
+        "unknown",
         "info",
         "info TEST_DIR/none",
         "check TEST_DIR/none",
@@ -53,7 +53,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         "dd if=TEST_DIR/none of=TEST_DIR/other",
         "bench TEST_DIR/none",
         "measure TEST_DIR/none",
-        "create -f nonsense TEST_DIR/none 1M",
+        "create -f unknown TEST_DIR/none 1M",
     ] {
         t.img(line).fails().quiet().await?;
         t.log(format!("{line}: failed"));

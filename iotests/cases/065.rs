@@ -83,7 +83,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.log("all targets hold what the source holds");
 
     t.section("options that are none");
-    for options in ["nonsense=1", "size=x", "=", "preallocation=none"] {
+    for options in ["unknown=1", "size=x", "=", "preallocation=none"] {
         t.img(format!("convert -o {options} -O IMGFMT {src} TEST_DIR/none"))
             .fails()
             .quiet()

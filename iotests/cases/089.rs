@@ -18,7 +18,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let base = t.image("base").size("2M").await?;
     t.write(&base, &[(1, 0, 2 * MIB)]).await?;
     t.img(format!("create -f IMGFMT -b {base} TEST_DIR/new")).fails().quiet().await?;
-    t.img(format!("create -f IMGFMT -b {base} -F nonsense TEST_DIR/new")).fails().quiet().await?;
+    t.img(format!("create -f IMGFMT -b {base} -F unknown TEST_DIR/new")).fails().quiet().await?;
     t.log(format!("a file was made: {}", t.path("new").exists()));
 
     t.section("itself, and each other");

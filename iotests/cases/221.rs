@@ -34,7 +34,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     two.run("read -P 10 0 1").await?;
     two.close().await?;
 
-    t.section("one that speaks nonsense");
+    t.section("one that does not speak the protocol");
     let socket = t.env().sock_dir.join(url.rsplit('/').next().unwrap_or_default());
     for words in [
         &b"GET / HTTP/1.0\r\n\r\n"[..],

@@ -1,4 +1,4 @@
-//! A guarded block: where it is, what lies around it, and who allocated and freed it.
+//! A guarded block: where it is, what surrounds it, and who allocated and freed it.
 #![allow(unsafe_code)] // Memory of blocks; each block says why it is sound.
 
 use std::ptr;
@@ -48,7 +48,7 @@ pub(crate) struct Block {
 
 impl Block {
     /// A block of `size` bytes in the accessible pages at `first`, of `room` bytes. `align` is
-    /// a power of two of at most a page. What lies around it is filled.
+    /// a power of two of at most a page. The bytes around it are filled.
     pub(crate) fn place(
         first: usize,
         room: usize,

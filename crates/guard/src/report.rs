@@ -30,7 +30,7 @@ pub(crate) enum Access {
 /// Where it was done, seen from a block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place {
-    /// So many bytes lie between the end of the block and the byte.
+    /// The number of bytes between the end of the block and the byte.
     PastEnd(usize),
     /// The byte is this many before the start.
     BeforeStart(usize),

@@ -41,7 +41,7 @@ const CLASSES: [Class; 3] = [
 const COUNT: usize = CLASSES[0].count + CLASSES[1].count + CLASSES[2].count;
 const LEN: usize = CLASSES[0].len() + CLASSES[1].len() + CLASSES[2].len() + PAGE;
 
-/// Bytes of the table of blocks, which lies behind the slots.
+/// Bytes of the table of blocks, which follows the slots.
 const TABLE: usize = (COUNT * size_of::<Block>()).next_multiple_of(PAGE);
 
 /// Freed blocks smaller than this wait, filled, until there are [`BATCH`] of them, and become

@@ -55,7 +55,7 @@ fn cluster(index: u64, content: Content) -> Cluster {
 }
 
 /// Two clusters of data, zero clusters with and without a host cluster, and room for more
-/// in the L2 table and outside of it. Free clusters lie between the parts.
+/// in the L2 table and outside of it. There are free clusters between the parts.
 fn plain(cluster_bits: u32) -> Spec {
     let per_table = 1 << (cluster_bits - 3);
     Spec {
