@@ -64,16 +64,21 @@ pub(super) fn report(campaign: &Campaign, shared: &Mutex<Shared>, control: &RunC
             // A full disk is reported by the workers, which stop for it.
             let _ = log(campaign, &shared, started, &rates);
         }
+        let is_due = plain && printed.elapsed() >= interval;
+        if bar.is_hidden() && !is_due {
+            continue;
+        }
         let view = View {
             stats: shared.stats.clone(),
             totals: shared.totals(),
             classes: shared.findings.classes(),
             rate: rates.over(RECENT),
             workers: control.activities.all(),
+            elapsed: started.elapsed(),
             now: unix_time(),
         };
         drop(shared);
-        if plain && printed.elapsed() >= interval {
+        if is_due {
             (printed, interval) = (Instant::now(), (interval * 2).min(PLAIN_MOST));
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "{}", view.line());
@@ -150,6 +155,8 @@ struct View {
     /// Commands a second now.
     rate: f64,
     workers: Vec<(Activity, Duration)>,
+    /// How long this run of the fuzzer has been.
+    elapsed: Duration,
     /// Unix time, in seconds.
     now: i64,
 }
@@ -208,7 +215,7 @@ impl View {
                 format!(
                     "{} over all runs, this one {}",
                     duration(totals.seconds),
-                    duration(totals.seconds - totals.earlier_seconds)
+                    duration(self.elapsed.as_secs_f64())
                 ),
             ),
             (
@@ -314,6 +321,7 @@ mod tests {
                 (Activity::Test(7), Duration::ZERO),
                 (Activity::Idle, Duration::from_secs(65)),
             ],
+            elapsed: Duration::from_secs(40),
             now: 1100,
         }
     }
@@ -340,6 +348,10 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("the last new one none yet"), "{text}");
+        assert!(
+            text.contains("1 h 6 min over all runs, this one 40 s"),
+            "{text}"
+        );
         assert!(text.contains("       worker 0  test 7\n"), "{text}");
         assert!(text.ends_with("       worker 1  idle, 1 min 5 s"), "{text}");
     }

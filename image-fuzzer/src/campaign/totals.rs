@@ -31,9 +31,6 @@ pub struct Totals {
     pub worker_seconds: BTreeMap<Purpose, f64>,
     /// The longest time on the clock in which no image was finished, in seconds.
     pub longest_gap_seconds: f64,
-    /// How much of `seconds` was before this run of the fuzzer.
-    #[serde(skip)]
-    pub(super) earlier_seconds: f64,
     /// When it was begun; Unix time, in seconds, as those below, which are 0 before the first.
     pub begun: i64,
     /// When the newest message or exit status was seen.
@@ -69,7 +66,6 @@ impl Totals {
             seconds: self.seconds + pace.began.elapsed().as_secs_f64(),
             worker_seconds,
             longest_gap_seconds: self.longest_gap_seconds.max(pace.longest_gap()),
-            earlier_seconds: self.seconds,
             begun: if self.begun == 0 {
                 pace.begun
             } else {
@@ -308,10 +304,6 @@ mod tests {
         // The line of an earlier version, and one that a kill left incomplete.
         let text = format!("{{\"images\":1}}\n{line}\n{{\"images\":4,\"tot");
         fs::write(folder.path().join(STATS), text).unwrap();
-        let first = Totals {
-            earlier_seconds: 0.0,
-            ..first
-        };
         assert_eq!(Totals::last(folder.path()), first);
         let second = first.with(&stats, &pace);
         assert_eq!((second.images, second.commands, second.opened), (6, 20, 2));

@@ -168,7 +168,8 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
         ));
     }
     if stop.load(Ordering::SeqCst) {
-        text.push_str(&format!("interrupted; resume with: {}\n", command_line()));
+        let line = &campaign.command_line;
+        text.push_str(&format!("interrupted; resume with: {line}\n"));
     }
     output::print(&text)?;
     if let Some(error) = summary.error {
@@ -213,7 +214,7 @@ fn check_programs(campaign: &Campaign, force: bool, stop: &Arc<AtomicBool>) -> R
         Some(commands) => commands.iter().map(Command::program).collect(),
         None => ["qemu-img", "qemu-io"].into(),
     };
-    check.tools(&programs)?;
+    let versions = check.tools(&programs)?;
     if let GuardPlan::Always(_) = campaign.plan.guard {
         for program in &programs {
             let path = campaign.settings.programs.find(program)?;
@@ -257,7 +258,7 @@ fn check_programs(campaign: &Campaign, force: bool, stop: &Arc<AtomicBool>) -> R
     Ok(Checked {
         failing,
         are_readers,
-        versions: check.versions(&programs),
+        versions,
     })
 }
 

@@ -51,30 +51,23 @@ impl ProgramCheck {
     }
 
     /// Runs each of QEMU's tools among `programs`, and the one to compare with, with
-    /// `--version`.
+    /// `--version`. Returns what each of the former says, by its name.
     ///
     /// # Errors
     ///
     /// One of them cannot be run.
-    pub(super) fn tools(&mut self, programs: &BTreeSet<&str>) -> Result<()> {
+    pub(super) fn tools(&mut self, programs: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
         let own = self.runner.settings().programs.clone();
+        let mut versions = BTreeMap::new();
         for program in programs.iter().filter(|name| name.starts_with("qemu-")) {
-            self.tool(&own, program, false)?;
+            let seen = self.tool(&own, program, false)?;
+            versions.extend(seen.first_line().map(|line| ((*program).to_owned(), line)));
         }
-        match self.other.clone() {
-            Some(SecondReader::QemuImg(other)) => self.tool(&other, "qemu-img", true),
-            // That others are there was found out when their name was read.
-            Some(SecondReader::Known(_)) | None => Ok(()),
+        // That other readers are there was found out when their name was read.
+        if let Some(SecondReader::QemuImg(other)) = self.other.clone() {
+            self.tool(&other, "qemu-img", true)?;
         }
-    }
-
-    /// What those of QEMU's tools among `programs` say of their version.
-    pub(super) fn versions(&mut self, programs: &BTreeSet<&str>) -> BTreeMap<String, String> {
-        let version = |program: &&str| {
-            let version = self.runner.version(program)?;
-            Some(((*program).to_owned(), version))
-        };
-        programs.iter().filter_map(version).collect()
+        Ok(versions)
     }
 
     /// Warnings about how programs are run here, a line each: parts of the sandbox that are
@@ -92,7 +85,7 @@ impl ProgramCheck {
         gaps
     }
 
-    fn tool(&mut self, programs: &Programs, program: &str, other: bool) -> Result<()> {
+    fn tool(&mut self, programs: &Programs, program: &str, other: bool) -> Result<Observation> {
         let version = Command::new([program, "--version"]);
         let seen = self.runner.start_with(programs, &version)?;
         let variable = program.replace('-', "_").to_uppercase();
@@ -102,7 +95,8 @@ impl ProgramCheck {
             "qemu-img" | "qemu-io" if is_set => &variable,
             _ => "PATH",
         };
-        self.check(programs, &version, from, &seen)
+        self.check(programs, &version, from, &seen)?;
+        Ok(seen)
     }
 
     /// Runs `command` on a plain valid image; `None` where it was interrupted.

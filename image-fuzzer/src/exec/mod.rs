@@ -186,6 +186,13 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// The first line of the output of a program that succeeded, such as its version.
+    pub fn first_line(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.stdout);
+        let line = text.lines().next().map(str::to_owned);
+        line.filter(|_| self.end == End::Exit(0))
+    }
+
     /// The observation of a program that could not be started.
     pub fn not_started(why: String) -> Self {
         Self {

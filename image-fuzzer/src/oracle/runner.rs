@@ -719,9 +719,7 @@ impl TestRunner {
             return None;
         }
         let seen = self.start(&Command::new([program, "--version"]));
-        let seen = seen.ok().filter(|seen| seen.end == End::Exit(0))?;
-        let words = String::from_utf8_lossy(&seen.stdout).into_owned();
-        words.lines().next().map(str::to_owned)
+        seen.ok()?.first_line()
     }
 
     /// The variables, with their values, that configure the sanitizers which the program of

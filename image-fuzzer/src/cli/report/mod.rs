@@ -48,7 +48,7 @@ impl Change {
 }
 
 impl Row {
-    /// How people are told of it: where that is what the program printed, with its numbers.
+    /// Its title: what the program printed, with its numbers, or else the signature.
     fn title(&self) -> String {
         self.record.key.signature.title(&self.record.summary)
     }
