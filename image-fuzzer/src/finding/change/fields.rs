@@ -102,10 +102,11 @@ impl View<'_> {
         if value >= len {
             return Some(format!("past the end of the file ({len:#x})"));
         }
+        let aligned = field.rule.starts_with("cluster aligned");
+        // What is in the first cluster by the rule.
         let target = self.structure_at(value);
-        let unaligned = field.rule.starts_with("cluster aligned")
-            && self.map.cluster > 0
-            && !value.is_multiple_of(self.map.cluster);
+        let target = target.filter(|name| aligned || name != "header");
+        let unaligned = aligned && self.map.cluster > 0 && !value.is_multiple_of(self.map.cluster);
         let target = match target {
             Some(name) if name != "header" && field.path.starts_with(&name) => {
                 Some(format!("{}, which it is in", cluster(&name)))

@@ -121,12 +121,9 @@ fn an_offset_says_what_it_points_at() {
     let expected = "not cluster aligned, in the cluster of `l2[0]`,";
     assert!(odd.contains(expected), "{odd}");
     let zero = told("header.l1_table_offset", 0);
-    assert!(
-        zero.contains("is 0x0, the cluster of the header,"),
-        "{zero}"
-    );
+    assert!(zero.contains("is 0, the cluster of the header,"), "{zero}");
     let none = told("l1[0].offset", 0);
-    assert!(none.contains("is 0x0, where the valid image"), "{none}");
+    assert!(none.contains("is 0, where the valid image"), "{none}");
     let data = plain_offset("l2[0].entry[0].offset");
     let data = told("header.l1_table_offset", data);
     let expected = "the cluster that `l2[0].entry[0].offset` has too,";
@@ -149,7 +146,7 @@ fn plain_offset(path: &str) -> u64 {
 fn of_flags_and_entries_the_bits_are_told() {
     let told = words(plain(), set("header.incompatible_features", 2));
     assert!(
-        told.ends_with("where the valid image has 0x0: `corrupt` is 1 and not 0"),
+        told.ends_with("where the valid image has 0: `corrupt` is 1 and not 0"),
         "{told}"
     );
 }

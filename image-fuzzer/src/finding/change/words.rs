@@ -20,6 +20,7 @@ pub(super) fn number(number: u64) -> String {
 pub(super) fn value(kind: Kind, value: &Value) -> String {
     match (value, kind) {
         (Value::Bytes(bytes), _) => bytes_text(bytes),
+        (Value::Uint(0), _) => "0".into(),
         (
             Value::Uint(number),
             Kind::Offset | Kind::Entry | Kind::Flags | Kind::Bitmap | Kind::Magic | Kind::Checksum,
