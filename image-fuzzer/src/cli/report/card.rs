@@ -152,7 +152,7 @@ fn run(record: &Record) -> String {
     for step in record.steps.iter().filter(|step| step.shows) {
         text.push_str(&command(&step.command));
     }
-    text.push_str("<h3>Output</h3>\n<pre>");
+    text.push_str("<h3>Output</h3>\n<pre class=\"output\">");
     for step in &record.steps {
         if record.steps.len() > 1 {
             let _ = writeln!(text, "$ {}", escape(&step.command));

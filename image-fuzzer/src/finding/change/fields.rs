@@ -103,9 +103,11 @@ impl View<'_> {
             return Some(format!("past the end of the file ({len:#x})"));
         }
         let aligned = field.rule.starts_with("cluster aligned");
-        // What is in the first cluster by the rule.
         let target = self.structure_at(value);
-        let target = target.filter(|name| aligned || name != "header");
+        if !aligned && target.as_deref() == Some("header") {
+            // By the rule.
+            return None;
+        }
         let unaligned = aligned && self.map.cluster > 0 && !value.is_multiple_of(self.map.cluster);
         let target = match target {
             Some(name) if name != "header" && field.path.starts_with(&name) => {
@@ -135,7 +137,8 @@ impl View<'_> {
         let offsets = self.map.of_kind(Kind::Offset).into_iter();
         let mut named = offsets.filter(|other| {
             let value = other.value.as_uint();
-            other.path != field.path && value.is_some_and(|it| (start..end).contains(&it))
+            let named = value.is_some_and(|it| it != 0 && (start..end).contains(&it));
+            other.path != field.path && named
         });
         let other = named.next()?;
         Some(format!("the cluster that `{}` has too", other.path))

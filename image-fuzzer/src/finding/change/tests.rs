@@ -187,6 +187,10 @@ fn a_name_that_edits_make_is_told_as_text() {
     ];
     let changes = changed(plain(), edits);
     assert_eq!(
+        changes[0].words,
+        "`header.backing_file_offset` (at byte 0x8) is 0x200, where the valid image has 0"
+    );
+    assert_eq!(
         changes[2].words,
         "`backing_file_name` (9 bytes at 0x200) says 'other.img'; \
          the valid image has 9 zero bytes there"
