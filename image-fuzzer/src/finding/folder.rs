@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Example, Record, explain, iotest, script};
+use super::{Example, Record, change, explain, iotest, script, transcript};
 use crate::files::{TEMP_PREFIX, write_whole};
 
 /// Writes everything about an example into `folder`: into a temporary folder beside it that
@@ -42,7 +42,7 @@ fn fill(folder: &Path, example: &Example) -> Result<()> {
         file.write_into(folder)
             .context("cannot write the image of a finding")?;
     }
-    let record = example.record();
+    let record = record(example);
     record.write(folder)?;
     let recipe = example.recipe.to_json()?;
     write_whole(&folder.join("recipe.json"), recipe.as_bytes())?;
@@ -50,6 +50,31 @@ fn fill(folder: &Path, example: &Example) -> Result<()> {
     write_whole(&folder.join("README.md"), readme.as_bytes())?;
     script::write(&folder.join("reproduce.sh"), &script::reproduce(example))?;
     iotest::write(folder, example)
+}
+
+/// What is recorded of an example.
+pub(super) fn record(example: &Example) -> Record {
+    let violation = example.violation();
+    let command = example.recipe.commands.get(example.command());
+    let summary = violation.map_or_else(String::new, |violation| violation.summary.clone());
+    let (defects, more_defects) = explain::defects(example);
+    Record {
+        key: example.key.clone(),
+        steps: transcript::steps(example, &summary),
+        summary,
+        command: command.map_or_else(String::new, |command| command.shell()),
+        confirmed: example.confirmed,
+        hits_in_10: example.hits_in_10,
+        minimised: example.minimised,
+        edits: example.recipe.edits.len(),
+        bytes: example.changed_bytes().len(),
+        version: example.version.clone(),
+        changes: change::changes(example),
+        defects,
+        more_defects,
+        guard: example.recipe.guard.map(explain::guarded),
+        stack: explain::stack(example),
+    }
 }
 
 /// The findings of a work folder: each folder with its record, sorted by name.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::{Change, Step};
 use crate::files::write_whole;
 use crate::triage::Key;
 
@@ -31,6 +32,28 @@ pub struct Record {
     pub edits: usize,
     /// How many bytes of it differ from a valid image.
     pub bytes: usize,
+    /// The version that the program reports.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What each edit changed; findings of earlier versions do not tell.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// The first of the format's rules that the image breaks, in the words of
+    /// `image-fuzzer show`.
+    #[serde(default)]
+    pub defects: Vec<String>,
+    /// How many more there are.
+    #[serde(default)]
+    pub more_defects: usize,
+    /// The commands, with what they printed.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// What is done about memory while they run, in a sentence, where anything is.
+    #[serde(default)]
+    pub guard: Option<String>,
+    /// The stack at the signal, or the report of a sanitizer, a frame a line.
+    #[serde(default)]
+    pub stack: Vec<String>,
 }
 
 /// The [`hits_in_10`](Record::hits_in_10) of a finding that every run reproduces.
@@ -89,6 +112,7 @@ mod tests {
         assert_eq!(record.key, Key::new(Class::Crash, "SIGSEGV in a < b"));
         assert_eq!((record.hits_in_10, record.edits, record.bytes), (3, 1, 2));
         assert_eq!(stored("").hits_in_10, 10);
+        assert!(record.changes.is_empty() && record.steps.is_empty());
         record.write(folder.path()).unwrap();
         let text = fs::read_to_string(folder.path().join(FINDING)).unwrap();
         assert!(text.contains(r#""hits_in_10": 3"#), "{text}");
