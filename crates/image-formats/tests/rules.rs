@@ -70,6 +70,7 @@ fn external() -> Image {
         clusters: vec![
             cluster(0, Content::Data(Pattern::Fill(1))),
             cluster(3, Content::Data(Pattern::Fill(1))),
+            cluster(4, Content::Zero),
         ],
         ..Spec::default()
     };
@@ -538,6 +539,17 @@ fn the_binding_rules_can_be_checked_alone() {
     assert!(all.len() < count);
     assert_eq!(image.binding_defects().unwrap(), all);
     assert_eq!(plain().binding_defects().unwrap(), []);
+}
+
+/// QEMU reads it as zero, and was once said to accept what must be refused.
+#[test]
+fn a_zero_cluster_needs_no_place_in_the_data_file() {
+    let mut image = external();
+    image.set("l2[0].entry[4].copied", 1_u64).unwrap();
+    assert_eq!(image.defects().unwrap(), []);
+    image.set("l2[0].entry[4].zero", 0_u64).unwrap();
+    let defects = image.defects().unwrap();
+    assert_eq!(defects[0].name, "cluster-in-data-file", "{defects:?}");
 }
 
 #[test]

@@ -665,7 +665,10 @@ impl TestRunner {
         };
         let other = self.read_disk(&programs, &reader.command())?;
         let other = reader.shown(&other, &self.work())?;
-        disagreement::judge_data(&reader, one, other)
+        let verdict = disagreement::judge_data(&reader, one, other)?;
+        // What such an entry means is not specified.
+        let is_specified = reader.is_equal() || !subject.decoded()?.flags_nothing();
+        is_specified.then_some(verdict)
     }
 
     /// Runs a command that may print a whole disk.
@@ -675,7 +678,9 @@ impl TestRunner {
             ..self.settings.limits.clone()
         };
         let handler = TimeoutHandler::default();
-        self.executors.run(programs, command, limits, handler).ok()
+        let seen = self.executors.run(programs, command, limits, handler).ok();
+        self.stopwatch.lap(Purpose::Comparison);
+        seen
     }
 
     /// Writes the test's files into the scratch folder.

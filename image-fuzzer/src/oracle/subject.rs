@@ -190,6 +190,15 @@ impl Decoded {
         Some((disk, start..end))
     }
 
+    /// Whether an L2 entry of the active disk has the flag COPIED and no cluster.
+    pub(super) fn flags_nothing(&self) -> bool {
+        let defects = self.image.defects().unwrap_or_default();
+        defects.iter().any(|defect| {
+            let cluster = self.image.get_uint(&format!("{}.offset", defect.path));
+            defect.name == "l2-copied" && defect.path.starts_with("l2[") && cluster == Some(0)
+        })
+    }
+
     /// The bytes of the active disk, in whole sectors: the rest is not read.
     pub(super) fn size(&self) -> u64 {
         self.image.layout().header.size / 512 * 512
@@ -307,6 +316,25 @@ mod tests {
             assert_eq!(decoded.disk(Some("1")), None);
             assert_eq!(decoded.disk(Some("three")), None);
         });
+    }
+
+    #[test]
+    fn a_flag_without_a_cluster_is_noticed() {
+        let flags_nothing = |path: &str| {
+            let spec = Spec {
+                clusters: vec![Cluster {
+                    index: 1,
+                    content: Content::Data(Pattern::Fill(7)),
+                }],
+                ..Spec::default()
+            };
+            let mut image = build(&spec).unwrap().image;
+            image.set(path, 1_u64).unwrap();
+            let broken = Vec::new();
+            Decoded { image, broken }.flags_nothing()
+        };
+        assert!(flags_nothing("l2[0].entry[3].copied"));
+        assert!(!flags_nothing("l2[0].entry[3].zero"));
     }
 
     #[test]

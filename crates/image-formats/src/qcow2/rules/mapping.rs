@@ -130,7 +130,8 @@ impl EntryCheck<'_, '_> {
                 .saturating_mul(self.geometry.l2_entries())
                 .saturating_add(self.entry.l2);
             let guest = cluster.saturating_mul(self.geometry.cluster_size());
-            let stored = host.0 != 0 || word & COPIED != 0;
+            // A zero cluster need not have a place, and offset 0 is taken for none.
+            let stored = host.0 != 0 || word & COPIED != 0 && word & zero == 0;
             let same = !stored || host.0 == guest;
             self.require(same, table::CLUSTER_EXTERNAL, || {
                 format!("the offset {host} in the data file must be the guest offset {guest:#x}")
