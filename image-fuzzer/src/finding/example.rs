@@ -5,13 +5,15 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::record::{Record, every_run};
+use super::version_record::VersionRecord;
 use crate::exec::Limits;
+use crate::exec::symbols::Symbols;
+use crate::exec::trace::Trace;
 use crate::input::base::{NamedFile, Prepared};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::{Class, Violation};
-use crate::signature::Stack;
 use crate::triage::Key;
 use crate::triage::judge::{Judge as _, RunnerJudge};
 use crate::triage::minimise::{Smallest, Task};
@@ -30,7 +32,7 @@ pub struct Example {
     /// What the programs did with it.
     pub outcome: Outcome,
     /// The stack at the signal that ended the program.
-    pub stack: Option<Stack>,
+    pub stack: Option<Trace>,
     /// Whether a second run reproduced the finding.
     pub confirmed: bool,
     /// How many of ten runs reproduce the finding.
@@ -122,7 +124,9 @@ impl Example {
             .hits_in_10(&task.key, &recipe);
         }
         if task.key.class == Class::Crash && done {
-            example.stack = runner.stack(&recipe, &example.files, example.command())?;
+            let stack = runner.stack(&recipe, &example.files, example.command())?;
+            let mut symbols = Symbols::new(&runner.settings().debug_folders);
+            example.stack = stack.map(|stack| Trace::new(&stack, &mut symbols));
         }
         Ok(example)
     }
@@ -160,6 +164,13 @@ impl Example {
             minimised: self.minimised,
             edits: self.recipe.edits.len(),
             bytes: self.changed_bytes().len(),
+            stack: self.stack.clone(),
+            versions: self
+                .version
+                .as_deref()
+                .map(VersionRecord::of_campaign)
+                .into_iter()
+                .collect(),
         }
     }
 }

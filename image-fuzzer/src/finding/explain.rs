@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use image_formats::{Field, Value};
 
-use super::{Example, Record};
+use super::{Example, Record, version_record};
 use crate::commands::Command;
 use crate::commands::encrypted::unlocked;
+use crate::exec::trace::Trace;
 use crate::input::guard::{Guard, GuardMode};
 use crate::input::recipe::Edit;
 use crate::oracle::end_word;
@@ -32,8 +33,8 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         example.key.class.meaning(),
         record.summary
     );
-    if let Some(version) = &example.version {
-        let _ = writeln!(text, "Seen with {}.\n", printable(version));
+    if let Some(line) = version_record::line(&record.versions) {
+        let _ = writeln!(text, "{line}\n");
     }
     if !example.confirmed && example.minimised {
         text.push_str("Not reproducible: it depends on more than the image.\n\n");
@@ -106,6 +107,12 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     text.push_str("```\n");
     if let Some(stack) = stack(example) {
         let _ = writeln!(text, "\n## Where it happened\n\n```\n{stack}```");
+        text.push_str(
+            &example
+                .stack
+                .as_ref()
+                .map_or_else(String::new, Trace::notes),
+        );
     }
     text.push_str(
         "\n## Reproduce\n\n\

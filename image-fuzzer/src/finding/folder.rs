@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Example, Record, explain, iotest, script};
+use super::{Example, Record, explain, iotest, script, version_record};
 use crate::files::{TEMP_PREFIX, write_whole};
 
 /// Writes everything about an example into `folder`: into a temporary folder beside it that
@@ -22,7 +22,7 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
         .prefix(TEMP_PREFIX)
         .tempdir_in(parent)
         .with_context(|| format!("cannot write to '{}'", parent.display()))?;
-    fill(temp.path(), example)?;
+    fill(temp.path(), example, folder)?;
     let old = parent.join(format!(".old-{}", std::process::id()));
     if folder.exists() {
         fs::rename(folder, &old)?;
@@ -36,13 +36,17 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
     Ok(())
 }
 
-/// Writes the files of an example into `folder`.
-fn fill(folder: &Path, example: &Example) -> Result<()> {
+/// Writes the files of an example into `folder`, which takes the place of `old`.
+fn fill(folder: &Path, example: &Example, old: &Path) -> Result<()> {
     for file in &example.files {
         file.write_into(folder)
             .context("cannot write the image of a finding")?;
     }
-    let record = example.record();
+    let mut record = example.record();
+    // One that is damaged has none to keep.
+    if let Ok(Some(old)) = Record::read(old) {
+        version_record::merge(&mut record.versions, old.versions);
+    }
     record.write(folder)?;
     let recipe = example.recipe.to_json()?;
     write_whole(&folder.join("recipe.json"), recipe.as_bytes())?;

@@ -11,10 +11,14 @@ mod reproduce;
 mod script;
 #[cfg(test)]
 mod test_examples;
+mod version_record;
+mod versions;
 
 pub use crate::input::base::TEST_IMG as IMAGE;
 pub use example::Example;
 pub use folder::{records, write_folder};
 pub use index::{Candidate, Findings, counts};
 pub use record::Record;
-pub use reproduce::{Replay, minimise_folder, reproduce_folder};
+pub use reproduce::{Replay, minimise_folder, reproduce_folder, stack_of};
+pub use version_record::{VersionRecord, VersionResult};
+pub use versions::{keep, run_build};

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::version_record::{VersionRecord, line};
+use crate::exec::trace::Trace;
 use crate::files::write_whole;
 use crate::triage::Key;
 
@@ -31,6 +33,12 @@ pub struct Record {
     pub edits: usize,
     /// How many bytes of it differ from a valid image.
     pub bytes: usize,
+    /// The stack of a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Trace>,
+    /// Which versions of the program show it, that of the campaign first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionRecord>,
 }
 
 /// The [`hits_in_10`](Record::hits_in_10) of a finding that every run reproduces.
@@ -55,6 +63,11 @@ impl Record {
         serde_json::from_str(&text)
             .map(Some)
             .with_context(|| format!("'{}' is damaged", path.display()))
+    }
+
+    /// Which versions show it, in a line; `None` where only the campaign's was run.
+    pub fn other_versions(&self) -> Option<String> {
+        (self.versions.len() > 1).then(|| line(&self.versions))?
     }
 
     /// Writes the record into the folder of a finding.

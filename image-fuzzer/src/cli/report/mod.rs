@@ -225,6 +225,8 @@ fn as_json(report: &Report) -> Value {
             "edits": row.record.edits,
             "bytes": row.record.bytes,
             "confirmed": row.record.confirmed,
+            "stack": row.record.stack,
+            "versions": row.record.versions,
             // JSON has no other names than those of characters.
             "folder": row.folder.to_string_lossy(),
         });

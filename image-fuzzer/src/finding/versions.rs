@@ -1,0 +1,125 @@
+//! Which versions of the programs show a finding.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result};
+
+use super::Record;
+use super::record::every_run;
+use super::reproduce::{Runs, replay};
+use super::version_record::{SEEN_WITH, VersionRecord, VersionResult, line, merge};
+use crate::commands::Command;
+use crate::commands::build::Build;
+use crate::exec::End;
+use crate::files::write_whole;
+use crate::input::recipe::Recipe;
+use crate::oracle::end_word;
+use crate::oracle::runner::{Settings, TestRunner};
+
+/// Runs the finding in `finding` with the programs in the folder `build`; where not every run
+/// shows it, as often as it takes to be sure.
+///
+/// # Errors
+///
+/// There is no recipe, or the machine cannot run anything: that a program cannot be run is a
+/// result.
+pub fn run_build(
+    finding: &Path,
+    build: &Path,
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+) -> Result<VersionRecord> {
+    let recipe = Recipe::read(&finding.join("recipe.json"))?;
+    let record = Record::read(finding)?;
+    let mut result = VersionRecord {
+        version: None,
+        folder: Some(std::path::absolute(build)?),
+        result: VersionResult::CannotRun,
+        detail: None,
+    };
+    let names = programs(&recipe);
+    let build = match Build::open(build, &names) {
+        Ok(build) => build,
+        Err(why) => {
+            result.detail = Some(format!("{why:#}"));
+            return Ok(result);
+        }
+    };
+    let mut settings = Settings {
+        programs: build.programs.clone(),
+        ..settings.clone()
+    };
+    settings.readable.extend(build.readable.iter().cloned());
+    let mut runner = TestRunner::new(settings.clone())?;
+    runner.set_stop(Arc::clone(stop));
+    for name in names.iter().filter(|name| name.starts_with("qemu-")) {
+        let command = Command::new([name, "--version"]);
+        let seen = runner.start_with(&settings.programs, &command)?;
+        if seen.end != End::Exit(0) {
+            let stderr = String::from_utf8_lossy(&seen.stderr).into_owned();
+            let said = stderr.lines().find(|line| !line.trim().is_empty());
+            let why = said.map_or_else(|| end_word(&seen.end), str::to_owned);
+            result.detail = Some(format!("{name} --version: {why}"));
+            return Ok(result);
+        }
+        let shows = record
+            .as_ref()
+            .is_some_and(|it| it.command.starts_with(name));
+        if shows || result.version.is_none() {
+            result.version = seen.first_line();
+        }
+    }
+    let hits_in_10 = record.as_ref().map_or(every_run(), |it| it.hits_in_10);
+    let wanted = record.map(|record| record.key);
+    let replay = replay(&recipe, wanted, &settings, stop, Runs::to_tell(hits_in_10))?;
+    let other = replay.elsewhere().or(replay.seen.first());
+    let unable = replay.outcome.ran.iter().find(|ran| ran.seen.cannot_run());
+    (result.result, result.detail) = match (replay.is_reproduced(), unable, other) {
+        (true, _, _) => (VersionResult::Shown, None),
+        (false, Some(ran), _) => (VersionResult::CannotRun, Some(end_word(&ran.seen.end))),
+        (false, None, Some(key)) => (VersionResult::Other, Some(key.to_string())),
+        (false, None, None) => (VersionResult::NotShown, None),
+    };
+    Ok(result)
+}
+
+/// The programs that a recipe needs: those that its commands name, and `qemu-img`, with which
+/// the oracles look at images.
+fn programs(recipe: &Recipe) -> BTreeSet<&str> {
+    let mut names: BTreeSet<&str> = recipe.commands.iter().map(Command::program).collect();
+    if names.iter().any(|name| name.starts_with("qemu-")) {
+        names.insert("qemu-img");
+    }
+    names
+}
+
+/// Adds results to the record of the finding in `folder`, and to its README.
+///
+/// # Errors
+///
+/// The folder cannot be written, or its record is damaged.
+pub fn keep(folder: &Path, results: Vec<VersionRecord>) -> Result<()> {
+    let Some(mut record) = Record::read(folder)? else {
+        return Ok(());
+    };
+    let path = folder.join("README.md");
+    let readme = fs::read_to_string(&path).unwrap_or_default();
+    let old = readme.lines().find(|line| line.starts_with(SEEN_WITH));
+    // Earlier versions noted the version there alone.
+    if let Some(version) = old.filter(|_| record.versions.is_empty()) {
+        let version = version[SEEN_WITH.len()..].trim_end_matches('.');
+        record.versions.push(VersionRecord::of_campaign(version));
+    }
+    merge(&mut record.versions, results);
+    record.write(folder)?;
+    if let (Some(old), Some(new)) = (old, line(&record.versions)) {
+        let readme = readme.replacen(old, &new, 1);
+        write_whole(&path, readme.as_bytes())
+            .with_context(|| format!("cannot write '{}'", path.display()))?;
+    }
+    Ok(())
+}
