@@ -51,9 +51,8 @@ impl Symbols {
     /// own, and stand before the one that they are part of.
     pub fn resolve(&mut self, stack: &Stack) -> Stack {
         let frames = stack.frames.iter().flat_map(|frame| self.frames(frame));
-        Stack {
-            frames: frames.collect(),
-        }
+        let frames = frames.collect();
+        Stack { frames }.without_start()
     }
 
     /// Takes in that the program or library at `path` had this build id when a stack was

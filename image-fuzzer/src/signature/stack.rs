@@ -149,6 +149,24 @@ impl Stack {
         Self { frames }
     }
 
+    /// Drops the start of the program or thread where frames without a name are around it.
+    /// Not for what names groups: these have long been named with it.
+    #[must_use]
+    pub(crate) fn without_start(mut self) -> Self {
+        let starts = |frame: &Frame| STARTING.contains(&frame.name.trim_start_matches('_'));
+        let unnamed = |frame: &Frame| frame.name.contains("+0x") || frame.name == "??";
+        let inner = self
+            .frames
+            .iter()
+            .rposition(|it| !starts(it) && !unnamed(it));
+        let outer = inner.map_or(0, |inner| inner + 1);
+        let start = self.frames.iter().skip(outer).position(starts);
+        if let Some(start) = start.filter(|start| outer + start > 0) {
+            self.frames.truncate(outer + start);
+        }
+        self
+    }
+
     /// Drops the waiting on top of a stack, where something is below it.
     pub(crate) fn without_waiting(mut self) -> Self {
         let waits = |frame: &Frame| WAITING.contains(&frame.name.trim_start_matches('_'));
