@@ -47,6 +47,11 @@ pub struct Example {
     pub sanitizers: Vec<(&'static str, String)>,
 }
 
+/// Whether a signal ends the program, at which a debugger shows its stack.
+pub(super) fn has_stack(class: Class) -> bool {
+    matches!(class, Class::Crash | Class::MemoryError)
+}
+
 impl Example {
     /// An example of the group `key` that is not confirmed and not minimised, with the outcome
     /// of its run.
@@ -123,7 +128,7 @@ impl Example {
             }
             .hits_in_10(&task.key, &recipe);
         }
-        if task.key.class == Class::Crash && done {
+        if has_stack(task.key.class) && done {
             let stack = runner.stack(&recipe, &example.files, example.command())?;
             let mut symbols = Symbols::new(&runner.settings().debug_folders);
             example.stack = stack.map(|stack| Trace::new(&stack, &mut symbols));

@@ -33,7 +33,7 @@ pub struct Record {
     pub edits: usize,
     /// How many bytes of it differ from a valid image.
     pub bytes: usize,
-    /// The stack of a crash.
+    /// The stack of a crash or a memory error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<Trace>,
     /// Which versions of the program show it, that of the campaign first.

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::example::has_stack;
 use super::record::every_run;
 use super::{Example, Record, write_folder};
 use crate::exec::symbols::Symbols;
 use crate::exec::trace::Trace;
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
-use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, Settings, TestRunner};
 use crate::triage::minimise::{Budget, Task};
 use crate::triage::{Key, full_keys};
@@ -146,7 +146,7 @@ pub fn reproduce_folder(
 pub fn stack_of(folder: &Path, replay: &Replay, settings: &Settings) -> Result<Option<Trace>> {
     let mut symbols = Symbols::new(&settings.debug_folders);
     let mut violations = replay.outcome.violations.iter();
-    let crash = violations.find(|it| it.class == Class::Crash);
+    let crash = violations.find(|it| has_stack(it.class));
     if let Some(crash) = crash.filter(|_| replay.is_reproduced()) {
         let mut runner = TestRunner::new(settings.clone())?;
         let files = Maker::default().files(&replay.recipe)?;

@@ -16,7 +16,7 @@ pub struct VersionRecord {
     pub folder: Option<PathBuf>,
     /// What it makes of the finding.
     pub result: VersionResult,
-    /// The other finding, or why it cannot be run.
+    /// The other finding, why it cannot be run, or how it failed without a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -86,16 +86,21 @@ pub(super) fn merge(known: &mut Vec<VersionRecord>, results: Vec<VersionRecord>)
 
 /// What the line about versions in a README begins with.
 pub(super) const SEEN_WITH: &str = "Seen with ";
+/// What it begins with where no version is known that shows the finding.
+pub(super) const NOT_SEEN: &str = "Not seen: ";
 
 /// The line about versions in a README: `Seen with A and B; not with C.` `None` where nothing
 /// is known.
 pub(super) fn line(versions: &[VersionRecord]) -> Option<String> {
     let names = |result: VersionResult| {
         let of_result = versions.iter().filter(|it| it.result == result);
-        let mut names: Vec<String> = of_result.map(VersionRecord::name).collect();
+        let mut names: Vec<String> = Vec::new();
         // The same version may be in several folders.
-        names.sort();
-        names.dedup();
+        for name in of_result.map(VersionRecord::name) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         (!names.is_empty()).then(|| names.join(", "))
     };
     let parts = [
@@ -107,9 +112,11 @@ pub(super) fn line(versions: &[VersionRecord]) -> Option<String> {
         .into_iter()
         .filter_map(|(result, words)| Some(format!("{words}{}", names(result)?)));
     let parts: Vec<String> = parts.collect();
-    let mut text = parts.join("; ");
-    if let Some(rest) = text.strip_prefix("not with ") {
-        text = format!("Not seen with {rest}");
-    }
-    (!text.is_empty()).then(|| format!("{text}."))
+    let text = parts.join("; ");
+    let start = if text.starts_with(SEEN_WITH) {
+        ""
+    } else {
+        NOT_SEEN
+    };
+    (!text.is_empty()).then(|| format!("{start}{text}."))
 }

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 
 use super::Record;
 use super::record::every_run;
-use super::reproduce::{Runs, replay};
-use super::version_record::{SEEN_WITH, VersionRecord, VersionResult, line, merge};
+use super::reproduce::{Replay, Runs, replay};
+use super::version_record::{NOT_SEEN, SEEN_WITH, VersionRecord, VersionResult, line, merge};
 use crate::commands::Command;
 use crate::commands::build::Build;
 use crate::exec::End;
@@ -60,9 +60,7 @@ pub fn run_build(
         let command = Command::new([name, "--version"]);
         let seen = runner.start_with(&settings.programs, &command)?;
         if seen.end != End::Exit(0) {
-            let stderr = String::from_utf8_lossy(&seen.stderr).into_owned();
-            let said = stderr.lines().find(|line| !line.trim().is_empty());
-            let why = said.map_or_else(|| end_word(&seen.end), str::to_owned);
+            let why = first_line(&seen.stderr).unwrap_or_else(|| end_word(&seen.end));
             result.detail = Some(format!("{name} --version: {why}"));
             return Ok(result);
         }
@@ -82,9 +80,26 @@ pub fn run_build(
         (true, _, _) => (VersionResult::Shown, None),
         (false, Some(ran), _) => (VersionResult::CannotRun, Some(end_word(&ran.seen.end))),
         (false, None, Some(key)) => (VersionResult::Other, Some(key.to_string())),
-        (false, None, None) => (VersionResult::NotShown, None),
+        (false, None, None) => (VersionResult::NotShown, failure(&replay)),
     };
     Ok(result)
+}
+
+/// How the last command failed, and what it said: a version that refuses the command or the
+/// image does not have the finding for another reason than one that was mended.
+fn failure(replay: &Replay) -> Option<String> {
+    let seen = &replay.outcome.ran.last()?.seen;
+    (seen.end != End::Exit(0)).then(|| match first_line(&seen.stderr) {
+        Some(said) => format!("{}: {said}", end_word(&seen.end)),
+        None => end_word(&seen.end),
+    })
+}
+
+/// The first line that says something.
+fn first_line(stderr: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(stderr);
+    let said = text.lines().find(|line| !line.trim().is_empty())?;
+    Some(said.to_owned())
 }
 
 /// The programs that a recipe needs: those that its commands name, and `qemu-img`, with which
@@ -108,18 +123,26 @@ pub fn keep(folder: &Path, results: Vec<VersionRecord>) -> Result<()> {
     };
     let path = folder.join("README.md");
     let readme = fs::read_to_string(&path).unwrap_or_default();
-    let old = readme.lines().find(|line| line.starts_with(SEEN_WITH));
+    let old = readme
+        .lines()
+        .find(|line| line.starts_with(SEEN_WITH) || line.starts_with(NOT_SEEN));
     // Earlier versions noted the version there alone.
-    if let Some(version) = old.filter(|_| record.versions.is_empty()) {
-        let version = version[SEEN_WITH.len()..].trim_end_matches('.');
+    if let Some(version) = old
+        .and_then(|it| it.strip_prefix(SEEN_WITH))
+        .filter(|_| record.versions.is_empty())
+    {
+        let version = version.trim_end_matches('.');
         record.versions.push(VersionRecord::of_campaign(version));
     }
     merge(&mut record.versions, results);
     record.write(folder)?;
-    if let (Some(old), Some(new)) = (old, line(&record.versions)) {
-        let readme = readme.replacen(old, &new, 1);
-        write_whole(&path, readme.as_bytes())
-            .with_context(|| format!("cannot write '{}'", path.display()))?;
-    }
-    Ok(())
+    let Some(new) = line(&record.versions).filter(|_| !readme.is_empty()) else {
+        return Ok(());
+    };
+    let readme = match old {
+        Some(old) => readme.replacen(old, &new, 1),
+        None => readme.replacen("\n## ", &format!("\n{new}\n\n## "), 1),
+    };
+    write_whole(&path, readme.as_bytes())
+        .with_context(|| format!("cannot write '{}'", path.display()))
 }
