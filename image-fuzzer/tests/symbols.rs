@@ -1,18 +1,18 @@
 //! Stacks with the names that debug symbols give.
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use image_formats::qcow2::Spec;
 use image_fuzzer::exec::symbols::Symbols;
 use image_fuzzer::exec::trace::Trace;
 use image_fuzzer::exec::{Debugger, ExecOptions, Request};
-use image_fuzzer::input::base::Base;
-use image_fuzzer::input::recipe::{FUZZER, Recipe};
 use image_fuzzer::signature::Stack;
+use support::{fuzzer, write_recipe};
 
 /// A program that crashes, without its symbols, and a folder with its debug file.
 struct Fixture {
@@ -189,29 +189,15 @@ fn debug_files_do_not_change_the_group() {
     );
     fs::write(bin.join("gdb"), script).unwrap();
     fs::set_permissions(bin.join("gdb"), fs::Permissions::from_mode(0o755)).unwrap();
-    let words = [fixture.program.to_str().unwrap(), "$test_img"].map(str::to_owned);
-    let recipe = Recipe {
-        fuzzer: FUZZER.into(),
-        seed: "example".into(),
-        base: Base {
-            image: Spec::default(),
-            backing: None,
-        },
-        edits: Vec::new(),
-        commands: vec![image_fuzzer::commands::Command(words.into())],
-        fresh_copies: true,
-        guard: None,
-    };
     let finding = root.join("finding");
-    fs::create_dir(&finding).unwrap();
-    fs::write(finding.join("recipe.json"), recipe.to_json().unwrap()).unwrap();
+    write_recipe(&finding, &[fixture.program.to_str().unwrap(), "$test_img"]);
     let reproduce = |path: &Path| {
         let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
-        let mut fuzzer = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
-        fuzzer.arg("reproduce").arg(&finding).env("PATH", path);
+        let mut fuzzer = fuzzer("reproduce");
+        fuzzer.arg(&finding).env("PATH", path);
         fuzzer.arg("--debug-dir").arg(&fixture.debug);
         fuzzer.arg("--allow-read").arg(&fixture.debug);
-        let done = fuzzer.stdin(Stdio::null()).output().unwrap();
+        let done = fuzzer.output().unwrap();
         String::from_utf8_lossy(&done.stdout).into_owned()
     };
     let (before, after) = (reproduce(Path::new("/nonexistent")), reproduce(&bin));

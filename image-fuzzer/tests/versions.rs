@@ -1,25 +1,18 @@
 //! Builds of the programs: which of them show a finding, and since when.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use image_formats::qcow2::Spec;
 use image_fuzzer::commands::build::Build;
-use image_fuzzer::input::base::Base;
-use image_fuzzer::input::recipe::{FUZZER, Recipe};
+use support::{fuzzer, write_recipe};
 
-fn fuzzer() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
-    command.env_remove("QEMU_IMG").env_remove("QEMU_IO");
-    command.stdin(Stdio::null());
-    command
-}
-
-fn run(command: &mut Command) -> Output {
-    command.output().expect("the fuzzer starts")
+fn output(command: &mut Command) -> Output {
+    command.output().expect("it starts")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -59,21 +52,7 @@ fn broken(dir: &Path) -> PathBuf {
 /// The folder of a finding that `qemu-img info` shows: a failed assertion.
 fn finding(dir: &Path) -> PathBuf {
     let folder = dir.join("work/findings/crash");
-    fs::create_dir_all(&folder).unwrap();
-    let words = ["qemu-img", "info", "$test_img"].map(str::to_owned);
-    let recipe = Recipe {
-        fuzzer: FUZZER.into(),
-        seed: "example".into(),
-        base: Base {
-            image: Spec::default(),
-            backing: None,
-        },
-        edits: Vec::new(),
-        commands: vec![image_fuzzer::commands::Command(words.into())],
-        fresh_copies: true,
-        guard: None,
-    };
-    fs::write(folder.join("recipe.json"), recipe.to_json().unwrap()).unwrap();
+    write_recipe(&folder, &["qemu-img", "info", "$test_img"]);
     let record = r#"{"class": "crash", "signature": "assertion: qcow2.c: f: x", "summary":
         "SIGABRT: assertion in f: x", "command": "qemu-img info \"$test_img\"",
         "confirmed": true, "minimised": true, "edits": 0, "bytes": 0}"#;
@@ -95,11 +74,12 @@ fn a_table_says_which_builds_show_a_finding() {
         broken(dir),
         dir.join("nowhere"),
     ];
-    let done = run(fuzzer()
-        .arg("reproduce")
-        .arg(&finding)
-        .arg("--with")
-        .args(&builds));
+    let done = output(
+        fuzzer("reproduce")
+            .arg(&finding)
+            .arg("--with")
+            .args(&builds),
+    );
     let said = text(&done.stdout);
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let has = |line: &str| {
@@ -129,12 +109,13 @@ fn a_table_says_which_builds_show_a_finding() {
     let readme = || fs::read_to_string(finding.join("README.md")).unwrap();
     assert_eq!(readme(), format!("# crash\n\n{line}\n\n## What is wrong\n"));
     build(dir, "8.0", "usr/bin", SHOWS);
-    let json = run(fuzzer()
-        .arg("reproduce")
-        .arg(dir.join("work"))
-        .arg("--json")
-        .args(["--with"])
-        .arg(&builds[2]));
+    let json = output(
+        fuzzer("reproduce")
+            .arg(dir.join("work"))
+            .arg("--json")
+            .args(["--with"])
+            .arg(&builds[2]),
+    );
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["findings"][0]["versions"][0]["result"], "shown");
     assert!(
@@ -142,10 +123,10 @@ fn a_table_says_which_builds_show_a_finding() {
         "{}",
         readme()
     );
-    let report = run(fuzzer().arg("report").arg(dir.join("work")));
+    let report = output(fuzzer("report").arg(dir.join("work")));
     let said = text(&report.stdout);
     assert!(said.contains("Seen with qemu-img version 5.0, "), "{said}");
-    let report = run(fuzzer().args(["report", "--json"]).arg(dir.join("work")));
+    let report = output(fuzzer("report").args(["--json"]).arg(dir.join("work")));
     let json: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     let versions = json["groups"][0]["versions"].as_array().unwrap();
     assert_eq!(versions.len(), 6, "{versions:?}");
@@ -157,12 +138,9 @@ fn an_exit_status_tells_git_bisect_run() {
     let finding = finding(dir.path());
     let dir = dir.path();
     let status = |build: &Path, finding: &Path| {
-        let mut fuzzer = fuzzer();
-        fuzzer
-            .args(["reproduce", "--with"])
-            .arg(build)
-            .arg("--exit-status");
-        run(fuzzer.arg(finding)).status.code()
+        let mut fuzzer = fuzzer("reproduce");
+        fuzzer.arg("--with").arg(build).arg("--exit-status");
+        output(fuzzer.arg(finding)).status.code()
     };
     assert_eq!(status(&build(dir, "6.0", "", SHOWS), &finding), Some(1));
     assert_eq!(
@@ -176,7 +154,7 @@ fn an_exit_status_tells_git_bisect_run() {
     assert_eq!(status(&broken(dir), &finding), Some(125));
     // An error ends the bisection: most statuses would be taken for a build that shows it.
     assert_eq!(status(&dir.join("6.0"), &dir.join("nowhere")), Some(128));
-    let done = run(fuzzer().args(["reproduce", "--exit-status"]).arg(&finding));
+    let done = output(fuzzer("reproduce").args(["--exit-status"]).arg(&finding));
     assert_eq!(done.status.code(), Some(128), "{done:?}");
     // Nothing is kept.
     let record = fs::read_to_string(finding.join("finding.json")).unwrap();
@@ -252,7 +230,7 @@ fn a_bisection_over_builds_names_the_two_that_differ() {
     let finding = finding(dir.path());
     let dir = dir.path();
     let bisect = |builds: &[&PathBuf]| {
-        let done = run(fuzzer().arg("bisect").arg(&finding).arg("--").args(builds));
+        let done = output(fuzzer("bisect").arg(&finding).arg("--").args(builds));
         (done.status.code(), text(&done.stdout) + &text(&done.stderr))
     };
     let old: Vec<_> = (1..=6)
@@ -299,10 +277,11 @@ fn the_installed_program_is_a_build_too() {
     }
     let dir = tempfile::tempdir().unwrap();
     let finding = finding(dir.path());
-    let done = run(fuzzer()
-        .arg("reproduce")
-        .arg(&finding)
-        .args(["--with", "/usr", "--json"]));
+    let done = output(
+        fuzzer("reproduce")
+            .arg(&finding)
+            .args(["--with", "/usr", "--json"]),
+    );
     let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     let version = &json["findings"][0]["versions"][0];
     assert_eq!(
