@@ -56,7 +56,7 @@ check-block-%: deps-there
 
 # Installs packages where a program is missing, and says so. What cannot be installed is
 # not tried again within the hour, except by 'make deps'.
-TARGET := $(or $(CARGO_TARGET_DIR),target)/release
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 .PHONY: deps-there
 deps-there:
 	@mkdir -p $(TARGET)
@@ -79,7 +79,7 @@ mutants: deps-there
 fuzz: deps-there
 	@cargo build --release --quiet -p image-fuzzer --bin image-fuzzer
 	@# Status 3 says that there are findings, which is what is looked for.
-	@$(TARGET)/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
+	@$(TARGET)/release/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
 
 recall:
 	cargo bench -p image-fuzzer --bench recall -- $(RECALL_SECONDS) $(FAULTS)

@@ -46,10 +46,10 @@ fn run(program: &Path, bin: &Path) -> Command {
 /// A cargo that writes down each call and makes the two programs.
 const CARGO: &str = r#"
 echo "cargo $*" >>calls
-mkdir -p target/release
+mkdir -p target/suite
 for program in check iotest; do
-    printf '#!/bin/sh\necho "$0 $*"\n' >target/release/$program
-    chmod +x target/release/$program
+    printf '#!/bin/sh\necho "$0 $*"\n' >target/suite/$program
+    chmod +x target/suite/$program
 done
 "#;
 
@@ -145,7 +145,7 @@ fn what_is_missing_is_named_and_nothing_is_installed() {
 
     // Without a linker the previous build is run.
     std::fs::remove_file(bin.join("cc")).expect("removed");
-    std::fs::remove_file(top.join("target/release/.check-built")).expect("removed");
+    std::fs::remove_file(top.join("target/suite/.check-built")).expect("removed");
     let stale = start("-n", "");
     assert_eq!(stale.status, Some(0));
     assert!(stale.err.contains("no cc to build them"), "{}", stale.err);

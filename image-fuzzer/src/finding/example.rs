@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::record::{Record, every_run};
-use super::version_record::VersionRecord;
+use super::record::every_run;
 use crate::exec::Limits;
 use crate::exec::symbols::Symbols;
 use crate::exec::trace::Trace;
@@ -154,28 +153,5 @@ impl Example {
             return Vec::new();
         };
         image.differences(self.prepared.image.bytes())
-    }
-
-    /// What is recorded of it.
-    pub fn record(&self) -> Record {
-        let violation = self.violation();
-        let command = self.recipe.commands.get(self.command());
-        Record {
-            key: self.key.clone(),
-            summary: violation.map_or_else(String::new, |violation| violation.summary.clone()),
-            command: command.map_or_else(String::new, |command| command.shell()),
-            confirmed: self.confirmed,
-            hits_in_10: self.hits_in_10,
-            minimised: self.minimised,
-            edits: self.recipe.edits.len(),
-            bytes: self.changed_bytes().len(),
-            stack: self.stack.clone(),
-            versions: self
-                .version
-                .as_deref()
-                .map(VersionRecord::of_campaign)
-                .into_iter()
-                .collect(),
-        }
     }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Example, Record, explain, iotest, script, version_record};
+use super::version_record::{self, VersionRecord};
+use super::{Example, Record, change, explain, iotest, script, transcript};
 use crate::files::{TEMP_PREFIX, write_whole};
 
 /// Writes everything about an example into `folder`: into a temporary folder beside it that
@@ -42,7 +43,7 @@ fn fill(folder: &Path, example: &Example, old: &Path) -> Result<()> {
         file.write_into(folder)
             .context("cannot write the image of a finding")?;
     }
-    let mut record = example.record();
+    let mut record = record(example);
     // One that is damaged has none to keep.
     if let Ok(Some(old)) = Record::read(old) {
         version_record::merge(&mut record.versions, old.versions);
@@ -54,6 +55,35 @@ fn fill(folder: &Path, example: &Example, old: &Path) -> Result<()> {
     write_whole(&folder.join("README.md"), readme.as_bytes())?;
     script::write(&folder.join("reproduce.sh"), &script::reproduce(example))?;
     iotest::write(folder, example)
+}
+
+/// What is recorded of an example.
+pub(super) fn record(example: &Example) -> Record {
+    let violation = example.violation();
+    let command = example.recipe.commands.get(example.command());
+    let summary = violation.map_or_else(String::new, |violation| violation.summary.clone());
+    let version = example.version.as_deref().into_iter();
+    let versions = version.map(VersionRecord::of_campaign);
+    let (defects, more_defects) = explain::defects(example);
+    Record {
+        key: example.key.clone(),
+        steps: transcript::steps(example, &summary),
+        summary,
+        command: command.map_or_else(String::new, |command| command.shell()),
+        confirmed: example.confirmed,
+        hits_in_10: example.hits_in_10,
+        minimised: example.minimised,
+        edits: example.recipe.edits.len(),
+        bytes: example.changed_bytes().len(),
+        version: example.version.clone(),
+        changes: change::changes(example),
+        defects,
+        more_defects,
+        guard: example.recipe.guard.map(explain::guarded),
+        stack: explain::stack(example),
+        trace: example.stack.clone(),
+        versions: versions.collect(),
+    }
 }
 
 /// The findings of a work folder: each folder with its record, sorted by name.

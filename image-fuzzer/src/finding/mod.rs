@@ -1,6 +1,7 @@
 //! Findings on disk: a folder for each group, with all that is needed to reproduce it, to
 //! understand it and to test for it.
 
+mod change;
 mod example;
 mod explain;
 mod folder;
@@ -10,15 +11,18 @@ mod record;
 mod reproduce;
 mod script;
 #[cfg(test)]
-mod test_examples;
+pub(crate) mod test_examples;
+mod transcript;
 mod version_record;
 mod versions;
 
 pub use crate::input::base::TEST_IMG as IMAGE;
+pub use change::{Change, Excerpt, Part};
 pub use example::Example;
 pub use folder::{records, write_folder};
 pub use index::{Candidate, Findings, counts};
 pub use record::Record;
 pub use reproduce::{Replay, minimise_folder, reproduce_folder, stack_of};
+pub use transcript::Step;
 pub use version_record::{VersionRecord, VersionResult};
 pub use versions::{keep, run_build};

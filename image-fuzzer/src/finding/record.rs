@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::version_record::{VersionRecord, line};
+use super::version_record::{SEEN_WITH, VersionRecord, line};
+use super::{Change, Step};
 use crate::exec::trace::Trace;
 use crate::files::write_whole;
 use crate::triage::Key;
@@ -33,9 +34,31 @@ pub struct Record {
     pub edits: usize,
     /// How many bytes of it differ from a valid image.
     pub bytes: usize,
-    /// The stack of a crash or a memory error.
+    /// The version that the program reports.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What each edit changed; findings of earlier versions do not tell.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// The first of the format's rules that the image breaks, in the words of
+    /// `image-fuzzer show`.
+    #[serde(default)]
+    pub defects: Vec<String>,
+    /// How many more there are.
+    #[serde(default)]
+    pub more_defects: usize,
+    /// The commands, with what they printed.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// What is done about memory while they run, in a sentence, where anything is.
+    #[serde(default)]
+    pub guard: Option<String>,
+    /// The stack at the signal, or the report of a sanitizer, a frame a line.
+    #[serde(default)]
+    pub stack: Vec<String>,
+    /// The stack at the signal in parts, for names that are missing to be found later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stack: Option<Trace>,
+    pub trace: Option<Trace>,
     /// Which versions of the program show it, that of the campaign first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionRecord>,
@@ -63,6 +86,12 @@ impl Record {
         serde_json::from_str(&text)
             .map(Some)
             .with_context(|| format!("'{}' is damaged", path.display()))
+    }
+
+    /// Which versions show it, in a line; `None` where none is known.
+    pub fn seen_with(&self) -> Option<String> {
+        let version = self.version.as_ref().map(|it| format!("{SEEN_WITH}{it}."));
+        line(&self.versions).or(version)
     }
 
     /// Which versions show it, in a line; `None` where only the campaign's was run.
@@ -102,6 +131,7 @@ mod tests {
         assert_eq!(record.key, Key::new(Class::Crash, "SIGSEGV in a < b"));
         assert_eq!((record.hits_in_10, record.edits, record.bytes), (3, 1, 2));
         assert_eq!(stored("").hits_in_10, 10);
+        assert!(record.changes.is_empty() && record.steps.is_empty());
         record.write(folder.path()).unwrap();
         let text = fs::read_to_string(folder.path().join(FINDING)).unwrap();
         assert!(text.contains(r#""hits_in_10": 3"#), "{text}");

@@ -154,7 +154,7 @@ pub fn stack_of(folder: &Path, replay: &Replay, settings: &Settings) -> Result<O
             return Ok(Some(Trace::new(&stack, &mut symbols)));
         }
     }
-    let recorded = Record::read(folder)?.and_then(|record| record.stack);
+    let recorded = Record::read(folder)?.and_then(|record| record.trace);
     Ok(recorded.map(|stack| stack.resolve(&mut symbols)))
 }
 

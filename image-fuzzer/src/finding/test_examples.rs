@@ -15,7 +15,7 @@ use crate::oracle::runner::Outcome;
 use crate::triage::Key;
 
 /// A recipe with one command and no edit.
-pub(super) fn recipe(words: &[&str]) -> Recipe {
+pub(crate) fn recipe(words: &[&str]) -> Recipe {
     Recipe {
         fuzzer: FUZZER.into(),
         seed: "example".into(),
@@ -31,20 +31,31 @@ pub(super) fn recipe(words: &[&str]) -> Recipe {
 }
 
 /// An example with `edits` mutations, of which nothing else matters.
-pub(super) fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool) -> Example {
+pub(crate) fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool) -> Example {
+    let set = |index| Edit::Set {
+        path: "header.nb_snapshots".into(),
+        value: Number(index as u64),
+    };
+    Example {
+        key: key.clone(),
+        minimised,
+        ..edited(recipe.clone(), (0..edits).map(set).collect())
+    }
+}
+
+/// A crash without anything known of it, by a recipe with these edits.
+pub(crate) fn edited(mut recipe: Recipe, edits: Vec<Edit>) -> Example {
     let mut maker = Maker::default();
-    let mut recipe = recipe.clone();
-    recipe.edits = (0..edits)
-        .map(|index| Mutation {
-            family: "boundary".into(),
-            edit: Edit::Set {
-                path: "header.nb_snapshots".into(),
-                value: Number(index as u64),
-            },
+    let family = "boundary";
+    recipe.edits = edits
+        .into_iter()
+        .map(|edit| Mutation {
+            family: family.into(),
+            edit,
         })
         .collect();
     Example {
-        key: key.clone(),
+        key: Key::new(Class::Crash, "SIGSEGV"),
         files: maker.files(&recipe).unwrap(),
         prepared: maker.prepared(&recipe.base).unwrap(),
         recipe,
@@ -52,7 +63,7 @@ pub(super) fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool)
         stack: None,
         confirmed: true,
         hits_in_10: 10,
-        minimised,
+        minimised: true,
         limits: Limits::default(),
         version: None,
         sanitizers: Vec::new(),
@@ -60,7 +71,7 @@ pub(super) fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool)
 }
 
 /// The folder of a crash, in `root`, that `words` showed in `hits_in_10` of ten runs.
-pub(super) fn folder(root: &Path, words: &[&str], hits_in_10: u8) -> PathBuf {
+pub(crate) fn folder(root: &Path, words: &[&str], hits_in_10: u8) -> PathBuf {
     let key = Key::new(Class::Crash, "SIGSEGV");
     let mut example = example(&key, &recipe(words), 0, true);
     example.hits_in_10 = hits_in_10;

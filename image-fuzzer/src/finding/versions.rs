@@ -126,13 +126,13 @@ pub fn keep(folder: &Path, results: Vec<VersionRecord>) -> Result<()> {
     let old = readme
         .lines()
         .find(|line| line.starts_with(SEEN_WITH) || line.starts_with(NOT_SEEN));
-    // Earlier versions noted the version there alone.
-    if let Some(version) = old
-        .and_then(|it| it.strip_prefix(SEEN_WITH))
-        .filter(|_| record.versions.is_empty())
+    // Earlier versions noted the version apart, or in the README alone.
+    let noted = old.and_then(|it| it.strip_prefix(SEEN_WITH));
+    let noted = noted.map(|it| it.trim_end_matches('.').to_owned());
+    if record.versions.is_empty()
+        && let Some(version) = record.version.clone().or(noted)
     {
-        let version = version.trim_end_matches('.');
-        record.versions.push(VersionRecord::of_campaign(version));
+        record.versions.push(VersionRecord::of_campaign(&version));
     }
     merge(&mut record.versions, results);
     record.write(folder)?;

@@ -1,5 +1,8 @@
 //! `report`: what was found in a work folder.
 
+mod card;
+mod hex;
+mod html;
 mod page;
 mod sarif;
 mod table;
@@ -79,7 +82,9 @@ struct Report {
 pub(super) fn run(args: &ReportArgs) -> Result<u8> {
     let report = Report::new(args)?;
     if let Some(path) = &args.html {
-        write(&report, path, &page::page(&report))?;
+        let page = std::path::absolute(path)?;
+        let folder = page.parent().unwrap_or(&page);
+        write(&report, path, &page::page(&report, folder))?;
     } else if let Some(path) = &args.sarif {
         let log = serde_json::to_string_pretty(&sarif::log(&report))?;
         write(&report, path, &format!("{log}\n"))?;
@@ -224,8 +229,11 @@ fn as_json(report: &Report) -> Value {
             "command": row.record.command,
             "edits": row.record.edits,
             "bytes": row.record.bytes,
+            "changes": row.record.changes,
+            "steps": row.record.steps,
             "confirmed": row.record.confirmed,
             "stack": row.record.stack,
+            "trace": row.record.trace,
             "versions": row.record.versions,
             // JSON has no other names than those of characters.
             "folder": row.folder.to_string_lossy(),

@@ -1,42 +1,58 @@
 //! The report as a self-contained page.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::card::{card, severity, words};
+use super::html::escape;
 use super::{Report, Row};
 use crate::campaign::{Moment, moments};
 use crate::input::recipe::FUZZER;
 use crate::oracle::Class;
 use crate::output::counted;
 
-/// The size of a curve, in pixels.
+/// The size of a curve, in units of its own.
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 90.0;
 
-/// The page.
-pub(super) fn page(report: &Report) -> String {
-    let mut text = String::from(
+/// The most findings that are shown opened.
+const MAX_OPEN: usize = 30;
+
+/// The page, which is to be in `folder`.
+pub(super) fn page(report: &Report, folder: &Path) -> String {
+    let title = counted(report.rows.len() as u64, "finding");
+    let mut text = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>image-fuzzer: findings</title>\n<style>\n",
+         <title>image-fuzzer: {title}</title>\n<style>\n{}</style></head><body>\n\
+         <h1>image-fuzzer: {title}</h1>\n",
+        include_str!("style.css")
     );
-    text.push_str(include_str!("style.css"));
-    text.push_str("</style></head><body>\n<h1>Findings</h1>\n");
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "<p>{}, by {FUZZER}.</p>\n<table>",
-        counted(report.rows.len() as u64, "group")
+        "<p>{}, by {FUZZER}{}.</p>\n<details><summary>Campaign</summary><div class=\"wide\"><table>",
+        counted(report.rows.len() as u64, "group"),
+        report.runs.first().map_or_else(String::new, |run| format!(
+            "; started {}",
+            escape(&run.time)
+        ))
     );
     for (name, value) in report.header() {
-        let _ = writeln!(text, "<tr><th>{name}</th><td>{}</td></tr>", escape(&value));
+        let value = escape(&value);
+        let _ = writeln!(
+            text,
+            "<tr><th>{name}</th><td><code>{value}</code></td></tr>"
+        );
     }
-    text.push_str("</table>\n");
+    text.push_str("</table></div></details>\n");
+    text.push_str(&tiles(&report.rows));
     text.push_str(&curves(&moments(&report.dir)));
-    text.push_str(&filters(&report.rows));
-    for row in &report.rows {
-        text.push_str(&card(row));
+    text.push_str(&list(&report.rows));
+    text.push_str("<h2>Details</h2>\n");
+    let is_open = report.rows.len() <= MAX_OPEN;
+    for (index, row) in report.rows.iter().enumerate() {
+        text.push_str(&card(row, index, folder, is_open));
     }
     text.push_str("<script>\n");
     text.push_str(include_str!("filter.js"));
@@ -65,67 +81,64 @@ fn curves(moments: &[Moment]) -> String {
         });
         format!(
             "<figure><figcaption>{name}: {:.0} <span class=\"dim\">in {:.0} s</span></figcaption>\
-             <svg width=\"{WIDTH}\" height=\"{HEIGHT}\"><path d=\"M0 {HEIGHT} L{}\"/></svg></figure>\n",
+             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\"><path d=\"M0 {HEIGHT} L{}\"/></svg></figure>\n",
             most.1,
             most.0,
             path.collect::<Vec<_>>().join(" L")
         )
     });
-    format!("<div>{}</div>\n", figures.collect::<String>())
+    format!(
+        "<div class=\"curves\">{}</div>\n",
+        figures.collect::<String>()
+    )
 }
 
-/// A button for each class that there is, and a field for words.
-fn filters(rows: &[Row]) -> String {
-    let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
+/// A button for each class that there is, in the order of the findings.
+fn tiles(rows: &[Row]) -> String {
+    let mut classes: Vec<(Class, usize)> = Vec::new();
     for row in rows {
-        *classes.entry(row.record.key.class).or_default() += 1;
+        let class = row.record.key.class;
+        match classes.iter_mut().find(|(known, _)| *known == class) {
+            Some((_, count)) => *count += 1,
+            None => classes.push((class, 1)),
+        }
     }
-    let buttons = classes.iter().map(|(class, count)| {
+    let tiles = classes.iter().map(|(class, count)| {
         format!(
-            "<button type=\"button\" value=\"{class}\" aria-pressed=\"false\">{class} {count}</button>\n"
+            "<button type=\"button\" class=\"tile\" data-kind=\"{class}\" aria-pressed=\"false\">\
+             <b class=\"{}\">{count}</b>{class}</button>\n",
+            severity(*class)
+        )
+    });
+    format!("<div class=\"tiles\">{}</div>\n", tiles.collect::<String>())
+}
+
+/// The list of findings, with a field for words above it.
+fn list(rows: &[Row]) -> String {
+    let rows = rows.iter().enumerate().map(|(index, row)| {
+        let class = row.record.key.class;
+        let change = row.change.map_or("", |change| change.word());
+        format!(
+            "<tr data-kind=\"{class}\" data-text=\"{}\"><td class=\"word {}\">{class}</td>\
+             <td class=\"word\">{} {change}</td><td><a href=\"#f{index}\">{}</a></td>\
+             <td class=\"command-line\"><code>{}</code></td></tr>\n",
+            words(row),
+            severity(class),
+            row.hits,
+            escape(&row.title()),
+            escape(&row.record.command)
         )
     });
     format!(
-        "<div class=\"filters\">{}<input type=\"search\" placeholder=\"words\" aria-label=\"words\"></div>\n",
-        buttons.collect::<String>()
+        "<h2>Findings</h2>\n<div class=\"filters\"><input type=\"search\" id=\"text\" \
+         placeholder=\"Filter findings\" aria-label=\"Filter findings by their words\"> \
+         <span class=\"dim\" id=\"shown\"></span></div>\n\
+         <div class=\"wide\"><table class=\"list\"><thead><tr><th>Class</th><th>Hits</th>\
+         <th>Finding</th><th class=\"command-line\">Command</th></tr></thead><tbody>\n\
+         {}</tbody></table></div>\n",
+        rows.collect::<String>()
     )
 }
 
-/// A group: what happened, the command, and what its README tells.
-fn card(row: &Row) -> String {
-    let record = &row.record;
-    let notes = [row.change.map_or("", |change| change.word()), row.state()];
-    let notes = notes.iter().filter(|note| !note.is_empty());
-    let notes = notes.map(|note| format!(", {note}")).collect::<String>();
-    let readme = read(&row.folder.join("README.md"));
-    let script = read(&row.folder.join("reproduce.sh"));
-    format!(
-        "<article data-class=\"{class}\"><h2><span class=\"class\">{class}</span>{title}</h2>\n\
-         <p><code>{command}</code></p>\n\
-         <p class=\"dim\">{hits}, {edits}, {bytes} bytes changed{notes}; {folder}</p>\n\
-         <details><summary>explanation</summary><pre>{readme}</pre></details>\n\
-         <details><summary>reproduce.sh</summary><pre>{script}</pre></details></article>\n",
-        class = record.key.class,
-        title = escape(&row.title()),
-        command = escape(&record.command),
-        hits = counted(row.hits as u64, "hit"),
-        edits = counted(record.edits as u64, "edit"),
-        bytes = record.bytes,
-        folder = escape(&row.folder.display().to_string()),
-        readme = escape(&readme),
-        script = escape(&script),
-    )
-}
-
-/// The text of a file of a finding; a folder that somebody cleaned may lack it.
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-/// Text as HTML shows it.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
+#[cfg(test)]
+mod tests;

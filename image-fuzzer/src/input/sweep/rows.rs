@@ -88,7 +88,7 @@ pub(super) const FIRST: &[Row] = &[
     row("refcount order", "plain", "header.refcount_order", &[Is(7)], &[INFO, CHECK]),
     row("cluster size", "plain", "header.cluster_bits", &[Is(32), Is(8), Is(22)], &[INFO, READ]),
     row("refcount table size", "plain", "header.refcount_table_clusters", &[Is(0)], &[INFO, TAKE, WRITE_LAST, WIDTH]),
-    row("header length", "plain", "header.header_length", &[LONG, Is(96)], &[INFO]),
+    row("header length", "plain", "header.header_length", &[LONG, Is(96), Is((1 << 14) + 8)], &[INFO]),
     row("extension length", "features", "ext[unknown].length", &[LONG, Is(0x7fff_ffff)], &[INFO]),
     row("backing format length", "backing", "ext[backing_format].length", &[Is(16), Is(24)], &[INFO]),
     row("encryption header extension", "luks", "ext[encryption].length", &[Is(24), Is(48)], &[INFO]),
@@ -105,10 +105,13 @@ pub(super) const FIRST: &[Row] = &[
     row("disk size", "plain", "header.size", &[L1Entries(1 << 31)], &[INFO, MAP, READ]),
     row("disk size against the L1 table", "plain", "header.l1_size", &[Is(0), Plus(-1)], &[INFO, WRITE_LAST, DISCARD, TAKE]),
     row("subcluster size", "small-clusters", "header.incompatible_features.extended_l2", &[Is(1)], &[INFO, READ, WRITE]),
+    row("subcluster size", "extended-l2", "header.cluster_bits", &[Is(13)], &[INFO, READ, WRITE]),
     row("bitmap directory size", "bitmaps", "ext[bitmaps].bitmap_directory_size", &[LONG, Is(1), Is(23), Is((64 << 20) + 8)], &[INFO, CHECK]),
     row("bitmap directory offset", "bitmaps", "ext[bitmaps].bitmap_directory_offset", &[Moved(512)], &[INFO]),
     row("bitmap count", "bitmaps", "ext[bitmaps].nb_bitmaps", &[Is(65536), Is(0), Max], &[INFO]),
     row("encryption header extension", "luks", "ext[encryption].encryption_offset", &[Moved(512)], &[INFO]),
+    row("encryption header extension", "luks", "ext[encryption].encryption_length", &[LONG], &[INFO]),
+    row("encryption key length", "luks", "luks.key_bytes", &[Is(65), Is(0)], &[INFO]),
     row("extension length with unknown features", "features", "ext[feature_names].length", &[LONG], &[INFO])
         .also(&[("header.incompatible_features.reserved", Is(1))]),
 
@@ -160,7 +163,7 @@ pub(super) const FIRST: &[Row] = &[
     // Compressed clusters, the data file, the machine's state.
     row("compressed cluster past the end", "compressed", "l2[0].entry[0].compressed_offset", &[PastEnd(1), Is(0), Max], &[READ, CHECK, TAKE]),
     row("compressed cluster length", "compressed", "l2[0].entry[0].sectors", &[Is(0), Max], &[READ, WRITE]),
-    row("data file name length", "data-file", "ext[data_file].text", &[Letters(1023), Letters(257)], &[INFO, READ]),
+    row("data file name length", "data-file", "ext[data_file].text", &[Letters(1023), Letters(257), Letters(0)], &[INFO, READ]),
     row("data file entry", "data-file", "l2[0].entry[0].offset", &[Clusters(1), Plus(512)], &[CHECK, READ, WRITE]),
     row("data file entry", "data-file", "l2[0].entry[0].compressed", &[Is(1)], &[CHECK, READ]),
     row("reserved bits", "plain", "l2[0].entry[0].reserved_low", &[Is(1)], &[CHECK, READ, REPAIR]),
