@@ -75,7 +75,31 @@ pub(super) enum Subcommand {
     /// The bytes of the field are written in place: the file keeps its length and its links.
     Set(SetArgs),
     /// Run the recipe of a finding, or those of all findings in a work folder
-    Reproduce(ReplayArgs),
+    ///
+    /// Prints the stack of a crash with functions, files and lines where there are debug
+    /// symbols.
+    ///
+    /// With --with, prints which builds show which findings, and keeps that in the folders of
+    /// the findings. A build is the folder of qemu-img and qemu-io, or one with them in build,
+    /// bin, usr/bin or usr/local/bin. Where it also has the loader that they ask for, as the
+    /// root of another system has, they run with its loader and its libraries.
+    ///
+    /// Exit status: 0 reproduced, or, with --with, whatever the builds show; 3 not reproduced;
+    /// 1 an error. With --exit-status: 0 not shown, 1 shown, 125 the build cannot be run, 128
+    /// an error.
+    Reproduce(ReproduceArgs),
+    /// Find the first build that shows a finding, or the first that no longer does
+    ///
+    /// The builds are folders as for 'reproduce --with', the oldest first. Of the builds
+    /// between one that shows the finding and one that does not, the one in the middle is run
+    /// until two are left; those that cannot be run are passed over. Another finding counts as
+    /// not shown.
+    ///
+    /// Exit status: 0 found; 3 the oldest and the newest build agree; 1 an error.
+    ///
+    /// For a bisection of QEMU's history: git bisect run sh -c 'ninja -C build qemu-img qemu-io
+    /// || exit 125; image-fuzzer reproduce --with build --exit-status FOLDER'.
+    Bisect(BisectArgs),
     /// Minimise the example of a finding
     #[command(visible_alias = "minimize")]
     Minimise(ReplayArgs),
@@ -220,6 +244,10 @@ pub(super) struct RunArgs {
     /// a script, the folder of the program that it starts; can be repeated
     #[arg(long, alias = "readable", value_name = "DIR", value_parser = existing_path)]
     pub(super) allow_read: Vec<PathBuf>,
+    /// Look for separate debug files in this folder, too, which has them as /usr/lib/debug has
+    /// (.build-id/3a/6fdf43.debug); can be repeated
+    #[arg(long, value_name = "DIR", value_parser = existing_path)]
+    pub(super) debug_dir: Vec<PathBuf>,
 }
 
 impl RunArgs {
@@ -261,12 +289,46 @@ impl RunArgs {
             fork_server: !self.no_fork_server,
             sandbox: !self.no_sandbox,
             readable: self.allow_read.clone(),
+            debug_folders: self.debug_dir.clone(),
             ..Settings::new(programs, fallback)
         })
     }
 }
 
-/// The options of `reproduce` and `minimise`.
+/// The options of `reproduce`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ReproduceArgs {
+    /// Folders of findings or tests, or work folders
+    #[arg(value_name = "DIR", required = true)]
+    pub(super) dirs: Vec<PathBuf>,
+    /// Run the findings with the programs in each of these folders, and print which show them
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub(super) with: Vec<PathBuf>,
+    /// Print the result of --with as JSON
+    #[arg(long, requires = "with")]
+    pub(super) json: bool,
+    /// Tell by the exit status alone whether the build of --with shows a finding, as 'git
+    /// bisect run' wants it; nothing is kept
+    #[arg(long, requires = "with", conflicts_with = "json")]
+    pub(super) exit_status: bool,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// The options of `bisect`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectArgs {
+    /// Folder of a finding
+    #[arg(value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    /// Folders of builds, the oldest first
+    #[arg(value_name = "BUILD", required = true, num_args = 2..)]
+    pub(super) builds: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// The options of `minimise`.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ReplayArgs {
     /// Folder of a finding or of a test

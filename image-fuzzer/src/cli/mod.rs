@@ -1,11 +1,13 @@
 //! The command line: parses and checks it, and runs the subcommand.
 
 mod args;
+mod bisect;
 mod fuzz;
 mod interrupt;
 mod program_check;
 mod replay;
 mod report;
+mod versions;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -27,6 +29,15 @@ pub const FINDINGS: u8 = 3;
 /// Exit status: interrupted, and cannot be resumed. The one that a shell gives for a command
 /// ended by SIGINT.
 pub const INTERRUPTED: u8 = 130;
+/// Exit status of `reproduce --exit-status`: the build does not show the finding.
+pub const NOT_SHOWN: u8 = 0;
+/// Exit status of `reproduce --exit-status`: the build shows the finding.
+pub const SHOWN: u8 = 1;
+/// Exit status of `reproduce --exit-status`: the build cannot be run; `git bisect run` skips
+/// it.
+pub const CANNOT_RUN: u8 = 125;
+/// Exit status of `reproduce --exit-status`: an error; `git bisect run` ends.
+pub const BISECT_FAILED: u8 = 128;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
@@ -34,7 +45,11 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             // Help and version go to standard output and are not errors.
-            let status = if error.use_stderr() { USAGE } else { OK };
+            let status = match error.use_stderr() {
+                true if is_bisect_run() => BISECT_FAILED,
+                true => USAGE,
+                false => OK,
+            };
             return match stdout_result(error.print()) {
                 Err(why) if status == OK => fail(&why),
                 _ => ExitCode::from(status),
@@ -52,14 +67,26 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Fuzz(args)) => fuzz::run(&args),
         Some(Subcommand::Show(args)) => show::run(&args).map(|()| OK),
         Some(Subcommand::Set(args)) => set::run(&args).map(|()| OK),
+        Some(Subcommand::Reproduce(args)) if !args.with.is_empty() => versions::run(&args),
         Some(Subcommand::Reproduce(args)) => replay::reproduce(&args),
+        Some(Subcommand::Bisect(args)) => bisect::run(&args),
         Some(Subcommand::Minimise(args)) => replay::minimise(&args),
         Some(Subcommand::Report(args)) => report::run(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),
+        Err(why) if is_bisect_run() => {
+            fail(&why);
+            ExitCode::from(BISECT_FAILED)
+        }
         Err(why) => fail(&why),
     }
+}
+
+/// Whether `git bisect run` may read the exit status, for which most mean a build that shows
+/// the finding.
+fn is_bisect_run() -> bool {
+    std::env::args_os().any(|word| word == "--exit-status")
 }
 
 /// Prints an error and gives its exit status.

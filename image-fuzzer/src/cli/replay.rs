@@ -1,38 +1,46 @@
 //! `reproduce` and `minimise`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
-use super::args::ReplayArgs;
+use super::args::{ReplayArgs, ReproduceArgs, RunArgs};
 use super::fuzz::print_outcome;
 use super::interrupt::{self, unless_stopped};
 use super::program_check::ProgramCheck;
 use super::{FINDINGS, OK};
 use crate::commands::Command;
-use crate::finding::{minimise_folder, records, reproduce_folder};
+use crate::exec::trace::Trace;
+use crate::finding::{Record, Replay, minimise_folder, records, reproduce_folder, stack_of};
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::Settings;
 use crate::output::{self, counted};
 use crate::triage::minimise::Budget;
 
-/// Runs the recipe of a finding, or those of all findings in a work folder.
+/// Runs the recipe of a finding, or those of several.
 ///
 /// # Errors
 ///
 /// There is no recipe, or it or its programs cannot be run.
-pub(super) fn reproduce(args: &ReplayArgs) -> Result<u8> {
-    let start = Start::new(args)?;
-    if args.dir.join("findings").is_dir() {
-        return reproduce_all(args, &start);
+pub(super) fn reproduce(args: &ReproduceArgs) -> Result<u8> {
+    let start = Start::new(&args.run)?;
+    let [dir] = &args.dirs[..] else {
+        return reproduce_all(&args.dirs, &start);
+    };
+    if is_work_folder(dir) {
+        return reproduce_all(&args.dirs, &start);
     }
-    start.check_programs([args.dir.as_path()])?;
-    let replay = reproduce_folder(&args.dir, &start.settings, &start.stop)?;
+    start.check_programs([dir.as_path()])?;
+    let replay = reproduce_folder(dir, &start.settings, &start.stop)?;
+    let stack = stack_of(dir, &replay, &start.settings)?;
     unless_stopped(&start.stop, || {
         print_outcome(&replay.recipe, &replay.outcome)?;
+        if let Some(stack) = &stack {
+            print_stack(stack, &replay)?;
+        }
         let (message, status) = match (&replay.wanted, replay.found(), replay.elsewhere()) {
             (Some(wanted), Some(_), _) => (format!("reproduced: {wanted}"), OK),
             (Some(wanted), None, Some(seen)) => {
@@ -57,10 +65,50 @@ pub(super) fn reproduce(args: &ReplayArgs) -> Result<u8> {
     })
 }
 
-/// Runs the recipes of all findings in a work folder, and prints of each whether it was
+/// Prints the stack of a crash, and what there is to say of names that are missing.
+fn print_stack(stack: &Trace, replay: &Replay) -> Result<()> {
+    let title = if replay.is_reproduced() {
+        "stack"
+    } else {
+        "stack, as it was recorded"
+    };
+    output::print(&format!("{title}:\n{stack}"))?;
+    if let Some(ids) = stack.build_ids() {
+        output::line(&ids)?;
+    }
+    if let Some(install) = &stack.install {
+        output::line(&format!("To install the debug symbols: {install}"))?;
+    }
+    Ok(())
+}
+
+/// Whether `dir` is the work folder of a campaign.
+fn is_work_folder(dir: &Path) -> bool {
+    dir.join("findings").is_dir()
+}
+
+/// The findings that folders hold or are, each with its record where it has one.
+///
+/// # Errors
+///
+/// A record is damaged.
+pub(super) fn findings(dirs: &[PathBuf]) -> Result<Vec<(PathBuf, Option<Record>)>> {
+    let mut findings = Vec::new();
+    for dir in dirs {
+        if is_work_folder(dir) {
+            let records = records(dir)?.into_iter();
+            findings.extend(records.map(|(folder, record)| (folder, Some(record))));
+        } else {
+            findings.push((dir.clone(), Record::read(dir)?));
+        }
+    }
+    Ok(findings)
+}
+
+/// Runs the recipes of all findings in folders, and prints of each whether it was
 /// reproduced.
-fn reproduce_all(args: &ReplayArgs, start: &Start) -> Result<u8> {
-    let findings = records(&args.dir)?;
+fn reproduce_all(dirs: &[PathBuf], start: &Start) -> Result<u8> {
+    let findings = findings(dirs)?;
     start.check_programs(findings.iter().map(|(folder, _)| folder.as_path()))?;
     let mut reproduced = 0;
     for (folder, record) in &findings {
@@ -76,7 +124,9 @@ fn reproduce_all(args: &ReplayArgs, start: &Start) -> Result<u8> {
         } else {
             "not reproduced"
         };
-        output::line(&format!("{word}: {}", record.key))?;
+        let name = record.as_ref().map(|record| record.key.to_string());
+        let name = name.unwrap_or_else(|| folder.display().to_string());
+        output::line(&format!("{word}: {name}"))?;
     }
     unless_stopped(&start.stop, || {
         output::line(&match findings.len() {
@@ -100,7 +150,7 @@ fn reproduce_all(args: &ReplayArgs, start: &Start) -> Result<u8> {
 ///
 /// There is no recipe, it or its programs cannot be run, or its finding is not reproduced.
 pub(super) fn minimise(args: &ReplayArgs) -> Result<u8> {
-    let start = Start::new(args)?;
+    let start = Start::new(&args.run)?;
     start.check_programs([args.dir.as_path()])?;
     let size = || Recipe::read(&args.dir.join("recipe.json")).map(|recipe| recipe.size());
     let size_before = size()?;
@@ -119,17 +169,22 @@ pub(super) fn minimise(args: &ReplayArgs) -> Result<u8> {
     })
 }
 
-/// What `reproduce` and `minimise` need: settings, and the flag that an interrupt sets.
-struct Start {
-    settings: Settings,
-    stop: Arc<AtomicBool>,
+/// What runs recipes: settings, and the flag that an interrupt sets.
+pub(super) struct Start {
+    pub(super) settings: Settings,
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Start {
-    fn new(args: &ReplayArgs) -> Result<Self> {
+    /// The settings of the command line.
+    ///
+    /// # Errors
+    ///
+    /// They name a program that is not found, or the signals cannot be handled.
+    pub(super) fn new(run: &RunArgs) -> Result<Self> {
         let fallback = std::env::temp_dir();
         Ok(Self {
-            settings: args.run.settings(&fallback)?,
+            settings: run.settings(&fallback)?,
             stop: interrupt::begin(&fallback)?,
         })
     }

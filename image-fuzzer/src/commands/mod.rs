@@ -1,5 +1,6 @@
 //! The commands that are run on an image: given by the user or drawn at random.
 
+pub mod build;
 pub mod drawn;
 pub mod encrypted;
 pub mod given;

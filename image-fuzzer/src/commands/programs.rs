@@ -1,5 +1,6 @@
 //! The programs that commands name: where they are, and the arguments they start with.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -13,12 +14,29 @@ use crate::path::find_program;
 pub struct Programs {
     qemu_img: Vec<OsString>,
     qemu_io: Vec<OsString>,
+    /// Others that are not looked for in PATH.
+    others: BTreeMap<String, Vec<OsString>>,
 }
 
 impl Programs {
     /// Programs with their first arguments.
     pub fn new(qemu_img: Vec<OsString>, qemu_io: Vec<OsString>) -> Self {
-        Self { qemu_img, qemu_io }
+        Self {
+            qemu_img,
+            qemu_io,
+            others: BTreeMap::new(),
+        }
+    }
+
+    /// Programs by the names that commands have for them; those that are not among them are
+    /// looked for in PATH.
+    pub(super) fn from_files(mut files: BTreeMap<String, Vec<OsString>>) -> Self {
+        let mut take = |name: &str| files.remove(name).unwrap_or_else(|| vec![name.into()]);
+        Self {
+            qemu_img: take("qemu-img"),
+            qemu_io: take("qemu-io"),
+            others: files,
+        }
     }
 
     /// The programs that `QEMU_IMG` and `QEMU_IO` name, else those in PATH.
@@ -28,6 +46,7 @@ impl Programs {
         Ok(Self {
             qemu_img: from_variable("QEMU_IMG", "qemu-img")?,
             qemu_io: from_variable("QEMU_IO", "qemu-io")?,
+            others: BTreeMap::new(),
         })
     }
 
@@ -35,7 +54,7 @@ impl Programs {
     pub fn with_qemu_img(&self, words: Vec<OsString>) -> Self {
         Self {
             qemu_img: words,
-            qemu_io: self.qemu_io.clone(),
+            ..self.clone()
         }
     }
 
@@ -44,7 +63,10 @@ impl Programs {
         let mut argv = match command.program() {
             "qemu-img" => self.qemu_img.clone(),
             "qemu-io" => self.qemu_io.clone(),
-            other => vec![other.into()],
+            other => match self.others.get(other) {
+                Some(words) => words.clone(),
+                None => vec![other.into()],
+            },
         };
         let arguments = command.0.iter().skip(1);
         argv.extend(arguments.map(|word| OsString::from(word.replace("$test_img", image))));

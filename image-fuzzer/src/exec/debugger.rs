@@ -8,11 +8,13 @@ use bstr::ByteSlice;
 
 use super::program::{guard_env, guard_of, locate};
 use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
-use crate::signature::{Frame, Stack, file, function};
+use crate::signature::{Address, Frame, Stack, file, function};
 
 /// The commands of gdb: no questions, no downloads, run, then print the stack of the thread
 /// that got the signal and the mappings of files.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
+    SHOW_DEBUG_FILES,
+    "set print frame-info location-and-address",
     "set confirm off",
     "set pagination off",
     "set width 0",
@@ -25,6 +27,17 @@ const COMMANDS: [&str; 11] = [
     "backtrace 64",
     "info proc mappings",
 ];
+
+/// The commands of gdb before it reads the program: it does not look for the program's separate
+/// debug file, so that a finding is in the same group whether or not the debug symbols are
+/// installed. [`Symbols`](super::symbols::Symbols) adds what they tell.
+pub(super) const HIDE_DEBUG_FILES: [&str; 2] = [
+    r#"set $folders = $_gdb_setting_str("debug-file-directory")"#,
+    "set debug-file-directory /nonexistent",
+];
+
+/// The command behind that: libraries are read when the program runs, with their debug files.
+pub(super) const SHOW_DEBUG_FILES: &str = r#"eval "set debug-file-directory %s", $folders"#;
 
 /// The line between the program's output and the debugger's.
 const SEPARATOR: &str = "\n=== output of the debugger ===\n";
@@ -83,6 +96,9 @@ impl Debugger {
     /// The limits on time and memory are gdb's own, wider than the request's.
     pub fn stack(&mut self, request: &Request, timeout: Duration) -> Option<Stack> {
         let mut argv: Vec<OsString> = ["gdb", "-nx", "-batch"].map(OsString::from).into();
+        for command in HIDE_DEBUG_FILES {
+            argv.extend(["-iex", command].map(OsString::from));
+        }
         let settings = self.guard_settings(request);
         let commands = COMMANDS.map(OsString::from);
         for command in settings.into_iter().chain(commands) {
@@ -122,10 +138,17 @@ impl Debugger {
 pub(super) fn parse_backtrace(output: &[u8]) -> Option<Stack> {
     let text = String::from_utf8_lossy(output);
     let modules: Vec<_> = text.lines().filter_map(Module::parse).collect();
-    let frames: Vec<_> = text
-        .lines()
-        .filter_map(|line| frame(line, &modules))
-        .collect();
+    let mut frames = Vec::new();
+    // The innermost frame, and one that a signal interrupted, is at an instruction.
+    let mut is_return = false;
+    for line in text.lines() {
+        if line.starts_with('#') && line.contains("<signal handler called>") {
+            is_return = false;
+        } else if let Some(frame) = frame(line, &modules, is_return) {
+            frames.push(frame);
+            is_return = true;
+        }
+    }
     (!frames.is_empty()).then(|| Stack::new(frames))
 }
 
@@ -153,7 +176,7 @@ impl<'a> Module<'a> {
 /// A line of `backtrace`: `#1  0x00005555 in f (x=...) at ../a.c:12`, where the address is
 /// left out for the innermost frame, `from MODULE` may stand in place of the line, and the
 /// function may be `??`.
-fn frame(line: &str, modules: &[Module<'_>]) -> Option<Frame> {
+fn frame(line: &str, modules: &[Module<'_>], is_return: bool) -> Option<Frame> {
     let rest = line.strip_prefix('#')?;
     let number = rest.bytes().take_while(u8::is_ascii_digit).count();
     let rest = rest.get(number..).filter(|_| number > 0)?.trim_start();
@@ -162,10 +185,12 @@ fn frame(line: &str, modules: &[Module<'_>]) -> Option<Frame> {
         None => (None, rest),
     };
     let (name, rest) = rest.split_once(" (")?;
+    let address = address.and_then(|address| in_module(address, modules, is_return));
     if name == "??" {
+        let name = address.as_ref().map_or("??".into(), ToString::to_string);
         return Some(Frame {
-            name: address.map_or_else(|| "??".into(), |address| offset(address, modules)),
-            place: None,
+            address,
+            ..Frame::named(name)
         });
     }
     let place = rest.rsplit_once(" at ").and_then(|(_, place)| {
@@ -175,18 +200,22 @@ fn frame(line: &str, modules: &[Module<'_>]) -> Option<Frame> {
     Some(Frame {
         name: function(name),
         place,
+        address,
     })
 }
 
 /// An address as an offset into its mapped file: `qemu-img+0x1169`.
-fn offset(address: u64, modules: &[Module<'_>]) -> String {
-    let Some(inside) = modules.iter().find(|m| (m.start..m.end).contains(&address)) else {
-        return "??".into();
-    };
+fn in_module(address: u64, modules: &[Module<'_>], is_return: bool) -> Option<Address> {
+    let inside = modules
+        .iter()
+        .find(|m| (m.start..m.end).contains(&address))?;
     let base = modules.iter().filter(|m| m.path == inside.path);
     let base = base.map(|m| m.start).min().unwrap_or(inside.start);
-    let name = inside.path.rsplit('/').next().unwrap_or(inside.path);
-    format!("{name}+{:#x}", address - base)
+    Some(Address {
+        module: inside.path.into(),
+        offset: address - base,
+        is_return,
+    })
 }
 
 #[cfg(test)]

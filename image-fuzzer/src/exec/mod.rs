@@ -16,6 +16,7 @@ pub mod debuggers;
 mod encode;
 mod late;
 mod launch;
+mod packages;
 pub mod pool;
 mod program;
 mod sampler;
@@ -25,6 +26,8 @@ pub mod scratch;
 mod server;
 mod server_executor;
 pub mod stopwatch;
+pub mod symbols;
+pub mod trace;
 mod watch;
 
 use std::ffi::OsString;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bstr::ByteSlice;
 
-use super::debugger::parse_backtrace;
+use super::debugger::{HIDE_DEBUG_FILES, SHOW_DEBUG_FILES, parse_backtrace};
 use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
 use crate::signature::Stack;
 
@@ -58,6 +58,11 @@ impl Sampler {
         let mut argv: Vec<OsString> = ["gdb", "-nx", "-batch"].map(OsString::from).into();
         let mut command = |text: &str| argv.extend([OsString::from("-ex"), text.into()]);
         SETTINGS.iter().copied().for_each(&mut command);
+        if let Ok(program) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+            HIDE_DEBUG_FILES.iter().copied().for_each(&mut command);
+            command(&format!("file {}", escaped(&program.to_string_lossy())));
+            command(SHOW_DEBUG_FILES);
+        }
         for _ in 0..SAMPLES {
             command(&format!("attach {pid}"));
             command(&format!(r"echo \n{SEPARATOR}\n"));
@@ -88,6 +93,13 @@ impl Sampler {
     }
 }
 
+/// A path as a word of a command of gdb.
+fn escaped(path: &str) -> String {
+    let special = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\');
+    let escape = |c| special(c).then_some('\\').into_iter().chain([c]);
+    path.chars().flat_map(escape).collect()
+}
+
 /// The outer frames that all stacks have, the innermost of them first.
 fn common(stacks: &[Stack]) -> Option<Stack> {
     let (first, others) = stacks.split_first()?;
@@ -109,10 +121,7 @@ mod tests {
     use crate::signature::Frame;
 
     fn stack(names: &[&str]) -> Stack {
-        let frame = |name: &&str| Frame {
-            name: (*name).to_owned(),
-            place: None,
-        };
+        let frame = |name: &&str| Frame::named(*name);
         Stack::new(names.iter().map(frame).collect())
     }
 

@@ -6,12 +6,13 @@ use anyhow::Result;
 
 use super::record::every_run;
 use crate::exec::Limits;
+use crate::exec::symbols::Symbols;
+use crate::exec::trace::Trace;
 use crate::input::base::{NamedFile, Prepared};
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::{Class, Violation};
-use crate::signature::Stack;
 use crate::triage::Key;
 use crate::triage::judge::{Judge as _, RunnerJudge};
 use crate::triage::minimise::{Smallest, Task};
@@ -30,7 +31,7 @@ pub struct Example {
     /// What the programs did with it.
     pub outcome: Outcome,
     /// The stack at the signal that ended the program.
-    pub stack: Option<Stack>,
+    pub stack: Option<Trace>,
     /// Whether a second run reproduced the finding.
     pub confirmed: bool,
     /// How many of ten runs reproduce the finding.
@@ -43,6 +44,11 @@ pub struct Example {
     pub version: Option<String>,
     /// Variables that configured its sanitizers.
     pub sanitizers: Vec<(&'static str, String)>,
+}
+
+/// Whether a signal ends the program, at which a debugger shows its stack.
+pub(super) fn has_stack(class: Class) -> bool {
+    matches!(class, Class::Crash | Class::MemoryError)
 }
 
 impl Example {
@@ -121,8 +127,10 @@ impl Example {
             }
             .hits_in_10(&task.key, &recipe);
         }
-        if task.key.class == Class::Crash && done {
-            example.stack = runner.stack(&recipe, &example.files, example.command())?;
+        if has_stack(task.key.class) && done {
+            let stack = runner.stack(&recipe, &example.files, example.command())?;
+            let mut symbols = Symbols::new(&runner.settings().debug_folders);
+            example.stack = stack.map(|stack| Trace::new(&stack, &mut symbols));
         }
         Ok(example)
     }

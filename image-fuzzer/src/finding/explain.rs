@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::transcript::printable;
 use super::{Change, Example, Record};
 use crate::commands::Command;
+use crate::exec::trace::Trace;
 use crate::input::guard::{Guard, GuardMode};
 
 /// The explanation of an example in plain words.
@@ -29,8 +30,8 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         example.key.class.meaning(),
         record.summary
     );
-    if let Some(version) = &example.version {
-        let _ = writeln!(text, "Seen with {}.\n", printable(version));
+    if let Some(line) = record.seen_with() {
+        let _ = writeln!(text, "{line}\n");
     }
     if !example.confirmed && example.minimised {
         text.push_str("Not reproducible: it depends on more than the image.\n\n");
@@ -85,6 +86,8 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     if !record.stack.is_empty() {
         let stack = record.stack.join("\n");
         let _ = writeln!(text, "\n## Where it happened\n\n```\n{stack}\n```");
+        let notes = record.trace.as_ref().map(Trace::notes);
+        text.push_str(&notes.unwrap_or_default());
     }
     text.push_str(
         "\n## Reproduce\n\n\

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::version_record::{self, VersionRecord};
 use super::{Example, Record, change, explain, iotest, script, transcript};
 use crate::files::{TEMP_PREFIX, write_whole};
 
@@ -22,7 +23,7 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
         .prefix(TEMP_PREFIX)
         .tempdir_in(parent)
         .with_context(|| format!("cannot write to '{}'", parent.display()))?;
-    fill(temp.path(), example)?;
+    fill(temp.path(), example, folder)?;
     let old = parent.join(format!(".old-{}", std::process::id()));
     if folder.exists() {
         fs::rename(folder, &old)?;
@@ -36,13 +37,17 @@ pub fn write_folder(folder: &Path, example: &Example) -> Result<()> {
     Ok(())
 }
 
-/// Writes the files of an example into `folder`.
-fn fill(folder: &Path, example: &Example) -> Result<()> {
+/// Writes the files of an example into `folder`, which takes the place of `old`.
+fn fill(folder: &Path, example: &Example, old: &Path) -> Result<()> {
     for file in &example.files {
         file.write_into(folder)
             .context("cannot write the image of a finding")?;
     }
-    let record = record(example);
+    let mut record = record(example);
+    // One that is damaged has none to keep.
+    if let Ok(Some(old)) = Record::read(old) {
+        version_record::merge(&mut record.versions, old.versions);
+    }
     record.write(folder)?;
     let recipe = example.recipe.to_json()?;
     write_whole(&folder.join("recipe.json"), recipe.as_bytes())?;
@@ -57,6 +62,8 @@ pub(super) fn record(example: &Example) -> Record {
     let violation = example.violation();
     let command = example.recipe.commands.get(example.command());
     let summary = violation.map_or_else(String::new, |violation| violation.summary.clone());
+    let version = example.version.as_deref().into_iter();
+    let versions = version.map(VersionRecord::of_campaign);
     let (defects, more_defects) = explain::defects(example);
     Record {
         key: example.key.clone(),
@@ -74,6 +81,8 @@ pub(super) fn record(example: &Example) -> Record {
         more_defects,
         guard: example.recipe.guard.map(explain::guarded),
         stack: explain::stack(example),
+        trace: example.stack.clone(),
+        versions: versions.collect(),
     }
 }
 

@@ -13,6 +13,8 @@ mod script;
 #[cfg(test)]
 pub(crate) mod test_examples;
 mod transcript;
+mod version_record;
+mod versions;
 
 pub use crate::input::base::TEST_IMG as IMAGE;
 pub use change::{Change, Excerpt, Part};
@@ -20,5 +22,7 @@ pub use example::Example;
 pub use folder::{records, write_folder};
 pub use index::{Candidate, Findings, counts};
 pub use record::Record;
-pub use reproduce::{Replay, minimise_folder, reproduce_folder};
+pub use reproduce::{Replay, minimise_folder, reproduce_folder, stack_of};
 pub use transcript::Step;
+pub use version_record::{VersionRecord, VersionResult};
+pub use versions::{keep, run_build};

@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::version_record::{SEEN_WITH, VersionRecord, line};
 use super::{Change, Step};
+use crate::exec::trace::Trace;
 use crate::files::write_whole;
 use crate::triage::Key;
 
@@ -54,6 +56,12 @@ pub struct Record {
     /// The stack at the signal, or the report of a sanitizer, a frame a line.
     #[serde(default)]
     pub stack: Vec<String>,
+    /// The stack at the signal in parts, for names that are missing to be found later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+    /// Which versions of the program show it, that of the campaign first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionRecord>,
 }
 
 /// The [`hits_in_10`](Record::hits_in_10) of a finding that every run reproduces.
@@ -78,6 +86,17 @@ impl Record {
         serde_json::from_str(&text)
             .map(Some)
             .with_context(|| format!("'{}' is damaged", path.display()))
+    }
+
+    /// Which versions show it, in a line; `None` where none is known.
+    pub fn seen_with(&self) -> Option<String> {
+        let version = self.version.as_ref().map(|it| format!("{SEEN_WITH}{it}."));
+        line(&self.versions).or(version)
+    }
+
+    /// Which versions show it, in a line; `None` where only the campaign's was run.
+    pub fn other_versions(&self) -> Option<String> {
+        (self.versions.len() > 1).then(|| line(&self.versions))?
     }
 
     /// Writes the record into the folder of a finding.

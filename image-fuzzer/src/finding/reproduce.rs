@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::example::has_stack;
 use super::record::every_run;
 use super::{Example, Record, write_folder};
+use crate::exec::symbols::Symbols;
+use crate::exec::trace::Trace;
 use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, Settings, TestRunner};
@@ -54,8 +57,60 @@ impl Replay {
     }
 }
 
+/// How often a recipe is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs {
+    /// Threads that run it at the same time.
+    threads: usize,
+    /// How often each of them does, unless one of them reproduces the finding.
+    tries: usize,
+}
+
 /// How often each of some threads runs a recipe whose finding not every run reproduces.
 const TRIES: usize = 60;
+
+impl Runs {
+    /// As often as it takes to reproduce a finding that is there.
+    fn persistent(hits_in_10: u8) -> Self {
+        if hits_in_10 < 10 {
+            let threads = Self::threads();
+            Self {
+                threads,
+                tries: TRIES,
+            }
+        } else {
+            Self::once()
+        }
+    }
+
+    /// Once, or so often that a finding that is there is missed with a chance of 1 %.
+    pub(super) fn to_tell(hits_in_10: u8) -> Self {
+        /// The share of runs that show a finding that none of ten did.
+        const SELDOM: f64 = 0.05;
+        if hits_in_10 >= 10 {
+            return Self::once();
+        }
+        let share = (f64::from(hits_in_10) / 10.0).max(SELDOM);
+        let runs = (0.01_f64.ln() / (1.0 - share).ln()).ceil() as usize;
+        let threads = Self::threads();
+        Self {
+            threads,
+            tries: runs.div_ceil(threads),
+        }
+    }
+
+    fn once() -> Self {
+        Self {
+            threads: 1,
+            tries: 1,
+        }
+    }
+
+    fn threads() -> usize {
+        let processors = std::thread::available_parallelism();
+        2 * processors.map_or(1, std::num::NonZero::get)
+    }
+}
 
 /// Runs the recipe in `folder`. Where not every run reproduces its finding it is run
 /// repeatedly, several at a time, until one does. Once `stop` is true the result is what was
@@ -71,25 +126,60 @@ pub fn reproduce_folder(
 ) -> Result<Replay> {
     let recipe = Recipe::read(&folder.join("recipe.json"))?;
     let record = Record::read(folder)?;
-    let flaky = record.as_ref().is_some_and(|record| record.hits_in_10 < 10);
+    let hits_in_10 = record.as_ref().map_or(every_run(), |it| it.hits_in_10);
     let wanted = record.map(|record| record.key);
-    let settings = settings
-        .clone()
-        .to_reproduce(wanted.as_ref().map(|key| key.class));
-    let (threads, tries) = if flaky {
-        let processors = std::thread::available_parallelism();
-        (2 * processors.map_or(1, std::num::NonZero::get), TRIES)
-    } else {
-        (1, 1)
-    };
+    replay(
+        &recipe,
+        wanted,
+        settings,
+        stop,
+        Runs::persistent(hits_in_10),
+    )
+}
+
+/// The stack of a crash that was just reproduced, from another run, else the recorded one,
+/// with what the debug symbols on this machine tell; `None` where there is neither.
+///
+/// # Errors
+///
+/// The recipe cannot be run.
+pub fn stack_of(folder: &Path, replay: &Replay, settings: &Settings) -> Result<Option<Trace>> {
+    let mut symbols = Symbols::new(&settings.debug_folders);
+    let mut violations = replay.outcome.violations.iter();
+    let crash = violations.find(|it| has_stack(it.class));
+    if let Some(crash) = crash.filter(|_| replay.is_reproduced()) {
+        let mut runner = TestRunner::new(settings.clone())?;
+        let files = Maker::default().files(&replay.recipe)?;
+        if let Some(stack) = runner.stack(&replay.recipe, &files, crash.command)? {
+            return Ok(Some(Trace::new(&stack, &mut symbols)));
+        }
+    }
+    let recorded = Record::read(folder)?.and_then(|record| record.trace);
+    Ok(recorded.map(|stack| stack.resolve(&mut symbols)))
+}
+
+/// Runs a recipe, and looks for the finding `wanted`, or any.
+///
+/// # Errors
+///
+/// It cannot be run.
+pub(super) fn replay(
+    recipe: &Recipe,
+    wanted: Option<Key>,
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+    runs: Runs,
+) -> Result<Replay> {
+    let class = wanted.as_ref().map(|key| key.class);
+    let settings = settings.clone().to_reproduce(class);
     let reproduced = AtomicBool::new(false);
     let replays = std::thread::scope(|scope| {
-        let attempts: Vec<_> = (0..threads)
+        let attempts: Vec<_> = (0..runs.threads)
             .map(|_| {
                 scope.spawn(|| {
                     let mut runner = TestRunner::new(settings.clone())?;
                     runner.set_stop(Arc::clone(stop));
-                    attempt(&recipe, wanted.as_ref(), runner, tries, &reproduced)
+                    attempt(recipe, wanted.as_ref(), runner, runs.tries, &reproduced)
                 })
             })
             .collect();
@@ -99,7 +189,9 @@ pub fn reproduce_folder(
         });
         replays.collect::<Result<Vec<Replay>>>()
     })?;
-    let best = replays.into_iter().max_by_key(Replay::is_reproduced);
+    // What was seen at another place says more than nothing.
+    let rank = |replay: &Replay| (replay.is_reproduced(), !replay.seen.is_empty());
+    let best = replays.into_iter().max_by_key(rank);
     best.context("there is no thread to run it")
 }
 

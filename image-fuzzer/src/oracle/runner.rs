@@ -58,6 +58,8 @@ pub struct Settings {
     pub leaks: bool,
     /// More folders that they may read there.
     pub readable: Vec<PathBuf>,
+    /// Folders with debug files, besides `/usr/lib/debug`.
+    pub debug_folders: Vec<PathBuf>,
     /// Where scratch folders go when there is no `/dev/shm`.
     pub fallback: PathBuf,
 }
@@ -75,6 +77,7 @@ impl Settings {
             sandbox: true,
             leaks: false,
             readable: Vec::new(),
+            debug_folders: Vec::new(),
             fallback: fallback.to_owned(),
         }
     }

@@ -199,6 +199,7 @@ pub fn sanitizer(report: &[u8]) -> Option<SanitizerReport> {
         frames.push(Frame {
             name: file_name(path).to_owned(),
             place: line.parse().ok().map(|line| (file(path), line)),
+            address: None,
         });
     }
     Some(SanitizerReport {
@@ -217,10 +218,7 @@ fn sanitizer_frame(line: &str) -> Option<Frame> {
         None => rest,
     };
     let Some(rest) = rest.strip_prefix("in ") else {
-        return Some(Frame {
-            name: module_in(rest)?,
-            place: None,
-        });
+        return module_in(rest).map(Frame::named);
     };
     let (name, place) = rest.rsplit_once(' ').unwrap_or((rest, ""));
     // A module's name in parentheses stands where there are no lines.
@@ -234,6 +232,7 @@ fn sanitizer_frame(line: &str) -> Option<Frame> {
     Some(Frame {
         name: plain_function(name),
         place: path.map(file).zip(line),
+        address: None,
     })
 }
 

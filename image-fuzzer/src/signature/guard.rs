@@ -68,11 +68,7 @@ pub fn guard(stderr: &[u8]) -> Option<GuardReport> {
 }
 
 fn stack(frames: &str) -> Stack {
-    let frame = |name: &str| Frame {
-        name: name.to_owned(),
-        place: None,
-    };
-    Stack::new(Frames::read(frames).names().map(frame).collect())
+    Stack::new(Frames::read(frames).names().map(Frame::named).collect())
 }
 
 impl GuardReport {

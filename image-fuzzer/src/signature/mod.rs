@@ -14,7 +14,7 @@ mod stack;
 pub use failure::{Failure, SanitizerReport, sanitizer};
 pub use guard::{GuardReport, guard};
 pub use language::REPORTS;
-pub use stack::{Frame, Frames, Stack};
+pub use stack::{Address, Frame, Frames, Stack};
 pub(crate) use stack::{file, function};
 
 use std::fmt;

@@ -1,6 +1,7 @@
 //! Frames of a stack, without what changes from one build or run to the next.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// Functions on top of a stack that only perform the end which another decided on.
 const CARRYING_OUT: [&str; 21] = [
@@ -74,6 +75,37 @@ pub struct Frame {
     pub name: String,
     /// Source file, without the folders of a build, and line.
     pub place: Option<(String, u32)>,
+    /// Where it is in the program or library, where a debugger told.
+    pub address: Option<Address>,
+}
+
+impl Frame {
+    /// A frame of which only the name is known.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            place: None,
+            address: None,
+        }
+    }
+}
+
+/// An address in a program or library that stays the same wherever that is loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The file of the program or library.
+    pub module: PathBuf,
+    /// Bytes behind where its first segment is loaded.
+    pub offset: u64,
+    /// Whether a call is to return there: the call itself is before it.
+    pub is_return: bool,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let module = self.module.file_name().unwrap_or(self.module.as_os_str());
+        write!(f, "{}+{:#x}", module.display(), self.offset)
+    }
 }
 
 impl fmt::Display for Frame {
@@ -115,6 +147,24 @@ impl Stack {
             frames.pop();
         }
         Self { frames }
+    }
+
+    /// Drops the start of the program or thread where frames without a name are around it.
+    /// Not for what names groups: these have long been named with it.
+    #[must_use]
+    pub(crate) fn without_start(mut self) -> Self {
+        let starts = |frame: &Frame| STARTING.contains(&frame.name.trim_start_matches('_'));
+        let unnamed = |frame: &Frame| frame.name.contains("+0x") || frame.name == "??";
+        let inner = self
+            .frames
+            .iter()
+            .rposition(|it| !starts(it) && !unnamed(it));
+        let outer = inner.map_or(0, |inner| inner + 1);
+        let start = self.frames.iter().skip(outer).position(starts);
+        if let Some(start) = start.filter(|start| outer + start > 0) {
+            self.frames.truncate(outer + start);
+        }
+        self
     }
 
     /// Drops the waiting on top of a stack, where something is below it.
@@ -361,10 +411,7 @@ mod tests {
     use super::*;
 
     fn stack(names: &[&str]) -> Stack {
-        let frame = |name: &&str| Frame {
-            name: function(name),
-            place: None,
-        };
+        let frame = |name: &&str| Frame::named(function(name));
         Stack::new(names.iter().map(frame).collect())
     }
 

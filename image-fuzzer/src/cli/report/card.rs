@@ -87,8 +87,8 @@ fn top(row: &Row) -> String {
     let change = row.change.map_or("", |change| change.word());
     let more = [change, row.state()].into_iter().map(str::to_owned);
     notes.extend(more.filter(|note| !note.is_empty()));
-    let version = record.version.as_ref();
-    let version = version.map_or_else(String::new, |it| format!(" Seen with {it}."));
+    let version = record.seen_with();
+    let version = version.map_or_else(String::new, |it| format!(" {it}"));
     format!(
         "<p>The program {}: {}.{}</p>\n<p class=\"dim\">{}</p>\n",
         record.key.class.meaning(),
@@ -166,6 +166,16 @@ fn run(record: &Record) -> String {
     if !record.stack.is_empty() {
         let stack = escape(&record.stack.join("\n"));
         let _ = writeln!(text, "<h3>Stack</h3>\n<pre>{stack}</pre>");
+    }
+    if let Some(trace) = &record.trace {
+        let ids = trace.build_ids().unwrap_or_default();
+        let _ = writeln!(text, "<p class=\"dim\">{}</p>", escape(&ids));
+        if let Some(install) = &trace.install {
+            text.push_str(
+                "<p>The debug symbols of this build were not found. To install them:</p>\n",
+            );
+            text.push_str(&command(install));
+        }
     }
     text
 }

@@ -231,8 +231,10 @@ fn as_json(report: &Report) -> Value {
             "bytes": row.record.bytes,
             "changes": row.record.changes,
             "steps": row.record.steps,
-            "stack": row.record.stack,
             "confirmed": row.record.confirmed,
+            "stack": row.record.stack,
+            "trace": row.record.trace,
+            "versions": row.record.versions,
             // JSON has no other names than those of characters.
             "folder": row.folder.to_string_lossy(),
         });

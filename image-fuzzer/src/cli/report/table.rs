@@ -54,6 +54,9 @@ fn table(rows: &[Row]) -> String {
             state => format!(" ({state})"),
         };
         let _ = writeln!(text, "{:31}{}{state}", "", row.record.command);
+        if let Some(versions) = row.record.other_versions() {
+            let _ = writeln!(text, "{:31}{versions}", "");
+        }
         let _ = writeln!(text, "{:31}{}", "", row.folder.display());
     }
     text

@@ -1,6 +1,8 @@
 use super::super::hex;
 use super::*;
 use crate::campaign::Totals;
+use crate::exec::symbols::Symbols;
+use crate::exec::trace::Trace;
 use crate::exec::{End, Observation};
 use crate::finding::test_examples::{edited, recipe};
 use crate::finding::{Change, records, write_folder};
@@ -28,11 +30,15 @@ fn work(root: &Path) {
     let failure = crate::signature::failure(PRINTED.as_bytes()).unwrap();
     example.key.signature = failure.signature();
     example.version = Some("qemu-img version 9".into());
-    example.stack = Some(Stack {
+    let stack = Stack {
         frames: vec![Frame {
-            name: "f".into(),
             place: Some(("block/a.c".into(), 7)),
+            ..Frame::named("f")
         }],
+    };
+    example.stack = Some(Trace {
+        install: Some("apt install f && f".into()),
+        ..Trace::new(&stack, &mut Symbols::new(&[]))
     });
     example.outcome.violations = vec![Violation {
         class: Class::Crash,
@@ -96,6 +102,7 @@ fn a_card_has_all_that_is_known_of_a_finding() {
         "qemu-img: block/a.c:7: f: Assertion `a &lt; 3' failed.\n\
          <span class=\"dim\">(signal 6)</span>",
         "<h3>Stack</h3>\n<pre>#0 f (block/a.c:7)</pre>",
+        "<code>apt install f &amp;&amp; f</code>",
         "<a href=\"findings/one%20%26%20two/README.md\">README.md</a>",
         "<a href=\"findings/one%20%26%20two/test.qcow2\">test.qcow2</a>",
     ];
