@@ -56,6 +56,7 @@ pub(super) fn example(key: &Key, recipe: &Recipe, edits: usize, minimised: bool)
         limits: Limits::default(),
         version: None,
         sanitizers: Vec::new(),
+        poked: None,
     }
 }
 
