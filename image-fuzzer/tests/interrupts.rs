@@ -1,9 +1,11 @@
 //! Interrupted commands end at once and leave nothing behind.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use image_fuzzer::campaign::Totals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -80,6 +82,70 @@ fn what_is_interrupted_leaves_nothing() {
         let gone = !Path::new("/proc").join(&program).exists();
         assert!(gone, "{words:?}: {program} is still running");
     }
+}
+
+/// How many tests the campaign in `work` has finished.
+fn finished(work: &Path) -> u64 {
+    let text = fs::read_to_string(work.join("done")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let mut below = 0;
+    let mut beyond = BTreeSet::new();
+    for line in whole.lines() {
+        match line.strip_prefix("below ") {
+            Some(count) => below = count.parse().expect("a number"),
+            None => {
+                beyond.insert(line.parse::<u64>().expect("a number"));
+            }
+        }
+    }
+    below + beyond.range(below..).count() as u64
+}
+
+/// A killed campaign once began its totals anew from what had been logged some seconds before.
+#[test]
+fn a_campaign_that_is_killed_again_and_again_loses_nothing() {
+    const WORKERS: u64 = 2;
+    let dir = tempfile::tempdir().expect("a folder");
+    let (work, ran) = (dir.path().join("work"), dir.path().join("ran"));
+    let script = format!("echo >>'{}'", ran.display());
+    let command = serde_json::json!([["sh", "-c", script, "$test_img"]]).to_string();
+    let start = |tests: u64| {
+        let mut fuzzer = fuzzer();
+        fuzzer.args(["--no-sandbox", "--status", "off", "--guard", "off"]);
+        fuzzer.args(["--campaign-seed", "killed", "-j", &WORKERS.to_string()]);
+        fuzzer.args(["--tests", &tests.to_string(), "-c", &command]);
+        fuzzer.arg(&work).stdout(Stdio::null());
+        fuzzer.spawn().expect("the fuzzer starts")
+    };
+    let runs = || fs::read_to_string(&ran).unwrap_or_default().lines().count() as u64;
+    let kills = [1, 2, 17, 40, 5, 9];
+    for tests in kills {
+        let before = finished(&work);
+        let mut child = start(u64::MAX);
+        while finished(&work) < before + tests {
+            let ended = child.try_wait().expect("a child");
+            assert!(ended.is_none(), "it exited: {ended:?}");
+            std::thread::yield_now();
+        }
+        child.kill().expect("it lives");
+        child.wait().expect("it ends");
+        assert!(finished(&work) >= before + tests);
+    }
+    let total = finished(&work) + 4;
+    let end = |tests| start(tests).wait().expect("it ends").code();
+    assert_eq!(end(total), Some(0));
+    assert_eq!(finished(&work), total);
+    assert_eq!(Totals::last(&work).images, total);
+    // Besides the tests, a start runs the command a few times on other images.
+    let before = runs();
+    assert_eq!(end(total), Some(0));
+    assert_eq!(Totals::last(&work).images, total);
+    let checks = (runs() - before) * (kills.len() as u64 + 1);
+    let again = before - checks - total;
+    assert!(
+        again <= WORKERS * kills.len() as u64,
+        "{again} tests ran again"
+    );
 }
 
 /// Only a campaign once removed what a killed fuzzer had left.

@@ -151,6 +151,8 @@ impl Campaign {
         let queue = self.sweep_queue(&store, &mut progress, total, other)?;
         let tasks = TaskQueue::new(self.workers.max(1), self.settings.limits.wall, self.budget);
         let shared = Shared::new(store, findings, progress, state.seed, tasks, queue);
+        // From here on a kill leaves totals to go on from.
+        shared.store_totals()?;
         let shared = Mutex::new(shared);
         let started = Instant::now();
         let control = RunControl {

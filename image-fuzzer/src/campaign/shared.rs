@@ -84,7 +84,7 @@ impl Shared {
             ..Stats::default()
         };
         Self {
-            earlier: Totals::last(store.root()),
+            earlier: Totals::resumed(store.root(), finished.count()),
             pace: Pace::new(),
             next: finished.below,
             suspended,
@@ -255,6 +255,15 @@ impl Shared {
         self.earlier.with(&self.stats, &self.pace)
     }
 
+    /// Stores what this and earlier runs come to, for the run after a kill.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn store_totals(&self) -> Result<()> {
+        self.totals().store(self.store.root())
+    }
+
     /// Appends to the log of statistics.
     ///
     /// # Errors
@@ -262,7 +271,9 @@ impl Shared {
     /// The log cannot be written.
     pub(super) fn log_stats(&self, started: Instant) -> Result<()> {
         let mut line = serde_json::to_value(&self.stats)?;
-        let total = serde_json::to_value(self.totals())?;
+        let totals = self.totals();
+        totals.store(self.store.root())?;
+        let total = serde_json::to_value(totals)?;
         let seconds = started.elapsed().as_secs_f64();
         if let Some(fields) = line.as_object_mut() {
             fields.insert("total".into(), total);

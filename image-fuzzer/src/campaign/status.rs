@@ -59,9 +59,10 @@ pub(super) fn report(campaign: &Campaign, shared: &Mutex<Shared>, control: &RunC
             break;
         };
         rates.add(started.elapsed(), shared.stats.commands);
+        // A full disk is reported by the workers, which stop for it.
+        let _ = shared.store_totals();
         if logged.elapsed() >= LOG {
             logged = Instant::now();
-            // A full disk is reported by the workers, which stop for it.
             let _ = log(campaign, &shared, started, &rates);
         }
         let is_due = plain && printed.elapsed() >= interval;

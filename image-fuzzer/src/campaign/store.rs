@@ -13,6 +13,7 @@
 //! suspended/        recipes of tests that the end of a run interrupted
 //! hits.jsonl        every test that hit a group
 //! stats.jsonl       the statistics over time
+//! totals.json       what all runs came to half a second ago
 //! run.log           failed tests and their commands
 //! test-N/           tests that were kept
 //! ```
@@ -22,7 +23,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -64,6 +65,9 @@ const DONE: &str = "done";
 /// The log of finished tests of the sweep.
 const SWEEP: &str = "sweep";
 
+/// Logs of lines that are appended to, besides those that are rewritten at the start.
+const LOGS: [&str; 4] = [FEATURES, "hits.jsonl", "stats.jsonl", "run.log"];
+
 /// Folders that every work folder has.
 const FOLDERS: [&str; 7] = [
     "queue",
@@ -101,6 +105,9 @@ impl Store {
                     let _ = fs::remove_file(entry.path());
                 }
             }
+        }
+        for log in LOGS {
+            end_last_line(&root.join(log))?;
         }
         // Version 0.2 kept the features under another name.
         let (earlier, features) = (root.join("marks"), root.join(FEATURES));
@@ -318,6 +325,29 @@ impl Store {
     }
 }
 
+/// Ends the last line of a log that a kill left incomplete, so that the next does not run
+/// into it.
+///
+/// # Errors
+///
+/// The log cannot be read or written.
+fn end_last_line(path: &Path) -> Result<()> {
+    let shown = || format!("cannot read '{}'", path.display());
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file.with_context(shown)?,
+    };
+    let mut last = [b'\n'];
+    if file.metadata().with_context(shown)?.len() > 0 {
+        file.seek(SeekFrom::End(-1)).with_context(shown)?;
+        file.read_exact(&mut last).with_context(shown)?;
+    }
+    if last == [b'\n'] {
+        return Ok(());
+    }
+    append(path, "\n")
+}
+
 /// The finished tests of the sweep in the work folder `root`.
 ///
 /// # Errors
@@ -382,6 +412,19 @@ mod tests {
         store.finish(5).unwrap();
         let finished = store.finished().unwrap();
         assert_eq!((finished.below, finished.beyond), (2, BTreeSet::from([5])));
+    }
+
+    /// The hit after a kill was once lost with the line that the kill had left incomplete.
+    #[test]
+    fn a_log_goes_on_in_a_line_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let hits = folder.path().join("hits.jsonl");
+        for (before, after) in [("", "b\n"), ("a\n", "a\nb\n"), ("a\n{", "a\n{\nb\n")] {
+            fs::write(&hits, before).unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            store.log("hits.jsonl", "b").unwrap();
+            assert_eq!(fs::read_to_string(&hits).unwrap(), after);
+        }
     }
 
     #[test]

@@ -5,13 +5,18 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::stats::Stats;
 use crate::exec::stopwatch::{Purpose, Spent};
+use crate::files::write_whole;
 
 /// The log of statistics.
 pub(super) const STATS: &str = "stats.jsonl";
+
+/// The totals as they were a moment ago, which a kill leaves.
+const TOTALS: &str = "totals.json";
 
 /// Counted since the campaign was begun, over all runs of the fuzzer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,11 +49,38 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Those that the last line of the log in the work folder `root` holds; zero where there
-    /// is none, as in folders of earlier versions.
+    /// Those in the work folder `root`: as they were stored last or, of an earlier version,
+    /// in the last line of its log; zero where there are none.
     pub fn last(root: &Path) -> Self {
-        let text = fs::read_to_string(root.join(STATS)).unwrap_or_default();
-        text.lines().rev().find_map(parse).unwrap_or_default()
+        Self::stored(root).unwrap_or_else(|| {
+            let text = fs::read_to_string(root.join(STATS)).unwrap_or_default();
+            text.lines().rev().find_map(parse).unwrap_or_default()
+        })
+    }
+
+    /// Those of a campaign that finished so many tests, for the next run: a kill may have come
+    /// between the end of a test and its being counted.
+    pub(super) fn resumed(root: &Path, finished: u64) -> Self {
+        let mut totals = Self::last(root);
+        if Self::stored(root).is_some() {
+            totals.images = totals.images.max(finished);
+        }
+        totals
+    }
+
+    /// Those that were stored, where there are any.
+    fn stored(root: &Path) -> Option<Self> {
+        let text = fs::read_to_string(root.join(TOTALS)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Stores them in the work folder `root`.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn store(&self, root: &Path) -> Result<()> {
+        write_whole(&root.join(TOTALS), &serde_json::to_vec(self)?)
     }
 
     /// Adds the counts of this run of the fuzzer.
@@ -305,6 +337,11 @@ mod tests {
         let text = format!("{{\"images\":1}}\n{line}\n{{\"images\":4,\"tot");
         fs::write(folder.path().join(STATS), text).unwrap();
         assert_eq!(Totals::last(folder.path()), first);
+        // The log of an earlier version may not have all of its tests.
+        assert_eq!(Totals::resumed(folder.path(), 9), first);
+        first.store(folder.path()).unwrap();
+        assert_eq!(Totals::resumed(folder.path(), 2), first);
+        assert_eq!(Totals::resumed(folder.path(), 9).images, 9);
         let second = first.with(&stats, &pace);
         assert_eq!((second.images, second.commands, second.opened), (6, 20, 2));
         assert_eq!(second.worker_seconds, [(Purpose::Checks, 4.0)].into());

@@ -413,7 +413,11 @@ impl Worker<'_> {
         self.begin(Activity::Minimise(task.key.clone()));
         let stop = || control.is_over() || began.elapsed() >= SLICE;
         let example = self.pinned(Purpose::Minimising, |worker| {
-            Example::minimise(&mut task, &mut worker.runner, &mut worker.maker, &stop)
+            let (runner, maker) = (&mut worker.runner, &mut worker.maker);
+            let mut example = Example::minimise(&mut task, runner, maker, &stop)?;
+            // It has bounds of its own, and is not begun again in the next slice.
+            example.find_poked(runner, &|| control.is_over())?;
+            anyhow::Ok(example)
         })?;
         let mut shared = self.lock()?;
         shared.findings.update(&example)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::poked::{PokedImage, Sought};
 use super::record::every_run;
 use crate::exec::Limits;
 use crate::exec::symbols::Symbols;
@@ -44,6 +45,8 @@ pub struct Example {
     pub version: Option<String>,
     /// Variables that configured its sanitizers.
     pub sanitizers: Vec<(&'static str, String)>,
+    /// How its image is made with QEMU's tools, where that shows the finding too.
+    pub poked: Option<PokedImage>,
 }
 
 /// Whether a signal ends the program, at which a debugger shows its stack.
@@ -78,6 +81,7 @@ impl Example {
             limits: runner.settings().limits.clone(),
             version: None,
             sanitizers: Vec::new(),
+            poked: None,
         };
         if let Some(command) = recipe.commands.get(example.command()) {
             example.version = runner.version(command.program());
@@ -133,6 +137,27 @@ impl Example {
             example.stack = stack.map(|stack| Trace::new(&stack, &mut symbols));
         }
         Ok(example)
+    }
+
+    /// Looks for a way to make its image with QEMU's tools, once it is minimal. Where `stop`
+    /// interrupts that, it is taken up again with minimising.
+    ///
+    /// # Errors
+    ///
+    /// The scratch folder cannot be used, or a program cannot be run.
+    pub fn find_poked(&mut self, runner: &mut TestRunner, stop: &dyn Fn() -> bool) -> Result<()> {
+        if !(self.confirmed && self.minimised) {
+            return Ok(());
+        }
+        let sought = Sought {
+            key: &self.key,
+            recipe: &self.recipe,
+            prepared: &self.prepared,
+            hits_in_10: self.hits_in_10,
+        };
+        self.poked = sought.find(runner, stop)?;
+        self.minimised = self.poked.is_some() || !stop();
+        Ok(())
     }
 
     /// The violation that this run showed, where it did.

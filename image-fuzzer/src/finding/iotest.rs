@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use data_encoding::BASE64;
 use image_formats::ReadAt as _;
 
+use super::poked::{Change, PokedImage};
 use super::script::{CLEAN, chance, of_qemu};
 use super::{Example, IMAGE};
-use crate::commands::Command;
 use crate::commands::encrypted::unlocked;
+use crate::commands::{Command, quote};
 use crate::files::write_whole;
 use crate::named_file::NamedFile;
 use crate::oracle::shell::comment;
@@ -37,6 +38,7 @@ fn test(example: &Example) -> Result<String> {
     let mut text = format!(
         "#!/usr/bin/env bash\n\
          # An image that once led to: {}\n\
+         {}\
          #\n\
          # group: {group}\n\
          # supported_fmt: qcow2\n\
@@ -50,13 +52,23 @@ fn test(example: &Example) -> Result<String> {
          work=$(mktemp -d \"${{TEST_DIR:-/tmp}}/$seq.XXXXXX\") || exit 1\n\
          cd \"$work\" || exit 1\n\
          test_img={IMAGE}\n\n\
-         {}\
-         fresh() {{\n",
+         {}",
         comment(&example.key.to_string()),
+        example
+            .poked
+            .as_ref()
+            .map_or_else(String::new, |poked| about(poked, example)),
         runner(seconds)
     );
-    for file in &example.files {
-        text.push_str(&unpack(file)?);
+    if let Some(poked) = &example.poked {
+        text.push_str(POKE);
+        text.push_str("fresh() {\n");
+        text.push_str(&made(poked));
+    } else {
+        text.push_str("fresh() {\n");
+        for file in &example.files {
+            text.push_str(&unpack(file)?);
+        }
     }
     text.push_str("}\n\nfresh\n");
     let around = example.key.class.oracle().around();
@@ -129,6 +141,67 @@ fn runner(seconds: u64) -> String {
          \x20   fi\n\
          }}\n\n"
     )
+}
+
+/// The shell function that changes bytes of a file.
+const POKE: &str = "\
+# Writes bytes, given as for printf's %b, at an offset of a file.
+poke() {
+    printf '%b' \"$3\" | dd of=\"$1\" bs=1 seek=\"$(($2))\" conv=notrunc status=none || exit 1
+}
+
+";
+
+/// What the image is, for the top of the test.
+fn about(poked: &PokedImage, example: &Example) -> String {
+    let mut text = String::from("#\n# The image is what the commands in fresh() make");
+    text.push_str(match poked.changes.as_slice() {
+        [] => ", and valid.\n",
+        _ => ", except for:\n",
+    });
+    for change in &poked.changes {
+        let _ = match change {
+            Change::Poke { comment: what, .. } => writeln!(text, "#   {}", comment(what)),
+            Change::Length(bytes) => writeln!(text, "#   the file is {bytes} bytes long"),
+        };
+    }
+    if !poked.changes.is_empty() {
+        let version = example.version.as_deref().map(comment);
+        let version = version.unwrap_or_else(|| "the tools it was found with".into());
+        let _ = writeln!(text, "# The offsets are those of images made by {version}.");
+    }
+    text
+}
+
+/// The lines that make an image with QEMU's tools.
+fn made(poked: &PokedImage) -> String {
+    let mut text = String::new();
+    for command in &poked.commands {
+        let _ = writeln!(text, "    {} >/dev/null || exit 1", test_line(command));
+    }
+    for change in &poked.changes {
+        let _ = match change {
+            Change::Poke {
+                offset,
+                bytes,
+                comment: what,
+            } => {
+                let (bytes, what) = (quote(&printf(bytes)), comment(what));
+                writeln!(text, "    poke \"$test_img\" {offset:#x} {bytes}  # {what}")
+            }
+            Change::Length(bytes) => writeln!(text, "    truncate -s {bytes} \"$test_img\""),
+        };
+    }
+    text
+}
+
+/// Bytes as `%b` of printf reads them: text as it is, all else in hexadecimal.
+fn printf(bytes: &[u8]) -> String {
+    let is_text = |byte: &u8| (b' '..=b'~').contains(byte) && *byte != b'\\';
+    if bytes.len() > 3 && bytes.iter().all(is_text) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
 }
 
 /// A command as the test runs it.

@@ -263,6 +263,7 @@ pub fn minimise_folder(
     task.confirm(hits_in_10);
     task.set_outcome(outcome);
     let mut example = Example::minimise(&mut task, &mut runner, &mut maker, &stopped)?;
+    example.find_poked(&mut runner, &stopped)?;
     if stopped() {
         bail!("interrupted");
     }

@@ -67,6 +67,7 @@ pub(crate) fn edited(mut recipe: Recipe, edits: Vec<Edit>) -> Example {
         limits: Limits::default(),
         version: None,
         sanitizers: Vec::new(),
+        poked: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use image_formats::Store;
 
 use super::check::{Health, check, health};
 use super::readers::{MAX_DISK, SecondReader, convert, shown_in};
@@ -28,7 +29,7 @@ use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, cannot_
 use crate::input::base::Base;
 use crate::input::guard::Guard;
 use crate::input::recipe::{Edit, Recipe};
-use crate::named_file::NamedFile;
+use crate::named_file::{MOST_BYTES, NamedFile};
 use crate::signature::message::features;
 use crate::signature::{self, DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
 
@@ -718,6 +719,39 @@ impl TestRunner {
         let limits = self.settings.limits.clone();
         let handler = TimeoutHandler::default();
         self.executors.run(programs, command, limits, handler)
+    }
+
+    /// The files `names`, as far as they are there, that `commands` make in an empty scratch
+    /// folder; `None` where a command fails, the first file is not there, or one is longer
+    /// than what is kept of files.
+    ///
+    /// # Errors
+    ///
+    /// The scratch folder cannot be used, or there is no such program.
+    pub fn make_files(
+        &mut self,
+        commands: &[Command],
+        names: &[&str],
+    ) -> Result<Option<Vec<NamedFile>>> {
+        self.fill(&[])?;
+        for command in commands {
+            if self.start(command)?.end != End::Exit(0) {
+                return Ok(None);
+            }
+        }
+        let mut files = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let path = self.work().join(name);
+            match fs::metadata(&path) {
+                Ok(found) if found.len() > MOST_BYTES => return Ok(None),
+                Err(_) if index == 0 => return Ok(None),
+                Err(_) => continue,
+                Ok(_) => {}
+            }
+            let bytes = fs::read(&path).context("cannot read a file that a command made")?;
+            files.push(NamedFile::new(name, &Store::over(Arc::new(bytes))));
+        }
+        Ok(Some(files))
     }
 
     /// The first line that one of QEMU's tools prints for `--version`. Other programs are not
