@@ -109,8 +109,9 @@ pub(super) const FIRST: &[Row] = &[
     row("bitmap directory size", "bitmaps", "ext[bitmaps].bitmap_directory_size", &[LONG, Is(1), Is(23), Is((64 << 20) + 8)], &[INFO, CHECK]),
     row("bitmap directory offset", "bitmaps", "ext[bitmaps].bitmap_directory_offset", &[Moved(512)], &[INFO]),
     row("bitmap count", "bitmaps", "ext[bitmaps].nb_bitmaps", &[Is(65536), Is(0), Max], &[INFO]),
+    row("bitmap name length", "bitmaps", "bitmap[0].name_size", &[Is(1024)], &[INFO]),
     row("encryption header extension", "luks", "ext[encryption].encryption_offset", &[Moved(512)], &[INFO]),
-    row("encryption header extension", "luks", "ext[encryption].encryption_length", &[LONG], &[INFO]),
+    row("encryption header extension", "luks", "ext[encryption].encryption_length", &[LONG, Is(16)], &[INFO]),
     row("encryption key length", "luks", "luks.key_bytes", &[Is(65), Is(0)], &[INFO]),
     row("extension length with unknown features", "features", "ext[feature_names].length", &[LONG], &[INFO])
         .also(&[("header.incompatible_features.reserved", Is(1))]),
