@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use globset::{GlobBuilder, GlobMatcher};
+use testdecl::CACHES;
 
-use crate::args::{CACHES, FORMATS, PROTOCOLS};
+use crate::args::{FORMATS, PROTOCOLS};
 use crate::model::{Combo, Test};
 
 /// The variable that lists tests not to run.
@@ -138,7 +139,7 @@ impl Rule {
             let (key, known): (Key, &[&str]) = match key {
                 "fmt" => (Key::Format, FORMATS),
                 "proto" => (Key::Protocol, PROTOCOLS),
-                "cache" => (Key::Cache, &CACHES),
+                "cache" => (Key::Cache, CACHES),
                 "host" => (Key::Host, &[]),
                 _ => bail!("unknown condition '{key}=' (known: fmt=, proto=, cache=, host=)"),
             };

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-
-use crate::args::nearest;
+use testdecl::nearest;
 
 /// The groups a suite declares, each with its meaning, from a file of
 /// `NAME  meaning` lines. Blank lines and lines that begin with `#` are skipped.

@@ -261,7 +261,9 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
         settings.test_args.push("-d".into());
     }
     if let Some(jobs) = args.jobs {
-        settings.parallel = Parallel::Exactly(jobs);
+        // Fewer than one are one, as for QEMU's runner: scripts compute the number from
+        // that of the CPUs.
+        settings.parallel = Parallel::Exactly(usize::try_from(jobs).map_or(1, |n| n.max(1)));
     }
     settings.alone = args.gdb || args.debugger.is_some();
     settings.shuffle = args
@@ -295,6 +297,20 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
     settings.policy = Policy {
         left_behind_fails: args.left_behind_fails.unwrap_or(layout == Layout::Ours),
     };
+}
+
+/// Checks the arguments against the layout of the tree, before anything is run.
+///
+/// # Errors
+///
+/// One means nothing there.
+pub fn suits(args: &LowArgs, layout: Layout) -> Result<()> {
+    match args.jobs {
+        Some(jobs) if jobs < 1 && layout == Layout::Ours => bail!(
+            "argument -j: must be at least 1, not {jobs}; without -j the number follows the load"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Variables that say which programs are tested, and where.

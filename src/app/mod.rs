@@ -98,6 +98,7 @@ fn run(call: &Invocation) -> Result<u8> {
         return command::run(&call.tree()?, args, &call.cwd, words);
     }
     let tree = call.tree()?;
+    plan::suits(args, tree.layout)?;
     let tests = select(&tree, args)?;
     // Where groups are declared, a name that is none is an error.
     let all = args.groups.iter().chain(&args.exclude_groups);

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use childproc::Keeper;
 use nix::unistd::{AccessFlags, access};
 
@@ -33,6 +34,10 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let args = &call.args;
     if args.bless.is_some() {
         golden::refuse_in_ci("--bless")?;
+        if !may_bless(args, tests.len())? {
+            say::error("--bless: nothing was run");
+            return Ok(exit::FAILED);
+        }
     }
     let under = match (args.valgrind, args.gdb) {
         (true, _) => "valgrind",
@@ -91,6 +96,22 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     })
 }
 
+/// Whether the references of all `count` tests may be written, where the arguments name
+/// none: the user is asked.
+fn may_bless(args: &LowArgs, count: usize) -> Result<bool> {
+    if args.all || args.narrows() {
+        return Ok(true);
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        bail!(
+            "argument --bless: name the tests, or add --all to write the references of all {count}"
+        );
+    }
+    say::ask(&format!(
+        "write what all {count} tests print as their references? [y/N] "
+    ))
+}
+
 /// What the caller excludes. Its files are read once: one may be a pipe.
 fn excludes(args: &LowArgs) -> Result<Excludes> {
     let skip = var(SKIP_VARIABLE).unwrap_or_default();
@@ -117,11 +138,13 @@ fn writable(dir: &Path) -> Result<()> {
 /// The tests that would be run, given `--failed`, `--resume` and `--shard`.
 pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
     let args = &call.args;
+    // Read in any case: one that is missing or wrong is told.
+    let excludes = excludes(args)?;
     if !args.failed && !args.resume && args.shard.is_none() {
         return Ok(tests);
     }
     let memory = open_history(&call.history_dir()).take_memory();
-    let (_, jobs) = plan_jobs(args, &tests, &memory, &excludes(args)?)?;
+    let (_, jobs) = plan_jobs(args, &tests, &memory, &excludes)?;
     plan::validate(args, &jobs, memory.previous().at.is_some())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())

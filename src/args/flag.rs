@@ -30,6 +30,9 @@ pub struct Flag {
     pub short: &'static str,
     /// More of it, for `--help`; may be empty.
     pub long: &'static str,
+    /// What the value must hold where it directly follows the letter: else a misspelt
+    /// word (`-nope`) would be taken for letters and a value (`-n -o pe`).
+    pub(super) attached: Option<char>,
     pub(super) effect: Effect,
 }
 
@@ -63,6 +66,7 @@ impl Flag {
             exclusive: None,
             short,
             long: "",
+            attached: None,
             effect,
         }
     }
@@ -76,6 +80,11 @@ impl Flag {
 
     pub(super) const fn exclusive(mut self, group: &'static str) -> Self {
         self.exclusive = Some(group);
+        self
+    }
+
+    pub(super) const fn attached_with(mut self, part: char) -> Self {
+        self.attached = Some(part);
         self
     }
 

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
+use testdecl::{AIO_MODES, CACHES};
+
 use super::flag::Flag;
 use super::low::{Action, Color};
-use super::values::{groups, jobs, list_of, number, one_of, shard, size};
-
-/// Cache modes QEMU knows.
-pub const CACHES: [&str; 5] = ["none", "writeback", "writethrough", "directsync", "unsafe"];
+use super::values::{cache_mode, groups, jobs, list_of, number, one_of, seconds, shard, size};
 
 /// Values of a field that have a single-dash word each: a list of them, and of their options.
 macro_rules! dashed {
@@ -199,20 +198,25 @@ static ENVIRONMENT: &[Flag] = &[
     .exclusive("cache"),
     Flag::classic(
         "-c MODE",
-        "use this cache mode; default writeback",
-        reads!(cache, v => Some(v.into())),
+        "use this cache mode (none, writeback, writethrough, directsync, unsafe); default \
+             writeback",
+        reads!(cache, v => Some(cache_mode(v)?)),
     )
     .exclusive("cache"),
     Flag::classic(
         "-i MODE",
-        "use this aio mode; default threads",
-        reads!(aio, v => Some(v.into())),
+        "use this aio mode (threads, native, io_uring); default threads",
+        reads!(aio, v => {
+            one_of(v, AIO_MODES)?;
+            Some(v.into())
+        }),
     ),
     Flag::classic(
         "-o OPTS",
         "create images with these options (IMGOPTS)",
         reads!(options, v => Some(v.into())),
     )
+    .attached_with('=')
     .long("In a QEMU tree Python tests ignore them."),
     Flag::new(
         "--formats F1,F2,...",
@@ -233,7 +237,7 @@ static ENVIRONMENT: &[Flag] = &[
     Flag::new(
         "--caches C1,C2,...",
         "run with each of these cache modes, as one run",
-        reads!(caches, v => list_of(v, &CACHES)?),
+        reads!(caches, v => list_of(v, CACHES)?),
     )
     .exclusive("cache"),
 ];
@@ -326,7 +330,7 @@ static RUN: &[Flag] = &[
     Flag::new(
         "--timeout SECONDS",
         "kill a test that runs for longer; default 600, 0 for no limit",
-        reads!(timeout, v => Some(number(v, 0)?)),
+        reads!(timeout, v => Some(seconds(v)?)),
     )
     .long(
         "A test may declare its own. The stacks of all its processes \
@@ -401,9 +405,10 @@ static GOLDENS: &[Flag] = &[
     )
     .long(
         "Also for a test that has none. Saves the variant that is used, \
-             or VARIANT: plain, nocache, machine, or a format. Refused \
-             if CI is set.",
+             or VARIANT: plain, nocache, machine, or a format. Where no tests, groups \
+             or --failed are named, it asks, or wants --all. Refused if CI is set.",
     ),
+    Flag::new("--all", "with --bless: of every test, unasked", sets!(all)),
     Flag::new(
         "--review",
         "review the differences of the last run: accept, reject, \
@@ -473,3 +478,14 @@ static OTHER: &[Flag] = &[
         acts!(v => Action::RemoveFrom(v.into())),
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_know_the_same_formats_and_protocols() {
+        assert_eq!(FORMATS, testdecl::FORMATS);
+        assert_eq!(PROTOCOLS, testdecl::PROTOCOLS);
+    }
+}

@@ -12,8 +12,8 @@ pub struct LowArgs {
     pub action: Action,
     /// `-n`.
     pub dry_run: bool,
-    /// `-j N`.
-    pub jobs: Option<usize>,
+    /// `-j N`, as given.
+    pub jobs: Option<i64>,
     /// `-d`.
     pub debug: bool,
     /// `-p`.
@@ -82,6 +82,8 @@ pub struct LowArgs {
     pub debugger: Option<String>,
     /// `--bless[=VARIANT]`: the variant, where one is given.
     pub bless: Option<Option<String>>,
+    /// `--all`.
+    pub all: bool,
     /// `--junit FILE`.
     pub junit: Option<PathBuf>,
     /// `--json FILE`.
@@ -96,6 +98,14 @@ pub struct LowArgs {
     pub tests: Vec<String>,
     /// What follows `--`; `Some` and empty where nothing does.
     pub command: Option<Vec<OsString>>,
+}
+
+impl LowArgs {
+    /// Whether any argument says which tests are meant, beyond leaving some out.
+    #[must_use]
+    pub fn narrows(&self) -> bool {
+        !self.tests.is_empty() || !self.groups.is_empty() || self.failed || self.resume
+    }
 }
 
 /// What to do.

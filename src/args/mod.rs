@@ -7,13 +7,11 @@ mod flag;
 mod flags;
 mod help;
 mod low;
-mod nearest;
 mod parse;
 mod values;
 
 pub use flag::{Flag, Takes};
-pub use flags::{CACHES, FORMATS, PROTOCOLS, SECTIONS, flags};
+pub use flags::{FORMATS, PROTOCOLS, SECTIONS, flags};
 pub use help::help;
 pub use low::{Action, Color, LowArgs};
-pub use nearest::nearest;
 pub use parse::parse;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use testdecl::nearest;
 
-use crate::args::nearest;
 use crate::groups::{Declared, read_local};
 use crate::model::Test;
 

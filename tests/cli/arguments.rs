@@ -24,6 +24,16 @@ fn mistakes_in_words_end_with_status_two() {
             "error: ambiguous option: --s could match --source-dir, --start-from",
         ),
         (
+            "-nope",
+            "error: unrecognized arguments: -nope (did you mean -nocache?)",
+        ),
+        ("-c nnoe 001", "error: argument -c: invalid choice: 'nnoe'"),
+        ("-i x 001", "error: argument -i: invalid choice: 'x'"),
+        (
+            "--timeout 5m",
+            "error: argument --timeout: invalid time: '5m'",
+        ),
+        (
             "--formats qcow3",
             "error: argument --formats: invalid choice: 'qcow3'",
         ),
@@ -57,6 +67,7 @@ fn mistakes_found_later_end_with_status_one_and_a_line() {
             "-X /nonexistent/file 001",
             "argument -X: cannot read /nonexistent/file",
         ),
+        ("-nXfile", "argument -X: cannot read file"),
         (
             "--source-dir /nonexistent",
             "argument --source-dir: /nonexistent is not a directory",

@@ -50,7 +50,7 @@ fn groups_must_be_declared() {
     case(dir, "003.rs", "//! C.\n//!\n//! group: rw slwo\n");
     let err = said(&mut check(dir, &["-n"])).failed(1);
     assert!(
-        err.contains("003.rs: group 'slwo' is not declared"),
+        err.starts_with("check: iotests/cases/003.rs:3: group 'slwo' is not declared"),
         "{err}"
     );
     case(
@@ -59,7 +59,34 @@ fn groups_must_be_declared() {
         "//! C.\n//!\n//! group: rw\n//! supportd_fmt: raw\n",
     );
     let err = said(&mut check(dir, &["-n"])).failed(1);
-    assert!(err.contains("003.rs: unknown key 'supportd_fmt:'"), "{err}");
+    let want = "check: iotests/cases/003.rs:4: unknown word 'supportd_fmt'; did you mean \
+                'supported_fmt'?\n";
+    assert_eq!(err, want);
+    std::fs::remove_file(dir.join("iotests/cases/003.rs")).expect("removed");
+    let script_with = |line: &str| {
+        script(
+            &dir.join("iotests/cases/003"),
+            &format!("# C.\n#\n# {line}\n"),
+        );
+        said(&mut check(dir, &["-n"])).failed(1)
+    };
+    let want = "check: iotests/cases/003:4: unknown word 'groups'; did you mean 'group'?\n";
+    assert_eq!(script_with("groups: rw"), want);
+    let want = "check: iotests/cases/003:4: unknown word 'qcow3' in 'supported_fmt'; did you \
+                mean 'qcow2'?\n";
+    assert_eq!(script_with("supported_fmt: qcow3"), want);
+}
+
+#[test]
+fn fewer_than_one_at_once_is_an_error_where_no_script_computes_it() {
+    let dir = suite();
+    let dir = dir.path();
+    case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
+    for jobs in ["0", "-1"] {
+        let err = said(&mut check(dir, &["-qcow2", "-j", jobs])).failed(1);
+        let want = format!("check: argument -j: must be at least 1, not {jobs};");
+        assert!(err.starts_with(&want), "{err}");
+    }
 }
 
 #[test]
