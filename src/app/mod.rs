@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::args::{self, Action, LowArgs};
-use crate::dry_run::dry_run;
+use crate::dry_run::{listing, names, supported};
 use crate::model::Combo;
-use crate::select::select;
+use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
 use crate::{exit, history, install, new_test, plan};
 
@@ -99,7 +99,8 @@ fn run(call: &Invocation) -> Result<u8> {
     }
     let tree = call.tree()?;
     plan::suits(args, tree.layout)?;
-    let tests = select(&tree, args)?;
+    let Selection { tests, left_out } = select(&tree, args)?;
+    left_out.iter().for_each(|line| say::error(line));
     // Where groups are declared, a name that is none is an error.
     let all = args.groups.iter().chain(&args.exclude_groups);
     let lenient = tree.declared.is_none() && !tests.is_empty();
@@ -108,9 +109,13 @@ fn run(call: &Invocation) -> Result<u8> {
             say::error(&format!("no test is in group '{group}'"));
         }
     }
-    if args.dry_run {
-        let tests = run_tests::left_to_run(call, tests)?;
-        say(&dry_run(&tests, args)?)?;
+    if args.list || args.dry_run {
+        let tests = supported(run_tests::left_to_run(call, tests)?, args)?;
+        if args.list {
+            say(&listing(&tests))?;
+        } else {
+            say(&names(&tests))?;
+        }
         return Ok(exit::OK);
     }
     run_tests::run_tests(call, &tree, &tests)
@@ -125,12 +130,10 @@ fn show_history(call: &Invocation) -> Result<String> {
     }
     let tree = call.tree()?;
     let mut text = String::new();
-    for name in &call.args.tests {
-        text.push_str(&history::render(
-            &dir,
-            Some(&tree.find(name)?.name),
-            &named,
-        )?);
+    for word in &call.args.tests {
+        for test in tree.named(word)?.tests {
+            text.push_str(&history::render(&dir, Some(&test.name), &named)?);
+        }
     }
     Ok(text)
 }

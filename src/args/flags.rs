@@ -250,7 +250,9 @@ static SELECT: &[Flag] = &[
     )
     .long(
         "Tests of group disabled are left out unless it is asked for \
-             here. Tests named as well are added, and never excluded.",
+             here. With tests named as well both are conditions: -g quick 001 030 \
+             are those of the two that are in quick. In a QEMU tree, as with \
+             QEMU's runner, tests named are added, and never excluded.",
     ),
     Flag::classic(
         "-x, --exclude-groups G1,G2,...",
@@ -447,6 +449,12 @@ static RESULTS: &[Flag] = &[
 ];
 
 static OTHER: &[Flag] = &[
+    Flag::new(
+        "--list",
+        "list the selected tests: name, groups, first sentence; run nothing",
+        sets!(list),
+    )
+    .long("Tests that cannot support the format given are left out, as for -n."),
     Flag::new(
         "--list-groups",
         "list the groups with their meanings",

@@ -17,13 +17,15 @@ usage: check [options] [TEST ...]
 
 const ABOUT: &str = "\
 Runs numbered disk-image tests and compares what they print with golden outputs.
-A test is a number (1 is 001) or, in a QEMU tree, the name of a test in tests/.
+A test is a number (1 is 001), a range (001-005), a pattern ('00*'), a path
+(iotests/cases/001.rs) or, in a QEMU tree, the name of a test in tests/.
 Options and tests may be given in any order; long options may be abbreviated.
 
 examples:
   check -qcow2                     every test, on qcow2 images
   check -qcow2 -g quick            those of group quick
   check -raw 001 030               these two, on raw images
+  check -raw -g quick 001-009      those of the nine that are in group quick
   check --formats qcow2,raw -nbd   every test on both formats, over nbd
   check -qcow2 -n                  names of the tests that support qcow2
   check -qcow2 --bless 042         write what 042 prints as its reference

@@ -12,6 +12,8 @@ pub struct LowArgs {
     pub action: Action,
     /// `-n`.
     pub dry_run: bool,
+    /// `--list`.
+    pub list: bool,
     /// `-j N`, as given.
     pub jobs: Option<i64>,
     /// `-d`.

@@ -2,6 +2,7 @@
 //! `tests/qemu-iotests`. Everything behind a [`Tree`] is the same for both.
 
 mod locate;
+mod named;
 mod ours;
 mod qemu;
 
@@ -16,6 +17,7 @@ use crate::groups::{Declared, read_local};
 use crate::model::Test;
 
 pub use locate::{Places, locate};
+pub use named::Named;
 pub use ours::{CASES, GOLDENS, GROUPS};
 
 /// How a tree is laid out.

@@ -189,3 +189,33 @@ fn a_new_test_gets_no_number_that_is_kept_for_another_question() {
     assert_eq!(new(&["--new", "neither", "-g", "rw"]), path("040"));
     assert_eq!(new(&["--new", "a", "--start-from", "1"]), path("002"));
 }
+
+#[test]
+fn tests_are_named_by_path_from_any_directory_and_listed() {
+    let dir = suite();
+    let dir = dir.path();
+    let header = "//! Data is kept. More of it.\n//!\n//! group: rw quick\n";
+    case(dir, "001.rs", header);
+    case(dir, "010.rs", "//! B.\n//!\n//! group: rw\n");
+    for (below, word) in [
+        (".", "iotests/cases/001.rs"),
+        ("iotests/cases", "001.rs"),
+        ("iotests/cases", "iotests/cases/001.rs"),
+        ("goldens", "./001.out"),
+        ("groups", "../goldens/001.out"),
+    ] {
+        let source = dir.to_str().expect("UTF-8");
+        let mut command = check(&dir.join(below), &["-n", "--source-dir", source, word]);
+        assert_eq!(said(&mut command).fine(), "001\n", "{below} {word}");
+    }
+    assert_eq!(
+        said(&mut check(dir, &["--list"])).fine(),
+        "001  quick rw  Data is kept.\n010  rw        B.\n"
+    );
+    let both = said(&mut check(dir, &["-n", "-g", "quick", "1", "10"]));
+    assert_eq!((both.status, both.out.as_str()), (Some(0), "001\n"));
+    assert_eq!(
+        both.err,
+        "check: 010 is not run: it is not in group quick\n"
+    );
+}
