@@ -142,6 +142,7 @@ impl Suite {
                 golden_dir: dir.into(),
                 groups: BTreeSet::new(),
                 summary: String::new(),
+                needs: Vec::new(),
                 timeout: None,
             });
             jobs.push(Job {

@@ -58,6 +58,8 @@ pub struct Test {
     pub groups: BTreeSet<String>,
     /// The sentence of its header; empty where there is none.
     pub summary: String,
+    /// What its header says it needs.
+    pub needs: Vec<String>,
     /// Its own time-out.
     pub timeout: Option<Duration>,
 }

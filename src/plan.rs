@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::LowArgs;
+use crate::args::{Candidate, LowArgs};
 use crate::exclude::Excludes;
+use crate::history::Memory;
 use crate::model::{Combo, Job, JobId, Start, Test};
 use crate::programs::executable;
 use crate::run::{Parallel, Settings};
@@ -128,7 +129,8 @@ impl Wanted {
 }
 
 /// The jobs of a run: every test under every combination, as often as asked,
-/// less those that another shard runs or that earlier runs have done.
+/// less those that the filter expression does not hold for, that another shard runs
+/// or that earlier runs have done.
 #[must_use]
 pub fn jobs(
     tests: &[Arc<Test>],
@@ -136,6 +138,7 @@ pub fn jobs(
     excludes: &Excludes,
     wanted: &Wanted,
     args: &LowArgs,
+    memory: &Memory,
 ) -> Vec<Job> {
     let wanted: Option<HashSet<(&str, &Combo)>> = wanted.0.as_ref().map(|jobs| {
         jobs.iter()
@@ -150,7 +153,7 @@ pub fn jobs(
     let pairs = combos
         .iter()
         .flat_map(|combo| tests.iter().map(move |test| (test, combo)))
-        .filter(|(test, combo)| wanted(test, combo))
+        .filter(|(test, combo)| wanted(test, combo) && holds(args, test, combo, memory))
         .enumerate();
     let share = |n: usize| args.shard.is_none_or(|(i, of)| n % of == i - 1);
     let pairs: Vec<_> = pairs
@@ -172,6 +175,21 @@ pub fn jobs(
     jobs
 }
 
+/// Whether the filter expression holds for a test under a combination.
+fn holds(args: &LowArgs, test: &Test, combo: &Combo, memory: &Memory) -> bool {
+    let Some(filter) = &args.filter else {
+        return true;
+    };
+    filter.matches(&Candidate {
+        test,
+        combo,
+        failed: memory.is_failing(test, combo),
+        last_passed_secs: memory
+            .last(test, combo)
+            .and_then(|past| past.last_passed_secs),
+    })
+}
+
 /// Checks the arguments against each other and against `jobs`; `remembered` is
 /// whether a last run is recorded.
 ///
@@ -185,8 +203,9 @@ pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
             match (args.failed, args.resume, args.shard) {
                 (true, _, _) | (_, true, _) if !remembered =>
                     ": no run is recorded here, so --failed and --resume select nothing",
-                (true, _, _) => ": none of these failed in the last run",
+                (true, _, _) => ": none of these failed when it was last run",
                 (_, true, _) => ": the last run finished all of these",
+                _ if args.filter.is_some() => ": the expression of -E holds for none",
                 (_, _, Some(_)) => " for this shard",
                 _ => "",
             }
@@ -421,6 +440,7 @@ mod tests {
             &Excludes::default(),
             &Wanted::all(),
             &args,
+            &Memory::default(),
         );
         let described = jobs.into_iter().map(|j| {
             let c = &j.combo;

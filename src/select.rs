@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use crate::args::LowArgs;
+use crate::args::{Expression, LowArgs};
 use crate::model::Test;
 use crate::tree::{Layout, Tree};
 
@@ -39,6 +39,9 @@ pub fn select(tree: &Tree, args: &LowArgs) -> Result<Selection> {
             for group in groups {
                 declared.require(group, option)?;
             }
+        }
+        for group in args.filter.iter().flat_map(Expression::groups) {
+            declared.require(group, "-E")?;
         }
     }
     if tree.tests().next().is_none() {

@@ -1,6 +1,6 @@
 //! From the selected tests to an exit status: plan, run, reports, history.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -135,12 +135,12 @@ fn writable(dir: &Path) -> Result<()> {
     access(dir, AccessFlags::W_OK | AccessFlags::X_OK).with_context(what)
 }
 
-/// The tests that would be run, given `--failed`, `--resume` and `--shard`.
+/// The tests that would be run, given `-E`, `--failed`, `--resume` and `--shard`.
 pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
     let args = &call.args;
     // Read in any case: one that is missing or wrong is told.
     let excludes = excludes(args)?;
-    if !args.failed && !args.resume && args.shard.is_none() {
+    if !args.failed && !args.resume && args.shard.is_none() && args.filter.is_none() {
         return Ok(tests);
     }
     let memory = open_history(&call.history_dir()).take_memory();
@@ -174,8 +174,11 @@ fn plan_jobs(
     excludes: &Excludes,
 ) -> Result<(Vec<Arc<Combo>>, Vec<Job>)> {
     let wanted = if args.failed {
-        let mut jobs = memory.failed_last();
+        let mut jobs = memory.failing();
         jobs.extend(memory.not_reached_last());
+        // What is not selected is no reason for another combination.
+        let selected: HashSet<&str> = tests.iter().map(|test| test.name.as_str()).collect();
+        jobs.retain(|(name, _)| selected.contains(name.as_str()));
         Wanted::only(jobs)
     } else if args.resume {
         Wanted::only(memory.not_reached_last())
@@ -187,7 +190,7 @@ fn plan_jobs(
         .combos()
         .filter(|_| !plan::names_combination(args))
         .unwrap_or_else(|| plan::combos(args));
-    let jobs = plan::jobs(tests, &combos, excludes, &wanted, args);
+    let jobs = plan::jobs(tests, &combos, excludes, &wanted, args, memory);
     Ok((combos, jobs))
 }
 

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use testdecl::{AIO_MODES, CACHES};
 
+use super::expression::Expression;
 use super::flag::Flag;
 use super::low::{Action, Color};
+use super::parse_expression;
 use super::values::{cache_mode, groups, jobs, list_of, number, one_of, seconds, shard, size};
 
 /// Values of a field that have a single-dash word each: a list of them, and of their options.
@@ -280,11 +282,35 @@ static SELECT: &[Flag] = &[
              slow there",
     ),
     Flag::new(
+        "-E, --filter EXPRESSION",
+        "only what EXPRESSION holds for, of what else is selected",
+        |a, v| {
+            let new = parse_expression::read(v.unwrap_or_default())?;
+            a.filter = Some(match a.filter.take() {
+                Some(before) => Expression::Or(Box::new(before), Box::new(new)),
+                None => new,
+            });
+            Ok(())
+        },
+    )
+    .long(
+        "nextest's words: test(), group(), format(), protocol(), cache(), needs() (of \
+             the header), kind() (rust, script), failed(), slow() (10 s or more when it \
+             last passed), all(), none(); & and, | or, ! not, - (and not), parentheses. \
+             In test(..) and the like: a pattern, =exact, ~part or /regex/. Several -E \
+             are alternatives. Example: 'group(quick) & !format(luks) - test(00*)'",
+    ),
+    Flag::new(
         "--failed",
-        "only what failed or was not started in the last run",
+        "only what failed and has not passed since, or was not started in the last run",
         sets!(failed),
     )
-    .exclusive("last run"),
+    .exclusive("last run")
+    .long(
+        "A failure is kept for its format, protocol, cache mode, aio mode and options \
+             until the test passes under the same. Without any of these options: under all \
+             in which something failed.",
+    ),
     Flag::new(
         "--resume",
         "only what an interrupted run did not start or finish",

@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::expression::Expression;
+
 /// The command line as given: parsed, but not checked
 /// against a tree or a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct LowArgs {
     pub exclude_files: Vec<PathBuf>,
     /// `--start-from`.
     pub start_from: Option<String>,
+    /// `-E`: several are alternatives.
+    pub filter: Option<Expression>,
     /// `--failed`.
     pub failed: bool,
     /// `--resume`.
@@ -106,7 +110,11 @@ impl LowArgs {
     /// Whether any argument says which tests are meant, beyond leaving some out.
     #[must_use]
     pub fn narrows(&self) -> bool {
-        !self.tests.is_empty() || !self.groups.is_empty() || self.failed || self.resume
+        !self.tests.is_empty()
+            || !self.groups.is_empty()
+            || self.filter.is_some()
+            || self.failed
+            || self.resume
     }
 }
 

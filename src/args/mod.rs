@@ -3,13 +3,16 @@
 //! [`parse`] is pure: it knows words only. [`crate::plan`] checks them
 //! against the tree and the machine.
 
+mod expression;
 mod flag;
 mod flags;
 mod help;
 mod low;
 mod parse;
+mod parse_expression;
 mod values;
 
+pub use expression::{Candidate, Expression, KINDS, Matcher, SLOW_SECS, Subject};
 pub use flag::{Flag, Takes};
 pub use flags::{FORMATS, PROTOCOLS, SECTIONS, flags};
 pub use help::help;

@@ -43,6 +43,7 @@ pub(crate) fn test(name: &str) -> Test {
         golden_dir: PathBuf::from("/src"),
         groups: ["rw".to_owned()].into(),
         summary: format!("Tests {name}."),
+        needs: Vec::new(),
         timeout: None,
     }
 }

@@ -89,6 +89,7 @@ fn read(
         golden_dir: source.join(GOLDENS),
         groups: decl.all("group").map(str::to_owned).collect(),
         summary: decl.summary.clone(),
+        needs: decl.all("needs").map(str::to_owned).collect(),
         timeout: decl.timeout(),
         source: path.to_owned(),
     })

@@ -93,6 +93,7 @@ impl<'a> Folder<'a> {
             golden_dir: self.path.to_owned(),
             groups: groups.map(str::to_owned).collect(),
             summary: summary(&text),
+            needs: Vec::new(),
             timeout: Decl::parse(&text).timeout(),
             source: path,
         })

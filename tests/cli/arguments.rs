@@ -27,6 +27,11 @@ fn mistakes_in_words_end_with_status_two() {
             "-nope",
             "error: unrecognized arguments: -nope (did you mean -nocache?)",
         ),
+        (
+            "-E grop(rw)",
+            "error: argument -E/--filter: unknown predicate 'grop'; did you mean 'group'?\n  \
+             grop(rw)\n  ^^^^\n",
+        ),
         ("-c nnoe 001", "error: argument -c: invalid choice: 'nnoe'"),
         ("-i x 001", "error: argument -i: invalid choice: 'x'"),
         (

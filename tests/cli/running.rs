@@ -231,6 +231,33 @@ fn what_failed_can_be_run_again() {
     assert!(shown.contains("002"), "{shown}");
 }
 
+/// Running one of three failed tests once made the other two forgotten.
+#[test]
+fn what_failed_is_kept_until_it_passes_under_the_same_combination() {
+    let suite = Suite::new();
+    for name in ["001", "002", "003"] {
+        suite.pair(name, "echo x\n", "");
+    }
+    let failed = |line: &str| said(&mut suite.check(&format!("-n {line} --failed"))).out;
+    said(&mut suite.check("-qcow2")).failed(1);
+    suite.pair("002", "", "");
+    said(&mut suite.check("-qcow2 2")).fine();
+    assert_eq!(failed(""), "001\n003\n");
+    suite.pair("001", "", "");
+    said(&mut suite.check("-raw 1")).fine();
+    assert_eq!(failed("-qcow2"), "001\n003\n");
+    assert_eq!(failed("-raw"), "");
+    let listed = said(&mut suite.check("-n -qcow2 -E failed()-test(3)")).fine();
+    assert_eq!(listed, "001\n");
+    said(&mut suite.check("--failed")).failed(1);
+    assert_eq!(failed("-qcow2"), "003\n");
+    said(&mut suite.check("-qcow2 -o compat=v3 3")).failed(1);
+    suite.pair("003", "", "");
+    said(&mut suite.check("-qcow2 3")).fine();
+    assert_eq!(failed("-qcow2"), "");
+    assert_eq!(failed(""), "003\n");
+}
+
 #[test]
 fn references_are_written_when_asked() {
     let suite = kinds();

@@ -60,6 +60,7 @@ impl Suite {
             golden_dir: self.dir.path().into(),
             groups: BTreeSet::new(),
             summary: String::new(),
+            needs: Vec::new(),
             timeout: None,
         };
         let combo = Combo {
