@@ -13,6 +13,8 @@ pub struct Declared {
     /// Where they are declared.
     pub file: PathBuf,
     meanings: BTreeMap<String, String>,
+    /// Where some are declared beside that.
+    local: Option<PathBuf>,
 }
 
 impl Declared {
@@ -51,7 +53,28 @@ impl Declared {
         Ok(Self {
             file: file.to_owned(),
             meanings,
+            local: None,
         })
+    }
+
+    /// Declares one more group; `file` is where it is declared.
+    ///
+    /// # Errors
+    ///
+    /// It has no meaning, or is declared already.
+    pub fn declare(&mut self, name: &str, meaning: &str, file: &Path) -> Result<()> {
+        if meaning.is_empty() {
+            bail!("group '{name}': expected its meaning after the name");
+        }
+        if self.meanings.contains_key(name) {
+            bail!(
+                "group '{name}' is declared already, in {}",
+                self.file.display()
+            );
+        }
+        self.local = Some(file.to_owned());
+        self.meanings.insert(name.to_owned(), meaning.to_owned());
+        Ok(())
     }
 
     /// Every group and its meaning, by name.
@@ -71,8 +94,11 @@ impl Declared {
         let near = nearest(group, self.meanings.keys().map(String::as_str));
         let hint = near.map_or_else(String::new, |n| format!("; did you mean '{n}'?"));
         bail!(
-            "{user}: group '{group}' is not declared in {}{hint}",
-            self.file.display()
+            "{user}: group '{group}' is not declared in {}{}{hint}",
+            self.file.display(),
+            self.local
+                .as_ref()
+                .map_or_else(String::new, |file| format!(" or {}", file.display()))
         )
     }
 }

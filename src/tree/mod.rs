@@ -41,6 +41,9 @@ impl Layout {
     }
 }
 
+/// How a line of `group.local` begins that declares a group, where groups are declared.
+const DECLARES: &str = "group";
+
 /// A suite of tests.
 #[derive(Debug, Clone)]
 pub struct Tree {
@@ -92,7 +95,19 @@ impl Tree {
     }
 
     fn add_local_groups(&mut self, file: &Path) -> Result<()> {
-        for (name, groups) in read_local(file)? {
+        let lines = read_local(file)?;
+        if let Some(declared) = &mut self.declared {
+            for (_, words) in lines.iter().filter(|(first, _)| first == DECLARES) {
+                let Some((group, meaning)) = words.split_first() else {
+                    bail!("'{DECLARES}': expected the name of a group and its meaning");
+                };
+                declared.declare(group, &meaning.join(" "), file)?;
+            }
+        }
+        for (name, groups) in lines {
+            if self.declared.is_some() && name == DECLARES {
+                continue;
+            }
             let key = self.key(&name)?;
             for group in groups {
                 if let Some(declared) = &self.declared {
