@@ -143,6 +143,7 @@ impl Suite {
                 groups: BTreeSet::new(),
                 summary: String::new(),
                 needs: Vec::new(),
+                retries: 0,
                 timeout: None,
             });
             jobs.push(Job {

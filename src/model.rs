@@ -62,6 +62,8 @@ pub struct Test {
     pub needs: Vec<String>,
     /// Its own time-out.
     pub timeout: Option<Duration>,
+    /// How often it is run again after a failure, where the run does not say more.
+    pub retries: u32,
 }
 
 /// Which run of which test: the key all events of a job share.

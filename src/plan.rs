@@ -292,6 +292,7 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
     settings.until_fail = args.until_fail && args.repeat.is_none();
     settings.fail_fast = args.fail_fast || args.until_fail;
     settings.rerun_failed = args.rerun_failed;
+    settings.flaky_passes = args.flaky_passes;
     settings.keep = args.keep;
     if let Some(seconds) = args.timeout {
         settings.timeout = (seconds > 0).then(|| Duration::from_secs(seconds));

@@ -90,7 +90,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     // A run does not depend on its history.
     tell_troubles(&mut reporters[reports..]);
     let unwritten = host.bless.as_ref().is_some_and(Bless::has_failed);
-    Ok(match status(&ran?) {
+    Ok(match status(&ran?, args) {
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
     })
@@ -256,10 +256,10 @@ impl RunHost for CheckHost<'_> {
 }
 
 /// The exit status of a run.
-fn status(summary: &Summary) -> u8 {
+fn status(summary: &Summary, args: &LowArgs) -> u8 {
     if summary.interrupted {
         exit::INTERRUPTED
-    } else if summary.failed > 0 || summary.flaky > 0 {
+    } else if summary.failed > 0 || (summary.flaky > 0 && !args.flaky_passes) {
         exit::FAILED
     } else {
         exit::OK

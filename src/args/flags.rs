@@ -352,8 +352,22 @@ static RUN: &[Flag] = &[
         reads!(rerun_failed, v => number(v, 1)?),
     )
     .long(
-        "A test that fails and then passes is flaky: not passed, and \
-             the exit status is 1.",
+        "A test that fails and then passes is flaky: see --flaky. A test may \
+             declare more in its header (retries: N).",
+    ),
+    Flag::new(
+        "--flaky pass|fail",
+        "whether a flaky test makes the run fail; default fail",
+        |a, v| {
+            let v = v.unwrap_or_default();
+            one_of(v, &["pass", "fail"])?;
+            a.flaky_passes = v == "pass";
+            Ok(())
+        },
+    )
+    .long(
+        "With pass the exit status is 0 and TAP says ok; it is named as flaky all the \
+             same, and --failed runs it until it passes at once.",
     ),
     Flag::new(
         "--timeout SECONDS",

@@ -49,7 +49,8 @@ environment:
 files:
   groups/groups           the groups of this suite: 'NAME  meaning' lines
   group.local             adds tests to groups: 'TEST GROUP...' lines; in
-                          groups/ or, in a QEMU tree, beside the tests
+                          groups/ or, in a QEMU tree, beside the tests; in
+                          groups/ it also declares: 'group NAME  meaning'
   TEST_DIR-history/       results of earlier runs, beside TEST_DIR
   .last-elapsed-cache     how long tests took, in the current directory
 ";

@@ -74,6 +74,8 @@ pub struct LowArgs {
     pub fail_fast: bool,
     /// `--rerun-failed N`.
     pub rerun_failed: u32,
+    /// `--flaky`: whether a flaky test is no failure.
+    pub flaky_passes: bool,
     /// `--timeout SECONDS`; 0 is none.
     pub timeout: Option<u64>,
     /// `--keep`.

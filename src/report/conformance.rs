@@ -174,6 +174,7 @@ fn write(interrupted: bool) -> Written {
                 Box::new(diffs.clone()),
                 Paint::Plain,
                 Numbering::Off,
+                false,
             )),
             Box::new(Json::new(Path::new("x.json"), Box::new(json.clone()))),
             Box::new(Junit::create(&junit).unwrap()),

@@ -45,6 +45,7 @@ pub(crate) fn test(name: &str) -> Test {
         summary: format!("Tests {name}."),
         needs: Vec::new(),
         timeout: None,
+        retries: 0,
     }
 }
 

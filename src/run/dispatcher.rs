@@ -298,7 +298,11 @@ impl Dispatcher<'_, '_, '_> {
         };
         *count += 1;
         let settings = self.shared.settings;
-        let failed = matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. });
+        let failed = match finished.verdict {
+            Verdict::Fail(_) => true,
+            Verdict::Flaky { .. } => !settings.flaky_passes,
+            _ => false,
+        };
         if failed && (settings.fail_fast || settings.until_fail) {
             self.stopping = true;
         }

@@ -27,7 +27,7 @@ pub(super) fn run(
     let (verdict, retries) = match &judged.verdict {
         Verdict::Fail(_) => {
             let mut verdicts = Vec::new();
-            for attempt in 1..=shared.settings.rerun_failed {
+            for attempt in 1..=shared.settings.rerun_failed.max(job.test.retries) {
                 if shared.stop.urgency() > Urgency::None {
                     break;
                 }

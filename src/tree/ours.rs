@@ -91,6 +91,7 @@ fn read(
         summary: decl.summary.clone(),
         needs: decl.all("needs").map(str::to_owned).collect(),
         timeout: decl.timeout(),
+        retries: decl.retries(),
         source: path.to_owned(),
     })
 }

@@ -95,6 +95,7 @@ impl<'a> Folder<'a> {
             summary: summary(&text),
             needs: Vec::new(),
             timeout: Decl::parse(&text).timeout(),
+            retries: 0,
             source: path,
         })
     }

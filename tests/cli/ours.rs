@@ -90,6 +90,29 @@ fn fewer_than_one_at_once_is_an_error_where_no_script_computes_it() {
 }
 
 #[test]
+fn a_local_file_declares_groups_of_its_own() {
+    let dir = suite();
+    let dir = dir.path();
+    case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
+    let local = |text: &str| std::fs::write(dir.join("groups/group.local"), text).expect("written");
+    local("1 mine\ngroup mine  what I work on\n");
+    assert_eq!(said(&mut check(dir, &["-n", "-g", "mine"])).fine(), "001\n");
+    let listed = said(&mut check(dir, &["--list-groups"])).fine();
+    assert!(listed.contains("mine      1  what I work on\n"), "{listed}");
+    let err = said(&mut check(dir, &["-n", "-g", "mien"])).failed(1);
+    assert!(err.contains("group.local; did you mean 'mine'?"), "{err}");
+    for (text, want) in [
+        ("group mine\n", "group 'mine': expected its meaning"),
+        ("group rw mine\n", "group 'rw' is declared already, in /"),
+        ("group\n", "expected the name of a group and its meaning"),
+    ] {
+        local(text);
+        let err = said(&mut check(dir, &["-n"])).failed(1);
+        assert!(err.contains("group.local'") && err.contains(want), "{err}");
+    }
+}
+
+#[test]
 fn scripts_are_tests_with_references_in_goldens() {
     let dir = suite();
     let dir = dir.path();
@@ -127,6 +150,22 @@ fn scripts_are_tests_with_references_in_goldens() {
     assert!(ran.out.contains("\n1..2\n"), "{}", ran.out);
     for line in ["\nok 1 qcow2 029\n", "\nok 2 qcow2 029:2\n"] {
         assert!(ran.out.contains(line), "{}", ran.out);
+    }
+
+    // A header may ask for retries.
+    let body = "# Passes when run again.\n#\n# group: rw\n# retries: 1\n\n\
+                [ -e $TEST_DIR/../../ran ] || { touch $TEST_DIR/../../ran; exit 1; }\n";
+    script(&dir.join("iotests/cases/030"), body);
+    std::fs::write(dir.join("goldens/030.out"), "").expect("written");
+    for (flaky, status, tap) in [
+        ("fail", 1, "not ok 1 qcow2 030\n# flaky: "),
+        ("pass", 0, "ok 1 qcow2 030\n# flaky: "),
+    ] {
+        let args = ["-qcow2", "-tap", "--flaky", flaky, "30"];
+        let ran = said(check(dir, &args).env("PATH", &path));
+        assert_eq!(ran.status, Some(status), "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains(&format!("\n{tap}")), "{}", ran.out);
+        std::fs::remove_file(dir.join("ran")).expect("removed");
     }
 
     std::fs::remove_file(tools.join("qemu-img")).expect("removed");

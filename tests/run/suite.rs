@@ -61,6 +61,7 @@ impl Suite {
             groups: BTreeSet::new(),
             summary: String::new(),
             needs: Vec::new(),
+            retries: 0,
             timeout: None,
         };
         let combo = Combo {

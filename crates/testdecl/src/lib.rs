@@ -132,6 +132,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("space", "free space it needs, such as 512M or 2G"),
     ("privileges", "root, if it needs that"),
     ("timeout", "time limit in seconds, in place of the default"),
+    (
+        "retries",
+        "how often it is run again after a failure; more where --rerun-failed says so",
+    ),
 ];
 
 /// The plain words of `needs:`: each as a variant, as it is written, and what is said where it
@@ -309,6 +313,13 @@ impl Decl {
         whole_seconds(self.get("timeout")?)
     }
 
+    /// How often the test is run again after a failure (`retries: N`), from 1 to 100; 0 where
+    /// it declares no such number.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.get("retries").and_then(number).unwrap_or(0)
+    }
+
     /// Everything wrong with this header as that of one of our own tests: no sentence, no
     /// groups, and [`Decl::wrong_words`].
     #[must_use]
@@ -358,6 +369,9 @@ impl Decl {
                 let wrong = entry.words.iter().filter(|w| !is_need(w));
                 wrong.for_each(|word| problem(unknown(word, &place, known.clone())));
             }
+            if key == "retries" && number(&entry.words).is_none() {
+                problem("'retries' is not a whole number from 1 to 100".to_owned());
+            }
             if key == "timeout" && whole_seconds(&entry.words).is_none() {
                 problem("'timeout' is not a positive whole number of seconds".to_owned());
             }
@@ -375,6 +389,12 @@ fn unknown<'k>(word: &str, place: &str, known: impl Iterator<Item = &'k str> + C
             format!("unknown word '{word}'{place} (known: {})", known.join(", "))
         }
     }
+}
+
+/// The number that the words of a `retries:` line say.
+fn number(words: &[String]) -> Option<u32> {
+    let number = words.first()?.parse().ok()?;
+    (1..=100).contains(&number).then_some(number)
 }
 
 /// The time that the words of a `timeout:` line say.
@@ -458,7 +478,8 @@ mod tests {
     fn problems_name_what_is_wrong() {
         assert_eq!(Decl::parse(HEADER).problems(), []);
         let bad = "# Asks.\n#\n# grop: a\n# needs: zstd driver: qemu>=8 foo\n# timeout: 0\n\
-                   # supported_fmt: generic qcow3\n# unsupported_proto: generic\n";
+                   # supported_fmt: generic qcow3\n# unsupported_proto: generic\n\
+                   # retries: 0\n";
         let problems = Decl::parse(bad).problems();
         let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
         for (problem, start) in problems.iter().zip([
@@ -468,10 +489,11 @@ mod tests {
             "5: 'timeout' is not a positive",
             "6: unknown word 'qcow3' in 'supported_fmt'; did you mean 'qcow2'?",
             "7: unknown word 'generic' in 'unsupported_proto' (known: file, ",
+            "8: 'retries' is not a whole number from 1 to 100",
         ]) {
             assert!(problem.starts_with(start), "{problem}");
         }
-        assert_eq!(problems.len(), 6, "{problems:?}");
+        assert_eq!(problems.len(), 7, "{problems:?}");
         let bare = Decl::parse("echo\n").problems();
         let bare: Vec<_> = bare.iter().map(|p| (p.line, p.text.as_str())).collect();
         let [(1, summary), (1, group)] = bare[..] else {
