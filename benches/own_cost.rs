@@ -152,6 +152,7 @@ impl Suite {
                 combo: Arc::clone(&combo),
                 repetition: 0,
                 skip: None,
+                known: None,
             });
         }
         Ok(Self {

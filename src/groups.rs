@@ -103,6 +103,20 @@ impl Declared {
     }
 }
 
+/// How a line of a known failure begins.
+pub const FAIL: &str = "fail";
+
+/// Whether a line is about a known failure: `fail` and a test. A test may be named `fail`.
+#[must_use]
+pub fn is_known_failure(line: &str) -> bool {
+    let mut words = line
+        .split('#')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    words.next() == Some(FAIL) && words.next().is_some_and(|word| !word.contains('='))
+}
+
 /// The lines of a `group.local` file: a test as written there, and its groups.
 ///
 /// # Errors

@@ -169,6 +169,11 @@ pub fn jobs(
                 combo: Arc::clone(combo),
                 repetition,
                 skip: excludes.reason(test, combo),
+                // What is blessed is no failure any more.
+                known: match args.bless {
+                    Some(_) => None,
+                    None => excludes.known_failure(test, combo),
+                },
             });
         }
     }

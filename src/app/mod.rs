@@ -110,7 +110,7 @@ fn run(call: &Invocation) -> Result<u8> {
         }
     }
     if args.list || args.dry_run {
-        let tests = supported(run_tests::left_to_run(call, tests)?, args)?;
+        let tests = supported(run_tests::left_to_run(call, &tree, tests)?, args)?;
         if args.list {
             say(&listing(&tests))?;
         } else {

@@ -48,7 +48,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         .with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE))
         .under(under);
     let memory = history.take_memory();
-    let excludes = excludes(args)?;
+    let excludes = excludes(tree, args)?;
     let (combos, mut jobs) = plan_jobs(args, tests, &memory, &excludes)?;
     plan::validate(args, &jobs, memory.previous().at.is_some())?;
     if args.debugger.is_some() {
@@ -113,9 +113,12 @@ fn may_bless(args: &LowArgs, count: usize) -> Result<bool> {
 }
 
 /// What the caller excludes. Its files are read once: one may be a pipe.
-fn excludes(args: &LowArgs) -> Result<Excludes> {
+fn excludes(tree: &Tree, args: &LowArgs) -> Result<Excludes> {
     let skip = var(SKIP_VARIABLE).unwrap_or_default();
     let mut excludes = Excludes::new(&skip.to_string_lossy(), &host());
+    if let Some(local) = &tree.local {
+        excludes.read_local(local)?;
+    }
     for file in &args.exclude_files {
         excludes.read(file)?;
     }
@@ -136,10 +139,14 @@ fn writable(dir: &Path) -> Result<()> {
 }
 
 /// The tests that would be run, given `-E`, `--failed`, `--resume` and `--shard`.
-pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
+pub(super) fn left_to_run(
+    call: &Invocation,
+    tree: &Tree,
+    tests: Vec<Arc<Test>>,
+) -> Result<Vec<Arc<Test>>> {
     let args = &call.args;
     // Read in any case: one that is missing or wrong is told.
-    let excludes = excludes(args)?;
+    let excludes = excludes(tree, args)?;
     if !args.failed && !args.resume && args.shard.is_none() && args.filter.is_none() {
         return Ok(tests);
     }

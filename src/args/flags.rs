@@ -268,7 +268,7 @@ static SELECT: &[Flag] = &[
     ),
     Flag::new(
         "-X, --exclude-file FILE",
-        "do not run the tests that FILE lists; may be repeated",
+        "do not run the tests that FILE lists, or expect them to fail; may be repeated",
         |a, v| {
             a.exclude_files.push(PathBuf::from(v.unwrap_or_default()));
             Ok(())
@@ -279,7 +279,10 @@ static SELECT: &[Flag] = &[
              any (fmt=A,B proto=.. cache=.. host=.., all must hold, values \
              are patterns), then '# reason', which is shown. Such tests \
              count as not run. Example: 2?? fmt=luks,raw host=ci-* # too \
-             slow there",
+             slow there. A line that begins with fail is a known failure: it is run, a \
+             failure is expected, and a pass makes the run fail unless flaky follows the \
+             test. Example: fail 030 flaky fmt=qcow2 # bug 7. Such lines may stand in \
+             group.local too. --bless takes no notice of them.",
     ),
     Flag::new(
         "-E, --filter EXPRESSION",

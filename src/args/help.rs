@@ -50,7 +50,8 @@ files:
   groups/groups           the groups of this suite: 'NAME  meaning' lines
   group.local             adds tests to groups: 'TEST GROUP...' lines; in
                           groups/ or, in a QEMU tree, beside the tests; in
-                          groups/ it also declares: 'group NAME  meaning'
+                          groups/ it also declares: 'group NAME  meaning';
+                          known failures: 'fail TEST' lines, as for -X
   TEST_DIR-history/       results of earlier runs, beside TEST_DIR
   .last-elapsed-cache     how long tests took, in the current directory
 ";

@@ -119,6 +119,10 @@ impl Memory {
                     Kind::Fail | Kind::Flaky => {
                         self.failing.insert(key.clone(), run.clone());
                     }
+                    // It is expected from now on.
+                    Kind::KnownFail => {
+                        self.failing.remove(&key);
+                    }
                     // Of several repetitions one that failed counts.
                     Kind::Pass if self.failing.get(&key).is_some_and(|at| *at != run) => {
                         self.failing.remove(&key);

@@ -56,6 +56,7 @@ pub(crate) fn job(id: u32, name: &str, format: &str) -> Job {
         combo: Arc::new(combo(format)),
         repetition: 0,
         skip: None,
+        known: None,
     }
 }
 

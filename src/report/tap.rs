@@ -93,12 +93,13 @@ impl Tap {
             Verdict::Flaky { .. } if self.flaky_passes => format!("ok {title}\n"),
             // It makes the run fail, so a harness must not count it as passed.
             Verdict::Fail(_) | Verdict::Flaky { .. } => format!("not ok {title}\n"),
+            Verdict::KnownFail(_) => format!("not ok {title} # TODO {}\n", rendered.description),
             Verdict::NotRun(_) | Verdict::Interrupted => {
                 format!("ok {title} # SKIP {}\n", rendered.description)
             }
         };
         match Kind::from(&finished.verdict) {
-            Kind::NotRun | Kind::Interrupted => {}
+            Kind::NotRun | Kind::Interrupted | Kind::KnownFail => {}
             Kind::Flaky => {
                 let _ = writeln!(text, "# flaky: {}", rendered.description);
             }

@@ -292,6 +292,7 @@ impl Dispatcher<'_, '_, '_> {
         let count = match finished.verdict {
             Verdict::Pass => &mut summary.passed,
             Verdict::Fail(_) => &mut summary.failed,
+            Verdict::KnownFail(_) => &mut summary.known_failures,
             Verdict::NotRun(_) => &mut summary.not_run,
             Verdict::Flaky { .. } => &mut summary.flaky,
             Verdict::Interrupted => &mut summary.interrupted_jobs,

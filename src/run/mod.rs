@@ -160,6 +160,8 @@ pub struct Summary {
     pub passed: usize,
     /// Jobs that failed.
     pub failed: usize,
+    /// Jobs that failed, as expected.
+    pub known_failures: usize,
     /// Jobs that failed, and passed when tried again.
     pub flaky: usize,
     /// Jobs that cannot run here.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use testdecl::nearest;
 
-use crate::groups::{Declared, read_local};
+use crate::groups::{Declared, FAIL, read_local};
 use crate::model::Test;
 
 pub use locate::{Places, locate};
@@ -55,6 +55,9 @@ pub struct Tree {
     pub build: PathBuf,
     /// The groups it declares; `None` where groups need no declaration.
     pub declared: Option<Declared>,
+    /// Its `group.local`, where there is one that may hold known failures: a test named
+    /// `fail` has the word for itself.
+    pub local: Option<PathBuf>,
     /// Its tests, by what they are sorted by: `030`, `tests/NAME`.
     tests: BTreeMap<String, Arc<Test>>,
 }
@@ -80,12 +83,15 @@ impl Tree {
                 (None, tests, places.source.join("group.local"))
             }
         };
+        let tests: BTreeMap<_, _> = tests.into_iter().map(|t| (sort_key(&t), t)).collect();
+        let fail_is_a_test = tests.contains_key(&format!("tests/{FAIL}"));
         let mut tree = Self {
             layout,
             source: places.source.clone(),
             build: places.build.clone(),
             declared,
-            tests: tests.into_iter().map(|t| (sort_key(&t), t)).collect(),
+            local: (local.is_file() && !fail_is_a_test).then(|| local.clone()),
+            tests,
         };
         if local.is_file() {
             tree.add_local_groups(&local)
@@ -105,7 +111,8 @@ impl Tree {
             }
         }
         for (name, groups) in lines {
-            if self.declared.is_some() && name == DECLARES {
+            let declares = self.declared.is_some() && name == DECLARES;
+            if declares || (self.local.is_some() && name == FAIL && !groups.is_empty()) {
                 continue;
             }
             let key = self.key(&name)?;

@@ -77,6 +77,7 @@ impl Suite {
             combo: Arc::new(combo),
             repetition: 0,
             skip: None,
+            known: None,
         });
         self.jobs.last_mut().unwrap()
     }
