@@ -233,6 +233,9 @@ fn a_new_test_gets_no_number_that_is_kept_for_another_question() {
 fn tests_are_named_by_path_from_any_directory_and_listed() {
     let dir = suite();
     let dir = dir.path();
+    // Folders that look like those of another layout.
+    std::fs::create_dir(dir.join("iotests/tests")).expect("a directory");
+    script(&dir.join("iotests/cases/020"), "# C.\n#\n# group: rw\n");
     let header = "//! Data is kept. More of it.\n//!\n//! group: rw quick\n";
     case(dir, "001.rs", header);
     case(dir, "010.rs", "//! B.\n//!\n//! group: rw\n");
@@ -240,16 +243,16 @@ fn tests_are_named_by_path_from_any_directory_and_listed() {
         (".", "iotests/cases/001.rs"),
         ("iotests/cases", "001.rs"),
         ("iotests/cases", "iotests/cases/001.rs"),
+        ("iotests", "cases/001.rs"),
         ("goldens", "./001.out"),
         ("groups", "../goldens/001.out"),
     ] {
-        let source = dir.to_str().expect("UTF-8");
-        let mut command = check(&dir.join(below), &["-n", "--source-dir", source, word]);
+        let mut command = check(&dir.join(below), &["-n", word]);
         assert_eq!(said(&mut command).fine(), "001\n", "{below} {word}");
     }
     assert_eq!(
         said(&mut check(dir, &["--list"])).fine(),
-        "001  quick rw  Data is kept.\n010  rw        B.\n"
+        "001  quick rw  Data is kept.\n010  rw        B.\n020  rw        C.\n"
     );
     let both = said(&mut check(dir, &["-n", "-g", "quick", "1", "10"]));
     assert_eq!((both.status, both.out.as_str()), (Some(0), "001\n"));
