@@ -2,6 +2,7 @@
 
 mod command;
 mod goldens;
+mod profiles;
 mod run_tests;
 mod say;
 
@@ -24,12 +25,24 @@ pub use say::say;
 pub fn main() -> u8 {
     let mut words = std::env::args_os();
     let argv0 = words.next().unwrap_or_else(|| "check".into());
-    let args = match args::parse(words) {
+    let words: Vec<OsString> = words.collect();
+    let wrong = |error: String| {
+        say::error(&format!("error: {error}"));
+        say::error("see --help for all options");
+        exit::USAGE
+    };
+    let args = match args::parse(words.iter().cloned()) {
         Ok(args) => args,
-        Err(error) => {
-            say::error(&format!("error: {error}"));
-            say::error("see --help for all options");
-            return exit::USAGE;
+        Err(error) => return wrong(error),
+    };
+    let args = match &args.profile {
+        None => args,
+        Some(_) => {
+            let profiles = profiles::read(argv0.as_ref(), &args);
+            match profiles.and_then(|all| args::parse_with(words, &all)) {
+                Ok(args) => args,
+                Err(error) => return wrong(error),
+            }
         }
     };
     match dispatch(argv0, args) {

@@ -17,6 +17,7 @@ pub enum Takes {
 pub(super) type Effect = fn(&mut LowArgs, Option<&str>) -> Result<(), String>;
 
 /// An option.
+#[derive(Debug)]
 pub struct Flag {
     /// How the help shows it: its words, dashes included, shortest first, and its value:
     /// `-n, --dry-run`, `-j N`, `--shuffle[=SEED]`.

@@ -169,6 +169,17 @@ static GENERAL: &[Flag] = &[
         "write TAP version 13 to stdout (verdicts are numbered outside QEMU trees)",
         sets!(tap),
     ),
+    Flag::new(
+        "--profile NAME",
+        "take the options of a profile, from .config/check.toml",
+        reads!(profile, v => Some(v.into())),
+    )
+    .long(
+        "The file in the source directory, and ~/.config/check/check.toml, whose options \
+             go first; those of the command line go before both. A table [profile.NAME] \
+             has options by name (timeout = 900, formats = [\"qcow2\", \"raw\"], \
+             fail-fast = true) and may have inherits = \"OTHER\".",
+    ),
     Flag::classic(
         "--source-dir DIR",
         "directory of the tests and their references",

@@ -52,6 +52,8 @@ files:
                           groups/ or, in a QEMU tree, beside the tests; in
                           groups/ it also declares: 'group NAME  meaning';
                           known failures: 'fail TEST' lines, as for -X
+  .config/check.toml      profiles: in the source directory, and below the home
+                          directory as .config/check/check.toml
   TEST_DIR-history/       results of earlier runs, beside TEST_DIR
   .last-elapsed-cache     how long tests took, in the current directory
 ";

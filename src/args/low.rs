@@ -102,6 +102,8 @@ pub struct LowArgs {
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.
     pub build_dir: Option<PathBuf>,
+    /// `--profile NAME`.
+    pub profile: Option<String>,
     /// Test names, as typed.
     pub tests: Vec<String>,
     /// What follows `--`; `Some` and empty where nothing does.

@@ -10,6 +10,7 @@ mod help;
 mod low;
 mod parse;
 mod parse_expression;
+mod profiles;
 mod values;
 
 pub use expression::{Candidate, Expression, KINDS, Matcher, SLOW_SECS, Subject};
@@ -17,4 +18,5 @@ pub use flag::{Flag, Takes};
 pub use flags::{FORMATS, PROTOCOLS, SECTIONS, flags};
 pub use help::help;
 pub use low::{Action, Color, LowArgs};
-pub use parse::parse;
+pub use parse::{parse, parse_with};
+pub use profiles::Profiles;

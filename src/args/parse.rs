@@ -9,6 +9,7 @@ use testdecl::nearest;
 use super::flag::{Flag, Takes};
 use super::flags::flags;
 use super::low::LowArgs;
+use super::profiles::Profiles;
 
 /// Reads the words of a command line (without the program's own name).
 ///
@@ -17,20 +18,35 @@ use super::low::LowArgs;
 /// One line that says which word is wrong and why.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<LowArgs, String> {
     let mut state = State::default();
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            state.args.command = Some(words.by_ref().collect());
-            break;
-        }
-        let word = utf8(word)?;
-        if !looks_like_option(&word) {
-            state.args.tests.push(word);
-            continue;
-        }
-        state.option(&word, &mut words)?;
-    }
+    state.words(words.into_iter())?;
     Ok(state.args)
+}
+
+/// Reads the words of a command line, and what the profile that they name sets, where they do
+/// not set it themselves.
+///
+/// # Errors
+///
+/// As for [`parse`]; or there is no such profile.
+pub fn parse_with(
+    words: impl IntoIterator<Item = OsString>,
+    profiles: &Profiles,
+) -> Result<LowArgs, String> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let mut alone = State::default();
+    alone.words(words.iter().cloned())?;
+    let Some(name) = &alone.args.profile else {
+        return Ok(alone.args);
+    };
+    let mut both = State::default();
+    for setting in profiles.options(name)? {
+        let replaced = alone.given.iter().any(|given| setting.replaces(given));
+        for value in setting.values.iter().filter(|_| !replaced) {
+            both.set(setting.flag, value.as_deref())?;
+        }
+    }
+    both.words(words.into_iter())?;
+    Ok(both.args)
 }
 
 /// What has been read so far.
@@ -39,9 +55,27 @@ struct State {
     args: LowArgs,
     /// For each exclusive group the option that was given.
     exclusive: HashMap<&'static str, &'static Flag>,
+    /// Every option that was given.
+    given: Vec<&'static Flag>,
 }
 
 impl State {
+    fn words(&mut self, mut words: impl Iterator<Item = OsString>) -> Result<(), String> {
+        while let Some(word) = words.next() {
+            if word == "--" {
+                self.args.command = Some(words.by_ref().collect());
+                break;
+            }
+            let word = utf8(word)?;
+            if !looks_like_option(&word) {
+                self.args.tests.push(word);
+                continue;
+            }
+            self.option(&word, &mut words)?;
+        }
+        Ok(())
+    }
+
     /// Takes the option `word`, and its value from `words` where that is a word
     /// of its own.
     fn option(
@@ -83,6 +117,7 @@ impl State {
     }
 
     fn set(&mut self, flag: &'static Flag, value: Option<&str>) -> Result<(), String> {
+        self.given.push(flag);
         if let Some(group) = flag.exclusive {
             let first = self.exclusive.entry(group).or_insert(flag);
             if !std::ptr::eq(*first, flag) {

@@ -97,6 +97,37 @@ fn mistakes_found_later_end_with_status_one_and_a_line() {
 }
 
 #[test]
+fn profiles_are_read_from_the_tree_and_from_the_users_file() {
+    let suite = Suite::new();
+    suite.pair("001", "", "").test("002", "auto", "");
+    let home = suite.root().join("home");
+    for dir in [suite.dir().join(".config"), home.join(".config/check")] {
+        std::fs::create_dir_all(dir).expect("a directory");
+    }
+    let mine = |text: &str| {
+        std::fs::write(home.join(".config/check/check.toml"), text).expect("written");
+    };
+    suite.file(".config/check.toml", "[profile.ci]\ngroups = [\"rw\"]\n");
+    let check = |line: &str| {
+        let mut command = suite.check(line);
+        command.env("HOME", &home).env_remove("XDG_CONFIG_HOME");
+        said(&mut command)
+    };
+    assert_eq!(check("-n --profile ci").fine(), "001\n");
+    assert_eq!(check("-n --profile ci -g auto").fine(), "002\n");
+    mine("[profile.mine]\ninherits = \"ci\"\n[profile.ci]\ngroups = \"auto\"\n");
+    assert_eq!(check("-n --profile mine").fine(), "002\n");
+    assert_eq!(check("-n").fine(), "001\n002\n");
+    suite.file(
+        ".config/check.toml",
+        "[profile.ci]\n\nretrys = 3\ngruops = 1\n",
+    );
+    let err = check("-n --profile ci").failed(2);
+    let want = "check: error: .config/check.toml:4: unknown key 'gruops'; did you mean 'groups'?";
+    assert!(err.starts_with(want), "{err}");
+}
+
+#[test]
 fn help_is_a_page_on_stdout() {
     let suite = Suite::new();
     let short = said(&mut suite.check("-h")).fine();
