@@ -36,6 +36,18 @@ pub fn listing(tests: &[Arc<Test>]) -> String {
     lines.collect()
 }
 
+/// The same as JSON, an object for each test, one a line.
+#[must_use]
+pub fn json(tests: &[Arc<Test>]) -> String {
+    let line = |test: &Arc<Test>| {
+        let object = serde_json::json!({
+            "test": test.name, "groups": test.groups, "summary": test.summary,
+        });
+        format!("{object}\n")
+    };
+    tests.iter().map(line).collect()
+}
+
 fn first_sentence(text: &str) -> &str {
     text.find(". ").map_or(text, |end| &text[..=end])
 }

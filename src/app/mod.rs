@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::args::{self, Action, LowArgs};
-use crate::dry_run::{listing, names, supported};
+use crate::dry_run::{json, listing, names, supported};
 use crate::model::Combo;
 use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
@@ -126,6 +126,10 @@ fn run(call: &Invocation) -> Result<u8> {
         let tests = supported(run_tests::left_to_run(call, &tree, tests)?, args)?;
         if args.list {
             say(&listing(&tests))?;
+            if let Some(file) = &args.json {
+                std::fs::write(file, json(&tests))
+                    .with_context(|| format!("cannot write '{}'", file.display()))?;
+            }
         } else {
             say(&names(&tests))?;
         }

@@ -508,7 +508,10 @@ static OTHER: &[Flag] = &[
         "list the selected tests: name, groups, first sentence; run nothing",
         sets!(list),
     )
-    .long("Tests that cannot support the format given are left out, as for -n."),
+    .long(
+        "Tests that cannot support the format given are left out, as for -n. With --json FILE \
+             they are written there too, an object (test, groups, summary) per line.",
+    ),
     Flag::new(
         "--list-groups",
         "list the groups with their meanings",

@@ -254,6 +254,12 @@ fn tests_are_named_by_path_from_any_directory_and_listed() {
         said(&mut check(dir, &["--list"])).fine(),
         "001  quick rw  Data is kept.\n010  rw        B.\n020  rw        C.\n"
     );
+    said(&mut check(dir, &["--list", "--json", "list", "1"])).fine();
+    assert_eq!(
+        std::fs::read_to_string(dir.join("list")).expect("a list"),
+        "{\"groups\":[\"quick\",\"rw\"],\"summary\":\"Data is kept. More of it.\",\
+         \"test\":\"001\"}\n"
+    );
     let both = said(&mut check(dir, &["-n", "-g", "quick", "1", "10"]));
     assert_eq!((both.status, both.out.as_str()), (Some(0), "001\n"));
     assert_eq!(
