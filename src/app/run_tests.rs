@@ -22,6 +22,7 @@ use crate::plan::{self, Wanted};
 use crate::report;
 use crate::run::{self, RunHost, Settings, Summary, sock_root};
 use crate::tree::{Layout, Tree};
+use crate::words;
 
 /// The variable that has mismatching references overwritten.
 const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
@@ -102,13 +103,12 @@ fn may_bless(args: &LowArgs, count: usize) -> Result<bool> {
     if args.all || args.narrows() {
         return Ok(true);
     }
+    let tests = words::count(count, "test");
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        bail!(
-            "argument --bless: name the tests, or add --all to write the references of all {count}"
-        );
+        bail!("argument --bless: name the tests, or add --all to write the references of {tests}");
     }
     say::ask(&format!(
-        "write what all {count} tests print as their references? [y/N] "
+        "write the references of {tests}, without any being named? [y/N] "
     ))
 }
 

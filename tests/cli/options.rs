@@ -187,7 +187,7 @@ fn blessing_all_tests_is_asked_for() {
     let err = said(&mut suite.check("-raw --bless")).failed(1);
     assert_eq!(
         err,
-        "check: argument --bless: name the tests, or add --all to write the references of all 2\n"
+        "check: argument --bless: name the tests, or add --all to write the references of 2 tests\n"
     );
     let read = || std::fs::read_to_string(suite.dir().join("001.out")).expect("001.out");
     assert_eq!(read(), "");
