@@ -490,6 +490,21 @@ mod tests {
     }
 
     #[test]
+    fn fewer_than_one_at_once_are_one_in_a_qemu_tree() {
+        for (line, want) in [("-j 4", 4), ("-j 1", 1), ("-j 0", 1), ("-j -1", 1)] {
+            let args = args(line);
+            suits(&args, Layout::Qemu).unwrap();
+            assert_eq!(
+                suits(&args, Layout::Ours).is_ok(),
+                want == 4 || line == "-j 1"
+            );
+            let mut settings = Settings::new("/t".into(), "/s".into());
+            apply(&mut settings, &args, Layout::Qemu);
+            assert!(matches!(settings.parallel, Parallel::Exactly(n) if n == want));
+        }
+    }
+
+    #[test]
     fn shards_share_out_every_job_once() {
         let names = ["001", "002", "003", "004", "005"];
         let whole = planned("--formats raw,qcow2", &names);
