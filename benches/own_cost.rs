@@ -142,6 +142,8 @@ impl Suite {
                 golden_dir: dir.into(),
                 groups: BTreeSet::new(),
                 summary: String::new(),
+                needs: Vec::new(),
+                retries: 0,
                 timeout: None,
             });
             jobs.push(Job {
@@ -150,6 +152,7 @@ impl Suite {
                 combo: Arc::clone(&combo),
                 repetition: 0,
                 skip: None,
+                known: None,
             });
         }
         Ok(Self {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::{env, fs, process};
 
 fn main() {
+    // The folder with all that is in it: a line for each test would be shown with every
+    // error.
     println!("cargo::rerun-if-changed=cases");
     if let Err(error) = generate() {
         println!("cargo::error={error}");
@@ -27,7 +29,6 @@ fn generate() -> Result<(), String> {
         .filter(|f| f.extension().is_some_and(|e| e == "rs"))
     {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        println!("cargo::rerun-if-changed={}", file.display());
         let source = fs::read_to_string(file)
             .map_err(|e| format!("failed to read {}: {e}", file.display()))?;
         let is_number = name.len() == 3 && name.bytes().all(|b| b.is_ascii_digit());
@@ -39,7 +40,10 @@ fn generate() -> Result<(), String> {
         }
         let problems = testdecl::Decl::parse(&source).problems();
         if let Some(problem) = problems.first() {
-            return Err(format!("{}: {problem}", file.display()));
+            let shown = Path::new(&root)
+                .parent()
+                .and_then(|top| file.strip_prefix(top).ok());
+            return Err(format!("{}:{problem}", shown.unwrap_or(file).display()));
         }
         let path = file.display().to_string();
         let _ = writeln!(modules, "#[path = {path:?}]\nmod t{name};");

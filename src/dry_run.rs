@@ -1,4 +1,4 @@
-//! `-n`: the names of the selected tests.
+//! `-n` and `--list`: the selected tests.
 
 use std::sync::Arc;
 
@@ -7,23 +7,69 @@ use anyhow::{Context, Result};
 use crate::args::LowArgs;
 use crate::model::Test;
 
-/// The names of `tests`, one a line. Where formats are given, tests that say
-/// they support none of them are left out.
+/// The names of `tests`, one a line.
+#[must_use]
+pub fn names(tests: &[Arc<Test>]) -> String {
+    tests
+        .iter()
+        .map(|test| format!("{}\n", test.name))
+        .collect()
+}
+
+/// Name, groups and first sentence of each of `tests`, one a line, in columns.
+#[must_use]
+pub fn listing(tests: &[Arc<Test>]) -> String {
+    let groups = |test: &Test| {
+        let groups: Vec<&str> = test.groups.iter().map(String::as_str).collect();
+        groups.join(" ")
+    };
+    let rows = tests.iter().map(|test| (&test.name, groups(test), test));
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let wide = rows.iter().map(|(_, groups, _)| groups.len()).max();
+    let wide = wide.unwrap_or(0);
+    let lines = rows.iter().map(|(name, groups, test)| {
+        let sentence = first_sentence(&test.summary);
+        let line = format!("{name:width$}  {groups:wide$}  {sentence}");
+        format!("{}\n", line.trim_end())
+    });
+    lines.collect()
+}
+
+/// The same as JSON, an object for each test, one a line.
+#[must_use]
+pub fn json(tests: &[Arc<Test>]) -> String {
+    let line = |test: &Arc<Test>| {
+        let object = serde_json::json!({
+            "test": test.name, "groups": test.groups, "summary": test.summary,
+        });
+        format!("{object}\n")
+    };
+    tests.iter().map(line).collect()
+}
+
+fn first_sentence(text: &str) -> &str {
+    text.find(". ").map_or(text, |end| &text[..=end])
+}
+
+/// `tests`, less those that say they support none of the formats given.
 ///
 /// # Errors
 ///
 /// A test cannot be read.
-pub fn dry_run(tests: &[Arc<Test>], args: &LowArgs) -> Result<String> {
+pub fn supported(tests: Vec<Arc<Test>>, args: &LowArgs) -> Result<Vec<Arc<Test>>> {
     let mut formats = args.formats.clone();
     formats.extend(args.format.clone());
-    let mut lines = String::new();
+    if formats.is_empty() {
+        return Ok(tests);
+    }
+    let mut supported = Vec::new();
     for test in tests {
-        if formats.is_empty() || supports_any(test, &formats)? {
-            lines.push_str(&test.name);
-            lines.push('\n');
+        if supports_any(&test, &formats)? {
+            supported.push(test);
         }
     }
-    Ok(lines)
+    Ok(supported)
 }
 
 fn supports_any(test: &Test, formats: &[String]) -> Result<bool> {

@@ -1,18 +1,23 @@
-//! Exclude files (`-X FILE`) and `QEMU_TEST_IO_SKIP`: tests that are not run,
-//! and why.
+//! Exclude files (`-X FILE`) and `QEMU_TEST_IO_SKIP`: tests that are not run, or are known
+//! to fail, and why.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use globset::{GlobBuilder, GlobMatcher};
+use testdecl::CACHES;
 
-use crate::args::{CACHES, FORMATS, PROTOCOLS};
-use crate::model::{Combo, Test};
+use crate::args::{FORMATS, PROTOCOLS};
+use crate::groups::is_known_failure;
+use crate::model::{Combo, KnownFailure, Test};
 
 /// The variable that lists tests not to run.
 pub const SKIP_VARIABLE: &str = "QEMU_TEST_IO_SKIP";
 
-/// Tests that are not run.
+/// The word of a known failure that may pass too.
+const FLAKY: &str = "flaky";
+
+/// Tests that are not run, or are known to fail.
 #[derive(Debug, Clone, Default)]
 pub struct Excludes {
     rules: Vec<Rule>,
@@ -26,9 +31,19 @@ pub struct Excludes {
 struct Rule {
     /// Where it stands, for messages.
     place: String,
+    effect: Effect,
     pattern: GlobMatcher,
     conditions: Vec<(Key, Vec<GlobMatcher>)>,
     reason: String,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Its tests are not run.
+    Exclude,
+    /// Its tests are known to fail.
+    Fail { flaky: bool },
 }
 
 /// What a condition is about.
@@ -62,12 +77,24 @@ impl Excludes {
     ///
     /// It cannot be read, or a line is wrong: which one, and how.
     pub fn read(&mut self, file: &Path) -> Result<()> {
+        self.read_lines(file, |_| true).context("argument -X")
+    }
+
+    /// Adds the known failures of a `group.local` file; its other lines are about groups.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or a line of a known failure is wrong: which one, and how.
+    pub fn read_local(&mut self, file: &Path) -> Result<()> {
+        self.read_lines(file, is_known_failure)
+    }
+
+    fn read_lines(&mut self, file: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let text = std::fs::read_to_string(file)
-            .with_context(|| format!("argument -X: cannot read {}", file.display()))?;
-        for (n, line) in text.lines().enumerate() {
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        for (n, line) in text.lines().enumerate().filter(|(_, line)| wanted(line)) {
             let place = format!("{}:{}", file.display(), n + 1);
-            let rule =
-                Rule::parse(line, file, &place).with_context(|| format!("argument -X: {place}"))?;
+            let rule = Rule::parse(line, file, &place).context(place)?;
             self.rules.extend(rule);
         }
         Ok(())
@@ -83,7 +110,7 @@ impl Excludes {
             .filter(|rule| !names.iter().any(|name| rule.pattern.is_match(name)));
         idle.map(|rule| {
             format!(
-                "argument -X: {}: no test is named '{}'",
+                "{}: no test is named '{}'",
                 rule.place,
                 rule.pattern.glob().glob()
             )
@@ -101,7 +128,26 @@ impl Excludes {
         if skipped {
             return Some(format!("listed in {SKIP_VARIABLE}"));
         }
-        let rule = self.rules.iter().find(|rule| {
+        let mut rules = self.rules_about(test, combo);
+        let rule = rules.find(|rule| rule.effect == Effect::Exclude)?;
+        Some(rule.reason.clone())
+    }
+
+    /// Whether `test` is known to fail under `combo`; the first rule that says so counts.
+    #[must_use]
+    pub fn known_failure(&self, test: &Test, combo: &Combo) -> Option<KnownFailure> {
+        let mut rules = self.rules_about(test, combo);
+        rules.find_map(|rule| match rule.effect {
+            Effect::Exclude => None,
+            Effect::Fail { flaky } => Some(KnownFailure {
+                reason: rule.reason.clone(),
+                flaky,
+            }),
+        })
+    }
+
+    fn rules_about(&self, test: &Test, combo: &Combo) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(move |rule| {
             rule.pattern.is_match(&test.name)
                 && rule.conditions.iter().all(|(key, values)| {
                     let value = match key {
@@ -112,8 +158,7 @@ impl Excludes {
                     };
                     values.iter().any(|v| v.is_match(value))
                 })
-        })?;
-        Some(rule.reason.clone())
+        })
     }
 }
 
@@ -121,10 +166,18 @@ impl Rule {
     /// The rule of a line; `None` where it is blank or a comment.
     fn parse(line: &str, file: &Path, place: &str) -> Result<Option<Self>> {
         let (rule, reason) = line.split_once('#').unwrap_or((line, ""));
-        let mut words = rule.split_whitespace();
+        let mut words = rule.split_whitespace().peekable();
+        let mut effect = Effect::Exclude;
+        if is_known_failure(rule) {
+            words.next();
+            effect = Effect::Fail { flaky: false };
+        }
         let Some(pattern) = words.next() else {
             return Ok(None);
         };
+        if effect != Effect::Exclude && words.next_if_eq(&FLAKY).is_some() {
+            effect = Effect::Fail { flaky: true };
+        }
         if pattern.contains('=') {
             bail!("'{pattern}': expected the name of a test first ('*' for all)");
         }
@@ -138,7 +191,7 @@ impl Rule {
             let (key, known): (Key, &[&str]) = match key {
                 "fmt" => (Key::Format, FORMATS),
                 "proto" => (Key::Protocol, PROTOCOLS),
-                "cache" => (Key::Cache, &CACHES),
+                "cache" => (Key::Cache, CACHES),
                 "host" => (Key::Host, &[]),
                 _ => bail!("unknown condition '{key}=' (known: fmt=, proto=, cache=, host=)"),
             };
@@ -169,6 +222,7 @@ impl Rule {
         };
         Ok(Some(Self {
             place: place.to_owned(),
+            effect,
             pattern: matcher(&pattern)?,
             conditions,
             reason,
@@ -229,6 +283,38 @@ mod tests {
             why("900", "raw"),
             Some(format!("listed in {}", file.display()))
         );
+    }
+
+    #[test]
+    fn known_failures_stand_beside_exclusions() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        let text = "fail 30 fmt=qcow2 # bug 7\nfail 03? flaky # at times\nfail fmt=raw\n\
+                    031 fmt=raw\n";
+        std::fs::write(&file, text).unwrap();
+        let mut e = Excludes::new("", "");
+        e.read(&file).unwrap();
+        let known = |name: &str, format: &str| {
+            let known = e.known_failure(&sample::test(name), &sample::combo(format));
+            known.map(|known| (known.reason, known.flaky))
+        };
+        assert_eq!(known("030", "qcow2"), Some(("bug 7".into(), false)));
+        assert_eq!(known("030", "raw"), Some(("at times".into(), true)));
+        assert_eq!(known("040", "raw"), None);
+        // A test of that name.
+        let excluded = |name| {
+            e.reason(&sample::test(name), &sample::combo("raw"))
+                .is_some()
+        };
+        assert!(excluded("fail") && excluded("031") && !excluded("030"));
+        std::fs::write(&file, "fail 030 later\n").unwrap();
+        let err = format!("{:#}", Excludes::new("", "").read(&file).unwrap_err());
+        assert!(err.contains("x:1: unknown condition 'later'"), "{err}");
+        std::fs::write(&file, "1 mine\nfail 030 # here\n").unwrap();
+        let mut local = Excludes::new("", "");
+        local.read_local(&file).unwrap();
+        let known = local.known_failure(&sample::test("030"), &sample::combo("raw"));
+        assert_eq!(known.map(|known| known.reason).as_deref(), Some("here"));
     }
 
     #[test]

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-
-use crate::args::nearest;
+use testdecl::nearest;
 
 /// The groups a suite declares, each with its meaning, from a file of
 /// `NAME  meaning` lines. Blank lines and lines that begin with `#` are skipped.
@@ -14,6 +13,8 @@ pub struct Declared {
     /// Where they are declared.
     pub file: PathBuf,
     meanings: BTreeMap<String, String>,
+    /// Where some are declared beside that.
+    local: Option<PathBuf>,
 }
 
 impl Declared {
@@ -52,7 +53,28 @@ impl Declared {
         Ok(Self {
             file: file.to_owned(),
             meanings,
+            local: None,
         })
+    }
+
+    /// Declares one more group; `file` is where it is declared.
+    ///
+    /// # Errors
+    ///
+    /// It has no meaning, or is declared already.
+    pub fn declare(&mut self, name: &str, meaning: &str, file: &Path) -> Result<()> {
+        if meaning.is_empty() {
+            bail!("group '{name}': expected its meaning after the name");
+        }
+        if self.meanings.contains_key(name) {
+            bail!(
+                "group '{name}' is declared already, in {}",
+                self.file.display()
+            );
+        }
+        self.local = Some(file.to_owned());
+        self.meanings.insert(name.to_owned(), meaning.to_owned());
+        Ok(())
     }
 
     /// Every group and its meaning, by name.
@@ -72,10 +94,27 @@ impl Declared {
         let near = nearest(group, self.meanings.keys().map(String::as_str));
         let hint = near.map_or_else(String::new, |n| format!("; did you mean '{n}'?"));
         bail!(
-            "{user}: group '{group}' is not declared in {}{hint}",
-            self.file.display()
+            "{user}: group '{group}' is not declared in {}{}{hint}",
+            self.file.display(),
+            self.local
+                .as_ref()
+                .map_or_else(String::new, |file| format!(" or {}", file.display()))
         )
     }
+}
+
+/// How a line of a known failure begins.
+pub const FAIL: &str = "fail";
+
+/// Whether a line is about a known failure: `fail` and a test. A test may be named `fail`.
+#[must_use]
+pub fn is_known_failure(line: &str) -> bool {
+    let mut words = line
+        .split('#')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    words.next() == Some(FAIL) && words.next().is_some_and(|word| !word.contains('='))
 }
 
 /// The lines of a `group.local` file: a test as written there, and its groups.

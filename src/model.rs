@@ -58,8 +58,12 @@ pub struct Test {
     pub groups: BTreeSet<String>,
     /// The sentence of its header; empty where there is none.
     pub summary: String,
+    /// What its header says it needs.
+    pub needs: Vec<String>,
     /// Its own time-out.
     pub timeout: Option<Duration>,
+    /// How often it is run again after a failure, where the run does not say more.
+    pub retries: u32,
 }
 
 /// Which run of which test: the key all events of a job share.
@@ -80,6 +84,17 @@ pub struct Job {
     /// Known before anything starts: why it is not run (exclude files,
     /// `QEMU_TEST_IO_SKIP`, no reference, ...).
     pub skip: Option<String>,
+    /// Whether it is known to fail.
+    pub known: Option<KnownFailure>,
+}
+
+/// A failure that is expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFailure {
+    /// Why it fails, or where that it does is said.
+    pub reason: String,
+    /// Whether it may pass too.
+    pub flaky: bool,
 }
 
 /// How the test's own process ended.
@@ -175,6 +190,8 @@ pub enum Failure {
     Output,
     /// It left processes or mounts behind.
     LeftBehind,
+    /// It passed, though it is known to fail (why).
+    Unexpected(String),
 }
 
 /// The result of a job.
@@ -185,6 +202,8 @@ pub enum Verdict {
     Pass,
     /// It failed; at least one reason.
     Fail(Vec<Failure>),
+    /// It failed, which is expected; why.
+    KnownFail(String),
     /// It cannot run here; why.
     NotRun(String),
     /// It failed, and passed when tried again: passes of tries.
@@ -209,6 +228,8 @@ pub enum Kind {
     Pass,
     /// The run ended before it did.
     Interrupted,
+    /// It failed, as expected.
+    KnownFail,
     /// It failed, then passed.
     Flaky,
     /// It failed.
@@ -220,6 +241,7 @@ impl From<&Verdict> for Kind {
         match verdict {
             Verdict::Pass => Self::Pass,
             Verdict::Fail(_) => Self::Fail,
+            Verdict::KnownFail(_) => Self::KnownFail,
             Verdict::NotRun(_) => Self::NotRun,
             Verdict::Flaky { .. } => Self::Flaky,
             Verdict::Interrupted => Self::Interrupted,

@@ -133,6 +133,6 @@ mod tests {
         let decl = testdecl::Decl::parse(&skeleton("Data is kept.", "rw quick"));
         assert_eq!(decl.summary, "Data is kept.");
         assert_eq!(decl.groups(), ["rw", "quick"]);
-        assert_eq!(decl.unknown_keys().next(), None);
+        assert_eq!(decl.problems(), []);
     }
 }

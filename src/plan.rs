@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::LowArgs;
+use crate::args::{Candidate, LowArgs};
 use crate::exclude::Excludes;
+use crate::history::Memory;
 use crate::model::{Combo, Job, JobId, Start, Test};
 use crate::programs::executable;
 use crate::run::{Parallel, Settings};
@@ -128,7 +129,8 @@ impl Wanted {
 }
 
 /// The jobs of a run: every test under every combination, as often as asked,
-/// less those that another shard runs or that earlier runs have done.
+/// less those that the filter expression does not hold for, that another shard runs
+/// or that earlier runs have done.
 #[must_use]
 pub fn jobs(
     tests: &[Arc<Test>],
@@ -136,6 +138,7 @@ pub fn jobs(
     excludes: &Excludes,
     wanted: &Wanted,
     args: &LowArgs,
+    memory: &Memory,
 ) -> Vec<Job> {
     let wanted: Option<HashSet<(&str, &Combo)>> = wanted.0.as_ref().map(|jobs| {
         jobs.iter()
@@ -150,7 +153,7 @@ pub fn jobs(
     let pairs = combos
         .iter()
         .flat_map(|combo| tests.iter().map(move |test| (test, combo)))
-        .filter(|(test, combo)| wanted(test, combo))
+        .filter(|(test, combo)| wanted(test, combo) && holds(args, test, combo, memory))
         .enumerate();
     let share = |n: usize| args.shard.is_none_or(|(i, of)| n % of == i - 1);
     let pairs: Vec<_> = pairs
@@ -166,10 +169,30 @@ pub fn jobs(
                 combo: Arc::clone(combo),
                 repetition,
                 skip: excludes.reason(test, combo),
+                // What is blessed is no failure any more.
+                known: match args.bless {
+                    Some(_) => None,
+                    None => excludes.known_failure(test, combo),
+                },
             });
         }
     }
     jobs
+}
+
+/// Whether the filter expression holds for a test under a combination.
+fn holds(args: &LowArgs, test: &Test, combo: &Combo, memory: &Memory) -> bool {
+    let Some(filter) = &args.filter else {
+        return true;
+    };
+    filter.matches(&Candidate {
+        test,
+        combo,
+        failed: memory.is_failing(test, combo),
+        last_passed_secs: memory
+            .last(test, combo)
+            .and_then(|past| past.last_passed_secs),
+    })
 }
 
 /// Checks the arguments against each other and against `jobs`; `remembered` is
@@ -185,8 +208,9 @@ pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
             match (args.failed, args.resume, args.shard) {
                 (true, _, _) | (_, true, _) if !remembered =>
                     ": no run is recorded here, so --failed and --resume select nothing",
-                (true, _, _) => ": none of these failed in the last run",
+                (true, _, _) => ": none of these failed when it was last run",
                 (_, true, _) => ": the last run finished all of these",
+                _ if args.filter.is_some() => ": the expression of -E holds for none",
                 (_, _, Some(_)) => " for this shard",
                 _ => "",
             }
@@ -261,7 +285,9 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
         settings.test_args.push("-d".into());
     }
     if let Some(jobs) = args.jobs {
-        settings.parallel = Parallel::Exactly(jobs);
+        // Fewer than one are one, as for QEMU's runner: scripts compute the number from
+        // that of the CPUs.
+        settings.parallel = Parallel::Exactly(usize::try_from(jobs).map_or(1, |n| n.max(1)));
     }
     settings.alone = args.gdb || args.debugger.is_some();
     settings.shuffle = args
@@ -271,6 +297,7 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
     settings.until_fail = args.until_fail && args.repeat.is_none();
     settings.fail_fast = args.fail_fast || args.until_fail;
     settings.rerun_failed = args.rerun_failed;
+    settings.flaky_passes = args.flaky_passes;
     settings.keep = args.keep;
     if let Some(seconds) = args.timeout {
         settings.timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
@@ -295,6 +322,20 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
     settings.policy = Policy {
         left_behind_fails: args.left_behind_fails.unwrap_or(layout == Layout::Ours),
     };
+}
+
+/// Checks the arguments against the layout of the tree, before anything is run.
+///
+/// # Errors
+///
+/// One means nothing there.
+pub fn suits(args: &LowArgs, layout: Layout) -> Result<()> {
+    match args.jobs {
+        Some(jobs) if jobs < 1 && layout == Layout::Ours => bail!(
+            "argument -j: must be at least 1, not {jobs}; without -j the number follows the load"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Variables that say which programs are tested, and where.
@@ -405,6 +446,7 @@ mod tests {
             &Excludes::default(),
             &Wanted::all(),
             &args,
+            &Memory::default(),
         );
         let described = jobs.into_iter().map(|j| {
             let c = &j.combo;
@@ -444,6 +486,21 @@ mod tests {
             ("-raw", ""),
         ] {
             assert_eq!(combos(&args(line))[0].options, want, "{line}");
+        }
+    }
+
+    #[test]
+    fn fewer_than_one_at_once_are_one_in_a_qemu_tree() {
+        for (line, want) in [("-j 4", 4), ("-j 1", 1), ("-j 0", 1), ("-j -1", 1)] {
+            let args = args(line);
+            suits(&args, Layout::Qemu).unwrap();
+            assert_eq!(
+                suits(&args, Layout::Ours).is_ok(),
+                want == 4 || line == "-j 1"
+            );
+            let mut settings = Settings::new("/t".into(), "/s".into());
+            apply(&mut settings, &args, Layout::Qemu);
+            assert!(matches!(settings.parallel, Parallel::Exactly(n) if n == want));
         }
     }
 

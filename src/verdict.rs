@@ -1,7 +1,7 @@
 //! The verdict: a pure function of what happened.
 
 use crate::golden::NO_REFERENCE;
-use crate::model::{Ended, Exit, Failure, Outcome, Verdict};
+use crate::model::{Ended, Exit, Failure, KnownFailure, Outcome, Verdict};
 
 /// What counts as a failure, where that is a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,20 @@ fn reason(text: &[u8]) -> String {
         "no reason given".to_owned()
     } else {
         words.join(" ")
+    }
+}
+
+/// The verdict of a test that may be known to fail: a failure is then expected, and a pass a
+/// failure, unless it may pass too.
+#[must_use]
+pub fn expected(verdict: Verdict, known: Option<&KnownFailure>) -> Verdict {
+    let Some(known) = known else { return verdict };
+    match verdict {
+        Verdict::Fail(_) => Verdict::KnownFail(known.reason.clone()),
+        Verdict::Pass if !known.flaky => {
+            Verdict::Fail(vec![Failure::Unexpected(known.reason.clone())])
+        }
+        verdict => verdict,
     }
 }
 
@@ -213,6 +227,34 @@ mod tests {
             judge(&o, Some(false), &STRICT),
             Verdict::Fail(vec![Failure::Output, Failure::LeftBehind])
         );
+    }
+
+    #[test]
+    fn known_failures_are_expected_and_passes_are_not() {
+        let fail = Verdict::Fail(vec![Failure::Output]);
+        let reason = || "x".to_owned();
+        let strict = Some(KnownFailure {
+            reason: reason(),
+            flaky: false,
+        });
+        let flaky = Some(KnownFailure {
+            reason: reason(),
+            flaky: true,
+        });
+        let unexpected = Verdict::Fail(vec![Failure::Unexpected(reason())]);
+        let not_run = Verdict::NotRun("y".into());
+        for (verdict, known, want) in [
+            (&fail, &None, &fail),
+            (&Verdict::Pass, &None, &Verdict::Pass),
+            (&fail, &strict, &Verdict::KnownFail(reason())),
+            (&fail, &flaky, &Verdict::KnownFail(reason())),
+            (&Verdict::Pass, &strict, &unexpected),
+            (&Verdict::Pass, &flaky, &Verdict::Pass),
+            (&not_run, &strict, &not_run),
+            (&Verdict::Interrupted, &strict, &Verdict::Interrupted),
+        ] {
+            assert_eq!(&expected(verdict.clone(), known.as_ref()), want);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(crate) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Pass => "pass",
         Kind::Fail => "fail",
+        Kind::KnownFail => "known fail",
         Kind::NotRun => "not run",
         Kind::Flaky => "flaky",
         Kind::Interrupted => "interrupted",
@@ -58,7 +59,7 @@ pub(crate) fn description(finished: &Finished) -> String {
         Verdict::Fail(failures) => {
             said.extend(failures.iter().map(|f| failure(f, finished)));
         }
-        Verdict::NotRun(reason) => said.push(one_line(reason)),
+        Verdict::NotRun(reason) | Verdict::KnownFail(reason) => said.push(one_line(reason)),
         Verdict::Flaky { passed, tries } => {
             said.push(format!(
                 "failed first, then passed {passed} of {tries} tries"
@@ -112,6 +113,7 @@ pub(crate) fn failure_kind(failure: &Failure) -> &'static str {
         Failure::Sanitizer => "sanitizer",
         Failure::Output => "output",
         Failure::LeftBehind => "left-behind",
+        Failure::Unexpected(_) => "unexpected-pass",
     }
 }
 
@@ -139,6 +141,9 @@ pub(crate) fn failure(failure: &Failure, finished: &Finished) -> String {
         Failure::LeftBehind => outcome
             .and_then(left_behind)
             .unwrap_or_else(|| "left processes or mounts behind".to_owned()),
+        Failure::Unexpected(reason) => {
+            format!("passed, though known to fail: {}", one_line(reason))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `--review` and `--unused-goldens`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -19,16 +20,11 @@ pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     golden::refuse_in_ci("--review")?;
     let memory = open_history(&call.history_dir()).take_memory();
     let scratch = test_dir(&call.cwd, &var);
-    let named = |name: &str| {
-        let tests = &call.args.tests;
-        tests.is_empty()
-            || tests
-                .iter()
-                .any(|t| tree.find(t).is_ok_and(|t| t.name == name))
-    };
-    for name in &call.args.tests {
-        tree.find(name)?;
+    let mut wanted = HashSet::new();
+    for word in &call.args.tests {
+        wanted.extend(tree.named(word)?.tests.iter().map(|test| &test.name));
     }
+    let named = |name: &String| call.args.tests.is_empty() || wanted.contains(name);
     let machine = machine(tree);
     let mut pending = Vec::new();
     for (name, combo) in memory.failed_last() {

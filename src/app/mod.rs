@@ -2,6 +2,7 @@
 
 mod command;
 mod goldens;
+mod profiles;
 mod run_tests;
 mod say;
 
@@ -11,9 +12,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::args::{self, Action, LowArgs};
-use crate::dry_run::dry_run;
+use crate::dry_run::{json, listing, names, supported};
 use crate::model::Combo;
-use crate::select::select;
+use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
 use crate::{exit, history, install, new_test, plan};
 
@@ -24,12 +25,24 @@ pub use say::say;
 pub fn main() -> u8 {
     let mut words = std::env::args_os();
     let argv0 = words.next().unwrap_or_else(|| "check".into());
-    let args = match args::parse(words) {
+    let words: Vec<OsString> = words.collect();
+    let wrong = |error: String| {
+        say::error(&format!("error: {error}"));
+        say::error("see --help for all options");
+        exit::USAGE
+    };
+    let args = match args::parse(words.iter().cloned()) {
         Ok(args) => args,
-        Err(error) => {
-            say::error(&format!("error: {error}"));
-            say::error("see --help for all options");
-            return exit::USAGE;
+        Err(error) => return wrong(error),
+    };
+    let args = match &args.profile {
+        None => args,
+        Some(_) => {
+            let profiles = profiles::read(argv0.as_ref(), &args);
+            match profiles.and_then(|all| args::parse_with(words, &all)) {
+                Ok(args) => args,
+                Err(error) => return wrong(error),
+            }
         }
     };
     match dispatch(argv0, args) {
@@ -98,7 +111,9 @@ fn run(call: &Invocation) -> Result<u8> {
         return command::run(&call.tree()?, args, &call.cwd, words);
     }
     let tree = call.tree()?;
-    let tests = select(&tree, args)?;
+    plan::suits(args, tree.layout)?;
+    let Selection { tests, left_out } = select(&tree, args)?;
+    left_out.iter().for_each(|line| say::error(line));
     // Where groups are declared, a name that is none is an error.
     let all = args.groups.iter().chain(&args.exclude_groups);
     let lenient = tree.declared.is_none() && !tests.is_empty();
@@ -107,9 +122,17 @@ fn run(call: &Invocation) -> Result<u8> {
             say::error(&format!("no test is in group '{group}'"));
         }
     }
-    if args.dry_run {
-        let tests = run_tests::left_to_run(call, tests)?;
-        say(&dry_run(&tests, args)?)?;
+    if args.list || args.dry_run {
+        let tests = supported(run_tests::left_to_run(call, &tree, tests)?, args)?;
+        if args.list {
+            say(&listing(&tests))?;
+            if let Some(file) = &args.json {
+                std::fs::write(file, json(&tests))
+                    .with_context(|| format!("cannot write '{}'", file.display()))?;
+            }
+        } else {
+            say(&names(&tests))?;
+        }
         return Ok(exit::OK);
     }
     run_tests::run_tests(call, &tree, &tests)
@@ -124,12 +147,10 @@ fn show_history(call: &Invocation) -> Result<String> {
     }
     let tree = call.tree()?;
     let mut text = String::new();
-    for name in &call.args.tests {
-        text.push_str(&history::render(
-            &dir,
-            Some(&tree.find(name)?.name),
-            &named,
-        )?);
+    for word in &call.args.tests {
+        for test in tree.named(word)?.tests {
+            text.push_str(&history::render(&dir, Some(&test.name), &named)?);
+        }
     }
     Ok(text)
 }

@@ -1,11 +1,12 @@
 //! From the selected tests to an exit status: plan, run, reports, history.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use childproc::Keeper;
 use nix::unistd::{AccessFlags, access};
 
@@ -21,6 +22,7 @@ use crate::plan::{self, Wanted};
 use crate::report;
 use crate::run::{self, RunHost, Settings, Summary, sock_root};
 use crate::tree::{Layout, Tree};
+use crate::words;
 
 /// The variable that has mismatching references overwritten.
 const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
@@ -33,6 +35,10 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let args = &call.args;
     if args.bless.is_some() {
         golden::refuse_in_ci("--bless")?;
+        if !may_bless(args, tests.len())? {
+            say::error("--bless: nothing was run");
+            return Ok(exit::FAILED);
+        }
     }
     let under = match (args.valgrind, args.gdb) {
         (true, _) => "valgrind",
@@ -43,7 +49,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         .with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE))
         .under(under);
     let memory = history.take_memory();
-    let excludes = excludes(args)?;
+    let excludes = excludes(tree, args)?;
     let (combos, mut jobs) = plan_jobs(args, tests, &memory, &excludes)?;
     plan::validate(args, &jobs, memory.previous().at.is_some())?;
     if args.debugger.is_some() {
@@ -85,16 +91,34 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     // A run does not depend on its history.
     tell_troubles(&mut reporters[reports..]);
     let unwritten = host.bless.as_ref().is_some_and(Bless::has_failed);
-    Ok(match status(&ran?) {
+    Ok(match status(&ran?, args) {
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
     })
 }
 
+/// Whether the references of all `count` tests may be written, where the arguments name
+/// none: the user is asked.
+fn may_bless(args: &LowArgs, count: usize) -> Result<bool> {
+    if args.all || args.narrows() {
+        return Ok(true);
+    }
+    let tests = words::count(count, "test");
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        bail!("argument --bless: name the tests, or add --all to write the references of {tests}");
+    }
+    say::ask(&format!(
+        "write the references of {tests}, without any being named? [y/N] "
+    ))
+}
+
 /// What the caller excludes. Its files are read once: one may be a pipe.
-fn excludes(args: &LowArgs) -> Result<Excludes> {
+fn excludes(tree: &Tree, args: &LowArgs) -> Result<Excludes> {
     let skip = var(SKIP_VARIABLE).unwrap_or_default();
     let mut excludes = Excludes::new(&skip.to_string_lossy(), &host());
+    if let Some(local) = &tree.local {
+        excludes.read_local(local)?;
+    }
     for file in &args.exclude_files {
         excludes.read(file)?;
     }
@@ -114,14 +138,20 @@ fn writable(dir: &Path) -> Result<()> {
     access(dir, AccessFlags::W_OK | AccessFlags::X_OK).with_context(what)
 }
 
-/// The tests that would be run, given `--failed`, `--resume` and `--shard`.
-pub(super) fn left_to_run(call: &Invocation, tests: Vec<Arc<Test>>) -> Result<Vec<Arc<Test>>> {
+/// The tests that would be run, given `-E`, `--failed`, `--resume` and `--shard`.
+pub(super) fn left_to_run(
+    call: &Invocation,
+    tree: &Tree,
+    tests: Vec<Arc<Test>>,
+) -> Result<Vec<Arc<Test>>> {
     let args = &call.args;
-    if !args.failed && !args.resume && args.shard.is_none() {
+    // Read in any case: one that is missing or wrong is told.
+    let excludes = excludes(tree, args)?;
+    if !args.failed && !args.resume && args.shard.is_none() && args.filter.is_none() {
         return Ok(tests);
     }
     let memory = open_history(&call.history_dir()).take_memory();
-    let (_, jobs) = plan_jobs(args, &tests, &memory, &excludes(args)?)?;
+    let (_, jobs) = plan_jobs(args, &tests, &memory, &excludes)?;
     plan::validate(args, &jobs, memory.previous().at.is_some())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())
@@ -151,8 +181,11 @@ fn plan_jobs(
     excludes: &Excludes,
 ) -> Result<(Vec<Arc<Combo>>, Vec<Job>)> {
     let wanted = if args.failed {
-        let mut jobs = memory.failed_last();
+        let mut jobs = memory.failing();
         jobs.extend(memory.not_reached_last());
+        // What is not selected is no reason for another combination.
+        let selected: HashSet<&str> = tests.iter().map(|test| test.name.as_str()).collect();
+        jobs.retain(|(name, _)| selected.contains(name.as_str()));
         Wanted::only(jobs)
     } else if args.resume {
         Wanted::only(memory.not_reached_last())
@@ -164,7 +197,7 @@ fn plan_jobs(
         .combos()
         .filter(|_| !plan::names_combination(args))
         .unwrap_or_else(|| plan::combos(args));
-    let jobs = plan::jobs(tests, &combos, excludes, &wanted, args);
+    let jobs = plan::jobs(tests, &combos, excludes, &wanted, args, memory);
     Ok((combos, jobs))
 }
 
@@ -230,10 +263,10 @@ impl RunHost for CheckHost<'_> {
 }
 
 /// The exit status of a run.
-fn status(summary: &Summary) -> u8 {
+fn status(summary: &Summary, args: &LowArgs) -> u8 {
     if summary.interrupted {
         exit::INTERRUPTED
-    } else if summary.failed > 0 || summary.flaky > 0 {
+    } else if summary.failed > 0 || (summary.flaky > 0 && !args.flaky_passes) {
         exit::FAILED
     } else {
         exit::OK

@@ -22,3 +22,16 @@ pub(super) fn error(text: &str) {
     // Errors on stderr cannot be reported.
     let _ = writeln!(std::io::stderr(), "check: {text}");
 }
+
+/// Asks a question on the terminal; whether the answer is yes.
+///
+/// # Errors
+///
+/// The answer cannot be read.
+pub(super) fn ask(question: &str) -> anyhow::Result<bool> {
+    let _ = write!(std::io::stderr(), "check: {question}");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.context("cannot read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

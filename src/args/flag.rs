@@ -17,6 +17,7 @@ pub enum Takes {
 pub(super) type Effect = fn(&mut LowArgs, Option<&str>) -> Result<(), String>;
 
 /// An option.
+#[derive(Debug)]
 pub struct Flag {
     /// How the help shows it: its words, dashes included, shortest first, and its value:
     /// `-n, --dry-run`, `-j N`, `--shuffle[=SEED]`.
@@ -30,6 +31,9 @@ pub struct Flag {
     pub short: &'static str,
     /// More of it, for `--help`; may be empty.
     pub long: &'static str,
+    /// What the value must hold where it directly follows the letter: else a misspelt
+    /// word (`-nope`) would be taken for letters and a value (`-n -o pe`).
+    pub(super) attached: Option<char>,
     pub(super) effect: Effect,
 }
 
@@ -63,6 +67,7 @@ impl Flag {
             exclusive: None,
             short,
             long: "",
+            attached: None,
             effect,
         }
     }
@@ -76,6 +81,11 @@ impl Flag {
 
     pub(super) const fn exclusive(mut self, group: &'static str) -> Self {
         self.exclusive = Some(group);
+        self
+    }
+
+    pub(super) const fn attached_with(mut self, part: char) -> Self {
+        self.attached = Some(part);
         self
     }
 

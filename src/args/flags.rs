@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use testdecl::{AIO_MODES, CACHES};
+
+use super::expression::Expression;
 use super::flag::Flag;
 use super::low::{Action, Color};
-use super::values::{groups, jobs, list_of, number, one_of, shard, size};
-
-/// Cache modes QEMU knows.
-pub const CACHES: [&str; 5] = ["none", "writeback", "writethrough", "directsync", "unsafe"];
+use super::parse_expression;
+use super::values::{cache_mode, groups, jobs, list_of, number, one_of, seconds, shard, size};
 
 /// Values of a field that have a single-dash word each: a list of them, and of their options.
 macro_rules! dashed {
@@ -168,6 +169,17 @@ static GENERAL: &[Flag] = &[
         "write TAP version 13 to stdout (verdicts are numbered outside QEMU trees)",
         sets!(tap),
     ),
+    Flag::new(
+        "--profile NAME",
+        "take the options of a profile, from .config/check.toml",
+        reads!(profile, v => Some(v.into())),
+    )
+    .long(
+        "The file in the source directory, and ~/.config/check/check.toml, whose options \
+             go first; those of the command line go before both. A table [profile.NAME] \
+             has options by name (timeout = 900, formats = [\"qcow2\", \"raw\"], \
+             fail-fast = true) and may have inherits = \"OTHER\".",
+    ),
     Flag::classic(
         "--source-dir DIR",
         "directory of the tests and their references",
@@ -199,20 +211,25 @@ static ENVIRONMENT: &[Flag] = &[
     .exclusive("cache"),
     Flag::classic(
         "-c MODE",
-        "use this cache mode; default writeback",
-        reads!(cache, v => Some(v.into())),
+        "use this cache mode (none, writeback, writethrough, directsync, unsafe); default \
+             writeback",
+        reads!(cache, v => Some(cache_mode(v)?)),
     )
     .exclusive("cache"),
     Flag::classic(
         "-i MODE",
-        "use this aio mode; default threads",
-        reads!(aio, v => Some(v.into())),
+        "use this aio mode (threads, native, io_uring); default threads",
+        reads!(aio, v => {
+            one_of(v, AIO_MODES)?;
+            Some(v.into())
+        }),
     ),
     Flag::classic(
         "-o OPTS",
         "create images with these options (IMGOPTS)",
         reads!(options, v => Some(v.into())),
     )
+    .attached_with('=')
     .long("In a QEMU tree Python tests ignore them."),
     Flag::new(
         "--formats F1,F2,...",
@@ -233,7 +250,7 @@ static ENVIRONMENT: &[Flag] = &[
     Flag::new(
         "--caches C1,C2,...",
         "run with each of these cache modes, as one run",
-        reads!(caches, v => list_of(v, &CACHES)?),
+        reads!(caches, v => list_of(v, CACHES)?),
     )
     .exclusive("cache"),
 ];
@@ -246,7 +263,9 @@ static SELECT: &[Flag] = &[
     )
     .long(
         "Tests of group disabled are left out unless it is asked for \
-             here. Tests named as well are added, and never excluded.",
+             here. With tests named as well both are conditions: -g quick 001 030 \
+             are those of the two that are in quick. In a QEMU tree, as with \
+             QEMU's runner, tests named are added, and never excluded.",
     ),
     Flag::classic(
         "-x, --exclude-groups G1,G2,...",
@@ -260,7 +279,7 @@ static SELECT: &[Flag] = &[
     ),
     Flag::new(
         "-X, --exclude-file FILE",
-        "do not run the tests that FILE lists; may be repeated",
+        "do not run the tests that FILE lists, or expect them to fail; may be repeated",
         |a, v| {
             a.exclude_files.push(PathBuf::from(v.unwrap_or_default()));
             Ok(())
@@ -271,14 +290,41 @@ static SELECT: &[Flag] = &[
              any (fmt=A,B proto=.. cache=.. host=.., all must hold, values \
              are patterns), then '# reason', which is shown. Such tests \
              count as not run. Example: 2?? fmt=luks,raw host=ci-* # too \
-             slow there",
+             slow there. A line that begins with fail is a known failure: it is run, a \
+             failure is expected, and a pass makes the run fail unless flaky follows the \
+             test. Example: fail 030 flaky fmt=qcow2 # bug 7. Such lines may stand in \
+             group.local too. --bless takes no notice of them.",
+    ),
+    Flag::new(
+        "-E, --filter EXPRESSION",
+        "only what EXPRESSION holds for, of what else is selected",
+        |a, v| {
+            let new = parse_expression::read(v.unwrap_or_default())?;
+            a.filter = Some(match a.filter.take() {
+                Some(before) => Expression::Or(Box::new(before), Box::new(new)),
+                None => new,
+            });
+            Ok(())
+        },
+    )
+    .long(
+        "nextest's words: test(), group(), format(), protocol(), cache(), needs() (of \
+             the header), kind() (rust, script), failed(), slow() (10 s or more when it \
+             last passed), all(), none(); & and, | or, ! not, - (and not), parentheses. \
+             In test(..) and the like: a pattern, =exact, ~part or /regex/. Several -E \
+             are alternatives. Example: 'group(quick) & !format(luks) - test(00*)'",
     ),
     Flag::new(
         "--failed",
-        "only what failed or was not started in the last run",
+        "only what failed and has not passed since, or was not started in the last run",
         sets!(failed),
     )
-    .exclusive("last run"),
+    .exclusive("last run")
+    .long(
+        "A failure is kept for its format, protocol, cache mode, aio mode and options \
+             until the test passes under the same. Without any of these options: under all \
+             in which something failed.",
+    ),
     Flag::new(
         "--resume",
         "only what an interrupted run did not start or finish",
@@ -320,13 +366,27 @@ static RUN: &[Flag] = &[
         reads!(rerun_failed, v => number(v, 1)?),
     )
     .long(
-        "A test that fails and then passes is flaky: not passed, and \
-             the exit status is 1.",
+        "A test that fails and then passes is flaky: see --flaky. A test may \
+             declare more in its header (retries: N).",
+    ),
+    Flag::new(
+        "--flaky pass|fail",
+        "whether a flaky test makes the run fail; default fail",
+        |a, v| {
+            let v = v.unwrap_or_default();
+            one_of(v, &["pass", "fail"])?;
+            a.flaky_passes = v == "pass";
+            Ok(())
+        },
+    )
+    .long(
+        "With pass the exit status is 0 and TAP says ok; it is named as flaky all the \
+             same, and --failed runs it until it passes at once.",
     ),
     Flag::new(
         "--timeout SECONDS",
         "kill a test that runs for longer; default 600, 0 for no limit",
-        reads!(timeout, v => Some(number(v, 0)?)),
+        reads!(timeout, v => Some(seconds(v)?)),
     )
     .long(
         "A test may declare its own. The stacks of all its processes \
@@ -401,9 +461,10 @@ static GOLDENS: &[Flag] = &[
     )
     .long(
         "Also for a test that has none. Saves the variant that is used, \
-             or VARIANT: plain, nocache, machine, or a format. Refused \
-             if CI is set.",
+             or VARIANT: plain, nocache, machine, or a format. Where no tests, groups \
+             or --failed are named, it asks, or wants --all. Refused if CI is set.",
     ),
+    Flag::new("--all", "with --bless: of every test, unasked", sets!(all)),
     Flag::new(
         "--review",
         "review the differences of the last run: accept, reject, \
@@ -443,6 +504,15 @@ static RESULTS: &[Flag] = &[
 
 static OTHER: &[Flag] = &[
     Flag::new(
+        "--list",
+        "list the selected tests: name, groups, first sentence; run nothing",
+        sets!(list),
+    )
+    .long(
+        "Tests that cannot support the format given are left out, as for -n. With --json FILE \
+             they are written there too, an object (test, groups, summary) per line.",
+    ),
+    Flag::new(
         "--list-groups",
         "list the groups with their meanings",
         acts!(_v => Action::ListGroups),
@@ -473,3 +543,14 @@ static OTHER: &[Flag] = &[
         acts!(v => Action::RemoveFrom(v.into())),
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_know_the_same_formats_and_protocols() {
+        assert_eq!(FORMATS, testdecl::FORMATS);
+        assert_eq!(PROTOCOLS, testdecl::PROTOCOLS);
+    }
+}

@@ -17,13 +17,15 @@ usage: check [options] [TEST ...]
 
 const ABOUT: &str = "\
 Runs numbered disk-image tests and compares what they print with golden outputs.
-A test is a number (1 is 001) or, in a QEMU tree, the name of a test in tests/.
+A test is a number (1 is 001), a range (001-005), a pattern ('00*'), a path
+(iotests/cases/001.rs) or, in a QEMU tree, the name of a test in tests/.
 Options and tests may be given in any order; long options may be abbreviated.
 
 examples:
   check -qcow2                     every test, on qcow2 images
   check -qcow2 -g quick            those of group quick
   check -raw 001 030               these two, on raw images
+  check -raw -g quick 001-009      those of the nine that are in group quick
   check --formats qcow2,raw -nbd   every test on both formats, over nbd
   check -qcow2 -n                  names of the tests that support qcow2
   check -qcow2 --bless 042         write what 042 prints as its reference
@@ -47,7 +49,11 @@ environment:
 files:
   groups/groups           the groups of this suite: 'NAME  meaning' lines
   group.local             adds tests to groups: 'TEST GROUP...' lines; in
-                          groups/ or, in a QEMU tree, beside the tests
+                          groups/ or, in a QEMU tree, beside the tests; in
+                          groups/ it also declares: 'group NAME  meaning';
+                          known failures: 'fail TEST' lines, as for -X
+  .config/check.toml      profiles: in the source directory, and below the home
+                          directory as .config/check/check.toml
   TEST_DIR-history/       results of earlier runs, beside TEST_DIR
   .last-elapsed-cache     how long tests took, in the current directory
 ";

@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::expression::Expression;
+
 /// The command line as given: parsed, but not checked
 /// against a tree or a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,8 +14,10 @@ pub struct LowArgs {
     pub action: Action,
     /// `-n`.
     pub dry_run: bool,
-    /// `-j N`.
-    pub jobs: Option<usize>,
+    /// `--list`.
+    pub list: bool,
+    /// `-j N`, as given.
+    pub jobs: Option<i64>,
     /// `-d`.
     pub debug: bool,
     /// `-p`.
@@ -52,6 +56,8 @@ pub struct LowArgs {
     pub exclude_files: Vec<PathBuf>,
     /// `--start-from`.
     pub start_from: Option<String>,
+    /// `-E`: several are alternatives.
+    pub filter: Option<Expression>,
     /// `--failed`.
     pub failed: bool,
     /// `--resume`.
@@ -68,6 +74,8 @@ pub struct LowArgs {
     pub fail_fast: bool,
     /// `--rerun-failed N`.
     pub rerun_failed: u32,
+    /// `--flaky`: whether a flaky test is no failure.
+    pub flaky_passes: bool,
     /// `--timeout SECONDS`; 0 is none.
     pub timeout: Option<u64>,
     /// `--keep`.
@@ -82,6 +90,8 @@ pub struct LowArgs {
     pub debugger: Option<String>,
     /// `--bless[=VARIANT]`: the variant, where one is given.
     pub bless: Option<Option<String>>,
+    /// `--all`.
+    pub all: bool,
     /// `--junit FILE`.
     pub junit: Option<PathBuf>,
     /// `--json FILE`.
@@ -92,10 +102,24 @@ pub struct LowArgs {
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.
     pub build_dir: Option<PathBuf>,
+    /// `--profile NAME`.
+    pub profile: Option<String>,
     /// Test names, as typed.
     pub tests: Vec<String>,
     /// What follows `--`; `Some` and empty where nothing does.
     pub command: Option<Vec<OsString>>,
+}
+
+impl LowArgs {
+    /// Whether any argument says which tests are meant, beyond leaving some out.
+    #[must_use]
+    pub fn narrows(&self) -> bool {
+        !self.tests.is_empty()
+            || !self.groups.is_empty()
+            || self.filter.is_some()
+            || self.failed
+            || self.resume
+    }
 }
 
 /// What to do.

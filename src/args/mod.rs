@@ -3,17 +3,20 @@
 //! [`parse`] is pure: it knows words only. [`crate::plan`] checks them
 //! against the tree and the machine.
 
+mod expression;
 mod flag;
 mod flags;
 mod help;
 mod low;
-mod nearest;
 mod parse;
+mod parse_expression;
+mod profiles;
 mod values;
 
+pub use expression::{Candidate, Expression, KINDS, Matcher, SLOW_SECS, Subject};
 pub use flag::{Flag, Takes};
-pub use flags::{CACHES, FORMATS, PROTOCOLS, SECTIONS, flags};
+pub use flags::{FORMATS, PROTOCOLS, SECTIONS, flags};
 pub use help::help;
 pub use low::{Action, Color, LowArgs};
-pub use nearest::nearest;
-pub use parse::parse;
+pub use parse::{parse, parse_with};
+pub use profiles::Profiles;

@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
+use testdecl::nearest;
+
 use super::flag::{Flag, Takes};
 use super::flags::flags;
 use super::low::LowArgs;
-use super::nearest::nearest;
+use super::profiles::Profiles;
 
 /// Reads the words of a command line (without the program's own name).
 ///
@@ -16,20 +18,35 @@ use super::nearest::nearest;
 /// One line that says which word is wrong and why.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<LowArgs, String> {
     let mut state = State::default();
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            state.args.command = Some(words.by_ref().collect());
-            break;
-        }
-        let word = utf8(word)?;
-        if !looks_like_option(&word) {
-            state.args.tests.push(word);
-            continue;
-        }
-        state.option(&word, &mut words)?;
-    }
+    state.words(words.into_iter())?;
     Ok(state.args)
+}
+
+/// Reads the words of a command line, and what the profile that they name sets, where they do
+/// not set it themselves.
+///
+/// # Errors
+///
+/// As for [`parse`]; or there is no such profile.
+pub fn parse_with(
+    words: impl IntoIterator<Item = OsString>,
+    profiles: &Profiles,
+) -> Result<LowArgs, String> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let mut alone = State::default();
+    alone.words(words.iter().cloned())?;
+    let Some(name) = &alone.args.profile else {
+        return Ok(alone.args);
+    };
+    let mut both = State::default();
+    for setting in profiles.options(name)? {
+        let replaced = alone.given.iter().any(|given| setting.replaces(given));
+        for value in setting.values.iter().filter(|_| !replaced) {
+            both.set(setting.flag, value.as_deref())?;
+        }
+    }
+    both.words(words.into_iter())?;
+    Ok(both.args)
 }
 
 /// What has been read so far.
@@ -38,9 +55,27 @@ struct State {
     args: LowArgs,
     /// For each exclusive group the option that was given.
     exclusive: HashMap<&'static str, &'static Flag>,
+    /// Every option that was given.
+    given: Vec<&'static Flag>,
 }
 
 impl State {
+    fn words(&mut self, mut words: impl Iterator<Item = OsString>) -> Result<(), String> {
+        while let Some(word) = words.next() {
+            if word == "--" {
+                self.args.command = Some(words.by_ref().collect());
+                break;
+            }
+            let word = utf8(word)?;
+            if !looks_like_option(&word) {
+                self.args.tests.push(word);
+                continue;
+            }
+            self.option(&word, &mut words)?;
+        }
+        Ok(())
+    }
+
     /// Takes the option `word`, and its value from `words` where that is a word
     /// of its own.
     fn option(
@@ -48,11 +83,13 @@ impl State {
         word: &str,
         words: &mut dyn Iterator<Item = OsString>,
     ) -> Result<(), String> {
-        self.found(lookup(word)?, words)
+        self.found(word, lookup(word)?, words)
     }
 
+    /// Takes what was found in `word`.
     fn found(
         &mut self,
+        word: &str,
         Found { flag, value }: Found<'_>,
         words: &mut dyn Iterator<Item = OsString>,
     ) -> Result<(), String> {
@@ -63,7 +100,7 @@ impl State {
                 let rest_word = format!("-{rest}");
                 let (next, _) = single_letter(&rest_word).ok_or_else(|| ignored(flag, rest))?;
                 self.set(flag, None)?;
-                self.found(next, words)
+                self.found(word, next, words)
             }
             (Takes::Nothing, Some(Value::Joined(v))) => Err(ignored(flag, v)),
             (Takes::Value, None) => {
@@ -72,11 +109,15 @@ impl State {
                 let missing = || format!("argument {}: expected one argument", flag.title());
                 self.set(flag, Some(&value.ok_or_else(missing)?))
             }
+            (_, Some(Value::Rest(v))) if !flag.attached.is_none_or(|part| v.contains(part)) => {
+                Err(unknown(word))
+            }
             (_, Some(Value::Joined(v) | Value::Rest(v))) => self.set(flag, Some(v)),
         }
     }
 
     fn set(&mut self, flag: &'static Flag, value: Option<&str>) -> Result<(), String> {
+        self.given.push(flag);
         if let Some(group) = flag.exclusive {
             let first = self.exclusive.entry(group).or_insert(flag);
             if !std::ptr::eq(*first, flag) {
@@ -189,11 +230,32 @@ fn ignored(flag: &Flag, value: &str) -> String {
 }
 
 fn unknown(name: &str) -> String {
-    let words = flags().flat_map(Flag::words);
-    match nearest(name, words.filter(|w| w.len() > 2)) {
-        Some(near) => format!("unrecognized arguments: {name} (did you mean {near}?)"),
-        None => format!("unrecognized arguments: {name}"),
+    let words = flags().flat_map(Flag::words).filter(|w| w.len() > 2);
+    let words: Vec<&str> = words.collect();
+    let near = match nearest(name, words.iter().copied()) {
+        Some(near) => vec![near],
+        None => alike(name, &words),
+    };
+    if near.is_empty() {
+        return format!("unrecognized arguments: {name}");
     }
+    let near = near.join(", ");
+    format!("unrecognized arguments: {name} (did you mean {near}?)")
+}
+
+/// The words that begin like `name` for longest, if for more than a letter.
+fn alike<'w>(name: &str, words: &[&'w str]) -> Vec<&'w str> {
+    let common = |word: &str| {
+        let pairs = name.chars().zip(word.chars());
+        pairs.take_while(|(a, b)| a == b).count()
+    };
+    let dashes = name.chars().take_while(|c| *c == '-').count();
+    let longest = words.iter().map(|word| common(word)).max().unwrap_or(0);
+    let enough = longest >= dashes + 2;
+    let alike = words.iter().copied();
+    alike
+        .filter(|word| enough && common(word) == longest)
+        .collect()
 }
 
 fn utf8(word: OsString) -> Result<String, String> {
@@ -243,8 +305,8 @@ mod tests {
         for line in ["-j4", "-j 4", "-j=4"] {
             assert_eq!(ok(line).jobs, Some(4), "{line}");
         }
-        for line in ["-j 1", "-j 0", "-j -1"] {
-            assert_eq!(ok(line).jobs, Some(1), "{line}");
+        for (line, jobs) in [("-j 1", 1), ("-j 0", 0), ("-j -1", -1)] {
+            assert_eq!(ok(line).jobs, Some(jobs), "{line}");
         }
         assert_eq!(ok("-grw,auto").groups, ["rw", "auto"]);
         assert_eq!(ok("-nd -np"), ok("-n -d -p"));
@@ -298,6 +360,51 @@ mod tests {
         assert!(err("--colour").contains("did you mean --color?"));
         assert!(err("--dry-run=1").contains("ignored explicit argument '1'"));
         assert!(err("-zzz").starts_with("unrecognized arguments: -zzz"));
+    }
+
+    /// `-nope` was once `-n -o pe`: `make check-block-nope` listed names and was fine.
+    #[test]
+    fn misspelt_words_are_not_letters_with_values() {
+        assert_eq!(
+            err("-nope"),
+            "unrecognized arguments: -nope (did you mean -nocache?)"
+        );
+        for line in ["-oops", "-dope", "-npope"] {
+            let want = format!("unrecognized arguments: {line}");
+            assert!(err(line).starts_with(&want), "{line}: {}", err(line));
+        }
+        assert_eq!(ok("-ocompat=0.10"), ok("-o compat=0.10"));
+        assert_eq!(ok("-do compat6"), ok("-d -o compat6"));
+        assert!(err("-nice").starts_with("argument -i: invalid choice: 'ce'"));
+    }
+
+    #[test]
+    fn modes_and_times_are_those_there_are() {
+        assert_eq!(ok("-c off").cache.as_deref(), Some("off"));
+        for (line, want) in [
+            (
+                "-c nnoe",
+                "argument -c: invalid choice: 'nnoe' (choose from 'none', 'writeback', \
+                 'writethrough', 'directsync', 'unsafe')",
+            ),
+            (
+                "-i uring",
+                "argument -i: invalid choice: 'uring' (choose from 'threads', 'native', \
+                 'io_uring')",
+            ),
+            (
+                "--timeout 5m",
+                "argument --timeout: invalid time: '5m' (whole seconds up to 31536000; 0 for no \
+                 limit)",
+            ),
+            ("--timeout -1", "argument --timeout: invalid time: '-1'"),
+            (
+                "--timeout 31536001",
+                "argument --timeout: invalid time: '31536001'",
+            ),
+        ] {
+            assert!(err(line).starts_with(want), "{line}: {}", err(line));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Values of options: what a number, a size or a list looks like.
 
+use testdecl::CACHES;
+
 /// A whole number of at least `least`.
 pub(super) fn number<N>(text: &str, least: N) -> Result<N, String>
 where
@@ -14,11 +16,28 @@ where
     Ok(number)
 }
 
-/// How many tests to run at once. Fewer than one are one, as for QEMU's runner:
-/// scripts compute the number from that of the CPUs.
-pub(super) fn jobs(text: &str) -> Result<usize, String> {
-    let number = number(text, i64::MIN)?;
-    Ok(usize::try_from(number).map_or(1, |n| n.max(1)))
+/// How many tests to run at once. What a number below one means depends on the tree.
+pub(super) fn jobs(text: &str) -> Result<i64, String> {
+    number(text, i64::MIN)
+}
+
+/// The longest time-out, in seconds: a year.
+const LONGEST: u64 = 365 * 24 * 60 * 60;
+
+/// A time-out in whole seconds; 0 is none.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= LONGEST);
+    seconds.ok_or_else(|| {
+        format!("invalid time: '{text}' (whole seconds up to {LONGEST}; 0 for no limit)")
+    })
+}
+
+/// A cache mode; `off` is QEMU's other word for `none`.
+pub(super) fn cache_mode(text: &str) -> Result<String, String> {
+    if text != "off" {
+        one_of(text, CACHES)?;
+    }
+    Ok(text.to_owned())
 }
 
 /// A size in bytes: digits with an optional `k`, `M`, `G` or `T` (powers of

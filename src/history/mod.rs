@@ -70,6 +70,8 @@ struct LastRun {
 #[derive(Debug, Default)]
 pub struct Memory {
     past: HashMap<Key, Past>,
+    /// What failed and has not passed since, each with the run in which it failed last.
+    failing: HashMap<Key, String>,
     last_run: LastRun,
     elapsed: Option<Times>,
     /// Every text in a key.
@@ -113,6 +115,21 @@ impl Memory {
                 ..
             } => {
                 let key = (self.text(&test), self.text(&combo));
+                match verdict {
+                    Kind::Fail | Kind::Flaky => {
+                        self.failing.insert(key.clone(), run.clone());
+                    }
+                    // It is expected from now on.
+                    Kind::KnownFail => {
+                        self.failing.remove(&key);
+                    }
+                    // Of several repetitions one that failed counts.
+                    Kind::Pass if self.failing.get(&key).is_some_and(|at| *at != run) => {
+                        self.failing.remove(&key);
+                    }
+                    // It says nothing of what failed before.
+                    Kind::Pass | Kind::NotRun | Kind::Interrupted => {}
+                }
                 if run == self.last_run.id {
                     // Of several repetitions the worst one counts.
                     let old = self.last_run.results.get(&key);
@@ -159,6 +176,19 @@ impl Memory {
                 })
             }
         }
+    }
+
+    /// What failed, if only now and then, and has not passed since in a later run: names of
+    /// tests with their combinations, in order of the names.
+    #[must_use]
+    pub fn failing(&self) -> Vec<(String, Combo)> {
+        sorted(self.failing.keys().cloned())
+    }
+
+    /// Whether `test` is one of [`Memory::failing`] under `combo`.
+    #[must_use]
+    pub fn is_failing(&self, test: &Test, combo: &Combo) -> bool {
+        self.failing.contains_key(&key(&test.name, combo))
     }
 
     /// What failed in the last run, if only now and then: names of tests with their
@@ -504,6 +534,57 @@ mod tests {
         );
         let history = memory(dir.path());
         assert_eq!(names(&history.not_reached_last()), ["002"]);
+    }
+
+    /// Running one of three failed tests once made the other two forgotten.
+    #[test]
+    fn what_failed_is_kept_until_it_has_passed_under_the_same_combination() {
+        let dir = tempfile::tempdir().unwrap();
+        let fail = || Verdict::Fail(vec![Failure::Output]);
+        let ran = |at: u64, verdicts: &[(&str, &str, Verdict)]| {
+            let mut events = vec![sample::run_started(&[], at)];
+            for (name, format, verdict) in verdicts {
+                let job = sample::job(0, name, format);
+                let finished = sample::finished(job, verdict.clone());
+                events.push(Event::Finished(Box::new(finished)));
+            }
+            run(dir.path(), &events);
+            let failing = memory(dir.path()).failing();
+            let shown = failing
+                .iter()
+                .map(|(name, c)| format!("{name} {}", c.format));
+            shown.collect::<Vec<_>>().join(", ")
+        };
+        let all = [
+            ("001", "qcow2", fail()),
+            ("002", "qcow2", fail()),
+            (
+                "003",
+                "qcow2",
+                Verdict::Flaky {
+                    passed: 1,
+                    tries: 2,
+                },
+            ),
+        ];
+        assert_eq!(ran(0, &all), "001 qcow2, 002 qcow2, 003 qcow2");
+        assert_eq!(
+            ran(1, &[("002", "qcow2", Verdict::Pass)]),
+            "001 qcow2, 003 qcow2"
+        );
+        let other = [
+            ("001", "raw", Verdict::Pass),
+            ("003", "qcow2", Verdict::NotRun("x".into())),
+            ("001", "qcow2", Verdict::Interrupted),
+        ];
+        assert_eq!(ran(2, &other), "001 qcow2, 003 qcow2");
+        let repeated = [("001", "qcow2", fail()), ("001", "qcow2", Verdict::Pass)];
+        assert_eq!(ran(3, &repeated), "001 qcow2, 003 qcow2");
+        let repeated = [
+            ("001", "qcow2", Verdict::Pass),
+            ("003", "qcow2", Verdict::Pass),
+        ];
+        assert_eq!(ran(4, &repeated), "");
     }
 
     #[test]

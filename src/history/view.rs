@@ -288,7 +288,7 @@ fn one_test(results: &Results) -> String {
         let _ = writeln!(out, "{}", title(key).trim_end());
         let _ = writeln!(
             out,
-            "  verdicts  {}   (. pass, F fail, - not run, ~ flaky, ! interrupted)",
+            "  verdicts  {}   (. pass, F fail, - not run, ~ flaky, k known to fail, ! interrupted)",
             marks(ring)
         );
         let times = passes(ring);
@@ -340,6 +340,7 @@ fn marks(ring: &VecDeque<Remembered>) -> String {
         Kind::Fail => 'F',
         Kind::NotRun => '-',
         Kind::Flaky => '~',
+        Kind::KnownFail => 'k',
         Kind::Interrupted => '!',
     };
     ring.iter().map(mark).collect()

@@ -111,6 +111,19 @@ fn rows() -> Vec<Row> {
             junit: "<flakyFailure",
         },
         Row {
+            name: "013",
+            verdict: Verdict::KnownFail("bug 7".into()),
+            word: "known fail",
+            says: "bug 7",
+            tap: "not ok",
+            junit: "<skipped",
+        },
+        fail(
+            "014",
+            Failure::Unexpected("bug 8".into()),
+            "passed, though known to fail: bug 8",
+        ),
+        Row {
             name: "012",
             verdict: Verdict::Interrupted,
             word: "interrupted",
@@ -174,6 +187,7 @@ fn write(interrupted: bool) -> Written {
                 Box::new(diffs.clone()),
                 Paint::Plain,
                 Numbering::Off,
+                false,
             )),
             Box::new(Json::new(Path::new("x.json"), Box::new(json.clone()))),
             Box::new(Junit::create(&junit).unwrap()),
@@ -254,7 +268,13 @@ fn all_reports_say_the_same() {
             line.contains(row.says) || more.contains(row.says),
             "{line} {more}"
         );
-        assert_eq!(line.contains("# SKIP"), row.junit == "<skipped", "{line}");
+        let known = matches!(row.verdict, Verdict::KnownFail(_));
+        assert_eq!(
+            line.contains("# SKIP"),
+            row.junit == "<skipped" && !known,
+            "{line}"
+        );
+        assert_eq!(line.contains("# TODO bug 7"), known, "{line}");
 
         let is_result = |v: &&Value| v["event"] == "finished" && v["test"] == row.name;
         let json = written.json.iter().find(is_result).unwrap();
@@ -286,26 +306,27 @@ fn all_reports_say_the_same() {
 fn the_counts_agree() {
     let written = write(false);
     assert!(
-        written.console.ends_with("Failed 8 of 10 iotests\n"),
+        written.console.ends_with("Failed 9 of 12 iotests\n"),
         "{}",
         written.console
     );
     assert!(written.console.contains("Not run: 010 012\n"));
     assert!(written.console.contains("Skipped cases in: 001\n"));
+    assert!(written.console.contains("Known failures: 013\n"));
     let counts = &written.json.last().unwrap()["counts"];
     assert_eq!(
         counts.to_string(),
-        r#"{"fail":8,"flaky":1,"interrupted":1,"not-run":1,"pass":1}"#
+        r#"{"fail":9,"flaky":1,"interrupted":1,"known-fail":1,"not-run":1,"pass":1}"#
     );
     assert!(
         written
             .junit
-            .contains("tests=\"12\" skipped=\"2\" failures=\"8\" errors=\"0\""),
+            .contains("tests=\"14\" skipped=\"3\" failures=\"9\" errors=\"0\""),
         "{}",
         written.junit
     );
-    assert!(written.tap.contains("\n1..12\n"));
-    assert!(written.html.contains("<b class=\"fail\">8</b>"));
+    assert!(written.tap.contains("\n1..14\n"));
+    assert!(written.html.contains("<b class=\"fail\">9</b>"));
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn plain(event: &Event, tally: &Tally) -> Value {
                     "pass": tally.count(Kind::Pass), "fail": tally.count(Kind::Fail),
                     "not-run": tally.count(Kind::NotRun), "flaky": tally.count(Kind::Flaky),
                     "interrupted": tally.count(Kind::Interrupted),
+                    "known-fail": tally.count(Kind::KnownFail),
                 },
             })
         }
@@ -180,7 +181,7 @@ fn finished(rendered: &Rendered<'_>) -> Value {
     let (mut failures, mut reason, mut tries) = (Value::Null, Value::Null, Value::Null);
     match &finished.verdict {
         Verdict::Fail(all) => failures = all.iter().map(|f| failure(f, finished)).collect(),
-        Verdict::NotRun(why) => reason = json!(why),
+        Verdict::NotRun(why) | Verdict::KnownFail(why) => reason = json!(why),
         Verdict::Flaky { passed, tries: of } => tries = share((*passed, *of)),
         Verdict::Pass | Verdict::Interrupted => {}
     }
@@ -212,7 +213,11 @@ fn failure(failure: &Failure, finished: &Finished) -> Value {
         Failure::Limit(Limit::Output(most) | Limit::Scratch(most)) => value["bytes"] = json!(most),
         Failure::Signal(signal) => value["signal"] = json!(signal),
         Failure::ExitStatus(status) => value["status"] = json!(status),
-        Failure::NotStarted(_) | Failure::Sanitizer | Failure::Output | Failure::LeftBehind => {}
+        Failure::NotStarted(_)
+        | Failure::Sanitizer
+        | Failure::Output
+        | Failure::LeftBehind
+        | Failure::Unexpected(_) => {}
     }
     value
 }

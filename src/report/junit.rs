@@ -93,6 +93,7 @@ fn result(rendered: &Rendered<'_>) -> TestCase {
             status
         }
         Verdict::NotRun(_) => skipped("not run", said),
+        Verdict::KnownFail(_) => skipped("known failure", said),
         Verdict::Interrupted => skipped("interrupted", said),
         Verdict::Flaky { .. } => {
             let mut first = TestRerun::new(NonSuccessKind::Failure);

@@ -56,7 +56,7 @@ impl Estimate {
     /// start.
     fn took(&self, test: &str, combo: &Combo) -> Option<f64> {
         match self.previous.get(test, combo)? {
-            (Kind::Pass | Kind::Fail | Kind::Flaky, secs) => Some(secs),
+            (Kind::Pass | Kind::Fail | Kind::Flaky | Kind::KnownFail, secs) => Some(secs),
             (Kind::NotRun, _) => Some(0.0),
             (Kind::Interrupted, _) => None,
         }

@@ -116,7 +116,13 @@ pub fn build(
         } else {
             tap::Numbering::Off
         };
-        sinks.push(Box::new(tap::Tap::new(out, diffs, paint, numbering)));
+        sinks.push(Box::new(tap::Tap::new(
+            out,
+            diffs,
+            paint,
+            numbering,
+            args.flaky_passes,
+        )));
     } else {
         let paint = paint(args.color);
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");

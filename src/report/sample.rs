@@ -43,7 +43,9 @@ pub(crate) fn test(name: &str) -> Test {
         golden_dir: PathBuf::from("/src"),
         groups: ["rw".to_owned()].into(),
         summary: format!("Tests {name}."),
+        needs: Vec::new(),
         timeout: None,
+        retries: 0,
     }
 }
 
@@ -54,6 +56,7 @@ pub(crate) fn job(id: u32, name: &str, format: &str) -> Job {
         combo: Arc::new(combo(format)),
         repetition: 0,
         skip: None,
+        known: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Tally {
     no_reference: Names,
     cases: Names,
     flaky: Names,
+    known_failures: Names,
     failures: Names,
     table: Table,
 }
@@ -85,6 +86,7 @@ impl Tally {
             Verdict::Pass => {}
             Verdict::Fail(_) => add(&mut self.failures),
             Verdict::Flaky { .. } => add(&mut self.flaky),
+            Verdict::KnownFail(_) => add(&mut self.known_failures),
             Verdict::Interrupted => add(&mut self.not_run),
             Verdict::NotRun(reason) => {
                 add(&mut self.not_run);
@@ -138,6 +140,7 @@ impl Tally {
         for (kind, word) in [
             (Kind::Fail, "failed"),
             (Kind::Flaky, "flaky"),
+            (Kind::KnownFail, "known to fail"),
             (Kind::NotRun, "not run"),
             (Kind::Interrupted, "interrupted"),
         ] {
@@ -197,6 +200,7 @@ impl Tally {
             ("Skipped cases in", &self.cases),
             ("No reference (--bless writes one)", &self.no_reference),
             ("Flaky", &self.flaky),
+            ("Known failures", &self.known_failures),
             ("Not started", &late),
             ("Failures", &self.failures),
         ] {
@@ -222,7 +226,8 @@ impl Tally {
     fn sentence(&self, interrupted: bool, incomplete: bool) -> String {
         let (passed, failed) = (self.count(Kind::Pass), self.count(Kind::Fail));
         let flaky = self.count(Kind::Flaky);
-        let ran = passed + failed + flaky;
+        let known = self.count(Kind::KnownFail);
+        let ran = passed + failed + flaky + known;
         if failed > 0 && interrupted {
             format!(
                 "Interrupted: passed {passed}, failed {failed} of {} iotests",
@@ -234,8 +239,11 @@ impl Tally {
             format!("Interrupted: passed {passed} of {} iotests", self.jobs)
         } else if ran == 0 {
             "No iotests were run".to_owned()
-        } else if flaky > 0 {
-            format!("Passed {passed} of {ran} iotests, {flaky} flaky")
+        } else if flaky > 0 || known > 0 {
+            let counts = [(flaky, "flaky"), (known, "known to fail")];
+            let counts = counts.iter().filter(|(count, _)| *count > 0);
+            let counts: String = counts.map(|(n, word)| format!(", {n} {word}")).collect();
+            format!("Passed {passed} of {ran} iotests{counts}")
         } else {
             format!("Passed all {ran} iotests")
         }
@@ -254,7 +262,7 @@ pub(super) fn style(kind: Kind) -> Style {
     match kind {
         Kind::Pass => PASS,
         Kind::Fail => FAIL,
-        Kind::NotRun | Kind::Flaky | Kind::Interrupted => NOT_RUN,
+        Kind::NotRun | Kind::Flaky | Kind::KnownFail | Kind::Interrupted => NOT_RUN,
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) struct Tap {
     tally: Tally,
     several_combos: bool,
     numbering: Numbering,
+    flaky_passes: bool,
     trouble: Option<io::Error>,
 }
 
@@ -52,9 +53,11 @@ impl Tap {
         diffs: Box<dyn Write>,
         paint: Paint,
         numbering: Numbering,
+        flaky_passes: bool,
     ) -> Self {
         Self {
             numbering,
+            flaky_passes,
             out,
             diffs,
             paint,
@@ -87,14 +90,16 @@ impl Tap {
         let title = self.numbering.next() + &self.title(&finished.job);
         let mut text = match &finished.verdict {
             Verdict::Pass => format!("ok {title}\n"),
+            Verdict::Flaky { .. } if self.flaky_passes => format!("ok {title}\n"),
             // It makes the run fail, so a harness must not count it as passed.
             Verdict::Fail(_) | Verdict::Flaky { .. } => format!("not ok {title}\n"),
+            Verdict::KnownFail(_) => format!("not ok {title} # TODO {}\n", rendered.description),
             Verdict::NotRun(_) | Verdict::Interrupted => {
                 format!("ok {title} # SKIP {}\n", rendered.description)
             }
         };
         match Kind::from(&finished.verdict) {
-            Kind::NotRun | Kind::Interrupted => {}
+            Kind::NotRun | Kind::Interrupted | Kind::KnownFail => {}
             Kind::Flaky => {
                 let _ = writeln!(text, "# flaky: {}", rendered.description);
             }

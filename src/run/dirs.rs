@@ -208,6 +208,7 @@ mod tests {
             combo: Arc::new(combo),
             repetition: 0,
             skip: None,
+            known: None,
         }
     }
 

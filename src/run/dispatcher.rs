@@ -292,13 +292,18 @@ impl Dispatcher<'_, '_, '_> {
         let count = match finished.verdict {
             Verdict::Pass => &mut summary.passed,
             Verdict::Fail(_) => &mut summary.failed,
+            Verdict::KnownFail(_) => &mut summary.known_failures,
             Verdict::NotRun(_) => &mut summary.not_run,
             Verdict::Flaky { .. } => &mut summary.flaky,
             Verdict::Interrupted => &mut summary.interrupted_jobs,
         };
         *count += 1;
         let settings = self.shared.settings;
-        let failed = matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. });
+        let failed = match finished.verdict {
+            Verdict::Fail(_) => true,
+            Verdict::Flaky { .. } => !settings.flaky_passes,
+            _ => false,
+        };
         if failed && (settings.fail_fast || settings.until_fail) {
             self.stopping = true;
         }

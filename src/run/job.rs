@@ -25,9 +25,9 @@ pub(super) fn run(
     let tried = run_once(shared, &job, 0, slow);
     let judged = Judged::new(shared, &tried, reference.as_deref());
     let (verdict, retries) = match &judged.verdict {
-        Verdict::Fail(_) => {
+        Verdict::Fail(_) if job.known.is_none() => {
             let mut verdicts = Vec::new();
-            for attempt in 1..=shared.settings.rerun_failed {
+            for attempt in 1..=shared.settings.rerun_failed.max(job.test.retries) {
                 if shared.stop.urgency() > Urgency::None {
                     break;
                 }
@@ -41,6 +41,7 @@ pub(super) fn run(
         }
         _ => (judged.verdict.clone(), None),
     };
+    let verdict = verdict::expected(verdict, job.known.as_ref());
     let done_with = judged.is_done_with();
     let has_cores = !tried.outcome.cores.is_empty();
     let mut notes = tried.notes;

@@ -71,8 +71,10 @@ pub struct Settings {
     pub fail_fast: bool,
     /// Run all jobs again and again until one fails or the user interrupts.
     pub until_fail: bool,
-    /// How often a failed job is tried again.
+    /// How often a failed job is tried again, where its test does not say more.
     pub rerun_failed: u32,
+    /// Whether a flaky job is no failure.
+    pub flaky_passes: bool,
     /// Keep the scratch directories of passed jobs.
     pub keep: bool,
     /// How long a test may run that declares no time-out of its own; `None`
@@ -113,6 +115,7 @@ impl Settings {
             fail_fast: false,
             until_fail: false,
             rerun_failed: 0,
+            flaky_passes: false,
             keep: false,
             timeout: Some(Duration::from_secs(600)),
             timeout_factor: 1,
@@ -157,6 +160,8 @@ pub struct Summary {
     pub passed: usize,
     /// Jobs that failed.
     pub failed: usize,
+    /// Jobs that failed, as expected.
+    pub known_failures: usize,
     /// Jobs that failed, and passed when tried again.
     pub flaky: usize,
     /// Jobs that cannot run here.

@@ -91,6 +91,7 @@ mod tests {
             combo: Arc::new(sample::combo("raw")),
             repetition: 0,
             skip: None,
+            known: None,
         }
     }
 

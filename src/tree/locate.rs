@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{CASES, is_number};
+use super::{CASES, GOLDENS, GROUPS, is_number};
 
 /// Source and build directory of a tree, both absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub struct Places {
 /// Finds the tree. What the options say goes first. A program started through a
 /// symbolic link, as from a build tree, has its source where the link points and
 /// its build where the link is. Else both are the current directory; where
-/// that holds no tests, the source is the suite that this program belongs to.
+/// that is a folder of a suite in our layout, the source is that suite, and where it
+/// holds no tests, the suite that this program belongs to.
 ///
 /// # Errors
 ///
@@ -33,8 +34,11 @@ pub fn locate(
     let source = match (source, &link) {
         (Some(dir), _) => existing("--source-dir", &cwd.join(dir))?,
         (None, Some((_, target))) => target.clone(),
-        (None, None) if holds_tests(cwd) => cwd.to_owned(),
-        (None, None) => own_suite(argv0, cwd).unwrap_or_else(|| cwd.to_owned()),
+        (None, None) => match within_suite(cwd) {
+            Some(top) => top.to_owned(),
+            None if holds_tests(cwd) => cwd.to_owned(),
+            None => own_suite(argv0, cwd).unwrap_or_else(|| cwd.to_owned()),
+        },
     };
     let build = match (build, link) {
         (Some(dir), _) => existing("--build-dir", &cwd.join(dir))?,
@@ -78,6 +82,16 @@ fn own_suite(argv0: &Path, cwd: &Path) -> Option<PathBuf> {
         .skip(1)
         .find(|dir| dir.join(CASES).is_dir())
         .map(Path::to_owned)
+}
+
+/// The suite in our layout of whose tests, references or groups `dir` is the folder, or in
+/// whose folder it lies.
+fn within_suite(dir: &Path) -> Option<&Path> {
+    let holds = |top: &&Path| {
+        let folders = ["iotests", GOLDENS, GROUPS];
+        top.join(CASES).is_dir() && folders.iter().any(|f| dir.starts_with(top.join(f)))
+    };
+    dir.ancestors().skip(1).find(holds)
 }
 
 /// Whether `dir` looks like a test directory of either layout, even an empty

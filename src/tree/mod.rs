@@ -2,6 +2,7 @@
 //! `tests/qemu-iotests`. Everything behind a [`Tree`] is the same for both.
 
 mod locate;
+mod named;
 mod ours;
 mod qemu;
 
@@ -10,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use testdecl::nearest;
 
-use crate::args::nearest;
-use crate::groups::{Declared, read_local};
+use crate::groups::{Declared, FAIL, read_local};
 use crate::model::Test;
 
 pub use locate::{Places, locate};
+pub use named::Named;
 pub use ours::{CASES, GOLDENS, GROUPS};
 
 /// How a tree is laid out.
@@ -39,6 +41,9 @@ impl Layout {
     }
 }
 
+/// How a line of `group.local` begins that declares a group, where groups are declared.
+const DECLARES: &str = "group";
+
 /// A suite of tests.
 #[derive(Debug, Clone)]
 pub struct Tree {
@@ -50,6 +55,9 @@ pub struct Tree {
     pub build: PathBuf,
     /// The groups it declares; `None` where groups need no declaration.
     pub declared: Option<Declared>,
+    /// Its `group.local`, where there is one that may hold known failures: a test named
+    /// `fail` has the word for itself.
+    pub local: Option<PathBuf>,
     /// Its tests, by what they are sorted by: `030`, `tests/NAME`.
     tests: BTreeMap<String, Arc<Test>>,
 }
@@ -75,12 +83,15 @@ impl Tree {
                 (None, tests, places.source.join("group.local"))
             }
         };
+        let tests: BTreeMap<_, _> = tests.into_iter().map(|t| (sort_key(&t), t)).collect();
+        let fail_is_a_test = tests.contains_key(&format!("tests/{FAIL}"));
         let mut tree = Self {
             layout,
             source: places.source.clone(),
             build: places.build.clone(),
             declared,
-            tests: tests.into_iter().map(|t| (sort_key(&t), t)).collect(),
+            local: (local.is_file() && !fail_is_a_test).then(|| local.clone()),
+            tests,
         };
         if local.is_file() {
             tree.add_local_groups(&local)
@@ -90,7 +101,20 @@ impl Tree {
     }
 
     fn add_local_groups(&mut self, file: &Path) -> Result<()> {
-        for (name, groups) in read_local(file)? {
+        let lines = read_local(file)?;
+        if let Some(declared) = &mut self.declared {
+            for (_, words) in lines.iter().filter(|(first, _)| first == DECLARES) {
+                let Some((group, meaning)) = words.split_first() else {
+                    bail!("'{DECLARES}': expected the name of a group and its meaning");
+                };
+                declared.declare(group, &meaning.join(" "), file)?;
+            }
+        }
+        for (name, groups) in lines {
+            let declares = self.declared.is_some() && name == DECLARES;
+            if declares || (self.local.is_some() && name == FAIL && !groups.is_empty()) {
+                continue;
+            }
             let key = self.key(&name)?;
             for group in groups {
                 if let Some(declared) = &self.declared {

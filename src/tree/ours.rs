@@ -67,16 +67,14 @@ fn read(
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = String::from_utf8_lossy(&text);
     let decl = Decl::parse(&text);
-    let shown = path.display().to_string();
-    if let Some(key) = decl.unknown_keys().next() {
-        let known: Vec<_> = testdecl::KEYS.iter().map(|(k, _)| *k).collect();
-        bail!(
-            "{shown}: unknown key '{key}:' in the header (known: {})",
-            known.join(", ")
-        );
+    let shown = shown(path);
+    if let Some(problem) = decl.wrong_words().first() {
+        bail!("{shown}:{problem}");
     }
-    for group in decl.all("group") {
-        declared.require(group, &shown)?;
+    for entry in decl.entries.iter().filter(|entry| entry.key == "group") {
+        for group in &entry.words {
+            declared.require(group, &format!("{shown}:{}", entry.line))?;
+        }
     }
     let start = if path.extension().is_some() {
         Start::Call(iotest.to_owned(), vec![OsString::from(number)])
@@ -91,7 +89,16 @@ fn read(
         golden_dir: source.join(GOLDENS),
         groups: decl.all("group").map(str::to_owned).collect(),
         summary: decl.summary.clone(),
+        needs: decl.all("needs").map(str::to_owned).collect(),
         timeout: decl.timeout(),
+        retries: decl.retries(),
         source: path.to_owned(),
     })
+}
+
+/// `path` as it is shown: below the current directory, without that.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| path.strip_prefix(here).ok());
+    below.unwrap_or(path).display().to_string()
 }

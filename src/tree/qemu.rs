@@ -93,7 +93,9 @@ impl<'a> Folder<'a> {
             golden_dir: self.path.to_owned(),
             groups: groups.map(str::to_owned).collect(),
             summary: summary(&text),
+            needs: Vec::new(),
             timeout: Decl::parse(&text).timeout(),
+            retries: 0,
             source: path,
         })
     }

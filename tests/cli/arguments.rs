@@ -24,6 +24,21 @@ fn mistakes_in_words_end_with_status_two() {
             "error: ambiguous option: --s could match --source-dir, --start-from",
         ),
         (
+            "-nope",
+            "error: unrecognized arguments: -nope (did you mean -nocache?)",
+        ),
+        (
+            "-E grop(rw)",
+            "error: argument -E/--filter: unknown predicate 'grop'; did you mean 'group'?\n  \
+             grop(rw)\n  ^^^^\n",
+        ),
+        ("-c nnoe 001", "error: argument -c: invalid choice: 'nnoe'"),
+        ("-i x 001", "error: argument -i: invalid choice: 'x'"),
+        (
+            "--timeout 5m",
+            "error: argument --timeout: invalid time: '5m'",
+        ),
+        (
             "--formats qcow3",
             "error: argument --formats: invalid choice: 'qcow3'",
         ),
@@ -57,6 +72,7 @@ fn mistakes_found_later_end_with_status_one_and_a_line() {
             "-X /nonexistent/file 001",
             "argument -X: cannot read /nonexistent/file",
         ),
+        ("-nXfile", "argument -X: cannot read file"),
         (
             "--source-dir /nonexistent",
             "argument --source-dir: /nonexistent is not a directory",
@@ -78,6 +94,37 @@ fn mistakes_found_later_end_with_status_one_and_a_line() {
         err.contains("group.local'") && err.contains("\"002\""),
         "{err}"
     );
+}
+
+#[test]
+fn profiles_are_read_from_the_tree_and_from_the_users_file() {
+    let suite = Suite::new();
+    suite.pair("001", "", "").test("002", "auto", "");
+    let home = suite.root().join("home");
+    for dir in [suite.dir().join(".config"), home.join(".config/check")] {
+        std::fs::create_dir_all(dir).expect("a directory");
+    }
+    let mine = |text: &str| {
+        std::fs::write(home.join(".config/check/check.toml"), text).expect("written");
+    };
+    suite.file(".config/check.toml", "[profile.ci]\ngroups = [\"rw\"]\n");
+    let check = |line: &str| {
+        let mut command = suite.check(line);
+        command.env("HOME", &home).env_remove("XDG_CONFIG_HOME");
+        said(&mut command)
+    };
+    assert_eq!(check("-n --profile ci").fine(), "001\n");
+    assert_eq!(check("-n --profile ci -g auto").fine(), "002\n");
+    mine("[profile.mine]\ninherits = \"ci\"\n[profile.ci]\ngroups = \"auto\"\n");
+    assert_eq!(check("-n --profile mine").fine(), "002\n");
+    assert_eq!(check("-n").fine(), "001\n002\n");
+    suite.file(
+        ".config/check.toml",
+        "[profile.ci]\n\nretrys = 3\ngruops = 1\n",
+    );
+    let err = check("-n --profile ci").failed(2);
+    let want = "check: error: .config/check.toml:4: unknown key 'gruops'; did you mean 'groups'?";
+    assert!(err.starts_with(want), "{err}");
 }
 
 #[test]

@@ -53,12 +53,25 @@ fn selection_follows_the_old_runner() {
         ("4 1", "001 004"),
         ("-g quick 4", "001 004"),
         ("--start-from 3", "003 named"),
+        ("-E group(auto)-test(=named)", "001 002"),
+        ("-g rw -E !test(/2$/)", "001 003"),
+        ("-qcow2 -E format(qcow2)&group(quick)", "001"),
+        ("--formats qcow2,raw -E test(3)|test(~me)", "003 named"),
+        ("-E test(1) -E kind(script)&test(2)", "001 002"),
         ("--shard 1/2", "001 003"),
         ("--shard 2/2", "002 named"),
         ("--shuffle --start-from=2 -j4 -tap", "002 003 named"),
     ] {
         assert_eq!(names(&suite, line), want, "{line}");
     }
+}
+
+#[test]
+fn an_expression_that_holds_for_nothing_is_told() {
+    let suite = suite();
+    let err = said(&mut suite.check("-n -qcow2 -E format(raw)")).failed(1);
+    let want = "check: No tests selected: the expression of -E holds for none\n";
+    assert_eq!(err, want);
 }
 
 #[test]

@@ -92,6 +92,36 @@ fn it_builds_once_and_then_starts_what_was_built() {
     );
 }
 
+/// A wrong header once gave hundreds of lines of cargo's.
+#[test]
+fn of_a_build_that_fails_for_a_header_its_line_is_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    installed(&bin, &[]);
+    let line = "iotests/cases/003.rs:3: unknown word 'groups'; did you mean 'group'?";
+    let cargo = format!(
+        "echo 'error: iotests@0.1.0: {}' >&2\necho 'error: failed to run' >&2\nexit 101\n",
+        line.replace('\'', "'\\''"),
+    );
+    script(&bin.join("cargo"), &cargo);
+    let err = said(&mut run(&top.join("check"), &bin)).failed(1);
+    let lines: Vec<&str> = err.lines().skip(1).collect();
+    assert_eq!(lines, [format!("check: {line}")]);
+
+    let cargo = "echo 'warning: w' >&2\nprintf 'error[E0425]: x\n at iotests/cases/003.rs:3: y' >&2\nexit 101\n";
+    script(&bin.join("cargo"), cargo);
+    let err = said(&mut run(&top.join("check"), &bin)).failed(1);
+    let lines: Vec<&str> = err.lines().skip(1).collect();
+    let want = [
+        "warning: w",
+        "error[E0425]: x",
+        " at iotests/cases/003.rs:3: y",
+        "check: the build failed",
+    ];
+    assert_eq!(lines, want);
+}
+
 /// Puts the programs that the suite needs into `bin`, and these others.
 fn installed(bin: &Path, others: &[&str]) {
     let tools = [

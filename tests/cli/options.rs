@@ -178,3 +178,22 @@ fn a_variant_is_written_for_a_test_that_passes() {
     let scratch = suite.dir().join("scratch/raw-file-002");
     assert!(!scratch.exists(), "{}", scratch.display());
 }
+
+/// It once replaced every reference without a question.
+#[test]
+fn blessing_all_tests_is_asked_for() {
+    let suite = Suite::new();
+    suite.pair("001", "echo x\n", "").pair("002", "", "");
+    let err = said(&mut suite.check("-raw --bless")).failed(1);
+    assert_eq!(
+        err,
+        "check: argument --bless: name the tests, or add --all to write the references of 2 tests\n"
+    );
+    let read = || std::fs::read_to_string(suite.dir().join("001.out")).expect("001.out");
+    assert_eq!(read(), "");
+    said(&mut suite.check("-raw --bless --all")).fine();
+    assert_eq!(read(), "x\n");
+    suite.file("001.out", "");
+    said(&mut suite.check("-raw --bless -g rw")).fine();
+    assert_eq!(read(), "x\n");
+}

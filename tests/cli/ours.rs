@@ -50,7 +50,7 @@ fn groups_must_be_declared() {
     case(dir, "003.rs", "//! C.\n//!\n//! group: rw slwo\n");
     let err = said(&mut check(dir, &["-n"])).failed(1);
     assert!(
-        err.contains("003.rs: group 'slwo' is not declared"),
+        err.starts_with("check: iotests/cases/003.rs:3: group 'slwo' is not declared"),
         "{err}"
     );
     case(
@@ -59,7 +59,57 @@ fn groups_must_be_declared() {
         "//! C.\n//!\n//! group: rw\n//! supportd_fmt: raw\n",
     );
     let err = said(&mut check(dir, &["-n"])).failed(1);
-    assert!(err.contains("003.rs: unknown key 'supportd_fmt:'"), "{err}");
+    let want = "check: iotests/cases/003.rs:4: unknown word 'supportd_fmt'; did you mean \
+                'supported_fmt'?\n";
+    assert_eq!(err, want);
+    std::fs::remove_file(dir.join("iotests/cases/003.rs")).expect("removed");
+    let script_with = |line: &str| {
+        script(
+            &dir.join("iotests/cases/003"),
+            &format!("# C.\n#\n# {line}\n"),
+        );
+        said(&mut check(dir, &["-n"])).failed(1)
+    };
+    let want = "check: iotests/cases/003:4: unknown word 'groups'; did you mean 'group'?\n";
+    assert_eq!(script_with("groups: rw"), want);
+    let want = "check: iotests/cases/003:4: unknown word 'qcow3' in 'supported_fmt'; did you \
+                mean 'qcow2'?\n";
+    assert_eq!(script_with("supported_fmt: qcow3"), want);
+}
+
+#[test]
+fn fewer_than_one_at_once_is_an_error_where_no_script_computes_it() {
+    let dir = suite();
+    let dir = dir.path();
+    case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
+    for jobs in ["0", "-1"] {
+        let err = said(&mut check(dir, &["-qcow2", "-j", jobs])).failed(1);
+        let want = format!("check: argument -j: must be at least 1, not {jobs};");
+        assert!(err.starts_with(&want), "{err}");
+    }
+}
+
+#[test]
+fn a_local_file_declares_groups_of_its_own() {
+    let dir = suite();
+    let dir = dir.path();
+    case(dir, "001.rs", "//! A.\n//!\n//! group: rw\n");
+    let local = |text: &str| std::fs::write(dir.join("groups/group.local"), text).expect("written");
+    local("1 mine\ngroup mine  what I work on\n");
+    assert_eq!(said(&mut check(dir, &["-n", "-g", "mine"])).fine(), "001\n");
+    let listed = said(&mut check(dir, &["--list-groups"])).fine();
+    assert!(listed.contains("mine      1  what I work on\n"), "{listed}");
+    let err = said(&mut check(dir, &["-n", "-g", "mien"])).failed(1);
+    assert!(err.contains("group.local; did you mean 'mine'?"), "{err}");
+    for (text, want) in [
+        ("group mine\n", "group 'mine': expected its meaning"),
+        ("group rw mine\n", "group 'rw' is declared already, in /"),
+        ("group\n", "expected the name of a group and its meaning"),
+    ] {
+        local(text);
+        let err = said(&mut check(dir, &["-n"])).failed(1);
+        assert!(err.contains("group.local'") && err.contains(want), "{err}");
+    }
 }
 
 #[test]
@@ -100,6 +150,22 @@ fn scripts_are_tests_with_references_in_goldens() {
     assert!(ran.out.contains("\n1..2\n"), "{}", ran.out);
     for line in ["\nok 1 qcow2 029\n", "\nok 2 qcow2 029:2\n"] {
         assert!(ran.out.contains(line), "{}", ran.out);
+    }
+
+    // A header may ask for retries.
+    let body = "# Passes when run again.\n#\n# group: rw\n# retries: 1\n\n\
+                [ -e $TEST_DIR/../../ran ] || { touch $TEST_DIR/../../ran; exit 1; }\n";
+    script(&dir.join("iotests/cases/030"), body);
+    std::fs::write(dir.join("goldens/030.out"), "").expect("written");
+    for (flaky, status, tap) in [
+        ("fail", 1, "not ok 1 qcow2 030\n# flaky: "),
+        ("pass", 0, "ok 1 qcow2 030\n# flaky: "),
+    ] {
+        let args = ["-qcow2", "-tap", "--flaky", flaky, "30"];
+        let ran = said(check(dir, &args).env("PATH", &path));
+        assert_eq!(ran.status, Some(status), "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains(&format!("\n{tap}")), "{}", ran.out);
+        std::fs::remove_file(dir.join("ran")).expect("removed");
     }
 
     std::fs::remove_file(tools.join("qemu-img")).expect("removed");
@@ -161,4 +227,43 @@ fn a_new_test_gets_no_number_that_is_kept_for_another_question() {
     assert_eq!(new(&["--new", "b", "-g", "quick"]), path("032"));
     assert_eq!(new(&["--new", "neither", "-g", "rw"]), path("040"));
     assert_eq!(new(&["--new", "a", "--start-from", "1"]), path("002"));
+}
+
+#[test]
+fn tests_are_named_by_path_from_any_directory_and_listed() {
+    let dir = suite();
+    let dir = dir.path();
+    // Folders that look like those of another layout.
+    std::fs::create_dir(dir.join("iotests/tests")).expect("a directory");
+    script(&dir.join("iotests/cases/020"), "# C.\n#\n# group: rw\n");
+    let header = "//! Data is kept. More of it.\n//!\n//! group: rw quick\n";
+    case(dir, "001.rs", header);
+    case(dir, "010.rs", "//! B.\n//!\n//! group: rw\n");
+    for (below, word) in [
+        (".", "iotests/cases/001.rs"),
+        ("iotests/cases", "001.rs"),
+        ("iotests/cases", "iotests/cases/001.rs"),
+        ("iotests", "cases/001.rs"),
+        ("goldens", "./001.out"),
+        ("groups", "../goldens/001.out"),
+    ] {
+        let mut command = check(&dir.join(below), &["-n", word]);
+        assert_eq!(said(&mut command).fine(), "001\n", "{below} {word}");
+    }
+    assert_eq!(
+        said(&mut check(dir, &["--list"])).fine(),
+        "001  quick rw  Data is kept.\n010  rw        B.\n020  rw        C.\n"
+    );
+    said(&mut check(dir, &["--list", "--json", "list", "1"])).fine();
+    assert_eq!(
+        std::fs::read_to_string(dir.join("list")).expect("a list"),
+        "{\"groups\":[\"quick\",\"rw\"],\"summary\":\"Data is kept. More of it.\",\
+         \"test\":\"001\"}\n"
+    );
+    let both = said(&mut check(dir, &["-n", "-g", "quick", "1", "10"]));
+    assert_eq!((both.status, both.out.as_str()), (Some(0), "001\n"));
+    assert_eq!(
+        both.err,
+        "check: 010 is not run: it is not in group quick\n"
+    );
 }

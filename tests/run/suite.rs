@@ -60,6 +60,8 @@ impl Suite {
             golden_dir: self.dir.path().into(),
             groups: BTreeSet::new(),
             summary: String::new(),
+            needs: Vec::new(),
+            retries: 0,
             timeout: None,
         };
         let combo = Combo {
@@ -75,6 +77,7 @@ impl Suite {
             combo: Arc::new(combo),
             repetition: 0,
             skip: None,
+            known: None,
         });
         self.jobs.last_mut().unwrap()
     }

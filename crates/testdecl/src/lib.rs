@@ -17,7 +17,12 @@
 //!
 //! Scripts use `#` where Rust files use `//!`.
 
+mod nearest;
+
+use std::fmt;
 use std::time::Duration;
+
+pub use nearest::nearest;
 
 /// The comment marks a header line may start with, longest first.
 const MARKS: [&str; 3] = ["//!", "//", "#"];
@@ -27,12 +32,81 @@ const MARKS: [&str; 3] = ["//!", "//", "#"];
 pub struct Decl {
     /// The sentence that describes the test; empty where there is none.
     pub summary: String,
-    /// Every `key: value` line in order, values split at white space.
-    pub entries: Vec<(String, Vec<String>)>,
+    /// Every `key: value` line in order.
+    pub entries: Vec<Entry>,
+}
+
+/// A `key: value` line of a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What stands before the colon.
+    pub key: String,
+    /// What stands behind it, split at white space.
+    pub words: Vec<String>,
+    /// Its line in the file, from 1.
+    pub line: usize,
+}
+
+/// Something wrong with a header. It is shown as `LINE: TEXT`, to stand behind the name
+/// of a file and a colon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line it is in, from 1.
+    pub line: usize,
+    /// What is wrong, and what to write.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.line, self.text)
+    }
+}
+
+/// The image formats that a header may name.
+pub const FORMATS: &[&str] = &[
+    "raw",
+    "bochs",
+    "cloop",
+    "parallels",
+    "qcow",
+    "qcow2",
+    "qed",
+    "vdi",
+    "vpc",
+    "vhdx",
+    "vmdk",
+    "luks",
+    "dmg",
+    "vvfat",
+];
+
+/// The protocols that a header may name.
+pub const PROTOCOLS: &[&str] = &["file", "rbd", "nbd", "ssh", "nfs", "fuse"];
+
+/// The cache modes of QEMU.
+pub const CACHES: &[&str] = &["none", "writeback", "writethrough", "directsync", "unsafe"];
+
+/// The aio modes of QEMU.
+pub const AIO_MODES: &[&str] = &["threads", "native", "io_uring"];
+
+/// Every one that can be created or reached: what `supported_` lines may name too.
+const GENERIC: &str = "generic";
+
+/// The words that may stand behind a key; `None` where that is not a list of words.
+fn known_words(key: &str) -> Option<&'static [&'static str]> {
+    match key {
+        "supported_fmt" | "unsupported_fmt" => Some(FORMATS),
+        "supported_proto" | "unsupported_proto" => Some(PROTOCOLS),
+        "supported_cache" => Some(CACHES),
+        "supported_aio" => Some(AIO_MODES),
+        "privileges" => Some(&["root"]),
+        _ => None,
+    }
 }
 
 /// The keys a header may use, each with what it means. An unknown key in one of
-/// our own tests is an error ([`Decl::unknown_keys`]).
+/// our own tests is an error ([`Decl::wrong_words`]).
 pub const KEYS: &[(&str, &str)] = &[
     ("group", "groups the test is in"),
     (
@@ -58,6 +132,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("space", "free space it needs, such as 512M or 2G"),
     ("privileges", "root, if it needs that"),
     ("timeout", "time limit in seconds, in place of the default"),
+    (
+        "retries",
+        "how often it is run again after a failure; more where --rerun-failed says so",
+    ),
 ];
 
 /// The plain words of `needs:`: each as a variant, as it is written, and what is said where it
@@ -188,8 +266,11 @@ impl Decl {
                 && (value.is_empty() || value.starts_with([' ', '\t']))
             {
                 summary_done = true;
-                let words = value.split_whitespace().map(str::to_owned).collect();
-                decl.entries.push((key.to_owned(), words));
+                decl.entries.push(Entry {
+                    key: key.to_owned(),
+                    words: value.split_whitespace().map(str::to_owned).collect(),
+                    line: n + 1,
+                });
             } else if text.is_empty() {
                 summary_done |= !decl.summary.is_empty();
             } else if !summary_done {
@@ -207,16 +288,16 @@ impl Decl {
     pub fn get(&self, key: &str) -> Option<&[String]> {
         self.entries
             .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, v)| v.as_slice())
+            .find(|entry| entry.key == key)
+            .map(|entry| entry.words.as_slice())
     }
 
     /// The words of all lines with this key, in order.
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.entries
             .iter()
-            .filter(move |(k, _)| k == key)
-            .flat_map(|(_, v)| v.iter().map(String::as_str))
+            .filter(move |entry| entry.key == key)
+            .flat_map(|entry| entry.words.iter().map(String::as_str))
     }
 
     /// The groups the test is in.
@@ -229,49 +310,97 @@ impl Decl {
     /// is a whole number of seconds above 0.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        let secs: u64 = self.get("timeout")?.first()?.parse().ok()?;
-        (secs > 0).then(|| Duration::from_secs(secs))
+        whole_seconds(self.get("timeout")?)
     }
 
-    /// Everything wrong with this header as that of one of our own tests, a line
-    /// each: no sentence, no groups, unknown keys or needs, a bad time-out.
+    /// How often the test is run again after a failure (`retries: N`), from 1 to 100; 0 where
+    /// it declares no such number.
     #[must_use]
-    pub fn problems(&self) -> Vec<String> {
+    pub fn retries(&self) -> u32 {
+        self.get("retries").and_then(number).unwrap_or(0)
+    }
+
+    /// Everything wrong with this header as that of one of our own tests: no sentence, no
+    /// groups, and [`Decl::wrong_words`].
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let first = |text: &str| Problem {
+            line: 1,
+            text: text.to_owned(),
+        };
         let mut problems = Vec::new();
         if self.summary.is_empty() {
-            problems.push("its header does not describe what it tests".to_owned());
+            problems.push(first("the header does not describe what the test tests"));
         }
-        if self.groups().is_empty() {
-            problems.push("its header has no `group:` line".to_owned());
+        let wrong = self.wrong_words();
+        // A `group:` that is misspelt is said where it stands.
+        if self.groups().is_empty() && wrong.is_empty() {
+            problems.push(first("the header has no 'group:' line"));
         }
-        problems.extend(self.unknown_keys().map(|key| {
-            let known: Vec<&str> = KEYS.iter().map(|(k, _)| *k).collect();
-            format!(
-                "its header has an unknown key '{key}' (known: {})",
-                known.join(", ")
-            )
-        }));
-        problems.extend(self.all("needs").filter(|w| !is_need(w)).map(|word| {
-            let plain = Need::ALL.iter().map(|(word, _, _)| *word);
-            let known: Vec<&str> = plain.chain(NAMED_NEEDS.iter().map(|(k, _)| *k)).collect();
-            format!(
-                "its header has an unknown word '{word}' in `needs:` (known: {})",
-                known.join(", ")
-            )
-        }));
-        if self.get("timeout").is_some() && self.timeout().is_none() {
-            problems.push("its `timeout:` is not a positive whole number of seconds".to_owned());
-        }
+        problems.extend(wrong);
         problems
     }
 
-    /// Keys that [`KEYS`] does not know.
-    pub fn unknown_keys(&self) -> impl Iterator<Item = &str> {
-        self.entries
-            .iter()
-            .map(|(k, _)| k.as_str())
-            .filter(|k| KEYS.iter().all(|(known, _)| known != k))
+    /// The words that a header does not know, keys or values, and values out of range, in
+    /// order of the lines.
+    #[must_use]
+    pub fn wrong_words(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for entry in &self.entries {
+            let mut problem = |text: String| {
+                let line = entry.line;
+                problems.push(Problem { line, text });
+            };
+            let key = entry.key.as_str();
+            if KEYS.iter().all(|(known, _)| *known != key) {
+                problem(unknown(key, "", KEYS.iter().map(|(known, _)| *known)));
+                continue;
+            }
+            let place = format!(" in '{key}'");
+            if let Some(known) = known_words(key) {
+                let generic = key.starts_with("supported_").then_some(GENERIC);
+                let known = || known.iter().copied().chain(generic);
+                let wrong = entry.words.iter().filter(|w| known().all(|k| k != *w));
+                wrong.for_each(|word| problem(unknown(word, &place, known())));
+            }
+            if key == "needs" {
+                let plain = Need::ALL.iter().map(|(word, _, _)| *word);
+                let known = plain.chain(NAMED_NEEDS.iter().map(|(start, _)| *start));
+                let wrong = entry.words.iter().filter(|w| !is_need(w));
+                wrong.for_each(|word| problem(unknown(word, &place, known.clone())));
+            }
+            if key == "retries" && number(&entry.words).is_none() {
+                problem("'retries' is not a whole number from 1 to 100".to_owned());
+            }
+            if key == "timeout" && whole_seconds(&entry.words).is_none() {
+                problem("'timeout' is not a positive whole number of seconds".to_owned());
+            }
+        }
+        problems
     }
+}
+
+/// That `word` is none of `known`; `place` stands behind it.
+fn unknown<'k>(word: &str, place: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(near) => format!("unknown word '{word}'{place}; did you mean '{near}'?"),
+        None => {
+            let known: Vec<&str> = known.collect();
+            format!("unknown word '{word}'{place} (known: {})", known.join(", "))
+        }
+    }
+}
+
+/// The number that the words of a `retries:` line say.
+fn number(words: &[String]) -> Option<u32> {
+    let number = words.first()?.parse().ok()?;
+    (1..=100).contains(&number).then_some(number)
+}
+
+/// The time that the words of a `timeout:` line say.
+fn whole_seconds(words: &[String]) -> Option<Duration> {
+    let secs: u64 = words.first()?.parse().ok()?;
+    (secs > 0).then(|| Duration::from_secs(secs))
 }
 
 /// Whether a test with this source can support `format`, read line by line from
@@ -341,22 +470,36 @@ mod tests {
         let d = Decl::parse("#!/bin/sh\n#\n# Shows info.\n#\n# group: quick\n# tmeout: 3\necho\n");
         assert_eq!(d.summary, "Shows info.");
         assert_eq!(d.groups(), ["quick"]);
-        assert_eq!(d.unknown_keys().collect::<Vec<_>>(), ["tmeout"]);
+        let wrong: Vec<_> = d.wrong_words().iter().map(Problem::to_string).collect();
+        assert_eq!(wrong, ["6: unknown word 'tmeout'; did you mean 'timeout'?"]);
     }
 
     #[test]
     fn problems_name_what_is_wrong() {
-        assert_eq!(Decl::parse(HEADER).problems(), Vec::<String>::new());
-        let bad = "# Asks.\n#\n# grop: a\n# needs: zstd driver: qemu>=8 foo\n# timeout: 0\n";
+        assert_eq!(Decl::parse(HEADER).problems(), []);
+        let bad = "# Asks.\n#\n# grop: a\n# needs: zstd driver: qemu>=8 foo\n# timeout: 0\n\
+                   # supported_fmt: generic qcow3\n# unsupported_proto: generic\n\
+                   # retries: 0\n";
         let problems = Decl::parse(bad).problems();
-        assert_eq!(problems.len(), 5, "{problems:?}");
-        for (problem, word) in
-            problems
-                .iter()
-                .zip(["group", "'grop'", "'driver:'", "'foo'", "timeout"])
-        {
-            assert!(problem.contains(word), "{problem}");
+        let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
+        for (problem, start) in problems.iter().zip([
+            "3: unknown word 'grop'; did you mean 'group'?",
+            "4: unknown word 'driver:' in 'needs'",
+            "4: unknown word 'foo' in 'needs' (known: qemu-img, ",
+            "5: 'timeout' is not a positive",
+            "6: unknown word 'qcow3' in 'supported_fmt'; did you mean 'qcow2'?",
+            "7: unknown word 'generic' in 'unsupported_proto' (known: file, ",
+            "8: 'retries' is not a whole number from 1 to 100",
+        ]) {
+            assert!(problem.starts_with(start), "{problem}");
         }
+        assert_eq!(problems.len(), 7, "{problems:?}");
+        let bare = Decl::parse("echo\n").problems();
+        let bare: Vec<_> = bare.iter().map(|p| (p.line, p.text.as_str())).collect();
+        let [(1, summary), (1, group)] = bare[..] else {
+            panic!("{bare:?}")
+        };
+        assert!(summary.contains("describe") && group.contains("'group:'"));
     }
 
     #[test]

@@ -10,9 +10,10 @@ use crate::model::Kind;
 use crate::words;
 
 /// Verdicts in the order in which the page shows them.
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Fail,
     Kind::Flaky,
+    Kind::KnownFail,
     Kind::Interrupted,
     Kind::NotRun,
     Kind::Pass,

@@ -8,7 +8,8 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
         .into_iter()
         .map(|c| (strsim::damerau_levenshtein(word, c), c))
         .filter(|&(distance, c)| distance <= limit && distance < c.chars().count())
-        .min()
+        // Of equals the one that is as long.
+        .min_by_key(|&(distance, c)| (distance, c.len().abs_diff(word.len()), c))
         .map(|(_, c)| c)
 }
 
@@ -23,5 +24,6 @@ mod tests {
         assert_eq!(nearest("qiuck", groups), Some("quick"));
         assert_eq!(nearest("migration", groups), None);
         assert_eq!(nearest("", groups), None);
+        assert_eq!(nearest("qcow3", ["qcow", "qcow2"]), Some("qcow2"));
     }
 }
