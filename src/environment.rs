@@ -255,6 +255,7 @@ impl Environment {
         // QEMU's own build is the rule in its tree, and goes without saying.
         if self.layout == Layout::Ours || self.programs.any_installed() {
             lines.push(("PROGRAMS".to_owned(), self.programs.origins()));
+            lines.push(("QEMU_VERSION".to_owned(), self.programs.versions()));
         }
         lines
     }

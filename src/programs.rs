@@ -118,6 +118,25 @@ impl Programs {
         all.any(|p| p.origin == Origin::Installed)
     }
 
+    /// One line that says which version of QEMU is tested: that of `qemu-img`, and the
+    /// emulator's where it is another.
+    #[must_use]
+    pub fn versions(&self) -> String {
+        let version = |program: &Program| {
+            let said = ask(&program.path, &["--version"], TELLS_VERSION_WITHIN).ok()?;
+            parse_version(&said).map(str::to_owned)
+        };
+        let unknown = || "unknown".to_owned();
+        let img = version(&self.img).unwrap_or_else(unknown);
+        match &self.qemu {
+            Some(qemu) => match version(qemu).unwrap_or_else(unknown) {
+                same if same == img => img,
+                other => format!("{img}; emulator {other}"),
+            },
+            None => img,
+        }
+    }
+
     /// One line that says where the programs come from.
     #[must_use]
     pub fn origins(&self) -> String {
@@ -310,6 +329,9 @@ fn machine() -> String {
 /// and of seconds on a machine that is busy.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long a program may take to tell its version, which nothing depends on.
+const TELLS_VERSION_WITHIN: Duration = Duration::from_secs(5);
+
 /// The emulator's default machine as `-machine help` lists it: the line marked
 /// `(default)`, by its alias where another line says `(alias of NAME)`. Empty
 /// where there is none.
@@ -318,9 +340,18 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 ///
 /// The emulator cannot be run, or fails.
 pub fn default_machine(qemu: &Path) -> Result<String> {
-    let shown = format!("{} -machine help", qemu.display());
-    let child = Command::new(qemu)
-        .args(["-machine", "help"])
+    ask(qemu, &["-machine", "help"], ANSWERS_WITHIN).map(|list| parse_machines(&list))
+}
+
+/// What a program prints when it is started with `args`.
+///
+/// # Errors
+///
+/// It cannot be run, fails, or takes longer than `within`.
+fn ask(program: &Path, args: &[&str], within: Duration) -> Result<String> {
+    let shown = format!("{} {}", program.display(), args.join(" "));
+    let child = Command::new(program)
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -333,12 +364,15 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
         // The receiver is gone after a time-out.
         let _ = sender.send(child.wait_with_output());
     });
-    let Ok(output) = answer.recv_timeout(ANSWERS_WITHIN) else {
+    let answer = answer.recv_timeout(within);
+    if answer.is_err() {
         let _ = killpg(group, Signal::SIGKILL);
-        bail!("{shown}: timed out after {} s", ANSWERS_WITHIN.as_secs());
-    };
+    }
     // What is forked later must be forked by a program with a single thread.
     let _ = waiting.join();
+    let Ok(output) = answer else {
+        bail!("{shown}: timed out after {} s", within.as_secs());
+    };
     let output = output.with_context(|| format!("cannot run {shown}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -348,7 +382,15 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
         };
         bail!("{shown}: {}: {said}", output.status);
     }
-    Ok(parse_machines(&String::from_utf8_lossy(&output.stdout)))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The version in what `--version` prints, with the package that distributions put behind it:
+/// `10.0.2 (Debian 1:10.0.2+ds-2)`.
+fn parse_version(said: &str) -> Option<&str> {
+    let line = said.lines().next()?;
+    let (_, version) = line.split_once(" version ")?;
+    Some(version.trim())
 }
 
 fn parse_machines(list: &str) -> String {
@@ -388,6 +430,27 @@ mod tests {
         "qemu-nbd",
         "storage-daemon/qemu-storage-daemon",
     ];
+
+    #[test]
+    fn versions_are_told_with_their_package() {
+        let said = "qemu-img version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright (c) 2003\n";
+        assert_eq!(parse_version(said), Some("10.0.2 (Debian 1:10.0.2+ds-2)"));
+        assert_eq!(
+            parse_version("QEMU emulator version 7.2.22\n"),
+            Some("7.2.22")
+        );
+        assert_eq!(parse_version(""), None);
+    }
+
+    #[test]
+    fn what_does_not_answer_has_no_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("qemu-img");
+        program(&path);
+        std::fs::write(&path, "#!/bin/sh\nsleep 1000 & wait\n").unwrap();
+        let err = ask(&path, &["--version"], Duration::from_millis(50)).unwrap_err();
+        assert!(err.to_string().contains("--version: timed out"), "{err}");
+    }
 
     #[test]
     fn programs_come_from_the_build_root() {

@@ -1,6 +1,7 @@
 //! The counts of a run, and the summary at its end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,9 @@ pub(super) struct Tally {
     running: BTreeMap<JobId, (String, SystemTime)>,
     several_combos: bool,
     not_run: Names,
+    /// How many jobs were not run, and how many tests these are of, by reason; of several
+    /// combinations only.
+    reasons: BTreeMap<String, (usize, BTreeSet<String>)>,
     no_reference: Names,
     cases: Names,
     flaky: Names,
@@ -90,6 +94,11 @@ impl Tally {
             Verdict::Interrupted => add(&mut self.not_run),
             Verdict::NotRun(reason) => {
                 add(&mut self.not_run);
+                if self.several_combos {
+                    let (jobs, tests) = self.reasons.entry(words::one_line(reason)).or_default();
+                    *jobs += 1;
+                    tests.insert(job.test.name.clone());
+                }
                 if reason.starts_with(NO_REFERENCE) {
                     add(&mut self.no_reference);
                 }
@@ -195,8 +204,16 @@ impl Tally {
         for job in not_reached {
             *late.entry(self.title(job)).or_default() += 1;
         }
+        // A matrix has hundreds of them.
+        let few = Names::new();
+        let not_run = if self.several_combos {
+            out.push_str(&self.reasons_text());
+            &few
+        } else {
+            &self.not_run
+        };
         for (title, names) in [
-            ("Not run", &self.not_run),
+            ("Not run", not_run),
             ("Skipped cases in", &self.cases),
             ("No reference (--bless writes one)", &self.no_reference),
             ("Flaky", &self.flaky),
@@ -204,9 +221,14 @@ impl Tally {
             ("Not started", &late),
             ("Failures", &self.failures),
         ] {
-            if !names.is_empty() {
-                let _ = writeln!(out, "{title}: {}", list(names));
+            if names.is_empty() {
+                continue;
             }
+            let is_matrix = self.several_combos && std::ptr::eq(names, &self.failures);
+            let _ = match is_matrix {
+                true => writeln!(out, "{title}:\n  {}", lines(names, "\n  ")),
+                false => writeln!(out, "{title}: {}", lines(names, " ")),
+            };
         }
         let sentence = self.sentence(interrupted, !not_reached.is_empty());
         let style = match (self.count(Kind::Fail), sentence.starts_with("Passed all")) {
@@ -218,6 +240,24 @@ impl Tally {
         out.push('\n');
         if paint == Paint::Ansi {
             let _ = writeln!(out, "{} in {}", self.counts_text(), words::clock_span(wall));
+        }
+        out
+    }
+
+    /// What was not run in a matrix: a line for each reason, the most frequent first.
+    fn reasons_text(&self) -> String {
+        let mut reasons: Vec<_> = self.reasons.iter().collect();
+        reasons.sort_by_key(|(_, (jobs, _))| Reverse(*jobs));
+        let mut out = String::new();
+        if !reasons.is_empty() {
+            out.push_str("Not run:\n");
+        }
+        for (reason, (jobs, tests)) in reasons {
+            let which = match tests.len() {
+                0..=3 => tests.iter().cloned().collect::<Vec<_>>().join(" "),
+                many => words::count(many, "test"),
+            };
+            let _ = writeln!(out, "  {jobs:5}  {reason} ({which})");
         }
         out
     }
@@ -266,12 +306,12 @@ pub(super) fn style(kind: Kind) -> Style {
     }
 }
 
-fn list(names: &Names) -> String {
+fn lines(names: &Names, between: &str) -> String {
     let one = |(name, times): (&String, &usize)| match times {
         1 => name.clone(),
         n => format!("{name} ({n} times)"),
     };
-    names.iter().map(one).collect::<Vec<_>>().join(" ")
+    names.iter().map(one).collect::<Vec<_>>().join(between)
 }
 
 impl Table {
@@ -327,6 +367,9 @@ impl Table {
             }
             out.push_str(line.trim_end());
             out.push('\n');
+        }
+        if left_out == self.tests.len() {
+            return format!("\n({left_out} tests passed or were not run in all combinations)\n\n");
         }
         if left_out > 0 {
             let _ = writeln!(
@@ -450,7 +493,7 @@ mod tests {
         assert_eq!(
             end(&t, false, &[]),
             "\n      qcow2-file   raw-file\n001   pass         fail\n002   not run      -\n\n\
-             Not run: 002 (qcow2-file)\nFailures: 001 (raw-file)\nFailed 1 of 2 iotests\n"
+             Not run:\n      1  x (002)\nFailures:\n  001 (raw-file)\nFailed 1 of 2 iotests\n"
         );
     }
 
