@@ -1,10 +1,17 @@
 //! Commands that must not change what a guest reads: the disk is compared with
 //! a copy taken before.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use bstr::ByteSlice as _;
+
 use super::shell::Script;
 use super::{Around, Class, Oracle, Probe, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
+use crate::input::base::TEST_IMG;
 use crate::signature::Signature;
 
 /// The oracle.
@@ -65,6 +72,15 @@ pub fn compare() -> Command {
     ])
 }
 
+/// Whether the image may be its own backing file or data file: its header is then data, which
+/// commands may well change. Both names lie in the first cluster, of at most 2 MiB.
+pub fn may_name_itself(image: &Path) -> bool {
+    const LONGEST: u64 = 2 << 20;
+    let mut start = Vec::new();
+    let read = File::open(image).and_then(|file| file.take(LONGEST).read_to_end(&mut start));
+    read.is_ok() && start.find(TEST_IMG).is_some()
+}
+
 /// Takes the copy; false where the image cannot be read as a whole, or reads otherwise once
 /// the copy is there: the data of a folder that is a disk (`fat:.`) has the copy in it.
 pub fn remember(probe: &mut dyn Probe) -> bool {
@@ -112,6 +128,21 @@ mod tests {
                 ..Observation::not_started(String::new())
             }
         }
+    }
+
+    /// What `bitmap --enable` wrote into the header of an image that is its own backing file was
+    /// once held for a change of the data.
+    #[test]
+    fn an_image_that_names_itself_is_not_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = |name: &str| {
+            let image = folder.path().join(TEST_IMG);
+            std::fs::write(&image, format!("QFI\u{fb}...{name}...")).unwrap();
+            may_name_itself(&image)
+        };
+        assert!(named("./test.qcow2"));
+        assert!(!named("backing.qcow2"));
+        assert!(!may_name_itself(&folder.path().join("missing")));
     }
 
     /// The copy itself was once held for a change of the data.

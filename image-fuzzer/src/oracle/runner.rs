@@ -26,7 +26,7 @@ use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
 use crate::exec::stopwatch::{Purpose, Stopwatch};
 use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, cannot_guard, sanitizer};
-use crate::input::base::Base;
+use crate::input::base::{Base, TEST_IMG};
 use crate::input::guard::Guard;
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::{MOST_BYTES, NamedFile};
@@ -453,7 +453,7 @@ impl TestRunner {
             checked,
             clean,
             pristine,
-            remembered: clean && command.keeps_data() && data_change::remember(self),
+            remembered: clean && command.keeps_data() && self.remember_data(),
             compared: self.compare(command)?,
         })
     }
@@ -621,6 +621,12 @@ impl TestRunner {
         self.on_pristine(&Command(words.collect())) == End::Exit(0)
     }
 
+    /// Takes a copy of the guest's data; false where that cannot tell what a command changes.
+    fn remember_data(&mut self) -> bool {
+        let image = self.work().join(TEST_IMG);
+        !data_change::may_name_itself(&image) && data_change::remember(self)
+    }
+
     /// Whether a guest reads something else from the image than from that of the test.
     fn differs_from_pristine(&mut self) -> bool {
         let formats = ["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2"];
@@ -632,7 +638,7 @@ impl TestRunner {
     /// Judges by a copy of the data what `command` does to the image as the test has it.
     fn judge_data(&mut self, command: &Command) -> Verdict {
         self.fill(&self.files.clone()).ok()?;
-        if !data_change::remember(self) {
+        if !self.remember_data() {
             return None;
         }
         let seen = self.start(command).ok()?;

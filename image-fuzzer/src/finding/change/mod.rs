@@ -84,10 +84,14 @@ pub(super) fn changes(example: &Example) -> Vec<Change> {
     };
     let view = View::new(&example.prepared, &image);
     let edits = example.recipe.edits.iter();
-    edits
-        .flat_map(|mutation| Change::of_edit(&view, &mutation.edit))
-        .take(MAX_CHANGES)
-        .collect()
+    let mut changes: Vec<Change> = Vec::new();
+    for change in edits.flat_map(|mutation| Change::of_edit(&view, &mutation.edit)) {
+        // Of several edits of a field only the last one counts, and each tells that.
+        if changes.len() < MAX_CHANGES && !changes.contains(&change) {
+            changes.push(change);
+        }
+    }
+    changes
 }
 
 #[cfg(test)]

@@ -279,9 +279,20 @@ fn a_length_says_what_is_cut_off() {
 }
 
 #[test]
+fn a_field_that_is_set_twice_is_told_once() {
+    let told = changed(
+        plain(),
+        vec![set("header.l1_size", 7), set("header.l1_size", 9)],
+    );
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].after, "9");
+}
+
+#[test]
 fn an_example_without_edits_has_no_changes() {
     assert_eq!(changed(plain(), Vec::new()), []);
     // Fields past the limit of what is told.
-    let edits = (0..100).map(|it| set("header.nb_snapshots", it)).collect();
+    let path = |index| format!("refcount_block[0].entry[{index}]");
+    let edits = (0..100).map(|index| set(&path(index), 9)).collect();
     assert_eq!(changed(plain(), edits).len(), MAX_CHANGES);
 }
