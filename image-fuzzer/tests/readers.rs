@@ -87,6 +87,12 @@ impl Fixture {
     fn reproduces(&self, folder: &Path, reader: &str) -> Option<i32> {
         let mut script = Command::new(folder.join("reproduce.sh"));
         script.env("QEMU_IMG", self.path(reader));
+        // Where 'image-fuzzer read' is a reader, it is looked for in PATH.
+        let itself = Path::new(env!("CARGO_BIN_EXE_image-fuzzer")).parent();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = itself.map(Path::to_owned).into_iter();
+        let folders = folders.chain(std::env::split_paths(&path));
+        script.env("PATH", std::env::join_paths(folders).unwrap());
         script.output().unwrap().status.code()
     }
 }
@@ -183,26 +189,51 @@ fn data_that_the_image_does_not_hold_are_found() {
 
 #[test]
 fn another_reader_is_known_by_its_name() {
-    if Command::new("7z").output().is_err() {
-        println!("not run: 7z is not installed");
-        return;
+    for reader in ["imago", "7z"] {
+        if reader == "7z" && Command::new("7z").output().is_err() {
+            println!("not run: 7z is not installed");
+            continue;
+        }
+        let fixture = Fixture::new();
+        let done = fixture.campaign(&[
+            "--tests",
+            "40",
+            "--intensity",
+            "0",
+            "--compare-with",
+            reader,
+            "-c",
+            "qemu-img map -f qcow2 $test_img",
+        ]);
+        assert_eq!(done.status.code(), Some(3), "{done:?}");
+        let (key, folder) = fixture.finding();
+        assert_eq!(key, format!("disagreement: data {reader}"));
+        assert_eq!(fixture.reproduces(&folder, "careless"), Some(0));
+        assert_eq!(fixture.reproduces(&folder, "strict"), Some(1));
     }
+}
+
+/// One that refused every image was once compared with, to no effect.
+#[test]
+fn a_reader_that_cannot_read_is_an_error() {
     let fixture = Fixture::new();
-    let done = fixture.campaign(&[
-        "--tests",
-        "40",
-        "--intensity",
-        "0",
-        "--compare-with",
-        "7z",
-        "-c",
-        "qemu-img map -f qcow2 $test_img",
-    ]);
-    assert_eq!(done.status.code(), Some(3), "{done:?}");
-    let (key, folder) = fixture.finding();
-    assert_eq!(key, "disagreement: data 7z");
-    assert_eq!(fixture.reproduces(&folder, "careless"), Some(0));
-    assert_eq!(fixture.reproduces(&folder, "strict"), Some(1));
+    let python = fixture.path("python3");
+    fs::copy(fixture.path("strict"), &python).unwrap();
+    let mut fuzzer = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
+    fuzzer.env("QEMU_IMG", fixture.path("careless"));
+    let path = std::env::var("PATH").unwrap();
+    fuzzer.env(
+        "PATH",
+        format!("{}:{path}", fixture.folder.path().display()),
+    );
+    fuzzer.args(["--tests", "1", "--compare-with", "pyqcow"]);
+    let done = fuzzer.arg(fixture.path("work")).output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        said.contains("'pyqcow' (from --compare-with) cannot read a valid image (exit 1): no"),
+        "{said}"
+    );
 }
 
 /// What QEMU refuses and shows of mutated images is as it has to be, but for what it accepts

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
+use super::read::ReadArgs;
 use crate::campaign::StatusMode;
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
@@ -74,6 +75,11 @@ pub(super) enum Subcommand {
     ///
     /// The bytes of the field are written in place: the file keeps its length and its links.
     Set(SetArgs),
+    /// Write what the guest reads from an image, as another reader has it
+    ///
+    /// For --compare-with, and for fuzzing that reader: -c 'image-fuzzer read --with imago
+    /// $test_img'.
+    Read(ReadArgs),
     /// Run the recipe of a finding, or those of all findings in a work folder
     ///
     /// Prints the stack of a crash with functions, files and lines where there are debug
@@ -213,8 +219,8 @@ impl FuzzArgs {
 /// How programs are run.
 #[derive(Debug, ClapArgs)]
 pub(super) struct RunArgs {
-    /// Another qemu-img, arguments included, or the name of a reader (7z): what both make of
-    /// the same image is compared, of mutated images the data that the guest reads
+    /// Another qemu-img, arguments included, or the name of a reader (7z, imago, pyqcow): what
+    /// both make of the same image is compared, of mutated images the data that the guest reads
     #[arg(long, value_name = "PROGRAM", value_parser = program)]
     pub(super) compare_with: Option<ProgramWords>,
     /// Programs given with -c that are not QEMU's must refuse images that break the rules of
@@ -263,8 +269,11 @@ impl RunArgs {
             Some(ProgramWords(words))
                 if words.len() == 1 && SecondReader::known(&words[0]).is_some() =>
             {
-                programs.find(&words[0])?;
-                SecondReader::known(&words[0])
+                let reader = SecondReader::known(&words[0]);
+                if let Some(reader) = &reader {
+                    programs.find(reader.command().program())?;
+                }
+                reader
             }
             Some(words) => {
                 let words = words.0.iter().map(Into::into).collect();

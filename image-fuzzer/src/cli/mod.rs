@@ -5,6 +5,7 @@ mod bisect;
 mod fuzz;
 mod interrupt;
 mod program_check;
+mod read;
 mod replay;
 mod report;
 mod versions;
@@ -67,6 +68,7 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Fuzz(args)) => fuzz::run(&args),
         Some(Subcommand::Show(args)) => show::run(&args).map(|()| OK),
         Some(Subcommand::Set(args)) => set::run(&args).map(|()| OK),
+        Some(Subcommand::Read(args)) => read::run(&args).map(|()| OK),
         Some(Subcommand::Reproduce(args)) if !args.with.is_empty() => versions::run(&args),
         Some(Subcommand::Reproduce(args)) => replay::reproduce(&args),
         Some(Subcommand::Bisect(args)) => bisect::run(&args),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use image_formats::qcow2::Spec;
 
 use crate::commands::{Command, Programs, given};
@@ -14,7 +14,7 @@ use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
 use crate::oracle::end_word;
-use crate::oracle::readers::SecondReader;
+use crate::oracle::readers::{KnownReader, SecondReader};
 use crate::oracle::runner::{Settings, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 use crate::path::find_program;
@@ -63,9 +63,12 @@ impl ProgramCheck {
             let seen = self.tool(&own, program, false)?;
             versions.extend(seen.first_line().map(|line| ((*program).to_owned(), line)));
         }
-        // That other readers are there was found out when their name was read.
-        if let Some(SecondReader::QemuImg(other)) = self.other.clone() {
-            self.tool(&other, "qemu-img", true)?;
+        match self.other.clone() {
+            Some(SecondReader::QemuImg(other)) => {
+                self.tool(&other, "qemu-img", true)?;
+            }
+            Some(SecondReader::Known(reader)) => self.reader(reader)?,
+            None => {}
         }
         Ok(versions)
     }
@@ -83,6 +86,25 @@ impl ProgramCheck {
             );
         }
         gaps
+    }
+
+    /// Checks that a second reader reads a plain valid image.
+    fn reader(&mut self, reader: &KnownReader) -> Result<()> {
+        let command = reader.command();
+        let Some(seen) = self.on_image(&command, Vec::new())? else {
+            return Ok(());
+        };
+        let programs = self.runner.settings().programs.clone();
+        self.check(&programs, &command, "--compare-with", &seen)?;
+        let stderr = String::from_utf8_lossy(&seen.stderr);
+        ensure!(
+            seen.end == End::Exit(0),
+            "'{}' (from --compare-with) cannot read a valid image ({}): {}",
+            reader.name,
+            end_word(&seen.end),
+            stderr.lines().last().unwrap_or("no diagnostic output")
+        );
+        Ok(())
     }
 
     fn tool(&mut self, programs: &Programs, program: &str, other: bool) -> Result<Observation> {

@@ -10,5 +10,5 @@ mod reads;
 mod verbs;
 
 pub use crate::input::command::{Command, quote};
-pub use programs::Programs;
+pub use programs::{ITSELF, Programs};
 pub use reads::{Reads, Shown};

@@ -9,6 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::input::command::Command;
 use crate::path::find_program;
 
+/// The name by which commands start this program, wherever it is.
+pub const ITSELF: &str = "image-fuzzer";
+
 /// Where the programs are, and with which arguments they start.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -63,9 +66,12 @@ impl Programs {
         let mut argv = match command.program() {
             "qemu-img" => self.qemu_img.clone(),
             "qemu-io" => self.qemu_io.clone(),
-            other => match self.others.get(other) {
-                Some(words) => words.clone(),
-                None => vec![other.into()],
+            other => match (self.others.get(other), other) {
+                (Some(words), _) => words.clone(),
+                (None, ITSELF) => vec![
+                    std::env::current_exe().map_or_else(|_| other.into(), PathBuf::into_os_string),
+                ],
+                (None, _) => vec![other.into()],
             },
         };
         let arguments = command.0.iter().skip(1);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image_formats::qcow2::{Header, Incompatible};
 
-use crate::commands::{Command, Programs};
+use crate::commands::{Command, ITSELF, Programs};
 use crate::exec::{End, Observation};
 use crate::rng::{FNV_START, fnv};
 
@@ -25,8 +25,10 @@ pub enum SecondReader {
 /// A program that shows what a guest reads.
 #[derive(Debug)]
 pub struct KnownReader {
-    /// The name of the program.
+    /// What users call it.
     pub name: &'static str,
+    /// The program.
+    program: &'static str,
     /// The words behind it with which it writes the data to its standard output.
     words: &'static [&'static str],
     /// What an image may have that it cannot read, or reads otherwise on purpose.
@@ -47,11 +49,42 @@ use Feature::{BackingFile, DataFile, Encryption, Subclusters, Zstd};
 
 /// The readers that are known. None but `qemu-img` reads all that there is of an image, nor
 /// are all as strict: that only one of them refuses an image says nothing.
-pub const READERS: &[KnownReader] = &[KnownReader {
-    name: "7z",
-    words: &["e", "-so", "-tqcow", "$test_img"],
-    lacks: &[BackingFile, DataFile, Encryption, Subclusters, Zstd],
-}];
+pub const READERS: &[KnownReader] = &[
+    KnownReader {
+        name: "7z",
+        program: "7z",
+        words: &["e", "-so", "-tqcow", "$test_img"],
+        lacks: &[BackingFile, DataFile, Encryption, Subclusters, Zstd],
+    },
+    // A crate that is built in.
+    KnownReader {
+        name: "imago",
+        program: ITSELF,
+        words: &["read", "--with", "imago", "$test_img"],
+        lacks: &[Encryption, Subclusters, Zstd],
+    },
+    // libqcow of libyal, which has no program that writes the data.
+    KnownReader {
+        name: "pyqcow",
+        program: "python3",
+        words: &["-c", PYQCOW, "$test_img"],
+        lacks: &[BackingFile, DataFile, Encryption, Subclusters, Zstd],
+    },
+];
+
+/// What python3 is told to write the data.
+const PYQCOW: &str = "\
+import sys, pyqcow
+image = pyqcow.file()
+image.open(sys.argv[1])
+left = image.get_media_size()
+while left > 0:
+    data = image.read_buffer(min(left, 1 << 20))
+    if not data:
+        sys.exit('the disk ends early')
+    left -= len(data)
+    sys.stdout.buffer.write(data)
+";
 
 /// What a reader made of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +126,7 @@ impl SecondReader {
     }
 
     /// The command that shows the disk.
-    pub(super) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         match self {
             Self::QemuImg(_) => convert("other.raw"),
             Self::Known(reader) => reader.command(),
@@ -118,8 +151,8 @@ impl SecondReader {
 
 impl KnownReader {
     /// The command with which it writes the data to its standard output.
-    pub(super) fn command(&self) -> Command {
-        let words = std::iter::once(&self.name).chain(self.words);
+    pub fn command(&self) -> Command {
+        let words = std::iter::once(&self.program).chain(self.words);
         Command(words.map(|word| (*word).to_owned()).collect())
     }
 }
