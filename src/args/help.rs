@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::commands::COMMANDS;
 use super::flag::Flag;
 use super::flags::SECTIONS;
 
@@ -61,7 +62,19 @@ files:
 /// The help: one line per option, or with `long` the complete text.
 #[must_use]
 pub fn help(long: bool) -> String {
-    let mut page = format!("{USAGE}\n{ABOUT}");
+    let mut page = String::from(USAGE);
+    for command in COMMANDS {
+        let _ = writeln!(page, "       check {} [options]", command.usage);
+    }
+    let _ = write!(page, "\n{ABOUT}\nCommands:\n");
+    for command in COMMANDS {
+        item(
+            &mut page,
+            command.usage,
+            command.short,
+            if long { command.long } else { "" },
+        );
+    }
     for (heading, flags) in SECTIONS {
         let _ = write!(page, "\n{heading}:\n");
         if flags.iter().all(|flag| flag.short.is_empty()) {
@@ -69,7 +82,12 @@ pub fn help(long: bool) -> String {
             continue;
         }
         for flag in *flags {
-            option(&mut page, flag, long);
+            item(
+                &mut page,
+                flag.usage,
+                flag.short,
+                if long { flag.long } else { "" },
+            );
         }
     }
     page.push('\n');
@@ -93,12 +111,10 @@ fn words_only(page: &mut String, flags: &[Flag]) {
     }
 }
 
-fn option(page: &mut String, flag: &Flag, long: bool) {
-    let title = flag.usage;
-    let mut lines = wrap(flag.short, WIDTH - INDENT);
-    if long {
-        lines.extend(wrap(flag.long, WIDTH - INDENT));
-    }
+/// An option or a command: `title`, then its texts beside and below that.
+fn item(page: &mut String, title: &str, short: &str, long: &str) {
+    let mut lines = wrap(short, WIDTH - INDENT);
+    lines.extend(wrap(long, WIDTH - INDENT));
     let mut lines = lines.iter();
     if title.len() + 4 > INDENT {
         let _ = writeln!(page, "  {title}");

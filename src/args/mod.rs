@@ -3,6 +3,7 @@
 //! [`parse`] is pure: it knows words only. [`crate::plan`] checks them
 //! against the tree and the machine.
 
+mod commands;
 mod expression;
 mod flag;
 mod flags;

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 
 use testdecl::nearest;
 
+use super::commands::{Command, command};
 use super::flag::{Flag, Takes};
 use super::flags::flags;
 use super::low::LowArgs;
@@ -19,7 +20,7 @@ use super::profiles::Profiles;
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<LowArgs, String> {
     let mut state = State::default();
     state.words(words.into_iter())?;
-    Ok(state.args)
+    state.args()
 }
 
 /// Reads the words of a command line, and what the profile that they name sets, where they do
@@ -36,7 +37,7 @@ pub fn parse_with(
     let mut alone = State::default();
     alone.words(words.iter().cloned())?;
     let Some(name) = &alone.args.profile else {
-        return Ok(alone.args);
+        return alone.args();
     };
     let mut both = State::default();
     for setting in profiles.options(name)? {
@@ -46,7 +47,7 @@ pub fn parse_with(
         }
     }
     both.words(words.into_iter())?;
-    Ok(both.args)
+    both.args()
 }
 
 /// What has been read so far.
@@ -57,10 +58,17 @@ struct State {
     exclusive: HashMap<&'static str, &'static Flag>,
     /// Every option that was given.
     given: Vec<&'static Flag>,
+    /// What the first word asks for, where it is a command.
+    command: Option<&'static Command>,
 }
 
 impl State {
-    fn words(&mut self, mut words: impl Iterator<Item = OsString>) -> Result<(), String> {
+    fn words(&mut self, words: impl Iterator<Item = OsString>) -> Result<(), String> {
+        let mut words = words.peekable();
+        self.command = words.peek().and_then(|word| command(word));
+        if self.command.is_some() {
+            words.next();
+        }
         while let Some(word) = words.next() {
             if word == "--" {
                 self.args.command = Some(words.by_ref().collect());
@@ -74,6 +82,15 @@ impl State {
             self.option(&word, &mut words)?;
         }
         Ok(())
+    }
+
+    /// What all the words together say.
+    fn args(mut self) -> Result<LowArgs, String> {
+        if let Some(command) = self.command {
+            let operands = std::mem::take(&mut self.args.tests);
+            self.args.action = command.action(operands)?;
+        }
+        Ok(self.args)
     }
 
     /// Takes the option `word`, and its value from `words` where that is a word
