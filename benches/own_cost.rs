@@ -1,7 +1,7 @@
 //! What the runner itself costs: empty tests under it, against a bare loop that
 //! spawns the same files, as many at once on the same CPUs.
 //!
-//! `cargo bench --bench own_cost [-- TESTS]`
+//! `cargo bench --bench own_cost [-- TESTS [AT_ONCE]]`
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -27,12 +27,14 @@ const ROUNDS: usize = 3;
 fn main() -> Result<()> {
     let keeper = Keeper::start().context("failed to start the keeper")?;
     // Cargo adds options of its own.
-    let count = std::env::args()
-        .find_map(|arg| arg.parse().ok())
-        .unwrap_or(1000);
+    let mut numbers = std::env::args().filter_map(|arg| arg.parse().ok());
+    let count = numbers.next().unwrap_or(1000);
+    let at_once = match numbers.next() {
+        Some(at_once) => at_once,
+        None => std::thread::available_parallelism()?.get(),
+    };
     let dir = tempfile::tempdir()?;
     let suite = Suite::new(dir.path(), count)?;
-    let at_once = std::thread::available_parallelism()?.get();
 
     let (mut bare, mut ours) = (Duration::MAX, Duration::MAX);
     for _ in 0..ROUNDS {

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::bounds::{Bounds, Due};
 use super::cores::Cores;
 use super::dirs::Names;
-use super::scratch::Claim;
+use super::scratch::{Claim, Spares};
 use super::stop::{Stop, Urgency};
 use super::{RunHost, Settings, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
@@ -44,6 +44,7 @@ pub(super) struct Shared<'a> {
     pub(super) names: &'a Names,
     pub(super) stop: &'a Stop,
     pub(super) cores: &'a Cores,
+    pub(super) spares: &'a Spares,
     /// Held while the host completes the result of a job.
     pub(super) settling: Mutex<()>,
 }
@@ -135,9 +136,11 @@ pub(super) fn run_once(
 fn claim(shared: &Shared<'_>, dirs: &Dirs, claims: &mut Vec<Claim>) -> io::Result<()> {
     let most = shared.settings.timeout.unwrap_or(OTHER_RUN_TAKES);
     let stopped = || shared.stop.urgency() > Urgency::None;
+    shared.spares.put_at(&dirs.scratch);
     claims.push(Claim::new(&dirs.scratch, most, &stopped)?);
     // Both may be the same directory.
     if dirs.sockets != dirs.scratch {
+        shared.spares.put_at(&dirs.sockets);
         claims.push(Claim::new(&dirs.sockets, most, &stopped)?);
     }
     Ok(())
@@ -148,10 +151,9 @@ fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec,
     dirs.scratch = scratch::fresh(&dirs.scratch)?;
     dirs.sockets = scratch::fresh(&dirs.sockets)?;
     let test = &job.test;
-    let output = File::options()
-        .create(true)
-        .append(true)
-        .open(dirs.scratch.join(format!("{}.out.bad", test.name)))?;
+    let output = dirs.scratch.join(format!("{}.out.bad", test.name));
+    shared.spares.put_file_at(&output);
+    let output = File::options().create(true).append(true).open(output)?;
     let mut env = shared.host.environment(job, &dirs.scratch, &dirs.sockets);
     sanitizers::extend(&mut env, &dirs.scratch, &test.name);
     let (program, args) = command(shared.settings, &test.start);

@@ -16,6 +16,7 @@ use super::cores::Cores;
 use super::dirs::{Names, check_sock_dir};
 use super::load::{Governor, LOOK_EVERY};
 use super::order::{Queued, order};
+use super::scratch::Spares;
 use super::signals::Signals;
 use super::stop::{Stop, Urgency};
 use super::workers::{Message, Workers};
@@ -52,6 +53,7 @@ pub fn run(
     check_sock_dir(&settings.sock_dir, &names, &jobs)?;
     let stop = Stop::new().context("cannot create a pipe")?;
     let cores = Cores::of_this_system();
+    let spares = Spares::new(&[&settings.test_dir, &settings.sock_dir]);
     let shared = Shared {
         keeper,
         settings: &settings,
@@ -59,6 +61,7 @@ pub fn run(
         names: &names,
         stop: &stop,
         cores: &cores,
+        spares: &spares,
         settling: Mutex::default(),
     };
     let (sender, receiver) = channel();

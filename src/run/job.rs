@@ -9,7 +9,7 @@ use super::order::Queued;
 use super::scratch;
 use super::stop::Urgency;
 use crate::golden;
-use crate::model::{Exit, Finished, Mismatch, Verdict};
+use crate::model::{Exit, Finished, Mismatch, Outcome, Verdict};
 use crate::verdict;
 use crate::words;
 
@@ -33,7 +33,8 @@ pub(super) fn run(
                 }
                 let again = run_once(shared, &job, attempt, slow);
                 verdicts.push(Judged::new(shared, &again, reference.as_deref()).verdict);
-                clean_up(shared, &again.dirs, again.outcome.cores.is_empty());
+                let done_with = again.outcome.cores.is_empty();
+                clean_up(shared, &again.dirs, done_with, &again.outcome);
             }
             // A retry that the user aborted does not count.
             verdicts.retain(|v| *v != Verdict::Interrupted);
@@ -43,13 +44,13 @@ pub(super) fn run(
     };
     let verdict = verdict::expected(verdict, job.known.as_ref());
     let done_with = judged.is_done_with();
-    let has_cores = !tried.outcome.cores.is_empty();
+    let outcome = tried.outcome;
     let mut notes = tried.notes;
     notes.extend(judged.note);
     let mut finished = Finished {
         verdict,
-        cases_not_run: lines(tried.outcome.casenotrun.as_deref()),
-        outcome: Some(tried.outcome),
+        cases_not_run: lines(outcome.casenotrun.as_deref()),
+        outcome: Some(outcome.clone()),
         reference,
         mismatch: judged.mismatch,
         last,
@@ -61,7 +62,8 @@ pub(super) fn run(
     // The output may become a reference: it is there until that is settled.
     shared.settle(&mut finished);
     let done_with = done_with || finished.verdict == Verdict::Pass;
-    let notes = clean_up(shared, &tried.dirs, done_with && !has_cores);
+    let done_with = done_with && outcome.cores.is_empty();
+    let notes = clean_up(shared, &tried.dirs, done_with, &outcome);
     finished.notes.extend(notes);
     finished
 }
@@ -161,18 +163,24 @@ impl Judged {
 
 /// Removes the sockets of a try, and its scratch where that is `done_with`, but
 /// what the user asked to keep. Gives what went wrong.
-fn clean_up(shared: &Shared<'_>, dirs: &Dirs, done_with: bool) -> Vec<String> {
+fn clean_up(shared: &Shared<'_>, dirs: &Dirs, done_with: bool, outcome: &Outcome) -> Vec<String> {
     if shared.settings.keep {
         return Vec::new();
     }
-    let scratch = done_with.then_some(&dirs.scratch);
+    // What was left behind and could not be ended may still write to them.
+    let ended_itself = outcome.ended.is_none() && outcome.left_behind.is_empty();
+    let scratch = done_with.then_some((&dirs.scratch, Some(outcome.output.as_path())));
     // Both may be the same directory.
-    let sockets = (dirs.sockets != dirs.scratch).then_some(&dirs.sockets);
+    let sockets = (dirs.sockets != dirs.scratch).then_some((&dirs.sockets, None));
     scratch
         .into_iter()
         .chain(sockets)
-        .filter_map(|dir| {
-            let error = scratch::remove(dir).err()?;
+        .filter_map(|(dir, output)| {
+            let removed = match ended_itself {
+                true => shared.spares.keep(dir, output),
+                false => scratch::remove(dir),
+            };
+            let error = removed.err()?;
             Some(format!("cannot remove {}: {error}", dir.display()))
         })
         .collect()
