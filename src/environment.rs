@@ -14,7 +14,7 @@ use rand::RngExt as _;
 use crate::args::LowArgs;
 use crate::model::{Combo, HeaderLine};
 use crate::programs::{Programs, Vars, default_machine, installed};
-use crate::tree::{Layout, Tree};
+use crate::tree::{Layout, Tree, sets_python_warnings};
 
 /// Where gdbserver listens unless `GDB_OPTIONS` says otherwise.
 const GDB_OPTIONS: &str = "localhost:12345";
@@ -99,8 +99,10 @@ impl Environment {
             let top = tree.source.join("../..");
             let library = top.canonicalize().unwrap_or(top).join("python");
             python_path.push(library.canonicalize().unwrap_or(library));
-            // What QEMU's runner sets: Python tests show their warnings.
-            self.put("PYTHONWARNINGS", "default");
+            // Then Python tests show their warnings, which their references hold.
+            if sets_python_warnings(&tree.source) {
+                self.put("PYTHONWARNINGS", "default");
+            }
         }
         let callers = vars("PYTHONPATH").unwrap_or_default();
         python_path.extend(std::env::split_paths(&callers).filter(|p| !p.as_os_str().is_empty()));

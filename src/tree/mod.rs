@@ -19,6 +19,7 @@ use crate::model::Test;
 pub use locate::{Places, locate};
 pub use named::Named;
 pub use ours::{CASES, GOLDENS, GROUPS};
+pub use qemu::sets_python_warnings;
 
 /// How a tree is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

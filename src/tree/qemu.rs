@@ -36,6 +36,18 @@ pub(super) fn tests(source: &Path) -> Result<Vec<Arc<Test>>> {
     Ok(tests)
 }
 
+/// Whether the runner that belongs to the tests at `source` has Python show all warnings
+/// (QEMU 10.1 and newer). Where another has replaced it, the original is beside it; without
+/// one, the newest is what is meant.
+pub fn sets_python_warnings(source: &Path) -> bool {
+    let read = |name: &str| std::fs::read(source.join(name)).ok();
+    let Some(runner) = read("check.orig").or_else(|| read("check")) else {
+        return true;
+    };
+    let word = b"PYTHONWARNINGS";
+    runner.windows(word.len()).any(|part| part == word)
+}
+
 /// A directory of tests.
 struct Folder<'a> {
     path: &'a Path,
