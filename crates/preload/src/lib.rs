@@ -10,6 +10,9 @@
 //! It can serve later instead ([`runserver::late`]): getopt(3) and its variants are interposed
 //! too, and the first call of one is where the forks are then made.
 //!
+//! It also notes which blocks of the program are reached ([`coverage::trap`]), where the server
+//! is asked to. The functions that set handlers and masks of signals are interposed for that.
+//!
 //! Without the variable [`runserver::wire::ENV`] it changes nothing.
 #![allow(unsafe_code)] // Interposes a function of the C library; each block says why it is sound.
 
@@ -17,6 +20,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
+use coverage::trap;
 use runserver::late::Late;
 use runserver::server::{self, Run};
 use runserver::wire;
@@ -127,6 +131,12 @@ impl Real {
     }
 }
 
+static SIGACTION: Real = Real::new(c"sigaction");
+static SIGNAL: Real = Real::new(c"signal");
+static SYSV_SIGNAL: Real = Real::new(c"__sysv_signal");
+static SIGPROCMASK: Real = Real::new(c"sigprocmask");
+static PTHREAD_SIGMASK: Real = Real::new(c"pthread_sigmask");
+
 /// What getopt(3) gives at the end of the options.
 const NO_OPTION: c_int = -1;
 
@@ -188,6 +198,108 @@ macro_rules! getopt_long {
 
 getopt_long!(getopt_long, GETOPT_LONG);
 getopt_long!(getopt_long_only, GETOPT_LONG_ONLY);
+
+/// A program that handles SIGILL itself is left alone: its blocks are not noted any more.
+fn at_handler(signal: c_int, handler: libc::sighandler_t) {
+    let is_own = ![libc::SIG_DFL, libc::SIG_IGN].contains(&handler);
+    if signal == libc::SIGILL && is_own && trap::is_armed() {
+        trap::disarm();
+    }
+}
+
+/// Interposes the C library's function of this name, and calls it.
+///
+/// # Safety
+///
+/// As sigaction(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sigaction(
+    signal: c_int,
+    action: *const libc::sigaction,
+    previous: *mut libc::sigaction,
+) -> c_int {
+    type Sigaction = extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
+    let real = SIGACTION.address();
+    if real.is_null() {
+        return -1;
+    }
+    // SAFETY: the caller passes a null pointer or one to an action; this is the signature of
+    // the C library's function of this name.
+    let real = unsafe {
+        if let Some(action) = action.as_ref() {
+            at_handler(signal, action.sa_sigaction);
+        }
+        std::mem::transmute::<*mut c_void, Sigaction>(real)
+    };
+    real(signal, action, previous)
+}
+
+/// Defines a function that sets the handler of a signal.
+macro_rules! signal {
+    ($name:ident, $real:ident) => {
+        /// Interposes the C library's function of this name, and calls it.
+        ///
+        /// # Safety
+        ///
+        /// As signal(2).
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(
+            signal: c_int,
+            handler: libc::sighandler_t,
+        ) -> libc::sighandler_t {
+            type Signal = extern "C" fn(c_int, libc::sighandler_t) -> libc::sighandler_t;
+            let real = $real.address();
+            if real.is_null() {
+                return libc::SIG_ERR;
+            }
+            at_handler(signal, handler);
+            // SAFETY: this is the signature of the C library's function of this name.
+            let real = unsafe { std::mem::transmute::<*mut c_void, Signal>(real) };
+            real(signal, handler)
+        }
+    };
+}
+
+signal!(signal, SIGNAL);
+signal!(__sysv_signal, SYSV_SIGNAL);
+
+/// Defines a function that changes which signals are blocked. A signal of an instruction that
+/// is blocked ends the process: while blocks are noted, SIGILL is not.
+macro_rules! mask {
+    ($name:ident, $real:ident) => {
+        /// Interposes the C library's function of this name, and calls it.
+        ///
+        /// # Safety
+        ///
+        /// As sigprocmask(2).
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(
+            how: c_int,
+            set: *const libc::sigset_t,
+            previous: *mut libc::sigset_t,
+        ) -> c_int {
+            type Mask = extern "C" fn(c_int, *const libc::sigset_t, *mut libc::sigset_t) -> c_int;
+            let real = $real.address();
+            if real.is_null() {
+                return libc::ENOSYS;
+            }
+            // SAFETY: the caller passes a null pointer or one to a set, which is copied; this
+            // is the signature of the C library's function of this name.
+            unsafe {
+                let real = std::mem::transmute::<*mut c_void, Mask>(real);
+                if how == libc::SIG_UNBLOCK || set.is_null() || !trap::is_armed() {
+                    return real(how, set, previous);
+                }
+                let mut others = *set;
+                libc::sigdelset(&raw mut others, libc::SIGILL);
+                real(how, &raw const others, previous)
+            }
+        }
+    };
+}
+
+mask!(sigprocmask, SIGPROCMASK);
+mask!(pthread_sigmask, PTHREAD_SIGMASK);
 
 /// The variable's name as a C string.
 const ENV: &CStr = c"IMAGE_FUZZER_RUN_SERVER";

@@ -2,12 +2,15 @@
 #![allow(unsafe_code)] // fork, clone and memory shared with the child; each block says why it is sound.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use coverage::trap;
+
 use crate::crash;
 use crate::sys;
-use crate::wire::{Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, fd};
+use crate::wire::{ENV_COVERAGE, Head, Kind, MAX_STRINGS, MAX_TEXT, Reply, Step, fd};
 
 /// The arguments and environment of the run this process has become.
 #[derive(Debug, Clone, Copy)]
@@ -173,6 +176,7 @@ impl Server {
         server.keep_texts()?;
         if handlers == sys::Handlers::Keep {
             crash::watch(&server.failure.crash);
+            note_blocks();
         }
         Some(server)
     }
@@ -237,11 +241,15 @@ impl Server {
             let Some(job) = self.next_job() else {
                 sys::exit_now(0)
             };
+            trap::forget_reached();
             let began = sys::now_ns();
             // SAFETY: the caller promises that no other thread holds what the child needs, so
             // the child may do what its parent could.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
+                if job.head.trace {
+                    trap::arm_again();
+                }
                 if set_up(&job, self.failure) && prepare(&job, self.failure, self.fds) {
                     return job.run;
                 }
@@ -317,6 +325,25 @@ impl Server {
         }
     }
 }
+
+/// Begins to note the blocks that are reached, where that is asked for. The descriptor of the
+/// map is closed: the program must not find it.
+fn note_blocks() {
+    // SAFETY: a name ended by zero; the descriptor is one that the controller has opened, and
+    // is closed here alone.
+    unsafe {
+        if libc::getenv(COVERAGE.as_ptr()).is_null() {
+            return;
+        }
+        let map = OwnedFd::from_raw_fd(fd::COVERAGE);
+        // What hinders it is in the map.
+        let _ = trap::arm(map.as_fd());
+    }
+}
+
+/// The variable's name as a C string.
+const COVERAGE: &CStr = c"IMAGE_FUZZER_COVERAGE";
+const _: () = assert!(COVERAGE.count_bytes() == ENV_COVERAGE.len());
 
 /// Splits the text of a request into strings.
 struct Strings<'a> {

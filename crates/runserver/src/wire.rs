@@ -5,7 +5,7 @@
 //! arguments and the environment, each NUL-terminated. A reply is one [`Reply`].
 
 /// The first word of every request.
-pub const MAGIC: u32 = 0x4946_5234;
+pub const MAGIC: u32 = 0x4946_5235;
 
 /// The most bytes of text in one request.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -36,6 +36,8 @@ pub mod fd {
     pub const COUNT: i32 = NULL - CONTROL + 1;
     /// The first descriptor that is not the server's.
     pub const FIRST_FREE: i32 = CONTROL + COUNT;
+    /// The map of blocks, where a fork server is started with [`super::ENV_COVERAGE`].
+    pub const COVERAGE: i32 = FIRST_FREE + 1;
 }
 
 /// The environment variable that makes the preloaded library serve: before `main`, or, with
@@ -45,7 +47,11 @@ pub const ENV: &str = "IMAGE_FUZZER_RUN_SERVER";
 /// A value of [`ENV`].
 pub const ENV_LATE: &str = "late";
 
-const HEAD_LEN: usize = 48;
+/// The environment variable with which a fork server notes the blocks that are reached, in the
+/// map that [`fd::COVERAGE`] is of.
+pub const ENV_COVERAGE: &str = "IMAGE_FUZZER_COVERAGE";
+
+const HEAD_LEN: usize = 52;
 const REPLY_LEN: usize = 56;
 
 /// The fixed part of a request.
@@ -59,6 +65,9 @@ pub struct Head {
     pub envc: u32,
     /// Whether standard input is [`fd::INPUT`], not `/dev/null`.
     pub input: bool,
+    /// Whether every block is to be noted that the map does not have as reached, those included
+    /// that earlier runs reached.
+    pub trace: bool,
     /// CPU time that each process may use, in seconds.
     pub cpu_seconds: u32,
     /// Length of the longest file that may be written, in bytes, or [`UNLIMITED`].
@@ -83,6 +92,7 @@ impl Head {
             self.argc,
             self.envc,
             u32::from(self.input),
+            u32::from(self.trace),
             self.cpu_seconds,
         ] {
             to.put(&word.to_ne_bytes());
@@ -105,6 +115,7 @@ impl Head {
             argc: from.u32()?,
             envc: from.u32()?,
             input: from.u32()? != 0,
+            trace: from.u32()? != 0,
             cpu_seconds: from.u32()?,
             file_size: from.u64()?,
             address_space: from.u64()?,
@@ -300,13 +311,14 @@ mod tests {
             argc in 0..1000u32,
             envc in 0..1000u32,
             input: bool,
+            trace: bool,
             cpu_seconds: u32,
             file_size: u64,
             address_space: u64,
             open_files: u64,
         ) {
             let head = Head {
-                len, argc, envc, input, cpu_seconds, file_size, address_space, open_files,
+                len, argc, envc, input, trace, cpu_seconds, file_size, address_space, open_files,
             };
             prop_assert_eq!(Head::decode(&head.encode()), Some(head));
         }
@@ -342,6 +354,7 @@ mod tests {
             argc: 1,
             envc: 0,
             input: false,
+            trace: false,
             cpu_seconds: 1,
             file_size: UNLIMITED,
             address_space: UNLIMITED,

@@ -1,0 +1,502 @@
+//! The program's side: traps in its code, and the signal handler that notes and removes them.
+//!
+//! Nothing here allocates or takes a lock: it runs in forks of processes with threads and in a
+//! signal handler.
+#![allow(unsafe_code)] // Changes the code of the process it runs in; each block says why it is sound.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::BorrowedFd;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::map::{MAX_MODULES, Obstacle, View};
+
+/// `push %es`, which is no instruction in 64-bit mode, whatever follows it.
+const TRAP: u8 = 0x06;
+
+/// The map, once this process or one that it was forked from has traps.
+static VIEW: OnceLock<Shared> = OnceLock::new();
+
+/// What is to be added to addresses of a file, by module; [`ABSENT`] for one that is not loaded.
+static BASES: [AtomicUsize; MAX_MODULES] = [const { AtomicUsize::new(ABSENT) }; MAX_MODULES];
+
+const ABSENT: usize = usize::MAX;
+
+/// Whether this process has traps.
+static ARMED: AtomicBool = AtomicBool::new(false);
+
+/// How many of the reached blocks this process has removed the traps of.
+static FORGOTTEN: AtomicUsize = AtomicUsize::new(0);
+
+/// What SIGILL did before.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+
+struct Shared(View);
+
+// SAFETY: what changes in the memory of a view is atomic.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// Sets a trap at each block of the map `fd` that was not reached, in this process; whether
+/// there are any now. What keeps it from that is noted in the map.
+///
+/// To be called once, where no other thread runs.
+pub fn arm(fd: BorrowedFd<'_>) -> bool {
+    let Some(view) = View::attach(fd) else {
+        return false;
+    };
+    let Shared(view) = VIEW.get_or_init(|| Shared(view));
+    match begin(view) {
+        Ok(()) => {
+            view.count_armed();
+            ARMED.store(true, Ordering::Relaxed);
+            set_traps(view);
+            true
+        }
+        Err(obstacle) => {
+            view.hinder(obstacle);
+            false
+        }
+    }
+}
+
+/// Finds the modules, makes their code writable, and handles SIGILL.
+fn begin(view: &View) -> Result<(), Obstacle> {
+    if cfg!(not(all(target_arch = "x86_64", target_os = "linux"))) {
+        return Err(Obstacle::Unsupported);
+    }
+    let mut search = Search {
+        view,
+        obstacle: None,
+    };
+    // SAFETY: the callback has the signature that the call asks for, and gets a pointer to a
+    // live structure.
+    unsafe { libc::dl_iterate_phdr(Some(found), (&raw mut search).cast()) };
+    if let Some(obstacle) = search.obstacle {
+        return Err(obstacle);
+    }
+    // SAFETY: all-zero is valid for a `sigaction`, which the calls read and write; the handler
+    // has the signature that SA_SIGINFO asks for.
+    unsafe {
+        let mut previous: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGILL, ptr::null(), &raw mut previous) != 0 {
+            return Err(Obstacle::Handler);
+        }
+        let _ = PREVIOUS.set(previous);
+        let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = trapped;
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        if libc::sigaction(libc::SIGILL, &raw const action, ptr::null_mut()) != 0 {
+            return Err(Obstacle::Handler);
+        }
+    }
+    Ok(())
+}
+
+/// What the search for modules is for.
+struct Search<'a> {
+    view: &'a View,
+    obstacle: Option<Obstacle>,
+}
+
+/// Looks at a program or library that is loaded: where it is one of the modules, its code
+/// becomes writable.
+extern "C" fn found(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
+    // SAFETY: `begin` passes a pointer to a live structure that nothing else refers to; the
+    // loader passes a valid one, whose headers are an array of that length, and whose name is
+    // a string ended by zero.
+    let (search, info, name, headers) = unsafe {
+        let search = &mut *search.cast::<Search<'_>>();
+        let info = &*info;
+        let name = match info.dlpi_name.is_null() {
+            true => c"",
+            false => CStr::from_ptr(info.dlpi_name),
+        };
+        let headers = match info.dlpi_phdr.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)),
+        };
+        (search, info, name, headers)
+    };
+    let file = name.to_bytes().rsplit(|&byte| byte == b'/').next();
+    let base = info.dlpi_addr as usize;
+    for (number, place) in BASES.iter().enumerate() {
+        let Some((module, blocks)) = search.view.module(number) else {
+            continue;
+        };
+        if file != Some(module.to_bytes()) {
+            continue;
+        }
+        let segments = Segments { base, headers };
+        match segments.make_writable(search.view, blocks) {
+            Ok(()) => place.store(base, Ordering::Relaxed),
+            Err(obstacle) => search.obstacle = Some(obstacle),
+        }
+        break;
+    }
+    0
+}
+
+/// The segments of a loaded file.
+struct Segments<'a> {
+    base: usize,
+    headers: &'a [libc::Elf64_Phdr],
+}
+
+impl Segments<'_> {
+    fn code(&self) -> impl Iterator<Item = (usize, usize)> {
+        let code = |header: &&libc::Elf64_Phdr| {
+            header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0
+        };
+        let place = |header: &libc::Elf64_Phdr| {
+            let start = self.base.wrapping_add(header.p_vaddr as usize);
+            (start, header.p_memsz as usize)
+        };
+        self.headers.iter().filter(code).map(place)
+    }
+
+    /// Makes the code writable, where it is what the map says of the blocks with these numbers.
+    fn make_writable(&self, view: &View, blocks: std::ops::Range<usize>) -> Result<(), Obstacle> {
+        for number in blocks {
+            let (Some(&address), Some(&byte)) =
+                (view.addresses().get(number), view.bytes().get(number))
+            else {
+                return Err(Obstacle::OtherCode);
+            };
+            let place = self.base.wrapping_add(address as usize);
+            let loaded = self
+                .code()
+                .any(|(start, len)| place.wrapping_sub(start) < len);
+            // SAFETY: within a segment that the loader has mapped for execution, and so for
+            // reading.
+            if !loaded || unsafe { ptr::read_volatile(place as *const u8) } != byte {
+                return Err(Obstacle::OtherCode);
+            }
+        }
+        // SAFETY: the call takes integers.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        for (start, len) in self.code() {
+            let first = start & !(page - 1);
+            let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+            // SAFETY: pages that hold a segment of the program; its code stays what it is.
+            let changed =
+                unsafe { libc::mprotect(first as *mut c_void, start + len - first, rights) };
+            if changed != 0 {
+                return Err(Obstacle::Protected);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a block is in this process; `None` where its module is not loaded.
+fn place(view: &View, block: usize) -> Option<*mut u8> {
+    let address = *view.addresses().get(block)? as usize;
+    let holds = |number: &usize| {
+        let module = view.module(*number);
+        module.is_some_and(|(_, blocks)| blocks.contains(&block))
+    };
+    let number = (0..view.modules()).find(holds)?;
+    let base = BASES.get(number)?.load(Ordering::Relaxed);
+    (base != ABSENT).then(|| base.wrapping_add(address) as *mut u8)
+}
+
+/// Replaces the byte at a block.
+fn poke(view: &View, block: usize, byte: u8) {
+    if let Some(place) = place(view, block) {
+        // SAFETY: `begin` made this byte writable, and it begins an instruction: other threads
+        // run the instruction, or trap and find the byte put back.
+        unsafe { ptr::write_volatile(place, byte) };
+    }
+}
+
+/// Puts the byte of the program back.
+fn remove_trap(view: &View, block: usize) {
+    if let Some(&byte) = view.bytes().get(block) {
+        poke(view, block, byte);
+    }
+}
+
+fn set_traps(view: &View) {
+    for block in 0..view.addresses().len() {
+        if !view.is_reached(block) {
+            poke(view, block, TRAP);
+        }
+    }
+}
+
+/// The view of the map, where this process has traps.
+fn armed() -> Option<&'static View> {
+    let armed = ARMED.load(Ordering::Relaxed);
+    VIEW.get().filter(|_| armed).map(|Shared(view)| view)
+}
+
+/// Whether this process has traps.
+#[must_use]
+pub fn is_armed() -> bool {
+    ARMED.load(Ordering::Relaxed)
+}
+
+/// Removes the traps of this process at all blocks that were reached in it or in its forks, so
+/// that later forks have none there.
+pub fn forget_reached() {
+    let Some(view) = armed() else {
+        return;
+    };
+    let reached = view.reached();
+    let mut done = FORGOTTEN.load(Ordering::Relaxed);
+    if done > reached {
+        // The controller has begun anew.
+        done = 0;
+    }
+    for place in done..reached {
+        if let Some(block) = view.at(place) {
+            remove_trap(view, block);
+        }
+    }
+    FORGOTTEN.store(reached, Ordering::Relaxed);
+}
+
+/// Sets the traps of all blocks that the map does not have as reached, those that were removed
+/// before included. To be called in a fork, which ends soon.
+pub fn arm_again() {
+    if let Some(view) = armed() {
+        set_traps(view);
+    }
+}
+
+/// Removes all traps of this process, which from now on handles SIGILL itself.
+pub fn disarm() {
+    let Some(view) = armed() else {
+        return;
+    };
+    ARMED.store(false, Ordering::Relaxed);
+    for block in 0..view.addresses().len() {
+        remove_trap(view, block);
+    }
+    view.hinder(Obstacle::Handler);
+}
+
+/// The block at an address of this process.
+fn block_at(view: &View, address: usize) -> Option<usize> {
+    (0..view.modules()).find_map(|number| {
+        let base = BASES.get(number)?.load(Ordering::Relaxed);
+        let (_, blocks) = view.module(number).filter(|_| base != ABSENT)?;
+        let first = blocks.start;
+        let wanted = u32::try_from(address.checked_sub(base)?).ok()?;
+        let found = view.addresses().get(blocks)?.binary_search(&wanted).ok()?;
+        Some(first + found)
+    })
+}
+
+/// Handles SIGILL: notes the block of a trap and removes it. Where there is none, the signal is
+/// the program's own, and is left to what handled it before.
+extern "C" fn trapped(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
+    let view = VIEW.get().map(|Shared(view)| view);
+    let block = view.zip(instruction(context));
+    let block = block.and_then(|(view, at)| Some((view, block_at(view, at)?)));
+    // What is there may be the program's own trap: then the byte is the same.
+    if let Some((view, block)) = block
+        && view.bytes().get(block) != Some(&TRAP)
+    {
+        view.note(block);
+        remove_trap(view, block);
+        return;
+    }
+    if let Some(previous) = PREVIOUS.get() {
+        // SAFETY: what the call gave before. The instruction fails again, for that.
+        unsafe { libc::sigaction(libc::SIGILL, previous, ptr::null_mut()) };
+    }
+}
+
+/// The address of the instruction at the signal.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn instruction(context: *mut c_void) -> Option<usize> {
+    // SAFETY: the kernel passes a handler with SA_SIGINFO a valid context.
+    let context = unsafe { context.cast::<libc::ucontext_t>().as_ref()? };
+    let number = usize::try_from(libc::REG_RIP).ok()?;
+    usize::try_from(context.uc_mcontext.gregs.get(number)?.cast_unsigned()).ok()
+}
+
+/// The address of the instruction at the signal; not known here.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn instruction(_: *mut c_void) -> Option<usize> {
+    None
+}
+
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+    use crate::map::{Map, Module};
+
+    #[inline(never)]
+    extern "C" fn double(number: c_int) -> c_int {
+        black_box(number) * 2
+    }
+
+    #[inline(never)]
+    extern "C" fn triple(number: c_int) -> c_int {
+        black_box(number) * 3
+    }
+
+    /// Where this program is loaded.
+    fn base() -> usize {
+        extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, at: *mut c_void) -> c_int {
+            // SAFETY: the loader passes a valid structure, and `base` a pointer to a number.
+            unsafe { *at.cast::<usize>() = (*info).dlpi_addr as usize };
+            1
+        }
+        let mut base = 0_usize;
+        // SAFETY: the callback has the signature that the call asks for.
+        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut base).cast()) };
+        base
+    }
+
+    /// A map of the two functions, in the order of their addresses, and the number of
+    /// `double` in it.
+    fn map(changed: u8) -> (Map, u32) {
+        let block = |function: extern "C" fn(c_int) -> c_int| {
+            let at = function as *const () as usize;
+            // SAFETY: code of this program, which can be read.
+            let byte = unsafe { ptr::read_volatile(at as *const u8) };
+            (u32::try_from(at - base()).unwrap(), byte ^ changed)
+        };
+        let mut blocks = [block(double), block(triple)];
+        let is_first = blocks[0] < blocks[1];
+        blocks.sort_unstable();
+        let module = Module {
+            name: c"",
+            blocks: &blocks,
+        };
+        (Map::new(&[module]).unwrap(), u32::from(!is_first))
+    }
+
+    /// The status of a fork that does this.
+    fn fork(run: impl FnOnce() -> bool) -> c_int {
+        // SAFETY: the child does not return; what it does takes no lock that another thread of
+        // the tests may hold.
+        unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                if !is_armed() {
+                    // Rust's runtime handles it.
+                    libc::signal(libc::SIGILL, libc::SIG_DFL);
+                }
+                libc::_exit(c_int::from(!run()));
+            }
+            let mut status = 0;
+            libc::waitpid(pid, &raw mut status, 0);
+            status
+        }
+    }
+
+    #[test]
+    fn a_block_is_noted_once_and_the_program_does_what_it_does() {
+        let (mut map, number) = map(0);
+        let fd = map.fd();
+        let twice = || double(21) == 42 && double(4) == 8;
+        assert_eq!(fork(|| arm(fd) && twice()), 0);
+        assert_eq!(map.take_reached(), [number]);
+        assert!(map.is_armed());
+        assert_eq!(map.obstacle(), None);
+    }
+
+    #[test]
+    fn forks_begin_without_the_traps_that_were_forgotten() {
+        let (mut map, number) = map(0);
+        let fd = map.fd();
+        let status = fork(|| {
+            let trap = || {
+                // SAFETY: code of this program, which can be read.
+                unsafe { ptr::read_volatile(double as *const () as *const u8) == TRAP }
+            };
+            let before = arm(fd) && trap();
+            let ran = fork(|| double(2) == 4) == 0;
+            let kept = trap();
+            forget_reached();
+            let gone = !trap();
+            before && ran && kept && gone
+        });
+        assert_eq!(status, 0);
+        assert_eq!(map.take_reached(), [number]);
+    }
+
+    #[test]
+    fn what_was_forgotten_can_be_noted_again() {
+        let (mut map, number) = map(0);
+        let fd = map.fd().try_clone_to_owned().unwrap();
+        let status = fork(|| {
+            let armed = arm(std::os::fd::AsFd::as_fd(&fd)) && double(2) == 4;
+            // The controller's part: the memory is shared.
+            map.reset();
+            let again = fork(|| {
+                arm_again();
+                double(2) == 4
+            });
+            armed && again == 0
+        });
+        assert_eq!(status, 0);
+        assert_eq!(map.take_reached(), [number]);
+    }
+
+    #[test]
+    fn a_thread_that_blocks_other_signals_is_not_ended() {
+        let (mut map, number) = map(0);
+        let fd = map.fd();
+        let status = fork(|| {
+            // SAFETY: all-zero is valid for a set of signals, which the calls write to.
+            unsafe {
+                let mut all: libc::sigset_t = std::mem::zeroed();
+                libc::sigfillset(&raw mut all);
+                libc::sigdelset(&raw mut all, libc::SIGILL);
+                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+            }
+            arm(fd) && double(1) == 2
+        });
+        assert_eq!(status, 0);
+        assert_eq!(map.take_reached(), [number]);
+    }
+
+    #[test]
+    fn an_instruction_of_the_program_that_is_none_ends_it() {
+        let (map, _) = map(0);
+        let fd = map.fd();
+        let status = fork(|| {
+            let armed = arm(fd);
+            // SAFETY: raises SIGILL, which is what is looked at.
+            unsafe { std::arch::asm!("ud2") };
+            armed
+        });
+        assert!(libc::WIFSIGNALED(status), "{status:x}");
+        assert_eq!(libc::WTERMSIG(status), libc::SIGILL);
+    }
+
+    #[test]
+    fn other_code_is_left_alone() {
+        let (map, _) = map(0xff);
+        let fd = map.fd();
+        assert_eq!(fork(|| !arm(fd) && double(2) == 4), 0);
+        assert_eq!(map.obstacle(), Some(Obstacle::OtherCode));
+        assert!(!map.is_armed());
+    }
+
+    #[test]
+    fn a_program_that_handles_the_signal_has_no_traps_any_more() {
+        let (map, _) = map(0);
+        let fd = map.fd();
+        let status = fork(|| {
+            let armed = arm(fd);
+            disarm();
+            // SAFETY: the call takes integers.
+            unsafe { libc::signal(libc::SIGILL, libc::SIG_IGN) };
+            armed && !is_armed() && double(2) == 4 && triple(2) == 6
+        });
+        assert_eq!(status, 0);
+        assert_eq!(map.obstacle(), Some(Obstacle::Handler));
+    }
+}
