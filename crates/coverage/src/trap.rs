@@ -273,11 +273,15 @@ pub fn disarm() {
     let Some(view) = armed() else {
         return;
     };
+    remove_all(view);
+    view.hinder(Obstacle::Handler);
+}
+
+fn remove_all(view: &View) {
     ARMED.store(false, Ordering::Relaxed);
     for block in 0..view.addresses().len() {
         remove_trap(view, block);
     }
-    view.hinder(Obstacle::Handler);
 }
 
 /// The block at an address of this process.
@@ -305,6 +309,10 @@ extern "C" fn trapped(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
         view.note(block);
         remove_trap(view, block);
         return;
+    }
+    // Its handler may be code of the program.
+    if let Some(view) = armed() {
+        remove_all(view);
     }
     if let Some(previous) = PREVIOUS.get() {
         // SAFETY: what the call gave before. The instruction fails again, for that.
