@@ -2,8 +2,8 @@
 //! read them (AFL++, docs/afl-fuzz_approach.md, "Understanding the status screen").
 //!
 //! A command is what AFL++ calls an execution, an image in the queue is an item of its corpus,
-//! a group of findings a saved crash or, where it is one of time, a saved hang. Distinct
-//! messages and exit statuses stand for edges.
+//! a group of findings a saved crash or, where it is one of time, a saved hang. Blocks, or
+//! where they are not noted distinct messages and exit statuses, stand for edges.
 
 use std::fmt::Write as _;
 
@@ -29,8 +29,9 @@ pub(super) struct Values<'a> {
     pub(super) now: i64,
     /// Images in the queue.
     pub(super) queue: usize,
-    /// Distinct messages and exit statuses.
-    pub(super) messages: usize,
+    /// Blocks that were reached or, where they are not noted, distinct messages and exit
+    /// statuses.
+    pub(super) edges: usize,
     /// Groups of findings that are not of time.
     pub(super) crashes: usize,
     /// Groups of hangs and of slow commands.
@@ -47,7 +48,8 @@ pub(super) struct Values<'a> {
 pub(super) fn fuzzer_stats(values: &Values<'_>) -> String {
     let totals = values.totals;
     let run_time = totals.seconds;
-    let without_news = values.now.saturating_sub(totals.last_message).max(0);
+    let last_find = totals.last_message.max(totals.last_block);
+    let without_news = values.now.saturating_sub(last_find).max(0);
     let mut text = String::new();
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
         // Writing to a string cannot fail.
@@ -76,11 +78,11 @@ pub(super) fn fuzzer_stats(values: &Values<'_>) -> String {
     line("bitmap_cvg", &"0.00%");
     line("saved_crashes", &values.crashes);
     line("saved_hangs", &values.hangs);
-    line("last_find", &totals.last_message);
+    line("last_find", &last_find);
     line("last_crash", &totals.last_crash);
     line("last_hang", &totals.last_hang);
     line("exec_timeout", &values.timeout_ms);
-    line("edges_found", &values.messages);
+    line("edges_found", &values.edges);
     line("afl_banner", &"image-fuzzer");
     line("afl_version", &crate::input::recipe::FUZZER);
     line("command_line", &values.command_line);
@@ -97,7 +99,7 @@ pub(super) fn plot_line(values: &Values<'_>) -> String {
         values.hangs,
         values.rate,
         values.totals.commands,
-        values.messages
+        values.edges
     )
 }
 
@@ -111,7 +113,7 @@ mod tests {
             totals: &Totals::default(),
             now: 10,
             queue: 3,
-            messages: 7,
+            edges: 7,
             crashes: 2,
             hangs: 1,
             rate: 12.5,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::reached::Reached;
+use crate::exec::blocks::BlockId;
 use crate::input::recipe::Recipe;
 use crate::rng::Rng;
 
@@ -24,20 +26,27 @@ struct Entry {
     varied: u64,
     /// Its CPU time as a multiple of the mean, at least one.
     cost: u64,
+    /// Some of the blocks that it reached first.
+    blocks: Vec<BlockId>,
 }
 
 impl Entry {
     /// New features are worth much, and less with every variation; so is what takes long,
     /// since many others could be tried in its time. What was refused is worth nothing:
     /// one mutation more meets the same check, which refuses it again.
-    fn energy(&self) -> u64 {
+    ///
+    /// So are blocks that it reached first and that tests have seldom reached since.
+    fn energy(&self, reached: &Reached) -> f64 {
         if !self.opened {
-            return 0;
+            return 0.0;
         }
         let spent = self.cost.saturating_mul(self.varied + 1);
-        (self.novelty * 256).div_ceil(spent)
+        (self.novelty as f64 + reached.worth(&self.blocks)) / spent as f64
     }
 }
+
+/// How many of its new blocks an entry keeps: enough to tell how rare they are.
+const BLOCKS_KEPT: usize = 16;
 
 /// The least number of entries that are chosen from.
 const FEWEST: usize = 8;
@@ -68,6 +77,7 @@ impl Corpus {
                         opened,
                         varied: 0,
                         cost: 1,
+                        blocks: Vec::new(),
                     }
                 })
                 .collect(),
@@ -80,21 +90,18 @@ impl Corpus {
     }
 
     /// A recipe to vary, for some of the tests once there are a few.
-    pub(super) fn choose(&mut self, rng: &mut Rng) -> Option<Arc<Recipe>> {
+    pub(super) fn choose(&mut self, rng: &mut Rng, reached: &Reached) -> Option<Arc<Recipe>> {
         if self.entries.len() < FEWEST || !rng.chance(VARIATION_PERCENT) {
             return None;
         }
-        let mut best: Option<usize> = None;
-        for _ in 0..CANDIDATES {
-            let candidate = rng.index(self.entries.len());
-            if best.is_none_or(|b| self.entries[candidate].energy() > self.entries[b].energy()) {
-                best = Some(candidate);
-            }
-        }
-        let entry = &mut self.entries[best?];
-        if entry.energy() == 0 {
+        let candidates = (0..CANDIDATES).map(|_| rng.index(self.entries.len()));
+        let (best, energy) = candidates
+            .map(|index| (index, self.entries[index].energy(reached)))
+            .reduce(|best, other| if other.1 > best.1 { other } else { best })?;
+        if energy <= 0.0 {
             return None;
         }
+        let entry = &mut self.entries[best];
         entry.varied += 1;
         Some(Arc::clone(&entry.recipe))
     }
@@ -107,6 +114,7 @@ impl Corpus {
         novelty: u64,
         opened: bool,
         cost: u64,
+        blocks: &[BlockId],
     ) -> String {
         let families = recipe.edits.iter().map(|mutation| mutation.family.as_str());
         let mut operation = families.collect::<Vec<_>>().join("+");
@@ -119,6 +127,8 @@ impl Corpus {
             opened,
             varied: 0,
             cost,
+            // Those that were reached last are the furthest in.
+            blocks: blocks.iter().rev().take(BLOCKS_KEPT).copied().collect(),
         });
         let opened = if opened { OPENED } else { "" };
         format!("id:{id:06},src:{number:06},op:{operation},novelty:{novelty}{opened}")

@@ -5,6 +5,7 @@ mod afl_stats;
 mod corpus;
 mod finished;
 mod generate;
+mod reached;
 mod runs;
 mod shared;
 mod state;
@@ -18,6 +19,7 @@ mod totals;
 mod worker;
 
 pub use generate::{Plan, fresh};
+pub use reached::{BlockLog, First};
 pub use runs::Run;
 pub use state::{CampaignConfig, sweep_progress};
 pub use stats::{FamilyStats, Stats};
@@ -150,7 +152,8 @@ impl Campaign {
         let mut progress = store.progress()?;
         let queue = self.sweep_queue(&store, &mut progress, total, other)?;
         let tasks = TaskQueue::new(self.workers.max(1), self.settings.limits.wall, self.budget);
-        let shared = Shared::new(store, findings, progress, state.seed, tasks, queue);
+        let blocks = self.settings.blocks.clone();
+        let shared = Shared::new(store, findings, progress, state.seed, tasks, queue, blocks);
         // From here on a kill leaves totals to go on from.
         shared.store_totals()?;
         let shared = Mutex::new(shared);

@@ -1,6 +1,7 @@
 //! What the workers of a campaign share: statistics, feedback, corpus, findings.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -9,11 +10,13 @@ use serde_json::json;
 use super::afl_stats::{FUZZER_STATS, PLOT_DATA, PLOT_HEADER, Values, fuzzer_stats, plot_line};
 use super::corpus::Corpus;
 use super::finished::Finished;
+use super::reached::Reached;
 use super::stats::Stats;
 use super::store::{Progress, Store};
 use super::sweep::{SweepQueue, index_of};
 use super::task_queue::{Parked, TaskQueue};
 use super::totals::{Pace, STATS, Totals, unix_time};
+use crate::exec::blocks::{BlockId, ProgramBlocks};
 use crate::files::write_whole;
 use crate::finding::Findings;
 use crate::input::mutate::{FAMILIES, first_weights};
@@ -21,6 +24,13 @@ use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 use crate::oracle::Class;
 use crate::oracle::runner::Outcome;
+use crate::rng::Rng;
+
+/// What so many new blocks count beside new messages: a message stands for all the blocks that
+/// are reached with it.
+fn block_novelty(blocks: usize) -> u64 {
+    u64::from(blocks.checked_ilog2().map_or(0, |log| log + 1))
+}
 
 /// The state of a campaign, behind one lock.
 pub(super) struct Shared {
@@ -38,6 +48,9 @@ pub(super) struct Shared {
     /// Those of them that are running again.
     resumed: BTreeSet<u64>,
     features: HashSet<u64>,
+    reached: Reached,
+    /// Where blocks are read from; `None` where they are not noted.
+    blocks: Option<Arc<ProgramBlocks>>,
     pub(super) tasks: TaskQueue,
     /// CPU time of all programs since the fuzzer was started.
     cpu: Duration,
@@ -55,6 +68,7 @@ impl Shared {
         seed: String,
         mut tasks: TaskQueue,
         sweep: SweepQueue,
+        blocks: Option<Arc<ProgramBlocks>>,
     ) -> Self {
         let Progress {
             finished,
@@ -62,7 +76,9 @@ impl Shared {
             parked,
             queue,
             features,
+            blocks: log,
         } = progress;
+        let reached = Reached::of(&log);
         let corpus = Corpus::new(queue);
         for (key, recipe) in findings.unfinished() {
             let task = tasks.task(key, recipe, 1);
@@ -80,6 +96,7 @@ impl Shared {
             queue: corpus.len(),
             groups: findings.len(),
             messages: features.len(),
+            blocks: reached.len(),
             sweep: sweep.progress(),
             ..Stats::default()
         };
@@ -95,6 +112,8 @@ impl Shared {
             seed,
             stats,
             features,
+            reached,
+            blocks,
             tasks,
             cpu: Duration::ZERO,
             corpus,
@@ -171,24 +190,62 @@ impl Shared {
             .copied()
             .filter(|feature| self.features.insert(*feature))
             .collect();
-        let novelty = new.len() as u64;
+        let blocks = self.reached.add(&outcome.blocks);
+        let novelty = new.len() as u64 + block_novelty(blocks.len());
         self.cpu += outcome.cpu;
         self.stats.messages = self.features.len();
         self.stats.add(recipe, outcome, novelty);
         self.pace.image();
         if novelty > 0 {
-            self.pace.message();
             self.reweigh();
             if let Some(image) = image {
                 let (opened, cost) = (outcome.opened, self.cost(outcome));
-                let name = self.corpus.add(number, recipe, novelty, opened, cost);
+                let name = self
+                    .corpus
+                    .add(number, recipe, novelty, opened, cost, &blocks);
                 self.stats.queue = self.corpus.len();
                 self.store.enqueue(&name, recipe, image)?;
             }
-            // After the image, so that each known feature has an image in the queue.
+        }
+        // After the image, so that each known feature has an image in the queue.
+        if !new.is_empty() {
+            self.pace.message();
             self.store.log_features(&new)?;
         }
-        Ok(())
+        self.log_blocks(number, &blocks)
+    }
+
+    /// Takes in blocks that no test reached, but what was done besides tests.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn add_blocks(&mut self, number: u64, blocks: &[BlockId]) -> Result<()> {
+        let blocks = self.reached.add(blocks);
+        self.log_blocks(number, &blocks)
+    }
+
+    fn log_blocks(&mut self, number: u64, new: &[BlockId]) -> Result<()> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.pace.block();
+        self.stats.blocks = self.reached.len();
+        let seconds = self.totals().seconds;
+        let source = self.blocks.clone();
+        let files = || source.map_or_else(Vec::new, |source| source.files());
+        let lines = self.reached.lines(new, number, seconds, files);
+        self.store.log_blocks(&lines)
+    }
+
+    /// A recipe to vary, for some of the tests once there are a few.
+    pub(super) fn choose(&mut self, rng: &mut Rng) -> Option<Arc<Recipe>> {
+        self.corpus.choose(rng, &self.reached)
+    }
+
+    /// Takes in all the blocks of a test that is a sample.
+    pub(super) fn sample(&mut self, blocks: &[BlockId]) {
+        self.reached.sample(blocks);
     }
 
     /// Families that show new things become more likely, up to fourfold, those
@@ -309,7 +366,10 @@ impl Shared {
             totals: &self.totals(),
             now: unix_time(),
             queue: self.stats.queue,
-            messages: self.stats.messages,
+            edges: match self.stats.blocks {
+                0 => self.stats.messages,
+                blocks => blocks,
+            },
             crashes: count(crashes),
             hangs: count(hangs),
             rate,

@@ -24,6 +24,9 @@ pub struct Stats {
     pub suspected: usize,
     /// Distinct messages and exit statuses, those of earlier runs included.
     pub messages: usize,
+    /// Blocks of programs that were reached, those of earlier runs included; 0 where they are
+    /// not noted.
+    pub blocks: usize,
     /// Images in the queue, those of earlier runs included.
     pub queue: usize,
     /// Groups of findings, those of earlier runs included.

@@ -183,12 +183,24 @@ impl View {
         self.totals.commands as f64 / self.totals.seconds.max(0.001)
     }
 
+    /// How long ago a Unix time is; 0 stands for never.
+    fn since(&self, time: i64) -> String {
+        match self.now.saturating_sub(time).max(0) {
+            _ if time == 0 => "none yet".to_owned(),
+            seconds => format!("{} ago", duration(seconds as f64)),
+        }
+    }
+
     /// All in a line.
     fn line(&self) -> String {
         let sweep = self.stats.sweep_text();
         let sweep = sweep.map_or_else(String::new, |text| format!(", {text}"));
+        let blocks = match self.stats.blocks {
+            0 => String::new(),
+            blocks => format!(", {blocks} blocks ({})", self.since(self.totals.last_block)),
+        };
         format!(
-            "{}, {} images, {:.0} commands/s ({:.0} on average), {:.0} % opened, {} messages{sweep}; {}",
+            "{}, {} images, {:.0} commands/s ({:.0} on average), {:.0} % opened, {} messages{blocks}{sweep}; {}",
             duration(self.totals.seconds),
             self.totals.images,
             self.rate,
@@ -202,13 +214,7 @@ impl View {
     /// All on a screen.
     fn screen(&self, folder: &str) -> String {
         let (stats, totals) = (&self.stats, &self.totals);
-        let since = |time: i64| match time {
-            0 => "none yet".to_owned(),
-            time => format!(
-                "{} ago",
-                duration(self.now.saturating_sub(time).max(0) as f64)
-            ),
-        };
+        let since = |time: i64| self.since(time);
         let mut rows = vec![
             ("work folder", folder.to_owned()),
             (
@@ -255,6 +261,11 @@ impl View {
             ),
             ("", self.groups()),
         ];
+        if stats.blocks > 0 {
+            let newest = since(totals.last_block);
+            let text = format!("{} reached, the last new one {newest}", stats.blocks);
+            rows.insert(5, ("blocks", text));
+        }
         if let Some(sweep) = stats.sweep_text() {
             rows.push(("sweep", sweep.trim_start_matches("sweep ").to_owned()));
         }

@@ -7,6 +7,7 @@
 //! queue/            images that showed something new, named as AFL names them
 //! recipes/          the recipes of the queue
 //! features          hashes of the messages and exit statuses seen so far
+//! blocks            blocks reached so far: file, address, seconds, test
 //! crashes/ hangs/   one image of each group of findings, named as AFL names them
 //! findings/         a folder for each group
 //! parked/           recipes of tests that may hang and are to be run again
@@ -30,6 +31,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::finished::Finished;
+use super::reached::{BLOCKS, BlockLog};
 use crate::files::{TEMP_PREFIX, append, persist_as, write_temp, write_whole};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
@@ -54,6 +56,8 @@ pub(super) struct Progress {
     pub(super) queue: Vec<(String, Recipe)>,
     /// The features seen so far.
     pub(super) features: HashSet<u64>,
+    /// The blocks reached so far.
+    pub(super) blocks: BlockLog,
 }
 
 /// The log of features.
@@ -66,7 +70,7 @@ const DONE: &str = "done";
 const SWEEP: &str = "sweep";
 
 /// Logs of lines that are appended to, besides those that are rewritten at the start.
-const LOGS: [&str; 4] = [FEATURES, "hits.jsonl", "stats.jsonl", "run.log"];
+const LOGS: [&str; 5] = [FEATURES, BLOCKS, "hits.jsonl", "stats.jsonl", "run.log"];
 
 /// Folders that every work folder has.
 const FOLDERS: [&str; 7] = [
@@ -138,6 +142,7 @@ impl Store {
             finished,
             queue: self.queue()?,
             features: self.features(),
+            blocks: BlockLog::read(&self.root),
         })
     }
 
@@ -292,6 +297,16 @@ impl Store {
             .map(|feature| format!("{feature:016x}"))
             .collect();
         self.log(FEATURES, &lines.join("\n"))
+    }
+
+    /// Logs blocks that were not reached before, as text of [`BLOCKS`], after the image that
+    /// reached them is in the queue.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be written.
+    pub(super) fn log_blocks(&self, lines: &str) -> Result<()> {
+        self.log(BLOCKS, lines)
     }
 
     /// The features in the log. An incomplete line is of a test that will be run again.

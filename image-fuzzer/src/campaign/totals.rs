@@ -40,6 +40,8 @@ pub struct Totals {
     pub begun: i64,
     /// When the newest message or exit status was seen.
     pub last_message: i64,
+    /// When the newest block was reached.
+    pub last_block: i64,
     /// When the newest group was found.
     pub last_group: i64,
     /// When the newest group that is not one of time was found.
@@ -104,6 +106,7 @@ impl Totals {
                 self.begun
             },
             last_message: self.last_message.max(pace.last_message),
+            last_block: self.last_block.max(pace.last_block),
             last_group: self.last_group.max(pace.last_crash).max(pace.last_hang),
             last_crash: self.last_crash.max(pace.last_crash),
             last_hang: self.last_hang.max(pace.last_hang),
@@ -214,6 +217,8 @@ pub struct Moment {
     pub opened: u64,
     /// Distinct messages and exit statuses.
     pub messages: u64,
+    /// Blocks that were reached.
+    pub blocks: u64,
     /// Groups of findings.
     pub groups: u64,
 }
@@ -231,6 +236,8 @@ pub fn moments(root: &Path) -> Vec<Moment> {
             images: totals.images,
             opened: totals.opened,
             messages,
+            // Earlier versions counted none.
+            blocks: count("blocks").unwrap_or(0),
             groups,
         })
     };
@@ -253,6 +260,7 @@ pub(super) struct Pace {
     /// Unix times, in seconds, 0 before the first.
     begun: i64,
     last_message: i64,
+    last_block: i64,
     last_crash: i64,
     last_hang: i64,
 }
@@ -267,6 +275,7 @@ impl Pace {
             spent: Spent::new(),
             begun: unix_time(),
             last_message: 0,
+            last_block: 0,
             last_crash: 0,
             last_hang: 0,
         }
@@ -275,6 +284,11 @@ impl Pace {
     /// Notes that a message or exit status is new.
     pub(super) fn message(&mut self) {
         self.last_message = unix_time();
+    }
+
+    /// Notes that a block is new.
+    pub(super) fn block(&mut self) {
+        self.last_block = unix_time();
     }
 
     /// Notes that a group is new.

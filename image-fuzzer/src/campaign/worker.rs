@@ -9,11 +9,13 @@ use anyhow::{Result, anyhow};
 
 use super::activity::Activity;
 use super::generate::{BasePool, fresh, generate, spare, variation};
+use super::reached::SAMPLE;
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
 use super::test_log::LoggedTest;
 use super::{Campaign, RunControl};
+use crate::exec::End;
 use crate::exec::stopwatch::Purpose;
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
@@ -128,6 +130,7 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
+        self.sample(number, &recipe, &files, &outcome)?;
         let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
             if violation.assumed {
@@ -264,9 +267,7 @@ impl Worker<'_> {
                 }));
             }
             let seed = format!("{}/{number}", shared.seed);
-            let parent = shared
-                .corpus
-                .choose(&mut Rng::from_text(&format!("{seed}/parent")));
+            let parent = shared.choose(&mut Rng::from_text(&format!("{seed}/parent")));
             (number, seed, parent, plan.restrict(shared.weights()))
         };
         let (mut recipe, fresh) = match parent {
@@ -294,7 +295,9 @@ impl Worker<'_> {
         outcome: &Outcome,
     ) -> Result<()> {
         let notes = self.runner.take_notes();
+        let stray = self.runner.take_stray_blocks();
         let mut shared = self.lock()?;
+        shared.add_blocks(number, &stray)?;
         for note in notes {
             shared.note(&note)?;
         }
@@ -302,6 +305,27 @@ impl Worker<'_> {
         let opens = |ran: &Ran| ran.has_opened() && !failing.contains(&ran.index);
         shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
         shared.learn(number, recipe, files.first(), outcome)
+    }
+
+    /// Notes all the blocks of one test in a few, to learn how often each is reached.
+    fn sample(
+        &mut self,
+        number: u64,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        outcome: &Outcome,
+    ) -> Result<()> {
+        let noted = self.campaign.settings.blocks.is_some();
+        let exits = |ran: &Ran| matches!(ran.seen.end, End::Exit(_));
+        if noted && number.is_multiple_of(SAMPLE) && outcome.ran.iter().all(exits) {
+            let blocks = self.pinned(Purpose::Samples, |worker| {
+                worker.runner.trace_blocks(recipe, files)
+            })?;
+            if !self.is_aborted() {
+                self.lock()?.sample(&blocks);
+            }
+        }
+        Ok(())
     }
 
     /// Counts the test into a group. The first example of a group is run once more and written

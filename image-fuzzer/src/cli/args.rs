@@ -194,6 +194,13 @@ pub(super) struct FuzzArgs {
     /// the commands
     #[arg(long, requires = "sweep_only")]
     pub(super) list: bool,
+    /// Do not note which basic blocks of programs are reached: recipes are kept for new
+    /// messages and exit statuses alone
+    #[arg(long)]
+    pub(super) no_coverage: bool,
+    /// Note the blocks of this library too, where a program has loaded it; can be repeated
+    #[arg(long, value_name = "LIBRARY", value_parser = existing_path, conflicts_with = "no_coverage")]
+    pub(super) cover: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }

@@ -16,6 +16,7 @@ use crate::campaign::{
     sweep_recipe,
 };
 use crate::commands::{Command, Programs, given};
+use crate::exec::blocks::ProgramBlocks;
 use crate::exec::{End, GAP, cannot_guard};
 use crate::input::case::Maker;
 use crate::input::guard::GuardPlan;
@@ -34,7 +35,10 @@ use crate::triage::minimise::Budget;
 ///
 /// The work folder cannot be used, or a program cannot be run.
 pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
-    let settings = args.run.settings(&args.test_dir)?;
+    let mut settings = args.run.settings(&args.test_dir)?;
+    if !args.no_coverage {
+        settings.blocks = Some(ProgramBlocks::new(args.cover.clone()).into());
+    }
     let mode = match (args.sweep_only, args.no_sweep) {
         (true, _) => SweepMode::Only,
         (_, true) => SweepMode::Off,

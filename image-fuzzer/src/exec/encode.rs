@@ -35,6 +35,7 @@ pub(super) fn encode(request: &Request, env: &[(OsString, OsString)]) -> io::Res
         argc: number(request.argv.len())?,
         envc: number(env.len())?,
         input: request.stdin.is_some(),
+        trace: request.trace,
         cpu_seconds: cpu_seconds(request.limits.cpu),
         file_size: request.limits.file_size,
         address_space: request.limits.address_space.unwrap_or(UNLIMITED),

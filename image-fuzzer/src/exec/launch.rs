@@ -2,10 +2,10 @@
 //! with the fork server preloaded, or serves runs itself.
 #![allow(unsafe_code)] // The child of a process with threads, before an exec; each block says why it is sound.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 
@@ -67,6 +67,8 @@ pub(super) struct Launch<'a> {
     /// Standard input, output and error.
     pub(super) files: [&'a File; 3],
     pub(super) null: &'a OwnedFd,
+    /// The map of blocks, for a fork server that notes them.
+    pub(super) map: Option<BorrowedFd<'a>>,
 }
 
 /// The version of Landlock that the kernel has; 0 where it has none, or it is off.
@@ -138,7 +140,7 @@ struct Child<'a> {
     gid_map: CString,
     argv: [*const c_char; 2],
     envp: Vec<*const c_char>,
-    descriptors: [RawFd; 6],
+    descriptors: [RawFd; 7],
 }
 
 /// Exit statuses of a child that did not become a server: numbers that programs do not use.
@@ -180,6 +182,7 @@ impl<'a> Child<'a> {
                 launch.files[2].as_raw_fd(),
                 launch.null.as_raw_fd(),
                 launch.ruleset.map_or(-1, AsRawFd::as_raw_fd),
+                launch.map.map_or(-1, |map| map.as_raw_fd()),
             ],
         }
     }
@@ -248,15 +251,15 @@ impl<'a> Child<'a> {
                 libc::mount(tmp.as_ptr(), c"/tmp".as_ptr(), none, bind, ptr::null());
             }
         }
-        let [.., ruleset] = self.descriptors;
+        let [.., ruleset, _] = self.descriptors;
         mounted && (ruleset < 0 || allow_reading(ruleset, c"/proc"))
     }
 
-    /// Moves the descriptors to where the server expects them, the ruleset after them, and
-    /// closes all others but the first three, which become `/dev/null`.
+    /// Moves the descriptors to where the server expects them, the ruleset and the map of blocks
+    /// after them, and closes all others but the first three, which become `/dev/null`.
     fn place_descriptors(&self) -> bool {
         const SAFE: c_int = 64;
-        let mut high = [-1; 6];
+        let mut high = [-1; 7];
         // SAFETY: calls that take integers.
         unsafe {
             for (to, &from) in high.iter_mut().zip(&self.descriptors) {
@@ -275,11 +278,21 @@ impl<'a> Child<'a> {
             for to in 0..3 {
                 libc::dup2(fd::NULL, to);
             }
-            let first = fd::FIRST_FREE + c_int::from(self.launch.ruleset.is_some());
-            libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) == 0
+            let close = |first: c_int, last: c_uint| {
+                libc::syscall(libc::SYS_close_range, first, last, 0) == 0
+            };
+            let ruleset = self.launch.ruleset.is_some() || close(fd::FIRST_FREE, RULESET);
+            let map = self.launch.map.is_some() || close(fd::COVERAGE, MAP);
+            ruleset && map && close(fd::COVERAGE + 1, c_uint::MAX)
         }
     }
 }
+
+/// Where the ruleset is until it is enforced.
+const RULESET: c_uint = fd::FIRST_FREE.cast_unsigned();
+/// Where the map of blocks is.
+const MAP: c_uint = fd::COVERAGE.cast_unsigned();
+const _: () = assert!(MAP == RULESET + 1);
 
 /// Adds a rule to a Landlock ruleset: files below `path` may be read.
 fn allow_reading(ruleset: RawFd, path: &CStr) -> bool {

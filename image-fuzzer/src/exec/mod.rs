@@ -9,6 +9,7 @@
 //! is a finding is decided by the oracles.
 
 mod active_run;
+pub mod blocks;
 mod canary;
 pub mod deadline;
 mod debugger;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use blocks::{BlockId, ProgramBlocks};
 pub use canary::SECRET;
 pub use debugger::Debugger;
 use program::{Program, ServerKind};
@@ -60,6 +62,8 @@ pub struct Request {
     pub limits: Limits,
     /// The guarding allocator it runs under, where the program can have one.
     pub guard: Option<Guard>,
+    /// Whether [`Observation::blocks`] are to be all that it reaches.
+    pub trace: bool,
 }
 
 impl Request {
@@ -72,6 +76,7 @@ impl Request {
             stdin: None,
             limits: Limits::default(),
             guard: None,
+            trace: false,
         }
     }
 }
@@ -186,6 +191,9 @@ pub struct Observation {
     /// Names (as `ps` shows them) of processes that were still running when the program had
     /// ended, and that were then killed.
     pub left_behind: Vec<String>,
+    /// Blocks of the program that it reached and no earlier run of the same server did, in the
+    /// order in which it did, where they are noted ([`ExecOptions::blocks`]).
+    pub blocks: Vec<BlockId>,
 }
 
 impl Observation {
@@ -210,6 +218,7 @@ impl Observation {
             sanitizer: None,
             touched: Vec::new(),
             left_behind: Vec::new(),
+            blocks: Vec::new(),
         }
     }
 
@@ -242,8 +251,11 @@ pub trait Executor {
     fn name(&self) -> &str;
 
     /// What the user should be told once: why there is no fork server, which part of the
-    /// sandbox is not available. Empty otherwise.
+    /// sandbox is not available, why blocks are not noted. Empty otherwise.
     fn notes(&self) -> &[String];
+
+    /// The notes that were added since the last call.
+    fn take_notes(&mut self) -> Vec<String>;
 
     /// What the sandbox consists of, for the log: `files by Landlock 7, own network`.
     fn sandbox(&self) -> &str;
@@ -327,6 +339,8 @@ pub struct ExecOptions {
     pub leaks: bool,
     /// When this becomes true, runs in progress are killed.
     pub stop: Option<Arc<AtomicBool>>,
+    /// The blocks of programs, where those that runs reach are to be noted.
+    pub blocks: Option<Arc<ProgramBlocks>>,
 }
 
 /// The default of [`ExecOptions::late_fork`]: starting such a server takes as long as it saves
@@ -346,6 +360,7 @@ impl ExecOptions {
             sandbox: true,
             leaks: false,
             stop: None,
+            blocks: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::blocks::BlockId;
 use super::deadline::{Deadline, is_aborted};
 use super::{
     BUSY_FACTOR, ExecOptions, Executor, Limits, Observation, Request, TimeoutHandler, for_program,
@@ -41,6 +42,10 @@ pub struct ExecutorPool {
     pub notes: Vec<String>,
     /// What the runs came to; to be reset by whoever counts them.
     pub totals: Totals,
+    /// The blocks that they reached, as [`Observation::blocks`] has them.
+    pub blocks: Vec<BlockId>,
+    /// Whether these are to be all that they reach.
+    pub trace: bool,
     /// The files of programs, by the name they are called by.
     files: BTreeMap<OsString, PathBuf>,
     executors: BTreeMap<PathBuf, Box<dyn Executor>>,
@@ -55,6 +60,8 @@ impl ExecutorPool {
             guard: None,
             notes: Vec::new(),
             totals: Totals::default(),
+            blocks: Vec::new(),
+            trace: false,
             files: BTreeMap::new(),
             executors: BTreeMap::new(),
         }
@@ -83,6 +90,7 @@ impl ExecutorPool {
         };
         let mut request = Request::new(argv, &self.options.scratch);
         request.guard = self.guard;
+        request.trace = self.trace;
         Ok((file, request))
     }
 
@@ -107,11 +115,14 @@ impl ExecutorPool {
         handler.excuse_starvation &= self.deadline.left() >= longest;
         self.totals.runs += 1;
         let executor = self.executor(&program)?;
-        let seen = if shortened {
+        let mut seen = if shortened {
             executor.run(&request)
         } else {
             executor.run_with(&request, handler)
         };
+        let notes = executor.take_notes();
+        self.notes.extend(notes);
+        self.blocks.append(&mut seen.blocks);
         self.totals.cpu += seen.cpu;
         self.totals.aborted |= is_aborted(&seen.end, shortened);
         Ok(seen)
@@ -121,7 +132,6 @@ impl ExecutorPool {
     fn executor(&mut self, program: &Path) -> Result<&mut dyn Executor> {
         if !self.executors.contains_key(program) {
             let executor = for_program(program, &self.options)?;
-            self.notes.extend_from_slice(executor.notes());
             self.executors.insert(program.to_owned(), executor);
         }
         match self.executors.get_mut(program) {

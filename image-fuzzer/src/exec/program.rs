@@ -6,8 +6,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use coverage::Obstacle;
+
+use super::blocks::Blocks;
 use super::canary::CanarySet;
 use super::sandbox::AllowedPaths;
 use super::sanitizer::{Reports, built_with};
@@ -37,6 +41,8 @@ pub(super) struct Program {
     reports: Reports,
     /// The library of the guarding allocator, where the program can have it.
     guard: Option<PathBuf>,
+    /// Its blocks, where those that runs reach are to be noted.
+    blocks: Option<Arc<Blocks>>,
 }
 
 impl Program {
@@ -65,6 +71,7 @@ impl Program {
             ("LC_ALL".into(), "C".into()),
         ];
         let guard = guard_of(&path).ok();
+        let blocks = options.blocks.as_ref().map(|blocks| blocks.of(&path));
         add(&mut env, reports.env());
         add(&mut env, &options.env);
         let options = ExecOptions {
@@ -78,7 +85,24 @@ impl Program {
             canaries,
             reports,
             guard,
+            blocks,
         })
+    }
+
+    /// Its blocks, where those that runs reach are to be noted and can be.
+    pub(super) fn blocks(&self) -> Option<Arc<Blocks>> {
+        self.blocks.clone().filter(|blocks| blocks.can_be_noted())
+    }
+
+    /// Why its blocks are not noted though they should be: what the user is told once.
+    pub(super) fn block_notes(&self) -> Vec<String> {
+        let blocks = self.blocks.as_ref();
+        blocks.map_or_else(Vec::new, |blocks| blocks.take_notes())
+    }
+
+    /// Has its blocks not noted any more; what the user is told, the first time.
+    pub(super) fn leave_alone(&self, obstacle: Obstacle) -> Option<String> {
+        self.blocks.as_ref()?.leave_alone(&self.path, obstacle)
     }
 
     /// The same program for another executor.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use runserver::wire::{ENV, ENV_LATE, Kind, Reply};
+use runserver::wire::{ENV, ENV_COVERAGE, ENV_LATE, Kind, Reply};
 
+use super::blocks::Reached;
 use super::launch::{self, Launch, Namespaces, Serve};
 use super::program::{Program, ServerKind, guard_env};
 use super::sandbox::{self, Network};
@@ -41,6 +42,8 @@ pub(super) struct Server {
     tcp: Option<OwnedFd>,
     /// Whether it was ended and waited for.
     ended: bool,
+    /// The blocks that its runs reach, where they are noted.
+    reached: Option<Reached>,
 }
 
 impl Server {
@@ -103,6 +106,10 @@ impl Server {
             ServerKind::Spawn => Serve::Exec { program: &path },
         };
         let tmp = program.tmp(kind);
+        let reached = match kind {
+            ServerKind::Fork { .. } => program.blocks().map(Reached::new).transpose()?,
+            ServerKind::Spawn => None,
+        };
         let pid = launch::launch(&Launch {
             serve,
             namespaces,
@@ -111,6 +118,7 @@ impl Server {
             control: &theirs,
             files: [input, output, error],
             null: &null,
+            map: reached.as_ref().map(Reached::fd),
         })?;
         // With our copy closed, the end of the server shows as the end of the stream.
         drop(theirs);
@@ -121,6 +129,7 @@ impl Server {
             has_gap: program.sandboxed() && !(ruleset.is_some() && namespaces.network),
             tcp: None,
             ended: false,
+            reached,
         })
     }
 
@@ -194,6 +203,25 @@ impl Server {
 
     pub(super) fn sandbox(&self) -> &str {
         &self.sandbox
+    }
+
+    /// Sends a request. With `trace` it notes every block that it reaches, not only those that
+    /// no earlier run of this server did.
+    pub(super) fn begin(&mut self, message: &[u8], trace: bool) -> io::Result<()> {
+        if let Some(reached) = self.reached.as_mut().filter(|_| trace) {
+            reached.begin_trace();
+        }
+        self.control.write_all(message)
+    }
+
+    /// Has no blocks noted any more.
+    pub(super) fn forget_blocks(&mut self) {
+        self.reached = None;
+    }
+
+    /// The blocks that its runs reach, where they are noted.
+    pub(super) fn reached(&mut self) -> Option<&mut Reached> {
+        self.reached.as_mut()
     }
 
     /// Reads the next reply, which must be of this kind.
@@ -276,6 +304,9 @@ fn server_env(program: &Program, kind: &ServerKind, start: Start<'_>) -> io::Res
         Start::Late(_) => ENV_LATE,
     };
     env.push((ENV.into(), mode.into()));
+    if program.blocks().is_some() {
+        env.push((ENV_COVERAGE.into(), "1".into()));
+    }
     let join = |(name, value): (OsString, OsString)| {
         let mut line = name.into_vec();
         line.push(b'=');

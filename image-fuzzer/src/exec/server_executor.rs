@@ -12,6 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use runserver::wire::{Reply, Step};
 
 use super::active_run::ActiveRun;
+use super::blocks::Reached;
 use super::encode::encode;
 use super::late::{self, LateServers};
 use super::program::{Program, ServerKind};
@@ -31,6 +32,8 @@ pub(super) struct ServerExecutor {
     output: File,
     error: File,
     notes: Vec<String>,
+    /// How many of the notes were taken.
+    told: usize,
     sandbox: String,
     canaries: Canaries,
     /// Runs what the fork server cannot: see [`read_at_start`].
@@ -66,11 +69,15 @@ impl ServerExecutor {
             output: file("stdout")?,
             error: file("stderr")?,
             notes,
+            told: 0,
             sandbox: String::new(),
             canaries: Canaries::default(),
             fallback: None,
             guarded: None,
         };
+        if executor.kind != ServerKind::Spawn {
+            executor.notes.extend(executor.program.block_notes());
+        }
         executor
             .start_server()
             .map_err(|e| ExecError::setup("start a run server", e))?;
@@ -96,16 +103,27 @@ impl ServerExecutor {
     }
 
     /// Sends a request to the server, which is started again where it has ended, and gives it.
-    fn send(&mut self, message: &[u8]) -> io::Result<Server> {
+    fn send(&mut self, message: &[u8], trace: bool) -> io::Result<Server> {
         if let Some(mut server) = self.server.take()
-            && server.control().write_all(message).is_ok()
+            && server.begin(message, trace).is_ok()
         {
             return Ok(server);
         }
         self.start_server()?;
         let mut server = self.server.take().ok_or(io::ErrorKind::NotConnected)?;
-        server.control().write_all(message)?;
+        server.begin(message, trace)?;
         Ok(server)
+    }
+
+    /// Has no blocks noted any more where the program cannot have that, and says so.
+    fn look_at_obstacle(&mut self, server: &mut Server) {
+        let Some(obstacle) = server.reached().and_then(|reached| reached.obstacle()) else {
+            return;
+        };
+        server.forget_blocks();
+        if let Some(note) = self.program.leave_alone(obstacle) {
+            self.notes.push(note);
+        }
     }
 
     /// Takes the server that forks late for a request, where it is to have one.
@@ -186,12 +204,13 @@ impl ServerExecutor {
         let before = self.program.allocated(&request.cwd);
         let mut server = match late {
             Some(mut late) => {
-                late.control().write_all(message)?;
+                late.begin(message, request.trace)?;
                 late
             }
-            None => self.send(message)?,
+            None => self.send(message, request.trace)?,
         };
         let seen = self.watch(&mut server, before, request, handler)?;
+        self.look_at_obstacle(&mut server);
         Ok((seen, server))
     }
 
@@ -238,6 +257,7 @@ impl ServerExecutor {
             disk_growth: signed(after).saturating_sub(signed(before)),
             touched: touched.into_iter().collect(),
             left_behind,
+            blocks: server.reached().map_or_else(Vec::new, Reached::take),
         };
         if let End::Exit(_) = seen.end
             && let Some(limit) = exceeded(&seen, &request.limits, too_much_out || too_much_err)
@@ -326,6 +346,11 @@ impl Executor for ServerExecutor {
             ServerKind::Fork { .. } => "fork server",
             ServerKind::Spawn => "spawn",
         }
+    }
+
+    fn take_notes(&mut self) -> Vec<String> {
+        let told = std::mem::replace(&mut self.told, self.notes.len());
+        self.notes.get(told..).unwrap_or_default().to_vec()
     }
 
     fn notes(&self) -> &[String] {

@@ -21,6 +21,8 @@ pub enum Purpose {
     Checks,
     /// Copying the guest's data and comparing with the copy.
     Copies,
+    /// Tests are run again to note all the blocks that they reach.
+    Samples,
     /// Runs of the same test with two fill bytes of the guarding allocator.
     Fills,
     /// The other program of `--compare-with`.
@@ -46,6 +48,7 @@ impl Purpose {
             Self::Stalls => "commands longer than a second",
             Self::Checks => "checks around commands",
             Self::Copies => "copies and comparisons of data",
+            Self::Samples => "samples of blocks",
             Self::Fills => "runs with another fill byte",
             Self::Comparison => "the program compared with",
             Self::Hangs => "suspected hangs",

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, Programs};
+use crate::exec::blocks::{BlockId, ProgramBlocks};
 use crate::exec::deadline::Deadline;
 use crate::exec::debuggers::DebuggerPool;
 use crate::exec::pool::{ExecutorPool, Totals};
@@ -63,6 +64,8 @@ pub struct Settings {
     pub debug_folders: Vec<PathBuf>,
     /// Where scratch folders go when there is no `/dev/shm`.
     pub fallback: PathBuf,
+    /// The blocks of programs, where those that tests reach are to be noted.
+    pub blocks: Option<Arc<ProgramBlocks>>,
 }
 
 impl Settings {
@@ -80,6 +83,7 @@ impl Settings {
             readable: Vec::new(),
             debug_folders: Vec::new(),
             fallback: fallback.to_owned(),
+            blocks: None,
         }
     }
 
@@ -128,6 +132,9 @@ pub struct Outcome {
     pub opened: bool,
     /// The features of what the commands printed: the feedback.
     pub features: Vec<u64>,
+    /// The blocks that its programs reached and no run of this runner did before; in
+    /// [`TestRunner::trace_blocks`] all.
+    pub blocks: Vec<BlockId>,
 }
 
 /// Runs tests, one after another, in a scratch folder of its own.
@@ -147,6 +154,8 @@ pub struct TestRunner {
     base: Option<Base>,
     /// The files of the test, the image first.
     files: Vec<NamedFile>,
+    /// Blocks that were reached by what was no test.
+    stray_blocks: Vec<BlockId>,
 }
 
 /// What is known of a test between two of its commands.
@@ -192,6 +201,7 @@ impl TestRunner {
             sandbox: settings.sandbox,
             leaks: settings.leaks,
             readable: settings.readable.clone(),
+            blocks: settings.blocks.clone(),
             ..ExecOptions::new(scratch.work())
         };
         Ok(Self {
@@ -205,6 +215,7 @@ impl TestRunner {
             stopwatch: Stopwatch::default(),
             base: None,
             files: Vec::new(),
+            stray_blocks: Vec::new(),
         })
     }
 
@@ -283,6 +294,8 @@ impl TestRunner {
         policy: TimeoutPolicy,
     ) -> Result<Outcome> {
         self.executors.totals = Totals::default();
+        let stray = std::mem::take(&mut self.executors.blocks);
+        self.stray_blocks.extend(stray);
         self.base = Some(recipe.base.clone());
         self.guard = recipe.guard;
         self.fill(files)?;
@@ -328,7 +341,41 @@ impl TestRunner {
         }
         outcome.runs = self.executors.totals.runs;
         outcome.cpu = self.executors.totals.cpu;
+        outcome.blocks = std::mem::take(&mut self.executors.blocks);
         Ok(outcome)
+    }
+
+    /// Runs the commands of a test without any oracle, and gives all the blocks that they
+    /// reach, each once.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`run_with`](Self::run_with).
+    pub fn trace_blocks(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Vec<BlockId>> {
+        let stray = std::mem::take(&mut self.executors.blocks);
+        self.stray_blocks.extend(stray);
+        self.executors.trace = true;
+        let mut run = || {
+            for (index, command) in recipe.commands.iter().enumerate() {
+                if index == 0 || recipe.fresh_copies {
+                    self.fill(files)?;
+                }
+                self.start(command)?;
+            }
+            anyhow::Ok(())
+        };
+        let ran = run();
+        self.executors.trace = false;
+        let mut blocks = std::mem::take(&mut self.executors.blocks);
+        ran?;
+        blocks.sort_unstable();
+        blocks.dedup();
+        Ok(blocks)
+    }
+
+    /// The blocks that were reached by what was no test, as when an image was minimised.
+    pub fn take_stray_blocks(&mut self) -> Vec<BlockId> {
+        std::mem::take(&mut self.stray_blocks)
     }
 
     /// Whether the program of `command` can have the guarding allocator: without it there is
