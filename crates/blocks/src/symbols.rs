@@ -40,8 +40,8 @@ pub struct FunctionSymbol {
     /// The source file, without `.` and `..`: an absolute path on the machine that the
     /// program was built on.
     pub file: Option<String>,
-    /// The line that it starts on, from 1 on; where the compiler has split a function, the
-    /// first line of the part.
+    /// The line of its first instruction, from 1 on: in an optimised function it may be one
+    /// or two behind the line with the name.
     pub line: Option<u32>,
 }
 
@@ -205,6 +205,19 @@ impl Symbols {
         frames
     }
 
+    /// The function itself, without what was inlined, where its first line is.
+    fn first_frame(&self, (start, end): (u64, u64)) -> Option<Frame> {
+        let frame = self.frames(start).pop();
+        if frame.as_ref().is_some_and(|it| it.location.is_some()) {
+            return frame;
+        }
+        // The first instructions may be the compiler's own: counters of coverage, for example.
+        let lines = self.lines.as_ref()?.find_location_range(start, end);
+        let mut lines = lines.into_iter().flatten();
+        let first = lines.find(|(_, _, it)| it.file.is_some() && it.line.is_some());
+        first.and_then(|it| self.frames(it.0).pop()).or(frame)
+    }
+
     /// Takes the names of functions that have none yet from the symbol tables of a file.
     fn add_names(&mut self, bytes: &[u8]) {
         let Ok(elf) = File::parse(bytes) else {
@@ -239,8 +252,7 @@ impl Symbols {
     fn add_lines(&mut self) {
         let mut files: HashMap<String, Vec<u32>> = HashMap::new();
         for index in 0..self.functions.len() {
-            // The last frame is the function itself, whatever was inlined at its start.
-            let Some(frame) = self.frames(self.ranges[index].0).pop() else {
+            let Some(frame) = self.first_frame(self.ranges[index]) else {
                 continue;
             };
             let function = &mut self.functions[index];
