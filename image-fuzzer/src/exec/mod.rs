@@ -17,7 +17,6 @@ pub mod debuggers;
 mod encode;
 mod late;
 mod launch;
-mod packages;
 pub mod pool;
 mod program;
 mod sampler;

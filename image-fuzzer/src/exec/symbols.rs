@@ -6,25 +6,19 @@
 //! change the group of a finding.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use addr2line::Loader;
+use blocks::debug_files::DebugFiles;
 use data_encoding::HEXLOWER;
-use flate2::Crc;
-use object::{File, Object as _, ObjectSection as _, ObjectSegment as _};
+use object::{File, Object as _, ObjectSegment as _};
 
 use crate::signature::{Address, Frame, Stack, file};
 
-/// Where distributions install debug files.
-const SYSTEM_FOLDER: &str = "/usr/lib/debug";
-
 /// Debug symbols, each file of which is read once.
 pub struct Symbols {
-    folders: Vec<PathBuf>,
+    debug_files: DebugFiles,
     modules: BTreeMap<PathBuf, Module>,
 }
 
@@ -40,9 +34,8 @@ impl Symbols {
     /// The symbols in `folders`, in which debug files lie as in `/usr/lib/debug`, in that
     /// folder, and on the servers that `DEBUGINFOD_URLS` names.
     pub fn new(folders: &[PathBuf]) -> Self {
-        let system = Some(PathBuf::from(SYSTEM_FOLDER));
         Self {
-            folders: folders.iter().cloned().chain(system).collect(),
+            debug_files: DebugFiles::new(folders.iter().cloned()),
             modules: BTreeMap::new(),
         }
     }
@@ -61,7 +54,7 @@ impl Symbols {
         let Some(id) = build_id.filter(|id| self.build_id(path) != Some(id)) else {
             return;
         };
-        let module = Module::of_build_id(id, &self.folders);
+        let module = Module::of_build_id(id, &self.debug_files);
         self.modules.insert(path.to_owned(), module);
     }
 
@@ -80,15 +73,18 @@ impl Symbols {
     }
 
     fn module(&mut self, path: &Path) -> &Module {
-        let Self { folders, modules } = self;
+        let Self {
+            debug_files,
+            modules,
+        } = self;
         modules
             .entry(path.to_owned())
-            .or_insert_with(|| Module::read(path, folders))
+            .or_insert_with(|| Module::read(path, debug_files))
     }
 }
 
 impl Module {
-    fn read(path: &Path, folders: &[PathBuf]) -> Self {
+    fn read(path: &Path, debug_files: &DebugFiles) -> Self {
         let unknown = Self {
             build_id: None,
             start: 0,
@@ -101,29 +97,25 @@ impl Module {
             return unknown;
         };
         let build_id = elf.build_id().ok().flatten();
-        let debug_file = if has_lines(&elf) {
-            Some(path.to_owned())
-        } else {
-            debug_file(&elf, path, folders)
-        };
+        let debug_file = debug_files.find(&elf, path);
         Self {
             build_id: build_id.map(|id| HEXLOWER.encode(id)),
             start: first_segment(&elf),
-            lines: debug_file.and_then(|file| load(&file, folders)),
+            lines: debug_file.and_then(|file| debug_files.load(&file)),
         }
     }
 
     /// What the debug file tells of a build that is not here itself.
-    fn of_build_id(id: &str, folders: &[PathBuf]) -> Self {
+    fn of_build_id(id: &str, debug_files: &DebugFiles) -> Self {
         let bytes = HEXLOWER.decode(id.as_bytes()).unwrap_or_default();
-        let found = by_build_id(&bytes, folders).or_else(|| from_server(&bytes));
+        let found = debug_files.by_build_id(&bytes);
         let text = found.as_ref().and_then(|path| fs::read(path).ok());
         let start = text.as_deref().and_then(|text| File::parse(text).ok());
         Self {
             build_id: Some(id.to_owned()),
             // It has the segments of the program that it is about.
             start: start.map_or(0, |elf| first_segment(&elf)),
-            lines: found.and_then(|path| load(&path, folders)),
+            lines: found.and_then(|path| debug_files.load(&path)),
         }
     }
 
@@ -161,79 +153,10 @@ impl Module {
     }
 }
 
-fn has_lines(elf: &File<'_>) -> bool {
-    let section = elf.section_by_name(".debug_info");
-    section.is_some_and(|section| section.data().is_ok_and(|data| !data.is_empty()))
-}
-
 /// The address that the first segment is linked for, to which addresses are relative: 0 in
 /// programs that can be loaded anywhere.
 fn first_segment(elf: &File<'_>) -> u64 {
     const PAGE: u64 = 4096;
     let first = elf.segments().map(|it| it.address()).min().unwrap_or(0);
     first - first % PAGE
-}
-
-/// The separate debug file of a program or library: by its build id, by the name that it has
-/// for it, or from a server.
-fn debug_file(elf: &File<'_>, path: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
-    let build_id = elf.build_id().ok().flatten();
-    build_id
-        .and_then(|id| by_build_id(id, folders))
-        .or_else(|| by_link(elf, path, folders))
-        .or_else(|| build_id.and_then(from_server))
-}
-
-/// A debug file by build id: `.build-id/3a/6fdf43.debug` in one of the folders.
-fn by_build_id(id: &[u8], folders: &[PathBuf]) -> Option<PathBuf> {
-    let (first, rest) = id.split_first()?;
-    let name = format!(".build-id/{first:02x}/{}.debug", HEXLOWER.encode(rest));
-    let files = folders.iter().map(|folder| folder.join(&name));
-    files.into_iter().find(|file| file.is_file())
-}
-
-/// A debug file by the section `.gnu_debuglink`, which names it and has its checksum: beside
-/// the program, in `.debug` there, or below one of the folders.
-fn by_link(elf: &File<'_>, path: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
-    let (name, checksum) = elf.gnu_debuglink().ok()??;
-    let name = OsStr::from_bytes(name);
-    let folder = path.parent()?;
-    let below = |root: &PathBuf| root.join(folder.strip_prefix("/").unwrap_or(folder));
-    let places = [folder.to_owned(), folder.join(".debug")];
-    let places = places.into_iter().chain(folders.iter().map(below));
-    places.map(|place| place.join(name)).find(|file| {
-        fs::read(file).is_ok_and(|bytes| {
-            let mut crc = Crc::new();
-            crc.update(&bytes);
-            crc.sum() == checksum
-        })
-    })
-}
-
-/// A debug file from the servers that `DEBUGINFOD_URLS` names, which elfutils'
-/// `debuginfod-find` asks and keeps the answers of.
-fn from_server(id: &[u8]) -> Option<PathBuf> {
-    std::env::var_os("DEBUGINFOD_URLS").filter(|urls| !urls.is_empty())?;
-    let found = Command::new("debuginfod-find")
-        .args(["debuginfo", &HEXLOWER.encode(id)])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let path = found.stdout.trim_ascii_end();
-    let path = PathBuf::from(OsStr::from_bytes(path));
-    (found.status.success() && path.is_file()).then_some(path)
-}
-
-/// Reads a debug file, and the one that it shares parts with others in, which the section
-/// `.gnu_debugaltlink` names.
-fn load(debug_file: &Path, folders: &[PathBuf]) -> Option<Loader> {
-    let bytes = fs::read(debug_file).ok()?;
-    let elf = File::parse(&*bytes).ok()?;
-    let link = elf.gnu_debugaltlink().ok().flatten();
-    let shared = link.and_then(|(name, id)| {
-        let beside = debug_file.parent()?.join(OsStr::from_bytes(name));
-        by_build_id(id, folders).or_else(|| beside.is_file().then_some(beside))
-    });
-    Loader::new_with_sup(debug_file, shared).ok()
 }

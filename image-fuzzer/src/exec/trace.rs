@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use blocks::packages::install_symbols;
 use serde::{Deserialize, Serialize};
 
-use super::packages::install_symbols;
 use super::symbols::Symbols;
 use crate::signature::{Address, Frame, Stack};
 

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 /// The line that installs the debug symbols of the program at `path`, as it is typed into a
 /// shell; `None` where no package has the program, and it has no build id to ask a server for.
-pub(super) fn install_symbols(path: &Path, build_id: Option<&str>) -> Option<String> {
+#[must_use]
+pub fn install_symbols(path: &Path, build_id: Option<&str>) -> Option<String> {
     debian(path)
         .or_else(|| fedora(path))
         .or_else(|| build_id.map(from_server))

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+pub mod debug_files;
+pub mod packages;
+
+mod elf;
+mod error;
+mod functions;
+mod hash;
+mod leaders;
+mod names;
+mod program;
+mod symbols;
+
+pub use error::Error;
+pub use program::{Block, Function, LeftOut, Program, Reason, Segment};
+pub use symbols::{Frame, FunctionSymbol, Symbols};
