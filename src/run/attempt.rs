@@ -17,9 +17,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::bounds::{Bounds, Due};
 use super::cores::Cores;
+use super::debugger::Starts;
 use super::dirs::Names;
+use super::looks::Looks;
 use super::scratch::Claim;
 use super::stop::{Stop, Urgency};
+use super::workers::Progress;
 use super::{RunHost, Settings, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
 
@@ -81,13 +84,12 @@ pub(super) struct Tried {
 const OTHER_RUN_TAKES: Duration = Duration::from_secs(600);
 
 /// Runs `job` once and cleans up its processes and mounts, not its files.
-/// `attempt` counts tries from 0; `slow` is told how long it runs when that is
-/// long.
+/// `attempt` counts tries from 0; `tell` is told how it goes.
 pub(super) fn run_once(
     shared: &Shared<'_>,
     job: &Job,
     attempt: u32,
-    slow: &dyn Fn(Duration),
+    tell: &dyn Fn(Progress),
 ) -> Tried {
     let name = shared.names.of(job, attempt);
     let mut dirs = Dirs {
@@ -96,7 +98,7 @@ pub(super) fn run_once(
     };
     let start = SystemTime::now();
     let began = Instant::now();
-    let mut watch = Watch::new(shared, job, slow, &dirs);
+    let mut watch = Watch::new(shared, job, tell, &dirs);
     let mut claims = Vec::new();
     let claimed = claim(shared, &dirs, &mut claims);
     let waited = began.elapsed();
@@ -109,9 +111,10 @@ pub(super) fn run_once(
         watch.outcome.ended = Some(Ended::Interrupted);
     }
     let prepared = claimed.and_then(|()| prepare(shared, job, &mut dirs));
-    let result = prepared.and_then(|(spec, output)| {
+    let result = prepared.and_then(|(spec, output, starts)| {
         watch.outcome.scratch.clone_from(&dirs.scratch);
         watch.outcome.output = dirs.scratch.join(format!("{}.out.bad", job.test.name));
+        watch.looks = Looks::new(shared, starts, File::open(&watch.outcome.output)?);
         watch.run(&spec, &output)
     });
     if let Err(e) = result {
@@ -143,8 +146,13 @@ fn claim(shared: &Shared<'_>, dirs: &Dirs, claims: &mut Vec<Claim>) -> io::Resul
     Ok(())
 }
 
-/// Makes the directories and the output file, and says what is to be started.
-fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec, File)> {
+/// Makes the directories and the output file, and says what is to be started, and how its
+/// programs are started where one is debugged.
+fn prepare(
+    shared: &Shared<'_>,
+    job: &Job,
+    dirs: &mut Dirs,
+) -> io::Result<(Spec, File, Option<Starts>)> {
     dirs.scratch = scratch::fresh(&dirs.scratch)?;
     dirs.sockets = scratch::fresh(&dirs.sockets)?;
     let test = &job.test;
@@ -154,6 +162,8 @@ fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec,
         .open(dirs.scratch.join(format!("{}.out.bad", test.name)))?;
     let mut env = shared.host.environment(job, &dirs.scratch, &dirs.sockets);
     sanitizers::extend(&mut env, &dirs.scratch, &test.name);
+    let debugged = shared.settings.debugged.as_ref();
+    let starts = debugged.map(|d| Starts::new(d, &mut env)).transpose()?;
     let (program, args) = command(shared.settings, &test.start);
     let mut spec = Spec::new(program, env, test.cwd.clone());
     spec.args = args;
@@ -165,7 +175,7 @@ fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec,
     spec.mounts_below = vec![dirs.scratch.clone(), dirs.sockets.clone()];
     spec.ending = How::Term(GRACE);
     spec.terminal = shared.settings.debugger.is_some();
-    Ok((spec, output))
+    Ok((spec, output, starts))
 }
 
 /// The program and arguments that start a test.
@@ -188,7 +198,8 @@ fn command(settings: &Settings, start: &Start) -> (OsString, Vec<OsString>) {
 struct Watch<'a> {
     shared: &'a Shared<'a>,
     job: &'a Job,
-    slow: &'a dyn Fn(Duration),
+    tell: &'a dyn Fn(Progress),
+    looks: Looks,
     bounds: Bounds,
     outcome: Outcome,
     notes: Vec<String>,
@@ -200,7 +211,12 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Shared<'a>, job: &'a Job, slow: &'a dyn Fn(Duration), dirs: &Dirs) -> Self {
+    fn new(
+        shared: &'a Shared<'a>,
+        job: &'a Job,
+        tell: &'a dyn Fn(Progress),
+        dirs: &Dirs,
+    ) -> Self {
         let settings = shared.settings;
         let outcome = Outcome {
             exit: Exit::NotStarted("the run ended".into()),
@@ -221,7 +237,8 @@ impl<'a> Watch<'a> {
         Self {
             shared,
             job,
-            slow,
+            tell,
+            looks: Looks::default(),
             bounds: Bounds::new(settings, job.test.timeout),
             outcome,
             notes: Vec::new(),
@@ -262,7 +279,11 @@ impl<'a> Watch<'a> {
                 }
             }
             self.check_bounds(&child, output)?;
+            let note = self.looks.look(self.shared, &child, self.tell)?;
+            self.notes.extend(note);
         }
+        let note = self.looks.finish(self.tell)?;
+        self.notes.extend(note);
         // Too much output from a test that exited before it was noticed counts as well.
         let len = output.metadata()?.len();
         if self.bounds.is_flood(len) {
@@ -280,7 +301,8 @@ impl<'a> Watch<'a> {
         } else {
             self.bounds.next()
         };
-        [bounds, self.must_be_done].into_iter().flatten().min()
+        let all = [bounds, self.must_be_done, self.looks.next()];
+        all.into_iter().flatten().min()
     }
 
     fn stop_fd(&self) -> Option<BorrowedFd<'a>> {
@@ -371,7 +393,7 @@ impl<'a> Watch<'a> {
         let ended = match self.bounds.due(output, &self.outcome.scratch)? {
             None => return Ok(()),
             Some(Due::Slow(running)) => {
-                (self.slow)(running);
+                (self.tell)(Progress::Slow(running));
                 return Ok(());
             }
             Some(Due::Over(ended)) => ended,

@@ -35,4 +35,4 @@ pub use nix::sys::resource::Resource;
 pub use proc::{Process, descendants};
 pub use spec::{Done, Event, Limit, Spec};
 pub use stacks::stacks;
-pub use sys::Status;
+pub use sys::{Status, allow_tracing};
