@@ -78,7 +78,10 @@ pub(crate) fn program(env: &Env, kind: Kind) -> Result<&std::path::Path> {
 pub(crate) fn line(env: &Env, kind: Kind, args: &[OsString]) -> Result<Vec<OsString>> {
     let program = program(env, kind)?;
     let mut words: Vec<OsString> = Vec::new();
-    let gdb = env.gdb.as_ref().filter(|_| matches!(kind, Kind::Vm | Kind::Qsd));
+    let gdb = env
+        .gdb
+        .as_ref()
+        .filter(|_| matches!(kind, Kind::Vm | Kind::Qsd));
     // gdbserver traces, which nothing can do under valgrind.
     if kind.under_valgrind(env) && gdb.is_none() {
         let mut log = OsString::from("--log-file=");

@@ -83,7 +83,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     // Its process must be forked while this one has a single thread.
     let keeper = Keeper::start_with(sockets.to_remove())
         .context("cannot start the process that supervises the tests")?;
-    let mut reporters = report::build(args, tree.layout == Layout::Ours, previous, settings.stream)?;
+    let mut reporters =
+        report::build(args, tree.layout == Layout::Ours, previous, settings.stream)?;
     let reports = reporters.len();
     // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.

@@ -57,7 +57,10 @@ mod tests {
             "--debugger gdb --no-capture",
         ] {
             let said = error(line).unwrap_or_default();
-            assert!(said.contains(": not allowed with argument -"), "{line}: {said}");
+            assert!(
+                said.contains(": not allowed with argument -"),
+                "{line}: {said}"
+            );
         }
         for line in ["-gdb -valgrind -d -tap", "--no-capture -j 1", "-d -j 4"] {
             assert_eq!(error(line), None, "{line}");

@@ -8,7 +8,9 @@ use super::expression::Expression;
 use super::flag::Flag;
 use super::low::{Action, Color};
 use super::parse_expression;
-use super::values::{cache_mode, debuggee, groups, jobs, list_of, number, one_of, seconds, shard, size};
+use super::values::{
+    cache_mode, debuggee, groups, jobs, list_of, number, one_of, seconds, shard, size,
+};
 
 /// Values of a field that have a single-dash word each: a list of them, and of their options.
 macro_rules! dashed {
@@ -437,9 +439,7 @@ static RUN: &[Flag] = &[
         "show what a test prints as it comes",
         sets!(no_capture),
     )
-    .long(
-        "It is compared with the reference all the same. Tests run one at a time.",
-    ),
+    .long("It is compared with the reference all the same. Tests run one at a time."),
     Flag::new(
         "--debugger gdb",
         "run a program that one test starts under gdb",
@@ -459,8 +459,8 @@ static RUN: &[Flag] = &[
              failed.",
     ),
     Flag::new(
-        "--debugger-for PROGRAM[:N]",
-        "what --debugger is for: a program under test and which start of it, or test",
+        "--debugger-for PROGRAM",
+        "what --debugger is for: PROGRAM, its N-th start (PROGRAM:N), or the test (test)",
         |a, v| {
             a.debugger_for = Some(debuggee(v.unwrap_or_default())?);
             // There is one debugger to choose from.

@@ -88,7 +88,7 @@ pub struct LowArgs {
     pub left_behind_fails: Option<bool>,
     /// `--debugger gdb`.
     pub debugger: Option<String>,
-    /// `--debugger-for PROGRAM[:N]`.
+    /// `--debugger-for PROGRAM`, `--debugger-for PROGRAM:N`.
     pub debugger_for: Option<Debuggee>,
     /// `--no-capture`.
     pub no_capture: bool,

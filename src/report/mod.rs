@@ -10,8 +10,8 @@ mod junit;
 mod live;
 mod live_file;
 mod rendered;
-mod summary;
 mod stream;
+mod summary;
 mod tap;
 
 #[cfg(test)]

@@ -85,7 +85,10 @@ mod tests {
         assert_eq!(stream.finish(), "\n");
         assert_eq!(stream.push(b"\xff\n"), "\\xff\n");
         assert_eq!(stream.finish(), "");
-        assert_eq!((stream.push(b"\xe2\x82"), stream.finish()), (String::new(), "\\xe2\\x82\n".to_owned()));
+        assert_eq!(
+            (stream.push(b"\xe2\x82"), stream.finish()),
+            (String::new(), "\\xe2\\x82\n".to_owned())
+        );
     }
 
     proptest! {

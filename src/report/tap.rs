@@ -157,7 +157,9 @@ impl Sink for Tap {
                 command,
             } => {
                 let title = self.title(job);
-                self.write(&format!("# {title} waits for gdb: {program}\n# {command}\n"));
+                self.write(&format!(
+                    "# {title} waits for gdb: {program}\n# {command}\n"
+                ));
             }
             // Neither goes together with TAP on the same stream.
             Event::Debugging { .. } | Event::Output { .. } => {}

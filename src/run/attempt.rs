@@ -21,6 +21,7 @@ use super::debugger::Starts;
 use super::dirs::Names;
 use super::looks::Looks;
 use super::scratch::Claim;
+use super::stacks::Stacks;
 use super::stop::{Stop, Urgency};
 use super::workers::Progress;
 use super::{RunHost, Settings, sanitizers, scratch};
@@ -28,9 +29,6 @@ use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start
 
 /// How long a test that is stopped may clean up.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// How long taking stacks may take, of all processes together.
-const STACKS_TAKE: Duration = Duration::from_secs(30);
 
 /// How long after it was told to end everything a supervisor must be done; one
 /// that is not was stopped by the test.
@@ -211,12 +209,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(
-        shared: &'a Shared<'a>,
-        job: &'a Job,
-        tell: &'a dyn Fn(Progress),
-        dirs: &Dirs,
-    ) -> Self {
+    fn new(shared: &'a Shared<'a>, job: &'a Job, tell: &'a dyn Fn(Progress), dirs: &Dirs) -> Self {
         let settings = shared.settings;
         let outcome = Outcome {
             exit: Exit::NotStarted("the run ended".into()),
@@ -411,15 +404,16 @@ impl<'a> Watch<'a> {
 
     /// Records the stacks of all processes of the test.
     fn take_stacks(&mut self, child: &Child) {
-        let path = self
-            .outcome
-            .scratch
-            .join(format!("{}.stacks", self.job.test.name));
-        let taken = File::create(&path).and_then(|mut file| {
-            childproc::stacks(self.shared.keeper, &child.pids(), &mut file, STACKS_TAKE)
-        });
-        match taken {
-            Ok(()) => self.outcome.stacks = Some(path),
+        let stacks = Stacks {
+            keeper: self.shared.keeper,
+            output: &self.outcome.output,
+            file: &self
+                .outcome
+                .scratch
+                .join(format!("{}.stacks", self.job.test.name)),
+        };
+        match stacks.take(&child.pids()) {
+            Ok(()) => self.outcome.stacks = Some(stacks.file.to_owned()),
             Err(e) => self.notes.push(format!("cannot record stacks: {e}")),
         }
     }

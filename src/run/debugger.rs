@@ -31,12 +31,15 @@ use crate::words::{command_line, quoted};
 /// The word that has this program start a program under test.
 pub const START: &str = "--start-debuggee";
 
-/// How often it is looked whether gdb is there, or still traces the program.
+/// How often it is looked whether gdb is there, or is to be ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long gdb goes on after it was told to detach, at least; when it is told to quit it
-/// detaches too, and ends.
-const DETACHED_AFTER: Duration = Duration::from_secs(1);
+/// The file with commands for gdb.
+const SCRIPT: &str = "before-quit.gdb";
+
+/// What gdb does before it quits, or reaches the end of its input: it would let go of what
+/// it has attached to, while who quits in the middle wants no more of it.
+const BEFORE_QUIT: &str = "define hook-quit\nif $_thread\nset confirm off\nkill\nend\nend\n";
 
 /// Which start of which program is debugged, and by what.
 #[derive(Debug, Clone)]
@@ -68,6 +71,8 @@ pub(super) struct Chosen {
     program: PathBuf,
     /// Its command line.
     words: Vec<Vec<u8>>,
+    /// Commands for gdb.
+    script: PathBuf,
 }
 
 impl Chosen {
@@ -79,11 +84,11 @@ impl Chosen {
 
 impl Starts {
     /// Puts scripts in the place of the programs in the environment `env` of a test.
-    pub(super) fn new(
-        debugged: &Debugged,
-        env: &mut [(OsString, OsString)],
-    ) -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("check-debugger-").tempdir()?;
+    pub(super) fn new(debugged: &Debugged, env: &mut [(OsString, OsString)]) -> io::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("check-debugger-")
+            .tempdir()?;
+        fs::write(dir.path().join(SCRIPT), BEFORE_QUIT)?;
         for (name, variable) in DEBUGGEES {
             if debugged.program.is_some_and(|program| program != name) {
                 continue;
@@ -121,6 +126,7 @@ impl Starts {
             pid,
             program,
             words: words.collect(),
+            script: self.dir.path().join(SCRIPT),
         })
     }
 
@@ -184,7 +190,14 @@ pub fn start(words: &[OsString]) -> anyhow::Result<Infallible> {
 fn only_asks(args: &[OsString]) -> bool {
     args.iter().any(|arg| {
         let arg = arg.as_bytes();
-        let words: [&[u8]; 6] = [b"-h", b"--help", b"-help", b"help", b"--version", b"-version"];
+        let words: [&[u8]; 6] = [
+            b"-h",
+            b"--help",
+            b"-help",
+            b"help",
+            b"--version",
+            b"-version",
+        ];
         let value = arg.rsplit(|b| matches!(b, b',' | b'=')).next();
         words.contains(&arg) || matches!(value, Some(b"help" | b"?"))
     })
@@ -198,7 +211,11 @@ fn count(dir: &Path) -> io::Result<usize> {
     file.write_all(format!("{own}\n").as_bytes())?;
     // Others may have been added since.
     let all = fs::read_to_string(&path)?;
-    let at = all.lines().enumerate().filter(|(_, line)| *line == own).last();
+    let at = all
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| *line == own)
+        .last();
     Ok(at.map_or(0, |(at, _)| at + 1))
 }
 
@@ -216,7 +233,12 @@ fn offer(dir: &Path, program: &OsStr, args: &[OsString]) -> io::Result<()> {
 /// The process that traces `pid`; 0 for none, `None` where `pid` has ended.
 fn tracer(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let field = |name| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+    let field = |name| {
+        status
+            .lines()
+            .find_map(|l| l.strip_prefix(name))
+            .map(str::trim)
+    };
     let ended = field("State:")?.starts_with(['Z', 'X']);
     field("TracerPid:")?.parse().ok().filter(|_| !ended)
 }
@@ -234,7 +256,7 @@ pub(super) fn session(
 ) -> io::Result<Option<String>> {
     let cwd = fs::read_link(format!("/proc/{}/cwd", chosen.pid)).unwrap_or_else(|_| "/".into());
     let mut spec = Spec::new(debugged.gdb.clone(), std::env::vars_os().collect(), cwd);
-    spec.args = gdb_args(chosen.pid, &chosen.program);
+    spec.args = gdb_args(chosen.pid, &chosen.program, &chosen.script);
     spec.terminal = true;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let streams = Streams {
@@ -243,19 +265,27 @@ pub(super) fn session(
         stderr: stderr.as_fd(),
     };
     let gdb = keeper.spawn(&spec, streams)?;
-    let detached = follow(gdb, chosen.pid, stop)?;
-    if detached || tracer(chosen.pid).is_none() {
+    follow(gdb, stop)?;
+    // Where gdb could not attach, it is still the runner, and waits.
+    let exe = fs::read_link(format!("/proc/{}/exe", chosen.pid)).ok();
+    if exe.is_none() || exe != fs::read_link("/proc/self/exe").ok() {
         return Ok(None);
     }
     let _ = kill(Pid::from_raw(chosen.pid), Signal::SIGKILL);
-    let name = chosen.program.file_name().unwrap_or_default();
-    Ok(Some(format!("gdb has ended, and {} with it", name.display())))
+    let program = chosen.program.display();
+    Ok(Some(format!(
+        "gdb ended before {program} ran, which was killed"
+    )))
 }
 
 /// The arguments of gdb. Until the program's first instruction it traces the runner, whose
 /// symbols nobody wants.
-fn gdb_args(pid: i32, program: &Path) -> Vec<OsString> {
-    let settings = ["set exec-file-mismatch off", "set auto-solib-add off"];
+fn gdb_args(pid: i32, program: &Path, script: &Path) -> Vec<OsString> {
+    let settings = [
+        "set exec-file-mismatch off",
+        "set auto-solib-add off",
+        &format!("source {}", script.display()),
+    ];
     let commands = ["set auto-solib-add on", "tcatch exec", "continue"];
     let mut args: Vec<OsString> = vec!["-q".into()];
     args.extend(settings.iter().flat_map(|s| ["-iex".into(), s.into()]));
@@ -269,10 +299,8 @@ fn gdb_args(pid: i32, program: &Path) -> Vec<OsString> {
     args
 }
 
-/// Waits for gdb to end; whether it let go of process `pid` before.
-fn follow(mut gdb: Child, pid: i32, stop: &Stop) -> io::Result<bool> {
-    let mut was_traced = false;
-    let mut untraced: Option<Instant> = None;
+/// Waits for gdb to end, and ends it where the run is to stop.
+fn follow(mut gdb: Child, stop: &Stop) -> io::Result<()> {
     let mut told = Urgency::None;
     loop {
         let urgency = stop.urgency();
@@ -283,20 +311,8 @@ fn follow(mut gdb: Child, pid: i32, stop: &Stop) -> io::Result<bool> {
         }
         match gdb.wait_event(Some(Instant::now() + LOOK_EVERY))? {
             Some(Event::NotStarted(why)) => return Err(io::Error::other(why)),
-            Some(Event::Done(_)) => {
-                let since = untraced.filter(|_| told == Urgency::None);
-                return Ok(since.is_some_and(|at| at.elapsed() >= DETACHED_AFTER));
-            }
-            Some(_) => {}
-            None => {
-                let traced = tracer(pid).is_some_and(|tracer| tracer != 0);
-                was_traced |= traced;
-                if traced {
-                    untraced = None;
-                } else if was_traced {
-                    untraced.get_or_insert_with(Instant::now);
-                }
-            }
+            Some(Event::Done(_)) => return Ok(()),
+            _ => {}
         }
     }
 }
@@ -311,7 +327,11 @@ mod tests {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             only_asks(&words)
         };
-        for line in ["--version", "-M none -device help", "create -f qcow2 -o help"] {
+        for line in [
+            "--version",
+            "-M none -device help",
+            "create -f qcow2 -o help",
+        ] {
             assert!(asks(line), "{line}");
         }
         for line in ["create -f qcow2 -o size=1 helper", "info --image-opts a=b"] {
@@ -348,7 +368,12 @@ mod tests {
         let missed = starts.missed().unwrap();
         assert!(missed.contains("started qemu-img once, not 2"), "{missed}");
         assert_eq!(count(&dir).unwrap(), 2);
-        offer(&dir, OsStr::new("/b/my-img"), &["info".into(), "a b".into()]).unwrap();
+        offer(
+            &dir,
+            OsStr::new("/b/my-img"),
+            &["info".into(), "a b".into()],
+        )
+        .unwrap();
         let chosen = starts.chosen().unwrap();
         assert_eq!(chosen.pid, i32::try_from(std::process::id()).unwrap());
         assert_eq!(chosen.command_line(), "/b/my-img info 'a b'");

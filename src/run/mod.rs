@@ -26,6 +26,7 @@ mod order;
 mod sanitizers;
 mod scratch;
 mod signals;
+mod stacks;
 mod stop;
 mod workers;
 

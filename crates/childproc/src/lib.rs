@@ -17,6 +17,7 @@
 mod child;
 mod end;
 mod exec;
+mod fold;
 mod idle;
 mod keeper;
 mod mounts;
@@ -29,6 +30,7 @@ mod wire;
 
 pub use child::Child;
 pub use end::{How, LeftBehind, become_subreaper, end_all_children};
+pub use fold::fold_stacks;
 pub use keeper::{Keeper, Streams};
 pub use mounts::{Mount, mounts_below, unmount};
 pub use nix::sys::resource::Resource;
