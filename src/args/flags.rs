@@ -503,6 +503,10 @@ static GOLDENS: &[Flag] = &[
         "review the differences of the last run: accept, reject, \
              skip, show",
         acts!(_v => Action::Review),
+    )
+    .long(
+        "Of all tests, or of those named; -qcow2 and the like narrow it to such runs. On a \
+             terminal the answers are single keys; ? shows them.",
     ),
     Flag::new(
         "--unused-goldens",

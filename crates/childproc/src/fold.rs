@@ -173,7 +173,7 @@ impl<'a> Process<'a> {
         if !text.is_empty() {
             text.push('\n');
         }
-        let _ = writeln!(text, "{} {}", self.pid, shortened(self.command));
+        let _ = writeln!(text, "process {}: {}", self.pid, shortened(self.command));
     }
 
     /// Each thread that does something, the first one at the top; then what waits.
@@ -369,14 +369,14 @@ mod tests {
     #[test]
     fn programs_come_first_and_threads_that_wait_are_a_line() {
         let wanted = "\
-9048 /usr/bin/qemu-io --cache writeback -f qcow2 /s/qcow2-file-001/t.qcow2
+process 9048: /usr/bin/qemu-io --cache writeback -f qcow2 /s/qcow2-file-001/t.qcow2
   thread 1
     #0 ppoll
     #1 main_loop_wait
     #2 main
   3 threads wait for work: 2 3 4
 
-8998 /usr/lib/iotests/iotest 001
+process 8998: /usr/lib/iotests/iotest 001
   waits in epoll_wait
 
 ?? has no name: install debug symbols (Debian, Ubuntu: 'find-dbgsym-packages /usr/bin/qemu-io' \
@@ -405,7 +405,7 @@ gdb: timed out and was ended
 ";
         let text = fold_stacks(raw);
         let wanted = "\
-7 /b/qemu-img bench -c 1
+process 7: /b/qemu-img bench -c 1
   thread 1
     #0 ppoll
     #1 main
@@ -424,7 +424,7 @@ gdb: timed out and was ended
                    \n== process 6: qemu-nbd\nskipped: the others took too long\n";
         assert_eq!(
             fold_stacks(raw),
-            "6 qemu-nbd\n  skipped: the others took too long\n\n5 sh 001\n  ptrace: Operation not permitted.\n"
+            "process 6: qemu-nbd\n  skipped: the others took too long\n\nprocess 5: sh 001\n  ptrace: Operation not permitted.\n"
         );
         let of_eu_stack = "\n== process 9: qemu-io\nPID 9 - process\nTID 9:\n#0  0x00007f __poll\n#1  0x000055 main\nTID 10:\n#0  0x7f\n";
         let text = fold_stacks(of_eu_stack);
