@@ -618,4 +618,21 @@ mod tests {
         let forgotten = validate(&args("--resume"), &[], false).unwrap_err();
         assert!(forgotten.to_string().contains("no run is recorded"));
     }
+
+    #[test]
+    fn output_streams_where_that_can_be_had() {
+        for (line, on_terminal, elsewhere) in [
+            ("1", false, false),
+            ("-d 1", true, false),
+            ("-d -j 1", true, false),
+            ("-d -j 2", false, false),
+            ("-d -tap", false, false),
+            ("-d --debugger gdb 1", false, false),
+            ("--no-capture", true, true),
+        ] {
+            let args = args(line);
+            let both = (streams(&args, true), streams(&args, false));
+            assert_eq!(both, (on_terminal, elsewhere), "{line}");
+        }
+    }
 }

@@ -181,4 +181,19 @@ mod tests {
         let err = list_of("raw,qow2", &["raw", "qcow2"]).unwrap_err();
         assert_eq!(err, "invalid choice: 'qow2' (choose from 'raw', 'qcow2')");
     }
+
+    #[test]
+    fn a_debugger_is_for_a_start_of_a_program() {
+        let start = |program, nth| Ok(Debuggee::Start { program, nth });
+        assert_eq!(debuggee("test"), Ok(Debuggee::Test));
+        assert_eq!(debuggee("qemu-img:3"), start(Some("qemu-img"), 3));
+        assert_eq!(debuggee("qemu-system-x86_64"), start(Some("qemu"), 1));
+        assert_eq!(
+            Debuggee::default(),
+            start(None, 1).unwrap_or(Debuggee::Test)
+        );
+        for wrong in ["", "qemu-img:0", "qemu-img:", "test:2", "ls", ":2"] {
+            assert!(debuggee(wrong).is_err(), "{wrong}");
+        }
+    }
 }
