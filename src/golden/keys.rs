@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -22,6 +23,8 @@ const ESCAPE: u8 = 0x1b;
 #[derive(Debug)]
 pub struct Keys {
     before: Arc<Mutex<Option<Termios>>>,
+    /// Whether another program has the terminal.
+    lent: Arc<AtomicBool>,
     handle: Handle,
     /// Typed and not asked for yet.
     typed: VecDeque<u8>,
@@ -38,8 +41,14 @@ impl Keys {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT])?;
         let handle = signals.handle();
         let shared = Arc::clone(&before);
+        let lent = Arc::<AtomicBool>::default();
+        let is_lent = Arc::clone(&lent);
         thread::Builder::new().name("keys".into()).spawn(move || {
             for signal in signals.forever() {
+                // Its keys are for the program that has it.
+                if is_lent.load(Ordering::SeqCst) && matches!(signal, SIGINT | SIGQUIT) {
+                    continue;
+                }
                 let before = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 if signal != SIGCONT {
                     restore(before.as_ref());
@@ -53,6 +62,7 @@ impl Keys {
         })?;
         Ok(Self {
             before,
+            lent,
             handle,
             typed: VecDeque::new(),
         })
@@ -64,13 +74,21 @@ impl Keys {
     /// # Errors
     ///
     /// The terminal cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<char>> {
+    pub fn key(&mut self) -> io::Result<Option<char>> {
         if self.typed.is_empty() {
             let mut bytes = [0; 64];
             let len = self.read(&mut bytes)?;
             self.typed.extend(keys(&bytes[..len]));
         }
         Ok(self.typed.pop_front().map(char::from))
+    }
+
+    /// Lets another program have the terminal while `body` runs: what Ctrl-C ends is that.
+    pub fn lend<T>(&self, body: impl FnOnce() -> T) -> T {
+        self.lent.store(true, Ordering::SeqCst);
+        let result = body();
+        self.lent.store(false, Ordering::SeqCst);
+        result
     }
 
     fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {

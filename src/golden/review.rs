@@ -83,7 +83,7 @@ impl Answers<'_> {
                 Ok((len > 0).then(|| line.trim().to_owned()))
             }
             Self::Keys(keys) => {
-                let key = keys.next().context(what)?;
+                let key = keys.key().context(what)?;
                 let key = key.map(|key| key.to_string().trim().to_owned());
                 writeln!(out, "{}", key.as_deref().unwrap_or_default())?;
                 Ok(key)
@@ -216,7 +216,11 @@ fn ask(
                 changed.show(one, out, paint, &whole)?;
             }
             "e" | "edit" => {
-                if let Err(error) = edit(&one.output) {
+                let edited = match answers {
+                    Answers::Keys(keys) => keys.lend(|| edit(&one.output)),
+                    Answers::Lines(_) => edit(&one.output),
+                };
+                if let Err(error) = edited {
                     writeln!(out, "{error:#}")?;
                 }
                 return Ok(Answer::Again);

@@ -259,6 +259,10 @@ impl<S: Screen> Sink for Console<S> {
     fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
         self.screen.note(event, &self.tally);
+        if !matches!(event, Event::Output { .. } | Event::Started { .. }) {
+            let rest = self.stream.finish();
+            self.write(&rest);
+        }
         match event {
             Event::RunStarted { .. } => self.started(event),
             Event::Started { .. } => {}
@@ -283,8 +287,6 @@ impl<S: Screen> Sink for Console<S> {
                 self.write(&text);
             }
             Event::Finished(_) => {
-                let rest = self.stream.finish();
-                self.write(&rest);
                 if let Some(rendered) = rendered {
                     self.finished(rendered);
                 }

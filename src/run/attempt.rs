@@ -20,10 +20,10 @@ use super::cores::Cores;
 use super::debugger::Starts;
 use super::dirs::Names;
 use super::looks::Looks;
+use super::progress::Progress;
 use super::scratch::Claim;
 use super::stacks::Stacks;
 use super::stop::{Stop, Urgency};
-use super::workers::Progress;
 use super::{RunHost, Settings, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
 
@@ -112,7 +112,7 @@ pub(super) fn run_once(
     let result = prepared.and_then(|(spec, output, starts)| {
         watch.outcome.scratch.clone_from(&dirs.scratch);
         watch.outcome.output = dirs.scratch.join(format!("{}.out.bad", job.test.name));
-        watch.looks = Looks::new(shared, starts, File::open(&watch.outcome.output)?);
+        watch.looks = Looks::new(shared.settings, starts, File::open(&watch.outcome.output)?);
         watch.run(&spec, &output)
     });
     if let Err(e) = result {
@@ -272,7 +272,8 @@ impl<'a> Watch<'a> {
                 }
             }
             self.check_bounds(&child, output)?;
-            let note = self.looks.look(self.shared, &child, self.tell)?;
+            let (keeper, stop) = (self.shared.keeper, self.shared.stop);
+            let note = self.looks.look(keeper, stop, &child, self.tell)?;
             self.notes.extend(note);
         }
         let note = self.looks.finish(self.tell)?;

@@ -130,3 +130,23 @@ impl Bounds {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_person_is_not_slow() {
+        let mut settings = Settings::new("/t".into(), "/s".into());
+        settings.slow_after = Duration::ZERO;
+        let due = |settings: &Settings| {
+            let mut bounds = Bounds::new(settings, None);
+            bounds.start();
+            let output = tempfile::tempfile().unwrap();
+            bounds.due(&output, Path::new("/nowhere")).unwrap()
+        };
+        assert!(matches!(due(&settings), Some(Due::Slow(_))));
+        settings.watch_gdbservers = true;
+        assert!(due(&settings).is_none());
+    }
+}

@@ -71,8 +71,6 @@ pub(super) struct Chosen {
     program: PathBuf,
     /// Its command line.
     words: Vec<Vec<u8>>,
-    /// Commands for gdb.
-    script: PathBuf,
 }
 
 impl Chosen {
@@ -126,8 +124,46 @@ impl Starts {
             pid,
             program,
             words: words.collect(),
-            script: self.dir.path().join(SCRIPT),
         })
+    }
+
+    /// Runs gdb on `chosen`, on the terminal, until it has ended; what a person should know.
+    ///
+    /// # Errors
+    ///
+    /// gdb cannot be started or followed.
+    pub(super) fn session(
+        &self,
+        chosen: &Chosen,
+        keeper: &Keeper,
+        stop: &Stop,
+    ) -> io::Result<Option<String>> {
+        let cwd = fs::read_link(format!("/proc/{}/cwd", chosen.pid)).unwrap_or_else(|_| "/".into());
+        let mut spec = Spec::new(
+            self.debugged.gdb.clone(),
+            std::env::vars_os().collect(),
+            cwd,
+        );
+        spec.args = gdb_args(chosen.pid, &chosen.program, &self.dir.path().join(SCRIPT));
+        spec.terminal = true;
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let streams = Streams {
+            stdin: Some(stdin.as_fd()),
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
+        };
+        let gdb = keeper.spawn(&spec, streams)?;
+        follow(gdb, stop)?;
+        // Where gdb could not attach, it is still the runner, and waits.
+        let exe = fs::read_link(format!("/proc/{}/exe", chosen.pid)).ok();
+        if exe.is_none() || exe != fs::read_link("/proc/self/exe").ok() {
+            return Ok(None);
+        }
+        let _ = kill(Pid::from_raw(chosen.pid), Signal::SIGKILL);
+        let program = chosen.program.display();
+        Ok(Some(format!(
+            "gdb ended before {program} ran, which was killed"
+        )))
     }
 
     /// What a person should know where the chosen start has never come.
@@ -241,41 +277,6 @@ fn tracer(pid: i32) -> Option<i32> {
     };
     let ended = field("State:")?.starts_with(['Z', 'X']);
     field("TracerPid:")?.parse().ok().filter(|_| !ended)
-}
-
-/// Runs gdb on `chosen`, on the terminal, until it has ended; what a person should know.
-///
-/// # Errors
-///
-/// gdb cannot be started or followed.
-pub(super) fn session(
-    debugged: &Debugged,
-    chosen: &Chosen,
-    keeper: &Keeper,
-    stop: &Stop,
-) -> io::Result<Option<String>> {
-    let cwd = fs::read_link(format!("/proc/{}/cwd", chosen.pid)).unwrap_or_else(|_| "/".into());
-    let mut spec = Spec::new(debugged.gdb.clone(), std::env::vars_os().collect(), cwd);
-    spec.args = gdb_args(chosen.pid, &chosen.program, &chosen.script);
-    spec.terminal = true;
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let streams = Streams {
-        stdin: Some(stdin.as_fd()),
-        stdout: stdout.as_fd(),
-        stderr: stderr.as_fd(),
-    };
-    let gdb = keeper.spawn(&spec, streams)?;
-    follow(gdb, stop)?;
-    // Where gdb could not attach, it is still the runner, and waits.
-    let exe = fs::read_link(format!("/proc/{}/exe", chosen.pid)).ok();
-    if exe.is_none() || exe != fs::read_link("/proc/self/exe").ok() {
-        return Ok(None);
-    }
-    let _ = kill(Pid::from_raw(chosen.pid), Signal::SIGKILL);
-    let program = chosen.program.display();
-    Ok(Some(format!(
-        "gdb ended before {program} ran, which was killed"
-    )))
 }
 
 /// The arguments of gdb. Until the program's first instruction it traces the runner, whose

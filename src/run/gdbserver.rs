@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use super::workers::Progress;
+use super::progress::Progress;
 use crate::words::{command_line, quoted};
 
 /// The state of a socket that listens, in `/proc/net/tcp`.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::attempt::{Dirs, Shared, Tried, read_bounded, run_once};
 use super::order::Queued;
+use super::progress::Progress;
 use super::scratch;
 use super::stop::Urgency;
-use super::workers::Progress;
 use crate::golden;
 use crate::model::{Exit, Finished, Mismatch, Verdict};
 use crate::verdict;

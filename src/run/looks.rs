@@ -6,12 +6,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use childproc::Child;
+use childproc::{Child, Keeper};
 
-use super::attempt::Shared;
-use super::debugger::{self, Starts};
+use super::Settings;
+use super::debugger::Starts;
 use super::gdbserver::Watcher;
-use super::workers::Progress;
+use super::progress::Progress;
+use super::stop::Stop;
 
 /// How often.
 const EVERY: Duration = Duration::from_millis(50);
@@ -31,8 +32,7 @@ pub(super) struct Looks {
 
 impl Looks {
     /// What the settings ask for; `output` is told where they do.
-    pub(super) fn new(shared: &Shared<'_>, starts: Option<Starts>, output: File) -> Self {
-        let settings = shared.settings;
+    pub(super) fn new(settings: &Settings, starts: Option<Starts>, output: File) -> Self {
         let mut looks = Self {
             output: settings.stream.then_some((output, 0)),
             gdbservers: settings.watch_gdbservers.then(Watcher::default),
@@ -61,7 +61,8 @@ impl Looks {
     /// The output cannot be read, or gdb not be started.
     pub(super) fn look(
         &mut self,
-        shared: &Shared<'_>,
+        keeper: &Keeper,
+        stop: &Stop,
         child: &Child,
         tell: &dyn Fn(Progress),
     ) -> io::Result<Option<String>> {
@@ -73,12 +74,12 @@ impl Looks {
             watcher.look(&child.pids()).into_iter().for_each(tell);
         }
         let mut note = None;
-        if let Some(chosen) = self.starts.as_mut().and_then(Starts::chosen)
-            && let Some(debugged) = &shared.settings.debugged
+        if let Some(starts) = &mut self.starts
+            && let Some(chosen) = starts.chosen()
         {
             let program = chosen.command_line();
             tell(Progress::Debugging { program });
-            note = debugger::session(debugged, &chosen, shared.keeper, shared.stop)?;
+            note = starts.session(&chosen, keeper, stop)?;
         }
         self.plan();
         Ok(note)

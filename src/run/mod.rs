@@ -23,6 +23,7 @@ mod job;
 mod load;
 mod looks;
 mod order;
+mod progress;
 mod sanitizers;
 mod scratch;
 mod signals;

@@ -5,41 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
-use std::time::Duration;
 
 use super::attempt::Shared;
 use super::job;
 use super::order::Queued;
-use crate::model::{Event, Failure, Finished, Job, Verdict};
-
-/// What is told of a job while it runs.
-#[derive(Debug)]
-pub(super) enum Progress {
-    /// It runs for this long.
-    Slow(Duration),
-    /// See [`Event::WaitsForGdb`].
-    WaitsForGdb { program: String, command: String },
-    /// See [`Event::Debugging`].
-    Debugging { program: String },
-    /// See [`Event::Output`].
-    Output(Vec<u8>),
-}
-
-impl Progress {
-    /// The event of a job.
-    pub(super) fn event(self, job: Job) -> Event {
-        match self {
-            Self::Slow(running) => Event::Slow { job, running },
-            Self::WaitsForGdb { program, command } => Event::WaitsForGdb {
-                job,
-                program,
-                command,
-            },
-            Self::Debugging { program } => Event::Debugging { job, program },
-            Self::Output(bytes) => Event::Output { job, bytes },
-        }
-    }
-}
+use super::progress::Progress;
+use crate::model::{Failure, Finished, Job, Verdict};
 
 /// What the dispatcher is told.
 pub(super) enum Message {

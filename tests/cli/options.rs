@@ -1,7 +1,5 @@
 //! Options that bound, repeat, debug and review runs.
 
-use std::io::Write;
-
 use crate::fixture::{Said, Suite, bare, said};
 
 /// Whether the summary says that every one of `n` tests has passed.
