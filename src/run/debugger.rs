@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
@@ -144,7 +144,7 @@ impl Starts {
             std::env::vars_os().collect(),
             cwd,
         );
-        spec.args = gdb_args(chosen.pid, &chosen.program, &self.dir.path().join(SCRIPT));
+        spec.args = gdb_args(chosen.pid, &self.dir.path().join(SCRIPT));
         spec.terminal = true;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let streams = Streams {
@@ -279,23 +279,25 @@ fn tracer(pid: i32) -> Option<i32> {
     field("TracerPid:")?.parse().ok().filter(|_| !ended)
 }
 
-/// The arguments of gdb. Until the program's first instruction it traces the runner, whose
-/// symbols nobody wants.
-fn gdb_args(pid: i32, program: &Path, script: &Path) -> Vec<OsString> {
+/// The arguments of gdb. It is not told the program, which it would place where the runner
+/// is that it attaches to, and put breakpoints of its own there; it finds the program when
+/// that has become it.
+fn gdb_args(pid: i32, script: &Path) -> Vec<OsString> {
+    let source = format!("source {}", script.display());
     let settings = [
-        "set exec-file-mismatch off",
         "set auto-solib-add off",
-        &format!("source {}", script.display()),
+        "set print symbol-loading off",
+        &source,
     ];
-    let commands = ["set auto-solib-add on", "tcatch exec", "continue"];
+    let commands = [
+        "set auto-solib-add on",
+        "set print symbol-loading full",
+        "tcatch exec",
+        "continue",
+    ];
     let mut args: Vec<OsString> = vec!["-q".into()];
     args.extend(settings.iter().flat_map(|s| ["-iex".into(), s.into()]));
     args.extend(commands.iter().flat_map(|c| ["-ex".into(), c.into()]));
-    let mut magic = [0; 4];
-    let read = File::open(program).and_then(|mut file| file.read_exact(&mut magic));
-    if read.is_ok() && magic == *b"\x7fELF" {
-        args.push(program.into());
-    }
     args.extend(["-p".into(), pid.to_string().into()]);
     args
 }
