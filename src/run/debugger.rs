@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use childproc::{Child, Event, How, Keeper, Spec, Streams};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 
 use super::stop::{Stop, Urgency};
@@ -36,6 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The file with commands for gdb.
 const SCRIPT: &str = "before-quit.gdb";
+
+/// How long gdb may put the terminal in order when the run is to stop.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What gdb does before it quits, or reaches the end of its input: it would let go of what
 /// it has attached to, while who quits in the middle wants no more of it.
@@ -152,8 +156,14 @@ impl Starts {
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
         };
+        let terminal = tcgetattr(&stdin).ok();
         let gdb = keeper.spawn(&spec, streams)?;
-        follow(gdb, stop)?;
+        let followed = follow(gdb, stop);
+        // One that was killed leaves it as it was for its prompt.
+        if let Some(settings) = terminal {
+            let _ = tcsetattr(&stdin, SetArg::TCSADRAIN, &settings);
+        }
+        followed?;
         // Where gdb could not attach, it is still the runner, and waits.
         let exe = fs::read_link(format!("/proc/{}/exe", chosen.pid)).ok();
         if exe.is_none() || exe != fs::read_link("/proc/self/exe").ok() {
@@ -310,7 +320,11 @@ fn follow(mut gdb: Child, stop: &Stop) -> io::Result<()> {
         if urgency > told {
             told = urgency;
             // Where this fails its supervisor is gone, and the next wait says so.
-            let _ = gdb.end(How::Kill);
+            let how = match urgency {
+                Urgency::Now => How::Kill,
+                _ => How::Term(GRACE),
+            };
+            let _ = gdb.end(how);
         }
         match gdb.wait_event(Some(Instant::now() + LOOK_EVERY))? {
             Some(Event::NotStarted(why)) => return Err(io::Error::other(why)),
