@@ -19,6 +19,9 @@ use crate::tree::{Layout, Tree, sets_python_warnings};
 /// Where gdbserver listens unless `GDB_OPTIONS` says otherwise.
 const GDB_OPTIONS: &str = "localhost:12345";
 
+/// The variable that tells tests of a debugger that is not gdbserver.
+const DEBUGGER_VARIABLE: &str = "CHECK_DEBUGGER";
+
 /// Formats that images cannot be created in by every test.
 const NOT_GENERIC: [&str; 4] = ["bochs", "cloop", "dmg", "vvfat"];
 
@@ -139,6 +142,12 @@ impl Environment {
             self.put("GDB_OPTIONS", options.unwrap_or(GDB_OPTIONS.into()));
         } else {
             self.common.remove(OsStr::new("GDB_OPTIONS"));
+        }
+        // Time-outs inside tests are lifted for a person.
+        if args.debugger.is_some() {
+            self.put(DEBUGGER_VARIABLE, "y");
+        } else {
+            self.common.remove(OsStr::new(DEBUGGER_VARIABLE));
         }
         if args.valgrind {
             self.put("VALGRIND_QEMU", "y");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::{Candidate, LowArgs};
+use crate::args::{Candidate, Debuggee, LowArgs};
 use crate::exclude::Excludes;
 use crate::history::Memory;
 use crate::model::{Combo, Job, JobId, Start, Test};
@@ -17,6 +17,7 @@ use crate::programs::executable;
 use crate::run::{Parallel, Settings};
 use crate::tree::Layout;
 use crate::verdict::Policy;
+use crate::words::quoted;
 
 /// Tests may take so many times longer under valgrind.
 const VALGRIND_FACTOR: u32 = 20;
@@ -222,11 +223,6 @@ pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
             jobs.len()
         );
     }
-    if args.debugger.is_some() && (args.bless.is_some() || args.tap) {
-        bail!(
-            "argument --debugger: --bless and --rerun-failed need the test's output, which goes to the terminal"
-        );
-    }
     Ok(())
 }
 
@@ -316,12 +312,53 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
         settings.scratch_limit = bound(limit);
     }
     settings.run_without_reference = args.bless.is_some() || args.debugger.is_some();
-    if let Some(debugger) = &args.debugger {
+    if let Some(debugger) = &args.debugger
+        && debuggee(args) == Debuggee::Test
+    {
         settings.debugger = Some(vec![debugger.into(), "--args".into()]);
     }
+    settings.watch_gdbservers = args.gdb;
     settings.policy = Policy {
         left_behind_fails: args.left_behind_fails.unwrap_or(layout == Layout::Ours),
     };
+}
+
+/// What `--debugger` is for.
+#[must_use]
+pub fn debuggee(args: &LowArgs) -> Debuggee {
+    args.debugger_for.unwrap_or_default()
+}
+
+/// Whether what tests print is shown as it comes. On a terminal `-d` asks for it as well,
+/// unless the same command line asks for what cannot be had with it.
+#[must_use]
+pub fn streams(args: &LowArgs, terminal: bool) -> bool {
+    let implied = args.debug
+        && terminal
+        && !args.tap
+        && args.debugger.is_none()
+        && args.jobs.is_none_or(|n| n <= 1);
+    args.no_capture || implied
+}
+
+/// Checks that the debugger that the arguments ask for is installed, as `installed` says.
+///
+/// # Errors
+///
+/// It is not; what installs it.
+pub fn require_debugger(args: &LowArgs, installed: &dyn Fn(&str) -> bool) -> Result<()> {
+    if args.gdb && !installed("gdbserver") {
+        bail!(
+            "argument -gdb: gdbserver is not installed; install the package gdbserver (Debian, \
+             Ubuntu) or gdb-gdbserver (Fedora)"
+        );
+    }
+    match &args.debugger {
+        Some(gdb) if !installed(gdb) => {
+            bail!("argument --debugger: {gdb} is not installed; install the package {gdb}")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks the arguments against the layout of the tree, before anything is run.
@@ -417,12 +454,6 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
     let words = words.iter().map(|w| quoted(w));
     let words: Vec<_> = std::iter::once(program.to_owned()).chain(words).collect();
     words.join(" ")
-}
-
-/// `word` as a shell takes it.
-fn quoted(word: &str) -> String {
-    // Arguments and variables hold no NUL.
-    shlex::try_quote(word).unwrap_or(word.into()).into_owned()
 }
 
 #[cfg(test)]
@@ -586,5 +617,22 @@ mod tests {
         assert_eq!(said("-qcow2", &jobs), "");
         let forgotten = validate(&args("--resume"), &[], false).unwrap_err();
         assert!(forgotten.to_string().contains("no run is recorded"));
+    }
+
+    #[test]
+    fn output_streams_where_that_can_be_had() {
+        for (line, on_terminal, elsewhere) in [
+            ("1", false, false),
+            ("-d 1", true, false),
+            ("-d -j 1", true, false),
+            ("-d -j 2", false, false),
+            ("-d -tap", false, false),
+            ("-d --debugger gdb 1", false, false),
+            ("--no-capture", true, true),
+        ] {
+            let args = args(line);
+            let both = (streams(&args, true), streams(&args, false));
+            assert_eq!(both, (on_terminal, elsewhere), "{line}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::dry_run::{json, listing, names, supported};
 use crate::model::Combo;
 use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
-use crate::{exit, history, install, new_test, plan};
+use crate::{exit, history, install, new_test, plan, run};
 
 pub use say::say;
 
@@ -26,6 +26,11 @@ pub fn main() -> u8 {
     let mut words = std::env::args_os();
     let argv0 = words.next().unwrap_or_else(|| "check".into());
     let words: Vec<OsString> = words.collect();
+    if words.first().is_some_and(|word| word == run::START) {
+        let Err(error) = run::start(&words[1..]);
+        say::error(&format!("{error:#}"));
+        return exit::FAILED;
+    }
     let wrong = |error: String| {
         say::error(&format!("error: {error}"));
         say::error("see --help for all options");

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use childproc::Keeper;
 use nix::unistd::{AccessFlags, access};
 
-use super::{Invocation, say, var};
-use crate::args::LowArgs;
+use super::{Invocation, own_program, say, var};
+use crate::args::{Debuggee, LowArgs};
 use crate::environment::{Environment, host, sock_dir, test_dir};
 use crate::exclude::{Excludes, SKIP_VARIABLE};
 use crate::exit;
@@ -20,7 +20,7 @@ use crate::history::{History, Memory, Past};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Wanted};
 use crate::report;
-use crate::run::{self, RunHost, Settings, Summary, sock_root};
+use crate::run::{self, Debugged, RunHost, Settings, Summary, sock_root};
 use crate::tree::{Layout, Tree};
 use crate::words;
 
@@ -52,7 +52,9 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let excludes = excludes(tree, args)?;
     let (combos, mut jobs) = plan_jobs(args, tests, &memory, &excludes)?;
     plan::validate(args, &jobs, memory.previous().at.is_some())?;
-    if args.debugger.is_some() {
+    let installed = |name: &str| which::which(name).is_ok();
+    plan::require_debugger(args, &installed)?;
+    if args.debugger.is_some() && plan::debuggee(args) == Debuggee::Test {
         for job in &mut jobs {
             plan::debuggable(Arc::make_mut(&mut job.test))?;
         }
@@ -69,6 +71,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let sockets = sock_root(asked.as_deref(), &jobs)?;
     let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
     plan::apply(&mut settings, args, tree.layout);
+    settings.stream = plan::streams(args, std::io::stdout().is_terminal());
+    settings.debugged = debugged(args)?;
     settings.header = env.header(&combos, sockets.path());
     settings.python = env.python.clone();
     let host = CheckHost::new(call, env, &memory, &jobs)?;
@@ -79,7 +83,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     // Its process must be forked while this one has a single thread.
     let keeper = Keeper::start_with(sockets.to_remove())
         .context("cannot start the process that supervises the tests")?;
-    let mut reporters = report::build(args, tree.layout == Layout::Ours, previous)?;
+    let mut reporters =
+        report::build(args, tree.layout == Layout::Ours, previous, settings.stream)?;
     let reports = reporters.len();
     // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.
@@ -95,6 +100,19 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
     })
+}
+
+/// The program under test that runs in a debugger, where one does.
+fn debugged(args: &LowArgs) -> Result<Option<Debugged>> {
+    match (&args.debugger, plan::debuggee(args)) {
+        (Some(gdb), Debuggee::Start { program, nth }) => Ok(Some(Debugged {
+            program,
+            nth,
+            runner: own_program()?,
+            gdb: gdb.into(),
+        })),
+        _ => Ok(None),
+    }
 }
 
 /// Whether the references of all `count` tests may be written, where the arguments name

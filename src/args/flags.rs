@@ -8,7 +8,9 @@ use super::expression::Expression;
 use super::flag::Flag;
 use super::low::{Action, Color};
 use super::parse_expression;
-use super::values::{cache_mode, groups, jobs, list_of, number, one_of, seconds, shard, size};
+use super::values::{
+    cache_mode, debuggee, groups, jobs, list_of, number, one_of, seconds, shard, size,
+};
 
 /// Values of a field that have a single-dash word each: a list of them, and of their options.
 macro_rules! dashed {
@@ -123,7 +125,10 @@ static GENERAL: &[Flag] = &[
              fewer when load or memory requires it. Tests that must be alone \
              (group serial, -gdb, --debugger) are.",
     ),
-    Flag::classic("-d", "debug: pass -d on to the tests", sets!(debug)),
+    Flag::classic("-d", "debug: pass -d on to the tests", sets!(debug)).long(
+        "On a terminal their output is shown as it comes (--no-capture), unless -j or -tap \
+             asks for something else.",
+    ),
     Flag::classic(
         "-p",
         "print QEMU's own output into the test's output",
@@ -136,8 +141,10 @@ static GENERAL: &[Flag] = &[
         sets!(gdb),
     )
     .long(
-        "localhost:12345 where GDB_OPTIONS is unset or empty. Tests \
-             run one at a time, without a time-out.",
+        "localhost:12345 where GDB_OPTIONS is unset or empty. Each program that waits is told, \
+             with the command line of the gdb that connects to it. Tests run one at a time, \
+             without a time-out. With -valgrind, what runs under gdbserver does not run under \
+             valgrind.",
     ),
     Flag::classic(
         "-valgrind",
@@ -428,8 +435,14 @@ static RUN: &[Flag] = &[
              tree warn, so that verdicts equal those of QEMU's runner.",
     ),
     Flag::new(
+        "--no-capture",
+        "show what a test prints as it comes",
+        sets!(no_capture),
+    )
+    .long("It is compared with the reference all the same. Tests run one at a time."),
+    Flag::new(
         "--debugger gdb",
-        "run one test under 'gdb --args'",
+        "run a program that one test starts under gdb",
         |a, v| {
             let v = v.unwrap_or_default();
             one_of(v, &["gdb"])?;
@@ -438,9 +451,29 @@ static RUN: &[Flag] = &[
         },
     )
     .long(
-        "Exactly one test, on the terminal and without a \
-             time-out. The run is not recorded: tests that failed before count \
-             as failed.",
+        "The first program under test, or the one that --debugger-for names. gdb has the \
+             terminal; the program is stopped before its first instruction, and keeps the \
+             streams, the process id and the parent that the test gave it. quit kills it, \
+             detach lets it go on. Exactly one test, without a time-out (those inside QEMU's \
+             Python tests stay). The run is not recorded: tests that failed before count as \
+             failed.",
+    ),
+    Flag::new(
+        "--debugger-for PROGRAM",
+        "what --debugger is for: PROGRAM, its N-th start (PROGRAM:N), or the test (test)",
+        |a, v| {
+            a.debugger_for = Some(debuggee(v.unwrap_or_default())?);
+            // There is one debugger to choose from.
+            a.debugger.get_or_insert_with(|| "gdb".into());
+            Ok(())
+        },
+    )
+    .long(
+        "qemu-img, qemu-io, qemu-nbd, qemu-storage-daemon, or qemu for the emulator; \
+             qemu-img:3 is its third start. Starts that only ask for a version or for help do \
+             not count. Of a daemon (qemu-nbd --fork) it is the first process; gdb's \
+             follow-fork-mode goes on from there. With test it is the test itself, under \
+             'gdb --args'; its output then goes to the terminal and is not compared.",
     ),
 ];
 
@@ -470,6 +503,10 @@ static GOLDENS: &[Flag] = &[
         "review the differences of the last run: accept, reject, \
              skip, show",
         acts!(_v => Action::Review),
+    )
+    .long(
+        "Of all tests, or of those named; -qcow2 and the like narrow it to such runs. On a \
+             terminal the answers are single keys; ? shows them.",
     ),
     Flag::new(
         "--unused-goldens",

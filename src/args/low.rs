@@ -88,6 +88,10 @@ pub struct LowArgs {
     pub left_behind_fails: Option<bool>,
     /// `--debugger gdb`.
     pub debugger: Option<String>,
+    /// `--debugger-for PROGRAM`, `--debugger-for PROGRAM:N`.
+    pub debugger_for: Option<Debuggee>,
+    /// `--no-capture`.
+    pub no_capture: bool,
     /// `--bless[=VARIANT]`: the variant, where one is given.
     pub bless: Option<Option<String>>,
     /// `--all`.
@@ -150,6 +154,38 @@ pub enum Action {
     /// Put QEMU's runner back.
     RemoveFrom(PathBuf),
 }
+
+/// What runs under a debugger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debuggee {
+    /// The test itself.
+    Test,
+    /// A program under test.
+    Start {
+        /// Which: one of [`DEBUGGEES`]; `None` for whichever is started.
+        program: Option<&'static str>,
+        /// Which of its starts, from 1.
+        nth: u32,
+    },
+}
+
+impl Default for Debuggee {
+    fn default() -> Self {
+        Self::Start {
+            program: None,
+            nth: 1,
+        }
+    }
+}
+
+/// The programs under test, and the variable that tells tests where each is.
+pub const DEBUGGEES: [(&str, &str); 5] = [
+    ("qemu-img", "QEMU_IMG_PROG"),
+    ("qemu-io", "QEMU_IO_PROG"),
+    ("qemu-nbd", "QEMU_NBD_PROG"),
+    ("qemu-storage-daemon", "QSD_PROG"),
+    ("qemu", "QEMU_PROG"),
+];
 
 /// When to use colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use testdecl::nearest;
 
 use super::commands::{Command, command};
+use super::conflicts;
 use super::flag::{Flag, Takes};
 use super::flags::flags;
 use super::low::LowArgs;
@@ -90,6 +91,7 @@ impl State {
             let operands = std::mem::take(&mut self.args.tests);
             self.args.action = command.action(operands)?;
         }
+        conflicts::check(&self.args)?;
         Ok(self.args)
     }
 

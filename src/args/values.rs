@@ -2,6 +2,8 @@
 
 use testdecl::CACHES;
 
+use super::low::{DEBUGGEES, Debuggee};
+
 /// A whole number of at least `least`.
 pub(super) fn number<N>(text: &str, least: N) -> Result<N, String>
 where
@@ -73,6 +75,36 @@ pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
         return Err(wrong());
     }
     Ok((i, n))
+}
+
+/// What a debugger is for: `test`, or a program under test and which of its starts
+/// (`qemu-img:3`).
+pub(super) fn debuggee(text: &str) -> Result<Debuggee, String> {
+    let (name, nth) = match text.split_once(':') {
+        Some((name, nth)) => (name, Some(number(nth, 1)?)),
+        None => (text, None),
+    };
+    if name == "test" && nth.is_none() {
+        return Ok(Debuggee::Test);
+    }
+    // The emulator goes by the name of its file too.
+    let name = if name.starts_with("qemu-system-") {
+        "qemu"
+    } else {
+        name
+    };
+    let program = DEBUGGEES.iter().find(|(program, _)| *program == name);
+    let (program, _) = program.ok_or_else(|| {
+        let names: Vec<&str> = DEBUGGEES.iter().map(|(program, _)| *program).collect();
+        format!(
+            "invalid program: '{text}' (test, or {}; :N for its N-th start)",
+            names.join(", ")
+        )
+    })?;
+    Ok(Debuggee::Start {
+        program: Some(program),
+        nth: nth.unwrap_or(1),
+    })
 }
 
 /// Words between commas; empty ones are dropped.
@@ -148,5 +180,20 @@ mod tests {
         assert!(groups(" ,").is_err());
         let err = list_of("raw,qow2", &["raw", "qcow2"]).unwrap_err();
         assert_eq!(err, "invalid choice: 'qow2' (choose from 'raw', 'qcow2')");
+    }
+
+    #[test]
+    fn a_debugger_is_for_a_start_of_a_program() {
+        let start = |program, nth| Ok(Debuggee::Start { program, nth });
+        assert_eq!(debuggee("test"), Ok(Debuggee::Test));
+        assert_eq!(debuggee("qemu-img:3"), start(Some("qemu-img"), 3));
+        assert_eq!(debuggee("qemu-system-x86_64"), start(Some("qemu"), 1));
+        assert_eq!(
+            Debuggee::default(),
+            start(None, 1).unwrap_or(Debuggee::Test)
+        );
+        for wrong in ["", "qemu-img:0", "qemu-img:", "test:2", "ls", ":2"] {
+            assert!(debuggee(wrong).is_err(), "{wrong}");
+        }
     }
 }

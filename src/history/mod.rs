@@ -420,6 +420,9 @@ impl Reporter for History {
             }
             Event::Started { .. }
             | Event::Slow { .. }
+            | Event::WaitsForGdb { .. }
+            | Event::Debugging { .. }
+            | Event::Output { .. }
             | Event::StatusAsked
             | Event::Interrupting { .. } => {}
         }

@@ -219,6 +219,19 @@ fn write(interrupted: bool) -> Written {
         job: sample::job(0, "001", "qcow2"),
         running: Duration::from_secs(30),
     });
+    all.event(&Event::WaitsForGdb {
+        job: sample::job(0, "001", "qcow2"),
+        program: "/b/qsd --nbd-server".into(),
+        command: "gdb -ex 'target remote :1' /b/qsd".into(),
+    });
+    all.event(&Event::Debugging {
+        job: sample::job(0, "001", "qcow2"),
+        program: "/b/qemu-img info x".into(),
+    });
+    all.event(&Event::Output {
+        job: sample::job(0, "001", "qcow2"),
+        bytes: b"\x1bprinted".to_vec(),
+    });
     all.event(&Event::StatusAsked);
     if interrupted {
         all.event(&Event::Interrupting { running: 1 });
@@ -346,6 +359,13 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
             .contains("    [case not run] test_x: no KVM\n")
     );
     assert!(written.console.contains("still running after 30 s"));
+    let waits = "waits for gdb: /b/qsd --nbd-server\n";
+    let command = "gdb -ex 'target remote :1' /b/qsd\n";
+    let told = format!("\n001: {waits}{command}");
+    assert!(written.console.contains(&told), "{}", written.console);
+    let told = format!("\n# qcow2 001 {waits}# {command}");
+    assert!(written.tap.contains(&told), "{}", written.tap);
+    assert!(written.console.contains(": /b/qemu-img info x\n␛printed"));
     assert!(written.tap.starts_with(
         "TAP version 13\n# QEMU_IMG      -- \"/usr/bin/qemu-img\" \n# IMGFMT        -- qcow2\n"
     ));

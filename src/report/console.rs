@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anstyle::Style;
 
 use super::rendered::{Log, Rendered};
+use super::stream::Stream;
 use super::summary::{self, Tally};
 use super::{Sink, unless_gone};
 use crate::diff::Paint;
@@ -50,6 +51,8 @@ pub(super) struct Console<S> {
     name_width: usize,
     /// Width of the column of combinations; 0 where there is only one.
     combo_width: usize,
+    /// What running tests print, where that is shown.
+    stream: Stream,
     trouble: Option<io::Error>,
 }
 
@@ -61,6 +64,7 @@ impl<S: Screen> Console<S> {
             tally: Tally::default(),
             name_width: 8,
             combo_width: 0,
+            stream: Stream::default(),
             trouble: None,
         }
     }
@@ -255,10 +259,33 @@ impl<S: Screen> Sink for Console<S> {
     fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
         self.screen.note(event, &self.tally);
+        if !matches!(event, Event::Output { .. } | Event::Started { .. }) {
+            let rest = self.stream.finish();
+            self.write(&rest);
+        }
         match event {
             Event::RunStarted { .. } => self.started(event),
             Event::Started { .. } => {}
             Event::Slow { job, running } => self.slow(job, *running),
+            Event::WaitsForGdb {
+                job,
+                program,
+                command,
+            } => {
+                // The command stands alone, so that a line is what is pasted.
+                let name = words::name(job);
+                self.write(&format!("{name}: waits for gdb: {program}\n{command}\n"));
+            }
+            Event::Debugging { job, program } => {
+                let name = words::name(job);
+                self.write(&format!(
+                    "{name}: in gdb (quit kills it, detach lets it go on): {program}\n"
+                ));
+            }
+            Event::Output { bytes, .. } => {
+                let text = self.stream.push(bytes);
+                self.write(&text);
+            }
             Event::Finished(_) => {
                 if let Some(rendered) = rendered {
                     self.finished(rendered);

@@ -77,7 +77,8 @@ impl Sink for Json {
         self.tally.event(event);
         let value = match (event, rendered) {
             (Event::Finished(_), Some(rendered)) => finished(rendered),
-            (Event::Finished(_), None) => return,
+            // The output is in a file of its own.
+            (Event::Finished(_), None) | (Event::Output { .. }, _) => return,
             (event, _) => plain(event, &self.tally),
         };
         self.write(&value);
@@ -139,6 +140,21 @@ fn plain(event: &Event, tally: &Tally) -> Value {
             map.insert("seconds".into(), json!(running.as_secs_f64()));
             Value::Object(map)
         }
+        Event::WaitsForGdb {
+            job: j,
+            program,
+            command,
+        } => {
+            let mut map = job("waits-for-gdb", j);
+            map.insert("program".into(), json!(program));
+            map.insert("command".into(), json!(command));
+            Value::Object(map)
+        }
+        Event::Debugging { job: j, program } => {
+            let mut map = job("debugging", j);
+            map.insert("program".into(), json!(program));
+            Value::Object(map)
+        }
         Event::StatusAsked => json!({
             "event": "status", "done": tally.done(), "jobs": tally.jobs(),
             "failed": tally.count(Kind::Fail),
@@ -166,7 +182,7 @@ fn plain(event: &Event, tally: &Tally) -> Value {
                 },
             })
         }
-        Event::Finished(_) => Value::Null,
+        Event::Finished(_) | Event::Output { .. } => Value::Null,
     }
 }
 

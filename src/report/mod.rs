@@ -10,6 +10,7 @@ mod junit;
 mod live;
 mod live_file;
 mod rendered;
+mod stream;
 mod summary;
 mod tap;
 
@@ -87,7 +88,8 @@ impl Reporter for All {
 
 /// Makes the reporters that `args` ask for, the console (or TAP) among them. With
 /// `tap_numbers` the verdicts of TAP carry their numbers, which the old runner leaves out;
-/// `previous` is the previous run, for comparison.
+/// `previous` is the previous run, for comparison. With `stream` the output of tests is shown
+/// as it comes, and there is no live view.
 ///
 /// # Errors
 ///
@@ -96,6 +98,7 @@ pub fn build(
     args: &LowArgs,
     tap_numbers: bool,
     previous: Previous,
+    stream: bool,
 ) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     // Files first: the last results are in them when the console says the end.
@@ -126,7 +129,7 @@ pub fn build(
     } else {
         let paint = paint(args.color);
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        if smart && args.debugger.is_none() && io::stdout().is_terminal() {
+        if smart && !stream && args.debugger.is_none() && io::stdout().is_terminal() {
             let screen = live::Live::new(previous);
             sinks.push(Box::new(console::Console::new(screen, paint)));
         } else {

@@ -151,6 +151,18 @@ impl Sink for Tap {
                 );
                 self.write(&text);
             }
+            Event::WaitsForGdb {
+                job,
+                program,
+                command,
+            } => {
+                let title = self.title(job);
+                self.write(&format!(
+                    "# {title} waits for gdb: {program}\n# {command}\n"
+                ));
+            }
+            // Neither goes together with TAP on the same stream.
+            Event::Debugging { .. } | Event::Output { .. } => {}
             Event::Finished(_) => {
                 if let Some(rendered) = rendered {
                     self.finished(rendered);
