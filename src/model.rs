@@ -319,11 +319,16 @@ pub enum Event {
         job: Job,
         /// For how long so far.
         running: Duration,
+        /// When.
+        at: SystemTime,
     },
     /// A job has ended (after its retries).
     Finished(Box<Finished>),
     /// The user asks how things stand (SIGUSR1).
-    StatusAsked,
+    StatusAsked {
+        /// When.
+        at: SystemTime,
+    },
     /// The user interrupts the run: no new jobs.
     Interrupting {
         /// How many jobs are running.

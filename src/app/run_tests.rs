@@ -19,7 +19,7 @@ use crate::golden::{self, Bless, Variant};
 use crate::history::{History, Memory, Past};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Wanted};
-use crate::report;
+use crate::report::{self, RunInfo};
 use crate::run::{self, RunHost, Settings, Summary, sock_root};
 use crate::tree::{Layout, Tree};
 use crate::words;
@@ -79,7 +79,15 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     // Its process must be forked while this one has a single thread.
     let keeper = Keeper::start_with(sockets.to_remove())
         .context("cannot start the process that supervises the tests")?;
-    let mut reporters = report::build(args, tree.layout == Layout::Ours, previous)?;
+    let info = RunInfo {
+        flaky_passes: args.flaky_passes,
+        tap_numbers: tree.layout == Layout::Ours,
+        shard: None,
+        missing_shards: Vec::new(),
+        plan: jobs.clone(),
+    };
+    let reports = report::build(args, &info, previous)?;
+    let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(reports)];
     let reports = reporters.len();
     // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.

@@ -420,7 +420,7 @@ impl Reporter for History {
             }
             Event::Started { .. }
             | Event::Slow { .. }
-            | Event::StatusAsked
+            | Event::StatusAsked { .. }
             | Event::Interrupting { .. } => {}
         }
     }

@@ -138,7 +138,7 @@ impl<S: Screen> Console<S> {
     fn finished(&mut self, rendered: &Rendered<'_>) {
         let finished = rendered.finished;
         let kind = Kind::from(&finished.verdict);
-        let now = SystemTime::now();
+        let now = rendered.at;
         let outcome = finished.outcome.as_ref();
         let mut text = self.line(
             &finished.job,
@@ -167,8 +167,7 @@ impl<S: Screen> Console<S> {
         self.write(&text);
     }
 
-    fn slow(&mut self, job: &Job, running: Duration) {
-        let now = SystemTime::now();
+    fn slow(&mut self, job: &Job, running: Duration, now: SystemTime) {
         let description = format!("still running after {}", words::seconds(running));
         let text = self.line(
             job,
@@ -204,7 +203,7 @@ pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
     let finished = rendered.finished;
     for log in &rendered.logs {
         let silent = rendered.diff.is_none();
-        match (log.title, &finished.verdict) {
+        match (log.title.as_str(), &finished.verdict) {
             ("output", Verdict::Fail(_)) if silent => tail(&mut text, log),
             ("output", _) => {}
             _ => head(&mut text, log),
@@ -214,7 +213,7 @@ pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
         for core in &outcome.cores {
             let _ = writeln!(text, "core file:   {}", words::path(core));
         }
-        if !matches!(outcome.exit, Exit::NotStarted(_)) && outcome.output.exists() {
+        if !matches!(outcome.exit, Exit::NotStarted(_)) && rendered.output_kept {
             let _ = writeln!(text, "full output: {}", words::path(&outcome.output));
         }
     }
@@ -258,14 +257,14 @@ impl<S: Screen> Sink for Console<S> {
         match event {
             Event::RunStarted { .. } => self.started(event),
             Event::Started { .. } => {}
-            Event::Slow { job, running } => self.slow(job, *running),
+            Event::Slow { job, running, at } => self.slow(job, *running, *at),
             Event::Finished(_) => {
                 if let Some(rendered) = rendered {
                     self.finished(rendered);
                 }
             }
-            Event::StatusAsked => {
-                let text = self.tally.status(SystemTime::now());
+            Event::StatusAsked { at } => {
+                let text = self.tally.status(*at);
                 self.write(&format!("{text}\n"));
             }
             Event::Interrupting { running } => self.write(&format!(

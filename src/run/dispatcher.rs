@@ -269,8 +269,14 @@ impl Dispatcher<'_, '_, '_> {
                 self.alone = false;
                 self.finished(*finished);
             }
-            Ok(Message::Slow(job, running)) => self.tell(&Event::Slow { job, running }),
-            Ok(Message::Signal(SIGUSR1)) => self.tell(&Event::StatusAsked),
+            Ok(Message::Slow(job, running)) => {
+                let at = SystemTime::now();
+                self.tell(&Event::Slow { job, running, at });
+            }
+            Ok(Message::Signal(SIGUSR1)) => {
+                let at = SystemTime::now();
+                self.tell(&Event::StatusAsked { at });
+            }
             Ok(Message::Signal(_)) => self.interrupt(),
             // We hold a sender ourselves, so it is a time-out.
             Err(_) => {}
