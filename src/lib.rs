@@ -17,6 +17,7 @@ pub mod new_test;
 pub mod plan;
 pub mod programs;
 pub mod report;
+pub mod results;
 pub mod run;
 pub mod select;
 pub mod test_ids;

@@ -486,6 +486,33 @@ static RESULTS: &[Flag] = &[
         reads!(junit, v => Some(PathBuf::from(v))),
     ),
     Flag::new(
+        "--junit-failures-only",
+        "with --junit: no text of tests that passed or were not run",
+        sets!(junit_failures_only),
+    )
+    .long(
+        "Their elements stay, since CI systems count them, with name, time and why a test \
+             was not run. Left out is their <system-out>: output, cases that were skipped, \
+             notes. Failures and flaky tests keep everything.",
+    ),
+    Flag::new(
+        "--record FILE",
+        "record the run: its events, and the files of tests that did not pass",
+        reads!(record, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "For check replay, which shows the run again anywhere. In it are the events of \
+             --json and, of each job that did not simply pass, output, reference, whole \
+             difference, .notrun and .casenotrun, sanitizer logs, stacks and core files. It is a \
+             tar file compressed with zstd, and whole up to the last result where the run is \
+             killed.",
+    ),
+    Flag::new(
+        "--extract DIR",
+        "with check replay: unpack the files of a record into DIR, which must be new or empty",
+        reads!(extract, v => Some(PathBuf::from(v))),
+    ),
+    Flag::new(
         "--json FILE",
         "write the events as JSON, one per line",
         reads!(json, v => Some(PathBuf::from(v))),

@@ -94,10 +94,16 @@ pub struct LowArgs {
     pub all: bool,
     /// `--junit FILE`.
     pub junit: Option<PathBuf>,
+    /// `--junit-failures-only`.
+    pub junit_failures_only: bool,
     /// `--json FILE`.
     pub json: Option<PathBuf>,
     /// `--html DIR`.
     pub html: Option<PathBuf>,
+    /// `--record FILE`.
+    pub record: Option<PathBuf>,
+    /// `--extract DIR`.
+    pub extract: Option<PathBuf>,
     /// `--source-dir`.
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.
@@ -149,6 +155,10 @@ pub enum Action {
     InstallInto(PathBuf),
     /// Put QEMU's runner back.
     RemoveFrom(PathBuf),
+    /// Show a run of earlier again.
+    Replay(PathBuf),
+    /// Make one run of the results of several.
+    MergeResults(Vec<PathBuf>),
 }
 
 /// When to use colours.

@@ -184,7 +184,7 @@ struct Papers {
 }
 
 impl Papers {
-    fn new(info: &RunInfo) -> Self {
+    fn new(info: &RunInfo, failures_only: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (console, tap, diffs, json) = (
             Paper::default(),
@@ -195,7 +195,10 @@ impl Papers {
         let junit = dir.path().join("junit.xml");
         let encoder = Encoder::new(info.clone(), Previous::default());
         let sinks: Vec<Box<dyn Sink>> = vec![
-            Box::new(Console::new(Plain(Box::new(console.clone())), Paint::Plain)),
+            Box::new(Console::new(
+                Plain::new(Box::new(console.clone())),
+                Paint::Plain,
+            )),
             Box::new(Tap::new(
                 Box::new(tap.clone()),
                 Box::new(diffs.clone()),
@@ -208,7 +211,7 @@ impl Papers {
                 Box::new(json.clone()),
                 encoder,
             )),
-            Box::new(Junit::create(&junit).unwrap()),
+            Box::new(Junit::create(&junit, failures_only).unwrap()),
             Box::new(Html::create(dir.path(), Previous::default()).unwrap()),
         ];
         Self {
@@ -239,7 +242,7 @@ impl Papers {
 }
 
 fn write(interrupted: bool) -> Written {
-    let mut papers = Papers::new(&RunInfo::default());
+    let mut papers = Papers::new(&RunInfo::default(), false);
     tell(&mut papers.all, interrupted);
     papers.written()
 }
@@ -413,12 +416,12 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
 }
 
 /// The reports of a run, made again from the lines of its JSON file.
-fn replayed(lines: &str) -> Written {
+fn replayed(lines: &str, failures_only: bool) -> Written {
     let mut papers = None;
     for line in lines.lines() {
         let (event, parts) = match decode(line.as_bytes()).unwrap() {
             Decoded::RunStarted { event, info, .. } => {
-                papers = Some(Papers::new(&info));
+                papers = Some(Papers::new(&info, failures_only));
                 (event, None)
             }
             Decoded::Finished { event, parts, .. } => (event, Some(*parts)),
@@ -434,7 +437,7 @@ fn replayed(lines: &str) -> Written {
 fn every_report_is_the_same_when_it_is_made_from_the_json_lines() {
     for interrupted in [false, true] {
         let live = write(interrupted);
-        let again = replayed(&live.lines);
+        let again = replayed(&live.lines, false);
         assert_eq!(again.console, live.console);
         assert_eq!(again.tap, live.tap);
         assert_eq!(again.diffs, live.diffs);
@@ -442,4 +445,24 @@ fn every_report_is_the_same_when_it_is_made_from_the_json_lines() {
         assert_eq!(again.junit, live.junit);
         assert_eq!(again.html, live.html);
     }
+}
+
+#[test]
+fn a_junit_file_of_failures_only_keeps_counts_and_failures() {
+    let live = write(false);
+    let short = replayed(&live.lines, true).junit;
+    let count = |text: &str, part: &str| text.matches(part).count();
+    for part in [
+        "<testcase",
+        "<failure",
+        "<skipped",
+        "<flakyFailure",
+        "<testsuite ",
+    ] {
+        assert_eq!(count(&short, part), count(&live.junit, part), "{part}");
+    }
+    assert!(live.junit.contains("[case not run] test_x: no KVM"));
+    assert!(!short.contains("[case not run] test_x: no KVM"), "{short}");
+    assert!(short.contains("no KVM here"), "{short}");
+    assert!(short.contains("+got"), "{short}");
 }

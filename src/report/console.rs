@@ -32,14 +32,37 @@ pub(super) trait Screen {
     fn note(&mut self, _event: &Event, _tally: &Tally) {}
 }
 
-/// Text written as it comes: not a terminal.
-pub(super) struct Plain(pub(super) Box<dyn Write>);
+/// Text written as it comes: not to a live view.
+pub(super) struct Plain {
+    pub(super) out: Box<dyn Write>,
+    /// Whether that is the terminal after all.
+    pub(super) is_terminal: bool,
+}
+
+impl Plain {
+    pub(super) fn new(out: Box<dyn Write>) -> Self {
+        Self {
+            out,
+            is_terminal: false,
+        }
+    }
+}
 
 impl Screen for Plain {
     fn write(&mut self, text: &str) -> io::Result<()> {
-        self.0.write_all(text.as_bytes())?;
-        self.0.flush()
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
+
+    fn columns(&self) -> Option<usize> {
+        self.is_terminal.then(terminal_columns).flatten()
+    }
+}
+
+/// How many columns the terminal has.
+pub(super) fn terminal_columns() -> Option<usize> {
+    let (_, columns) = console::Term::stdout().size_checked()?;
+    Some(usize::from(columns))
 }
 
 /// The console reporter.

@@ -9,6 +9,7 @@ mod json;
 mod junit;
 mod live;
 mod live_file;
+mod record;
 mod rendered;
 mod summary;
 mod tap;
@@ -25,6 +26,7 @@ use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Job, Reporter};
 pub use json::{Decoded, decode};
+pub use record::{EVENTS, JOBS};
 pub use rendered::Parts;
 use rendered::Rendered;
 
@@ -146,9 +148,28 @@ pub fn build(args: &LowArgs, info: &RunInfo, previous: Previous) -> anyhow::Resu
         sinks.push(Box::new(console::Console::new(screen, paint)));
     } else {
         sinks.push(Box::new(console::Console::new(
-            console::Plain(Box::new(io::stdout())),
+            console::Plain::new(Box::new(io::stdout())),
             paint,
         )));
+    }
+    Ok(All { sinks })
+}
+
+/// The same for a run of earlier: nothing is running that a live view could show.
+///
+/// # Errors
+///
+/// As for [`build`].
+pub fn build_replay(args: &LowArgs, info: &RunInfo, previous: &Previous) -> anyhow::Result<All> {
+    let mut sinks = files(args, info, previous)?;
+    if args.tap {
+        sinks.push(tap(args, info));
+    } else {
+        let screen = console::Plain {
+            out: Box::new(io::stdout()),
+            is_terminal: io::stdout().is_terminal(),
+        };
+        sinks.push(Box::new(console::Console::new(screen, paint(args.color))));
     }
     Ok(All { sinks })
 }
@@ -165,8 +186,12 @@ fn files(
     if let Some(path) = &args.json {
         sinks.push(Box::new(json::Json::create(path, encoder())?));
     }
+    if let Some(path) = &args.record {
+        sinks.push(Box::new(record::Record::create(path, encoder())?));
+    }
     if let Some(path) = &args.junit {
-        sinks.push(Box::new(junit::Junit::create(path)?));
+        let junit = junit::Junit::create(path, args.junit_failures_only)?;
+        sinks.push(Box::new(junit));
     }
     if let Some(dir) = &args.html {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));

@@ -56,6 +56,18 @@ pub struct Parts {
     pub(super) output_kept: bool,
 }
 
+impl Parts {
+    /// Of a result of which only this is known.
+    #[must_use]
+    pub fn described(description: &str, at: SystemTime) -> Self {
+        Self {
+            description: description.to_owned(),
+            at: Some(at),
+            ..Self::default()
+        }
+    }
+}
+
 impl<'a> Rendered<'a> {
     /// Works out what is to be shown of `finished`. Logs that cannot be read are
     /// shown as such.
