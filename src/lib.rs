@@ -20,6 +20,7 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod select;
+pub mod shard;
 pub mod test_ids;
 pub mod tree;
 pub mod verdict;

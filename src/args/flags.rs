@@ -332,9 +332,30 @@ static SELECT: &[Flag] = &[
     )
     .exclusive("last run"),
     Flag::new(
-        "--shard I/N",
-        "only the I-th of N equal shares, I from 1",
+        "--shard I/N|auto",
+        "only the I-th of N shares, I from 1",
         reads!(shard, v => Some(shard(v)?)),
+    )
+    .long(
+        "With auto, I and N are those of the environment: GitLab (CI_NODE_INDEX, \
+             CI_NODE_TOTAL), CircleCI (CIRCLE_NODE_INDEX, CIRCLE_NODE_TOTAL), Buildkite \
+             (BUILDKITE_PARALLEL_JOB, BUILDKITE_PARALLEL_JOB_COUNT), Bazel (TEST_SHARD_INDEX, \
+             TEST_TOTAL_SHARDS, TEST_SHARD_STATUS_FILE), Slurm arrays (SLURM_ARRAY_TASK_ID, \
+             _MIN, _STEP, _COUNT). Each pair of test and combination is in exactly one share, \
+             with all its repetitions. All shards must select the same tests, so no --failed or \
+             --resume beside it where machines differ. check merge-results makes one run of \
+             their results and names a shard that is missing.",
+    ),
+    Flag::new(
+        "--shard-times RESULTS",
+        "with --shard: shares that take about as long, by the times in RESULTS",
+        reads!(shard_times, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "RESULTS is a file of --json or --record of an earlier run: the same file for every \
+             shard. The history is not used, since it differs between machines and the shares \
+             would not fit together. The longest test goes first, to the share with least to \
+             do; one without a time counts as the median.",
     ),
 ];
 

@@ -62,8 +62,10 @@ pub struct LowArgs {
     pub failed: bool,
     /// `--resume`.
     pub resume: bool,
-    /// `--shard I/N`, I from 1.
-    pub shard: Option<(usize, usize)>,
+    /// `--shard I/N|auto`.
+    pub shard: Option<Share>,
+    /// `--shard-times RESULTS`.
+    pub shard_times: Option<PathBuf>,
     /// `--shuffle[=SEED]`: the seed, where one is given.
     pub shuffle: Option<Option<u64>>,
     /// `--repeat N`.
@@ -159,6 +161,15 @@ pub enum Action {
     Replay(PathBuf),
     /// Make one run of the results of several.
     MergeResults(Vec<PathBuf>),
+}
+
+/// Which share of the jobs is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// The first number, from 1, of the second.
+    Of(usize, usize),
+    /// What the environment says.
+    Auto,
 }
 
 /// When to use colours.

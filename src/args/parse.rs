@@ -102,6 +102,12 @@ impl State {
         let is_replay = matches!(args.action, Action::Replay(_));
         for (given, option, with, there) in [
             (
+                args.shard_times.is_some(),
+                "--shard-times",
+                "--shard",
+                args.shard.is_some(),
+            ),
+            (
                 args.junit_failures_only,
                 "--junit-failures-only",
                 "--junit",

@@ -8,6 +8,9 @@ mod merge;
 mod source;
 mod survey;
 
+use std::collections::HashMap;
+use std::path::Path;
+
 use anyhow::Result;
 
 pub use extract::extract;
@@ -15,7 +18,7 @@ pub use merge::Merged;
 pub use source::Source;
 pub use survey::Survey;
 
-use crate::model::{Event, Verdict};
+use crate::model::{Combo, Event, Kind, Verdict};
 use crate::report::{Decoded, Parts};
 
 /// How a run of earlier ended.
@@ -71,4 +74,37 @@ pub fn replay(
         tell(&event, parts);
     }
     Ok(ending)
+}
+
+/// How long each test took under each combination in the run that `file` is of, in seconds:
+/// the longest of several repetitions.
+///
+/// # Errors
+///
+/// The file cannot be read, or is none of a run.
+pub fn times(file: &Path) -> Result<HashMap<(String, Combo), f64>> {
+    let source = Source::open(file)?;
+    Survey::new(&source)?;
+    let mut times = HashMap::<(String, Combo), f64>::new();
+    source.each(&mut |decoded| {
+        let Decoded::Finished { event, .. } = decoded else {
+            return Ok(());
+        };
+        let Event::Finished(finished) = event else {
+            return Ok(());
+        };
+        let seconds = match (Kind::from(&finished.verdict), &finished.outcome) {
+            // It would have taken longer.
+            (Kind::Interrupted, _) => return Ok(()),
+            (_, outcome) => outcome.as_ref().map_or(0.0, |o| o.wall.as_secs_f64()),
+        };
+        let key = (
+            finished.job.test.name.clone(),
+            (*finished.job.combo).clone(),
+        );
+        let longest = times.entry(key).or_default();
+        *longest = longest.max(seconds);
+        Ok(())
+    })?;
+    Ok(times)
 }

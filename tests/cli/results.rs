@@ -235,9 +235,98 @@ fn a_record_that_cannot_be_written_is_no_success() {
     assert!(none.contains("cannot write the record none/r"), "{none}");
 }
 
+/// Runs two or three shards of eight tests; gives their files.
+fn shards(suite: &Suite, which: &[usize]) -> Vec<PathBuf> {
+    for n in 10..18 {
+        let body = if n == 13 {
+            "echo other\n"
+        } else {
+            "echo fine\n"
+        };
+        suite.pair(&format!("0{n}"), body, "fine\n");
+    }
+    let shard = |index: &usize| {
+        let file = suite.dir().join(format!("s{index}"));
+        let line = format!("--formats raw,qcow2 --shard auto 010-017 --record s{index}");
+        let mut check = suite.check(&line);
+        check
+            .env("CI_NODE_INDEX", index.to_string())
+            .env("CI_NODE_TOTAL", "3");
+        check.env("TEST_DIR", suite.dir().join(format!("scratch{index}")));
+        let ran = said(&mut check);
+        let header = format!("SHARD         -- {index} of 3 (CI_NODE_INDEX)\n");
+        assert!(ran.out.contains(&header), "{}", ran.out);
+        file
+    };
+    which.iter().map(shard).collect()
+}
+
 fn merge(suite: &Suite, files: &[PathBuf], options: &str) -> Said {
     let mut check = suite.check("merge-results");
     said(check.args(files).args(options.split_whitespace()))
+}
+
+#[test]
+fn shards_are_merged_to_one_run() {
+    let suite = Suite::new();
+    let files = shards(&suite, &[1, 2, 3]);
+    let merged = merge(&suite, &files, "--json all.json --junit all.xml");
+    assert_eq!(
+        (merged.status, merged.err.as_str()),
+        (Some(1), ""),
+        "{}",
+        merged.out
+    );
+    let out = &merged.out;
+    assert!(out.ends_with("Failed 2 of 16 iotests\n"), "{out}");
+    assert_eq!(out.matches("IMGPROTO      -- file\n").count(), 1, "{out}");
+    for index in 1..=3 {
+        let dir = suite.dir();
+        let line = format!(
+            "TEST_DIR      -- {0}/scratch{index} ({0}/s{index})\n",
+            dir.display()
+        );
+        assert!(out.contains(&line), "{line}{out}");
+    }
+    // Every job once, under a number of its own.
+    let events = text(&suite.dir().join("all.json"));
+    let events = events
+        .lines()
+        .map(serde_json::from_str::<serde_json::Value>);
+    let events: Vec<_> = events.map(|event| event.expect("JSON")).collect();
+    let results = events.iter().filter(|event| event["event"] == "finished");
+    let mut jobs: Vec<_> = results.map(|event| event["job"].as_u64()).collect();
+    jobs.sort();
+    assert_eq!(jobs, (0..16).map(Some).collect::<Vec<_>>());
+    assert_eq!(events[0]["jobs"], 16);
+    let junit = text(&suite.dir().join("all.xml"));
+    assert!(junit.contains("tests=\"16\""), "{junit}");
+    let again = said(&mut suite.check("replay all.json"));
+    assert_eq!((again.status, &again.out), (Some(1), out));
+}
+
+#[test]
+fn a_missing_shard_is_named() {
+    let suite = Suite::new();
+    let files = shards(&suite, &[1, 3]);
+    let merged = merge(&suite, &files, "--json all.json");
+    assert_eq!(
+        (merged.status, merged.err.as_str()),
+        (
+            Some(1),
+            "check: shard 2 of 3 is missing: there is no result of it\n"
+        )
+    );
+    assert!(
+        merged.out.contains("\nMISSING       -- shard 2 of 3\n"),
+        "{}",
+        merged.out
+    );
+    // The file says so too, and one shard alone is no run.
+    assert_eq!(said(&mut suite.check("replay all.json")).status, Some(1));
+    let alone = merge(&suite, &files[..1], "");
+    assert_eq!(alone.status, Some(1));
+    assert_eq!(alone.err.lines().count(), 2, "{}", alone.err);
 }
 
 #[test]
@@ -255,6 +344,44 @@ fn the_same_test_in_two_files_is_two_results() {
     let over = merge(&suite, &files, "--json b").failed(1);
     assert!(over.contains("b would be replaced"), "{over}");
     assert!(text(&suite.dir().join("b")).contains("run-finished"));
+}
+
+#[test]
+fn shards_by_times_are_those_of_the_file() {
+    let suite = Suite::new();
+    for n in 1..=6 {
+        suite.pair(&format!("00{n}"), "echo fine\n", "fine\n");
+    }
+    said(&mut suite.check("-qcow2 --json all.json")).fine();
+    // Times that make 003 as long as all others together.
+    let lines = text(&suite.dir().join("all.json"));
+    let timed = lines.lines().map(|line| {
+        let mut event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        if event["event"] == "finished" {
+            let secs = if event["test"] == "003" { 50.0 } else { 10.0 };
+            event["outcome"]["seconds"] = secs.into();
+        }
+        format!("{event}\n")
+    });
+    suite.file("times.json", timed.collect::<String>());
+    let names = |shard: &str| {
+        let line = format!("-n -qcow2 --shard {shard} --shard-times times.json");
+        said(&mut suite.check(&line)).fine().replace('\n', " ")
+    };
+    assert_eq!(names("1/2"), "003 ");
+    assert_eq!(names("2/2"), "001 002 004 005 006 ");
+    let status = suite.dir().join("status");
+    let mut bazel = suite.check("-qcow2 --shard auto --shard-times times.json");
+    bazel
+        .env("TEST_SHARD_INDEX", "0")
+        .env("TEST_TOTAL_SHARDS", "2")
+        .env("TEST_SHARD_STATUS_FILE", &status);
+    let out = said(&mut bazel).fine();
+    let header = "SHARD         -- 1 of 2 (TEST_SHARD_INDEX), balanced by times of times.json\n";
+    assert!(out.contains(header), "{out}");
+    assert!(status.is_file(), "Bazel wants a sign that shards are known");
+    let none = said(&mut suite.check("-qcow2 --shard auto")).failed(1);
+    assert!(none.contains("finds no share in the environment"), "{none}");
 }
 
 #[test]
@@ -316,6 +443,10 @@ fn what_is_no_file_of_a_run_is_refused_in_a_line() {
         (
             "-raw --extract x",
             "argument --extract: only with the command replay",
+        ),
+        (
+            "-raw --shard-times good",
+            "argument --shard-times: only with --shard",
         ),
         (
             "-raw --junit-failures-only",
