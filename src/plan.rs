@@ -169,7 +169,8 @@ pub fn jobs(
     let mut pairs: Vec<_> = pairs.collect();
     let mut shard = None;
     if let Some(share) = share {
-        let (mine, of_all) = share.of_pairs(&pairs);
+        let (mine, mut of_all) = share.of_pairs(&pairs);
+        of_all.jobs *= args.repeat.unwrap_or(1) as usize;
         let mut mine = mine.into_iter();
         pairs.retain(|_| mine.next() == Some(true));
         shard = Some(of_all);

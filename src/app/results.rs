@@ -55,10 +55,13 @@ fn show(
     for missing in &info.missing_shards {
         say::error(&format!("{missing} is missing: there is no result of it"));
     }
-    let complete = info.missing_shards.is_empty() && troubles.is_empty();
-    Ok(if ending.interrupted {
+    // What is missing makes a run no success, but nobody interrupted it.
+    Ok(if !info.missing_shards.is_empty() {
+        exit::FAILED
+    } else if ending.interrupted {
         exit::INTERRUPTED
-    } else if ending.failed > 0 || (ending.flaky > 0 && !info.flaky_passes) || !complete {
+    } else if ending.failed > 0 || (ending.flaky > 0 && !info.flaky_passes) || !troubles.is_empty()
+    {
         exit::FAILED
     } else {
         exit::OK

@@ -52,6 +52,8 @@ pub struct Shard {
     pub index: usize,
     /// How many there are.
     pub of: usize,
+    /// How many jobs all of them have together.
+    pub jobs: usize,
     /// Which jobs were shared out, and how: the same for all shards of one run.
     pub plan: String,
 }

@@ -26,6 +26,8 @@ pub struct Merged {
     pub info: RunInfo,
     /// The runs before them.
     pub previous: Previous,
+    /// How many jobs the missing shards have.
+    absent: usize,
 }
 
 /// One of the runs, and how its jobs are numbered among all.
@@ -86,17 +88,19 @@ impl Merged {
         }
         let previous = runs.iter().map(|run| &run.survey.previous);
         let previous = previous.fold(Previous::default(), |all, one| all.and(one));
+        let (missing_shards, absent) = missing_shards(&runs);
         let info = RunInfo {
             flaky_passes: runs.iter().all(|run| run.survey.info.flaky_passes),
             tap_numbers: runs.iter().any(|run| run.survey.info.tap_numbers),
             shard: None,
-            missing_shards: missing_shards(&runs),
+            missing_shards,
             plan: plan(&runs),
         };
         Ok(Self {
             runs,
             info,
             previous,
+            absent,
         })
     }
 
@@ -130,7 +134,8 @@ impl Merged {
         }
         let end = Event::RunFinished {
             not_reached: late,
-            interrupted: ending.interrupted,
+            // "Passed all" would not be true.
+            interrupted: ending.interrupted || !self.info.missing_shards.is_empty(),
             wall: last.duration_since(at).unwrap_or_default(),
         };
         tell(&end, None);
@@ -152,7 +157,7 @@ impl Merged {
         let event = Event::RunStarted {
             // Of each run that was shuffled there is a line.
             header: header(&self.runs, &self.info.missing_shards),
-            jobs: surveys().map(|survey| survey.jobs).sum(),
+            jobs: surveys().fold(self.absent, |sum, survey| sum.saturating_add(survey.jobs)),
             combos,
             tests: tests.into_iter().cloned().collect(),
             shuffle: None,
@@ -228,29 +233,47 @@ fn header(runs: &[Run], missing: &[String]) -> Vec<HeaderLine> {
     lines
 }
 
-/// The shards of which there is no result, a line each.
-fn missing_shards(runs: &[Run]) -> Vec<String> {
-    // By the plan that was shared out: of each, the shards there are, and one of the files.
-    let mut plans: BTreeMap<(&str, usize), (BTreeSet<usize>, String)> = BTreeMap::new();
+/// The shards of which there is no result, a line each, and how many jobs they have.
+fn missing_shards(runs: &[Run]) -> (Vec<String>, usize) {
+    // By the plan that was shared out.
+    let mut plans: BTreeMap<(&str, usize), There> = BTreeMap::new();
     let mut missing: Vec<String> = Vec::new();
     for run in runs {
         missing.extend(run.survey.info.missing_shards.iter().cloned());
         if let Some(shard) = &run.survey.info.shard {
             let key = (shard.plan.as_str(), shard.of);
-            let there = plans
-                .entry(key)
-                .or_insert_with(|| (BTreeSet::new(), run.name()));
-            there.0.insert(shard.index);
+            let there = plans.entry(key).or_insert_with(|| There {
+                file: run.name(),
+                absent: shard.jobs,
+                shards: BTreeSet::new(),
+            });
+            if there.shards.insert(shard.index) {
+                there.absent = there.absent.saturating_sub(run.survey.jobs);
+            }
         }
     }
     let several = plans.len() > 1;
-    for ((_, of), (there, file)) in plans {
+    let mut jobs = 0_usize;
+    for ((_, of), there) in plans {
         // As many as a person can read.
-        let absent = (1..=of).filter(|index| !there.contains(index)).take(100);
-        missing.extend(absent.map(|index| match several {
-            true => format!("shard {index} of {of} of the run in {file}"),
+        let absent = (1..=of).filter(|index| !there.shards.contains(index));
+        let before = missing.len();
+        missing.extend(absent.take(100).map(|index| match several {
+            true => format!("shard {index} of {of} of the run in {}", there.file),
             false => format!("shard {index} of {of}"),
         }));
+        if missing.len() > before {
+            jobs = jobs.saturating_add(there.absent);
+        }
     }
-    missing
+    (missing, jobs)
+}
+
+/// What there is of a run that was shared out.
+struct There {
+    /// One of its files.
+    file: String,
+    shards: BTreeSet<usize>,
+    /// How many jobs are in none of them.
+    absent: usize,
 }

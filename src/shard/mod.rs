@@ -76,6 +76,7 @@ impl Share {
         let shard = Shard {
             index: self.index,
             of: self.of,
+            jobs: pairs.len(),
             plan: assign::fingerprint(pairs, &shares),
         };
         (mine.collect(), shard)

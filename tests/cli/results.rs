@@ -322,6 +322,8 @@ fn a_missing_shard_is_named() {
         "{}",
         merged.out
     );
+    let end = "Interrupted: passed 9, failed 2 of 16 iotests\n";
+    assert!(merged.out.ends_with(end), "{}", merged.out);
     // The file says so too, and one shard alone is no run.
     assert_eq!(said(&mut suite.check("replay all.json")).status, Some(1));
     let alone = merge(&suite, &files[..1], "");

@@ -130,6 +130,7 @@ fn run_started(line: wire::RunStarted) -> Result<Decoded, String> {
     let shard = line.shard.map(|shard| Shard {
         index: shard.index,
         of: shard.of,
+        jobs: shard.jobs,
         plan: shard.plan,
     });
     if shard

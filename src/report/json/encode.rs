@@ -121,6 +121,7 @@ impl Encoder {
         let shard = self.info.shard.as_ref().map(|shard| wire::Shard {
             index: shard.index,
             of: shard.of,
+            jobs: shard.jobs,
             plan: shard.plan.clone(),
         });
         Line::RunStarted(wire::RunStarted {

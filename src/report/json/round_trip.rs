@@ -235,6 +235,7 @@ fn start() -> impl Strategy<Value = (Event, RunInfo)> {
         s.map(|(index, plan)| Shard {
             index,
             of: index + 1,
+            jobs: 10 * index,
             plan,
         })
     });

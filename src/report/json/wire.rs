@@ -134,6 +134,7 @@ pub(super) struct HeaderLine {
 pub(super) struct Shard {
     pub(super) index: usize,
     pub(super) of: usize,
+    pub(super) jobs: usize,
     pub(super) plan: String,
 }
 
