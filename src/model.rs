@@ -319,6 +319,8 @@ pub enum Event {
         job: Job,
         /// For how long so far.
         running: Duration,
+        /// When.
+        at: SystemTime,
     },
     /// A program under test waits for gdb to connect.
     WaitsForGdb {
@@ -346,7 +348,10 @@ pub enum Event {
     /// A job has ended (after its retries).
     Finished(Box<Finished>),
     /// The user asks how things stand (SIGUSR1).
-    StatusAsked,
+    StatusAsked {
+        /// When.
+        at: SystemTime,
+    },
     /// The user interrupts the run: no new jobs.
     Interrupting {
         /// How many jobs are running.

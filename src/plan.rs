@@ -14,7 +14,9 @@ use crate::exclude::Excludes;
 use crate::history::Memory;
 use crate::model::{Combo, Job, JobId, Start, Test};
 use crate::programs::executable;
+use crate::report::Shard;
 use crate::run::{Parallel, Settings};
+use crate::shard::Share;
 use crate::tree::Layout;
 use crate::verdict::Policy;
 use crate::words::quoted;
@@ -129,6 +131,15 @@ impl Wanted {
     }
 }
 
+/// What a run is to do.
+#[derive(Debug)]
+pub struct Planned {
+    /// The jobs, in order.
+    pub jobs: Vec<Job>,
+    /// Which share of all they are, where they are not all.
+    pub shard: Option<Shard>,
+}
+
 /// The jobs of a run: every test under every combination, as often as asked,
 /// less those that the filter expression does not hold for, that another shard runs
 /// or that earlier runs have done.
@@ -139,8 +150,9 @@ pub fn jobs(
     excludes: &Excludes,
     wanted: &Wanted,
     args: &LowArgs,
+    share: Option<&Share>,
     memory: &Memory,
-) -> Vec<Job> {
+) -> Planned {
     let wanted: Option<HashSet<(&str, &Combo)>> = wanted.0.as_ref().map(|jobs| {
         jobs.iter()
             .map(|(name, combo)| (name.as_str(), combo))
@@ -154,13 +166,16 @@ pub fn jobs(
     let pairs = combos
         .iter()
         .flat_map(|combo| tests.iter().map(move |test| (test, combo)))
-        .filter(|(test, combo)| wanted(test, combo) && holds(args, test, combo, memory))
-        .enumerate();
-    let share = |n: usize| args.shard.is_none_or(|(i, of)| n % of == i - 1);
-    let pairs: Vec<_> = pairs
-        .filter(|(n, _)| share(*n))
-        .map(|(_, pair)| pair)
-        .collect();
+        .filter(|(test, combo)| wanted(test, combo) && holds(args, test, combo, memory));
+    let mut pairs: Vec<_> = pairs.collect();
+    let mut shard = None;
+    if let Some(share) = share {
+        let (mine, mut of_all) = share.of_pairs(&pairs);
+        of_all.jobs *= args.repeat.unwrap_or(1) as usize;
+        let mut mine = mine.into_iter();
+        pairs.retain(|_| mine.next() == Some(true));
+        shard = Some(of_all);
+    }
     let mut jobs = Vec::new();
     for repetition in 0..args.repeat.unwrap_or(1) {
         for &(test, combo) in &pairs {
@@ -178,7 +193,7 @@ pub fn jobs(
             });
         }
     }
-    jobs
+    Planned { jobs, shard }
 }
 
 /// Whether the filter expression holds for a test under a combination.
@@ -471,15 +486,17 @@ mod tests {
     fn planned(line: &str, names: &[&str]) -> Vec<(String, String, u32)> {
         let args = args(line);
         let tests: Vec<_> = names.iter().map(|n| Arc::new(sample::test(n))).collect();
-        let jobs = jobs(
+        let share = Share::find(&args, &|_| None, None).unwrap();
+        let planned = jobs(
             &tests,
             &combos(&args),
             &Excludes::default(),
             &Wanted::all(),
             &args,
+            share.as_ref(),
             &Memory::default(),
         );
-        let described = jobs.into_iter().map(|j| {
+        let described = planned.jobs.into_iter().map(|j| {
             let c = &j.combo;
             (
                 j.test.name.clone(),

@@ -3,6 +3,7 @@
 mod command;
 mod goldens;
 mod profiles;
+mod results;
 mod run_tests;
 mod say;
 
@@ -105,6 +106,8 @@ fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
         Action::Run => return run(&call),
         Action::History => say(&show_history(&call)?)?,
         Action::Review => say(&goldens::review(&call, &call.tree()?)?)?,
+        Action::Replay(file) => return results::replay(args, file),
+        Action::MergeResults(files) => return results::merge(args, files),
         Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?)?,
     }
     Ok(exit::OK)

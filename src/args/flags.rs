@@ -339,9 +339,30 @@ static SELECT: &[Flag] = &[
     )
     .exclusive("last run"),
     Flag::new(
-        "--shard I/N",
-        "only the I-th of N equal shares, I from 1",
+        "--shard I/N|auto",
+        "only the I-th of N shares, I from 1",
         reads!(shard, v => Some(shard(v)?)),
+    )
+    .long(
+        "With auto, I and N are those of the environment: GitLab (CI_NODE_INDEX, \
+             CI_NODE_TOTAL), CircleCI (CIRCLE_NODE_INDEX, CIRCLE_NODE_TOTAL), Buildkite \
+             (BUILDKITE_PARALLEL_JOB, BUILDKITE_PARALLEL_JOB_COUNT), Bazel (TEST_SHARD_INDEX, \
+             TEST_TOTAL_SHARDS, TEST_SHARD_STATUS_FILE), Slurm arrays (SLURM_ARRAY_TASK_ID, \
+             _MIN, _STEP, _COUNT). Each pair of test and combination is in exactly one share, \
+             with all its repetitions. All shards must select the same tests, so no --failed or \
+             --resume beside it where machines differ. check merge-results makes one run of \
+             their results and names a shard that is missing.",
+    ),
+    Flag::new(
+        "--shard-times RESULTS",
+        "with --shard: shares that take about as long, by the times in RESULTS",
+        reads!(shard_times, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "RESULTS is a file of --json or --record of an earlier run: the same file for every \
+             shard. The history is not used, since it differs between machines and the shares \
+             would not fit together. The longest test goes first, to the share with least to \
+             do; one without a time counts as the median.",
     ),
 ];
 
@@ -521,6 +542,33 @@ static RESULTS: &[Flag] = &[
         "--junit FILE",
         "write the results as JUnit XML",
         reads!(junit, v => Some(PathBuf::from(v))),
+    ),
+    Flag::new(
+        "--junit-failures-only",
+        "with --junit: no text of tests that passed or were not run",
+        sets!(junit_failures_only),
+    )
+    .long(
+        "Their elements stay, since CI systems count them, with name, time and why a test \
+             was not run. Left out is their <system-out>: output, cases that were skipped, \
+             notes. Failures and flaky tests keep everything.",
+    ),
+    Flag::new(
+        "--record FILE",
+        "record the run: its events, and the files of tests that did not pass",
+        reads!(record, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "For check replay, which shows the run again anywhere. In it are the events of \
+             --json and, of each job that did not simply pass, output, reference, whole \
+             difference, .notrun and .casenotrun, sanitizer logs, stacks and core files. It is a \
+             tar file compressed with zstd, and whole up to the last result where the run is \
+             killed.",
+    ),
+    Flag::new(
+        "--extract DIR",
+        "with check replay: unpack the files of a record into DIR, which must be new or empty",
+        reads!(extract, v => Some(PathBuf::from(v))),
     ),
     Flag::new(
         "--json FILE",

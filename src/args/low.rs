@@ -62,8 +62,10 @@ pub struct LowArgs {
     pub failed: bool,
     /// `--resume`.
     pub resume: bool,
-    /// `--shard I/N`, I from 1.
-    pub shard: Option<(usize, usize)>,
+    /// `--shard I/N|auto`.
+    pub shard: Option<Share>,
+    /// `--shard-times RESULTS`.
+    pub shard_times: Option<PathBuf>,
     /// `--shuffle[=SEED]`: the seed, where one is given.
     pub shuffle: Option<Option<u64>>,
     /// `--repeat N`.
@@ -98,10 +100,16 @@ pub struct LowArgs {
     pub all: bool,
     /// `--junit FILE`.
     pub junit: Option<PathBuf>,
+    /// `--junit-failures-only`.
+    pub junit_failures_only: bool,
     /// `--json FILE`.
     pub json: Option<PathBuf>,
     /// `--html DIR`.
     pub html: Option<PathBuf>,
+    /// `--record FILE`.
+    pub record: Option<PathBuf>,
+    /// `--extract DIR`.
+    pub extract: Option<PathBuf>,
     /// `--source-dir`.
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.
@@ -153,6 +161,19 @@ pub enum Action {
     InstallInto(PathBuf),
     /// Put QEMU's runner back.
     RemoveFrom(PathBuf),
+    /// Show a run of earlier again.
+    Replay(PathBuf),
+    /// Make one run of the results of several.
+    MergeResults(Vec<PathBuf>),
+}
+
+/// Which share of the jobs is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// The first number, from 1, of the second.
+    Of(usize, usize),
+    /// What the environment says.
+    Auto,
 }
 
 /// What runs under a debugger.

@@ -2,7 +2,7 @@
 
 use testdecl::CACHES;
 
-use super::low::{DEBUGGEES, Debuggee};
+use super::low::{DEBUGGEES, Debuggee, Share};
 
 /// A whole number of at least `least`.
 pub(super) fn number<N>(text: &str, least: N) -> Result<N, String>
@@ -63,9 +63,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// `I/N` with I from 1 to N.
-pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
-    let wrong = || format!("invalid shard: '{text}' (I/N, I from 1 to N, such as 2/3)");
+/// `I/N` with I from 1 to N, or `auto`.
+pub(super) fn shard(text: &str) -> Result<Share, String> {
+    if text == "auto" {
+        return Ok(Share::Auto);
+    }
+    let wrong = || format!("invalid shard: '{text}' (I/N, I from 1 to N, such as 2/3, or auto)");
     let (i, n) = text.split_once('/').ok_or_else(wrong)?;
     let (i, n): (usize, usize) = (
         i.parse().map_err(|_| wrong())?,
@@ -74,7 +77,7 @@ pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     if i == 0 || i > n {
         return Err(wrong());
     }
-    Ok((i, n))
+    Ok(Share::Of(i, n))
 }
 
 /// What a debugger is for: `test`, or a program under test and which of its starts
@@ -167,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_shard_lies_within_its_count() {
-        assert_eq!(shard("2/3"), Ok((2, 3)));
+        assert_eq!(shard("2/3"), Ok(Share::Of(2, 3)));
+        assert_eq!(shard("auto"), Ok(Share::Auto));
         for wrong in ["0/3", "4/3", "1", "/", "a/b", "1/0"] {
             assert!(shard(wrong).is_err(), "{wrong}");
         }

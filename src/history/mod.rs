@@ -48,6 +48,32 @@ pub struct Previous {
 }
 
 impl Previous {
+    /// A run that began `at`, from its results: tests, each with its combination, verdict and
+    /// seconds.
+    #[must_use]
+    pub fn collect(
+        at: Option<SystemTime>,
+        results: impl IntoIterator<Item = (String, Arc<Combo>, (Kind, f64))>,
+    ) -> Self {
+        let results = results.into_iter();
+        let results = results.map(|(test, combo, result)| (key(&test, &combo), result));
+        Self {
+            results: Arc::new(results.collect()),
+            at,
+        }
+    }
+
+    /// The results of both; where both have one, this one's.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        let results = Arc::make_mut(&mut self.results);
+        for (key, result) in &*other.results {
+            results.entry(key.clone()).or_insert(*result);
+        }
+        self.at = self.at.into_iter().chain(other.at).min();
+        self
+    }
+
     /// Verdict and seconds of `test` under `combo`, where it was part of that run.
     #[must_use]
     pub fn get(&self, test: &str, combo: &Combo) -> Option<(Kind, f64)> {
@@ -423,7 +449,7 @@ impl Reporter for History {
             | Event::WaitsForGdb { .. }
             | Event::Debugging { .. }
             | Event::Output { .. }
-            | Event::StatusAsked
+            | Event::StatusAsked { .. }
             | Event::Interrupting { .. } => {}
         }
     }

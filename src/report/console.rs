@@ -33,14 +33,37 @@ pub(super) trait Screen {
     fn note(&mut self, _event: &Event, _tally: &Tally) {}
 }
 
-/// Text written as it comes: not a terminal.
-pub(super) struct Plain(pub(super) Box<dyn Write>);
+/// Text written as it comes: not to a live view.
+pub(super) struct Plain {
+    pub(super) out: Box<dyn Write>,
+    /// Whether that is the terminal after all.
+    pub(super) is_terminal: bool,
+}
+
+impl Plain {
+    pub(super) fn new(out: Box<dyn Write>) -> Self {
+        Self {
+            out,
+            is_terminal: false,
+        }
+    }
+}
 
 impl Screen for Plain {
     fn write(&mut self, text: &str) -> io::Result<()> {
-        self.0.write_all(text.as_bytes())?;
-        self.0.flush()
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
+
+    fn columns(&self) -> Option<usize> {
+        self.is_terminal.then(terminal_columns).flatten()
+    }
+}
+
+/// How many columns the terminal has.
+pub(super) fn terminal_columns() -> Option<usize> {
+    let (_, columns) = console::Term::stdout().size_checked()?;
+    Some(usize::from(columns))
 }
 
 /// The console reporter.
@@ -142,7 +165,7 @@ impl<S: Screen> Console<S> {
     fn finished(&mut self, rendered: &Rendered<'_>) {
         let finished = rendered.finished;
         let kind = Kind::from(&finished.verdict);
-        let now = SystemTime::now();
+        let now = rendered.at;
         let outcome = finished.outcome.as_ref();
         let mut text = self.line(
             &finished.job,
@@ -171,8 +194,7 @@ impl<S: Screen> Console<S> {
         self.write(&text);
     }
 
-    fn slow(&mut self, job: &Job, running: Duration) {
-        let now = SystemTime::now();
+    fn slow(&mut self, job: &Job, running: Duration, now: SystemTime) {
         let description = format!("still running after {}", words::seconds(running));
         let text = self.line(
             job,
@@ -208,7 +230,7 @@ pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
     let finished = rendered.finished;
     for log in &rendered.logs {
         let silent = rendered.diff.is_none();
-        match (log.title, &finished.verdict) {
+        match (log.title.as_str(), &finished.verdict) {
             ("output", Verdict::Fail(_)) if silent => tail(&mut text, log),
             ("output", _) => {}
             _ => head(&mut text, log),
@@ -218,7 +240,7 @@ pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
         for core in &outcome.cores {
             let _ = writeln!(text, "core file:   {}", words::path(core));
         }
-        if !matches!(outcome.exit, Exit::NotStarted(_)) && outcome.output.exists() {
+        if !matches!(outcome.exit, Exit::NotStarted(_)) && rendered.output_kept {
             let _ = writeln!(text, "full output: {}", words::path(&outcome.output));
         }
     }
@@ -266,7 +288,7 @@ impl<S: Screen> Sink for Console<S> {
         match event {
             Event::RunStarted { .. } => self.started(event),
             Event::Started { .. } => {}
-            Event::Slow { job, running } => self.slow(job, *running),
+            Event::Slow { job, running, at } => self.slow(job, *running, *at),
             Event::WaitsForGdb {
                 job,
                 program,
@@ -291,8 +313,8 @@ impl<S: Screen> Sink for Console<S> {
                     self.finished(rendered);
                 }
             }
-            Event::StatusAsked => {
-                let text = self.tally.status(SystemTime::now());
+            Event::StatusAsked { at } => {
+                let text = self.tally.status(*at);
                 self.write(&format!("{text}\n"));
             }
             Event::Interrupting { running } => self.write(&format!(

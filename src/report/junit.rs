@@ -49,14 +49,20 @@ impl Suites {
 /// The JUnit reporter.
 pub(super) struct Junit {
     file: LiveFile<Suites>,
+    /// What passed or was not run has no output.
+    failures_only: bool,
 }
 
 impl Junit {
-    /// Makes the file, with no results yet.
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+    /// Makes the file, with no results yet. With `failures_only` what tests printed is in it
+    /// for failures and flaky tests alone.
+    pub(super) fn create(path: &Path, failures_only: bool) -> anyhow::Result<Self> {
         let file = LiveFile::create(path, Suites(Report::new("iotests")))
             .with_context(|| format!("cannot write the JUnit file {}", path.display()))?;
-        Ok(Self { file })
+        Ok(Self {
+            file,
+            failures_only,
+        })
     }
 }
 
@@ -78,7 +84,7 @@ fn blanks(text: &str) -> String {
     text.replace('\t', "    ")
 }
 
-fn result(rendered: &Rendered<'_>) -> TestCase {
+fn result(rendered: &Rendered<'_>, failures_only: bool) -> TestCase {
     let finished = rendered.finished;
     let said = rendered.description.as_str();
     let status = match &finished.verdict {
@@ -110,6 +116,10 @@ fn result(rendered: &Rendered<'_>) -> TestCase {
     if let Some(outcome) = &finished.outcome {
         case.set_time(outcome.wall);
     }
+    let bad = matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. });
+    if failures_only && !bad {
+        return case;
+    }
     let output = rendered.logs.iter().find(|log| log.title == "output");
     let mut text = output.map(|log| blanks(&log.text)).unwrap_or_default();
     if finished.verdict == Verdict::Pass && !said.is_empty() {
@@ -131,7 +141,7 @@ impl Sink for Junit {
         match event {
             Event::Finished(finished) => {
                 if let Some(rendered) = rendered {
-                    let case = result(rendered);
+                    let case = result(rendered, self.failures_only);
                     self.file.change(|s| s.add(&finished.job.combo, case));
                 }
             }

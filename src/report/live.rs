@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::style::ProgressTracker;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::console::Screen;
+use super::console::{Screen, terminal_columns};
 use super::summary::Tally;
 use crate::history::Previous;
 use crate::model::{Combo, Event, Job, JobId, Kind};
@@ -197,8 +197,7 @@ impl Screen for Live {
     }
 
     fn columns(&self) -> Option<usize> {
-        let (_, columns) = console::Term::stdout().size_checked()?;
-        Some(usize::from(columns))
+        terminal_columns()
     }
 
     fn note(&mut self, event: &Event, tally: &Tally) {

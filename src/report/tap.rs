@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::time::SystemTime;
 
 use super::console::failure;
 use super::rendered::Rendered;
@@ -143,7 +142,7 @@ impl Sink for Tap {
                 let text = format!("# running {}\n", self.title(job));
                 self.write(&text);
             }
-            Event::Slow { job, running } => {
+            Event::Slow { job, running, .. } => {
                 let running = words::seconds(*running);
                 let text = format!(
                     "# slow {}: still running after {running}\n",
@@ -168,8 +167,8 @@ impl Sink for Tap {
                     self.finished(rendered);
                 }
             }
-            Event::StatusAsked => {
-                let text = format!("# {}\n", self.tally.status(SystemTime::now()));
+            Event::StatusAsked { at } => {
+                let text = format!("# {}\n", self.tally.status(*at));
                 self.write(&text);
             }
             Event::Interrupting { running } => {

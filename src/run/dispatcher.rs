@@ -276,7 +276,10 @@ impl Dispatcher<'_, '_, '_> {
                 self.tell(&progress.event(job));
                 drop(shown);
             }
-            Ok(Message::Signal(SIGUSR1)) => self.tell(&Event::StatusAsked),
+            Ok(Message::Signal(SIGUSR1)) => {
+                let at = SystemTime::now();
+                self.tell(&Event::StatusAsked { at });
+            }
             Ok(Message::Signal(_)) => self.interrupt(),
             // We hold a sender ourselves, so it is a time-out.
             Err(_) => {}

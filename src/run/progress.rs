@@ -1,6 +1,6 @@
 //! What a running job tells.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::model::{Event, Job};
 
@@ -21,7 +21,11 @@ impl Progress {
     /// The event of a job.
     pub(super) fn event(self, job: Job) -> Event {
         match self {
-            Self::Slow(running) => Event::Slow { job, running },
+            Self::Slow(running) => Event::Slow {
+                job,
+                running,
+                at: SystemTime::now(),
+            },
             Self::WaitsForGdb { program, command } => Event::WaitsForGdb {
                 job,
                 program,

@@ -11,5 +11,6 @@ mod launcher;
 mod options;
 mod ours;
 mod readme;
+mod results;
 mod running;
 mod scripts;

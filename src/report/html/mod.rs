@@ -6,6 +6,8 @@ mod chart;
 mod details;
 mod page;
 
+pub(super) use details::DIFF_LINES;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
