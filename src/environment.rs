@@ -13,6 +13,7 @@ use rand::RngExt as _;
 
 use crate::args::LowArgs;
 use crate::model::{Combo, HeaderLine};
+use crate::packages::distribution;
 use crate::programs::{Programs, Vars, default_machine, installed};
 use crate::tree::{Layout, Tree};
 
@@ -255,8 +256,14 @@ impl Environment {
         // QEMU's own build is the rule in its tree, and goes without saying.
         if self.layout == Layout::Ours || self.programs.any_installed() {
             lines.push(("PROGRAMS".to_owned(), self.programs.origins()));
-            lines.push(("QEMU_VERSION".to_owned(), self.programs.versions()));
         }
+        let mut known = self.programs.identity();
+        known.extend(distribution().map(|name| ("DISTRIBUTION", name)));
+        lines.extend(
+            known
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
         lines
     }
 }
