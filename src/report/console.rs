@@ -75,7 +75,7 @@ impl<S: Screen> Console<S> {
         let name = words::name(job);
         let mut text = format!("{name:width$} ", width = self.name_width);
         if self.combo_width > 0 {
-            let combo = words::combo(&job.combo);
+            let combo = self.tally.combos().name(&job.combo);
             let _ = write!(text, "{combo:width$} ", width = self.combo_width);
         }
         let before = text.chars().count();
@@ -127,7 +127,7 @@ impl<S: Screen> Console<S> {
             self.name_width += (jobs / once).to_string().len();
         }
         if combos.len() > 1 {
-            let widths = combos.iter().map(|c| words::combo(c).len());
+            let widths = self.tally.combos().all().map(|name| name.len());
             self.combo_width = widths.max().unwrap_or(0);
         }
         let mut text = words::header(header, *shuffle, "");

@@ -3,6 +3,7 @@
 //! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
 
+mod combos;
 mod console;
 mod html;
 mod json;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 
+use super::combos::ComboNames;
 use crate::diff::Paint;
 use crate::golden::NO_REFERENCE;
 use crate::model::{Event, Finished, Job, JobId, Kind, Verdict};
@@ -25,7 +26,7 @@ pub(super) struct Tally {
     counts: BTreeMap<Kind, usize>,
     started: Option<SystemTime>,
     running: BTreeMap<JobId, (String, SystemTime)>,
-    several_combos: bool,
+    combos: ComboNames,
     not_run: Names,
     /// How many jobs were not run, and how many tests these are of, by reason; of several
     /// combinations only.
@@ -61,9 +62,9 @@ impl Tally {
             } => {
                 self.jobs = *jobs;
                 self.started = Some(*at);
-                self.several_combos = combos.len() > 1;
-                if self.several_combos {
-                    self.table = Table::new(tests, combos.iter().map(|c| words::combo(c)));
+                self.combos = ComboNames::new(combos);
+                if self.combos.several() {
+                    self.table = Table::new(tests, self.combos.all());
                 }
             }
             Event::Started { job, at, .. } => {
@@ -80,7 +81,7 @@ impl Tally {
         let kind = Kind::from(&finished.verdict);
         *self.counts.entry(kind).or_default() += 1;
         self.table
-            .set(&job.test.name, &words::combo(&job.combo), kind);
+            .set(&job.test.name, &self.combos.name(&job.combo), kind);
         let title = self.title(job);
         let add = |names: &mut Names| *names.entry(title.clone()).or_default() += 1;
         if !finished.cases_not_run.is_empty() {
@@ -94,7 +95,7 @@ impl Tally {
             Verdict::Interrupted => add(&mut self.not_run),
             Verdict::NotRun(reason) => {
                 add(&mut self.not_run);
-                if self.several_combos {
+                if self.combos.several() {
                     let (jobs, tests) = self.reasons.entry(words::one_line(reason)).or_default();
                     *jobs += 1;
                     tests.insert(job.test.name.clone());
@@ -108,11 +109,16 @@ impl Tally {
 
     /// A job's test, with its combination where there are several.
     pub(super) fn title(&self, job: &Job) -> String {
-        if self.several_combos {
-            format!("{} ({})", job.test.name, words::combo(&job.combo))
+        if self.combos.several() {
+            format!("{} ({})", job.test.name, self.combos.name(&job.combo))
         } else {
             job.test.name.clone()
         }
+    }
+
+    /// The combinations of the run.
+    pub(super) fn combos(&self) -> &ComboNames {
+        &self.combos
     }
 
     /// How many jobs ended so.
@@ -197,8 +203,12 @@ impl Tally {
         paint: Paint,
     ) -> String {
         let mut out = String::new();
-        if self.several_combos {
-            out.push_str(&self.table.text(paint));
+        if self.combos.several() {
+            let table = self.table.text(paint);
+            if let Some(options) = self.combos.options().filter(|_| !table.is_empty()) {
+                let _ = writeln!(out, "\nImages created with {options}");
+            }
+            out.push_str(&table);
         }
         let mut late = Names::new();
         for job in not_reached {
@@ -206,7 +216,7 @@ impl Tally {
         }
         // A matrix has hundreds of them.
         let few = Names::new();
-        let not_run = if self.several_combos {
+        let not_run = if self.combos.several() {
             out.push_str(&self.reasons_text());
             &few
         } else {
@@ -224,7 +234,7 @@ impl Tally {
             if names.is_empty() {
                 continue;
             }
-            let is_matrix = self.several_combos && std::ptr::eq(names, &self.failures);
+            let is_matrix = self.combos.several() && std::ptr::eq(names, &self.failures);
             let _ = match is_matrix {
                 true => writeln!(out, "{title}:\n  {}", lines(names, "\n  ")),
                 false => writeln!(out, "{title}: {}", lines(names, " ")),
@@ -337,39 +347,46 @@ impl Table {
         }
     }
 
+    /// The table, with a line on the rows that are left out: those that say nothing, and in
+    /// a long one those in which all is well. Empty where nothing has ended.
     fn text(&self, paint: Paint) -> String {
         let rows = self.tests.iter().zip(self.cells.chunks(self.combos.len()));
-        let good = |cells: &[Option<Kind>]| {
-            cells
-                .iter()
-                .all(|c| matches!(c, Some(Kind::Pass | Kind::NotRun)))
-        };
-        let all = self.tests.len() <= TABLE_ROWS;
-        let (mut out, mut left_out) = (String::from("\n"), 0);
-        let width = self.tests.iter().map(String::len).max().unwrap_or(0).max(4);
-        let _ = write!(out, "{:width$}", "");
-        for combo in &self.combos {
-            let _ = write!(out, "  {combo:11}");
+        let ended: Vec<_> = rows
+            .filter(|(_, cells)| cells.iter().any(Option::is_some))
+            .collect();
+        if ended.is_empty() {
+            return String::new();
         }
-        out.truncate(out.trim_end_matches(' ').len());
-        out.push('\n');
-        for (test, cells) in rows {
-            if !all && good(cells) {
-                left_out += 1;
-                continue;
-            }
+        let all = self.tests.len() <= TABLE_ROWS;
+        let shown: Vec<_> = ended
+            .iter()
+            .filter(|(_, cells)| all || !is_good(cells))
+            .collect();
+        let mut out = String::from("\n");
+        let left_out = ended.len() - shown.len();
+        if shown.is_empty() {
+            let _ = writeln!(
+                out,
+                "({left_out} tests passed or were not run in all combinations)\n"
+            );
+            return out;
+        }
+        let width = shown.iter().map(|(test, _)| test.len()).max().unwrap_or(0);
+        let columns = self.columns(&shown);
+        let mut title = format!("{:width$}", "");
+        for (column, wide) in &columns {
+            let _ = write!(title, "  {:wide$}", self.combos[*column]);
+        }
+        let _ = writeln!(out, "{}", title.trim_end());
+        for (test, cells) in shown {
             let mut line = format!("{test:width$}");
-            for (cell, combo) in cells.iter().zip(&self.combos) {
-                let word = cell.map_or("-", words::kind);
-                let style = cell.map_or(Style::new(), style);
-                let pad = combo.len().max(11) - word.len();
+            for (column, wide) in &columns {
+                let word = word(cells[*column]);
+                let style = cells[*column].map_or(Style::new(), style);
+                let pad = wide - word.len();
                 let _ = write!(line, "  {}{:pad$}", paint.apply(style, word), "");
             }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        if left_out == self.tests.len() {
-            return format!("\n({left_out} tests passed or were not run in all combinations)\n\n");
+            let _ = writeln!(out, "{}", line.trim_end());
         }
         if left_out > 0 {
             let _ = writeln!(
@@ -380,6 +397,28 @@ impl Table {
         out.push('\n');
         out
     }
+
+    /// The columns in which anything has ended, with their widths.
+    fn columns(&self, rows: &[&(&String, &[Option<Kind>])]) -> Vec<(usize, usize)> {
+        let wide = |(column, title): (usize, &String)| {
+            let cells = rows.iter().map(|(_, cells)| cells[column]);
+            cells.clone().any(|cell| cell.is_some()).then(|| {
+                let words = cells.map(|cell| word(cell).len());
+                (column, words.max().unwrap_or(0).max(title.len()))
+            })
+        };
+        let columns = self.combos.iter().enumerate();
+        columns.filter_map(wide).collect()
+    }
+}
+
+fn word(cell: Option<Kind>) -> &'static str {
+    cell.map_or("-", words::kind)
+}
+
+fn is_good(cells: &[Option<Kind>]) -> bool {
+    let good = |cell: &Option<Kind>| matches!(cell, Some(Kind::Pass | Kind::NotRun));
+    cells.iter().all(good)
 }
 
 #[cfg(test)]
@@ -387,7 +426,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::Failure;
+    use crate::model::{Combo, Failure};
     use crate::report::sample;
 
     fn tally(formats: &[&str], results: &[(&str, &str, Verdict)]) -> Tally {
@@ -492,8 +531,59 @@ mod tests {
         );
         assert_eq!(
             end(&t, false, &[]),
-            "\n      qcow2-file   raw-file\n001   pass         fail\n002   not run      -\n\n\
+            "\n     qcow2-file  raw-file\n001  pass        fail\n002  not run     -\n\n\
              Not run:\n      1  x (002)\nFailures:\n  001 (raw-file)\nFailed 1 of 2 iotests\n"
+        );
+    }
+
+    #[test]
+    fn what_has_not_ended_has_no_place_in_the_table() {
+        let mut t = tally(
+            &["qcow2", "raw", "vdi"],
+            &[
+                ("001", "vdi", Verdict::Pass),
+                ("001", "qcow2", Verdict::Interrupted),
+            ],
+        );
+        let late = [sample::job(2, "002", "raw")];
+        assert_eq!(
+            end(&t, true, &late),
+            "\n     qcow2-file   vdi-file\n001  interrupted  pass\n\n\
+             Not started: 002 (raw-file)\nInterrupted: passed 1 of 2 iotests\n"
+        );
+        t = tally(&["qcow2", "raw"], &[]);
+        let text = end(&t, true, &late);
+        assert!(text.starts_with("Not started: 002 (raw-file)\n"), "{text}");
+    }
+
+    #[test]
+    fn options_are_told_once_above_the_table() {
+        let mut t = Tally::default();
+        let luks = Combo {
+            options: "iter-time=10".into(),
+            ..sample::combo("luks")
+        };
+        let combos = vec![Arc::new(sample::combo("raw")), Arc::new(luks)];
+        t.event(&Event::RunStarted {
+            header: Vec::new(),
+            jobs: 2,
+            combos: combos.clone(),
+            tests: vec!["001".into()],
+            shuffle: None,
+            at: sample::at(0),
+        });
+        for combo in combos {
+            let job = Job {
+                combo,
+                ..sample::job(0, "001", "raw")
+            };
+            t.event(&Event::Finished(Box::new(sample::finished(job, fail()))));
+        }
+        assert_eq!(
+            end(&t, false, &[]),
+            "\nImages created with luks: iter-time=10\n\n     raw-file  luks-file\n\
+             001  fail      fail\n\nFailures:\n  001 (luks-file)\n  001 (raw-file)\n\
+             Failed 2 of 2 iotests\n"
         );
     }
 
