@@ -16,7 +16,7 @@ use crate::environment::{Environment, host, sock_dir, test_dir};
 use crate::exclude::{Excludes, SKIP_VARIABLE};
 use crate::exit;
 use crate::golden::{self, Bless, Variant};
-use crate::history::{History, Memory, Past};
+use crate::history::{History, Memory, Past, Selection};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Wanted};
 use crate::report;
@@ -51,7 +51,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let memory = history.take_memory();
     let excludes = excludes(tree, args)?;
     let (combos, mut jobs) = plan_jobs(args, tests, &memory, &excludes)?;
-    plan::validate(args, &jobs, memory.previous().at.is_some())?;
+    plan::validate(args, &jobs, memory.has_runs())?;
     if args.debugger.is_some() {
         for job in &mut jobs {
             plan::debuggable(Arc::make_mut(&mut job.test))?;
@@ -72,7 +72,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     settings.header = env.header(&combos, sockets.path());
     settings.python = env.python.clone();
     let host = CheckHost::new(call, env, &memory, &jobs)?;
-    let previous = memory.previous();
+    let selection = Selection::of(&jobs);
+    let previous = memory.previous(&selection);
     // No longer needed: the host has what is known of each job.
     drop(memory);
 
@@ -84,7 +85,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.
     if args.debugger.is_none() {
-        reporters.push(Box::new(history));
+        reporters.push(Box::new(history.selecting(&selection)));
     }
     let ran = run::run(&keeper, &settings, jobs, &host, &mut reporters);
     let reported = !tell_troubles(&mut reporters[..reports]);
@@ -152,7 +153,7 @@ pub(super) fn left_to_run(
     }
     let memory = open_history(&call.history_dir()).take_memory();
     let (_, jobs) = plan_jobs(args, &tests, &memory, &excludes)?;
-    plan::validate(args, &jobs, memory.previous().at.is_some())?;
+    plan::validate(args, &jobs, memory.has_runs())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
 
+use super::changes::Comparison;
 use super::rendered::{Log, Rendered};
 use super::summary::{self, Tally};
 use super::{Sink, unless_gone};
 use crate::diff::Paint;
+use crate::history::Previous;
 use crate::model::{Event, Exit, Job, Kind, Verdict};
 use crate::words;
 
@@ -50,6 +52,7 @@ pub(super) struct Console<S> {
     name_width: usize,
     /// Width of the column of combinations; 0 where there is only one.
     combo_width: usize,
+    comparison: Comparison,
     trouble: Option<io::Error>,
 }
 
@@ -61,8 +64,15 @@ impl<S: Screen> Console<S> {
             tally: Tally::default(),
             name_width: 8,
             combo_width: 0,
+            comparison: Comparison::default(),
             trouble: None,
         }
+    }
+
+    /// Tells in the end what has changed since an earlier run.
+    pub(super) fn comparing(mut self, previous: Previous) -> Self {
+        self.comparison = Comparison::new(previous);
+        self
     }
 
     fn write(&mut self, text: &str) {
@@ -254,6 +264,7 @@ fn tail(text: &mut String, log: &Log) {
 impl<S: Screen> Sink for Console<S> {
     fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
+        self.comparison.event(event);
         self.screen.note(event, &self.tally);
         match event {
             Event::RunStarted { .. } => self.started(event),
@@ -277,6 +288,11 @@ impl<S: Screen> Sink for Console<S> {
                 interrupted,
                 wall,
             } => {
+                if let Some(at) = self.comparison.at() {
+                    let changes = self.comparison.changes();
+                    let text = changes.text(at, self.tally.combos());
+                    self.write(&format!("\n{text}"));
+                }
                 let text = self
                     .tally
                     .summary(not_reached, *interrupted, *wall, self.paint);

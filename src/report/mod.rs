@@ -3,6 +3,7 @@
 //! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
 
+mod changes;
 mod combos;
 mod console;
 mod html;
@@ -128,8 +129,9 @@ pub fn build(
         let paint = paint(args.color);
         let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         if smart && args.debugger.is_none() && io::stdout().is_terminal() {
-            let screen = live::Live::new(previous);
-            sinks.push(Box::new(console::Console::new(screen, paint)));
+            let screen = live::Live::new(previous.clone());
+            let console = console::Console::new(screen, paint);
+            sinks.push(Box::new(console.comparing(previous)));
         } else {
             sinks.push(Box::new(console::Console::new(
                 console::Plain(Box::new(io::stdout())),
