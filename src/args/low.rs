@@ -98,6 +98,8 @@ pub struct LowArgs {
     pub json: Option<PathBuf>,
     /// `--html DIR`.
     pub html: Option<PathBuf>,
+    /// `--trace FILE`.
+    pub trace: Option<PathBuf>,
     /// `--source-dir`.
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.

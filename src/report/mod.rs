@@ -14,6 +14,7 @@ mod live_file;
 mod rendered;
 mod summary;
 mod tap;
+mod trace;
 
 #[cfg(test)]
 mod conformance;
@@ -109,6 +110,9 @@ pub fn build(
     }
     if let Some(dir) = &args.html {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
+    }
+    if let Some(path) = &args.trace {
+        sinks.push(Box::new(trace::Trace::create(path)?));
     }
     if args.tap {
         let paint = paint_on(args.color, io::stderr().is_terminal());

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::diff::{Bounds, Diff, Limits, Paint, patch, render, visible_text};
 use crate::model::{Finished, Verdict};
@@ -38,6 +39,8 @@ pub(super) struct Rendered<'a> {
     /// Sanitizer reports, stacks, and the output's end for a test that did not
     /// pass.
     pub(super) logs: Vec<Log>,
+    /// When it was told.
+    pub(super) at: SystemTime,
 }
 
 impl<'a> Rendered<'a> {
@@ -56,6 +59,7 @@ impl<'a> Rendered<'a> {
             diff,
             diff_file: None,
             logs: if bad { logs(finished) } else { Vec::new() },
+            at: SystemTime::now(),
         };
         rendered.write_diff();
         rendered

@@ -12,3 +12,4 @@ mod ours;
 mod readme;
 mod running;
 mod scripts;
+mod trace;

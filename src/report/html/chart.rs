@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::{Entry, Page, escape};
+use crate::model::Kind;
 
 /// How many results the chart has.
 const BARS: usize = 40;
@@ -13,6 +14,7 @@ pub(super) fn html(page: &Page) -> String {
     let mut timed: Vec<(f64, &Entry)> = page
         .entries
         .iter()
+        .filter(|e| e.kind != Kind::NotRun)
         .filter_map(|e| Some((e.secs?, e)))
         .collect();
     timed.sort_by(|a, b| b.0.total_cmp(&a.0));

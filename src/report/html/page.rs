@@ -29,7 +29,7 @@ impl Document for Page {
         if !chart.is_empty() {
             writeln!(
                 out,
-                "<h2>Times</h2><p class=\"dim\">The slowest tests; the dark part is CPU time{}.</p>\n{chart}",
+                "<h2>Times</h2><p class=\"dim\">The slowest tests; the thin part is CPU time{}.</p>\n{chart}",
                 match self.comparison.at() {
                     Some(_) => ", the vertical line the time of the run compared with",
                     None => "",

@@ -15,7 +15,7 @@ impl Page {
     /// A group for each verdict, with its count.
     pub(super) fn results(&self, out: &mut dyn Write) -> io::Result<()> {
         for kind in KINDS {
-            let entries: Vec<(usize, &Entry)> = self
+            let mut entries: Vec<(usize, &Entry)> = self
                 .entries
                 .iter()
                 .enumerate()
@@ -24,6 +24,8 @@ impl Page {
             if entries.is_empty() {
                 continue;
             }
+            // They come in the order in which they ended.
+            entries.sort_by_key(|(_, entry)| (entry.test, entry.combo));
             let unfolded = !matches!(kind, Kind::NotRun | Kind::Pass);
             writeln!(
                 out,

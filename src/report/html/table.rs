@@ -7,12 +7,16 @@ use super::{KINDS, Page, class, escape};
 use crate::model::Kind;
 use crate::words;
 
+/// So many combinations have room for verdict and time side by side.
+const FEW: usize = 4;
+
 impl Page {
     /// The table of tests by combination; a test of which nothing has ended has no row.
     pub(super) fn table(&self, out: &mut dyn Write) -> io::Result<()> {
         write!(
             out,
-            "<h2>Tests</h2>\n<table class=\"tests\"><thead><tr><th>Test</th>"
+            "<h2>Tests</h2>\n<div class=\"wide\"><table class=\"tests{}\"><thead><tr><th>Test</th>",
+            if self.names.len() <= FEW { " few" } else { "" }
         )?;
         for (n, name) in self.names.iter().enumerate() {
             write!(out, "<th data-column=\"{n}\">{}</th>", escape(name))?;
@@ -34,7 +38,7 @@ impl Page {
             }
             writeln!(out, "<td class=\"summary\">{summary}</td></tr>")?;
         }
-        writeln!(out, "</tbody></table>")
+        writeln!(out, "</tbody></table></div>")
     }
 
     /// The results of one test under one combination: of several repetitions the
