@@ -219,6 +219,12 @@ impl Environment {
             }
             values.join(", ")
         };
+        let formats = each(&|c| c.format.clone());
+        let io_options = match formats.contains(", ") {
+            // Nine formats would repeat all of them nine times.
+            true => each(&|c| self.io_options(c, false)) + " [-f IMGFMT]",
+            false => each(&|c| self.io_options(c, true)),
+        };
         let format = |c: &Combo| match c.options.as_str() {
             "" => c.format.clone(),
             options => format!("{} ({options})", c.format),
@@ -229,10 +235,7 @@ impl Environment {
                 "QEMU_IMG",
                 program("QEMU_IMG_PROG", &var("QEMU_IMG_OPTIONS")),
             ),
-            (
-                "QEMU_IO",
-                program("QEMU_IO_PROG", &each(&|c| self.io_options(c, true))),
-            ),
+            ("QEMU_IO", program("QEMU_IO_PROG", &io_options)),
             (
                 "QEMU_NBD",
                 program("QEMU_NBD_PROG", &var("QEMU_NBD_OPTIONS")),

@@ -57,7 +57,7 @@ impl Page {
         for (n, entry) in entries {
             let open = entry.kind == Kind::Fail && entries.len() <= UNFOLDED;
             let took = entry.secs.filter(|_| entry.kind != Kind::Interrupted);
-            let took = took.map_or_else(String::new, |secs| format!("{secs:.1} s"));
+            let took = took.map_or_else(String::new, |secs| format!("{secs:.1}&nbsp;s"));
             writeln!(
                 out,
                 "<details class=\"result\" id=\"r{n}\" {}{}>\

@@ -30,7 +30,9 @@ impl Page {
         for (row, columns) in cells {
             let summary = self.summaries.get(&row).map_or("", String::as_str);
             let (name, summary) = (escape(&self.tests[row]), escape(summary));
-            let text = format!("{name} {summary}").to_lowercase();
+            let combos = columns.keys().filter_map(|c| self.names.get(*c));
+            let combos: Vec<_> = combos.map(|name| escape(name)).collect();
+            let text = format!("{name} {summary} {}", combos.join(" ")).to_lowercase();
             write!(out, "<tr data-text=\"{text}\"><th>{name}</th>")?;
             for column in 0..self.names.len() {
                 let entries = columns.get(&column).map_or(&[][..], Vec::as_slice);
