@@ -14,6 +14,7 @@ use super::html::Html;
 use super::json::Json;
 use super::junit::Junit;
 use super::tap::{Numbering, Tap};
+use super::trace::Trace;
 use super::{All, sample};
 use crate::diff::Paint;
 use crate::history::Previous;
@@ -167,6 +168,7 @@ struct Written {
     diffs: String,
     json: Vec<Value>,
     junit: String,
+    trace: Value,
     html: String,
 }
 
@@ -179,6 +181,7 @@ fn write(interrupted: bool) -> Written {
         Paper::default(),
     );
     let junit = dir.path().join("junit.xml");
+    let trace = dir.path().join("trace.json");
     let mut all = All {
         sinks: vec![
             Box::new(Console::new(Plain(Box::new(console.clone())), Paint::Plain)),
@@ -191,6 +194,7 @@ fn write(interrupted: bool) -> Written {
             )),
             Box::new(Json::new(Path::new("x.json"), Box::new(json.clone()))),
             Box::new(Junit::create(&junit).unwrap()),
+            Box::new(Trace::create(&trace).unwrap()),
             Box::new(Html::create(dir.path(), Previous::default()).unwrap()),
         ],
     };
@@ -239,6 +243,7 @@ fn write(interrupted: bool) -> Written {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect(),
         junit: std::fs::read_to_string(junit).unwrap(),
+        trace: serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap(),
         html: std::fs::read_to_string(dir.path().join("index.html")).unwrap(),
     }
 }
@@ -292,6 +297,17 @@ fn all_reports_say_the_same() {
         let found = bad.iter().filter(|b| case.contains(**b)).count();
         assert_eq!(found, usize::from(!row.junit.is_empty()), "{case}");
 
+        let events = written.trace["traceEvents"].as_array().unwrap();
+        let of_test = |e: &&Value| e["cat"] == "test" && e["name"] == row.name;
+        // A test that was never started is in no lane.
+        if let Some(event) = events.iter().find(of_test) {
+            assert_eq!(event["args"]["verdict"], row.word);
+            let reason = event["args"]["reason"].as_str().unwrap();
+            assert!(reason.contains(row.says), "{reason}");
+        } else {
+            assert_eq!(row.word, "not run");
+        }
+
         let from = written
             .html
             .find(&format!("<tr data-text=\"{} ", row.name))
@@ -322,6 +338,13 @@ fn the_counts_agree() {
         written
             .junit
             .contains("tests=\"14\" skipped=\"3\" failures=\"9\" errors=\"0\""),
+        "{}",
+        written.junit
+    );
+    assert!(
+        written
+            .junit
+            .contains("<property name=\"IMGFMT\" value=\"qcow2\""),
         "{}",
         written.junit
     );

@@ -2,6 +2,7 @@
 //! differences and logs, times, and a comparison with the previous run. It is
 //! rewritten in one piece while the run goes on.
 
+mod changes;
 mod chart;
 mod details;
 mod page;
@@ -183,14 +184,6 @@ impl Page {
     fn position(&self, combo: &Combo) -> usize {
         let known = self.combos.iter().position(|c| **c == *combo);
         known.unwrap_or(self.combos.len())
-    }
-
-    /// The position of the worst result of a test under a combination.
-    fn entry_of(&self, test: &str, combo: &Combo) -> Option<usize> {
-        let (test, combo) = (*self.rows.get(test)?, self.position(combo));
-        let entries = self.entries.iter().enumerate();
-        let of_both = entries.filter(|(_, e)| (e.test, e.combo) == (test, combo));
-        of_both.max_by_key(|(_, e)| e.kind).map(|(n, _)| n)
     }
 
     fn before(&self, entry: &Entry) -> Option<(Kind, f64)> {

@@ -137,54 +137,6 @@ impl Page {
         out
     }
 
-    /// What changed since the last run of the same selection.
-    fn changes(&self) -> String {
-        let Some(at) = self.comparison.at() else {
-            return String::new();
-        };
-        let changes = self.comparison.changes();
-        let same = changes.added.is_empty() && changes.gone.is_empty();
-        let mut out = format!(
-            "<h2>Changes since the previous run</h2>\n<p class=\"dim\">Compared with the run of {}: \
-             the last of {}.</p>\n",
-            escape(&words::full_date(at)),
-            match same {
-                true => "the same tests and combinations",
-                false => "the same combinations and nearly the same tests",
-            }
-        );
-        if changes.is_empty() {
-            out.push_str("<p>No changes.</p>\n");
-        }
-        for (title, all) in &changes.results {
-            let _ = write!(out, "<h3>{title} ({})</h3><ul>", all.len());
-            for change in all {
-                let name = self.name(&change.test, self.position(&change.combo));
-                let name = escape(&name);
-                let entry = self.entry_of(&change.test, &change.combo);
-                let name =
-                    entry.map_or_else(|| name.clone(), |n| format!("<a href=\"#r{n}\">{name}</a>"));
-                let _ = write!(
-                    out,
-                    "<li><b>{name}</b> <span class=\"{}\">{}</span></li>",
-                    class(change.now.0),
-                    escape(&change.text())
-                );
-            }
-            out.push_str("</ul>\n");
-        }
-        for (title, tests) in [
-            ("Tests added", &changes.added),
-            ("Tests gone", &changes.gone),
-        ] {
-            if !tests.is_empty() {
-                let (many, list) = (tests.len(), escape(&tests.join(" ")));
-                let _ = writeln!(out, "<h3>{title} ({many})</h3><p>{list}</p>");
-            }
-        }
-        out
-    }
-
     /// The fields that say which results are shown.
     fn filters(&self) -> String {
         let mut out = "<h2>Results</h2>\n<div class=\"filters\" hidden>\
