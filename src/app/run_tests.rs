@@ -72,7 +72,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     settings.header = env.header(&combos, sockets.path());
     settings.python = env.python.clone();
     let host = CheckHost::new(call, env, &memory, &jobs)?;
-    let selection = Selection::of(&jobs);
+    let selection = Selection::of(&jobs).under(under);
     let previous = memory.previous(&selection);
     // No longer needed: the host has what is known of each job.
     drop(memory);

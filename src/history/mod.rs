@@ -134,6 +134,7 @@ impl Memory {
                     at,
                     tests: tests.iter().map(|text| self.text(text)).collect(),
                     combos: combos.iter().map(|text| self.text(text)).collect(),
+                    under: String::new(),
                 };
                 self.runs.begin(selection, selected);
                 self.last_run = LastRun {

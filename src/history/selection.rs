@@ -9,8 +9,10 @@ use crate::model::Job;
 /// The tests and combinations of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Stays the same from one version to the next, since journals hold it.
+    /// Stays the same from one version to the next, since journals hold it: behind the hash
+    /// stands what QEMU's programs ran under, where they did.
     hash: String,
+    under: String,
     tests: BTreeSet<String>,
     combos: BTreeSet<String>,
 }
@@ -25,9 +27,21 @@ impl Selection {
             .collect();
         Self {
             hash: hash(pairs.iter().map(|(test, combo)| (*test, combo.as_str()))),
+            under: String::new(),
             tests: pairs.iter().map(|(test, _)| (*test).to_owned()).collect(),
             combos: pairs.into_iter().map(|(_, combo)| combo).collect(),
         }
+    }
+
+    /// The same with QEMU's programs under `tool` (`valgrind`), or under none (an empty text):
+    /// times without it are no measure of those with it.
+    #[must_use]
+    pub fn under(mut self, tool: &str) -> Self {
+        if !tool.is_empty() {
+            self.hash = format!("{}/{tool}", self.hash);
+            tool.clone_into(&mut self.under);
+        }
+        self
     }
 
     /// What stands for it in the journal.
@@ -41,7 +55,9 @@ impl Selection {
         let common = other.tests.iter().filter(|t| self.tests.contains(&***t));
         let most = self.tests.len().max(other.tests.len());
         let combos: BTreeSet<&str> = other.combos.iter().map(|c| &**c).collect();
-        common.count() * 4 >= most * 3 && self.combos.iter().map(|c| &**c).eq(combos)
+        common.count() * 4 >= most * 3
+            && self.combos.iter().map(|c| &**c).eq(combos)
+            && self.under == other.under
     }
 }
 
@@ -73,6 +89,8 @@ pub(super) struct Selected {
     pub(super) at: u64,
     pub(super) tests: Vec<Arc<str>>,
     pub(super) combos: Vec<Arc<str>>,
+    /// What QEMU's programs ran under; found out by [`Runs::begin`].
+    pub(super) under: String,
 }
 
 /// Of each selection the last run that has results.
@@ -86,7 +104,10 @@ pub(super) struct Runs {
 
 impl Runs {
     /// A run has begun; its `hash` is empty in older journals.
-    pub(super) fn begin(&mut self, hash: String, run: Selected) {
+    pub(super) fn begin(&mut self, hash: String, mut run: Selected) {
+        if let Some((_, under)) = hash.split_once('/') {
+            under.clone_into(&mut run.under);
+        }
         let hash = match hash.is_empty() {
             true => hash_of_all(&run.tests, &run.combos),
             false => hash,
@@ -132,6 +153,7 @@ mod tests {
             at,
             tests: texts(&selection.tests),
             combos: texts(&selection.combos),
+            under: String::new(),
         };
         (selection.hash, selected)
     }
@@ -167,6 +189,22 @@ mod tests {
         assert_eq!(found(&five[..3]), Some("b"));
         assert_eq!(found(&five[4..]), None);
         assert_eq!(found(&jobs(&["001", "002"], "raw")), None);
+    }
+
+    #[test]
+    fn runs_under_valgrind_are_compared_with_each_other() {
+        let mut runs = Runs::default();
+        let two = jobs(&["001", "002"], "qcow2");
+        let plain = Selection::of(&two);
+        let valgrind = Selection::of(&two).under("valgrind");
+        assert_ne!(plain, valgrind);
+        let (_, selected) = run("a", 1, &two);
+        runs.begin(valgrind.hash().to_owned(), selected);
+        runs.result("a");
+        assert_eq!(runs.find(&plain), None);
+        assert_eq!(runs.find(&valgrind).map(|run| run.at), Some(1));
+        let more = Selection::of(&jobs(&["001", "002", "003", "004"], "qcow2"));
+        assert_eq!(runs.find(&more.under("valgrind")), None);
     }
 
     #[test]

@@ -293,8 +293,10 @@ mod tests {
         });
         let text = page(dir.path());
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
-        let failed = at("<details class=\"group\" open><summary><b class=\"fail\">Failed</b>");
-        let passed = at("<details class=\"group\"><summary><b class=\"pass\">Passed</b>");
+        let failed =
+            at("<details class=\"group\" id=\"fail\" open><summary><b class=\"fail\">Failed</b>");
+        let passed =
+            at("<details class=\"group\" id=\"pass\"><summary><b class=\"pass\">Passed</b>");
         assert!(failed < passed);
         assert!(!text.contains("Not run"), "a heading without rows: {text}");
         assert!(!text.contains("http"), "the page stands alone");

@@ -32,7 +32,7 @@
 
   const choose = (chosen) => {
     verdict = chosen;
-    for (const tile of tiles) tile.setAttribute('aria-pressed', String(tile.dataset.verdict === verdict));
+    for (const tile of tiles) tile.setAttribute('aria-current', String(tile.dataset.verdict === verdict));
     if (!text) return;
     apply();
     const first = verdict && document.querySelector('.group:not([hidden])');
@@ -80,7 +80,10 @@
     from.after(' ', button);
   }
   for (const tile of tiles) {
-    tile.addEventListener('click', () => choose(verdict === tile.dataset.verdict ? '' : tile.dataset.verdict));
+    tile.addEventListener('click', (event) => {
+      event.preventDefault();
+      choose(verdict === tile.dataset.verdict ? '' : tile.dataset.verdict);
+    });
   }
   addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !text) return;

@@ -113,10 +113,15 @@ impl Page {
         for kind in KINDS {
             let (class, word, count) = (class(kind), words::kind(kind), self.count(kind));
             if count > 0 || matches!(kind, Kind::Pass | Kind::Fail) {
+                // Without scripts they lead to the groups, with them they filter too.
+                let to = match count {
+                    0 => String::new(),
+                    _ => format!(" href=\"#{class}\""),
+                };
                 let _ = write!(
                     out,
-                    "<button class=\"tile\" data-verdict=\"{class}\" aria-pressed=\"false\">\
-                     <b class=\"{class}\">{count}</b>{word}</button>"
+                    "<a class=\"tile\" data-verdict=\"{class}\"{to}>\
+                     <b class=\"{class}\">{count}</b>{word}</a>"
                 );
             }
         }

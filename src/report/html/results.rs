@@ -29,10 +29,10 @@ impl Page {
             let unfolded = !matches!(kind, Kind::NotRun | Kind::Pass);
             writeln!(
                 out,
-                "<details class=\"group\"{}><summary><b class=\"{}\">{}</b> \
-                 <span class=\"count\">{}</span></summary>",
-                if unfolded { " open" } else { "" },
+                "<details class=\"group\" id=\"{0}\"{1}><summary><b class=\"{0}\">{2}</b> \
+                 <span class=\"count\">{3}</span></summary>",
                 class(kind),
+                if unfolded { " open" } else { "" },
                 title(kind),
                 entries.len()
             )?;
