@@ -9,7 +9,8 @@ use anstyle::Style;
 
 use super::changes::Comparison;
 use super::rendered::{Log, Rendered};
-use super::summary::{self, Tally};
+use super::styles;
+use super::summary::Tally;
 use super::{Sink, unless_gone};
 use crate::diff::Paint;
 use crate::history::Previous;
@@ -154,7 +155,7 @@ impl<S: Screen> Console<S> {
             &finished.job,
             &TestLine {
                 word: words::kind(kind),
-                style: summary::style(kind),
+                style: styles::style(kind),
                 start: outcome.map_or(now, |o| o.start),
                 end: Some(outcome.map_or(now, |o| o.start + o.wall)),
                 took: match kind {
@@ -184,7 +185,7 @@ impl<S: Screen> Console<S> {
             job,
             &TestLine {
                 word: "slow",
-                style: summary::NOT_RUN,
+                style: styles::NOT_RUN,
                 start: now.checked_sub(running).unwrap_or(now),
                 end: None,
                 took: None,
