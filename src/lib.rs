@@ -12,6 +12,7 @@ pub mod exit;
 pub mod golden;
 pub mod groups;
 pub mod history;
+pub mod identity;
 pub mod install;
 pub mod model;
 pub mod new_test;
