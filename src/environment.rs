@@ -13,6 +13,7 @@ use rand::RngExt as _;
 
 use crate::args::LowArgs;
 use crate::model::{Combo, HeaderLine};
+use crate::packages::distribution;
 use crate::programs::{Programs, Vars, default_machine, installed};
 use crate::tree::{Layout, Tree, sets_python_warnings};
 
@@ -229,6 +230,12 @@ impl Environment {
             }
             values.join(", ")
         };
+        let formats = each(&|c| c.format.clone());
+        let io_options = match formats.contains(", ") {
+            // Nine formats would repeat all of them nine times.
+            true => each(&|c| self.io_options(c, false)) + " [-f IMGFMT]",
+            false => each(&|c| self.io_options(c, true)),
+        };
         let format = |c: &Combo| match c.options.as_str() {
             "" => c.format.clone(),
             options => format!("{} ({options})", c.format),
@@ -239,10 +246,7 @@ impl Environment {
                 "QEMU_IMG",
                 program("QEMU_IMG_PROG", &var("QEMU_IMG_OPTIONS")),
             ),
-            (
-                "QEMU_IO",
-                program("QEMU_IO_PROG", &each(&|c| self.io_options(c, true))),
-            ),
+            ("QEMU_IO", program("QEMU_IO_PROG", &io_options)),
             (
                 "QEMU_NBD",
                 program("QEMU_NBD_PROG", &var("QEMU_NBD_OPTIONS")),
@@ -266,8 +270,14 @@ impl Environment {
         // QEMU's own build is the rule in its tree, and goes without saying.
         if self.layout == Layout::Ours || self.programs.any_installed() {
             lines.push(("PROGRAMS".to_owned(), self.programs.origins()));
-            lines.push(("QEMU_VERSION".to_owned(), self.programs.versions()));
         }
+        let mut known = self.programs.identity();
+        known.extend(distribution().map(|name| ("DISTRIBUTION", name)));
+        lines.extend(
+            known
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
         lines
     }
 }

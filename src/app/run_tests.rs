@@ -17,7 +17,7 @@ use crate::environment::{Environment, host, sock_dir, test_dir};
 use crate::exclude::{Excludes, SKIP_VARIABLE};
 use crate::exit;
 use crate::golden::{self, Bless, Variant};
-use crate::history::{History, Memory, Past};
+use crate::history::{History, Memory, Past, Selection};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Planned, Wanted};
 use crate::report::{self, RunInfo};
@@ -56,7 +56,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let share = share(args)?;
     let (combos, Planned { mut jobs, shard }) =
         plan_jobs(args, tests, &memory, &excludes, share.as_ref());
-    plan::validate(args, &jobs, memory.previous().at.is_some())?;
+    plan::validate(args, &jobs, memory.has_runs())?;
     let installed = |name: &str| which::which(name).is_ok();
     plan::require_debugger(args, &installed)?;
     if args.debugger.is_some() && plan::debuggee(args) == Debuggee::Test {
@@ -82,7 +82,8 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     settings.header.extend(share.as_ref().map(Share::header));
     settings.python = env.python.clone();
     let host = CheckHost::new(call, env, &memory, &jobs)?;
-    let previous = memory.previous();
+    let selection = Selection::of(&jobs).under(under);
+    let previous = memory.previous(&selection);
     // No longer needed: the host has what is known of each job.
     drop(memory);
 
@@ -102,7 +103,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.
     if args.debugger.is_none() {
-        reporters.push(Box::new(history));
+        reporters.push(Box::new(history.selecting(&selection)));
     }
     let ran = run::run(&keeper, &settings, jobs, &host, &mut reporters);
     let reported = !tell_troubles(&mut reporters[..reports]);
@@ -184,7 +185,7 @@ pub(super) fn left_to_run(
     let memory = open_history(&call.history_dir()).take_memory();
     let share = share(args)?;
     let (_, Planned { jobs, .. }) = plan_jobs(args, &tests, &memory, &excludes, share.as_ref());
-    plan::validate(args, &jobs, memory.previous().at.is_some())?;
+    plan::validate(args, &jobs, memory.has_runs())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())
 }

@@ -579,6 +579,20 @@ static RESULTS: &[Flag] = &[
         "--html DIR",
         "write the results as an HTML page, DIR/index.html",
         reads!(html, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "It has the failures first, filters, times, and what has changed since the last run \
+             of the same tests and combinations.",
+    ),
+    Flag::new(
+        "--trace FILE",
+        "write a trace of which tests ran when, side by side",
+        reads!(trace, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "To be opened in https://ui.perfetto.dev or chrome://tracing: a track for each slot \
+             that tests run in, verdicts as colours, and how many tests were running, waiting \
+             and done. The file can be opened at any time, also after an aborted run.",
     ),
     Flag::new(
         "--history",

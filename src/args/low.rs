@@ -110,6 +110,8 @@ pub struct LowArgs {
     pub record: Option<PathBuf>,
     /// `--extract DIR`.
     pub extract: Option<PathBuf>,
+    /// `--trace FILE`.
+    pub trace: Option<PathBuf>,
     /// `--source-dir`.
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.

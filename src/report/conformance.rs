@@ -15,6 +15,7 @@ use super::json::{Decoded, decode};
 use super::json::{Encoder, Json};
 use super::junit::Junit;
 use super::tap::{Numbering, Tap};
+use super::trace::Trace;
 use super::{All, RunInfo, Sink, sample};
 use crate::diff::Paint;
 use crate::history::Previous;
@@ -170,6 +171,7 @@ struct Written {
     lines: String,
     json: Vec<Value>,
     junit: String,
+    trace: Value,
     html: String,
 }
 
@@ -212,6 +214,7 @@ impl Papers {
                 encoder,
             )),
             Box::new(Junit::create(&junit, failures_only).unwrap()),
+            Box::new(Trace::create(&dir.path().join("trace.json")).unwrap()),
             Box::new(Html::create(dir.path(), Previous::default()).unwrap()),
         ];
         Self {
@@ -236,6 +239,7 @@ impl Papers {
             json: parsed.collect::<Result<_, _>>().unwrap(),
             lines,
             junit: read("junit.xml"),
+            trace: serde_json::from_str(&read("trace.json")).unwrap(),
             html: read("index.html"),
         }
     }
@@ -348,6 +352,17 @@ fn all_reports_say_the_same() {
         let found = bad.iter().filter(|b| case.contains(**b)).count();
         assert_eq!(found, usize::from(!row.junit.is_empty()), "{case}");
 
+        let events = written.trace["traceEvents"].as_array().unwrap();
+        let of_test = |e: &&Value| e["cat"] == "test" && e["name"] == row.name;
+        // A test that was never started is in no lane.
+        if let Some(event) = events.iter().find(of_test) {
+            assert_eq!(event["args"]["verdict"], row.word);
+            let reason = event["args"]["reason"].as_str().unwrap();
+            assert!(reason.contains(row.says), "{reason}");
+        } else {
+            assert_eq!(row.word, "not run");
+        }
+
         let from = written
             .html
             .find(&format!("<tr data-text=\"{} ", row.name))
@@ -378,6 +393,13 @@ fn the_counts_agree() {
         written
             .junit
             .contains("tests=\"14\" skipped=\"3\" failures=\"9\" errors=\"0\""),
+        "{}",
+        written.junit
+    );
+    assert!(
+        written
+            .junit
+            .contains("<property name=\"IMGFMT\" value=\"qcow2\""),
         "{}",
         written.junit
     );

@@ -7,11 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
 
+use super::changes::Comparison;
 use super::rendered::{Log, Rendered};
 use super::stream::Stream;
-use super::summary::{self, Tally};
+use super::styles;
+use super::summary::Tally;
 use super::{Sink, unless_gone};
 use crate::diff::Paint;
+use crate::history::Previous;
 use crate::model::{Event, Exit, Job, Kind, Verdict};
 use crate::words;
 
@@ -76,6 +79,7 @@ pub(super) struct Console<S> {
     combo_width: usize,
     /// What running tests print, where that is shown.
     stream: Stream,
+    comparison: Comparison,
     trouble: Option<io::Error>,
 }
 
@@ -88,8 +92,15 @@ impl<S: Screen> Console<S> {
             name_width: 8,
             combo_width: 0,
             stream: Stream::default(),
+            comparison: Comparison::default(),
             trouble: None,
         }
+    }
+
+    /// Tells in the end what has changed since an earlier run.
+    pub(super) fn comparing(mut self, previous: Previous) -> Self {
+        self.comparison = Comparison::new(previous);
+        self
     }
 
     fn write(&mut self, text: &str) {
@@ -102,7 +113,7 @@ impl<S: Screen> Console<S> {
         let name = words::name(job);
         let mut text = format!("{name:width$} ", width = self.name_width);
         if self.combo_width > 0 {
-            let combo = words::combo(&job.combo);
+            let combo = self.tally.combos().name(&job.combo);
             let _ = write!(text, "{combo:width$} ", width = self.combo_width);
         }
         let before = text.chars().count();
@@ -154,7 +165,7 @@ impl<S: Screen> Console<S> {
             self.name_width += (jobs / once).to_string().len();
         }
         if combos.len() > 1 {
-            let widths = combos.iter().map(|c| words::combo(c).len());
+            let widths = self.tally.combos().all().map(|name| name.len());
             self.combo_width = widths.max().unwrap_or(0);
         }
         let mut text = words::header(header, *shuffle, "");
@@ -171,7 +182,7 @@ impl<S: Screen> Console<S> {
             &finished.job,
             &TestLine {
                 word: words::kind(kind),
-                style: summary::style(kind),
+                style: styles::style(kind),
                 start: outcome.map_or(now, |o| o.start),
                 end: Some(outcome.map_or(now, |o| o.start + o.wall)),
                 took: match kind {
@@ -200,7 +211,7 @@ impl<S: Screen> Console<S> {
             job,
             &TestLine {
                 word: "slow",
-                style: summary::NOT_RUN,
+                style: styles::NOT_RUN,
                 start: now.checked_sub(running).unwrap_or(now),
                 end: None,
                 took: None,
@@ -280,6 +291,7 @@ fn tail(text: &mut String, log: &Log) {
 impl<S: Screen> Sink for Console<S> {
     fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
+        self.comparison.event(event);
         self.screen.note(event, &self.tally);
         if !matches!(event, Event::Output { .. } | Event::Started { .. }) {
             let rest = self.stream.finish();
@@ -326,6 +338,11 @@ impl<S: Screen> Sink for Console<S> {
                 interrupted,
                 wall,
             } => {
+                if let Some(at) = self.comparison.at() {
+                    let changes = self.comparison.changes();
+                    let text = changes.text(at, self.tally.combos());
+                    self.write(&format!("\n{text}"));
+                }
                 let text = self
                     .tally
                     .summary(not_reached, *interrupted, *wall, self.paint);

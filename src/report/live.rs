@@ -55,7 +55,7 @@ impl Estimate {
     /// Seconds a test took in the last run, where it ran to its end or did not
     /// start.
     fn took(&self, test: &str, combo: &Combo) -> Option<f64> {
-        match self.previous.get(test, combo)? {
+        match self.previous.latest(test, combo)? {
             (Kind::Pass | Kind::Fail | Kind::Flaky | Kind::KnownFail, secs) => Some(secs),
             (Kind::NotRun, _) => Some(0.0),
             (Kind::Interrupted, _) => None,

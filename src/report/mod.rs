@@ -3,17 +3,22 @@
 //! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
 
+mod changes;
+mod combos;
 mod console;
 mod html;
 mod json;
 mod junit;
 mod live;
 mod live_file;
+mod matrix;
 mod record;
 mod rendered;
 mod stream;
+mod styles;
 mod summary;
 mod tap;
+mod trace;
 
 #[cfg(test)]
 mod conformance;
@@ -153,8 +158,9 @@ pub fn build(
     let paint = paint(args.color);
     let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     if smart && !stream && args.debugger.is_none() && io::stdout().is_terminal() {
-        let screen = live::Live::new(previous);
-        sinks.push(Box::new(console::Console::new(screen, paint)));
+        let screen = live::Live::new(previous.clone());
+        let console = console::Console::new(screen, paint);
+        sinks.push(Box::new(console.comparing(previous)));
     } else {
         sinks.push(Box::new(console::Console::new(
             console::Plain::new(Box::new(io::stdout())),
@@ -204,6 +210,9 @@ fn files(
     }
     if let Some(dir) = &args.html {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
+    }
+    if let Some(path) = &args.trace {
+        sinks.push(Box::new(trace::Trace::create(path)?));
     }
     Ok(sinks)
 }

@@ -49,7 +49,7 @@ impl Survey {
     pub fn new(source: &Source) -> Result<Self> {
         let mut survey = Self::default();
         let mut results = Vec::new();
-        let mut previous_at = None;
+        let mut before = (None, Vec::new());
         let end = source.each(&mut |decoded| {
             match (survey.at.is_some(), is_start(&decoded)) {
                 (true, true) => bail!(
@@ -64,10 +64,11 @@ impl Survey {
                 Decoded::RunStarted {
                     event,
                     info,
-                    previous_at: before,
+                    previous_at,
+                    previous_tests,
                 } => {
                     survey.info = *info;
-                    previous_at = before;
+                    before = (previous_at, previous_tests);
                     survey.event(event);
                 }
                 Decoded::Finished {
@@ -91,7 +92,8 @@ impl Survey {
                 End::Whole => bail!("{path} has no event of a run"),
             }
         }
-        survey.previous = Previous::collect(previous_at, results);
+        let (at, tests) = before;
+        survey.previous = Previous::collect(at, &tests, results);
         Ok(survey)
     }
 

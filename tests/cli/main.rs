@@ -14,3 +14,4 @@ mod readme;
 mod results;
 mod running;
 mod scripts;
+mod trace;

@@ -44,12 +44,15 @@ pub(super) fn html(rendered: &Rendered<'_>) -> String {
             let _ = write!(out, "<p>Core file: {}</p>", escape(&words::path(core)));
         }
         let path = escape(&words::path(&outcome.output));
-        let _ = write!(out, "<p>Full output: <code>{path}</code></p>");
+        let _ = write!(
+            out,
+            "<p>Full output: <code class=\"copy\">{path}</code></p>"
+        );
     }
     if bad && !finished.rerun.is_empty() {
         let _ = write!(
             out,
-            "<p>Run again: <code>{}</code></p>",
+            "<p>Run again: <code class=\"copy\">{}</code></p>",
             escape(&finished.rerun)
         );
     }

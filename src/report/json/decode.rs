@@ -33,6 +33,8 @@ pub enum Decoded {
         info: Box<RunInfo>,
         /// When the previous run began, where there was one.
         previous_at: Option<std::time::SystemTime>,
+        /// The tests that were selected then.
+        previous_tests: Vec<String>,
     },
     /// A job has ended.
     Finished {
@@ -79,6 +81,10 @@ pub fn decode(line: &[u8]) -> Result<Decoded, String> {
         Line::Debugging(line) => Decoded::Other(Event::Debugging {
             job: job(line.job),
             program: line.program,
+        }),
+        Line::Output(line) => Decoded::Other(Event::Output {
+            job: job(line.job),
+            bytes: bytes(line.bytes.text, line.bytes.base64)?,
         }),
         Line::Status(line) => match line.at {
             Some(at) => Decoded::Other(Event::StatusAsked { at: at.0 }),
@@ -165,6 +171,7 @@ fn run_started(line: wire::RunStarted) -> Result<Decoded, String> {
             plan,
         }),
         previous_at: line.previous_at.map(|at| at.0),
+        previous_tests: line.previous_tests,
     })
 }
 
@@ -335,18 +342,22 @@ fn side(side: wire::Side) -> Side {
     }
 }
 
+/// Bytes as they are written.
+fn bytes(text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, String> {
+    match (text, base64) {
+        (Some(text), None) => Ok(text.into_bytes()),
+        (None, Some(code)) => BASE64
+            .decode(code)
+            .map_err(|error| format!("malformed event: {error}")),
+        _ => Err("malformed event: a piece is either text or base64".to_owned()),
+    }
+}
+
 fn diff_line(line: wire::DiffLine) -> Result<diff::Line, String> {
-    let span = |piece: wire::Piece| {
-        let bytes = match (piece.text, piece.base64) {
-            (Some(text), None) => text.into_bytes(),
-            (None, Some(code)) => BASE64
-                .decode(code)
-                .map_err(|error| format!("malformed event: {error}"))?,
-            _ => return Err("malformed event: a piece is either text or base64".to_owned()),
-        };
+    let span = |piece: wire::Piece| -> Result<Span, String> {
         Ok(Span {
             changed: piece.changed,
-            bytes,
+            bytes: bytes(piece.text, piece.base64)?,
         })
     };
     Ok(diff::Line {

@@ -47,8 +47,7 @@ impl Encoder {
             (Event::Finished(_), Some(rendered)) => {
                 Line::Finished(Box::new(self.finished(rendered)))
             }
-            // The output is in a file of its own.
-            (Event::Finished(_), None) | (Event::Output { .. }, _) => return Ok(None),
+            (Event::Finished(_), None) => return Ok(None),
             (event, _) => self.plain(event),
         };
         let mut line = serde_json::to_vec(&line)?;
@@ -111,7 +110,11 @@ impl Encoder {
                     known_fail: self.tally.count(Kind::KnownFail),
                 },
             }),
-            Event::Finished(_) | Event::Output { .. } => Line::Unknown,
+            Event::Output { job: j, bytes } => Line::Output(wire::Output {
+                job: job(j),
+                bytes: piece(bytes, false),
+            }),
+            Event::Finished(_) => Line::Unknown,
         }
     }
 
@@ -152,6 +155,7 @@ impl Encoder {
             flaky_passes: self.info.flaky_passes,
             tap_numbers: self.info.tap_numbers,
             previous_at: self.previous.at.map(At),
+            previous_tests: self.previous.tests().map(str::to_owned).collect(),
         })
     }
 

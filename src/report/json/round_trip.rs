@@ -225,6 +225,7 @@ fn other() -> impl Strategy<Value = Event> {
             }
         }),
         (job(), any::<String>()).prop_map(|(job, program)| Event::Debugging { job, program }),
+        (job(), vec(any::<u8>(), 0..20)).prop_map(|(job, bytes)| Event::Output { job, bytes }),
         moment().prop_map(|at| Event::StatusAsked { at }),
         any::<usize>().prop_map(|running| Event::Interrupting { running }),
         (vec(job(), 0..3), any::<bool>(), time()).prop_map(|(not_reached, interrupted, wall)| {

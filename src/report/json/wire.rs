@@ -19,6 +19,7 @@ pub(super) enum Line {
     Slow(Slow),
     WaitsForGdb(WaitsForGdb),
     Debugging(Debugging),
+    Output(Output),
     Finished(Box<Finished>),
     Status(Status),
     Interrupting {
@@ -124,6 +125,8 @@ pub(super) struct RunStarted {
     pub(super) tap_numbers: bool,
     #[serde(default)]
     pub(super) previous_at: Option<At>,
+    #[serde(default)]
+    pub(super) previous_tests: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -169,6 +172,15 @@ pub(super) struct Debugging {
     #[serde(flatten)]
     pub(super) job: Job,
     pub(super) program: String,
+}
+
+/// What a job has printed: as text where it is UTF-8, else in base64.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Output {
+    #[serde(flatten)]
+    pub(super) job: Job,
+    #[serde(flatten)]
+    pub(super) bytes: Piece,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
