@@ -13,11 +13,15 @@ use rand::RngExt as _;
 
 use crate::args::LowArgs;
 use crate::model::{Combo, HeaderLine};
+use crate::packages::distribution;
 use crate::programs::{Programs, Vars, default_machine, installed};
 use crate::tree::{Layout, Tree, sets_python_warnings};
 
 /// Where gdbserver listens unless `GDB_OPTIONS` says otherwise.
 const GDB_OPTIONS: &str = "localhost:12345";
+
+/// The variable that tells tests of a debugger that is not gdbserver.
+const DEBUGGER_VARIABLE: &str = "CHECK_DEBUGGER";
 
 /// Formats that images cannot be created in by every test.
 const NOT_GENERIC: [&str; 4] = ["bochs", "cloop", "dmg", "vvfat"];
@@ -140,6 +144,12 @@ impl Environment {
         } else {
             self.common.remove(OsStr::new("GDB_OPTIONS"));
         }
+        // Time-outs inside tests are lifted for a person.
+        if args.debugger.is_some() {
+            self.put(DEBUGGER_VARIABLE, "y");
+        } else {
+            self.common.remove(OsStr::new(DEBUGGER_VARIABLE));
+        }
         if args.valgrind {
             self.put("VALGRIND_QEMU", "y");
         }
@@ -220,6 +230,12 @@ impl Environment {
             }
             values.join(", ")
         };
+        let formats = each(&|c| c.format.clone());
+        let io_options = match formats.contains(", ") {
+            // Nine formats would repeat all of them nine times.
+            true => each(&|c| self.io_options(c, false)) + " [-f IMGFMT]",
+            false => each(&|c| self.io_options(c, true)),
+        };
         let format = |c: &Combo| match c.options.as_str() {
             "" => c.format.clone(),
             options => format!("{} ({options})", c.format),
@@ -230,10 +246,7 @@ impl Environment {
                 "QEMU_IMG",
                 program("QEMU_IMG_PROG", &var("QEMU_IMG_OPTIONS")),
             ),
-            (
-                "QEMU_IO",
-                program("QEMU_IO_PROG", &each(&|c| self.io_options(c, true))),
-            ),
+            ("QEMU_IO", program("QEMU_IO_PROG", &io_options)),
             (
                 "QEMU_NBD",
                 program("QEMU_NBD_PROG", &var("QEMU_NBD_OPTIONS")),
@@ -257,8 +270,14 @@ impl Environment {
         // QEMU's own build is the rule in its tree, and goes without saying.
         if self.layout == Layout::Ours || self.programs.any_installed() {
             lines.push(("PROGRAMS".to_owned(), self.programs.origins()));
-            lines.push(("QEMU_VERSION".to_owned(), self.programs.versions()));
         }
+        let mut known = self.programs.identity();
+        known.extend(distribution().map(|name| ("DISTRIBUTION", name)));
+        lines.extend(
+            known
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
         lines
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod args;
+pub mod build_id;
 pub mod diff;
 pub mod dry_run;
 pub mod environment;
@@ -11,14 +12,18 @@ pub mod exit;
 pub mod golden;
 pub mod groups;
 pub mod history;
+pub mod identity;
 pub mod install;
 pub mod model;
 pub mod new_test;
+pub mod packages;
 pub mod plan;
 pub mod programs;
 pub mod report;
+pub mod results;
 pub mod run;
 pub mod select;
+pub mod shard;
 pub mod test_ids;
 pub mod tree;
 pub mod verdict;

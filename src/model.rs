@@ -319,11 +319,39 @@ pub enum Event {
         job: Job,
         /// For how long so far.
         running: Duration,
+        /// When.
+        at: SystemTime,
+    },
+    /// A program under test waits for gdb to connect.
+    WaitsForGdb {
+        /// The job.
+        job: Job,
+        /// The program's command line, as a shell takes it.
+        program: String,
+        /// The command that connects gdb to it, as a shell takes it.
+        command: String,
+    },
+    /// A debugger is about to take the terminal.
+    Debugging {
+        /// The job.
+        job: Job,
+        /// The command line of the program that it debugs, as a shell takes it.
+        program: String,
+    },
+    /// What a job has printed since it was last told (`--no-capture`).
+    Output {
+        /// The job.
+        job: Job,
+        /// The bytes; they may end anywhere.
+        bytes: Vec<u8>,
     },
     /// A job has ended (after its retries).
     Finished(Box<Finished>),
     /// The user asks how things stand (SIGUSR1).
-    StatusAsked,
+    StatusAsked {
+        /// When.
+        at: SystemTime,
+    },
     /// The user interrupts the run: no new jobs.
     Interrupting {
         /// How many jobs are running.

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::{Candidate, LowArgs};
+use crate::args::{Candidate, Debuggee, LowArgs};
 use crate::exclude::Excludes;
 use crate::history::Memory;
 use crate::model::{Combo, Job, JobId, Start, Test};
 use crate::programs::executable;
+use crate::report::Shard;
 use crate::run::{Parallel, Settings};
+use crate::shard::Share;
 use crate::tree::Layout;
 use crate::verdict::Policy;
+use crate::words::quoted;
 
 /// Tests may take so many times longer under valgrind.
 const VALGRIND_FACTOR: u32 = 20;
@@ -128,6 +131,15 @@ impl Wanted {
     }
 }
 
+/// What a run is to do.
+#[derive(Debug)]
+pub struct Planned {
+    /// The jobs, in order.
+    pub jobs: Vec<Job>,
+    /// Which share of all they are, where they are not all.
+    pub shard: Option<Shard>,
+}
+
 /// The jobs of a run: every test under every combination, as often as asked,
 /// less those that the filter expression does not hold for, that another shard runs
 /// or that earlier runs have done.
@@ -138,8 +150,9 @@ pub fn jobs(
     excludes: &Excludes,
     wanted: &Wanted,
     args: &LowArgs,
+    share: Option<&Share>,
     memory: &Memory,
-) -> Vec<Job> {
+) -> Planned {
     let wanted: Option<HashSet<(&str, &Combo)>> = wanted.0.as_ref().map(|jobs| {
         jobs.iter()
             .map(|(name, combo)| (name.as_str(), combo))
@@ -153,13 +166,16 @@ pub fn jobs(
     let pairs = combos
         .iter()
         .flat_map(|combo| tests.iter().map(move |test| (test, combo)))
-        .filter(|(test, combo)| wanted(test, combo) && holds(args, test, combo, memory))
-        .enumerate();
-    let share = |n: usize| args.shard.is_none_or(|(i, of)| n % of == i - 1);
-    let pairs: Vec<_> = pairs
-        .filter(|(n, _)| share(*n))
-        .map(|(_, pair)| pair)
-        .collect();
+        .filter(|(test, combo)| wanted(test, combo) && holds(args, test, combo, memory));
+    let mut pairs: Vec<_> = pairs.collect();
+    let mut shard = None;
+    if let Some(share) = share {
+        let (mine, mut of_all) = share.of_pairs(&pairs);
+        of_all.jobs *= args.repeat.unwrap_or(1) as usize;
+        let mut mine = mine.into_iter();
+        pairs.retain(|_| mine.next() == Some(true));
+        shard = Some(of_all);
+    }
     let mut jobs = Vec::new();
     for repetition in 0..args.repeat.unwrap_or(1) {
         for &(test, combo) in &pairs {
@@ -177,7 +193,7 @@ pub fn jobs(
             });
         }
     }
-    jobs
+    Planned { jobs, shard }
 }
 
 /// Whether the filter expression holds for a test under a combination.
@@ -220,11 +236,6 @@ pub fn validate(args: &LowArgs, jobs: &[Job], remembered: bool) -> Result<()> {
         bail!(
             "argument --debugger: exactly one test can be debugged, not {}",
             jobs.len()
-        );
-    }
-    if args.debugger.is_some() && (args.bless.is_some() || args.tap) {
-        bail!(
-            "argument --debugger: --bless and --rerun-failed need the test's output, which goes to the terminal"
         );
     }
     Ok(())
@@ -316,12 +327,53 @@ pub fn apply(settings: &mut Settings, args: &LowArgs, layout: Layout) {
         settings.scratch_limit = bound(limit);
     }
     settings.run_without_reference = args.bless.is_some() || args.debugger.is_some();
-    if let Some(debugger) = &args.debugger {
+    if let Some(debugger) = &args.debugger
+        && debuggee(args) == Debuggee::Test
+    {
         settings.debugger = Some(vec![debugger.into(), "--args".into()]);
     }
+    settings.watch_gdbservers = args.gdb;
     settings.policy = Policy {
         left_behind_fails: args.left_behind_fails.unwrap_or(layout == Layout::Ours),
     };
+}
+
+/// What `--debugger` is for.
+#[must_use]
+pub fn debuggee(args: &LowArgs) -> Debuggee {
+    args.debugger_for.unwrap_or_default()
+}
+
+/// Whether what tests print is shown as it comes. On a terminal `-d` asks for it as well,
+/// unless the same command line asks for what cannot be had with it.
+#[must_use]
+pub fn streams(args: &LowArgs, terminal: bool) -> bool {
+    let implied = args.debug
+        && terminal
+        && !args.tap
+        && args.debugger.is_none()
+        && args.jobs.is_none_or(|n| n <= 1);
+    args.no_capture || implied
+}
+
+/// Checks that the debugger that the arguments ask for is installed, as `installed` says.
+///
+/// # Errors
+///
+/// It is not; what installs it.
+pub fn require_debugger(args: &LowArgs, installed: &dyn Fn(&str) -> bool) -> Result<()> {
+    if args.gdb && !installed("gdbserver") {
+        bail!(
+            "argument -gdb: gdbserver is not installed; install the package gdbserver (Debian, \
+             Ubuntu) or gdb-gdbserver (Fedora)"
+        );
+    }
+    match &args.debugger {
+        Some(gdb) if !installed(gdb) => {
+            bail!("argument --debugger: {gdb} is not installed; install the package {gdb}")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks the arguments against the layout of the tree, before anything is run.
@@ -419,12 +471,6 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
     words.join(" ")
 }
 
-/// `word` as a shell takes it.
-fn quoted(word: &str) -> String {
-    // Arguments and variables hold no NUL.
-    shlex::try_quote(word).unwrap_or(word.into()).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
@@ -440,15 +486,17 @@ mod tests {
     fn planned(line: &str, names: &[&str]) -> Vec<(String, String, u32)> {
         let args = args(line);
         let tests: Vec<_> = names.iter().map(|n| Arc::new(sample::test(n))).collect();
-        let jobs = jobs(
+        let share = Share::find(&args, &|_| None, None).unwrap();
+        let planned = jobs(
             &tests,
             &combos(&args),
             &Excludes::default(),
             &Wanted::all(),
             &args,
+            share.as_ref(),
             &Memory::default(),
         );
-        let described = jobs.into_iter().map(|j| {
+        let described = planned.jobs.into_iter().map(|j| {
             let c = &j.combo;
             (
                 j.test.name.clone(),
@@ -586,5 +634,22 @@ mod tests {
         assert_eq!(said("-qcow2", &jobs), "");
         let forgotten = validate(&args("--resume"), &[], false).unwrap_err();
         assert!(forgotten.to_string().contains("no run is recorded"));
+    }
+
+    #[test]
+    fn output_streams_where_that_can_be_had() {
+        for (line, on_terminal, elsewhere) in [
+            ("1", false, false),
+            ("-d 1", true, false),
+            ("-d -j 1", true, false),
+            ("-d -j 2", false, false),
+            ("-d -tap", false, false),
+            ("-d --debugger gdb 1", false, false),
+            ("--no-capture", true, true),
+        ] {
+            let args = args(line);
+            let both = (streams(&args, true), streams(&args, false));
+            assert_eq!(both, (on_terminal, elsewhere), "{line}");
+        }
     }
 }

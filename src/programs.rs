@@ -118,25 +118,6 @@ impl Programs {
         all.any(|p| p.origin == Origin::Installed)
     }
 
-    /// One line that says which version of QEMU is tested: that of `qemu-img`, and the
-    /// emulator's where it is another.
-    #[must_use]
-    pub fn versions(&self) -> String {
-        let version = |program: &Program| {
-            let said = ask(&program.path, &["--version"], TELLS_VERSION_WITHIN).ok()?;
-            parse_version(&said).map(str::to_owned)
-        };
-        let unknown = || "unknown".to_owned();
-        let img = version(&self.img).unwrap_or_else(unknown);
-        match &self.qemu {
-            Some(qemu) => match version(qemu).unwrap_or_else(unknown) {
-                same if same == img => img,
-                other => format!("{img}; emulator {other}"),
-            },
-            None => img,
-        }
-    }
-
     /// One line that says where the programs come from.
     #[must_use]
     pub fn origins(&self) -> String {
@@ -329,9 +310,6 @@ fn machine() -> String {
 /// and of seconds on a machine that is busy.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a program may take to tell its version, which nothing depends on.
-const TELLS_VERSION_WITHIN: Duration = Duration::from_secs(5);
-
 /// The emulator's default machine as `-machine help` lists it: the line marked
 /// `(default)`, by its alias where another line says `(alias of NAME)`. Empty
 /// where there is none.
@@ -348,7 +326,7 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
 /// # Errors
 ///
 /// It cannot be run, fails, or takes longer than `within`.
-fn ask(program: &Path, args: &[&str], within: Duration) -> Result<String> {
+pub(crate) fn ask(program: &Path, args: &[&str], within: Duration) -> Result<String> {
     let shown = format!("{} {}", program.display(), args.join(" "));
     let child = Command::new(program)
         .args(args)
@@ -383,14 +361,6 @@ fn ask(program: &Path, args: &[&str], within: Duration) -> Result<String> {
         bail!("{shown}: {}: {said}", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// The version in what `--version` prints, with the package that distributions put behind it:
-/// `10.0.2 (Debian 1:10.0.2+ds-2)`.
-fn parse_version(said: &str) -> Option<&str> {
-    let line = said.lines().next()?;
-    let (_, version) = line.split_once(" version ")?;
-    Some(version.trim())
 }
 
 fn parse_machines(list: &str) -> String {
@@ -430,17 +400,6 @@ mod tests {
         "qemu-nbd",
         "storage-daemon/qemu-storage-daemon",
     ];
-
-    #[test]
-    fn versions_are_told_with_their_package() {
-        let said = "qemu-img version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright (c) 2003\n";
-        assert_eq!(parse_version(said), Some("10.0.2 (Debian 1:10.0.2+ds-2)"));
-        assert_eq!(
-            parse_version("QEMU emulator version 7.2.22\n"),
-            Some("7.2.22")
-        );
-        assert_eq!(parse_version(""), None);
-    }
 
     #[test]
     fn what_does_not_answer_has_no_version() {

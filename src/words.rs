@@ -172,6 +172,19 @@ pub(crate) fn one_line(text: &str) -> String {
     visible(words.join(" ").as_bytes(), Blanks::Plain)
 }
 
+/// `word` as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    // Arguments and variables hold no NUL.
+    shlex::try_quote(word).unwrap_or(word.into()).into_owned()
+}
+
+/// A command as a shell takes it, in one line.
+pub(crate) fn command_line<W: AsRef<[u8]>>(words: &[W]) -> String {
+    let quoted = |word: &W| quoted(&String::from_utf8_lossy(word.as_ref()));
+    let words: Vec<String> = words.iter().map(quoted).collect();
+    visible(words.join(" ").replace('\n', " ").as_bytes(), Blanks::Plain)
+}
+
 fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal)
         .map_or_else(|_| String::new(), |s| format!(" ({})", s.as_str()))

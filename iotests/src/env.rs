@@ -84,6 +84,9 @@ pub struct Env {
     /// Options for gdbserver (`GDB_OPTIONS`), where the emulator and the storage
     /// daemon run under it.
     pub gdb: Option<Vec<String>>,
+    /// Whether a person has one of the programs in a debugger (`CHECK_DEBUGGER`), without
+    /// anything in between.
+    pub debugger: bool,
     /// Whether the programs' own output is shown (`PRINT_QEMU`).
     pub print_qemu: bool,
     /// Whether to print every command line in full on stderr (`-d`).
@@ -184,6 +187,7 @@ impl Env {
             gdb: text("GDB_OPTIONS")?
                 .filter(|v| !v.trim().is_empty())
                 .map(|v| v.split_whitespace().map(str::to_owned).collect()),
+            debugger: text("CHECK_DEBUGGER")?.is_some_and(|v| !v.is_empty()),
             print_qemu: text("PRINT_QEMU")?.is_some_and(|v| !v.is_empty()),
             format,
             cache,
@@ -199,6 +203,12 @@ impl Env {
     /// the slowness of valgrind, is not a hang.
     #[must_use]
     pub fn no_timeouts(&self) -> bool {
+        self.wrapped() || self.debugger
+    }
+
+    /// Whether programs run under another one: gdbserver, valgrind.
+    #[must_use]
+    pub fn wrapped(&self) -> bool {
         self.gdb.is_some() || self.valgrind.any()
     }
 

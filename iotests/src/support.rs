@@ -53,7 +53,7 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::Tls => which::which("openssl").is_ok(),
         Need::Gdb => which::which("gdb").is_ok(),
         Need::Sparse => sparse_files(&e.test_dir),
-        Need::NotWrapped => !e.no_timeouts(),
+        Need::NotWrapped => !e.wrapped(),
     }
 }
 

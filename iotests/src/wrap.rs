@@ -78,14 +78,19 @@ pub(crate) fn program(env: &Env, kind: Kind) -> Result<&std::path::Path> {
 pub(crate) fn line(env: &Env, kind: Kind, args: &[OsString]) -> Result<Vec<OsString>> {
     let program = program(env, kind)?;
     let mut words: Vec<OsString> = Vec::new();
-    if kind.under_valgrind(env) {
+    let gdb = env
+        .gdb
+        .as_ref()
+        .filter(|_| matches!(kind, Kind::Vm | Kind::Qsd));
+    // gdbserver traces, which nothing can do under valgrind.
+    if kind.under_valgrind(env) && gdb.is_none() {
         let mut log = OsString::from("--log-file=");
         log.push(env.test_dir.join("%p.valgrind"));
         words.extend(["valgrind".into(), log]);
         words.push(format!("--error-exitcode={VALGRIND_STATUS}").into());
         words.push(format!("--max-stackframe={VALGRIND_MAX_STACKFRAME}").into());
     }
-    if let (Kind::Vm | Kind::Qsd, Some(options)) = (kind, &env.gdb) {
+    if let Some(options) = gdb {
         words.push("gdbserver".into());
         words.extend(options.iter().map(OsString::from));
     }
@@ -183,6 +188,9 @@ mod tests {
     fn gdbserver_is_for_daemons() {
         let e = env(&[("GDB_OPTIONS", "localhost:1")]);
         assert_eq!(words(&e, Kind::Img), "/b/qemu-img info");
+        assert_eq!(words(&e, Kind::Qsd), "gdbserver localhost:1 /b/qsd info");
+        let e = env(&[("GDB_OPTIONS", "localhost:1"), ("VALGRIND_QEMU", "y")]);
+        assert!(words(&e, Kind::Img).starts_with("valgrind "));
         assert_eq!(words(&e, Kind::Qsd), "gdbserver localhost:1 /b/qsd info");
     }
 

@@ -1,16 +1,18 @@
 //! `--review` and `--unused-goldens`.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
 use super::run_tests::open_history;
-use super::{Invocation, var};
+use super::{Invocation, say, var};
 use crate::environment::test_dir;
-use crate::golden::{self, Pending};
+use crate::golden::{self, Answers, Keys, Pending};
 use crate::model::Combo;
+use crate::plan;
 use crate::programs::{Programs, default_machine};
 use crate::report;
 use crate::tree::Tree;
@@ -20,11 +22,12 @@ pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     golden::refuse_in_ci("--review")?;
     let memory = open_history(&call.history_dir()).take_memory();
     let scratch = test_dir(&call.cwd, &var);
-    let mut wanted = HashSet::new();
+    let mut wanted = BTreeSet::new();
     for word in &call.args.tests {
         wanted.extend(tree.named(word)?.tests.iter().map(|test| &test.name));
     }
-    let named = |name: &String| call.args.tests.is_empty() || wanted.contains(name);
+    let named = |name: &String| wanted.is_empty() || wanted.contains(name);
+    let mut idle = wanted.clone();
     let machine = machine(tree);
     let mut pending = Vec::new();
     for (name, combo) in memory.failed_last() {
@@ -32,18 +35,31 @@ pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
         let Ok(test) = tree.find(&name) else { continue };
         if let Some(output) = output_of(&scratch, &name, &combo)
             && named(&name)
+            && plan::is_named(&call.args, &combo)
         {
+            idle.remove(&name);
             pending.push(Pending::new(test, &combo, &machine, &output));
         }
+    }
+    for name in idle {
+        say::error(&format!(
+            "nothing to review of test {name}: its output did not differ in the last run"
+        ));
     }
     if pending.is_empty() {
         return Ok("nothing to review: no output of the last run differs\n".to_owned());
     }
-    let mut input = std::io::stdin().lock();
     let mut out = std::io::stdout().lock();
+    let mut input;
+    let mut answers = if std::io::stdin().is_terminal() {
+        Answers::Keys(Keys::of_stdin().context("cannot read keys")?)
+    } else {
+        input = std::io::stdin().lock();
+        Answers::Lines(&mut input)
+    };
     let paint = report::paint(call.args.color);
-    let done =
-        golden::review(&pending, &mut input, &mut out, paint).context("the review was aborted")?;
+    let done = golden::review(&pending, &mut answers, &mut out, paint)
+        .context("the review was aborted")?;
     Ok(format!(
         "{} accepted, {} rejected, {} left\n",
         done.accepted, done.rejected, done.skipped

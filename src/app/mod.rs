@@ -3,6 +3,7 @@
 mod command;
 mod goldens;
 mod profiles;
+mod results;
 mod run_tests;
 mod say;
 
@@ -16,7 +17,7 @@ use crate::dry_run::{json, listing, names, supported};
 use crate::model::Combo;
 use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
-use crate::{exit, history, install, new_test, plan};
+use crate::{exit, history, install, new_test, plan, run};
 
 pub use say::say;
 
@@ -26,6 +27,11 @@ pub fn main() -> u8 {
     let mut words = std::env::args_os();
     let argv0 = words.next().unwrap_or_else(|| "check".into());
     let words: Vec<OsString> = words.collect();
+    if words.first().is_some_and(|word| word == run::START) {
+        let Err(error) = run::start(&words[1..]);
+        say::error(&format!("{error:#}"));
+        return exit::FAILED;
+    }
     let wrong = |error: String| {
         say::error(&format!("error: {error}"));
         say::error("see --help for all options");
@@ -100,6 +106,8 @@ fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
         Action::Run => return run(&call),
         Action::History => say(&show_history(&call)?)?,
         Action::Review => say(&goldens::review(&call, &call.tree()?)?)?,
+        Action::Replay(file) => return results::replay(args, file),
+        Action::MergeResults(files) => return results::merge(args, files),
         Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?)?,
     }
     Ok(exit::OK)

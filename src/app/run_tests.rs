@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,17 +11,19 @@ use anyhow::{Context, Result, bail};
 use childproc::Keeper;
 use nix::unistd::{AccessFlags, access};
 
-use super::{Invocation, say, var};
-use crate::args::LowArgs;
+use super::{Invocation, own_program, say, var};
+use crate::args::{self, Debuggee, LowArgs};
 use crate::environment::{Environment, host, sock_dir, test_dir};
 use crate::exclude::{Excludes, SKIP_VARIABLE};
 use crate::exit;
 use crate::golden::{self, Bless, Variant};
-use crate::history::{History, Memory, Past};
+use crate::history::{History, Memory, Past, Selection};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
-use crate::plan::{self, Wanted};
-use crate::report;
-use crate::run::{self, RunHost, Settings, Summary, sock_root};
+use crate::plan::{self, Planned, Wanted};
+use crate::report::{self, RunInfo};
+use crate::results;
+use crate::run::{self, Debugged, RunHost, Settings, Summary, sock_root};
+use crate::shard::Share;
 use crate::tree::{Layout, Tree};
 use crate::words;
 
@@ -50,9 +53,13 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         .under(under);
     let memory = history.take_memory();
     let excludes = excludes(tree, args)?;
-    let (combos, mut jobs) = plan_jobs(args, tests, &memory, &excludes)?;
-    plan::validate(args, &jobs, memory.previous().at.is_some())?;
-    if args.debugger.is_some() {
+    let share = share(args)?;
+    let (combos, Planned { mut jobs, shard }) =
+        plan_jobs(args, tests, &memory, &excludes, share.as_ref());
+    plan::validate(args, &jobs, memory.has_runs())?;
+    let installed = |name: &str| which::which(name).is_ok();
+    plan::require_debugger(args, &installed)?;
+    if args.debugger.is_some() && plan::debuggee(args) == Debuggee::Test {
         for job in &mut jobs {
             plan::debuggable(Arc::make_mut(&mut job.test))?;
         }
@@ -69,22 +76,34 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let sockets = sock_root(asked.as_deref(), &jobs)?;
     let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
     plan::apply(&mut settings, args, tree.layout);
+    settings.stream = plan::streams(args, std::io::stdout().is_terminal());
+    settings.debugged = debugged(args)?;
     settings.header = env.header(&combos, sockets.path());
+    settings.header.extend(share.as_ref().map(Share::header));
     settings.python = env.python.clone();
     let host = CheckHost::new(call, env, &memory, &jobs)?;
-    let previous = memory.previous();
+    let selection = Selection::of(&jobs).under(under);
+    let previous = memory.previous(&selection);
     // No longer needed: the host has what is known of each job.
     drop(memory);
 
     // Its process must be forked while this one has a single thread.
     let keeper = Keeper::start_with(sockets.to_remove())
         .context("cannot start the process that supervises the tests")?;
-    let mut reporters = report::build(args, tree.layout == Layout::Ours, previous)?;
+    let info = RunInfo {
+        flaky_passes: args.flaky_passes,
+        tap_numbers: tree.layout == Layout::Ours,
+        shard,
+        missing_shards: Vec::new(),
+        plan: jobs.clone(),
+    };
+    let reports = report::build(args, &info, previous, settings.stream)?;
+    let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(reports)];
     let reports = reporters.len();
     // Under a debugger there is no verdict, and times mean nothing: what failed has
     // still failed.
     if args.debugger.is_none() {
-        reporters.push(Box::new(history));
+        reporters.push(Box::new(history.selecting(&selection)));
     }
     let ran = run::run(&keeper, &settings, jobs, &host, &mut reporters);
     let reported = !tell_troubles(&mut reporters[..reports]);
@@ -95,6 +114,19 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
     })
+}
+
+/// The program under test that runs in a debugger, where one does.
+fn debugged(args: &LowArgs) -> Result<Option<Debugged>> {
+    match (&args.debugger, plan::debuggee(args)) {
+        (Some(gdb), Debuggee::Start { program, nth }) => Ok(Some(Debugged {
+            program,
+            nth,
+            runner: own_program()?,
+            gdb: gdb.into(),
+        })),
+        _ => Ok(None),
+    }
 }
 
 /// Whether the references of all `count` tests may be written, where the arguments name
@@ -151,8 +183,9 @@ pub(super) fn left_to_run(
         return Ok(tests);
     }
     let memory = open_history(&call.history_dir()).take_memory();
-    let (_, jobs) = plan_jobs(args, &tests, &memory, &excludes)?;
-    plan::validate(args, &jobs, memory.previous().at.is_some())?;
+    let share = share(args)?;
+    let (_, Planned { jobs, .. }) = plan_jobs(args, &tests, &memory, &excludes, share.as_ref());
+    plan::validate(args, &jobs, memory.has_runs())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())
 }
@@ -179,7 +212,8 @@ fn plan_jobs(
     tests: &[Arc<Test>],
     memory: &Memory,
     excludes: &Excludes,
-) -> Result<(Vec<Arc<Combo>>, Vec<Job>)> {
+    share: Option<&Share>,
+) -> (Vec<Arc<Combo>>, Planned) {
     let wanted = if args.failed {
         let mut jobs = memory.failing();
         jobs.extend(memory.not_reached_last());
@@ -197,8 +231,24 @@ fn plan_jobs(
         .combos()
         .filter(|_| !plan::names_combination(args))
         .unwrap_or_else(|| plan::combos(args));
-    let jobs = plan::jobs(tests, &combos, excludes, &wanted, args, memory);
-    Ok((combos, jobs))
+    let planned = plan::jobs(tests, &combos, excludes, &wanted, args, share, memory);
+    (combos, planned)
+}
+
+/// The variable that names a file which a program touches to say that it knows shards.
+const SHARD_STATUS: &str = "TEST_SHARD_STATUS_FILE";
+
+/// The share of the jobs that is to be run.
+fn share(args: &LowArgs) -> Result<Option<Share>> {
+    let times = args.shard_times.as_deref().map(results::times);
+    let share = Share::find(args, &var, times.transpose()?)?;
+    if args.shard == Some(args::Share::Auto)
+        && let Some(file) = var(SHARD_STATUS).filter(|file| !file.is_empty())
+    {
+        let touched = OpenOptions::new().create(true).append(true).open(&file);
+        touched.with_context(|| format!("cannot touch {}", file.display()))?;
+    }
+    Ok(share)
 }
 
 /// The parts of the program that a run needs.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use super::flag::Flag;
 use super::low::Action;
 
 /// A command.
@@ -14,12 +15,50 @@ pub(super) struct Command {
     pub(super) short: &'static str,
     /// More of it, for `--help`.
     pub(super) long: &'static str,
+    /// The options that it has, each by one of its words.
+    options: &'static [&'static str],
     /// Reads its operands.
     read: fn(Vec<PathBuf>) -> Option<Action>,
 }
 
 /// Every command there is.
-pub(super) static COMMANDS: &[Command] = &[];
+pub(super) static COMMANDS: &[Command] = &[
+    Command {
+        usage: "replay FILE",
+        short: "show a run again, from its file of --record or --json",
+        long: "As the terminal showed it, or with -tap, --junit, --html, --json as these would \
+             have. The exit status is that of the run; a run that was killed is shown as \
+             interrupted. With --extract DIR the files in a record (outputs, core files) are \
+             unpacked and listed instead. Needs no tests, QEMU or build.",
+        options: &[
+            "--color",
+            "-tap",
+            "--junit",
+            "--junit-failures-only",
+            "--json",
+            "--html",
+            "--extract",
+        ],
+        read: |operands| Some(Action::Replay(one(operands)?)),
+    },
+    Command {
+        usage: "merge-results FILE...",
+        short: "make one run of several, from their files of --record or --json",
+        long: "For shards and for runs on several machines. Header lines that differ name \
+             their file; the same test under the same combination in two files is shown as two \
+             repetitions; the time is from the first start to the last end. A shard that is \
+             missing is named, and makes the exit status 1; else it is that of a run.",
+        options: &[
+            "--color",
+            "-tap",
+            "--junit",
+            "--junit-failures-only",
+            "--json",
+            "--html",
+        ],
+        read: |operands| (!operands.is_empty()).then_some(Action::MergeResults(operands)),
+    },
+];
 
 /// The command that `word` is, if it is one.
 pub(super) fn command(word: &OsStr) -> Option<&'static Command> {
@@ -35,6 +74,20 @@ impl Command {
     pub(super) fn action(&self, operands: Vec<String>) -> Result<Action, String> {
         let operands = operands.into_iter().map(PathBuf::from).collect();
         (self.read)(operands).ok_or_else(|| format!("usage of this command: check {}", self.usage))
+    }
+
+    /// Checks that it has all of the options `given`.
+    pub(super) fn has(&self, given: &[&Flag]) -> Result<(), String> {
+        let known = |flag: &&&Flag| flag.words().any(|word| self.options.contains(&word));
+        match given.iter().find(|flag| !known(flag)) {
+            None => Ok(()),
+            Some(flag) => Err(format!(
+                "argument {}: check {} does not have it (it has {})",
+                flag.title(),
+                self.word(),
+                self.options.join(" ")
+            )),
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use super::expression::Expression;
 use super::flag::Flag;
 use super::low::{Action, Color};
 use super::parse_expression;
-use super::values::{cache_mode, groups, jobs, list_of, number, one_of, seconds, shard, size};
+use super::values::{
+    cache_mode, debuggee, groups, jobs, list_of, number, one_of, seconds, shard, size,
+};
 
 /// Values of a field that have a single-dash word each: a list of them, and of their options.
 macro_rules! dashed {
@@ -123,7 +125,10 @@ static GENERAL: &[Flag] = &[
              fewer when load or memory requires it. Tests that must be alone \
              (group serial, -gdb, --debugger) are.",
     ),
-    Flag::classic("-d", "debug: pass -d on to the tests", sets!(debug)),
+    Flag::classic("-d", "debug: pass -d on to the tests", sets!(debug)).long(
+        "On a terminal their output is shown as it comes (--no-capture), unless -j or -tap \
+             asks for something else.",
+    ),
     Flag::classic(
         "-p",
         "print QEMU's own output into the test's output",
@@ -136,8 +141,10 @@ static GENERAL: &[Flag] = &[
         sets!(gdb),
     )
     .long(
-        "localhost:12345 where GDB_OPTIONS is unset or empty. Tests \
-             run one at a time, without a time-out.",
+        "localhost:12345 where GDB_OPTIONS is unset or empty. Each program that waits is told, \
+             with the command line of the gdb that connects to it. Tests run one at a time, \
+             without a time-out. With -valgrind, what runs under gdbserver does not run under \
+             valgrind.",
     ),
     Flag::classic(
         "-valgrind",
@@ -332,9 +339,30 @@ static SELECT: &[Flag] = &[
     )
     .exclusive("last run"),
     Flag::new(
-        "--shard I/N",
-        "only the I-th of N equal shares, I from 1",
+        "--shard I/N|auto",
+        "only the I-th of N shares, I from 1",
         reads!(shard, v => Some(shard(v)?)),
+    )
+    .long(
+        "With auto, I and N are those of the environment: GitLab (CI_NODE_INDEX, \
+             CI_NODE_TOTAL), CircleCI (CIRCLE_NODE_INDEX, CIRCLE_NODE_TOTAL), Buildkite \
+             (BUILDKITE_PARALLEL_JOB, BUILDKITE_PARALLEL_JOB_COUNT), Bazel (TEST_SHARD_INDEX, \
+             TEST_TOTAL_SHARDS, TEST_SHARD_STATUS_FILE), Slurm arrays (SLURM_ARRAY_TASK_ID, \
+             _MIN, _STEP, _COUNT). Each pair of test and combination is in exactly one share, \
+             with all its repetitions. All shards must select the same tests, so no --failed or \
+             --resume beside it where machines differ. check merge-results makes one run of \
+             their results and names a shard that is missing.",
+    ),
+    Flag::new(
+        "--shard-times RESULTS",
+        "with --shard: shares that take about as long, by the times in RESULTS",
+        reads!(shard_times, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "RESULTS is a file of --json or --record of an earlier run: the same file for every \
+             shard. The history is not used, since it differs between machines and the shares \
+             would not fit together. The longest test goes first, to the share with least to \
+             do; one without a time counts as the median.",
     ),
 ];
 
@@ -428,8 +456,14 @@ static RUN: &[Flag] = &[
              tree warn, so that verdicts equal those of QEMU's runner.",
     ),
     Flag::new(
+        "--no-capture",
+        "show what a test prints as it comes",
+        sets!(no_capture),
+    )
+    .long("It is compared with the reference all the same. Tests run one at a time."),
+    Flag::new(
         "--debugger gdb",
-        "run one test under 'gdb --args'",
+        "run a program that one test starts under gdb",
         |a, v| {
             let v = v.unwrap_or_default();
             one_of(v, &["gdb"])?;
@@ -438,9 +472,29 @@ static RUN: &[Flag] = &[
         },
     )
     .long(
-        "Exactly one test, on the terminal and without a \
-             time-out. The run is not recorded: tests that failed before count \
-             as failed.",
+        "The first program under test, or the one that --debugger-for names. gdb has the \
+             terminal; the program is stopped before its first instruction, and keeps the \
+             streams, the process id and the parent that the test gave it. quit kills it, \
+             detach lets it go on. Exactly one test, without a time-out (those inside QEMU's \
+             Python tests stay). The run is not recorded: tests that failed before count as \
+             failed.",
+    ),
+    Flag::new(
+        "--debugger-for PROGRAM",
+        "what --debugger is for: PROGRAM, its N-th start (PROGRAM:N), or the test (test)",
+        |a, v| {
+            a.debugger_for = Some(debuggee(v.unwrap_or_default())?);
+            // There is one debugger to choose from.
+            a.debugger.get_or_insert_with(|| "gdb".into());
+            Ok(())
+        },
+    )
+    .long(
+        "qemu-img, qemu-io, qemu-nbd, qemu-storage-daemon, or qemu for the emulator; \
+             qemu-img:3 is its third start. Starts that only ask for a version or for help do \
+             not count. Of a daemon (qemu-nbd --fork) it is the first process; gdb's \
+             follow-fork-mode goes on from there. With test it is the test itself, under \
+             'gdb --args'; its output then goes to the terminal and is not compared.",
     ),
 ];
 
@@ -470,6 +524,10 @@ static GOLDENS: &[Flag] = &[
         "review the differences of the last run: accept, reject, \
              skip, show",
         acts!(_v => Action::Review),
+    )
+    .long(
+        "Of all tests, or of those named; -qcow2 and the like narrow it to such runs. On a \
+             terminal the answers are single keys; ? shows them.",
     ),
     Flag::new(
         "--unused-goldens",
@@ -486,6 +544,33 @@ static RESULTS: &[Flag] = &[
         reads!(junit, v => Some(PathBuf::from(v))),
     ),
     Flag::new(
+        "--junit-failures-only",
+        "with --junit: no text of tests that passed or were not run",
+        sets!(junit_failures_only),
+    )
+    .long(
+        "Their elements stay, since CI systems count them, with name, time and why a test \
+             was not run. Left out is their <system-out>: output, cases that were skipped, \
+             notes. Failures and flaky tests keep everything.",
+    ),
+    Flag::new(
+        "--record FILE",
+        "record the run: its events, and the files of tests that did not pass",
+        reads!(record, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "For check replay, which shows the run again anywhere. In it are the events of \
+             --json and, of each job that did not simply pass, output, reference, whole \
+             difference, .notrun and .casenotrun, sanitizer logs, stacks and core files. It is a \
+             tar file compressed with zstd, and whole up to the last result where the run is \
+             killed.",
+    ),
+    Flag::new(
+        "--extract DIR",
+        "with check replay: unpack the files of a record into DIR, which must be new or empty",
+        reads!(extract, v => Some(PathBuf::from(v))),
+    ),
+    Flag::new(
         "--json FILE",
         "write the events as JSON, one per line",
         reads!(json, v => Some(PathBuf::from(v))),
@@ -494,6 +579,20 @@ static RESULTS: &[Flag] = &[
         "--html DIR",
         "write the results as an HTML page, DIR/index.html",
         reads!(html, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "It has the failures first, filters, times, and what has changed since the last run \
+             of the same tests and combinations.",
+    ),
+    Flag::new(
+        "--trace FILE",
+        "write a trace of which tests ran when, side by side",
+        reads!(trace, v => Some(PathBuf::from(v))),
+    )
+    .long(
+        "To be opened in https://ui.perfetto.dev or chrome://tracing: a track for each slot \
+             that tests run in, verdicts as colours, and how many tests were running, waiting \
+             and done. The file can be opened at any time, also after an aborted run.",
     ),
     Flag::new(
         "--history",

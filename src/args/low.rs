@@ -62,8 +62,10 @@ pub struct LowArgs {
     pub failed: bool,
     /// `--resume`.
     pub resume: bool,
-    /// `--shard I/N`, I from 1.
-    pub shard: Option<(usize, usize)>,
+    /// `--shard I/N|auto`.
+    pub shard: Option<Share>,
+    /// `--shard-times RESULTS`.
+    pub shard_times: Option<PathBuf>,
     /// `--shuffle[=SEED]`: the seed, where one is given.
     pub shuffle: Option<Option<u64>>,
     /// `--repeat N`.
@@ -88,16 +90,28 @@ pub struct LowArgs {
     pub left_behind_fails: Option<bool>,
     /// `--debugger gdb`.
     pub debugger: Option<String>,
+    /// `--debugger-for PROGRAM`, `--debugger-for PROGRAM:N`.
+    pub debugger_for: Option<Debuggee>,
+    /// `--no-capture`.
+    pub no_capture: bool,
     /// `--bless[=VARIANT]`: the variant, where one is given.
     pub bless: Option<Option<String>>,
     /// `--all`.
     pub all: bool,
     /// `--junit FILE`.
     pub junit: Option<PathBuf>,
+    /// `--junit-failures-only`.
+    pub junit_failures_only: bool,
     /// `--json FILE`.
     pub json: Option<PathBuf>,
     /// `--html DIR`.
     pub html: Option<PathBuf>,
+    /// `--record FILE`.
+    pub record: Option<PathBuf>,
+    /// `--extract DIR`.
+    pub extract: Option<PathBuf>,
+    /// `--trace FILE`.
+    pub trace: Option<PathBuf>,
     /// `--source-dir`.
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.
@@ -149,7 +163,52 @@ pub enum Action {
     InstallInto(PathBuf),
     /// Put QEMU's runner back.
     RemoveFrom(PathBuf),
+    /// Show a run of earlier again.
+    Replay(PathBuf),
+    /// Make one run of the results of several.
+    MergeResults(Vec<PathBuf>),
 }
+
+/// Which share of the jobs is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// The first number, from 1, of the second.
+    Of(usize, usize),
+    /// What the environment says.
+    Auto,
+}
+
+/// What runs under a debugger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debuggee {
+    /// The test itself.
+    Test,
+    /// A program under test.
+    Start {
+        /// Which: one of [`DEBUGGEES`]; `None` for whichever is started.
+        program: Option<&'static str>,
+        /// Which of its starts, from 1.
+        nth: u32,
+    },
+}
+
+impl Default for Debuggee {
+    fn default() -> Self {
+        Self::Start {
+            program: None,
+            nth: 1,
+        }
+    }
+}
+
+/// The programs under test, and the variable that tells tests where each is.
+pub const DEBUGGEES: [(&str, &str); 5] = [
+    ("qemu-img", "QEMU_IMG_PROG"),
+    ("qemu-io", "QEMU_IO_PROG"),
+    ("qemu-nbd", "QEMU_NBD_PROG"),
+    ("qemu-storage-daemon", "QSD_PROG"),
+    ("qemu", "QEMU_PROG"),
+];
 
 /// When to use colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

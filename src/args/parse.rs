@@ -7,9 +7,10 @@ use std::ffi::OsString;
 use testdecl::nearest;
 
 use super::commands::{Command, command};
+use super::conflicts;
 use super::flag::{Flag, Takes};
 use super::flags::flags;
-use super::low::LowArgs;
+use super::low::{Action, LowArgs};
 use super::profiles::Profiles;
 
 /// Reads the words of a command line (without the program's own name).
@@ -86,10 +87,50 @@ impl State {
 
     /// What all the words together say.
     fn args(mut self) -> Result<LowArgs, String> {
-        if let Some(command) = self.command {
-            let operands = std::mem::take(&mut self.args.tests);
-            self.args.action = command.action(operands)?;
+        let asks = matches!(self.args.action, Action::Help { .. } | Action::Version);
+        if asks {
+            return Ok(self.args);
         }
+        let args = &mut self.args;
+        if let Some(command) = self.command {
+            command.has(&self.given)?;
+            let operands = std::mem::take(&mut args.tests);
+            args.action = command.action(operands)?;
+            if args.command.is_some() {
+                return Err(format!("no program can follow check {}", command.usage));
+            }
+        }
+        let is_replay = matches!(args.action, Action::Replay(_));
+        for (given, option, with, there) in [
+            (
+                args.shard_times.is_some(),
+                "--shard-times",
+                "--shard",
+                args.shard.is_some(),
+            ),
+            (
+                args.junit_failures_only,
+                "--junit-failures-only",
+                "--junit",
+                args.junit.is_some(),
+            ),
+            (
+                args.extract.is_some(),
+                "--extract",
+                "the command replay",
+                is_replay,
+            ),
+        ] {
+            if given && !there {
+                return Err(format!("argument {option}: only with {with}"));
+            }
+        }
+        let reports =
+            args.tap || args.junit.is_some() || args.json.is_some() || args.html.is_some();
+        if args.extract.is_some() && reports {
+            return Err("argument --extract: not with a report".to_owned());
+        }
+        conflicts::check(&self.args)?;
         Ok(self.args)
     }
 
@@ -285,7 +326,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::args::low::{Action, Color};
+    use crate::args::low::Color;
 
     fn ok(line: &str) -> LowArgs {
         parse(

@@ -2,6 +2,8 @@
 
 use testdecl::CACHES;
 
+use super::low::{DEBUGGEES, Debuggee, Share};
+
 /// A whole number of at least `least`.
 pub(super) fn number<N>(text: &str, least: N) -> Result<N, String>
 where
@@ -61,9 +63,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// `I/N` with I from 1 to N.
-pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
-    let wrong = || format!("invalid shard: '{text}' (I/N, I from 1 to N, such as 2/3)");
+/// `I/N` with I from 1 to N, or `auto`.
+pub(super) fn shard(text: &str) -> Result<Share, String> {
+    if text == "auto" {
+        return Ok(Share::Auto);
+    }
+    let wrong = || format!("invalid shard: '{text}' (I/N, I from 1 to N, such as 2/3, or auto)");
     let (i, n) = text.split_once('/').ok_or_else(wrong)?;
     let (i, n): (usize, usize) = (
         i.parse().map_err(|_| wrong())?,
@@ -72,7 +77,37 @@ pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     if i == 0 || i > n {
         return Err(wrong());
     }
-    Ok((i, n))
+    Ok(Share::Of(i, n))
+}
+
+/// What a debugger is for: `test`, or a program under test and which of its starts
+/// (`qemu-img:3`).
+pub(super) fn debuggee(text: &str) -> Result<Debuggee, String> {
+    let (name, nth) = match text.split_once(':') {
+        Some((name, nth)) => (name, Some(number(nth, 1)?)),
+        None => (text, None),
+    };
+    if name == "test" && nth.is_none() {
+        return Ok(Debuggee::Test);
+    }
+    // The emulator goes by the name of its file too.
+    let name = if name.starts_with("qemu-system-") {
+        "qemu"
+    } else {
+        name
+    };
+    let program = DEBUGGEES.iter().find(|(program, _)| *program == name);
+    let (program, _) = program.ok_or_else(|| {
+        let names: Vec<&str> = DEBUGGEES.iter().map(|(program, _)| *program).collect();
+        format!(
+            "invalid program: '{text}' (test, or {}; :N for its N-th start)",
+            names.join(", ")
+        )
+    })?;
+    Ok(Debuggee::Start {
+        program: Some(program),
+        nth: nth.unwrap_or(1),
+    })
 }
 
 /// Words between commas; empty ones are dropped.
@@ -135,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_shard_lies_within_its_count() {
-        assert_eq!(shard("2/3"), Ok((2, 3)));
+        assert_eq!(shard("2/3"), Ok(Share::Of(2, 3)));
+        assert_eq!(shard("auto"), Ok(Share::Auto));
         for wrong in ["0/3", "4/3", "1", "/", "a/b", "1/0"] {
             assert!(shard(wrong).is_err(), "{wrong}");
         }
@@ -148,5 +184,20 @@ mod tests {
         assert!(groups(" ,").is_err());
         let err = list_of("raw,qow2", &["raw", "qcow2"]).unwrap_err();
         assert_eq!(err, "invalid choice: 'qow2' (choose from 'raw', 'qcow2')");
+    }
+
+    #[test]
+    fn a_debugger_is_for_a_start_of_a_program() {
+        let start = |program, nth| Ok(Debuggee::Start { program, nth });
+        assert_eq!(debuggee("test"), Ok(Debuggee::Test));
+        assert_eq!(debuggee("qemu-img:3"), start(Some("qemu-img"), 3));
+        assert_eq!(debuggee("qemu-system-x86_64"), start(Some("qemu"), 1));
+        assert_eq!(
+            Debuggee::default(),
+            start(None, 1).unwrap_or(Debuggee::Test)
+        );
+        for wrong in ["", "qemu-img:0", "qemu-img:", "test:2", "ls", ":2"] {
+            assert!(debuggee(wrong).is_err(), "{wrong}");
+        }
     }
 }

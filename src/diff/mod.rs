@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use similar::{Algorithm, DiffOp, capture_diff_slices_deadline, group_diff_ops};
 
 pub use lines::{lines, trim_line_end};
-pub(crate) use text::pieces;
 pub use text::{Bounds, Paint, patch, render};
+pub(crate) use text::{pieces, shown_of_runs};
 pub use visible::{Blanks, visible, visible_text};
 
 /// How much work a comparison may be.
@@ -61,6 +61,9 @@ pub struct Line {
     pub side: Side,
     /// Its pieces in order; together the line without its newline.
     pub spans: Vec<Span>,
+    /// Bytes at its end that are in no piece: of a stored difference, whose long lines are
+    /// kept as far as they are shown.
+    pub left_out: usize,
 }
 
 /// Lines that changed, with three lines around them.
@@ -202,7 +205,11 @@ fn whole(side: Side, line: &[u8]) -> Line {
         changed: false,
         bytes: line.to_vec(),
     }];
-    Line { side, spans }
+    Line {
+        side,
+        spans,
+        left_out: 0,
+    }
 }
 
 #[cfg(test)]

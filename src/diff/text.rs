@@ -67,12 +67,11 @@ pub fn render(
     }
     let mut left = bounds.lines;
     let mut left_out = 0;
-    for hunk in &diff.hunks {
+    for (hunk, runs) in diff.hunks.iter().zip(shown_of_runs(diff, bounds)) {
         if left > 0 {
             push_line(&mut out, &paint.apply(PLACE, &place(hunk)));
         }
-        for (run, most) in runs(hunk, left) {
-            let shown = run.len().min(most).min(left);
+        for (run, shown) in runs {
             left -= shown;
             left_out += run.len() - shown;
             for line in &run[..shown] {
@@ -85,6 +84,21 @@ pub fn render(
         }
     }
     (out, left_out)
+}
+
+/// For each hunk its lines, those of one side together, each with how many of them
+/// [`render`] shows, from the first on.
+pub(crate) fn shown_of_runs<'a>(diff: &'a Diff, bounds: &Bounds) -> Vec<Vec<(&'a [Line], usize)>> {
+    let mut left = bounds.lines;
+    let mut of_hunk = |hunk: &'a Hunk| {
+        let mut runs = runs(hunk, left);
+        for (run, shown) in &mut runs {
+            *shown = run.len().min(*shown).min(left);
+            left -= *shown;
+        }
+        runs
+    };
+    diff.hunks.iter().map(&mut of_hunk).collect()
 }
 
 /// The lines of a hunk, those of one side together, each with how many of them to
@@ -147,14 +161,16 @@ fn one_line(line: &Line, paint: Paint, most: usize) -> String {
 pub(crate) fn pieces(line: &Line, most: usize) -> Vec<(String, bool)> {
     let mut left = most;
     let mut out = Vec::new();
-    let total: usize = line.spans.iter().map(|s| s.bytes.len()).sum();
+    let total: usize = line.spans.iter().map(|s| s.bytes.len()).sum::<usize>() + line.left_out;
     let last = line.spans.len().saturating_sub(1);
     for (n, span) in line.spans.iter().enumerate() {
         let bytes = &span.bytes[..span.bytes.len().min(left)];
         left -= bytes.len();
         let blanks = match line.side {
             Side::Same => Blanks::Plain,
-            _ if n == last && bytes.len() == span.bytes.len() => Blanks::Marked,
+            _ if n == last && bytes.len() == span.bytes.len() && line.left_out == 0 => {
+                Blanks::Marked
+            }
             _ => Blanks::Inner,
         };
         let shown = visible(bytes, blanks);

@@ -44,7 +44,7 @@ fn marked(a: &[u8], b: &[u8], deadline: Instant) -> Option<(Vec<Span>, Vec<Span>
         .filter(|op| matches!(op, DiffOp::Equal { .. }))
         .map(|op| letters(&old[op.old_range()]))
         .sum();
-    if common * 4 < letters(&old).max(letters(&new)) {
+    if common * 5 < letters(&old).max(letters(&new)) * 2 {
         return None;
     }
     let mut spans = (Vec::new(), Vec::new());
@@ -114,6 +114,13 @@ mod tests {
         let lines = replaced(&[b"alpha beta"], &["gamma délta".as_bytes()], soon());
         assert_eq!(show(&lines[0]), "alpha beta");
         assert_eq!(show(&lines[1]), "gamma délta");
+        // A name in common is not enough.
+        let lines = replaced(
+            &[b"TEST_DIR/t.qcow2: matches the model in all clusters"],
+            &[b"failed with exit status 1: resize TEST_DIR/t.qcow2 4194816"],
+            soon(),
+        );
+        assert!(!show(&lines[0]).contains('['), "{}", show(&lines[0]));
     }
 
     #[test]

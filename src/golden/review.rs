@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context;
 
@@ -46,12 +47,65 @@ pub struct Reviewed {
     pub skipped: usize,
 }
 
-const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] everything, [q]uit? ";
+const KEYS: &str =
+    "[a]ccept, [r]eject, [s]kip, sho[w] everything, [b]ack, [e]dit, [q]uit, [?]help: ";
 
-/// Shows each of `pending` on `out` and does what `input` answers, a line each:
-/// `a` writes the reference, `r` removes the output, `s` leaves both, `w` shows all
-/// of the difference, `q` (or the end of the input) leaves the rest. Outputs that
-/// are gone, or equal to their reference by now, are passed over.
+const HELP: &str = "\
+a  accept: write the output as the reference
+r  reject: remove the output, so that it is not shown again
+s  skip: leave both as they are
+w  show all of the difference
+b  back to the one before; what was done with it is undone
+e  open the output in $VISUAL, $EDITOR or $PAGER
+q  quit: leave the rest as it is
+?  show this
+";
+
+/// Where the answers come from.
+pub enum Answers<'a> {
+    /// Single keys of a terminal.
+    Keys(super::Keys),
+    /// Lines.
+    Lines(&'a mut dyn BufRead),
+}
+
+impl Answers<'_> {
+    /// The next answer; `None` at the end of the input. A key is shown on `out`.
+    fn next(&mut self, out: &mut dyn Write) -> anyhow::Result<Option<String>> {
+        let what = "cannot read an answer";
+        match self {
+            Self::Lines(input) => {
+                let mut line = String::new();
+                let len = input.read_line(&mut line).context(what)?;
+                if len == 0 {
+                    writeln!(out)?;
+                }
+                Ok((len > 0).then(|| line.trim().to_owned()))
+            }
+            Self::Keys(keys) => {
+                let key = keys.key().context(what)?;
+                let key = key.map(|key| key.to_string().trim().to_owned());
+                writeln!(out, "{}", key.as_deref().unwrap_or_default())?;
+                Ok(key)
+            }
+        }
+    }
+}
+
+/// What was done with an output, and what undoes it.
+enum Decision {
+    /// The reference before, where there was one.
+    Accepted(Option<Vec<u8>>),
+    /// The output before.
+    Rejected(Vec<u8>),
+    Skipped,
+}
+
+/// Shows each of `pending` on `out` and does what `answers` say: `a` writes the reference,
+/// `r` removes the output, `s` leaves both, `w` shows all of the difference, `b` undoes what
+/// was done with the one before and shows it again, `e` opens the output in an editor, `?`
+/// says what there is, `q` (or the end of the input) leaves the rest. Outputs that are gone,
+/// or equal to their reference by now, are passed over.
 ///
 /// # Errors
 ///
@@ -59,68 +113,100 @@ const KEYS: &str = "[a]ccept, [r]eject, [s]kip, sho[w] everything, [q]uit? ";
 /// is gone.
 pub fn review(
     pending: &[Pending],
-    input: &mut dyn BufRead,
+    answers: &mut Answers<'_>,
     out: &mut dyn Write,
     paint: Paint,
 ) -> anyhow::Result<Reviewed> {
-    let mut reviewed = Reviewed::default();
-    for (n, one) in pending.iter().enumerate() {
+    let mut done: Vec<(usize, Decision)> = Vec::new();
+    let mut left = 0;
+    let mut n = 0;
+    while let Some(one) = pending.get(n) {
         let Some(changed) = Changed::read(one)? else {
+            n += 1;
             continue;
         };
         writeln!(out, "\n{} ({} of {})", one.title, n + 1, pending.len())?;
         changed.show(one, out, paint, &Bounds::default())?;
-        match ask(one, &changed, input, out, paint)? {
-            Answer::Accept => {
-                super::bless::save(&one.reference, &changed.actual)?;
-                writeln!(out, "reference written: {}", words::path(&one.reference))?;
-                reviewed.accepted += 1;
+        match ask(one, &changed, answers, out, paint)? {
+            Answer::Done(decision) => {
+                done.push((n, decision));
+                n += 1;
             }
-            Answer::Reject => {
-                std::fs::remove_file(&one.output)
-                    .with_context(|| format!("cannot remove {}", one.output.display()))?;
-                reviewed.rejected += 1;
-            }
-            Answer::Skip => reviewed.skipped += 1,
+            Answer::Again => {}
+            Answer::Back => match done.pop() {
+                Some((before, decision)) => {
+                    undo(&pending[before], decision, out)?;
+                    n = before;
+                }
+                None => writeln!(out, "this is the first one")?,
+            },
             Answer::Quit => {
-                reviewed.skipped += pending.len() - n;
+                left = pending.len() - n;
                 break;
             }
         }
     }
-    Ok(reviewed)
+    let count = |of: fn(&Decision) -> bool| done.iter().filter(|(_, d)| of(d)).count();
+    Ok(Reviewed {
+        accepted: count(|d| matches!(d, Decision::Accepted(_))),
+        rejected: count(|d| matches!(d, Decision::Rejected(_))),
+        skipped: count(|d| matches!(d, Decision::Skipped)) + left,
+    })
+}
+
+/// Puts files back as they were before a decision.
+fn undo(one: &Pending, decision: Decision, out: &mut dyn Write) -> anyhow::Result<()> {
+    match decision {
+        Decision::Skipped => return Ok(()),
+        Decision::Accepted(Some(before)) => super::bless::save(&one.reference, &before)?,
+        Decision::Accepted(None) => remove(&one.reference)?,
+        Decision::Rejected(before) => super::bless::save(&one.output, &before)?,
+    }
+    writeln!(out, "undone: {}", one.title)?;
+    Ok(())
+}
+
+fn remove(file: &Path) -> anyhow::Result<()> {
+    std::fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))
 }
 
 enum Answer {
-    Accept,
-    Reject,
-    Skip,
+    /// It is decided.
+    Done(Decision),
+    /// Show it again, as it is now.
+    Again,
+    /// Show the one before again.
+    Back,
+    /// Leave the rest.
     Quit,
 }
 
 fn ask(
     one: &Pending,
     changed: &Changed,
-    input: &mut dyn BufRead,
+    answers: &mut Answers<'_>,
     out: &mut dyn Write,
     paint: Paint,
 ) -> anyhow::Result<Answer> {
     loop {
         write!(out, "{KEYS}")?;
         out.flush()?;
-        let mut line = String::new();
-        if input
-            .read_line(&mut line)
-            .context("cannot read an answer")?
-            == 0
-        {
-            writeln!(out)?;
+        let Some(answer) = answers.next(out)? else {
             return Ok(Answer::Quit);
-        }
-        match line.trim() {
-            "a" | "accept" => return Ok(Answer::Accept),
-            "r" | "reject" => return Ok(Answer::Reject),
-            "s" | "skip" | "" => return Ok(Answer::Skip),
+        };
+        match answer.as_str() {
+            "a" | "accept" => {
+                super::bless::save(&one.reference, &changed.actual)?;
+                writeln!(out, "reference written: {}", words::path(&one.reference))?;
+                let before = (!changed.new).then(|| changed.expected.clone());
+                return Ok(Answer::Done(Decision::Accepted(before)));
+            }
+            "r" | "reject" => {
+                remove(&one.output)?;
+                return Ok(Answer::Done(Decision::Rejected(changed.actual.clone())));
+            }
+            "s" | "skip" | "" => return Ok(Answer::Done(Decision::Skipped)),
+            "b" | "back" => return Ok(Answer::Back),
             "q" | "quit" => return Ok(Answer::Quit),
             "w" | "show" => {
                 let whole = Bounds {
@@ -129,9 +215,40 @@ fn ask(
                 };
                 changed.show(one, out, paint, &whole)?;
             }
-            other => writeln!(out, "'{}': press one of a/r/s/w/q", words::one_line(other))?,
+            "e" | "edit" => {
+                let edited = match answers {
+                    Answers::Keys(keys) => keys.lend(|| edit(&one.output)),
+                    Answers::Lines(_) => edit(&one.output),
+                };
+                if let Err(error) = edited {
+                    writeln!(out, "{error:#}")?;
+                }
+                return Ok(Answer::Again);
+            }
+            "?" | "help" => write!(out, "{HELP}")?,
+            other => writeln!(
+                out,
+                "'{}': press one of a/r/s/w/b/e/q, or ? for what they do",
+                words::one_line(other)
+            )?,
         }
     }
+}
+
+/// Opens a file in the user's editor, or pager, and waits for its end.
+fn edit(file: &Path) -> anyhow::Result<()> {
+    let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let Some(name) = ["VISUAL", "EDITOR", "PAGER"].iter().find(set) else {
+        anyhow::bail!("no editor is known; set EDITOR");
+    };
+    // It may be a command with arguments.
+    let status = Command::new("/bin/sh")
+        .args(["-c", &format!("${name} \"$1\""), name])
+        .arg(file)
+        .status()
+        .with_context(|| format!("cannot start ${name}"))?;
+    anyhow::ensure!(status.success(), "${name}: {status}");
+    Ok(())
 }
 
 /// An output and its reference, which differ.
@@ -202,7 +319,13 @@ mod tests {
 
     fn answer(pending: &[Pending], answers: &str) -> (Reviewed, String) {
         let mut out = Vec::new();
-        let reviewed = review(pending, &mut answers.as_bytes(), &mut out, Paint::Plain).unwrap();
+        let reviewed = review(
+            pending,
+            &mut Answers::Lines(&mut answers.as_bytes()),
+            &mut out,
+            Paint::Plain,
+        )
+        .unwrap();
         (reviewed, String::from_utf8(out).unwrap())
     }
 
@@ -229,7 +352,7 @@ mod tests {
         assert_eq!(golden("002.out").unwrap(), "new\n");
         assert_eq!(golden("003.out").unwrap(), "a\n");
         assert!(all[2].output.exists());
-        assert!(text.contains("'hm': press one of a/r/s/w/q"));
+        assert!(text.contains("'hm': press one of a/r/s/w/b/e/q"));
         assert!(!text.contains("004 qcow2-file"));
         assert!(text.contains("005 qcow2-file (5 of 5)"));
     }
@@ -240,5 +363,27 @@ mod tests {
         let all = [pending(dir.path(), "001", Some("a\n"), "b\n")];
         let (reviewed, _) = answer(&all, "");
         assert_eq!(reviewed.skipped, 1);
+    }
+
+    #[test]
+    fn going_back_undoes_what_was_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = [
+            pending(dir.path(), "001", Some("old\n"), "b\n"),
+            pending(dir.path(), "002", None, "new\n"),
+            pending(dir.path(), "003", Some("c\n"), "d\n"),
+        ];
+        let (reviewed, text) = answer(&all, "b\na\nr\nb\nb\n?\ns\na\nb\nq\n");
+        let wanted = Reviewed {
+            skipped: 3,
+            ..Reviewed::default()
+        };
+        // One was skipped, two were left.
+        assert_eq!(reviewed, wanted, "{text}");
+        assert_eq!(std::fs::read(&all[0].reference).unwrap(), b"old\n");
+        assert!(!all[1].reference.exists() && all[1].output.exists());
+        assert!(text.contains("this is the first one"), "{text}");
+        assert!(text.contains("undone: 002 qcow2-file"), "{text}");
+        assert!(text.contains("s  skip: leave both"), "{text}");
     }
 }

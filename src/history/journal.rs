@@ -11,6 +11,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use bstr::ByteSlice as _;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,10 @@ pub(super) enum Record {
         jobs: usize,
         combos: Vec<String>,
         tests: Vec<String>,
+        /// Stands for what was selected: the pairs of tests and combinations. Empty in older
+        /// journals.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        selection: String,
     },
     /// A job ended.
     Done {
@@ -158,7 +163,28 @@ pub(super) fn read(path: &Path, mut take: impl FnMut(Record)) -> io::Result<()> 
     })
 }
 
+/// Reads the results of the run `id` from the journal at `path`.
+pub(super) fn read_run(path: &Path, id: &str, mut take: impl FnMut(Record)) -> io::Result<()> {
+    // Most lines are of other runs, and need not be parsed.
+    each_line(path, |line| {
+        if line.contains_str(id)
+            && let Ok(record) = serde_json::from_slice(line)
+            && matches!(&record, Record::Done { run, .. } if run == id)
+        {
+            take(record);
+        }
+        Ok(())
+    })
+}
+
 fn lines(path: &Path, mut take: impl FnMut(&[u8], Record) -> io::Result<()>) -> io::Result<()> {
+    each_line(path, |line| match serde_json::from_slice(line) {
+        Ok(record) => take(line, record),
+        Err(_) => Ok(()),
+    })
+}
+
+fn each_line(path: &Path, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -167,9 +193,7 @@ fn lines(path: &Path, mut take: impl FnMut(&[u8], Record) -> io::Result<()>) -> 
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
-        if let Ok(record) = serde_json::from_slice(&line) {
-            take(&line, record)?;
-        }
+        take(&line)?;
         line.clear();
     }
     Ok(())

@@ -6,10 +6,11 @@
 
 mod elapsed;
 mod journal;
+mod selection;
 mod view;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,9 @@ use crate::model::{Combo, Event, Finished, Job, Kind, Reporter, Test};
 use crate::words;
 use elapsed::{Elapsed, Times};
 use journal::{Journal, Record};
+use selection::{Runs, Selected};
 
+pub use selection::Selection;
 pub use view::render;
 
 /// What is remembered of a test under a combination.
@@ -39,19 +42,78 @@ fn key(test: &str, combo: &Combo) -> Key {
     (test.into(), combo_key(combo).into())
 }
 
-/// The results of the last run, for comparison with the next. Cheap to clone.
+/// Verdicts, of several repetitions the worst, and seconds.
+type Results = HashMap<Key, (Kind, f64)>;
+
+/// The last run of the same selection, for comparison with the next. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Previous {
-    results: Arc<HashMap<Key, (Kind, f64)>>,
+    results: Arc<Results>,
+    tests: Arc<Vec<Arc<str>>>,
+    latest: Arc<Results>,
     /// When it began; absent where there was no run.
     pub at: Option<SystemTime>,
 }
 
 impl Previous {
+    /// A run that began `at`, from the names of all tests that were selected and its results:
+    /// tests, each with its combination, verdict and seconds.
+    #[must_use]
+    pub fn collect(
+        at: Option<SystemTime>,
+        tests: &[String],
+        results: impl IntoIterator<Item = (String, Arc<Combo>, (Kind, f64))>,
+    ) -> Self {
+        let results = results.into_iter();
+        let results = results.map(|(test, combo, result)| (key(&test, &combo), result));
+        Self {
+            results: Arc::new(results.collect()),
+            tests: Arc::new(tests.iter().map(|test| test.as_str().into()).collect()),
+            latest: Arc::default(),
+            at,
+        }
+    }
+
+    /// The results of both; where both have one, this one's.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        let results = Arc::make_mut(&mut self.results);
+        for (key, result) in &*other.results {
+            results.entry(key.clone()).or_insert(*result);
+        }
+        let tests = Arc::make_mut(&mut self.tests);
+        tests.extend(other.tests.iter().cloned());
+        tests.sort();
+        tests.dedup();
+        self.at = self.at.into_iter().chain(other.at).min();
+        self
+    }
+
     /// Verdict and seconds of `test` under `combo`, where it was part of that run.
     #[must_use]
     pub fn get(&self, test: &str, combo: &Combo) -> Option<(Kind, f64)> {
         self.results.get(&key(test, combo)).copied()
+    }
+
+    /// The same of the latest run of all, whatever was selected there.
+    #[must_use]
+    pub fn latest(&self, test: &str, combo: &Combo) -> Option<(Kind, f64)> {
+        self.latest.get(&key(test, combo)).copied()
+    }
+
+    /// Names of all tests that were selected, in order.
+    pub fn tests(&self) -> impl Iterator<Item = &str> {
+        self.tests.iter().map(|test| &**test)
+    }
+}
+
+/// Adds a result of a run to its results.
+fn add(results: &mut Results, key: Key, verdict: Kind, secs: f64) {
+    // Of several repetitions the worst one counts.
+    let old = results.get(&key);
+    // Of a pass and a test that was not run, the later one counts.
+    if old.is_none_or(|(kind, _)| *kind <= verdict.max(Kind::Pass)) {
+        results.insert(key, (verdict, secs));
     }
 }
 
@@ -59,10 +121,9 @@ impl Previous {
 #[derive(Debug, Default)]
 struct LastRun {
     id: String,
-    at: u64,
     combos: Vec<String>,
     tests: Vec<String>,
-    results: Arc<HashMap<Key, (Kind, f64)>>,
+    results: Arc<Results>,
     ended: Option<Vec<Key>>,
 }
 
@@ -73,6 +134,9 @@ pub struct Memory {
     /// What failed and has not passed since, each with the run in which it failed last.
     failing: HashMap<Key, String>,
     last_run: LastRun,
+    runs: Runs,
+    /// The journal all this was read from.
+    journal: PathBuf,
     elapsed: Option<Times>,
     /// Every text in a key.
     texts: HashSet<Arc<str>>,
@@ -95,11 +159,19 @@ impl Memory {
                 at,
                 combos,
                 tests,
+                selection,
                 ..
             } => {
+                let selected = Selected {
+                    id: run.clone(),
+                    at,
+                    tests: tests.iter().map(|text| self.text(text)).collect(),
+                    combos: combos.iter().map(|text| self.text(text)).collect(),
+                    under: String::new(),
+                };
+                self.runs.begin(selection, selected);
                 self.last_run = LastRun {
                     id: run,
-                    at,
                     combos,
                     tests,
                     ..LastRun::default()
@@ -131,15 +203,10 @@ impl Memory {
                     Kind::Pass | Kind::NotRun | Kind::Interrupted => {}
                 }
                 if run == self.last_run.id {
-                    // Of several repetitions the worst one counts.
-                    let old = self.last_run.results.get(&key);
-                    // Of a pass and a test that was not run, the later one counts.
-                    if old.is_none_or(|(kind, _)| *kind <= verdict.max(Kind::Pass)) {
-                        let result = (verdict, secs);
-                        let results = Arc::make_mut(&mut self.last_run.results);
-                        results.insert(key.clone(), result);
-                    }
+                    let results = Arc::make_mut(&mut self.last_run.results);
+                    add(results, key.clone(), verdict, secs);
                 }
+                self.runs.result(&run);
                 let past = self.past.entry(key).or_insert(Past {
                     last_passed_secs: None,
                     last_verdict: None,
@@ -221,13 +288,47 @@ impl Memory {
         sorted(keys.into_iter())
     }
 
-    /// The last run's results.
+    /// Whether any run is remembered.
     #[must_use]
-    pub fn previous(&self) -> Previous {
-        let run = &self.last_run;
+    pub fn has_runs(&self) -> bool {
+        !self.last_run.id.is_empty()
+    }
+
+    /// The last run of this selection; where there was none, the last of one that is much
+    /// like it. A journal that cannot be read any more has none.
+    #[must_use]
+    pub fn previous(&self, selection: &Selection) -> Previous {
+        let latest = Arc::clone(&self.last_run.results);
+        let Some(run) = self.runs.find(selection) else {
+            return Previous {
+                latest,
+                ..Previous::default()
+            };
+        };
+        let results = if run.id == self.last_run.id {
+            Arc::clone(&latest)
+        } else {
+            let mut results = Results::new();
+            let read = journal::read_run(&self.journal, &run.id, |record| {
+                if let Record::Done {
+                    test,
+                    combo,
+                    verdict,
+                    secs,
+                    ..
+                } = record
+                {
+                    let key = (test.as_str().into(), combo.as_str().into());
+                    add(&mut results, key, verdict, secs);
+                }
+            });
+            read.map(|()| Arc::new(results)).unwrap_or_default()
+        };
         Previous {
-            results: Arc::clone(&run.results),
-            at: (!run.id.is_empty()).then(|| UNIX_EPOCH + std::time::Duration::from_secs(run.at)),
+            results,
+            tests: Arc::new(run.tests.clone()),
+            latest,
+            at: Some(UNIX_EPOCH + std::time::Duration::from_secs(run.at)),
         }
     }
 }
@@ -272,6 +373,7 @@ pub struct History {
     journal: Option<Journal>,
     run: String,
     under: &'static str,
+    selection: String,
     trouble: Option<String>,
 }
 
@@ -285,7 +387,10 @@ impl History {
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let journal = Journal::open(dir)?;
         let path = journal::path(dir);
-        let mut memory = Memory::default();
+        let mut memory = Memory {
+            journal: path.clone(),
+            ..Memory::default()
+        };
         journal::read(&path, |record| memory.take(record))
             .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
@@ -304,6 +409,7 @@ impl History {
             journal: None,
             run: String::new(),
             under: "",
+            selection: String::new(),
             trouble: None,
         }
     }
@@ -323,6 +429,13 @@ impl History {
     #[must_use]
     pub fn under(mut self, tool: &'static str) -> Self {
         self.under = tool;
+        self
+    }
+
+    /// Notes what is selected in the run that is recorded.
+    #[must_use]
+    pub fn selecting(mut self, selection: &Selection) -> Self {
+        selection.hash().clone_into(&mut self.selection);
         self
     }
 
@@ -394,6 +507,7 @@ impl Reporter for History {
                     jobs: *jobs,
                     combos: combos.iter().map(|c| combo_key(c)).collect(),
                     tests: tests.clone(),
+                    selection: self.selection.clone(),
                 };
                 self.append(&record);
             }
@@ -420,7 +534,10 @@ impl Reporter for History {
             }
             Event::Started { .. }
             | Event::Slow { .. }
-            | Event::StatusAsked
+            | Event::WaitsForGdb { .. }
+            | Event::Debugging { .. }
+            | Event::Output { .. }
+            | Event::StatusAsked { .. }
             | Event::Interrupting { .. } => {}
         }
     }
@@ -496,11 +613,14 @@ mod tests {
         );
         assert_eq!(names(&history.failed_last()), ["002", "005"]);
         assert_eq!(names(&history.not_reached_last()), ["003", "004"]);
-        assert_eq!(
-            history.previous().get("001", &combo),
-            Some((Kind::Pass, 1.5))
-        );
-        assert_eq!(history.previous().at, Some(sample::at(0)));
+        let jobs = |names: &[&str]| -> Vec<Job> {
+            let jobs = names.iter().map(|name| sample::job(0, name, "qcow2"));
+            jobs.collect()
+        };
+        let all = Selection::of(&jobs(&["001", "002", "003", "004"]));
+        let previous = history.previous(&all);
+        assert_eq!(previous.get("001", &combo), Some((Kind::Pass, 1.5)));
+        assert_eq!(previous.at, Some(sample::at(0)));
         assert_eq!(
             history.last(&sample::test("001"), &sample::combo("raw")),
             None
@@ -517,7 +637,19 @@ mod tests {
         let history = memory(dir.path());
         assert!(history.failed_last().is_empty());
         assert!(history.not_reached_last().is_empty());
-        assert_eq!(history.previous().get("001", &combo), None);
+        // A run of other tests in between is no reason to forget this one.
+        let previous = history.previous(&all);
+        assert_eq!(previous.get("002", &combo), Some((Kind::Fail, 1.5)));
+        assert_eq!(previous.latest("002", &combo), Some((Kind::Pass, 1.5)));
+        assert_eq!(previous.at, Some(sample::at(0)));
+        assert_eq!(
+            previous.tests().collect::<Vec<_>>(),
+            ["001", "002", "003", "004"]
+        );
+        let one = history.previous(&Selection::of(&jobs(&["002"])));
+        assert_eq!(one.at, Some(sample::at(9)));
+        let others = history.previous(&Selection::of(&jobs(&["001", "003"])));
+        assert_eq!((others.at, others.get("001", &combo)), (None, None));
         let past = history.last(&sample::test("001"), &combo).unwrap();
         assert_eq!(past.last_passed_secs, Some(1.5));
     }

@@ -375,6 +375,7 @@ mod tests {
                     jobs: 1,
                     combos: vec![combo.clone()],
                     tests: vec![(*test).to_owned()],
+                    selection: String::new(),
                 })
                 .unwrap();
             journal

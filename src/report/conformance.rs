@@ -11,10 +11,12 @@ use serde_json::Value;
 
 use super::console::{Console, Plain};
 use super::html::Html;
-use super::json::Json;
+use super::json::{Decoded, decode};
+use super::json::{Encoder, Json};
 use super::junit::Junit;
 use super::tap::{Numbering, Tap};
-use super::{All, sample};
+use super::trace::Trace;
+use super::{All, RunInfo, Sink, sample};
 use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Failure, Finished, LeftBehind, Limit, Mismatch, Reporter, Verdict};
@@ -165,23 +167,40 @@ struct Written {
     console: String,
     tap: String,
     diffs: String,
+    /// The lines as they were written.
+    lines: String,
     json: Vec<Value>,
     junit: String,
+    trace: Value,
     html: String,
 }
 
-fn write(interrupted: bool) -> Written {
-    let dir = tempfile::tempdir().unwrap();
-    let (console, tap, diffs, json) = (
-        Paper::default(),
-        Paper::default(),
-        Paper::default(),
-        Paper::default(),
-    );
-    let junit = dir.path().join("junit.xml");
-    let mut all = All {
-        sinks: vec![
-            Box::new(Console::new(Plain(Box::new(console.clone())), Paint::Plain)),
+/// Every report, and what they write to.
+struct Papers {
+    dir: tempfile::TempDir,
+    console: Paper,
+    tap: Paper,
+    diffs: Paper,
+    json: Paper,
+    all: All,
+}
+
+impl Papers {
+    fn new(info: &RunInfo, failures_only: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (console, tap, diffs, json) = (
+            Paper::default(),
+            Paper::default(),
+            Paper::default(),
+            Paper::default(),
+        );
+        let junit = dir.path().join("junit.xml");
+        let encoder = Encoder::new(info.clone(), Previous::default());
+        let sinks: Vec<Box<dyn Sink>> = vec![
+            Box::new(Console::new(
+                Plain::new(Box::new(console.clone())),
+                Paint::Plain,
+            )),
             Box::new(Tap::new(
                 Box::new(tap.clone()),
                 Box::new(diffs.clone()),
@@ -189,11 +208,51 @@ fn write(interrupted: bool) -> Written {
                 Numbering::Off,
                 false,
             )),
-            Box::new(Json::new(Path::new("x.json"), Box::new(json.clone()))),
-            Box::new(Junit::create(&junit).unwrap()),
+            Box::new(Json::new(
+                Path::new("x.json"),
+                Box::new(json.clone()),
+                encoder,
+            )),
+            Box::new(Junit::create(&junit, failures_only).unwrap()),
+            Box::new(Trace::create(&dir.path().join("trace.json")).unwrap()),
             Box::new(Html::create(dir.path(), Previous::default()).unwrap()),
-        ],
-    };
+        ];
+        Self {
+            all: All { sinks },
+            dir,
+            console,
+            tap,
+            diffs,
+            json,
+        }
+    }
+
+    fn written(mut self) -> Written {
+        assert_eq!(self.all.finish(), Vec::<String>::new());
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).unwrap();
+        let lines = self.json.text();
+        let parsed = lines.lines().map(serde_json::from_str);
+        Written {
+            console: self.console.text(),
+            tap: self.tap.text(),
+            diffs: self.diffs.text(),
+            json: parsed.collect::<Result<_, _>>().unwrap(),
+            lines,
+            junit: read("junit.xml"),
+            trace: serde_json::from_str(&read("trace.json")).unwrap(),
+            html: read("index.html"),
+        }
+    }
+}
+
+fn write(interrupted: bool) -> Written {
+    let mut papers = Papers::new(&RunInfo::default(), false);
+    tell(&mut papers.all, interrupted);
+    papers.written()
+}
+
+/// Tells a run of the table.
+fn tell(all: &mut All, interrupted: bool) {
     let rows = rows();
     all.event(&Event::RunStarted {
         header: vec![
@@ -218,8 +277,22 @@ fn write(interrupted: bool) -> Written {
     all.event(&Event::Slow {
         job: sample::job(0, "001", "qcow2"),
         running: Duration::from_secs(30),
+        at: sample::at(60),
     });
-    all.event(&Event::StatusAsked);
+    all.event(&Event::WaitsForGdb {
+        job: sample::job(0, "001", "qcow2"),
+        program: "/b/qsd --nbd-server".into(),
+        command: "gdb -ex 'target remote :1' /b/qsd".into(),
+    });
+    all.event(&Event::Debugging {
+        job: sample::job(0, "001", "qcow2"),
+        program: "/b/qemu-img info x".into(),
+    });
+    all.event(&Event::Output {
+        job: sample::job(0, "001", "qcow2"),
+        bytes: b"\x1bprinted".to_vec(),
+    });
+    all.event(&Event::StatusAsked { at: sample::at(61) });
     if interrupted {
         all.event(&Event::Interrupting { running: 1 });
     }
@@ -228,19 +301,6 @@ fn write(interrupted: bool) -> Written {
         interrupted,
         wall: Duration::from_secs(9),
     });
-    assert_eq!(all.finish(), Vec::<String>::new());
-    Written {
-        console: console.text(),
-        tap: tap.text(),
-        diffs: diffs.text(),
-        json: json
-            .text()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
-        junit: std::fs::read_to_string(junit).unwrap(),
-        html: std::fs::read_to_string(dir.path().join("index.html")).unwrap(),
-    }
 }
 
 #[test]
@@ -292,6 +352,17 @@ fn all_reports_say_the_same() {
         let found = bad.iter().filter(|b| case.contains(**b)).count();
         assert_eq!(found, usize::from(!row.junit.is_empty()), "{case}");
 
+        let events = written.trace["traceEvents"].as_array().unwrap();
+        let of_test = |e: &&Value| e["cat"] == "test" && e["name"] == row.name;
+        // A test that was never started is in no lane.
+        if let Some(event) = events.iter().find(of_test) {
+            assert_eq!(event["args"]["verdict"], row.word);
+            let reason = event["args"]["reason"].as_str().unwrap();
+            assert!(reason.contains(row.says), "{reason}");
+        } else {
+            assert_eq!(row.word, "not run");
+        }
+
         let from = written
             .html
             .find(&format!("<tr data-text=\"{} ", row.name))
@@ -325,6 +396,13 @@ fn the_counts_agree() {
         "{}",
         written.junit
     );
+    assert!(
+        written
+            .junit
+            .contains("<property name=\"IMGFMT\" value=\"qcow2\""),
+        "{}",
+        written.junit
+    );
     assert!(written.tap.contains("\n1..14\n"));
     assert!(written.html.contains("<b class=\"fail\">9</b>"));
 }
@@ -346,6 +424,13 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
             .contains("    [case not run] test_x: no KVM\n")
     );
     assert!(written.console.contains("still running after 30 s"));
+    let waits = "waits for gdb: /b/qsd --nbd-server\n";
+    let command = "gdb -ex 'target remote :1' /b/qsd\n";
+    let told = format!("\n001: {waits}{command}");
+    assert!(written.console.contains(&told), "{}", written.console);
+    let told = format!("\n# qcow2 001 {waits}# {command}");
+    assert!(written.tap.contains(&told), "{}", written.tap);
+    assert!(written.console.contains(": /b/qemu-img info x\n␛printed"));
     assert!(written.tap.starts_with(
         "TAP version 13\n# QEMU_IMG      -- \"/usr/bin/qemu-img\" \n# IMGFMT        -- qcow2\n"
     ));
@@ -370,4 +455,56 @@ fn the_console_and_tap_begin_as_the_old_runners_do() {
             .console
             .contains("run again:   ./check -qcow2 002\n")
     );
+}
+
+/// The reports of a run, made again from the lines of its JSON file.
+fn replayed(lines: &str, failures_only: bool) -> Written {
+    let mut papers = None;
+    for line in lines.lines() {
+        let (event, parts) = match decode(line.as_bytes()).unwrap() {
+            Decoded::RunStarted { event, info, .. } => {
+                papers = Some(Papers::new(&info, failures_only));
+                (event, None)
+            }
+            Decoded::Finished { event, parts, .. } => (event, Some(*parts)),
+            Decoded::Other(event) => (event, None),
+            Decoded::Unknown => panic!("{line}"),
+        };
+        papers.as_mut().unwrap().all.replay(&event, parts);
+    }
+    papers.unwrap().written()
+}
+
+#[test]
+fn every_report_is_the_same_when_it_is_made_from_the_json_lines() {
+    for interrupted in [false, true] {
+        let live = write(interrupted);
+        let again = replayed(&live.lines, false);
+        assert_eq!(again.console, live.console);
+        assert_eq!(again.tap, live.tap);
+        assert_eq!(again.diffs, live.diffs);
+        assert_eq!(again.lines, live.lines);
+        assert_eq!(again.junit, live.junit);
+        assert_eq!(again.html, live.html);
+    }
+}
+
+#[test]
+fn a_junit_file_of_failures_only_keeps_counts_and_failures() {
+    let live = write(false);
+    let short = replayed(&live.lines, true).junit;
+    let count = |text: &str, part: &str| text.matches(part).count();
+    for part in [
+        "<testcase",
+        "<failure",
+        "<skipped",
+        "<flakyFailure",
+        "<testsuite ",
+    ] {
+        assert_eq!(count(&short, part), count(&live.junit, part), "{part}");
+    }
+    assert!(live.junit.contains("[case not run] test_x: no KVM"));
+    assert!(!short.contains("[case not run] test_x: no KVM"), "{short}");
+    assert!(short.contains("no KVM here"), "{short}");
+    assert!(short.contains("+got"), "{short}");
 }

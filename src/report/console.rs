@@ -7,10 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
 
+use super::changes::Comparison;
 use super::rendered::{Log, Rendered};
-use super::summary::{self, Tally};
+use super::stream::Stream;
+use super::styles;
+use super::summary::Tally;
 use super::{Sink, unless_gone};
 use crate::diff::Paint;
+use crate::history::Previous;
 use crate::model::{Event, Exit, Job, Kind, Verdict};
 use crate::words;
 
@@ -32,14 +36,37 @@ pub(super) trait Screen {
     fn note(&mut self, _event: &Event, _tally: &Tally) {}
 }
 
-/// Text written as it comes: not a terminal.
-pub(super) struct Plain(pub(super) Box<dyn Write>);
+/// Text written as it comes: not to a live view.
+pub(super) struct Plain {
+    pub(super) out: Box<dyn Write>,
+    /// Whether that is the terminal after all.
+    pub(super) is_terminal: bool,
+}
+
+impl Plain {
+    pub(super) fn new(out: Box<dyn Write>) -> Self {
+        Self {
+            out,
+            is_terminal: false,
+        }
+    }
+}
 
 impl Screen for Plain {
     fn write(&mut self, text: &str) -> io::Result<()> {
-        self.0.write_all(text.as_bytes())?;
-        self.0.flush()
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
+
+    fn columns(&self) -> Option<usize> {
+        self.is_terminal.then(terminal_columns).flatten()
+    }
+}
+
+/// How many columns the terminal has.
+pub(super) fn terminal_columns() -> Option<usize> {
+    let (_, columns) = console::Term::stdout().size_checked()?;
+    Some(usize::from(columns))
 }
 
 /// The console reporter.
@@ -50,6 +77,9 @@ pub(super) struct Console<S> {
     name_width: usize,
     /// Width of the column of combinations; 0 where there is only one.
     combo_width: usize,
+    /// What running tests print, where that is shown.
+    stream: Stream,
+    comparison: Comparison,
     trouble: Option<io::Error>,
 }
 
@@ -61,8 +91,16 @@ impl<S: Screen> Console<S> {
             tally: Tally::default(),
             name_width: 8,
             combo_width: 0,
+            stream: Stream::default(),
+            comparison: Comparison::default(),
             trouble: None,
         }
+    }
+
+    /// Tells in the end what has changed since an earlier run.
+    pub(super) fn comparing(mut self, previous: Previous) -> Self {
+        self.comparison = Comparison::new(previous);
+        self
     }
 
     fn write(&mut self, text: &str) {
@@ -75,7 +113,7 @@ impl<S: Screen> Console<S> {
         let name = words::name(job);
         let mut text = format!("{name:width$} ", width = self.name_width);
         if self.combo_width > 0 {
-            let combo = words::combo(&job.combo);
+            let combo = self.tally.combos().name(&job.combo);
             let _ = write!(text, "{combo:width$} ", width = self.combo_width);
         }
         let before = text.chars().count();
@@ -127,7 +165,7 @@ impl<S: Screen> Console<S> {
             self.name_width += (jobs / once).to_string().len();
         }
         if combos.len() > 1 {
-            let widths = combos.iter().map(|c| words::combo(c).len());
+            let widths = self.tally.combos().all().map(|name| name.len());
             self.combo_width = widths.max().unwrap_or(0);
         }
         let mut text = words::header(header, *shuffle, "");
@@ -138,13 +176,13 @@ impl<S: Screen> Console<S> {
     fn finished(&mut self, rendered: &Rendered<'_>) {
         let finished = rendered.finished;
         let kind = Kind::from(&finished.verdict);
-        let now = SystemTime::now();
+        let now = rendered.at;
         let outcome = finished.outcome.as_ref();
         let mut text = self.line(
             &finished.job,
             &TestLine {
                 word: words::kind(kind),
-                style: summary::style(kind),
+                style: styles::style(kind),
                 start: outcome.map_or(now, |o| o.start),
                 end: Some(outcome.map_or(now, |o| o.start + o.wall)),
                 took: match kind {
@@ -167,14 +205,13 @@ impl<S: Screen> Console<S> {
         self.write(&text);
     }
 
-    fn slow(&mut self, job: &Job, running: Duration) {
-        let now = SystemTime::now();
+    fn slow(&mut self, job: &Job, running: Duration, now: SystemTime) {
         let description = format!("still running after {}", words::seconds(running));
         let text = self.line(
             job,
             &TestLine {
                 word: "slow",
-                style: summary::NOT_RUN,
+                style: styles::NOT_RUN,
                 start: now.checked_sub(running).unwrap_or(now),
                 end: None,
                 took: None,
@@ -204,7 +241,7 @@ pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
     let finished = rendered.finished;
     for log in &rendered.logs {
         let silent = rendered.diff.is_none();
-        match (log.title, &finished.verdict) {
+        match (log.title.as_str(), &finished.verdict) {
             ("output", Verdict::Fail(_)) if silent => tail(&mut text, log),
             ("output", _) => {}
             _ => head(&mut text, log),
@@ -214,7 +251,7 @@ pub(super) fn failure(rendered: &Rendered<'_>, paint: Paint) -> String {
         for core in &outcome.cores {
             let _ = writeln!(text, "core file:   {}", words::path(core));
         }
-        if !matches!(outcome.exit, Exit::NotStarted(_)) && outcome.output.exists() {
+        if !matches!(outcome.exit, Exit::NotStarted(_)) && rendered.output_kept {
             let _ = writeln!(text, "full output: {}", words::path(&outcome.output));
         }
     }
@@ -254,18 +291,42 @@ fn tail(text: &mut String, log: &Log) {
 impl<S: Screen> Sink for Console<S> {
     fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         self.tally.event(event);
+        self.comparison.event(event);
         self.screen.note(event, &self.tally);
+        if !matches!(event, Event::Output { .. } | Event::Started { .. }) {
+            let rest = self.stream.finish();
+            self.write(&rest);
+        }
         match event {
             Event::RunStarted { .. } => self.started(event),
             Event::Started { .. } => {}
-            Event::Slow { job, running } => self.slow(job, *running),
+            Event::Slow { job, running, at } => self.slow(job, *running, *at),
+            Event::WaitsForGdb {
+                job,
+                program,
+                command,
+            } => {
+                // The command stands alone, so that a line is what is pasted.
+                let name = words::name(job);
+                self.write(&format!("{name}: waits for gdb: {program}\n{command}\n"));
+            }
+            Event::Debugging { job, program } => {
+                let name = words::name(job);
+                self.write(&format!(
+                    "{name}: in gdb (quit kills it, detach lets it go on): {program}\n"
+                ));
+            }
+            Event::Output { bytes, .. } => {
+                let text = self.stream.push(bytes);
+                self.write(&text);
+            }
             Event::Finished(_) => {
                 if let Some(rendered) = rendered {
                     self.finished(rendered);
                 }
             }
-            Event::StatusAsked => {
-                let text = self.tally.status(SystemTime::now());
+            Event::StatusAsked { at } => {
+                let text = self.tally.status(*at);
                 self.write(&format!("{text}\n"));
             }
             Event::Interrupting { running } => self.write(&format!(
@@ -277,6 +338,11 @@ impl<S: Screen> Sink for Console<S> {
                 interrupted,
                 wall,
             } => {
+                if let Some(at) = self.comparison.at() {
+                    let changes = self.comparison.changes();
+                    let text = changes.text(at, self.tally.combos());
+                    self.write(&format!("\n{text}"));
+                }
                 let text = self
                     .tally
                     .summary(not_reached, *interrupted, *wall, self.paint);

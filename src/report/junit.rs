@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
+use quick_junit::{
+    NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite,
+};
 
 use super::Sink;
 use super::console::failure;
@@ -16,11 +18,15 @@ use crate::model::{Combo, Event, Job, Verdict};
 use crate::words;
 
 /// The report so far.
-struct Suites(Report);
+struct Suites {
+    report: Report,
+    /// What every suite says of the run: the lines of the header.
+    properties: Vec<Property>,
+}
 
 impl Document for Suites {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.0.serialize(out).map_err(io::Error::other)
+        self.report.serialize(out).map_err(io::Error::other)
     }
 }
 
@@ -28,7 +34,7 @@ impl Suites {
     /// Adds a case to the suite of its combination, and to the counts.
     fn add(&mut self, combo: &Combo, case: TestCase) {
         let name = words::combo(combo);
-        let report = &mut self.0;
+        let report = &mut self.report;
         report.tests += 1;
         match &case.status {
             TestCaseStatus::Success { .. } => {}
@@ -40,6 +46,7 @@ impl Suites {
             suite.add_test_case(case);
         } else {
             let mut suite = TestSuite::new(name);
+            suite.properties.clone_from(&self.properties);
             suite.add_test_case(case);
             suites.push(suite);
         }
@@ -49,14 +56,24 @@ impl Suites {
 /// The JUnit reporter.
 pub(super) struct Junit {
     file: LiveFile<Suites>,
+    /// What passed or was not run has no output.
+    failures_only: bool,
 }
 
 impl Junit {
-    /// Makes the file, with no results yet.
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = LiveFile::create(path, Suites(Report::new("iotests")))
+    /// Makes the file, with no results yet. With `failures_only` what tests printed is in it
+    /// for failures and flaky tests alone.
+    pub(super) fn create(path: &Path, failures_only: bool) -> anyhow::Result<Self> {
+        let empty = Suites {
+            report: Report::new("iotests"),
+            properties: Vec::new(),
+        };
+        let file = LiveFile::create(path, empty)
             .with_context(|| format!("cannot write the JUnit file {}", path.display()))?;
-        Ok(Self { file })
+        Ok(Self {
+            file,
+            failures_only,
+        })
     }
 }
 
@@ -78,7 +95,7 @@ fn blanks(text: &str) -> String {
     text.replace('\t', "    ")
 }
 
-fn result(rendered: &Rendered<'_>) -> TestCase {
+fn result(rendered: &Rendered<'_>, failures_only: bool) -> TestCase {
     let finished = rendered.finished;
     let said = rendered.description.as_str();
     let status = match &finished.verdict {
@@ -110,6 +127,10 @@ fn result(rendered: &Rendered<'_>) -> TestCase {
     if let Some(outcome) = &finished.outcome {
         case.set_time(outcome.wall);
     }
+    let bad = matches!(finished.verdict, Verdict::Fail(_) | Verdict::Flaky { .. });
+    if failures_only && !bad {
+        return case;
+    }
     let output = rendered.logs.iter().find(|log| log.title == "output");
     let mut text = output.map(|log| blanks(&log.text)).unwrap_or_default();
     if finished.verdict == Verdict::Pass && !said.is_empty() {
@@ -129,9 +150,15 @@ fn result(rendered: &Rendered<'_>) -> TestCase {
 impl Sink for Junit {
     fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
         match event {
+            Event::RunStarted { header, .. } => {
+                let properties = header.iter();
+                let properties = properties.map(|(name, value)| Property::new(&**name, &**value));
+                let properties = properties.collect();
+                self.file.change(|suites| suites.properties = properties);
+            }
             Event::Finished(finished) => {
                 if let Some(rendered) = rendered {
-                    let case = result(rendered);
+                    let case = result(rendered, self.failures_only);
                     self.file.change(|s| s.add(&finished.job.combo, case));
                 }
             }
@@ -143,7 +170,7 @@ impl Sink for Junit {
                         let status = skipped("not started", "the run ended before it started");
                         suites.add(&job.combo, case(job, status));
                     }
-                    suites.0.set_time(*wall);
+                    suites.report.set_time(*wall);
                 });
                 self.file.close();
             }

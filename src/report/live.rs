@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::style::ProgressTracker;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::console::Screen;
+use super::console::{Screen, terminal_columns};
 use super::summary::Tally;
 use crate::history::Previous;
 use crate::model::{Combo, Event, Job, JobId, Kind};
@@ -55,7 +55,7 @@ impl Estimate {
     /// Seconds a test took in the last run, where it ran to its end or did not
     /// start.
     fn took(&self, test: &str, combo: &Combo) -> Option<f64> {
-        match self.previous.get(test, combo)? {
+        match self.previous.latest(test, combo)? {
             (Kind::Pass | Kind::Fail | Kind::Flaky | Kind::KnownFail, secs) => Some(secs),
             (Kind::NotRun, _) => Some(0.0),
             (Kind::Interrupted, _) => None,
@@ -197,8 +197,7 @@ impl Screen for Live {
     }
 
     fn columns(&self) -> Option<usize> {
-        let (_, columns) = console::Term::stdout().size_checked()?;
-        Some(usize::from(columns))
+        terminal_columns()
     }
 
     fn note(&mut self, event: &Event, tally: &Tally) {

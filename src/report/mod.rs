@@ -3,15 +3,22 @@
 //! Each result is prepared once and handed to every report that was
 //! asked for, so all say the same.
 
+mod changes;
+mod combos;
 mod console;
 mod html;
 mod json;
 mod junit;
 mod live;
 mod live_file;
+mod matrix;
+mod record;
 mod rendered;
+mod stream;
+mod styles;
 mod summary;
 mod tap;
+mod trace;
 
 #[cfg(test)]
 mod conformance;
@@ -23,8 +30,39 @@ use std::io::{self, IsTerminal};
 use crate::args::{Color, LowArgs};
 use crate::diff::Paint;
 use crate::history::Previous;
-use crate::model::{Event, Reporter};
+use crate::model::{Event, Job, Reporter};
+pub use json::{Decoded, decode};
+pub use record::{EVENTS, JOBS};
+pub use rendered::Parts;
 use rendered::Rendered;
+
+/// What reports are told of a run besides its events.
+#[derive(Debug, Clone, Default)]
+pub struct RunInfo {
+    /// Whether a flaky test is no failure.
+    pub flaky_passes: bool,
+    /// Whether the verdicts of TAP carry their numbers, which QEMU's runner leaves out.
+    pub tap_numbers: bool,
+    /// Which share of the jobs this run has, where it has not all.
+    pub shard: Option<Shard>,
+    /// Shards that belong to a merged run and of which there is no result, a line each.
+    pub missing_shards: Vec<String>,
+    /// Every job that is planned; the number of each is its position.
+    pub plan: Vec<Job>,
+}
+
+/// A share of the jobs of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// Which share, from 1.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+    /// How many jobs all of them have together.
+    pub jobs: usize,
+    /// Which jobs were shared out, and how: the same for all shards of one run.
+    pub plan: String,
+}
 
 /// Whether what goes to stdout is coloured.
 #[must_use]
@@ -65,8 +103,22 @@ trait Sink {
 }
 
 /// All reports of a run.
-struct All {
+pub struct All {
     sinks: Vec<Box<dyn Sink>>,
+}
+
+impl All {
+    /// Tells an event that happened earlier; of a result, `parts` are what was worked out
+    /// of it then.
+    pub fn replay(&mut self, event: &Event, parts: Option<Parts>) {
+        let rendered = match (event, parts) {
+            (Event::Finished(finished), Some(parts)) => Some(Rendered::stored(finished, parts)),
+            _ => None,
+        };
+        for sink in &mut self.sinks {
+            sink.event(event, rendered.as_ref());
+        }
+    }
 }
 
 impl Reporter for All {
@@ -85,56 +137,94 @@ impl Reporter for All {
     }
 }
 
-/// Makes the reporters that `args` ask for, the console (or TAP) among them. With
-/// `tap_numbers` the verdicts of TAP carry their numbers, which the old runner leaves out;
-/// `previous` is the previous run, for comparison.
+/// Makes the reports of a run that `args` ask for, the console (or TAP) among them.
+/// `previous` is the previous run, for comparison. With `stream` the output of tests is shown as
+/// it comes, and there is no live view.
 ///
 /// # Errors
 ///
 /// A file or directory that cannot be made, with its path.
 pub fn build(
     args: &LowArgs,
-    tap_numbers: bool,
+    info: &RunInfo,
     previous: Previous,
-) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
+    stream: bool,
+) -> anyhow::Result<All> {
+    let mut sinks = files(args, info, &previous)?;
+    if args.tap {
+        sinks.push(tap(args, info));
+        return Ok(All { sinks });
+    }
+    let paint = paint(args.color);
+    let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    if smart && !stream && args.debugger.is_none() && io::stdout().is_terminal() {
+        let screen = live::Live::new(previous.clone());
+        let console = console::Console::new(screen, paint);
+        sinks.push(Box::new(console.comparing(previous)));
+    } else {
+        sinks.push(Box::new(console::Console::new(
+            console::Plain::new(Box::new(io::stdout())),
+            paint,
+        )));
+    }
+    Ok(All { sinks })
+}
+
+/// The same for a run of earlier: nothing is running that a live view could show.
+///
+/// # Errors
+///
+/// As for [`build`].
+pub fn build_replay(args: &LowArgs, info: &RunInfo, previous: &Previous) -> anyhow::Result<All> {
+    let mut sinks = files(args, info, previous)?;
+    if args.tap {
+        sinks.push(tap(args, info));
+    } else {
+        let screen = console::Plain {
+            out: Box::new(io::stdout()),
+            is_terminal: io::stdout().is_terminal(),
+        };
+        sinks.push(Box::new(console::Console::new(screen, paint(args.color))));
+    }
+    Ok(All { sinks })
+}
+
+/// The reports that are files. They come first: the last results are in them when the
+/// console says the end.
+fn files(
+    args: &LowArgs,
+    info: &RunInfo,
+    previous: &Previous,
+) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    // Files first: the last results are in them when the console says the end.
+    let encoder = || json::Encoder::new(info.clone(), previous.clone());
     if let Some(path) = &args.json {
-        sinks.push(Box::new(json::Json::create(path)?));
+        sinks.push(Box::new(json::Json::create(path, encoder())?));
+    }
+    if let Some(path) = &args.record {
+        sinks.push(Box::new(record::Record::create(path, encoder())?));
     }
     if let Some(path) = &args.junit {
-        sinks.push(Box::new(junit::Junit::create(path)?));
+        let junit = junit::Junit::create(path, args.junit_failures_only)?;
+        sinks.push(Box::new(junit));
     }
     if let Some(dir) = &args.html {
         sinks.push(Box::new(html::Html::create(dir, previous.clone())?));
     }
-    if args.tap {
-        let paint = paint_on(args.color, io::stderr().is_terminal());
-        let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
-        let numbering = if tap_numbers {
-            tap::Numbering::SoFar(0)
-        } else {
-            tap::Numbering::Off
-        };
-        sinks.push(Box::new(tap::Tap::new(
-            out,
-            diffs,
-            paint,
-            numbering,
-            args.flaky_passes,
-        )));
-    } else {
-        let paint = paint(args.color);
-        let smart = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        if smart && args.debugger.is_none() && io::stdout().is_terminal() {
-            let screen = live::Live::new(previous);
-            sinks.push(Box::new(console::Console::new(screen, paint)));
-        } else {
-            sinks.push(Box::new(console::Console::new(
-                console::Plain(Box::new(io::stdout())),
-                paint,
-            )));
-        }
+    if let Some(path) = &args.trace {
+        sinks.push(Box::new(trace::Trace::create(path)?));
     }
-    Ok(vec![Box::new(All { sinks })])
+    Ok(sinks)
+}
+
+fn tap(args: &LowArgs, info: &RunInfo) -> Box<dyn Sink> {
+    let paint = paint_on(args.color, io::stderr().is_terminal());
+    let (out, diffs) = (Box::new(io::stdout()), Box::new(io::stderr()));
+    let numbering = if info.tap_numbers {
+        tap::Numbering::SoFar(0)
+    } else {
+        tap::Numbering::Off
+    };
+    let flaky_passes = info.flaky_passes;
+    Box::new(tap::Tap::new(out, diffs, paint, numbering, flaky_passes))
 }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::diff::{Bounds, Diff, Limits, Paint, patch, render, visible_text};
 use crate::model::{Finished, Verdict};
@@ -16,7 +17,7 @@ const LOG: u64 = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Log {
     /// What it is: `sanitizer report`, `stacks`, `output`.
-    pub(super) title: &'static str,
+    pub(super) title: String,
     /// Where all of it is.
     pub(super) path: PathBuf,
     /// Its text made visible, cut to its beginning or (output) its end.
@@ -38,6 +39,33 @@ pub(super) struct Rendered<'a> {
     /// Sanitizer reports, stacks, and the output's end for a test that did not
     /// pass.
     pub(super) logs: Vec<Log>,
+    /// When it was told.
+    pub(super) at: SystemTime,
+    /// Whether the file with the output was still there then.
+    pub(super) output_kept: bool,
+}
+
+/// What is worked out of a result, kept without it.
+#[derive(Debug, Default)]
+pub struct Parts {
+    pub(super) description: String,
+    pub(super) diff: Option<Diff>,
+    pub(super) diff_file: Option<PathBuf>,
+    pub(super) logs: Vec<Log>,
+    pub(super) at: Option<SystemTime>,
+    pub(super) output_kept: bool,
+}
+
+impl Parts {
+    /// Of a result of which only this is known.
+    #[must_use]
+    pub fn described(description: &str, at: SystemTime) -> Self {
+        Self {
+            description: description.to_owned(),
+            at: Some(at),
+            ..Self::default()
+        }
+    }
 }
 
 impl<'a> Rendered<'a> {
@@ -56,9 +84,24 @@ impl<'a> Rendered<'a> {
             diff,
             diff_file: None,
             logs: if bad { logs(finished) } else { Vec::new() },
+            at: SystemTime::now(),
+            output_kept: finished.outcome.as_ref().is_some_and(|o| o.output.exists()),
         };
         rendered.write_diff();
         rendered
+    }
+
+    /// The same from what was worked out when it happened: nothing is read or written.
+    pub(super) fn stored(finished: &'a Finished, parts: Parts) -> Self {
+        Self {
+            finished,
+            description: parts.description,
+            diff: parts.diff,
+            diff_file: parts.diff_file,
+            logs: parts.logs,
+            at: parts.at.unwrap_or(SystemTime::UNIX_EPOCH),
+            output_kept: parts.output_kept,
+        }
     }
 
     /// The difference as text, with a line on what was left out.
@@ -85,7 +128,7 @@ impl<'a> Rendered<'a> {
         Some(text)
     }
 
-    fn diff_names(&self) -> (String, String) {
+    pub(super) fn diff_names(&self) -> (String, String) {
         let finished = self.finished;
         let old = finished.reference.as_ref();
         let new = finished.outcome.as_ref().map(|o| &o.output);
@@ -146,7 +189,7 @@ fn read(title: &'static str, path: &Path, end: bool) -> Option<Log> {
         Err(e) => (format!("cannot be read: {e}\n"), 0),
     };
     Some(Log {
-        title,
+        title: title.to_owned(),
         path: path.to_owned(),
         text,
         left_out,

@@ -1,12 +1,13 @@
 //! The counts of a run, and the summary at its end.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use anstyle::{AnsiColor, Style};
-
+use super::combos::ComboNames;
+use super::matrix::Table;
+use super::styles::{FAIL, NOT_RUN, PASS};
 use crate::diff::Paint;
 use crate::golden::NO_REFERENCE;
 use crate::model::{Event, Finished, Job, JobId, Kind, Verdict};
@@ -15,9 +16,6 @@ use crate::words;
 /// Names, each with how often it came.
 type Names = BTreeMap<String, usize>;
 
-/// More tests than this are not all listed in the table.
-const TABLE_ROWS: usize = 60;
-
 /// The counts and lists of a run that reports show.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -25,7 +23,7 @@ pub(super) struct Tally {
     counts: BTreeMap<Kind, usize>,
     started: Option<SystemTime>,
     running: BTreeMap<JobId, (String, SystemTime)>,
-    several_combos: bool,
+    combos: ComboNames,
     not_run: Names,
     /// How many jobs were not run, and how many tests these are of, by reason; of several
     /// combinations only.
@@ -36,16 +34,6 @@ pub(super) struct Tally {
     known_failures: Names,
     failures: Names,
     table: Table,
-}
-
-/// Verdicts by test and combination.
-#[derive(Debug, Default)]
-struct Table {
-    tests: Vec<String>,
-    combos: Vec<String>,
-    rows: HashMap<String, usize>,
-    /// Row by row; of several repetitions the worst.
-    cells: Vec<Option<Kind>>,
 }
 
 impl Tally {
@@ -61,9 +49,9 @@ impl Tally {
             } => {
                 self.jobs = *jobs;
                 self.started = Some(*at);
-                self.several_combos = combos.len() > 1;
-                if self.several_combos {
-                    self.table = Table::new(tests, combos.iter().map(|c| words::combo(c)));
+                self.combos = ComboNames::new(combos);
+                if self.combos.several() {
+                    self.table = Table::new(tests, self.combos.all());
                 }
             }
             Event::Started { job, at, .. } => {
@@ -80,7 +68,7 @@ impl Tally {
         let kind = Kind::from(&finished.verdict);
         *self.counts.entry(kind).or_default() += 1;
         self.table
-            .set(&job.test.name, &words::combo(&job.combo), kind);
+            .set(&job.test.name, &self.combos.name(&job.combo), kind);
         let title = self.title(job);
         let add = |names: &mut Names| *names.entry(title.clone()).or_default() += 1;
         if !finished.cases_not_run.is_empty() {
@@ -94,7 +82,7 @@ impl Tally {
             Verdict::Interrupted => add(&mut self.not_run),
             Verdict::NotRun(reason) => {
                 add(&mut self.not_run);
-                if self.several_combos {
+                if self.combos.several() {
                     let (jobs, tests) = self.reasons.entry(words::one_line(reason)).or_default();
                     *jobs += 1;
                     tests.insert(job.test.name.clone());
@@ -108,11 +96,16 @@ impl Tally {
 
     /// A job's test, with its combination where there are several.
     pub(super) fn title(&self, job: &Job) -> String {
-        if self.several_combos {
-            format!("{} ({})", job.test.name, words::combo(&job.combo))
+        if self.combos.several() {
+            format!("{} ({})", job.test.name, self.combos.name(&job.combo))
         } else {
             job.test.name.clone()
         }
+    }
+
+    /// The combinations of the run.
+    pub(super) fn combos(&self) -> &ComboNames {
+        &self.combos
     }
 
     /// How many jobs ended so.
@@ -197,8 +190,12 @@ impl Tally {
         paint: Paint,
     ) -> String {
         let mut out = String::new();
-        if self.several_combos {
-            out.push_str(&self.table.text(paint));
+        if self.combos.several() {
+            let table = self.table.text(paint);
+            if let Some(options) = self.combos.options().filter(|_| !table.is_empty()) {
+                let _ = writeln!(out, "\nImages created with {options}");
+            }
+            out.push_str(&table);
         }
         let mut late = Names::new();
         for job in not_reached {
@@ -206,7 +203,7 @@ impl Tally {
         }
         // A matrix has hundreds of them.
         let few = Names::new();
-        let not_run = if self.several_combos {
+        let not_run = if self.combos.several() {
             out.push_str(&self.reasons_text());
             &few
         } else {
@@ -224,7 +221,7 @@ impl Tally {
             if names.is_empty() {
                 continue;
             }
-            let is_matrix = self.several_combos && std::ptr::eq(names, &self.failures);
+            let is_matrix = self.combos.several() && std::ptr::eq(names, &self.failures);
             let _ = match is_matrix {
                 true => writeln!(out, "{title}:\n  {}", lines(names, "\n  ")),
                 false => writeln!(out, "{title}: {}", lines(names, " ")),
@@ -290,22 +287,6 @@ impl Tally {
     }
 }
 
-/// Green: passed.
-pub(super) const PASS: Style = AnsiColor::Green.on_default();
-/// Bold red: failed.
-pub(super) const FAIL: Style = AnsiColor::Red.on_default().bold();
-/// Yellow: not run, flaky, interrupted.
-pub(super) const NOT_RUN: Style = AnsiColor::Yellow.on_default();
-
-/// The colour of a verdict.
-pub(super) fn style(kind: Kind) -> Style {
-    match kind {
-        Kind::Pass => PASS,
-        Kind::Fail => FAIL,
-        Kind::NotRun | Kind::Flaky | Kind::KnownFail | Kind::Interrupted => NOT_RUN,
-    }
-}
-
 fn lines(names: &Names, between: &str) -> String {
     let one = |(name, times): (&String, &usize)| match times {
         1 => name.clone(),
@@ -314,80 +295,12 @@ fn lines(names: &Names, between: &str) -> String {
     names.iter().map(one).collect::<Vec<_>>().join(between)
 }
 
-impl Table {
-    fn new(tests: &[String], combos: impl Iterator<Item = String>) -> Self {
-        let combos: Vec<String> = combos.collect();
-        Self {
-            rows: tests.iter().cloned().zip(0..).collect(),
-            cells: vec![None; tests.len() * combos.len()],
-            tests: tests.to_vec(),
-            combos,
-        }
-    }
-
-    fn set(&mut self, test: &str, combo: &str, kind: Kind) {
-        let row = self.rows.get(test).copied();
-        let column = self.combos.iter().position(|c| c == combo);
-        let (Some(row), Some(column)) = (row, column) else {
-            return;
-        };
-        let cell = &mut self.cells[row * self.combos.len() + column];
-        if cell.is_none_or(|old| old < kind) {
-            *cell = Some(kind);
-        }
-    }
-
-    fn text(&self, paint: Paint) -> String {
-        let rows = self.tests.iter().zip(self.cells.chunks(self.combos.len()));
-        let good = |cells: &[Option<Kind>]| {
-            cells
-                .iter()
-                .all(|c| matches!(c, Some(Kind::Pass | Kind::NotRun)))
-        };
-        let all = self.tests.len() <= TABLE_ROWS;
-        let (mut out, mut left_out) = (String::from("\n"), 0);
-        let width = self.tests.iter().map(String::len).max().unwrap_or(0).max(4);
-        let _ = write!(out, "{:width$}", "");
-        for combo in &self.combos {
-            let _ = write!(out, "  {combo:11}");
-        }
-        out.truncate(out.trim_end_matches(' ').len());
-        out.push('\n');
-        for (test, cells) in rows {
-            if !all && good(cells) {
-                left_out += 1;
-                continue;
-            }
-            let mut line = format!("{test:width$}");
-            for (cell, combo) in cells.iter().zip(&self.combos) {
-                let word = cell.map_or("-", words::kind);
-                let style = cell.map_or(Style::new(), style);
-                let pad = combo.len().max(11) - word.len();
-                let _ = write!(line, "  {}{:pad$}", paint.apply(style, word), "");
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        if left_out == self.tests.len() {
-            return format!("\n({left_out} tests passed or were not run in all combinations)\n\n");
-        }
-        if left_out > 0 {
-            let _ = writeln!(
-                out,
-                "({left_out} tests that passed or were not run in all combinations are not listed)"
-            );
-        }
-        out.push('\n');
-        out
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::Failure;
+    use crate::model::{Combo, Failure};
     use crate::report::sample;
 
     fn tally(formats: &[&str], results: &[(&str, &str, Verdict)]) -> Tally {
@@ -492,8 +405,59 @@ mod tests {
         );
         assert_eq!(
             end(&t, false, &[]),
-            "\n      qcow2-file   raw-file\n001   pass         fail\n002   not run      -\n\n\
+            "\n     qcow2-file  raw-file\n001  pass        fail\n002  not run     -\n\n\
              Not run:\n      1  x (002)\nFailures:\n  001 (raw-file)\nFailed 1 of 2 iotests\n"
+        );
+    }
+
+    #[test]
+    fn what_has_not_ended_has_no_place_in_the_table() {
+        let mut t = tally(
+            &["qcow2", "raw", "vdi"],
+            &[
+                ("001", "vdi", Verdict::Pass),
+                ("001", "qcow2", Verdict::Interrupted),
+            ],
+        );
+        let late = [sample::job(2, "002", "raw")];
+        assert_eq!(
+            end(&t, true, &late),
+            "\n     qcow2-file   vdi-file\n001  interrupted  pass\n\n\
+             Not started: 002 (raw-file)\nInterrupted: passed 1 of 2 iotests\n"
+        );
+        t = tally(&["qcow2", "raw"], &[]);
+        let text = end(&t, true, &late);
+        assert!(text.starts_with("Not started: 002 (raw-file)\n"), "{text}");
+    }
+
+    #[test]
+    fn options_are_told_once_above_the_table() {
+        let mut t = Tally::default();
+        let luks = Combo {
+            options: "iter-time=10".into(),
+            ..sample::combo("luks")
+        };
+        let combos = vec![Arc::new(sample::combo("raw")), Arc::new(luks)];
+        t.event(&Event::RunStarted {
+            header: Vec::new(),
+            jobs: 2,
+            combos: combos.clone(),
+            tests: vec!["001".into()],
+            shuffle: None,
+            at: sample::at(0),
+        });
+        for combo in combos {
+            let job = Job {
+                combo,
+                ..sample::job(0, "001", "raw")
+            };
+            t.event(&Event::Finished(Box::new(sample::finished(job, fail()))));
+        }
+        assert_eq!(
+            end(&t, false, &[]),
+            "\nImages created with luks: iter-time=10\n\n     raw-file  luks-file\n\
+             001  fail      fail\n\nFailures:\n  001 (luks-file)\n  001 (raw-file)\n\
+             Failed 2 of 2 iotests\n"
         );
     }
 

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::time::SystemTime;
 
 use super::console::failure;
 use super::rendered::Rendered;
@@ -143,7 +142,7 @@ impl Sink for Tap {
                 let text = format!("# running {}\n", self.title(job));
                 self.write(&text);
             }
-            Event::Slow { job, running } => {
+            Event::Slow { job, running, .. } => {
                 let running = words::seconds(*running);
                 let text = format!(
                     "# slow {}: still running after {running}\n",
@@ -151,13 +150,25 @@ impl Sink for Tap {
                 );
                 self.write(&text);
             }
+            Event::WaitsForGdb {
+                job,
+                program,
+                command,
+            } => {
+                let title = self.title(job);
+                self.write(&format!(
+                    "# {title} waits for gdb: {program}\n# {command}\n"
+                ));
+            }
+            // Neither goes together with TAP on the same stream.
+            Event::Debugging { .. } | Event::Output { .. } => {}
             Event::Finished(_) => {
                 if let Some(rendered) = rendered {
                     self.finished(rendered);
                 }
             }
-            Event::StatusAsked => {
-                let text = format!("# {}\n", self.tally.status(SystemTime::now()));
+            Event::StatusAsked { at } => {
+                let text = format!("# {}\n", self.tally.status(*at));
                 self.write(&text);
             }
             Event::Interrupting { running } => {

@@ -17,17 +17,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::bounds::{Bounds, Due};
 use super::cores::Cores;
+use super::debugger::Starts;
 use super::dirs::Names;
+use super::looks::Looks;
+use super::progress::Progress;
 use super::scratch::{Claim, Spares};
+use super::stacks::Stacks;
 use super::stop::{Stop, Urgency};
 use super::{RunHost, Settings, sanitizers, scratch};
 use crate::model::{Ended, Exit, Finished, Job, LeftBehind, Limit, Outcome, Start};
 
 /// How long a test that is stopped may clean up.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// How long taking stacks may take, of all processes together.
-const STACKS_TAKE: Duration = Duration::from_secs(30);
 
 /// How long after it was told to end everything a supervisor must be done; one
 /// that is not was stopped by the test.
@@ -82,13 +83,12 @@ pub(super) struct Tried {
 const OTHER_RUN_TAKES: Duration = Duration::from_secs(600);
 
 /// Runs `job` once and cleans up its processes and mounts, not its files.
-/// `attempt` counts tries from 0; `slow` is told how long it runs when that is
-/// long.
+/// `attempt` counts tries from 0; `tell` is told how it goes.
 pub(super) fn run_once(
     shared: &Shared<'_>,
     job: &Job,
     attempt: u32,
-    slow: &dyn Fn(Duration),
+    tell: &dyn Fn(Progress),
 ) -> Tried {
     let name = shared.names.of(job, attempt);
     let mut dirs = Dirs {
@@ -97,7 +97,7 @@ pub(super) fn run_once(
     };
     let start = SystemTime::now();
     let began = Instant::now();
-    let mut watch = Watch::new(shared, job, slow, &dirs);
+    let mut watch = Watch::new(shared, job, tell, &dirs);
     let mut claims = Vec::new();
     let claimed = claim(shared, &dirs, &mut claims);
     let waited = began.elapsed();
@@ -110,9 +110,10 @@ pub(super) fn run_once(
         watch.outcome.ended = Some(Ended::Interrupted);
     }
     let prepared = claimed.and_then(|()| prepare(shared, job, &mut dirs));
-    let result = prepared.and_then(|(spec, output)| {
+    let result = prepared.and_then(|(spec, output, starts)| {
         watch.outcome.scratch.clone_from(&dirs.scratch);
         watch.outcome.output = dirs.scratch.join(format!("{}.out.bad", job.test.name));
+        watch.looks = Looks::new(shared.settings, starts, File::open(&watch.outcome.output)?);
         watch.run(&spec, &output)
     });
     if let Err(e) = result {
@@ -146,8 +147,13 @@ fn claim(shared: &Shared<'_>, dirs: &Dirs, claims: &mut Vec<Claim>) -> io::Resul
     Ok(())
 }
 
-/// Makes the directories and the output file, and says what is to be started.
-fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec, File)> {
+/// Makes the directories and the output file, and says what is to be started, and how its
+/// programs are started where one is debugged.
+fn prepare(
+    shared: &Shared<'_>,
+    job: &Job,
+    dirs: &mut Dirs,
+) -> io::Result<(Spec, File, Option<Starts>)> {
     dirs.scratch = scratch::fresh(&dirs.scratch)?;
     dirs.sockets = scratch::fresh(&dirs.sockets)?;
     let test = &job.test;
@@ -156,6 +162,8 @@ fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec,
     let output = File::options().create(true).append(true).open(output)?;
     let mut env = shared.host.environment(job, &dirs.scratch, &dirs.sockets);
     sanitizers::extend(&mut env, &dirs.scratch, &test.name);
+    let debugged = shared.settings.debugged.as_ref();
+    let starts = debugged.map(|d| Starts::new(d, &mut env)).transpose()?;
     let (program, args) = command(shared.settings, &test.start);
     let mut spec = Spec::new(program, env, test.cwd.clone());
     spec.args = args;
@@ -167,7 +175,7 @@ fn prepare(shared: &Shared<'_>, job: &Job, dirs: &mut Dirs) -> io::Result<(Spec,
     spec.mounts_below = vec![dirs.scratch.clone(), dirs.sockets.clone()];
     spec.ending = How::Term(GRACE);
     spec.terminal = shared.settings.debugger.is_some();
-    Ok((spec, output))
+    Ok((spec, output, starts))
 }
 
 /// The program and arguments that start a test.
@@ -190,7 +198,8 @@ fn command(settings: &Settings, start: &Start) -> (OsString, Vec<OsString>) {
 struct Watch<'a> {
     shared: &'a Shared<'a>,
     job: &'a Job,
-    slow: &'a dyn Fn(Duration),
+    tell: &'a dyn Fn(Progress),
+    looks: Looks,
     bounds: Bounds,
     outcome: Outcome,
     notes: Vec<String>,
@@ -202,7 +211,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Shared<'a>, job: &'a Job, slow: &'a dyn Fn(Duration), dirs: &Dirs) -> Self {
+    fn new(shared: &'a Shared<'a>, job: &'a Job, tell: &'a dyn Fn(Progress), dirs: &Dirs) -> Self {
         let settings = shared.settings;
         let outcome = Outcome {
             exit: Exit::NotStarted("the run ended".into()),
@@ -223,7 +232,8 @@ impl<'a> Watch<'a> {
         Self {
             shared,
             job,
-            slow,
+            tell,
+            looks: Looks::default(),
             bounds: Bounds::new(settings, job.test.timeout),
             outcome,
             notes: Vec::new(),
@@ -264,7 +274,12 @@ impl<'a> Watch<'a> {
                 }
             }
             self.check_bounds(&child, output)?;
+            let (keeper, stop) = (self.shared.keeper, self.shared.stop);
+            let note = self.looks.look(keeper, stop, &child, self.tell)?;
+            self.notes.extend(note);
         }
+        let note = self.looks.finish(self.tell)?;
+        self.notes.extend(note);
         // Too much output from a test that exited before it was noticed counts as well.
         let len = output.metadata()?.len();
         if self.bounds.is_flood(len) {
@@ -282,7 +297,8 @@ impl<'a> Watch<'a> {
         } else {
             self.bounds.next()
         };
-        [bounds, self.must_be_done].into_iter().flatten().min()
+        let all = [bounds, self.must_be_done, self.looks.next()];
+        all.into_iter().flatten().min()
     }
 
     fn stop_fd(&self) -> Option<BorrowedFd<'a>> {
@@ -373,7 +389,7 @@ impl<'a> Watch<'a> {
         let ended = match self.bounds.due(output, &self.outcome.scratch)? {
             None => return Ok(()),
             Some(Due::Slow(running)) => {
-                (self.slow)(running);
+                (self.tell)(Progress::Slow(running));
                 return Ok(());
             }
             Some(Due::Over(ended)) => ended,
@@ -391,15 +407,16 @@ impl<'a> Watch<'a> {
 
     /// Records the stacks of all processes of the test.
     fn take_stacks(&mut self, child: &Child) {
-        let path = self
-            .outcome
-            .scratch
-            .join(format!("{}.stacks", self.job.test.name));
-        let taken = File::create(&path).and_then(|mut file| {
-            childproc::stacks(self.shared.keeper, &child.pids(), &mut file, STACKS_TAKE)
-        });
-        match taken {
-            Ok(()) => self.outcome.stacks = Some(path),
+        let stacks = Stacks {
+            keeper: self.shared.keeper,
+            output: &self.outcome.output,
+            file: &self
+                .outcome
+                .scratch
+                .join(format!("{}.stacks", self.job.test.name)),
+        };
+        match stacks.take(&child.pids()) {
+            Ok(()) => self.outcome.stacks = Some(stacks.file.to_owned()),
             Err(e) => self.notes.push(format!("cannot record stacks: {e}")),
         }
     }

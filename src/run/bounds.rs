@@ -29,13 +29,14 @@ pub(super) enum Due {
 #[derive(Debug)]
 pub(super) struct Bounds {
     time_out: Option<Duration>,
-    slow_after: Duration,
+    /// `None` where nothing is slow.
+    slow_after: Option<Duration>,
     output: u64,
     scratch: u64,
     /// Whether nothing is bounded at all.
     lifted: bool,
     started: Instant,
-    next_slow: Instant,
+    next_slow: Option<Instant>,
     next_output: Instant,
     next_scratch: Instant,
 }
@@ -43,7 +44,7 @@ pub(super) struct Bounds {
 impl Bounds {
     /// The bounds of a test that declares the time-out `own`, where it does.
     pub(super) fn new(settings: &Settings, own: Option<Duration>) -> Self {
-        let lifted = settings.debugger.is_some();
+        let lifted = settings.is_debugged();
         let time_out = settings
             .timeout
             .filter(|_| !lifted)
@@ -51,12 +52,12 @@ impl Bounds {
         let now = Instant::now();
         Self {
             time_out,
-            slow_after: settings.slow_after,
+            slow_after: (!settings.watch_gdbservers).then_some(settings.slow_after),
             output: settings.output_limit,
             scratch: settings.scratch_limit,
             lifted,
             started: now,
-            next_slow: now,
+            next_slow: None,
             next_output: now,
             next_scratch: now,
         }
@@ -65,7 +66,7 @@ impl Bounds {
     /// The test starts now.
     pub(super) fn start(&mut self) {
         self.started = Instant::now();
-        self.next_slow = self.started + self.slow_after;
+        self.next_slow = self.slow_after.map(|after| self.started + after);
         self.next_output = self.started + OUTPUT_EVERY;
         self.next_scratch = self.started + OUTPUT_EVERY;
     }
@@ -86,8 +87,9 @@ impl Bounds {
             return None;
         }
         let time_out = self.time_out.map(|after| self.started + after);
-        let looks = self.next_slow.min(self.next_output).min(self.next_scratch);
-        Some(time_out.map_or(looks, |at| at.min(looks)))
+        let looks = self.next_output.min(self.next_scratch);
+        let others = [time_out, self.next_slow].into_iter().flatten();
+        Some(others.fold(looks, Instant::min))
     }
 
     /// Looks at whatever is due.
@@ -121,10 +123,30 @@ impl Bounds {
                 return Ok(Some(Due::Over(Ended::Limit(limit))));
             }
         }
-        if now >= self.next_slow {
-            self.next_slow = now + self.slow_after;
+        if self.next_slow.is_some_and(|at| now >= at) {
+            self.next_slow = self.slow_after.map(|after| now + after);
             return Ok(Some(Due::Slow(self.running())));
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_person_is_not_slow() {
+        let mut settings = Settings::new("/t".into(), "/s".into());
+        settings.slow_after = Duration::ZERO;
+        let due = |settings: &Settings| {
+            let mut bounds = Bounds::new(settings, None);
+            bounds.start();
+            let output = tempfile::tempfile().unwrap();
+            bounds.due(&output, Path::new("/nowhere")).unwrap()
+        };
+        assert!(matches!(due(&settings), Some(Due::Slow(_))));
+        settings.watch_gdbservers = true;
+        assert!(due(&settings).is_none());
     }
 }

@@ -167,7 +167,7 @@ impl Dispatcher<'_, '_, '_> {
             job.repetition = job.repetition.saturating_add(shift);
             job
         });
-        let alone = settings.alone || settings.debugger.is_some();
+        let alone = settings.alone || settings.stream || settings.is_debugged();
         self.queue = order(
             of_this_round,
             |job| {
@@ -272,8 +272,14 @@ impl Dispatcher<'_, '_, '_> {
                 self.alone = false;
                 self.finished(*finished);
             }
-            Ok(Message::Slow(job, running)) => self.tell(&Event::Slow { job, running }),
-            Ok(Message::Signal(SIGUSR1)) => self.tell(&Event::StatusAsked),
+            Ok(Message::Progress(job, progress, shown)) => {
+                self.tell(&progress.event(job));
+                drop(shown);
+            }
+            Ok(Message::Signal(SIGUSR1)) => {
+                let at = SystemTime::now();
+                self.tell(&Event::StatusAsked { at });
+            }
             Ok(Message::Signal(_)) => self.interrupt(),
             // We hold a sender ourselves, so it is a time-out.
             Err(_) => {}

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::attempt::{Dirs, Shared, Tried, read_bounded, run_once};
 use super::order::Queued;
+use super::progress::Progress;
 use super::scratch;
 use super::stop::Urgency;
 use crate::golden;
@@ -18,20 +18,20 @@ pub(super) fn run(
     shared: &Shared<'_>,
     queued: Queued,
     reference: Option<PathBuf>,
-    slow: &dyn Fn(Duration),
+    tell: &dyn Fn(Progress),
 ) -> Finished {
     let last = queued.last();
     let job = queued.job;
-    let tried = run_once(shared, &job, 0, slow);
+    let tried = run_once(shared, &job, 0, tell);
     let judged = Judged::new(shared, &tried, reference.as_deref());
     let (verdict, retries) = match &judged.verdict {
-        Verdict::Fail(_) if job.known.is_none() => {
+        Verdict::Fail(_) if job.known.is_none() && !shared.settings.is_debugged() => {
             let mut verdicts = Vec::new();
             for attempt in 1..=shared.settings.rerun_failed.max(job.test.retries) {
                 if shared.stop.urgency() > Urgency::None {
                     break;
                 }
-                let again = run_once(shared, &job, attempt, slow);
+                let again = run_once(shared, &job, attempt, tell);
                 verdicts.push(Judged::new(shared, &again, reference.as_deref()).verdict);
                 let done_with = again.outcome.cores.is_empty();
                 clean_up(shared, &again.dirs, done_with, &again.outcome);

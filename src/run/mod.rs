@@ -15,14 +15,19 @@
 mod attempt;
 mod bounds;
 mod cores;
+mod debugger;
 mod dirs;
 mod dispatcher;
+mod gdbserver;
 mod job;
 mod load;
+mod looks;
 mod order;
+mod progress;
 mod sanitizers;
 mod scratch;
 mod signals;
+mod stacks;
 mod stop;
 mod workers;
 
@@ -34,6 +39,7 @@ use crate::history::Past;
 use crate::model::{Finished, HeaderLine, Job};
 use crate::verdict::Policy;
 
+pub use debugger::{Debugged, START, start};
 pub use dirs::{SOCKET_PATH_MAX, SockRoot, sock_root};
 pub use dispatcher::run;
 
@@ -95,11 +101,24 @@ pub struct Settings {
     /// without a time-out or bound: the program and first arguments it is run
     /// under (`gdb --args`).
     pub debugger: Option<Vec<OsString>>,
+    /// A program under test that runs in a debugger, which has the terminal: the test runs
+    /// alone and without a time-out or bound.
+    pub debugged: Option<Debugged>,
+    /// Tell of programs that wait under gdbserver; a test is not slow then, but waits for a
+    /// person.
+    pub watch_gdbservers: bool,
+    /// Tell what tests print as it comes; they run alone.
+    pub stream: bool,
     /// What counts as a failure.
     pub policy: Policy,
 }
 
 impl Settings {
+    /// Whether a person has a test in a debugger: then nothing is bounded.
+    pub(crate) fn is_debugged(&self) -> bool {
+        self.debugger.is_some() || self.debugged.is_some()
+    }
+
     /// The defaults, with scratch below `test_dir` and sockets below `sock_dir`.
     #[must_use]
     pub fn new(test_dir: PathBuf, sock_dir: PathBuf) -> Self {
@@ -124,6 +143,9 @@ impl Settings {
             scratch_limit: 16 << 30,
             run_without_reference: false,
             debugger: None,
+            debugged: None,
+            watch_gdbservers: false,
+            stream: false,
             policy: Policy {
                 left_behind_fails: true,
             },

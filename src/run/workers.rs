@@ -5,18 +5,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
-use std::time::Duration;
 
 use super::attempt::Shared;
 use super::job;
 use super::order::Queued;
+use super::progress::Progress;
 use crate::model::{Failure, Finished, Job, Verdict};
 
 /// What the dispatcher is told.
 pub(super) enum Message {
     /// A job has finished; which worker has nothing to do now.
     Finished(Box<Finished>, usize),
-    Slow(Job, Duration),
+    /// Of a running job, which goes on when the other end of the last is dropped.
+    Progress(Job, Progress, Sender<()>),
     Signal(i32),
 }
 
@@ -76,13 +77,17 @@ impl<'s, 'env> Workers<'s, 'env> {
 fn run_jobs(shared: &Shared<'_>, worker: usize, orders: &Receiver<Work>, sender: &Sender<Message>) {
     for (queued, reference) in orders {
         let job = queued.job.clone();
-        let slow = |running| {
+        let tell = |progress| {
+            let (shown, until) = channel();
             // The dispatcher receives until its last job has finished.
-            let _ = sender.send(Message::Slow(job.clone(), running));
+            let _ = sender.send(Message::Progress(job.clone(), progress, shown));
+            // Nothing is sent; reporters have been told when this fails. What a debugger
+            // writes comes after it, and a test that floods is read no faster than shown.
+            let _ = until.recv();
         };
         let kept = queued.clone();
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            job::run(shared, queued, reference, &slow)
+            job::run(shared, queued, reference, &tell)
         }));
         // A panic in the runner fails this job, not the run.
         let finished = ran.unwrap_or_else(|panic| {

@@ -190,6 +190,9 @@ fn the_header_shows_what_is_used() {
     ] {
         assert!(out.contains(&want), "{want}: {out}");
     }
+    // What QEMU's runner has comes first.
+    let (_, more) = out.split_once("PRINT_QEMU_OUTPUT -- \n").expect("a line");
+    assert!(more.starts_with("QEMU_VERSION  -- unknown\n"), "{out}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 pub(crate) const CHECK: &str = env!("CARGO_BIN_EXE_check");
 
 /// Variables of the caller that reach tests or change what is run.
-const CALLERS: [&str; 26] = [
+const CALLERS: [&str; 40] = [
     "QEMU_PROG",
     "QEMU_IMG_PROG",
     "QEMU_IO_PROG",
@@ -35,6 +35,20 @@ const CALLERS: [&str; 26] = [
     "CI",
     "CARGO_TARGET_DIR",
     "NO_COLOR",
+    "CI_NODE_INDEX",
+    "CI_NODE_TOTAL",
+    "CIRCLE_NODE_INDEX",
+    "CIRCLE_NODE_TOTAL",
+    "BUILDKITE_PARALLEL_JOB",
+    "BUILDKITE_PARALLEL_JOB_COUNT",
+    "TEST_SHARD_INDEX",
+    "TEST_TOTAL_SHARDS",
+    "TEST_SHARD_STATUS_FILE",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_ARRAY_TASK_MIN",
+    "SLURM_ARRAY_TASK_MAX",
+    "SLURM_ARRAY_TASK_STEP",
+    "SLURM_ARRAY_TASK_COUNT",
 ];
 
 /// A QEMU build root in a directory of its own: tools that do nothing, an

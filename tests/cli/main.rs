@@ -3,6 +3,7 @@
 
 mod arguments;
 mod command;
+mod debugging;
 mod dry_run;
 mod fixture;
 mod install;
@@ -10,5 +11,7 @@ mod launcher;
 mod options;
 mod ours;
 mod readme;
+mod results;
 mod running;
 mod scripts;
+mod trace;

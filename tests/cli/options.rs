@@ -1,9 +1,6 @@
 //! Options that bound, repeat, debug and review runs.
 
-use std::io::Write;
-use std::process::Stdio;
-
-use crate::fixture::{Said, Suite, bare, said, script};
+use crate::fixture::{Said, Suite, bare, said};
 
 /// Whether the summary says that every one of `n` tests has passed.
 #[track_caller]
@@ -70,41 +67,6 @@ fn the_first_failure_can_end_the_run() {
     let ran = said(&mut suite.check("-raw -j 1 --fail-fast"));
     assert_eq!(ran.status, Some(1), "{}", ran.out);
     assert!(ran.out.contains("Failed 1 of 1 iotests"), "{}", ran.out);
-}
-
-#[test]
-fn a_debugger_has_the_terminal() {
-    let suite = Suite::new();
-    suite.pair("001", "read word; echo \"$word\" >$SUITE/read\n", "x\n");
-    let ran = said(suite.check("-raw").env("SUITE", suite.dir()));
-    assert_eq!(ran.status, Some(1), "{}", ran.out);
-    let bin = suite.root().join("bin");
-    script(
-        &bin.join("gdb"),
-        "echo \"$*\" >$SUITE/gdb; shift; exec \"$@\"\n",
-    );
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = [bin].into_iter().chain(std::env::split_paths(&path));
-    let mut check = suite.check("-raw --debugger gdb 1");
-    check
-        .env("PATH", std::env::join_paths(dirs).expect("a path"))
-        .env("SUITE", suite.dir())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null());
-    let mut child = check.spawn().expect("check");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(b"typed\n").expect("typed");
-    drop(stdin);
-    assert!(child.wait().expect("an end").success());
-    let read = |name: &str| std::fs::read_to_string(suite.dir().join(name)).expect(name);
-    assert_eq!(read("read"), "typed\n");
-    let words = read("gdb");
-    assert!(words.starts_with("--args /bin/sh /"), "{words}");
-    // A run under a debugger has no result: the test counts as failed.
-    assert_eq!(said(&mut suite.check("-raw -n --failed")).fine(), "001\n");
-    suite.pair("002", "", "");
-    let err = said(&mut suite.check("-raw --debugger gdb")).failed(1);
-    assert!(err.contains("exactly one test"), "{err}");
 }
 
 #[test]

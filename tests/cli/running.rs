@@ -424,6 +424,46 @@ fn the_live_view_draws_on_stdout_alone() {
     assert_eq!(stray.join().expect("what was shown"), "");
 }
 
+/// One test run by itself in between once made a whole suite compared with that one.
+#[test]
+fn changes_are_told_since_the_last_run_of_the_same_selection() {
+    let suite = Suite::new();
+    suite.pair("001", "echo fine\n", "fine\n");
+    suite.pair("002", "echo other\n", "fine\n");
+    suite.pair("003", "echo fine\n", "fine\n");
+    let first = said(&mut suite.check("--formats raw,qcow2 --html page"));
+    assert_eq!(first.status, Some(1), "{}", first.err);
+    let page = || std::fs::read_to_string(suite.dir().join("page/index.html")).expect("a page");
+    assert!(!page().contains("Changes since"));
+    // What is not a terminal is told what it always was.
+    assert!(!first.out.contains("hanges since"), "{}", first.out);
+
+    suite.pair("002", "echo fine\n", "fine\n");
+    suite.pair("003", "echo no KVM >$TEST_DIR/003.notrun\n", "fine\n");
+    said(&mut suite.check("-raw 001")).fine();
+    let (out, shown) = terminal();
+    let mut check = suite.check("--formats raw,qcow2 --html page");
+    check.env("TERM", "xterm").stdout(out);
+    let status = check.status().expect("a program that runs");
+    drop(check);
+    let shown = shown.join().expect("what was shown");
+    assert!(status.success(), "{shown}");
+    let (_, changes) = shown.split_once("Changes since the run of ").expect(&shown);
+    for line in [
+        "Newly passing:",
+        "002 (raw-file)  pass, was fail",
+        "Newly not run:",
+    ] {
+        assert!(changes.contains(line), "{changes}");
+    }
+    assert!(!changes.contains("001 (raw"), "{changes}");
+    let page = page();
+    for title in ["Newly passing (2)", "Newly not run (2)"] {
+        assert!(page.contains(title), "{page}");
+    }
+    assert!(!page.contains("Newly failing"), "{page}");
+}
+
 /// The directory for sockets once stayed for ever.
 #[test]
 fn the_socket_directory_goes_with_a_runner_that_is_killed() {

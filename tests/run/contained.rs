@@ -133,6 +133,12 @@ fn a_hang_is_ended_with_its_stacks() {
     let outcome = report.of("001").outcome.as_ref().unwrap();
     let stacks = fs::read_to_string(outcome.stacks.as_ref().unwrap()).unwrap();
     assert!(stacks.contains("sleep 1000"), "{stacks}");
+    let full = outcome.scratch.join("001.stacks.full");
+    assert!(
+        stacks.contains(&format!("all frames: {}", full.display())),
+        "{stacks}"
+    );
+    assert!(fs::read_to_string(full).unwrap().contains("== process "));
     assert!(!lives(
         &fs::read_to_string(suite.scratch("001").join("pid")).unwrap()
     ));

@@ -161,7 +161,10 @@ fn an_interrupt_ends_what_runs_and_starts_no_more() {
             std::thread::yield_now();
         }
         nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGUSR1).unwrap();
-        while !matches!(events.recv_timeout(AGES).unwrap(), Event::StatusAsked) {}
+        while !matches!(
+            events.recv_timeout(AGES).unwrap(),
+            Event::StatusAsked { .. }
+        ) {}
         nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGINT).unwrap();
         while !matches!(
             events.recv_timeout(AGES).unwrap(),

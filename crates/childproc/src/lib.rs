@@ -17,6 +17,7 @@
 mod child;
 mod end;
 mod exec;
+mod fold;
 mod idle;
 mod keeper;
 mod mounts;
@@ -29,10 +30,11 @@ mod wire;
 
 pub use child::Child;
 pub use end::{How, LeftBehind, become_subreaper, end_all_children};
+pub use fold::fold_stacks;
 pub use keeper::{Keeper, Streams};
 pub use mounts::{Mount, mounts_below, unmount};
 pub use nix::sys::resource::Resource;
 pub use proc::{Process, descendants};
 pub use spec::{Done, Event, Limit, Spec};
 pub use stacks::stacks;
-pub use sys::Status;
+pub use sys::{Status, allow_tracing};

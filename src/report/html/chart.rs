@@ -1,19 +1,20 @@
 //! Times as a chart: the slowest results, what of the time was spent on the
-//! CPU, and how long they took the last time.
+//! CPU, and how long they took in the run compared with.
 
 use std::fmt::Write as _;
 
 use super::{Entry, Page, escape};
-use crate::words;
+use crate::model::Kind;
 
 /// How many results the chart has.
 const BARS: usize = 40;
 
-/// The chart as inline SVG; empty where nothing took any time.
-pub(super) fn svg(page: &Page) -> String {
+/// The chart; empty where nothing took any time.
+pub(super) fn html(page: &Page) -> String {
     let mut timed: Vec<(f64, &Entry)> = page
         .entries
         .iter()
+        .filter(|e| e.kind != Kind::NotRun)
         .filter_map(|e| Some((e.secs?, e)))
         .collect();
     timed.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -21,49 +22,30 @@ pub(super) fn svg(page: &Page) -> String {
     let Some(most) = timed.first().map(|(secs, _)| *secs).filter(|s| *s > 0.0) else {
         return String::new();
     };
-    let (label, width, height) = (260.0, 620.0, 18.0);
-    let scale = |secs: f64| (secs / most).min(1.0) * width;
-    let total = timed.len() as f64 * height;
-    let mut out = format!(
-        "<svg viewBox=\"0 0 {:.0} {total:.0}\" width=\"100%\" role=\"img\" \
-         aria-label=\"Times of the slowest tests\">",
-        label + width + 60.0
-    );
-    for (n, (secs, entry)) in timed.iter().enumerate() {
-        let y = n as f64 * height;
-        let combo = words::combo(&page.combos[entry.combo]);
-        let title = escape(&format!("{} {combo}", entry.name));
+    let share = |secs: f64| (secs / most).min(1.0) * 100.0;
+    let mut out = "<div class=\"chart\">".to_owned();
+    for (secs, entry) in &timed {
+        let name = escape(&page.name_of(entry));
         let cpu = entry.cpu.min(*secs);
-        let _ = write!(
-            out,
-            "<g><title>{title}: {secs:.2} s, {:.2} s of CPU time</title>\
-             <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{title}</text>\
-             <rect class=\"wall\" x=\"{label}\" y=\"{:.0}\" width=\"{:.1}\" height=\"14\"/>\
-             <rect class=\"cpu\" x=\"{label}\" y=\"{:.0}\" width=\"{:.1}\" height=\"4\"/>",
-            entry.cpu,
-            label - 6.0,
-            y + 13.0,
-            y + 2.0,
-            scale(*secs),
-            y + 12.0,
-            scale(cpu),
-        );
-        if let Some((_, before)) = page.before(entry).filter(|(_, secs)| *secs > 0.0) {
-            let x = label + scale(before);
-            let _ = write!(
-                out,
-                "<line class=\"before\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.0}\" y2=\"{:.0}\"/>",
-                y + 1.0,
-                y + 17.0
-            );
+        let before = page.before(entry).map(|(_, secs)| secs);
+        let before = before.filter(|secs| *secs > 0.0);
+        let mut title = format!("{secs:.2} s, {:.2} s of CPU time", entry.cpu);
+        if let Some(before) = before {
+            let _ = write!(title, ", {before:.2} s before");
         }
         let _ = write!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.0}\">{secs:.1} s</text></g>",
-            label + scale(*secs) + 5.0,
-            y + 13.0
+            "<div class=\"bar\" title=\"{title}\"><span>{name}</span><span class=\"track\">\
+             <i class=\"wall\" style=\"width:{:.1}%\"></i><i class=\"cpu\" style=\"width:{:.1}%\"></i>",
+            share(*secs),
+            share(cpu),
         );
+        if let Some(before) = before {
+            let at = share(before);
+            let _ = write!(out, "<i class=\"before\" style=\"left:{at:.1}%\"></i>");
+        }
+        let _ = writeln!(out, "</span><span>{secs:.1} s</span></div>");
     }
-    out.push_str("</svg>");
+    out.push_str("</div>\n");
     out
 }

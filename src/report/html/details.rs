@@ -8,6 +8,9 @@ use crate::diff::{Bounds, Diff, Side, pieces};
 use crate::model::Kind;
 use crate::words;
 
+/// Lines of a difference that are shown.
+pub(in super::super) const DIFF_LINES: usize = 1000;
+
 /// The details of a result as HTML; empty where its line says all.
 pub(super) fn html(rendered: &Rendered<'_>) -> String {
     let finished = rendered.finished;
@@ -22,7 +25,7 @@ pub(super) fn html(rendered: &Rendered<'_>) -> String {
         let _ = write!(
             out,
             "<details><summary>{} <span class=\"dim\">{}</span></summary><pre>{}</pre>",
-            log.title,
+            escape(&log.title),
             escape(&words::path(&log.path)),
             escape(&log.text)
         );
@@ -41,12 +44,15 @@ pub(super) fn html(rendered: &Rendered<'_>) -> String {
             let _ = write!(out, "<p>Core file: {}</p>", escape(&words::path(core)));
         }
         let path = escape(&words::path(&outcome.output));
-        let _ = write!(out, "<p>Full output: <code>{path}</code></p>");
+        let _ = write!(
+            out,
+            "<p>Full output: <code class=\"copy\">{path}</code></p>"
+        );
     }
     if bad && !finished.rerun.is_empty() {
         let _ = write!(
             out,
-            "<p>Run again: <code>{}</code></p>",
+            "<p>Run again: <code class=\"copy\">{}</code></p>",
             escape(&finished.rerun)
         );
     }
@@ -56,7 +62,7 @@ pub(super) fn html(rendered: &Rendered<'_>) -> String {
 /// A difference, its changed words marked.
 fn difference(out: &mut String, diff: &Diff) {
     let bounds = Bounds {
-        lines: 1000,
+        lines: DIFF_LINES,
         ..Bounds::default()
     };
     let (mut shown, mut left) = (0, diff.not_compared);

@@ -2,9 +2,14 @@
 //! differences and logs, times, and a comparison with the previous run. It is
 //! rewritten in one piece while the run goes on.
 
+mod changes;
 mod chart;
 mod details;
 mod page;
+mod results;
+mod table;
+
+pub(super) use details::DIFF_LINES;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,6 +19,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 
 use super::Sink;
+use super::changes::Comparison;
+use super::combos::ComboNames;
 use super::live_file::LiveFile;
 use super::rendered::Rendered;
 use crate::history::Previous;
@@ -24,6 +31,16 @@ use crate::words;
 /// line alone, so that a run in which everything fails still makes a page that can
 /// be opened.
 const DETAILS: usize = 24 << 20;
+
+/// Verdicts in the order in which the page shows them.
+const KINDS: [Kind; 6] = [
+    Kind::Fail,
+    Kind::Flaky,
+    Kind::KnownFail,
+    Kind::Interrupted,
+    Kind::NotRun,
+    Kind::Pass,
+];
 
 /// One result, as the page shows it.
 struct Entry {
@@ -47,6 +64,10 @@ struct Page {
     tests: Vec<String>,
     summaries: HashMap<usize, String>,
     combos: Vec<Arc<Combo>>,
+    /// Short names of the combinations.
+    names: Vec<String>,
+    /// Creation options that the names leave out.
+    options: Option<String>,
     /// Position of each test's name.
     rows: HashMap<String, usize>,
     jobs: usize,
@@ -57,7 +78,7 @@ struct Page {
     not_reached: Vec<String>,
     /// How long the run took and whether it was interrupted, once it has ended.
     ended: Option<(Duration, bool)>,
-    previous: Previous,
+    comparison: Comparison,
 }
 
 /// The HTML reporter.
@@ -72,7 +93,7 @@ impl Html {
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
         let path = dir.join("index.html");
         let page = Page {
-            previous,
+            comparison: Comparison::new(previous),
             ..Page::default()
         };
         let file = LiveFile::create(&path, page)
@@ -83,6 +104,7 @@ impl Html {
 
 impl Page {
     fn event(&mut self, event: &Event, rendered: Option<&Rendered<'_>>) {
+        self.comparison.event(event);
         match event {
             Event::RunStarted {
                 header,
@@ -96,6 +118,7 @@ impl Page {
                 self.tests.clone_from(tests);
                 self.rows = tests.iter().cloned().zip(0..).collect();
                 self.combos.clone_from(combos);
+                self.name_combos();
                 self.jobs = *jobs;
                 self.at = Some(*at);
             }
@@ -110,7 +133,7 @@ impl Page {
                 wall,
             } => {
                 let title = |job: &crate::model::Job| {
-                    format!("{} {}", words::combo(&job.combo), words::name(job))
+                    self.name(&words::name(job), self.position(&job.combo))
                 };
                 self.not_reached = not_reached.iter().map(title).collect();
                 self.ended = Some((*wall, *interrupted));
@@ -126,11 +149,11 @@ impl Page {
             self.tests.push(job.test.name.clone());
             self.tests.len() - 1
         });
-        let known = self.combos.iter().position(|c| *c == job.combo);
-        let combo = known.unwrap_or_else(|| {
+        let combo = self.position(&job.combo);
+        if combo == self.combos.len() {
             self.combos.push(Arc::clone(&job.combo));
-            self.combos.len() - 1
-        });
+            self.name_combos();
+        }
         self.summaries
             .entry(test)
             .or_insert_with(|| job.test.summary.clone());
@@ -153,9 +176,21 @@ impl Page {
         });
     }
 
+    fn name_combos(&mut self) {
+        let names = ComboNames::new(&self.combos);
+        self.names = names.all().collect();
+        self.options = names.options();
+    }
+
+    /// The column of a combination; one behind the last where it has none.
+    fn position(&self, combo: &Combo) -> usize {
+        let known = self.combos.iter().position(|c| **c == *combo);
+        known.unwrap_or(self.combos.len())
+    }
+
     fn before(&self, entry: &Entry) -> Option<(Kind, f64)> {
-        self.previous
-            .get(&self.tests[entry.test], &self.combos[entry.combo])
+        let (test, combo) = (&self.tests[entry.test], &self.combos[entry.combo]);
+        self.comparison.before(test, combo)
     }
 }
 
@@ -202,7 +237,7 @@ impl Sink for Html {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::History;
+    use crate::history::{History, Selection};
     use crate::model::{Failure, Mismatch, Reporter, Verdict};
     use crate::report::sample;
 
@@ -246,8 +281,40 @@ mod tests {
         assert!(text.ends_with("</html>\n"));
         assert!(text.contains("<mark>512</mark>"), "{text}");
         assert!(!text.contains("<b>1024"), "{text}");
-        assert!(text.contains("Not started: qcow2-file 002"), "{text}");
+        assert!(text.contains("Not started: 002"), "{text}");
         assert!(text.contains("./check -qcow2 001"), "{text}");
+    }
+
+    #[test]
+    fn failures_come_first_and_what_passed_is_folded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut html = Html::create(dir.path(), Previous::default()).unwrap();
+        let fail = Verdict::Fail(vec![Failure::ExitStatus(1)]);
+        run([Verdict::Pass, fail], |event, rendered| {
+            html.event(event, rendered);
+        });
+        let text = page(dir.path());
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+        let failed =
+            at("<details class=\"group\" id=\"fail\" open><summary><b class=\"fail\">Failed</b>");
+        let passed =
+            at("<details class=\"group\" id=\"pass\"><summary><b class=\"pass\">Passed</b>");
+        assert!(failed < passed);
+        assert!(!text.contains("Not run"), "a heading without rows: {text}");
+        assert!(!text.contains("http"), "the page stands alone");
+    }
+
+    #[test]
+    fn without_results_there_are_no_headings() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut html = Html::create(dir.path(), Previous::default()).unwrap();
+        html.event(&sample::run_started(&["001"], 0), None);
+        drop(html);
+        let text = page(dir.path());
+        for title in ["Results", "Tests", "Times", "Changes"] {
+            assert!(!text.contains(&format!("<h2>{title}")), "{text}");
+        }
+        assert!(text.contains("<h2>Environment"), "{text}");
     }
 
     /// One run of 001 and 002 with these verdicts, told to `reporter`.
@@ -276,7 +343,9 @@ mod tests {
             history.event(event);
         });
         drop(history);
-        let previous = History::open(dir.path()).unwrap().take_memory().previous();
+        let jobs = ["001", "002"].map(|name| sample::job(0, name, "qcow2"));
+        let memory = History::open(dir.path()).unwrap().take_memory();
+        let previous = memory.previous(&Selection::of(&jobs));
         let mut html = Html::create(dir.path(), previous).unwrap();
         let fail = Verdict::Fail(vec![Failure::ExitStatus(1)]);
         run([Verdict::Pass, fail], |event, rendered| {
@@ -284,18 +353,15 @@ mod tests {
         });
         let text = page(dir.path());
         let from = text.find("Changes since the previous run").unwrap();
-        let part = text[from..].split("<h2>Tests").next().unwrap();
+        let part = text[from..].split("<h2>Results").next().unwrap();
+        assert!(part.contains("the last of the same tests and combinations"));
+        assert!(part.contains("<h3>Newly failing (1)</h3>"), "{part}");
         assert!(
-            part.contains(
-                "<td>002 qcow2-file</td><td class=\"pass\">pass</td><td class=\"fail\">fail</td>"
-            ),
+            part.contains("<a href=\"#r1\">002</a></b> <span class=\"fail\">fail, was pass</span>"),
             "{part}"
         );
         assert!(!part.contains("001"), "{part}");
-        assert!(
-            text.contains("<line class=\"before\""),
-            "no mark in the chart"
-        );
+        assert!(text.contains("<i class=\"before\""), "no mark in the chart");
         assert!(!text.contains("was aborted"), "{text}");
     }
 }
