@@ -184,10 +184,6 @@ impl Server {
         self.pid
     }
 
-    pub(super) fn control(&mut self) -> &mut UnixStream {
-        &mut self.control
-    }
-
     pub(super) fn control_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
     }
