@@ -204,28 +204,41 @@ fn place(view: &View, block: usize) -> Option<*mut u8> {
     (base != ABSENT).then(|| base.wrapping_add(address) as *mut u8)
 }
 
-/// Replaces the byte at a block.
-fn poke(view: &View, block: usize, byte: u8) {
-    if let Some(place) = place(view, block) {
-        // SAFETY: `begin` made this byte writable, and it begins an instruction: other threads
-        // run the instruction, or trap and find the byte put back.
-        unsafe { ptr::write_volatile(place, byte) };
-    }
+/// Replaces the byte at a place where a block is.
+fn poke(place: *mut u8, byte: u8) {
+    // SAFETY: `begin` made this byte writable, and it begins an instruction: other threads run
+    // the instruction, or trap and find the byte put back.
+    unsafe { ptr::write_volatile(place, byte) };
 }
 
 /// Puts the byte of the program back.
 fn remove_trap(view: &View, block: usize) {
-    if let Some(&byte) = view.bytes().get(block) {
-        poke(view, block, byte);
+    if let (Some(place), Some(&byte)) = (place(view, block), view.bytes().get(block)) {
+        poke(place, byte);
+    }
+}
+
+/// Replaces the bytes at all blocks for which `byte` gives one, given the number of the block
+/// and the byte of the program.
+fn poke_all(view: &View, byte: impl Fn(usize, u8) -> Option<u8>) {
+    let (addresses, bytes) = (view.addresses(), view.bytes());
+    for (number, base) in BASES.iter().enumerate() {
+        let base = base.load(Ordering::Relaxed);
+        let Some((_, blocks)) = view.module(number).filter(|_| base != ABSENT) else {
+            continue;
+        };
+        for block in blocks {
+            if let (Some(&address), Some(&own)) = (addresses.get(block), bytes.get(block))
+                && let Some(byte) = byte(block, own)
+            {
+                poke(base.wrapping_add(address as usize) as *mut u8, byte);
+            }
+        }
     }
 }
 
 fn set_traps(view: &View) {
-    for block in 0..view.addresses().len() {
-        if !view.is_reached(block) {
-            poke(view, block, TRAP);
-        }
-    }
+    poke_all(view, |block, _| (!view.is_reached(block)).then_some(TRAP));
 }
 
 /// The view of the map, where this process has traps.
@@ -279,9 +292,7 @@ pub fn disarm() {
 
 fn remove_all(view: &View) {
     ARMED.store(false, Ordering::Relaxed);
-    for block in 0..view.addresses().len() {
-        remove_trap(view, block);
-    }
+    poke_all(view, |_, own| Some(own));
 }
 
 /// The block at an address of this process.

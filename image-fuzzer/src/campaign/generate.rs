@@ -10,7 +10,7 @@ use crate::input::case::{self, Maker};
 use crate::input::guard::GuardPlan;
 use crate::input::map::Map;
 use crate::input::mutate::{self, FAMILIES, FieldSelection, Intensity, MutationContext};
-use crate::input::recipe::{FUZZER, Mutation, Recipe};
+use crate::input::recipe::{Edit, FUZZER, Mutation, Recipe};
 use crate::input::sweep::bases;
 use crate::oracle::check;
 use crate::rng::Rng;
@@ -237,6 +237,17 @@ fn commands(plan: &Plan, base: &Base, rng: &mut Rng) -> Vec<Command> {
     }
 }
 
+/// How often a variation changes a field that its parent changed, or its like, in percent.
+const AGAIN_PERCENT: u64 = 40;
+
+/// Whether two edits set the same field.
+fn same_field(one: &Mutation, other: &Mutation) -> bool {
+    match (&one.edit, &other.edit) {
+        (Edit::Set { path: one, .. }, Edit::Set { path: other, .. }) => one == other,
+        _ => false,
+    }
+}
+
 /// A variation of `parent`: one mutation more, fewer or other, or other commands.
 ///
 /// # Errors
@@ -269,8 +280,20 @@ pub(super) fn variation(
                 let at = rng.index(recipe.edits.len());
                 recipe.edits.remove(at);
             }
-            if most > 0 {
-                recipe.edits.extend(mutate::one(context, weights, &mut rng));
+            let again = match rng.chance(AGAIN_PERCENT) {
+                true => mutate::again(context, &parent.edits, &mut rng),
+                false => None,
+            };
+            match again {
+                Some(mutation) => {
+                    // Of two edits of a field the last one counts.
+                    recipe.edits.retain(|edit| !same_field(edit, &mutation));
+                    recipe.edits.push(mutation);
+                }
+                None if most > 0 => {
+                    recipe.edits.extend(mutate::one(context, weights, &mut rng));
+                }
+                None => {}
             }
         }
     }

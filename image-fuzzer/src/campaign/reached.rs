@@ -15,8 +15,8 @@ use crate::exec::blocks::{BlockFile, BlockId};
 /// The log of blocks, in the work folder.
 pub(super) const BLOCKS: &str = "blocks";
 
-/// One test in so many is a sample.
-pub(super) const SAMPLE: u64 = 128;
+/// A worker that has taken a sample takes the next one after so many times as long.
+pub(super) const SAMPLE_PAUSE: u32 = 100;
 
 /// The blocks that were reached so far.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use super::activity::Activity;
 use super::generate::{BasePool, fresh, generate, spare, variation};
-use super::reached::SAMPLE;
+use super::reached::SAMPLE_PAUSE;
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
@@ -56,6 +56,7 @@ pub(super) fn work(
         maker: Maker::default(),
         bases: BasePool::default(),
         index,
+        next_sample: Instant::now(),
     };
     while !control.is_over() {
         let work = worker.lock()?.tasks.next(control.left());
@@ -95,6 +96,8 @@ struct Worker<'a> {
     bases: BasePool,
     /// Which of the workers it is.
     index: usize,
+    /// When a test is a sample of the blocks that tests reach.
+    next_sample: Instant,
 }
 
 impl Worker<'_> {
@@ -130,7 +133,7 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
-        self.sample(number, &recipe, &files, &outcome)?;
+        self.sample(&recipe, &files, &outcome)?;
         let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
             if violation.assumed {
@@ -308,22 +311,18 @@ impl Worker<'_> {
     }
 
     /// Notes all the blocks of one test in a few, to learn how often each is reached.
-    fn sample(
-        &mut self,
-        number: u64,
-        recipe: &Recipe,
-        files: &[NamedFile],
-        outcome: &Outcome,
-    ) -> Result<()> {
-        let noted = self.campaign.settings.blocks.is_some();
+    fn sample(&mut self, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
+        let due = self.campaign.settings.blocks.is_some() && Instant::now() >= self.next_sample;
         let exits = |ran: &Ran| matches!(ran.seen.end, End::Exit(_));
-        if noted && number.is_multiple_of(SAMPLE) && outcome.ran.iter().all(exits) {
+        if due && outcome.ran.iter().all(exits) {
+            let began = Instant::now();
             let blocks = self.pinned(Purpose::Samples, |worker| {
                 worker.runner.trace_blocks(recipe, files)
             })?;
             if !self.is_aborted() {
                 self.lock()?.sample(&blocks);
             }
+            self.next_sample = Instant::now() + began.elapsed() * SAMPLE_PAUSE;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@
 //! Imports go from this file to the families and `config`, from these to `edits`, from there
 //! to `boundary` and `cost`; families do not import each other.
 
+mod again;
 mod alias;
 mod bitmaps;
 mod boundary;
@@ -144,6 +145,11 @@ pub fn one(context: MutationContext<'_>, weights: &[u64], rng: &mut Rng) -> Vec<
         }
     }
     Vec::new()
+}
+
+/// Draws a mutation of what `edits` set already; `None` where they set no number.
+pub fn again(context: MutationContext<'_>, edits: &[Mutation], rng: &mut Rng) -> Option<Mutation> {
+    again::draw(context, edits, rng)
 }
 
 /// The edits with the name of their family.
