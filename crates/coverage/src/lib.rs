@@ -13,9 +13,15 @@
 //! loaded that calls [`trap::arm`] before the program starts, and [`trap::forget_reached`]
 //! before each fork of a fork server.
 //!
+//! A controller that does not start the processes itself has the map in two files instead
+//! ([`record`]): the processes find it by what an environment variable says.
+//!
 //! Where it cannot work the program is left alone and the map says why ([`Obstacle`]).
 
 pub mod map;
+pub mod record;
 pub mod trap;
+
+mod clock;
 
 pub use map::{Map, Module, Obstacle};

@@ -44,9 +44,15 @@ unsafe impl Sync for Shared {}
 ///
 /// To be called once, where no other thread runs.
 pub fn arm(fd: BorrowedFd<'_>) -> bool {
-    let Some(view) = View::attach(fd) else {
-        return false;
-    };
+    View::attach(fd).is_some_and(arm_view)
+}
+
+/// The same with a map in two files: the blocks, which are only read, and the notes.
+pub(crate) fn arm_files(blocks: BorrowedFd<'_>, notes: BorrowedFd<'_>) -> bool {
+    View::attach_files(blocks, notes).is_some_and(arm_view)
+}
+
+fn arm_view(view: View) -> bool {
     let Shared(view) = VIEW.get_or_init(|| Shared(view));
     match begin(view) {
         Ok(()) => {
@@ -147,6 +153,7 @@ struct Segments<'a> {
 }
 
 impl Segments<'_> {
+    /// Start and length of each part that is code.
     fn code(&self) -> impl Iterator<Item = (usize, usize)> {
         let code = |header: &&libc::Elf64_Phdr| {
             header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0
@@ -158,32 +165,39 @@ impl Segments<'_> {
         self.headers.iter().filter(code).map(place)
     }
 
-    /// Makes the code writable, where it is what the map says of the blocks with these numbers.
-    fn make_writable(&self, view: &View, blocks: std::ops::Range<usize>) -> Result<(), Obstacle> {
-        for number in blocks {
-            let (Some(&address), Some(&byte)) =
-                (view.addresses().get(number), view.bytes().get(number))
-            else {
-                return Err(Obstacle::OtherCode);
-            };
+    /// Whether the code is what the map says of the blocks with these numbers.
+    fn is_that_of(&self, view: &View, blocks: std::ops::Range<usize>) -> bool {
+        let addresses = view.addresses().get(blocks.clone());
+        let (Some(addresses), Some(bytes)) = (addresses, view.bytes().get(blocks)) else {
+            return false;
+        };
+        // The blocks are sorted: most are in the segment of the last one.
+        let mut segment = (0, 0);
+        addresses.iter().zip(bytes).all(|(&address, &byte)| {
             let place = self.base.wrapping_add(address as usize);
-            let loaded = self
-                .code()
-                .any(|(start, len)| place.wrapping_sub(start) < len);
+            let is_in = |(start, len): &(usize, usize)| place.wrapping_sub(*start) < *len;
+            if !is_in(&segment) {
+                segment = self.code().find(is_in).unwrap_or_default();
+            }
             // SAFETY: within a segment that the loader has mapped for execution, and so for
             // reading.
-            if !loaded || unsafe { ptr::read_volatile(place as *const u8) } != byte {
-                return Err(Obstacle::OtherCode);
-            }
+            is_in(&segment) && unsafe { ptr::read_volatile(place as *const u8) } == byte
+        })
+    }
+
+    /// Makes the code writable, where it is what the map says of the blocks with these numbers.
+    fn make_writable(&self, view: &View, blocks: std::ops::Range<usize>) -> Result<(), Obstacle> {
+        if !self.is_that_of(view, blocks) {
+            return Err(Obstacle::OtherCode);
         }
         // SAFETY: the call takes integers.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
         for (start, len) in self.code() {
             let first = start & !(page - 1);
+            let len = start + len - first;
             let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
             // SAFETY: pages that hold a segment of the program; its code stays what it is.
-            let changed =
-                unsafe { libc::mprotect(first as *mut c_void, start + len - first, rights) };
+            let changed = unsafe { libc::mprotect(first as *mut c_void, len, rights) };
             if changed != 0 {
                 return Err(Obstacle::Protected);
             }

@@ -13,7 +13,9 @@
 //! It also notes which blocks of the program are reached ([`coverage::trap`]), where the server
 //! is asked to. The functions that set handlers and masks of signals are interposed for that.
 //!
-//! Without the variable [`runserver::wire::ENV`] it changes nothing.
+//! Without the variable [`runserver::wire::ENV`] it serves nothing. The program then runs as
+//! it does without the library, with its blocks noted where [`coverage::record::ENV`] asks for
+//! it.
 #![allow(unsafe_code)] // Interposes a function of the C library; each block says why it is sound.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -70,7 +72,10 @@ pub unsafe extern "C" fn __libc_start_main(
         real(main, run.argc, run.argv, init, fini, loader_fini, stack_end)
     };
     match mode {
-        None => real(main, argc, argv, init, fini, loader_fini, stack_end),
+        None => {
+            coverage::record::begin();
+            real(main, argc, argv, init, fini, loader_fini, stack_end)
+        }
         Some(false) => start(server::serve_by_fork()),
         Some(true) => {
             // Looked up now, not in each run.
