@@ -202,11 +202,12 @@ pub(super) struct FuzzArgs {
     #[arg(long, requires = "sweep_only")]
     pub(super) list: bool,
     /// Do not note which basic blocks of programs are reached: recipes are kept for new
-    /// messages and exit statuses alone
+    /// messages and exit statuses alone. Blocks are noted of stock programs for x86-64 that
+    /// have a fork server and leave SIGILL alone; 'image-fuzzer coverage' shows them
     #[arg(long)]
     pub(super) no_coverage: bool,
     /// Note the blocks of this library too, where a program has loaded it; can be repeated
-    #[arg(long, value_name = "LIBRARY", value_parser = existing_path, conflicts_with = "no_coverage")]
+    #[arg(long, value_name = "LIBRARY", value_parser = existing_path, conflicts_with_all = ["no_coverage", "no_fork_server"])]
     pub(super) cover: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) run: RunArgs,
@@ -251,7 +252,7 @@ pub(super) struct RunArgs {
     /// Limit for the disk space that a command adds, in MiB
     #[arg(long, value_name = "MIB", default_value = "512", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub(super) disk: u64,
-    /// Start programs anew for each command, without a fork server
+    /// Start programs anew for each command, without a fork server; blocks are not noted
     #[arg(long)]
     pub(super) no_fork_server: bool,
     /// Let programs access all files and the network; only for machines that may be damaged
@@ -625,6 +626,7 @@ mod tests {
             "image-fuzzer coverage work ''",
             "image-fuzzer coverage --json --html page",
             "image-fuzzer --no-coverage --cover /lib",
+            "image-fuzzer --no-fork-server --cover /lib",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -189,7 +189,14 @@ fn code(file: &BlockFile, program: &Program, reached: &HashSet<u64>, wanted: &Wa
         .into_iter()
         .map(|(path, functions)| SourceFile {
             shown: path.as_deref().map_or_else(
-                || "(source file unknown)".to_owned(),
+                || {
+                    if has_files {
+                        "(source file unknown)"
+                    } else {
+                        "functions"
+                    }
+                    .to_owned()
+                },
                 |path| path.strip_prefix(&root).unwrap_or(path).to_owned(),
             ),
             path,

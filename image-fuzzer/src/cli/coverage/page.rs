@@ -8,7 +8,7 @@ use super::super::curves::{curve, curves};
 use super::super::html::escape;
 use super::Coverage;
 use super::measure::{Code, Count, CoveredFunction, CoveredProgram, SourceFile, UnreachedLines};
-use super::table::{missing, of};
+use super::table::{missing_what, of};
 use crate::campaign::{BlockLog, Moment, moments};
 use crate::input::recipe::FUZZER;
 use crate::output::counted;
@@ -118,11 +118,11 @@ fn with_files(code: &Code) -> String {
 fn without_files(code: &Code, is_whole: bool) -> String {
     let most = if is_whole { usize::MAX } else { MAX_FUNCTIONS };
     let files = code.files.iter().map(|it| file(it, true, most));
-    format!(
-        "<p>{}</p>\n{}",
-        escape(&missing(code)),
-        files.collect::<String>()
-    )
+    let what = missing_what(code);
+    let how = code.install.as_ref().map_or_else(String::new, |line| {
+        format!(" To install them: <code>{}</code>", escape(line))
+    });
+    format!("<p>No {what}.{how}</p>\n{}", files.collect::<String>())
 }
 
 /// A file with at most so many of its functions.
@@ -171,7 +171,7 @@ fn function(function: &CoveredFunction) -> String {
         .map_or_else(String::new, |it| format!("{it} "));
     let lines = UnreachedLines::of(&function.lines).text();
     format!(
-        "<tr>{}<td><span class=\"dim\">{line}</span><code>{}</code></td>\
+        "<tr>{}<td class=\"name\"><span class=\"dim\">{line}</span><code>{}</code></td>\
          <td class=\"count\">{}/{}</td><td class=\"lines\">{lines}</td></tr>\n",
         share("td", function.blocks),
         escape(&function.name),

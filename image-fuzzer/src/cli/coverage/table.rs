@@ -49,13 +49,18 @@ pub(super) fn of(count: Count, things: &str) -> String {
     format!("{reached} of {all} {things} ({:.0} %)", count.percent())
 }
 
-/// What there is to do where names or source files are not known.
-pub(super) fn missing(code: &Code) -> String {
-    let what = if code.has_names {
+/// What is not known of functions.
+pub(super) fn missing_what(code: &Code) -> &'static str {
+    if code.has_names {
         "source files"
     } else {
         "names of functions and source files"
-    };
+    }
+}
+
+/// What there is to do where names or source files are not known.
+pub(super) fn missing(code: &Code) -> String {
+    let what = missing_what(code);
     match &code.install {
         Some(line) => format!("no {what}; to install them: {line}"),
         None => {
