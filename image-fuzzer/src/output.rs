@@ -15,6 +15,18 @@ pub fn counted(number: u64, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
+/// A time in seconds, for people: `1 h 6 min`.
+pub fn duration(seconds: f64) -> String {
+    // A duration is never negative, and far less than 2^64 s.
+    let all = seconds.max(0.0) as u64;
+    let (hours, minutes, seconds) = (all / 3600, all / 60 % 60, all % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) => format!("{minutes} min {seconds} s"),
+        _ => format!("{hours} h {minutes} min"),
+    }
+}
+
 /// Prints a text on standard output, without colours where it is not a terminal. A closed
 /// pipe is not an error.
 ///

@@ -5,6 +5,7 @@ pub mod packages;
 
 mod elf;
 mod error;
+mod file_glob;
 mod functions;
 mod hash;
 mod leaders;
@@ -13,5 +14,6 @@ mod program;
 mod symbols;
 
 pub use error::Error;
+pub use file_glob::FileGlob;
 pub use program::{Block, Function, LeftOut, Program, Reason, Segment};
 pub use symbols::{Frame, FunctionSymbol, Symbols};

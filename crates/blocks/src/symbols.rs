@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
-use globset::GlobBuilder;
 use object::{File, Object as _, ObjectSymbol as _, SymbolKind};
 
 use crate::debug_files::DebugFiles;
+use crate::file_glob::FileGlob;
 use crate::names::{source_name, source_path};
 use crate::program::Program;
 
@@ -138,25 +138,14 @@ impl Symbols {
         files.map(|(path, functions)| (path.as_str(), functions.as_slice()))
     }
 
-    /// The functions in source files that a glob matches, in ascending order. A relative one
-    /// matches the end of a path, from any `/` on: `block/qcow2*.c`. `*` and `?` do not match
-    /// a `/`, `**` does.
+    /// The functions in source files that a [`FileGlob`] matches, in ascending order.
     ///
     /// # Errors
     ///
     /// It is not a valid glob.
     pub fn in_files(&self, glob: &str) -> Result<Vec<u32>, globset::Error> {
-        let anywhere = if glob.starts_with('/') {
-            Cow::Borrowed(glob)
-        } else {
-            Cow::Owned(format!("**/{glob}"))
-        };
-        let matcher = GlobBuilder::new(&anywhere)
-            .literal_separator(true)
-            .build()
-            .map_err(|error| with_glob(glob, &error))?
-            .compile_matcher();
-        let files = self.files.iter().filter(|(path, _)| matcher.is_match(path));
+        let glob: FileGlob = glob.parse()?;
+        let files = self.files.iter().filter(|(path, _)| glob.matches(path));
         let mut found: Vec<u32> = files
             .flat_map(|(_, functions)| functions)
             .copied()
@@ -286,13 +275,5 @@ fn source(
     match found {
         Some(debug_file) => (Some(bytes), debug_file),
         None => (None, by_build_id()),
-    }
-}
-
-/// The same error for the glob that the user gave.
-fn with_glob(glob: &str, error: &globset::Error) -> globset::Error {
-    match GlobBuilder::new(glob).build() {
-        Err(own) => own,
-        Ok(_) => error.clone(),
     }
 }

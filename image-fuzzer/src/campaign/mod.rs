@@ -19,7 +19,7 @@ mod totals;
 mod worker;
 
 pub use generate::{Plan, fresh};
-pub use reached::{BlockLog, First};
+pub use reached::{BlockCounts, BlockLog, First};
 pub use runs::Run;
 pub use state::{CampaignConfig, sweep_progress};
 pub use stats::{FamilyStats, Stats};

@@ -10,7 +10,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use super::totals::Totals;
 use crate::exec::blocks::{BlockFile, BlockId};
+use crate::output::duration;
 
 /// The log of blocks, in the work folder.
 pub(super) const BLOCKS: &str = "blocks";
@@ -121,6 +125,16 @@ impl BlockLog {
         Self::parse(&String::from_utf8_lossy(&text))
     }
 
+    /// How many blocks were reached of how many; `None` where none were noted.
+    pub fn counts(&self) -> Option<BlockCounts> {
+        let last = self.reached.last()?;
+        Some(BlockCounts {
+            reached: self.reached.len(),
+            all: self.files.values().map(|file| file.blocks).sum(),
+            last_seconds: last.seconds,
+        })
+    }
+
     /// A line that a kill left incomplete is passed over.
     fn parse(text: &str) -> Self {
         let mut log = Self::default();
@@ -133,6 +147,27 @@ impl BlockLog {
             }
         }
         log
+    }
+}
+
+/// How many blocks of all programs were reached.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BlockCounts {
+    /// How many were.
+    pub reached: usize,
+    /// How many there are.
+    pub all: usize,
+    /// When the last new one was, in seconds in which the campaign had run.
+    pub last_seconds: f64,
+}
+
+impl BlockCounts {
+    /// In words. How long ago the last one was is time in which the campaign ran: a report may
+    /// be read much later.
+    pub fn text(&self, totals: &Totals) -> String {
+        let Self { reached, all, .. } = self;
+        let ago = duration(totals.seconds - self.last_seconds);
+        format!("{reached} of {all} reached, the last new one {ago} of testing ago")
     }
 }
 
@@ -197,6 +232,22 @@ mod tests {
             !again
                 .lines(&[block(80)], 10, 3.0, || vec![file()])
                 .contains("file")
+        );
+    }
+
+    #[test]
+    fn the_counts_are_those_of_all_files() {
+        assert_eq!(BlockLog::default().counts(), None);
+        let text = "file 7 99 - /a\nfile 8 20 ab /b c\n7 10 1.5 0\n8 10 60.0 4\n";
+        let counts = BlockLog::parse(text).counts().unwrap();
+        assert_eq!((counts.reached, counts.all), (2, 119));
+        let totals = Totals {
+            seconds: 200.0,
+            ..Totals::default()
+        };
+        assert_eq!(
+            counts.text(&totals),
+            "2 of 119 reached, the last new one 2 min 20 s of testing ago"
         );
     }
 

@@ -14,6 +14,7 @@ use super::stats::Stats;
 use super::totals::{Totals, unix_time};
 use super::{Campaign, RunControl};
 use crate::oracle::Class;
+use crate::output::duration;
 
 /// How often the terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -291,18 +292,6 @@ impl View {
             .iter()
             .map(|(name, value)| format!("{name:>15}  {value}"));
         rows.collect::<Vec<_>>().join("\n")
-    }
-}
-
-/// A time in seconds, for people.
-fn duration(seconds: f64) -> String {
-    // A duration is never negative, and far less than 2^64 s.
-    let all = seconds.max(0.0) as u64;
-    let (hours, minutes, seconds) = (all / 3600, all / 60 % 60, all % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds} s"),
-        (0, _) => format!("{minutes} min {seconds} s"),
-        _ => format!("{hours} h {minutes} min"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use blocks::FileGlob;
 use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
@@ -111,6 +112,12 @@ pub(super) enum Subcommand {
     Minimise(ReplayArgs),
     /// List the findings in a work folder
     Report(ReportArgs),
+    /// Show which basic blocks and functions of the programs a campaign reached
+    ///
+    /// By source file, where the programs have debug symbols or those are installed; else by
+    /// function, as the distance from where the program is loaded, and with the command that
+    /// installs them. A program that was replaced since has counts alone.
+    Coverage(CoverageArgs),
 }
 
 /// The options of a campaign.
@@ -195,11 +202,12 @@ pub(super) struct FuzzArgs {
     #[arg(long, requires = "sweep_only")]
     pub(super) list: bool,
     /// Do not note which basic blocks of programs are reached: recipes are kept for new
-    /// messages and exit statuses alone
+    /// messages and exit statuses alone. Blocks are noted of stock programs for x86-64 that
+    /// have a fork server and leave SIGILL alone; 'image-fuzzer coverage' shows them
     #[arg(long)]
     pub(super) no_coverage: bool,
     /// Note the blocks of this library too, where a program has loaded it; can be repeated
-    #[arg(long, value_name = "LIBRARY", value_parser = existing_path, conflicts_with = "no_coverage")]
+    #[arg(long, value_name = "LIBRARY", value_parser = existing_path, conflicts_with_all = ["no_coverage", "no_fork_server"])]
     pub(super) cover: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) run: RunArgs,
@@ -244,7 +252,7 @@ pub(super) struct RunArgs {
     /// Limit for the disk space that a command adds, in MiB
     #[arg(long, value_name = "MIB", default_value = "512", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub(super) disk: u64,
-    /// Start programs anew for each command, without a fork server
+    /// Start programs anew for each command, without a fork server; blocks are not noted
     #[arg(long)]
     pub(super) no_fork_server: bool,
     /// Let programs access all files and the network; only for machines that may be damaged
@@ -381,6 +389,35 @@ pub(super) struct ReportArgs {
     pub(super) html: Option<PathBuf>,
 }
 
+/// The options of `coverage`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct CoverageArgs {
+    /// Work folder
+    #[arg(value_name = "TEST_DIR", default_value = "image-fuzzer.work")]
+    pub(super) dir: PathBuf,
+    /// Only source files whose path, or the end of it from a / on, is like this: qemu-img.c,
+    /// 'block/qcow2*.c'; one with a / at its end stands for all files in a folder: block/
+    #[arg(value_name = "GLOB", value_parser = file_glob)]
+    pub(super) files: Vec<FileGlob>,
+    /// List the functions that no test reached, and of those reached in part the lines of
+    /// blocks that were not; what one program reached of a file is not listed for another
+    #[arg(long)]
+    pub(super) list_unreached: bool,
+    /// Show all files, functions and lines, also where there are many
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["html", "list_unreached"])]
+    pub(super) json: bool,
+    /// Write a self-contained HTML page; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "list_unreached")]
+    pub(super) html: Option<PathBuf>,
+    /// Look for separate debug files in this folder, too, which has them as /usr/lib/debug has
+    /// (.build-id/3a/6fdf43.debug); can be repeated
+    #[arg(long, value_name = "DIR", value_parser = existing_path)]
+    pub(super) debug_dir: Vec<PathBuf>,
+}
+
 /// The commands of one `-c`.
 #[derive(Clone, Debug)]
 pub(super) struct GivenCommands(pub(super) Vec<Command>);
@@ -415,6 +452,13 @@ fn groups(text: &str) -> Result<usize, String> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("must be a number of groups above 0, such as 3-groups".into()),
     }
+}
+
+fn file_glob(text: &str) -> Result<FileGlob, String> {
+    if text.is_empty() {
+        return Err("it is empty".into());
+    }
+    text.parse().map_err(|why| format!("{why}"))
 }
 
 fn status(text: &str) -> Result<StatusMode, String> {
@@ -578,6 +622,11 @@ mod tests {
             "image-fuzzer --list",
             "image-fuzzer --sweep-only --no-sweep",
             "image-fuzzer --sweep-only -s seed",
+            "image-fuzzer coverage work '['",
+            "image-fuzzer coverage work ''",
+            "image-fuzzer coverage --json --html page",
+            "image-fuzzer --no-coverage --cover /lib",
+            "image-fuzzer --no-fork-server --cover /lib",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -36,7 +36,8 @@ use crate::triage::minimise::Budget;
 /// The work folder cannot be used, or a program cannot be run.
 pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
     let mut settings = args.run.settings(&args.test_dir)?;
-    if !args.no_coverage {
+    // The fork server notes them, and a single test has no use for them.
+    if !args.no_coverage && !args.run.no_fork_server && args.seed.is_none() {
         settings.blocks = Some(ProgramBlocks::new(args.cover.clone()).into());
     }
     let mode = match (args.sweep_only, args.no_sweep) {

@@ -2,7 +2,10 @@
 
 mod args;
 mod bisect;
+mod coverage;
+mod curves;
 mod fuzz;
+mod html;
 mod interrupt;
 mod program_check;
 mod read;
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Reproduce(args)) => replay::reproduce(&args),
         Some(Subcommand::Bisect(args)) => bisect::run(&args),
         Some(Subcommand::Minimise(args)) => replay::minimise(&args),
+        Some(Subcommand::Coverage(args)) => coverage::run(&args),
         Some(Subcommand::Report(args)) => report::run(&args),
     };
     match result {

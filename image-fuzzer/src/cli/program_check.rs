@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use image_formats::qcow2::Spec;
 
 use crate::commands::{Command, Programs, given};
-use crate::exec::{End, GAP, Observation};
+use crate::exec::{End, GAP, NOT_NOTED, Observation};
 use crate::input::base::Base;
 use crate::input::case::Maker;
 use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
@@ -74,10 +74,10 @@ impl ProgramCheck {
     }
 
     /// Warnings about how programs are run here, a line each: parts of the sandbox that are
-    /// missing, and a missing debugger.
+    /// missing, programs whose blocks are not noted, and a missing debugger.
     pub(super) fn gaps(&mut self) -> BTreeSet<String> {
         let mut gaps: BTreeSet<String> = self.runner.take_notes().into_iter().collect();
-        gaps.retain(|note| note.starts_with(GAP));
+        gaps.retain(|note| note.starts_with(GAP) || note.contains(NOT_NOTED));
         if find_program(Path::new("gdb")).is_err() {
             gaps.insert(
                 "gdb not found: crashes are distinguished by their signal only, and hangs by \

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coverage::{Map, Module, Obstacle};
 
+use super::NOT_NOTED;
 use crate::rng::{FNV_START, fnv};
 
 /// A block, the same in every run of the fuzzer.
@@ -103,9 +104,7 @@ impl ProgramBlocks {
         {
             match known.part(file, index == 0) {
                 Ok(part) => parts.push(part),
-                Err(why) => {
-                    notes.push(format!("blocks of {} are not noted: {why}", file.display()))
-                }
+                Err(why) => notes.push(format!("blocks of {}{NOT_NOTED}{why}", file.display())),
             }
         }
         let blocks = Arc::new(Blocks {
@@ -177,7 +176,7 @@ impl Blocks {
     pub(super) fn leave_alone(&self, program: &Path, obstacle: Obstacle) -> Option<String> {
         let first = !self.left_alone.swap(true, Ordering::Relaxed);
         let program = program.display();
-        first.then(|| format!("blocks of {program} are not noted: {}", obstacle.text()))
+        first.then(|| format!("blocks of {program}{NOT_NOTED}{}", obstacle.text()))
     }
 
     /// The block with this number, counted through all parts.

@@ -282,6 +282,9 @@ pub struct TimeoutHandler<'a> {
 /// available.
 pub const GAP: &str = "the sandbox has a gap: ";
 
+/// What a [note](Executor::notes) has in it that tells that blocks of a program are not noted.
+pub const NOT_NOTED: &str = " are not noted: ";
+
 /// How many times its limit a run may take at most whose starvation is excused.
 pub const BUSY_FACTOR: u32 = 4;
 
@@ -413,7 +416,17 @@ pub fn for_program(program: &Path, options: &ExecOptions) -> Result<Box<dyn Exec
     if options.fork_server {
         match fork_server(Program::new(program, options)?) {
             Ok(forked) => return Ok(Box::new(forked)),
-            Err(why) => notes.push(format!("no fork server in {}: {why}", program.display())),
+            Err(why) => {
+                // Blocks are noted by the fork server.
+                let rest = match options.blocks {
+                    Some(_) => format!(", so its blocks{NOT_NOTED}"),
+                    None => ": ".into(),
+                };
+                notes.push(format!(
+                    "no fork server in {}{rest}{why}",
+                    program.display()
+                ));
+            }
         }
     }
     let program = Program::new(program, options)?;

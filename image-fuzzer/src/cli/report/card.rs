@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::html::{escape, reference, with_code};
+use super::super::html::{escape, reference, with_code};
 use super::{Row, hex};
 use crate::commands::quote;
 use crate::finding::{Change, Record};

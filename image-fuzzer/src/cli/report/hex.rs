@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::html::escape;
+use super::super::html::escape;
 use crate::finding::{Change, Excerpt};
 
 /// Bytes in a row.

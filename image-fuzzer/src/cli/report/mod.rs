@@ -2,7 +2,6 @@
 
 mod card;
 mod hex;
-mod html;
 mod page;
 mod sarif;
 mod table;
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::OK;
 use super::args::ReportArgs;
-use crate::campaign::{Run, Totals, sweep_progress};
+use crate::campaign::{BlockCounts, BlockLog, Run, Totals, sweep_progress};
 use crate::finding::{Record, counts, records};
 use crate::input::recipe::FUZZER;
 use crate::output::{self, counted};
@@ -75,6 +74,8 @@ struct Report {
     left_out: usize,
     totals: Totals,
     sweep: Option<(u64, u64)>,
+    /// The blocks of programs, where they were noted.
+    blocks: Option<BlockCounts>,
     runs: Vec<Run>,
 }
 
@@ -141,6 +142,7 @@ impl Report {
             rows,
             totals: Totals::last(&args.dir),
             sweep: sweep_progress(&args.dir),
+            blocks: BlockLog::read(&args.dir).counts(),
             runs: Run::all(&args.dir),
         })
     }
@@ -176,6 +178,9 @@ impl Report {
                     totals.opened_percent()
                 ),
             ));
+        }
+        if let Some(blocks) = &self.blocks {
+            header.push(("blocks", blocks.text(totals)));
         }
         if let Some((finished, total)) = self.sweep {
             header.push(("sweep", format!("{finished} of {total}")));
@@ -248,6 +253,7 @@ fn as_json(report: &Report) -> Value {
         "groups": groups.collect::<Vec<_>>(),
         "runs": report.runs,
         "sweep": report.sweep,
+        "blocks": report.blocks,
         "total": report.totals,
     })
 }

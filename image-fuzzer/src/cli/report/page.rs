@@ -3,17 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::super::curves::curve;
+use super::super::html::escape;
 use super::card::{card, severity, words};
-use super::html::escape;
 use super::{Report, Row};
 use crate::campaign::{Moment, moments};
 use crate::input::recipe::FUZZER;
 use crate::oracle::Class;
 use crate::output::counted;
-
-/// The size of a curve, in units of its own.
-const WIDTH: f64 = 320.0;
-const HEIGHT: f64 = 90.0;
 
 /// The most findings that are shown opened.
 const MAX_OPEN: usize = 30;
@@ -65,32 +62,22 @@ fn curves(moments: &[Moment]) -> String {
     if moments.len() < 2 {
         return String::new();
     }
-    let names = ["images", "opened", "messages", "groups"];
-    let values = |it: &Moment| [it.images, it.opened, it.messages, it.groups];
-    let figures = names.iter().enumerate().map(|(index, name)| {
-        let points: Vec<(f64, f64)> = moments
-            .iter()
-            .map(|moment| (moment.seconds, values(moment)[index] as f64))
-            .collect();
-        let most = points.iter().fold((1.0, 1.0), |most: (f64, f64), point| {
-            (most.0.max(point.0), most.1.max(point.1))
+    let names = ["images", "opened", "messages", "blocks", "groups"];
+    let values = |it: &Moment| [it.images, it.opened, it.messages, it.blocks, it.groups];
+    // Not all campaigns note blocks.
+    let noted = moments.iter().any(|it| it.blocks > 0);
+    let figures = names
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| noted || **name != "blocks")
+        .map(|(index, name)| {
+            let points = moments.iter();
+            curve(
+                name,
+                points.map(|it| (it.seconds, values(it)[index] as f64)),
+            )
         });
-        let path = points.iter().map(|(x, y)| {
-            let (x, y) = (x / most.0 * WIDTH, HEIGHT - y / most.1 * (HEIGHT - 6.0));
-            format!("{x:.1} {y:.1}")
-        });
-        format!(
-            "<figure><figcaption>{name}: {:.0} <span class=\"dim\">in {:.0} s</span></figcaption>\
-             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\"><path d=\"M0 {HEIGHT} L{}\"/></svg></figure>\n",
-            most.1,
-            most.0,
-            path.collect::<Vec<_>>().join(" L")
-        )
-    });
-    format!(
-        "<div class=\"curves\">{}</div>\n",
-        figures.collect::<String>()
-    )
+    super::super::curves::curves(&figures.collect::<Vec<_>>())
 }
 
 /// A button for each class that there is, in the order of the findings.

@@ -77,6 +77,7 @@ fn report(root: &Path) -> Report {
         left_out: 0,
         totals: Totals::default(),
         sweep: None,
+        blocks: None,
         runs: Vec::new(),
     }
 }
@@ -145,4 +146,26 @@ fn rows_of_bytes_that_differ_are_shown_twice() {
     assert_eq!(count("<tr class=\"after\"><th>+ 0x10</th>"), 1, "{table}");
     assert_eq!(count("<tr class=\"\">"), 2, "{table}");
     assert_eq!(count("<td class=\"field"), 8, "{table}");
+}
+
+/// A moment with so many blocks.
+fn moment(seconds: f64, blocks: u64) -> Moment {
+    Moment {
+        seconds,
+        images: 9,
+        opened: 8,
+        messages: 7,
+        blocks,
+        groups: 0,
+    }
+}
+
+#[test]
+fn blocks_have_a_curve_where_they_were_noted() {
+    let text = curves(&[moment(1.0, 20), moment(2.0, 30)]);
+    assert!(text.contains("<figcaption>blocks: 30 "), "{text}");
+    assert_eq!(text.matches("<figure>").count(), 5, "{text}");
+    let text = curves(&[moment(1.0, 0), moment(2.0, 0)]);
+    assert!(!text.contains("blocks"), "{text}");
+    assert_eq!(text.matches("<figure>").count(), 4, "{text}");
 }
