@@ -10,8 +10,10 @@ mod hash;
 mod leaders;
 mod names;
 mod program;
+mod reason;
 mod symbols;
 
 pub use error::Error;
-pub use program::{Block, Function, LeftOut, Program, Reason, Segment};
+pub use program::{Block, Function, LeftOut, Program, Segment};
+pub use reason::Reason;
 pub use symbols::{Frame, FunctionSymbol, Symbols};
