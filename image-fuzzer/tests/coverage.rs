@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use image_fuzzer::campaign::BlockLog;
@@ -188,6 +189,60 @@ fn each_block_is_noted_once() {
     );
     assert!(both.iter().all(|block| block.file == file.id));
     assert_eq!(file.path, program);
+    assert!(executor.notes().is_empty(), "{:?}", executor.notes());
+}
+
+/// A library was once looked for by the name of its file, which the loader does not know.
+#[test]
+fn blocks_of_a_library_are_noted_where_it_is_asked_for() {
+    let fixture = Fixture::new();
+    let at = |name: &str| fixture.path().join(name);
+    let sources = [
+        (
+            "lib.c",
+            "int twice(int number) { return number > 9 ? 9 : 2 * number; }",
+        ),
+        (
+            "main.c",
+            "#include <stdio.h>\nint twice(int);\n\
+             int main(int argc, char **argv) { (void)argv; printf(\"%d\\n\", twice(argc)); return 0; }",
+        ),
+    ];
+    for (name, text) in sources {
+        fs::write(at(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink("libtwice.so.1.2", at("libtwice.so.1")).unwrap();
+    let lines = [
+        "-shared -fPIC -Wl,-soname,libtwice.so.1 -o libtwice.so.1.2 lib.c",
+        "-o main main.c -Wl,-rpath,$ORIGIN libtwice.so.1",
+    ];
+    for line in lines {
+        let mut cc = Command::new("cc");
+        let built = cc
+            .args(line.split(' '))
+            .current_dir(fixture.path())
+            .status();
+        assert!(built.is_ok_and(|status| status.success()));
+    }
+    let blocks = Arc::new(ProgramBlocks::new(vec![at("libtwice.so.1.2")]));
+    let options = ExecOptions {
+        blocks: Some(Arc::clone(&blocks)),
+        ..fixture.options()
+    };
+    let mut executor = for_program(&at("main"), &options).unwrap();
+    // Its first run is that for the version.
+    let seen = fixture.run(
+        &mut *executor,
+        &["1", "2", "3", "4", "5", "6", "7", "8", "9"],
+    );
+    assert_eq!((&seen.end, &*stdout(&seen)), (&End::Exit(0), "9\n"));
+    let files = blocks.files();
+    let library = files.iter().find(|file| file.path == at("libtwice.so.1.2"));
+    let library = library.unwrap().id;
+    assert!(
+        seen.blocks.iter().any(|block| block.file == library),
+        "{seen:?}"
+    );
     assert!(executor.notes().is_empty(), "{:?}", executor.notes());
 }
 

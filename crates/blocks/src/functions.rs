@@ -21,19 +21,20 @@ pub(crate) fn described(address: u64, eh_frame: &[u8]) -> Result<Vec<Described>,
     let section = EhFrame::new(eh_frame, LittleEndian);
     let mut entries = section.entries(&bases);
     let mut found = Vec::new();
-    // Each is read once: in a hostile file all entries may share one that is very long.
+    // What functions share precedes them. It is read where it stands: at places that a hostile
+    // file names, it could be read again and again.
     let mut shared = HashMap::new();
     while let Some(entry) = entries.next().map_err(|_| INVALID)? {
-        let CieOrFde::Fde(partial) = entry else {
-            continue;
-        };
-        let entry = partial.parse(|section, bases, offset| {
-            if let Some(known) = shared.get(&offset.0) {
-                return Clone::clone(known);
+        let partial = match entry {
+            CieOrFde::Cie(cie) => {
+                shared.insert(cie.offset(), cie);
+                continue;
             }
-            let read = section.cie_from_offset(bases, offset);
-            shared.insert(offset.0, read.clone());
-            read
+            CieOrFde::Fde(partial) => partial,
+        };
+        let entry = partial.parse(|_, _, offset| {
+            let known = shared.get(&offset.0).cloned();
+            known.ok_or(gimli::Error::NotCiePointer(offset.0 as u64))
         });
         let entry = entry.map_err(|_| INVALID)?;
         let start = entry.initial_address();

@@ -6,7 +6,7 @@ use std::ops::Range;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
 use crate::hash::ContentHasher;
-use crate::program::Reason;
+use crate::reason::Reason;
 
 /// A set of places in the text.
 #[derive(Default)]

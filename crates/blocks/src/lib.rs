@@ -11,9 +11,11 @@ mod hash;
 mod leaders;
 mod names;
 mod program;
+mod reason;
 mod symbols;
 
 pub use error::Error;
 pub use file_glob::FileGlob;
-pub use program::{Block, Function, LeftOut, Program, Reason, Segment};
+pub use program::{Block, Function, LeftOut, Program, Segment};
+pub use reason::Reason;
 pub use symbols::{Frame, FunctionSymbol, Symbols};

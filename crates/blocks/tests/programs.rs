@@ -118,6 +118,53 @@ fn blocks_are_instructions_of_functions() {
 }
 
 #[test]
+fn doubtful_functions_are_left_out() {
+    let function = |name: &str, code: &str| {
+        format!(
+            "__asm__(\".text\\n.type {name},@function\\n{name}: .cfi_startproc\\n{code}\\n\
+             .cfi_endproc\\n.size {name}, . - {name}\");\n"
+        )
+    };
+    let source = [
+        function("returned_to", ".cfi_signal_frame; mov $15, %eax; syscall"),
+        function("past_prefix", "je 1f; .byte 0xf0; 1: incl (%rdi); ret"),
+        function("constant", "ret; .byte 6"),
+        function("inner", "mov $0x90909090, %eax; ret"),
+        function("outer", "jmp inner + 1"),
+        function("early", "jmp late + 2"),
+        function("late", "xor %eax, %eax; xor %edx, %edx; ret"),
+        "int main(void) { return 0; }\n".to_owned(),
+    ];
+    let Some(build) = Build::new(&source.concat(), &["-O1"]) else {
+        return;
+    };
+    let program = Program::read(&build.bytes).unwrap();
+    check(&program, &build.bytes);
+    let reasons = program.left_out.iter().map(|it| it.reason);
+    let mut reasons: Vec<_> = reasons.filter(|it| *it != Reason::NotCode).collect();
+    reasons.sort_unstable();
+    let expected = [
+        Reason::Trampoline,
+        Reason::Undecodable,
+        Reason::BranchIntoInstruction,
+        Reason::BranchIntoInstruction,
+        Reason::BranchIntoInstruction,
+    ];
+    assert_eq!(reasons, expected, "{:x?}", program.left_out);
+
+    let symbols = Symbols::find(&build.program, &program, &[]);
+    let names = names(&program, &symbols);
+    for name in ["returned_to", "past_prefix", "constant", "inner", "outer"] {
+        assert!(!names.contains_key(name), "{name}");
+    }
+    // What another function jumps to starts a block, at an instruction.
+    let late = program.blocks_of(names["late"][0]);
+    let start = late[0].address;
+    let offsets: Vec<_> = late.iter().map(|it| it.address - start).collect();
+    assert_eq!(offsets, [0, 2]);
+}
+
+#[test]
 fn cases_and_loops_have_blocks() {
     let Some(build) = build(FLAGS[0]) else { return };
     let program = Program::read(&build.bytes).unwrap();

@@ -169,7 +169,7 @@ pub fn begin() {
     trap::arm_files(blocks.as_fd(), notes.as_fd());
 }
 
-fn open(path: &PathBuf, flags: c_int) -> Option<OwnedFd> {
+fn open(path: &Path, flags: c_int) -> Option<OwnedFd> {
     let mut bytes = path.as_os_str().as_bytes().to_vec();
     bytes.push(0);
     // SAFETY: a path ended by zero; the descriptor is fresh and ours alone.

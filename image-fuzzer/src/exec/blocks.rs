@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coverage::{Map, Module, Obstacle};
+use object::Endianness;
+use object::elf::DT_SONAME;
+use object::read::elf::ElfFile64;
 
 use super::NOT_NOTED;
 use crate::rng::{FNV_START, fnv};
@@ -131,7 +134,9 @@ impl Known {
         let bytes = fs::read(file).map_err(|why| why.to_string())?;
         let program = blocks::Program::read(&bytes).map_err(|why| why.to_string())?;
         let name = match file.file_name() {
-            Some(name) if !is_program => name.as_bytes(),
+            // The loader knows a library by the name that programs ask for, which is not that
+            // of the file where it is the name of a link.
+            Some(name) if !is_program => soname(&bytes).unwrap_or(name.as_bytes()),
             _ => b"",
         };
         let found: Result<Vec<_>, _> = program
@@ -158,6 +163,14 @@ impl Known {
             blocks: found,
         }))
     }
+}
+
+/// The name that a library has for programs that are linked with it.
+fn soname(library: &[u8]) -> Option<&[u8]> {
+    let elf = ElfFile64::<Endianness>::parse(library).ok()?;
+    let table = elf.elf_dynamic_table().ok()?;
+    let entry = table.iter().find(|entry| entry.tag == DT_SONAME)?;
+    table.string(entry).ok()
 }
 
 impl Blocks {

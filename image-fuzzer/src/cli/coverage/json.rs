@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::Coverage;
-use super::measure::{Code, Count, CoveredFunction, CoveredProgram, SourceFile, UnreachedLines};
+use super::lines::UnreachedLines;
+use super::model::{Code, Count, CoveredFunction, CoveredProgram, SourceFile};
 use crate::input::recipe::FUZZER;
 
 /// All of it.

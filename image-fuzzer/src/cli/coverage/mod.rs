@@ -1,7 +1,9 @@
 //! `coverage`: which blocks, functions and source files a campaign reached.
 
 mod json;
+mod lines;
 mod measure;
+mod model;
 mod page;
 mod table;
 mod unreached;
@@ -13,7 +15,8 @@ use super::args::CoverageArgs;
 use super::{OK, print_message};
 use crate::campaign::BlockLog;
 use crate::output;
-use measure::{CoveredProgram, Wanted, measure};
+use measure::{Wanted, measure};
+use model::CoveredProgram;
 
 /// All that is told.
 struct Coverage {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use super::measure::{Code, Count, CoveredProgram, SourceFile};
+use super::model::{Code, Count, CoveredProgram, SourceFile};
 use crate::output::counted;
 
 /// The most rows of a table, unless all are asked for.

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::measure::{Code, Count, CoveredFunction, CoveredProgram, UnreachedLines};
+use super::lines::UnreachedLines;
+use super::model::{Code, Count, CoveredFunction, CoveredProgram};
 use super::table::missing;
 use crate::output::counted;
 
