@@ -19,7 +19,15 @@ pub(super) struct Command {
 }
 
 /// Every command there is.
-pub(super) static COMMANDS: &[Command] = &[];
+pub(super) static COMMANDS: &[Command] = &[Command {
+    usage: "archive FILE",
+    short: "write this suite, as built, to a program that runs elsewhere",
+    long: "FILE -qcow2 -g quick runs it on another machine: without cargo, sources or \
+           unpacking tools, with the image tools that are there. It holds the runner, the tests, \
+           references, groups and profiles, and runs in a folder beside TEST_DIR. \
+           FILE --version tells what it is.",
+    read: |operands| Some(Action::Archive(one(operands)?)),
+}];
 
 /// The command that `word` is, if it is one.
 pub(super) fn command(word: &OsStr) -> Option<&'static Command> {

@@ -92,6 +92,42 @@ fn it_builds_once_and_then_starts_what_was_built() {
     );
 }
 
+#[test]
+fn an_archive_needs_no_build_and_no_tools() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    let archive = dir.path().join("suite");
+    script(&archive, "echo \"archive: $0 $*\"\n");
+    let run = |args: &[&str]| {
+        let mut check = run(&top.join("check"), &bin);
+        said(check.args(args).current_dir(dir.path()))
+    };
+    // It can be started without anything that was built here; and so it is, as nothing can
+    // be built.
+    for args in [
+        &["--from-archive", "suite", "-raw"][..],
+        &["-raw", "--from-archive=suite"],
+    ] {
+        let started = run(args).fine();
+        assert!(started.starts_with("archive: "), "{started}");
+        assert!(
+            started.ends_with(&format!(" {}\n", args.join(" "))),
+            "{started}"
+        );
+    }
+    let program = top.join("target/suite/check");
+    script(&program, "echo \"built: $*\"\n");
+    let started = run(&["--from-archive", "suite", "-raw"]).fine();
+    assert_eq!(started, "built: --from-archive suite -raw\n");
+    // What is passed on to a program is none of ours.
+    let err = run(&["--", "x", "--from-archive", "suite"]).err;
+    assert!(err.contains("no cargo"), "{err}");
+    script(&program.with_file_name("iotest"), "");
+    std::fs::write(program.with_file_name(".check-built"), "").expect("written");
+    assert_eq!(run(&["archive", "file"]).fine(), "built: archive file\n");
+}
+
 /// A wrong header once gave hundreds of lines of cargo's.
 #[test]
 fn of_a_build_that_fails_for_a_header_its_line_is_shown() {
