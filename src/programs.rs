@@ -533,7 +533,10 @@ mod tests {
         );
         program(&bin.join("qemu-system-x86_64"));
         let err = find(Layout::Qemu, &build, &vars).unwrap_err().to_string();
-        assert!(err.starts_with("qemu-storage-daemon is not installed"), "{err}");
+        assert!(
+            err.starts_with("qemu-storage-daemon is not installed"),
+            "{err}"
+        );
         let vars = [vars[0], ("QSD_PROG", Path::new("/no/qsd"))];
         let err = find(
             Layout::Ours,
