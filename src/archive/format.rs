@@ -6,7 +6,7 @@
 //! an archive hangs on the one hash.
 
 use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom, Take};
+use std::io::{self, Read, Seek as _, SeekFrom, Take};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,9 +14,13 @@ use anyhow::{Context as _, Result, bail};
 use data_encoding::HEXLOWER;
 
 use super::contents::{Contents, hash};
+use super::elf;
 
 /// How an archive ends.
 const MAGIC: &[u8; 8] = b"chkarch1";
+
+/// What is behind the runner's own end, so that it knows that more should follow.
+pub(super) const MARK: &[u8; 16] = b"check archive: \n";
 
 /// The size of what is behind the contents, in bytes.
 const FOOTER: u64 = 64;
@@ -95,6 +99,11 @@ impl Archive {
     ///
     /// It cannot be read, or is a damaged archive.
     pub fn read(path: &Path) -> Result<Option<Self>> {
+        Self::read_as(path, path)
+    }
+
+    /// As [`Archive::read`], of the file at `real`, which the user knows as `path`.
+    fn read_as(real: &Path, path: &Path) -> Result<Option<Self>> {
         let cannot = || format!("cannot read '{}'", path.display());
         let damaged = || {
             format!(
@@ -102,7 +111,7 @@ impl Archive {
                 path.display()
             )
         };
-        let file = File::open(path).with_context(cannot)?;
+        let file = File::open(real).with_context(cannot)?;
         let metadata = file.metadata().with_context(cannot)?;
         let mut end = [0; FOOTER as usize];
         let Some(at) = metadata
@@ -145,11 +154,14 @@ impl Archive {
         if File::open(own).is_err() {
             return Ok(None);
         }
-        let named = std::env::current_exe();
-        let archive = Self::read(own).with_context(|| match named {
-            Ok(path) => format!("cannot run '{}'", path.display()),
-            Err(_) => "cannot run this program".to_owned(),
-        })?;
+        let path = std::env::current_exe().unwrap_or_else(|_| own.to_owned());
+        let archive = Self::read_as(own, &path)?;
+        if archive.is_none() && is_marked(own).unwrap_or(false) {
+            bail!(
+                "archive '{}' is incomplete; make or copy it again",
+                path.display()
+            );
+        }
         Ok(archive)
     }
 
@@ -179,6 +191,19 @@ impl Archive {
             .with_context(|| format!("cannot read '{}'", self.path.display()))?;
         Ok((&mut self.file).take(size))
     }
+}
+
+/// Whether the program at `path` is the beginning of an archive.
+fn is_marked(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let mut header = [0; elf::HEADER];
+    file.read_exact_at(&mut header, 0)?;
+    let Some(end) = elf::end(&header) else {
+        return Ok(false);
+    };
+    let mut mark = [0; MARK.len()];
+    file.read_exact_at(&mut mark, end)?;
+    Ok(mark == *MARK)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::contents::{Contents, Member, is_inside};
 use super::elf::{self, Keep};
-use super::format::{Archive, Sizes, footer};
+use super::format::{Archive, MARK, Sizes, footer};
 use super::{RUNNER, TESTS};
 use crate::tree::{CASES, GOLDENS, GROUPS, Layout, Tree};
 
@@ -58,7 +58,8 @@ pub fn write(file: &Path, tree: &Tree, program: &Path) -> Result<String> {
             file.display()
         );
     }
-    let runner = read_program(program, Keep::Nothing)?;
+    let mut runner = read_program(program, Keep::Nothing)?;
+    runner.extend(MARK);
     let files = collect(tree, program)?;
     let mut members = vec![Member::new(RUNNER, true, &runner)];
     members.extend(

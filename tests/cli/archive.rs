@@ -45,7 +45,7 @@ impl Built {
             script(&built.root.path().join("tools").join(tool), "");
         }
         std::fs::create_dir_all(top.join("target")).expect("a directory");
-        std::fs::copy(CHECK, top.join("target/check")).expect("a copy");
+        copy(CHECK.as_ref(), &top.join("target/check"));
         script(&top.join("target/iotest"), IOTEST);
         std::fs::create_dir(built.away()).expect("a directory");
         built
@@ -104,6 +104,13 @@ impl Built {
         assert_eq!(all.len(), 1, "{all:?}");
         all[0].clone()
     }
+}
+
+/// Copies a program that is started soon. A program that is open for writing cannot be, and
+/// one that another thread starts at the moment would keep a file of ours open.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(copied.expect("cp").success());
 }
 
 /// What is in a folder, sorted.
@@ -309,6 +316,19 @@ fn what_is_no_archive_is_told_in_a_line() {
             "{err}"
         );
     }
+    // What a transfer that was cut off leaves may still be a program.
+    let short = built.away().join("short");
+    copy(&built.file(), &short);
+    let cut = Command::new("truncate")
+        .args(["-s", "-5"])
+        .arg(&short)
+        .status();
+    assert!(cut.expect("truncate").success());
+    let err = said(&mut built.run(&short, &built.away(), &["-n"])).failed(1);
+    assert!(
+        err.starts_with("check: archive '") && err.contains("/short' is incomplete;"),
+        "{err}"
+    );
     let with_a_hole = [&whole[..1000], &whole[2000..]].concat();
     assert!(open(&with_a_hole).starts_with("check: archive 'x' is damaged;"));
     let mut damaged = whole.clone();
