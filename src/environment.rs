@@ -125,7 +125,9 @@ impl Environment {
         self.put("QEMU_IMG_PROG", programs.img.path);
         self.put("QEMU_IO_PROG", programs.io.path);
         self.put("QEMU_NBD_PROG", programs.nbd.path);
-        self.put("QSD_PROG", programs.qsd.path);
+        if let Some(qsd) = programs.qsd {
+            self.put("QSD_PROG", qsd.path);
+        }
         let mut options = "-nodefaults -display none -accel qtest".to_owned();
         if let Some(qemu) = programs.qemu {
             if let Some(machine) = needed_machine(&qemu.path) {

@@ -2,6 +2,7 @@
 //! outputs: the library behind the `check` program.
 
 pub mod app;
+pub mod archive;
 pub mod args;
 pub mod build_id;
 pub mod diff;

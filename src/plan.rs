@@ -460,6 +460,7 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
     for (option, dir) in [
         ("--source-dir", &args.source_dir),
         ("--build-dir", &args.build_dir),
+        ("--from-archive", &args.from_archive),
     ] {
         if let Some(dir) = dir {
             words.extend([option.into(), dir.display().to_string()]);

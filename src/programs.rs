@@ -48,8 +48,8 @@ pub struct Programs {
     pub io: Program,
     /// `qemu-nbd`.
     pub nbd: Program,
-    /// `qemu-storage-daemon`.
-    pub qsd: Program,
+    /// `qemu-storage-daemon`; a suite of ours does without.
+    pub qsd: Option<Program>,
 }
 
 /// A tool: its variable, its file in a build tree, its installed name and the
@@ -92,8 +92,8 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// One is missing or not executable: which, and what to do. Only an emulator
-    /// may be missing, and only in a layout of ours.
+    /// One is missing or not executable: which, and what to do. Only an emulator and the
+    /// storage daemon may be missing, and only in a layout of ours.
     pub fn find(layout: Layout, build: &Path, vars: Vars<'_>) -> Result<Self> {
         let finder = Finder::new(build, vars);
         let tool = |tool: &Tool| finder.tool(tool);
@@ -106,15 +106,15 @@ impl Programs {
             io: tool(&IO)?,
             nbd: tool(&NBD)?,
             qemu,
-            qsd: tool(&QSD)?,
+            qsd: finder.storage_daemon(layout)?,
         })
     }
 
     /// Whether any program is an installed one, found in `PATH`.
     #[must_use]
     pub fn any_installed(&self) -> bool {
-        let tools = [&self.img, &self.io, &self.nbd, &self.qsd];
-        let mut all = tools.into_iter().chain(&self.qemu);
+        let tools = [&self.img, &self.io, &self.nbd];
+        let mut all = tools.into_iter().chain(&self.qsd).chain(&self.qemu);
         all.any(|p| p.origin == Origin::Installed)
     }
 
@@ -126,7 +126,7 @@ impl Programs {
             (IMG.name, Some(&self.img)),
             (IO.name, Some(&self.io)),
             (NBD.name, Some(&self.nbd)),
-            (QSD.name, Some(&self.qsd)),
+            (QSD.name, self.qsd.as_ref()),
         ];
         let mut places: Vec<(String, Vec<&str>)> = Vec::new();
         for (name, program) in all {
@@ -198,6 +198,20 @@ impl<'a> Finder<'a> {
             path,
             origin: Origin::Installed,
         })
+    }
+
+    /// Debian 12 has it in a package that image tools alone do not bring along. Tests that
+    /// need it say so.
+    fn storage_daemon(&self, layout: Layout) -> Result<Option<Program>> {
+        let named = self.named_by(QSD.variable)?.is_some();
+        let there = match self.installed {
+            true => installed(OsStr::new(QSD.name), &self.path).is_some(),
+            false => self.root.join(QSD.built).exists(),
+        };
+        if layout == Layout::Ours && !named && !there {
+            return Ok(None);
+        }
+        self.tool(&QSD).map(Some)
     }
 
     fn emulator(&self) -> Result<Option<Program>> {
@@ -469,6 +483,19 @@ mod tests {
         );
         let err = find(Layout::Qemu, &build, &vars).unwrap_err().to_string();
         assert!(err.starts_with("no emulator is installed"), "{err}");
+        std::fs::remove_file(bin.join("qemu-storage-daemon")).unwrap();
+        let found = find(Layout::Ours, &build, &vars).unwrap();
+        assert_eq!(
+            found.origins(),
+            "missing: emulator qemu-storage-daemon; QEMU_IMG_PROG: qemu-img; \
+             PATH: qemu-io qemu-nbd"
+        );
+        program(&bin.join("qemu-system-x86_64"));
+        let err = find(Layout::Qemu, &build, &vars).unwrap_err().to_string();
+        assert!(
+            err.starts_with("qemu-storage-daemon is not installed"),
+            "{err}"
+        );
         let vars = [vars[0], ("QSD_PROG", Path::new("/no/qsd"))];
         let err = find(
             Layout::Ours,

@@ -4,7 +4,7 @@
 //! group: rw auto quick blkdebug io zero
 //! supported_fmt: generic
 //! supported_proto: file
-//! needs: driver:blkdebug
+//! needs: driver:blkdebug qemu-storage-daemon
 
 use iotests::prelude::*;
 

@@ -160,19 +160,6 @@ impl Daemon {
             .map_err(|e| anyhow!("{name} {shown} failed with {e}"))
     }
 
-    /// Runs a typed command of the `qapi` crate that has to succeed, and logs
-    /// nothing.
-    ///
-    /// # Errors
-    ///
-    /// Fails if QEMU answers with an error, or not as the schema specifies.
-    pub async fn call<C: qapi::Command>(&mut self, command: C) -> Result<C::Ok> {
-        let arguments = serde_json::to_value(&command).context("the arguments are not JSON")?;
-        let answer = self.run(C::NAME, arguments).await?;
-        serde_json::from_value(answer)
-            .with_context(|| format!("the answer to {} does not match its schema", C::NAME))
-    }
-
     /// Runs a command that has to succeed; logs it and its answer.
     ///
     /// # Errors
@@ -279,17 +266,6 @@ impl Daemon {
             Some(Err(error)) => Err(self.explain(error).await),
             None => bail!("no such event within {} s", DEADLINE.as_secs()),
         }
-    }
-
-    /// An event as the type the schema gives it.
-    ///
-    /// # Errors
-    ///
-    /// Fails if no such event arrives in time, or it does not match the schema.
-    pub async fn typed_event<E: qapi::Event>(&mut self) -> Result<E> {
-        let mut event = self.event(E::NAME).await?;
-        serde_json::from_value(event["data"].take())
-            .with_context(|| format!("{} does not match its schema", E::NAME))
     }
 
     /// Logs an event, times hidden.

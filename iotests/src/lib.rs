@@ -71,7 +71,6 @@ pub mod prelude {
     pub use crate::writelog::WriteLog;
     pub use crate::{GIB, KIB, MIB, TIB};
     pub use anyhow::{Context as _, Result, anyhow, bail, ensure};
-    pub use qapi::qmp;
     pub use serde_json::{Value, json};
 }
 

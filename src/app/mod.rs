@@ -1,5 +1,6 @@
 //! The program: from the words of the command line to an exit status.
 
+mod archived;
 mod command;
 mod goldens;
 mod profiles;
@@ -8,16 +9,17 @@ mod run_tests;
 mod say;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::args::{self, Action, LowArgs};
 use crate::dry_run::{json, listing, names, supported};
 use crate::model::Combo;
 use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
-use crate::{exit, history, install, new_test, plan, run};
+use crate::{archive, exit, history, install, new_test, plan, run};
+use archived::Within;
 
 pub use say::say;
 
@@ -41,17 +43,26 @@ pub fn main() -> u8 {
         Ok(args) => args,
         Err(error) => return wrong(error),
     };
+    let archive = match archived::enter(&argv0, &words, &args) {
+        Ok(archive) => archive,
+        Err(error) => {
+            say::error(&format!("{error:#}"));
+            return exit::FAILED;
+        }
+    };
+    let source = archive.as_ref().and_then(|archive| archive.dir.clone());
     let args = match &args.profile {
         None => args,
         Some(_) => {
-            let profiles = profiles::read(argv0.as_ref(), &args);
+            let source = source.as_deref().or(args.source_dir.as_deref());
+            let profiles = profiles::read(argv0.as_ref(), source);
             match profiles.and_then(|all| args::parse_with(words, &all)) {
                 Ok(args) => args,
                 Err(error) => return wrong(error),
             }
         }
     };
-    match dispatch(argv0, args) {
+    match dispatch(argv0, args, archive) {
         Ok(status) => status,
         Err(error) => {
             say::error(&format!("{error:#}"));
@@ -65,13 +76,22 @@ struct Invocation {
     argv0: PathBuf,
     args: LowArgs,
     cwd: PathBuf,
+    /// The archive that this program belongs to.
+    archive: Option<Within>,
 }
 
 impl Invocation {
+    /// Where the tests are, where that is said.
+    fn source(&self) -> Option<&Path> {
+        let archive = self.archive.as_ref();
+        let unpacked = archive.and_then(|archive| archive.dir.as_deref());
+        unpacked.or(self.args.source_dir.as_deref())
+    }
+
     fn tree(&self) -> Result<Tree> {
         let places = locate(
             &self.argv0,
-            self.args.source_dir.as_deref(),
+            self.source(),
             // What runs nothing needs no build.
             self.args
                 .build_dir
@@ -88,19 +108,21 @@ fn var(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
+fn dispatch(argv0: OsString, args: LowArgs, archive: Option<Within>) -> Result<u8> {
     let cwd = std::env::current_dir().context("cannot determine the current directory")?;
     let call = Invocation {
         argv0: argv0.into(),
         args,
         cwd,
+        archive,
     };
     let args = &call.args;
     match &args.action {
         Action::Help { long } => say(&args::help(*long))?,
-        Action::Version => say(concat!("check ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        Action::Version => say(&version(call.archive.as_ref()))?,
         Action::ListGroups => say(&list_groups(&call.tree()?))?,
         Action::New(what) => say(&new_test::new_test(&call.tree()?, args, what)?)?,
+        Action::Archive(file) => say(&make_archive(&call, file)?)?,
         Action::InstallInto(tree) => say(&install::install(tree, &own_program()?)?)?,
         Action::RemoveFrom(tree) => say(&install::remove(tree)?)?,
         Action::Run => return run(&call),
@@ -111,6 +133,22 @@ fn dispatch(argv0: OsString, args: LowArgs) -> Result<u8> {
         Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?)?,
     }
     Ok(exit::OK)
+}
+
+/// What this program is.
+fn version(archive: Option<&Within>) -> String {
+    match archive {
+        Some(archive) => archive.about.join("\n") + "\n",
+        None => concat!("check ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+    }
+}
+
+/// Writes the suite to `file`, and says what it is then.
+fn make_archive(call: &Invocation, file: &Path) -> Result<String> {
+    if call.args.narrows() {
+        bail!("archive: an archive holds all tests; select when it is run");
+    }
+    archive::write(&call.cwd.join(file), &call.tree()?, &own_program()?)
 }
 
 fn run(call: &Invocation) -> Result<u8> {

@@ -4,18 +4,19 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::var;
-use crate::args::{LowArgs, Profiles};
+use crate::args::Profiles;
 use crate::tree::locate;
 
-/// The profiles of the tree, with the user's over them.
+/// The profiles of the tree, whose source is `source` where that is known, with the user's
+/// over them.
 ///
 /// # Errors
 ///
 /// A file is wrong, or cannot be read; one that does not exist is none.
-pub(super) fn read(argv0: &Path, args: &LowArgs) -> Result<Profiles, String> {
+pub(super) fn read(argv0: &Path, source: Option<&Path>) -> Result<Profiles, String> {
     let cwd = std::env::current_dir()
         .map_err(|error| format!("cannot determine the current directory: {error}"))?;
-    let places = locate(argv0, args.source_dir.as_deref(), None, &cwd);
+    let places = locate(argv0, source, None, &cwd);
     let places = places.map_err(|error| format!("{error:#}"))?;
     let mut profiles = Profiles::default();
     let files = [Some(places.source.join(".config/check.toml")), users()];

@@ -28,7 +28,7 @@ use crate::tree::{Layout, Tree};
 use crate::words;
 
 /// The variable that has mismatching references overwritten.
-const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
+pub(super) const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
 
 /// Where the old runner keeps times, in the current directory.
 const ELAPSED_CACHE: &str = ".last-elapsed-cache";

@@ -24,6 +24,16 @@ pub(super) struct Command {
 /// Every command there is.
 pub(super) static COMMANDS: &[Command] = &[
     Command {
+        usage: "archive FILE",
+        short: "write this suite, as built, to a program that runs elsewhere",
+        long: "FILE -qcow2 -g quick runs it on another machine: without cargo, sources or \
+             unpacking tools, with the image tools that are there. It holds the runner, the \
+             tests, references, groups and profiles, and runs in a folder beside TEST_DIR. \
+             FILE --version tells what it is.",
+        options: &["--source-dir"],
+        read: |operands| Some(Action::Archive(one(operands)?)),
+    },
+    Command {
         usage: "replay FILE",
         short: "show a run again, from its file of --record or --json",
         long: "As the terminal showed it, or with -tap, --junit, --html, --json as these would \
@@ -37,6 +47,7 @@ pub(super) static COMMANDS: &[Command] = &[
             "--junit-failures-only",
             "--json",
             "--html",
+            "--trace",
             "--extract",
         ],
         read: |operands| Some(Action::Replay(one(operands)?)),
@@ -55,6 +66,7 @@ pub(super) static COMMANDS: &[Command] = &[
             "--junit-failures-only",
             "--json",
             "--html",
+            "--trace",
         ],
         read: |operands| (!operands.is_empty()).then_some(Action::MergeResults(operands)),
     },

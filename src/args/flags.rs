@@ -197,6 +197,12 @@ static GENERAL: &[Flag] = &[
              the link points. Else the current directory, or, where that \
              holds no tests, the directory of this program's own suite.",
     ),
+    Flag::new(
+        "--from-archive FILE",
+        "run the tests of an archive, with its runner",
+        reads!(from_archive, v => Some(PathBuf::from(v))),
+    )
+    .long("As if FILE were started, which also works where it may not be executed."),
     Flag::classic(
         "--build-dir DIR",
         "build directory; programs are taken from two levels above it",

@@ -44,6 +44,7 @@ environment:
   ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
                           passed to the tests
   QEMU_TEST_IO_SKIP       tests not to run: DRIVER:TEST or TEST words
+  SOURCE_DATE_EPOCH       the time of the build that an archive tells
   QEMU_IOTESTS_REGEN      if set, output that differs replaces the reference
   CI                      if set, --bless and --review write nothing
 
@@ -56,6 +57,7 @@ files:
   .config/check.toml      profiles: in the source directory, and below the home
                           directory as .config/check/check.toml
   TEST_DIR-history/       results of earlier runs, beside TEST_DIR
+  TEST_DIR-archive/       archives that tests are run from, unpacked
   .last-elapsed-cache     how long tests took, in the current directory
 ";
 

@@ -116,6 +116,8 @@ pub struct LowArgs {
     pub source_dir: Option<PathBuf>,
     /// `--build-dir`.
     pub build_dir: Option<PathBuf>,
+    /// `--from-archive`.
+    pub from_archive: Option<PathBuf>,
     /// `--profile NAME`.
     pub profile: Option<String>,
     /// Test names, as typed.
@@ -159,6 +161,8 @@ pub enum Action {
     UnusedGoldens,
     /// Write the skeleton of a new test that tests this.
     New(String),
+    /// Write the suite to a file that runs elsewhere.
+    Archive(PathBuf),
     /// Put a stub in the place of QEMU's runner.
     InstallInto(PathBuf),
     /// Put QEMU's runner back.

@@ -22,13 +22,14 @@ const INHERITS: &str = "inherits";
 /// The table that holds the profiles.
 const PROFILE: &str = "profile";
 /// Options that are about one call, or about where the profiles are.
-const NOT_IN_PROFILES: [&str; 17] = [
+const NOT_IN_PROFILES: [&str; 18] = [
     "-h",
     "--help",
     "--version",
     "-n",
     "--source-dir",
     "--build-dir",
+    "--from-archive",
     "--profile",
     "--bless",
     "--all",

@@ -208,7 +208,7 @@ fn script_of(debugged: &Debugged, dir: &Path, program: &Path) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Becomes the program that `words` name, as a script of [`Starts`] asks: the directory, the
+/// Becomes the program that `words` name, as a script of `Starts` asks: the directory, the
 /// number of the start that is chosen, the program, the name that it is called by, its
 /// arguments.
 ///

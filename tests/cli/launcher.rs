@@ -81,6 +81,36 @@ fn it_builds_once_and_then_starts_what_was_built() {
     said(run(&top.join("check"), &bin).arg("-n"));
     assert_eq!(calls().lines().count(), 2);
 
+    // A script is run as it is; a test that is compiled is built, whatever its time.
+    let cases = top.join("iotests/cases");
+    let write = |name: &str| std::fs::write(cases.join(name), "").expect("written");
+    std::fs::create_dir(&cases).expect("a directory");
+    std::fs::remove_file(&source).expect("removed");
+    let built = || {
+        said(&mut run(&top.join("check"), &bin));
+        calls().lines().count()
+    };
+    let before = built();
+    let touched = |name: &str| {
+        write(name);
+        let file = std::fs::File::options().write(true).open(cases.join(name));
+        file.expect("a file").set_modified(later).expect("a time");
+    };
+    touched("029");
+    assert_eq!(built(), before);
+    write("001.rs");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(cases.join("001.rs"));
+    let earlier = std::time::SystemTime::UNIX_EPOCH;
+    file.expect("a file").set_modified(earlier).expect("a time");
+    assert_eq!(built(), before + 1);
+    assert_eq!(built(), before + 1);
+    std::fs::remove_file(cases.join("001.rs")).expect("removed");
+    assert_eq!(built(), before + 2);
+    touched("002.rs");
+    assert_eq!(built(), before + 3);
+
     // Without cargo what was built is run, and that is said.
     std::fs::remove_file(bin.join("cargo")).expect("removed");
     let stale = said(run(&top.join("check"), &bin).arg("-n"));
@@ -90,6 +120,42 @@ fn it_builds_once_and_then_starts_what_was_built() {
         "{}",
         stale.err
     );
+}
+
+#[test]
+fn an_archive_needs_no_build_and_no_tools() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
+    let archive = dir.path().join("suite");
+    script(&archive, "echo \"archive: $0 $*\"\n");
+    let run = |args: &[&str]| {
+        let mut check = run(&top.join("check"), &bin);
+        said(check.args(args).current_dir(dir.path()))
+    };
+    // It can be started without anything that was built here; and so it is, as nothing can
+    // be built.
+    for args in [
+        &["--from-archive", "suite", "-raw"][..],
+        &["-raw", "--from-archive=suite"],
+    ] {
+        let started = run(args).fine();
+        assert!(started.starts_with("archive: "), "{started}");
+        assert!(
+            started.ends_with(&format!(" {}\n", args.join(" "))),
+            "{started}"
+        );
+    }
+    let program = top.join("target/suite/check");
+    script(&program, "echo \"built: $*\"\n");
+    let started = run(&["--from-archive", "suite", "-raw"]).fine();
+    assert_eq!(started, "built: --from-archive suite -raw\n");
+    // What is passed on to a program is none of ours.
+    let err = run(&["--", "x", "--from-archive", "suite"]).err;
+    assert!(err.contains("no cargo"), "{err}");
+    script(&program.with_file_name("iotest"), "");
+    std::fs::write(program.with_file_name(".check-built"), "").expect("written");
+    assert_eq!(run(&["archive", "file"]).fine(), "built: archive file\n");
 }
 
 /// A wrong header once gave hundreds of lines of cargo's.

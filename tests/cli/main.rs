@@ -1,6 +1,7 @@
 //! The `check` program as a user meets it: command lines on small suites, what
 //! they print and what they leave.
 
+mod archive;
 mod arguments;
 mod command;
 mod debugging;
