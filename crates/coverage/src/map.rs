@@ -285,6 +285,7 @@ impl View {
     }
 
     /// Whether a block was reached.
+    #[cfg(test)]
     pub(crate) fn is_reached(&self, block: usize) -> bool {
         let time = self.times().get(block);
         time.is_some_and(|time| time.load(Ordering::Relaxed) != 0)
