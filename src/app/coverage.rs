@@ -20,16 +20,12 @@ use crate::words;
 /// How many names of one kind are shown.
 const NAMES_SHOWN: usize = 40;
 
-/// What records the run, where that is asked for and can be; `dir` is for its files.
-pub(super) fn recorder(
-    call: &Invocation,
-    programs: &Programs,
-    dir: &Path,
-) -> Result<Option<Recorder>> {
+/// What records the run, where that is asked for and can be.
+pub(super) fn recorder(call: &Invocation, programs: &Programs) -> Result<Option<Recorder>> {
     let args = &call.args;
-    if !args.coverage {
+    let Some(detail) = args.coverage else {
         return Ok(None);
-    }
+    };
     let under = [
         (args.valgrind, "valgrind"),
         (args.gdb, "gdbserver"),
@@ -39,7 +35,7 @@ pub(super) fn recorder(
         say::error(&format!("--coverage: nothing is recorded under {what}"));
         return Ok(None);
     }
-    let recorder = Recorder::new(programs, call.store(), dir)?;
+    let recorder = Recorder::new(programs, detail, call.store())?;
     let notes = recorder.notes().iter();
     notes.for_each(|note| say::error(&format!("--coverage: {note}")));
     Ok(Some(recorder))

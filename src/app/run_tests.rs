@@ -90,7 +90,7 @@ pub(super) fn run_tests(
     settings.python = env.python.clone();
     settings.in_order = chosen.is_some();
     let mut host = CheckHost::new(call, env, &memory, &jobs)?;
-    host.recorder = coverage::recorder(call, &host.env.programs, sockets.path())?;
+    host.recorder = coverage::recorder(call, &host.env.programs)?;
     let selection = Selection::of(&jobs).under(under);
     let previous = memory.previous(&selection);
     // No longer needed: the host has what is known of each job.

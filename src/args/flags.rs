@@ -6,7 +6,7 @@ use testdecl::{AIO_MODES, CACHES};
 
 use super::expression::Expression;
 use super::flag::Flag;
-use super::low::{Action, Color};
+use super::low::{Action, Color, Detail};
 use super::parse_expression;
 use super::values::{
     cache_mode, debuggee, groups, jobs, list_of, number, one_of, seconds, shard, size,
@@ -454,17 +454,26 @@ static RUN: &[Flag] = &[
              installed. Lifted under gdb, longer under valgrind.",
     ),
     Flag::new(
-        "--coverage",
-        "record which functions and blocks of QEMU's programs each test reaches",
-        sets!(coverage),
+        "--coverage[=blocks]",
+        "record which functions of QEMU's programs each test reaches; with =blocks, which blocks",
+        |a, v| {
+            let v = v.unwrap_or("functions");
+            one_of(v, &["functions", "blocks"])?;
+            a.coverage = Some(match v {
+                "blocks" => Detail::Blocks,
+                _ => Detail::Functions,
+            });
+            Ok(())
+        },
     )
     .long(
         "For --reaching, --affected-by, --reached-by and --coverage-report. The programs are \
              those that are tested otherwise: nothing is rebuilt. Names need debug symbols or an \
-             unstripped build. Of programs as large as the emulator, every block is recorded in \
-             block/, nbd/ and the tools' own files, and elsewhere the start of each function. A \
-             test's result replaces its earlier one; functions that have not changed keep theirs \
-             when a program is rebuilt. Kept in TEST_DIR-history/coverage. Needs Linux on x86-64.",
+             unstripped build. =blocks tells lines and inlined functions exactly, and takes \
+             longer; of programs as large as the emulator it records every block in block/, nbd/ \
+             and the tools' own files alone. A test's result replaces its earlier one; functions \
+             that have not changed keep theirs when a program is rebuilt. Kept in \
+             TEST_DIR-history/coverage. Needs Linux on x86-64.",
     ),
     Flag::new(
         "--keep",

@@ -86,8 +86,8 @@ pub struct LowArgs {
     pub flaky_passes: bool,
     /// `--timeout SECONDS`; 0 is none.
     pub timeout: Option<u64>,
-    /// `--coverage`.
-    pub coverage: bool,
+    /// `--coverage[=functions|blocks]`.
+    pub coverage: Option<Detail>,
     /// `--recording DIR`.
     pub recordings: Vec<PathBuf>,
     /// `--keep`.
@@ -188,6 +188,15 @@ pub enum Action {
     Replay(PathBuf),
     /// Make one run of the results of several.
     MergeResults(Vec<PathBuf>),
+}
+
+/// What is recorded of programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// The start of each function.
+    Functions,
+    /// Every basic block.
+    Blocks,
 }
 
 /// Which share of the jobs is run.

@@ -1,21 +1,22 @@
 //! Records what the tests of a run reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use coverage::record::{self, ProgramId};
+use coverage::record::{self, Code, Notes, Program, ProgramId};
 
 use super::store::{ProgramReached, Reached, Store};
 use super::table::Table;
+use crate::args::Detail;
 use crate::build_id::build_id;
-use crate::model::{Finished, Job, Kind};
+use crate::model::{Finished, Job, JobId, Kind};
 use crate::programs::{Programs, ask_with};
 
 /// The library that is loaded into all processes of a test.
@@ -30,7 +31,7 @@ const QUESTIONS: [&str; 2] = ["--version", "--help"];
 /// A program that is recorded.
 #[derive(Debug)]
 struct Tool {
-    id: ProgramId,
+    program: Program,
     table: Table,
     /// The blocks that are noted, by the numbers that they are noted by.
     noted: Vec<u32>,
@@ -40,10 +41,11 @@ struct Tool {
 #[derive(Debug)]
 pub struct Recorder {
     store: Store,
-    /// Where the files are that the programs share with this one.
-    run: tempfile::TempDir,
+    detail: Detail,
     library: PathBuf,
     tools: Vec<Tool>,
+    /// What the tests that run now have noted, of each of `tools`.
+    running: Mutex<HashMap<JobId, Vec<Notes>>>,
     /// What the user should know, a line each.
     notes: Vec<String>,
     /// Why programs were not recorded in tests, and in how many.
@@ -53,23 +55,22 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Prepares to record `programs`, with files below `dir` for as long as it lasts; what is
-    /// found out is kept in `store`.
+    /// Prepares to record so much of `programs`; what is found out is kept in `store`.
     ///
     /// # Errors
     ///
     /// None of the programs can be recorded, or files cannot be written.
-    pub fn new(programs: &Programs, store: Store, dir: &Path) -> Result<Self> {
+    pub fn new(programs: &Programs, detail: Detail, store: Store) -> Result<Self> {
         let library = library().context("--coverage")?;
         store
             .create()
             .with_context(|| format!("cannot create {}", store.dir().display()))?;
-        let run = tempfile::Builder::new().prefix(".coverage-").tempdir_in(dir);
         let mut recorder = Self {
-            run: run.with_context(|| format!("cannot create a directory in {}", dir.display()))?,
             store,
+            detail,
             library,
             tools: Vec::new(),
+            running: Mutex::default(),
             notes: Vec::new(),
             obstacles: Mutex::default(),
             trouble: Mutex::default(),
@@ -112,12 +113,16 @@ impl Recorder {
     fn add(&mut self, path: &Path) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
         let id = ProgramId::of(path).map_err(text)?;
-        if self.tools.iter().any(|tool| tool.id == id) {
+        if self.tools.iter().any(|tool| tool.program.id() == id) {
             return Ok(());
         }
         let known = build_id(path).and_then(|build| self.store.table(&build));
         let table = match known {
-            Some(table) => table,
+            // It may lie elsewhere than when it was recorded.
+            Some(table) => Table {
+                path: path.to_owned(),
+                ..table
+            },
             None => {
                 let mut table = Table::read(path).map_err(|why| format!("it {why}"))?;
                 table.startup = self.startup(id, path, &table)?;
@@ -125,42 +130,40 @@ impl Recorder {
                 table
             }
         };
-        let count = u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
-        let noted: Vec<u32> = (0..count)
+        let functions = table.functions.iter().map(|it| it.blocks.clone());
+        let wanted = functions.flat_map(|blocks| match self.detail {
+            Detail::Blocks => blocks,
+            Detail::Functions => blocks.start..blocks.end.min(blocks.start + 1),
+        });
+        let noted: Vec<u32> = wanted
             .filter(|block| table.startup.binary_search(block).is_err())
             .collect();
-        self.write_blocks(id, &table, &noted).map_err(text)?;
-        self.tools.push(Tool { id, table, noted });
-        Ok(())
-    }
-
-    fn write_blocks(&self, id: ProgramId, table: &Table, noted: &[u32]) -> io::Result<()> {
-        let blocks = noted.iter().filter_map(|block| {
-            let block = table.blocks.get(*block as usize)?;
-            Some((block.address, block.byte))
+        let program = program(id, &table, &noted).map_err(text)?;
+        self.tools.push(Tool {
+            program,
+            table,
+            noted,
         });
-        let blocks: Vec<(u32, u8)> = blocks.collect();
-        record::write_blocks(self.run.path(), id, &blocks)
+        Ok(())
     }
 
     /// The blocks that every start of a program reaches.
     fn startup(&self, id: ProgramId, path: &Path, table: &Table) -> Result<Vec<u32>, String> {
         let text = |error: io::Error| error.to_string();
-        let count = table.blocks.len();
-        let all: Vec<u32> = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
-        self.write_blocks(id, table, &all).map_err(text)?;
+        let all = 0..u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
+        let program = program(id, table, &all.collect::<Vec<_>>()).map_err(text)?;
         let mut common: Option<Vec<u32>> = None;
         for question in QUESTIONS {
-            let dir = tempfile::tempdir_in(self.run.path()).map_err(text)?;
-            record::create_notes(dir.path(), id, count).map_err(text)?;
+            let notes = Notes::new(&program).map_err(text)?;
             let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-            self.extend(&mut env, dir.path());
+            self.extend(&mut env, &record::value([(&program, &notes)]));
             ask_with(path, &[question], env, ANSWERS_WITHIN).map_err(|e| format!("{e:#}"))?;
-            let noted = record::read_notes(dir.path(), id, count).map_err(text)?;
+            let noted = notes.read().map_err(text)?;
             match noted.obstacle {
                 Some(obstacle) => return Err(obstacle.text().to_owned()),
                 None if noted.processes == 0 => {
-                    return Err("no library can be loaded into it (LD_PRELOAD)".to_owned());
+                    let what = "it has not told of its blocks (is it a script, or runs as another user?)";
+                    return Err(what.to_owned());
                 }
                 None => {}
             }
@@ -173,28 +176,26 @@ impl Recorder {
         Ok(common.unwrap_or_default())
     }
 
-    /// The folder of a job.
-    fn dir(&self, job: &Job) -> PathBuf {
-        self.run.path().join(job.id.0.to_string())
-    }
-
     /// Has the next try of a job recorded, whose environment is `env`. One that was recorded
     /// before is forgotten.
     pub fn begin(&self, job: &Job, env: &mut Vec<(OsString, OsString)>) {
-        let dir = self.dir(job);
-        let made = fs::create_dir(&dir).or_else(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Ok(()),
-            _ => Err(error),
-        });
-        let notes = |tool: &Tool| record::create_notes(&dir, tool.id, tool.noted.len());
-        match made.and_then(|()| self.tools.iter().try_for_each(notes)) {
-            Ok(()) => self.extend(env, &dir),
+        let notes = self.tools.iter().map(|tool| Notes::new(&tool.program));
+        match notes.collect::<io::Result<Vec<Notes>>>() {
+            Ok(notes) => {
+                let programs = self.tools.iter().map(|tool| &tool.program);
+                self.extend(env, &record::value(programs.zip(&notes)));
+                self.running().insert(job.id, notes);
+            }
             Err(error) => self.fail(&format!("{} is not recorded: {error}", job.test.name)),
         }
     }
 
+    fn running(&self) -> MutexGuard<'_, HashMap<JobId, Vec<Notes>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds the variables that have processes recorded to an environment.
-    fn extend(&self, env: &mut Vec<(OsString, OsString)>, dir: &Path) {
+    fn extend(&self, env: &mut Vec<(OsString, OsString)>, value: &str) {
         let mut change = |name: &str, change: &dyn Fn(&OsStr) -> OsString| {
             match env.iter_mut().find(|(known, _)| known == name) {
                 Some((_, value)) => *value = change(value),
@@ -210,7 +211,7 @@ impl Recorder {
             both
         };
         let name = OsStr::from_bytes(record::ENV.to_bytes()).to_string_lossy();
-        change(&name, &|_| dir.into());
+        change(&name, &|_| value.into());
         change("LD_PRELOAD", &|old| joined(self.library.as_os_str(), old));
         // Its run-time library need not be the first then. The caller's word is the last.
         let option = OsStr::new("verify_asan_link_order=0");
@@ -219,10 +220,10 @@ impl Recorder {
 
     /// Keeps what a finished job has reached.
     pub fn finished(&self, finished: &Finished) {
-        let (job, dir) = (&finished.job, self.dir(&finished.job));
-        if !dir.exists() {
+        let job = &finished.job;
+        let Some(notes) = self.running().remove(&job.id) else {
             return;
-        }
+        };
         let tells = !matches!(Kind::from(&finished.verdict), Kind::NotRun | Kind::Interrupted);
         if let Some(outcome) = finished.outcome.as_ref().filter(|_| tells) {
             let at = outcome.start.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -231,19 +232,19 @@ impl Recorder {
                 combo: (*job.combo).clone(),
                 at: at.as_secs(),
                 wall_ms: u32::try_from(outcome.wall.as_millis()).unwrap_or(u32::MAX),
-                programs: self.tools.iter().filter_map(|it| self.read(it, &dir)).collect(),
+                programs: (self.tools.iter().zip(&notes))
+                    .filter_map(|(tool, notes)| self.read(tool, notes))
+                    .collect(),
             };
             if let Err(error) = self.store.put(&reached) {
                 let dir = self.store.dir().display();
                 self.fail(&format!("cannot write what tests reach to {dir}: {error}"));
             }
         }
-        // What cannot be removed goes with the folder of the run.
-        let _ = fs::remove_dir_all(dir);
     }
 
-    fn read(&self, tool: &Tool, dir: &Path) -> Option<ProgramReached> {
-        let noted = record::read_notes(dir, tool.id, tool.noted.len()).ok()?;
+    fn read(&self, tool: &Tool, notes: &Notes) -> Option<ProgramReached> {
+        let noted = notes.read().ok()?;
         if let Some(obstacle) = noted.obstacle {
             let line = format!("{} was not recorded: {}", tool.table.program, obstacle.text());
             let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,6 +259,7 @@ impl Recorder {
             .unzip();
         Some(ProgramReached {
             build: tool.table.build.clone(),
+            has_blocks: self.detail == Detail::Blocks,
             first_ms: noted.first_ms,
             blocks,
             times_ms,
@@ -268,6 +270,20 @@ impl Recorder {
         let mut first = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| trouble.to_owned());
     }
+}
+
+/// A program of which these blocks are noted.
+fn program(id: ProgramId, table: &Table, noted: &[u32]) -> io::Result<Program> {
+    let blocks = noted.iter().filter_map(|block| {
+        let block = table.blocks.get(*block as usize)?;
+        Some((block.address, block.byte))
+    });
+    let blocks: Vec<(u32, u8)> = blocks.collect();
+    let file = fs::read(&table.path)?;
+    let code = table.code.as_ref();
+    let code =
+        code.and_then(|it| Code::of_segment(&file, it.file_offset, it.address, it.size));
+    Program::new(id, &blocks, code)
 }
 
 /// The library, which the build puts beside this program or into `deps` there. The newest is

@@ -233,6 +233,11 @@ impl Recording {
             };
             let startup = &self.tables[table].startup;
             for &(block, target) in targets.blocks_in(table) {
+                // What is not known of a block is taken of its function.
+                let block = match program.has_blocks {
+                    true => block,
+                    false => self.tables[table].entry_of(block).unwrap_or(block),
+                };
                 let time = match program.blocks.binary_search(&block) {
                     Ok(at) => program.times_ms.get(at).copied(),
                     Err(_) => startup.binary_search(&block).is_ok().then_some(program.first_ms),

@@ -40,6 +40,8 @@ pub struct Reached {
 pub struct ProgramReached {
     /// [`Table::build`].
     pub build: String,
+    /// Whether every block was recorded, not the first of each function alone.
+    pub has_blocks: bool,
     /// When it was first started, in milliseconds after the start of the test. The blocks of
     /// [`Table::startup`] are reached then; they are not listed.
     pub first_ms: u32,
@@ -68,6 +70,7 @@ impl Reached {
         to.number(self.programs.len() as u64);
         for program in &self.programs {
             to.text(&program.build);
+            to.number(u64::from(program.has_blocks));
             to.number(u64::from(program.first_ms));
             to.ascending(&program.blocks);
             // Neighbours are mostly reached at the same time.
@@ -99,7 +102,8 @@ impl Reached {
         let (at, wall_ms) = (from.number()?, from.small()?);
         let mut programs = Vec::new();
         for _ in 0..from.count()? {
-            let (build, first_ms) = (from.text()?, from.small()?);
+            let build = from.text()?;
+            let (has_blocks, first_ms) = (from.number()? == 1, from.small()?);
             let blocks = from.ascending()?;
             let mut before = i64::from(first_ms);
             let mut times_ms = Vec::with_capacity(blocks.len());
@@ -111,6 +115,7 @@ impl Reached {
             }
             programs.push(ProgramReached {
                 build,
+                has_blocks,
                 first_ms,
                 blocks,
                 times_ms,
@@ -275,6 +280,7 @@ pub(super) mod tests {
             wall_ms: 1000,
             programs: vec![ProgramReached {
                 build: build.to_owned(),
+                has_blocks: true,
                 first_ms: 3,
                 blocks: blocks.to_vec(),
                 times_ms: blocks.to_vec(),

@@ -27,6 +27,8 @@ pub struct Table {
     pub program: String,
     /// Its file.
     pub path: PathBuf,
+    /// Where its code is, where that is one segment.
+    pub code: Option<Segment>,
     /// What the build is known by, in hexadecimal: its build id, else a hash of the file.
     pub build: String,
     /// Whether every block of it is noted, not the starts of functions alone.
@@ -43,6 +45,17 @@ pub struct Table {
     pub frames: Vec<Frame>,
     /// The numbers of blocks that every start of the program reaches, in ascending order.
     pub startup: Vec<u32>,
+}
+
+/// A segment with code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it begins in the file, in bytes.
+    pub file_offset: u64,
+    /// Its first address.
+    pub address: u64,
+    /// Its size, in bytes.
+    pub size: u64,
 }
 
 /// A function, or a part of one.
@@ -137,6 +150,14 @@ impl Table {
         let mut table = Self {
             program: name.to_owned(),
             path: path.to_owned(),
+            code: match &*program.segments {
+                [only] => Some(Segment {
+                    file_offset: only.file_offset,
+                    address: only.address,
+                    size: only.size,
+                }),
+                _ => None,
+            },
             build,
             is_whole: program.blocks.len() <= MOST_BLOCKS,
             files: Vec::new(),
@@ -208,6 +229,12 @@ impl Table {
         self.functions[index].blocks.contains(&block).then_some(index)
     }
 
+    /// The block that a function starts with, of the function that a block is in.
+    #[must_use]
+    pub fn entry_of(&self, block: u32) -> Option<u32> {
+        Some(self.functions[self.function_of(block)?].blocks.start)
+    }
+
     /// The name of a function, or where it is: `qemu-img+0x1234`.
     #[must_use]
     pub fn name_of(&self, function: &Function) -> String {
@@ -226,9 +253,9 @@ impl Table {
     /// Whether functions have names.
     #[must_use]
     pub fn has_names(&self) -> bool {
-        // Stripped programs export a few.
+        // Stripped programs export some.
         let named = self.functions.iter().filter(|it| it.name.is_some()).count();
-        named * 2 > self.functions.len()
+        named * 10 > self.functions.len() * 9
     }
 
     /// Takes the names and lines of the program, where its debug symbols can be had by now;
@@ -271,6 +298,10 @@ impl Table {
         to.text(&self.program);
         to.text(&self.path.to_string_lossy());
         to.text(&self.build);
+        let code = self.code.iter();
+        let code = code.flat_map(|it| [it.file_offset, it.address, it.size]);
+        to.number(u64::from(self.code.is_some()));
+        code.for_each(|number| to.number(number));
         to.number(u64::from(self.is_whole));
         for texts in [&self.files, &self.names] {
             to.number(texts.len() as u64);
@@ -319,6 +350,14 @@ impl Table {
             program: from.text()?,
             path: from.text()?.into(),
             build: from.text()?,
+            code: match from.number()? {
+                0 => None,
+                _ => Some(Segment {
+                    file_offset: from.number()?,
+                    address: from.number()?,
+                    size: from.number()?,
+                }),
+            },
             is_whole: from.number()? == 1,
             files: texts(&mut from)?,
             names: texts(&mut from)?,
@@ -402,6 +441,7 @@ pub(super) mod tests {
         let mut table = Table {
             program: program.to_owned(),
             path: Path::new("/b").join(program),
+            code: None,
             build: build.to_owned(),
             is_whole: true,
             files: vec!["block/a.c".to_owned()],
