@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::{Invocation, say};
 use crate::build_id::build_id;
@@ -13,7 +13,10 @@ use crate::dry_run;
 use crate::model::{Combo, Job, JobId, Test};
 use crate::plan;
 use crate::programs::Programs;
-use crate::reach::{Affected, Candidate, Recorder, Recording, Store, Targets, affected, diff_of};
+use crate::reach::{
+    Affected, Candidate, Recorder, Recording, Store, Suite, Targets, affected, diff_of,
+    write_report,
+};
 use crate::tree::{Layout, Tree};
 use crate::words;
 
@@ -103,7 +106,9 @@ fn columns(rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
@@ -250,7 +255,10 @@ fn tell_unrecorded(
         .filter(|it| is_meant(&it.combo))
         .map(|it| it.test.as_str())
         .collect();
-    let missing = selected.iter().filter(|name| !recorded.contains(*name)).count();
+    let missing = selected
+        .iter()
+        .filter(|name| !recorded.contains(*name))
+        .count();
     if missing > 0 {
         say::error(&format!(
             "{missing} of {} selected are not recorded, and may reach it too: run them with \
@@ -269,7 +277,10 @@ pub(super) fn reached_by(call: &Invocation, test: &str) -> Result<String> {
     for test in call.tree()?.named(test)?.tests {
         let rows = recording.reached_by(&test.name, &is_meant);
         if rows.is_empty() {
-            say::error(&format!("{} is not recorded: run it with --coverage", test.name));
+            say::error(&format!(
+                "{} is not recorded: run it with --coverage",
+                test.name
+            ));
         }
         let rows = rows.into_iter().map(|it| {
             let tests = words::count(it.tests, "test");
@@ -284,10 +295,36 @@ pub(super) fn reached_by(call: &Invocation, test: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Writes the page.
+/// Writes the page: this suite, and those of `--recording`.
 pub(super) fn report(call: &Invocation, dir: &Path) -> Result<()> {
-    let _ = (call, dir);
-    bail!("not yet")
+    let mut suites = Vec::new();
+    // The recordings of others may be all there are.
+    let own = Recording::load(&call.store());
+    if !own.is_empty() || call.args.recordings.is_empty() {
+        suites.push(Suite {
+            name: "these tests".to_owned(),
+            recording: call.recording()?,
+        });
+    }
+    for history in &call.args.recordings {
+        let recording = Recording::load(&Store::new(&call.cwd.join(history)));
+        if recording.is_empty() {
+            bail!(
+                "argument --recording: {} has no recording: it is the directory TEST_DIR-history \
+                 of a suite that was run with --coverage",
+                history.display()
+            );
+        }
+        suites.push(Suite {
+            name: history.display().to_string(),
+            recording,
+        });
+    }
+    suites
+        .iter()
+        .for_each(|suite| tell_of_programs(&suite.recording));
+    let path = call.cwd.join(dir);
+    write_report(&path, &suites).with_context(|| format!("cannot write to {}", dir.display()))
 }
 
 impl Invocation {

@@ -50,12 +50,18 @@ pub fn diff_of(what: &str, source: Option<&Path>) -> Result<Vec<u8>> {
     git.args(["diff", "--no-color", "--no-ext-diff", "--no-textconv"]);
     git.args(["--src-prefix=a/", "--dst-prefix=b/", "-U1000000"]);
     git.args(["--end-of-options", what, "--"]);
-    let git = git.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let git = git
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let output = git.output().context("cannot run git")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().next().unwrap_or("no diagnostic output");
-        bail!("argument --affected-by: git diff {what} in {}: {said}", source.display());
+        bail!(
+            "argument --affected-by: git diff {what} in {}: {said}",
+            source.display()
+        );
     }
     Ok(output.stdout)
 }
@@ -98,7 +104,9 @@ pub fn affected(recording: &Recording, patch: impl Read) -> io::Result<Affected>
         let found = &result.targets.all()[before..];
         let found: BTreeSet<&str> = found.iter().map(|it| it.name.as_str()).collect();
         let missing = functions.iter().filter(|it| !found.contains(it.as_str()));
-        result.unknown.extend(missing.map(|name| format!("{name} ({file})")));
+        result
+            .unknown
+            .extend(missing.map(|name| format!("{name} ({file})")));
         if *elsewhere {
             result.elsewhere.push(file.clone());
         }
@@ -133,7 +141,10 @@ mod tests {
         assert_eq!(found.elsewhere, ["block/a.c"]);
         assert_eq!(found.not_code, ["docs/x"]);
         let tests = recording.candidates(&found.targets);
-        let tests: Vec<_> = tests.iter().map(|it| (it.test.as_str(), it.after_ms)).collect();
+        let tests: Vec<_> = tests
+            .iter()
+            .map(|it| (it.test.as_str(), it.after_ms))
+            .collect();
         assert_eq!(tests, [("001", 2)]);
     }
 }

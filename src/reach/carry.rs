@@ -19,7 +19,9 @@ impl Carry {
     pub(super) fn new(old: &Table, new: &Table) -> Self {
         let key = |table: &Table, index: usize| {
             let function = &table.functions[index];
-            let name = function.name.and_then(|name| table.names.get(name as usize));
+            let name = function
+                .name
+                .and_then(|name| table.names.get(name as usize));
             (name.cloned(), function.content_hash, function.blocks.len())
         };
         // Of several that are the same the order decides.
@@ -39,7 +41,10 @@ impl Carry {
                 }
             }
         }
-        let was_startup = old.startup.iter().filter_map(|block| blocks[*block as usize]);
+        let was_startup = old
+            .startup
+            .iter()
+            .filter_map(|block| blocks[*block as usize]);
         let mut was_startup: Vec<u32> = was_startup
             .filter(|block| new.startup.binary_search(block).is_err())
             .collect();
@@ -68,7 +73,10 @@ impl Carry {
             let block = self.blocks.get(*block as usize).copied().flatten()?;
             Some((block, *time))
         });
-        let startup = self.was_startup.iter().map(|block| (*block, program.first_ms));
+        let startup = self
+            .was_startup
+            .iter()
+            .map(|block| (*block, program.first_ms));
         let mut new: Vec<(u32, u32)> = new.chain(startup).collect();
         new.sort_unstable();
         new.dedup_by_key(|(block, _)| *block);

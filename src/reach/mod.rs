@@ -10,8 +10,9 @@
 mod affected;
 mod carry;
 mod codec;
-mod paths;
+mod html;
 mod patch;
+mod paths;
 mod recorder;
 mod recording;
 mod store;
@@ -19,6 +20,7 @@ mod table;
 mod targets;
 
 pub use affected::{Affected, affected, diff_of};
+pub use html::{Suite, write as write_report};
 pub use recorder::Recorder;
 pub use recording::{Candidate, FunctionReached, Recording};
 pub use store::{ProgramReached, Reached, Store};

@@ -50,7 +50,11 @@ impl PatchReader {
             self.begin(rest.rsplit_once(" b/").map_or("", |(_, name)| name));
         } else if let Some(name) = line.strip_prefix("--- ") {
             // Without a line of git's, a file begins here.
-            if self.file.as_ref().is_none_or(|it| !it.file.is_empty() && it.is_changed()) {
+            if self
+                .file
+                .as_ref()
+                .is_none_or(|it| !it.file.is_empty() && it.is_changed())
+            {
                 self.begin("");
             }
             self.name(name);
@@ -167,7 +171,9 @@ impl Side {
     fn line(&mut self, text: &str, changed: bool, change: &mut Change) {
         let code = text.trim();
         let says_nothing = code.is_empty()
-            || ["/*", "*/", "* ", "//"].iter().any(|it| code.starts_with(it))
+            || ["/*", "*/", "* ", "//"]
+                .iter()
+                .any(|it| code.starts_with(it))
             || code == "*";
         match text.bytes().next() {
             Some(b'{') => self.begin(changed, change),
@@ -259,8 +265,16 @@ fn function_name(head: &str) -> Option<String> {
                 let start = before.rfind(|c: char| !c.is_ascii() || !is_name(c as u8));
                 let name = &before[start.map_or(0, |start| start + 1)..];
                 let is_function = name.bytes().any(|byte| byte.is_ascii_lowercase())
-                    && !["__attribute__", "if", "for", "while", "switch", "sizeof", "defined"]
-                        .contains(&name);
+                    && ![
+                        "__attribute__",
+                        "if",
+                        "for",
+                        "while",
+                        "switch",
+                        "sizeof",
+                        "defined",
+                    ]
+                    .contains(&name);
                 if depth == 0 && is_function {
                     return Some(name.to_owned());
                 }
@@ -336,7 +350,10 @@ mod tests {
     #[test]
     fn names_stand_before_the_first_parenthesis_that_is_no_macro_s() {
         for (head, name) in [
-            ("static int qcow2_open(BlockDriverState *bs", Some("qcow2_open")),
+            (
+                "static int qcow2_open(BlockDriverState *bs",
+                Some("qcow2_open"),
+            ),
             ("int G_GNUC_PRINTF(1, 2) print(const char *f", Some("print")),
             ("__attribute__((x)) void f(void)", Some("f")),
             ("BlockDriver bdrv_qcow2 = {", None),
@@ -350,7 +367,12 @@ mod tests {
 
     #[test]
     fn any_text_is_read() {
-        for text in ["", "@@ -1,9 +1 @@ x\n", "--- \n+++ \n@@ -1,2 +1,2 @@\nx\n", "diff --git \n@@ -a +b @@\n"] {
+        for text in [
+            "",
+            "@@ -1,9 +1 @@ x\n",
+            "--- \n+++ \n@@ -1,2 +1,2 @@\nx\n",
+            "diff --git \n@@ -a +b @@\n",
+        ] {
             read(text);
         }
     }

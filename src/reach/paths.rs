@@ -27,7 +27,11 @@ mod tests {
 
     #[test]
     fn the_top_is_where_the_block_layer_is() {
-        let files = ["/b/qemu/util/block.c", "/b/qemu/block.c", "/usr/include/x.h"];
+        let files = [
+            "/b/qemu/util/block.c",
+            "/b/qemu/block.c",
+            "/usr/include/x.h",
+        ];
         assert_eq!(top(&files), "/b/qemu/");
         assert_eq!(top(&["/b/main.c"]), "");
     }

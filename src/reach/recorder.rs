@@ -78,11 +78,16 @@ impl Recorder {
         for path in programs.paths() {
             if let Err(why) = recorder.add(path) {
                 let path = path.display();
-                recorder.notes.push(format!("{path} is not recorded: {why}"));
+                recorder
+                    .notes
+                    .push(format!("{path} is not recorded: {why}"));
             }
         }
         if recorder.tools.is_empty() {
-            bail!("--coverage: nothing can be recorded: {}", recorder.notes.join("; "));
+            bail!(
+                "--coverage: nothing can be recorded: {}",
+                recorder.notes.join("; ")
+            );
         }
         let tables: Vec<&Table> = recorder.tools.iter().map(|tool| &tool.table).collect();
         recorder
@@ -101,7 +106,10 @@ impl Recorder {
     /// What the user should know after the run, a line each.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
-        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        let obstacles = self
+            .obstacles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let tests = |count: usize| crate::words::count(count, "test");
         let lines = obstacles
             .iter()
@@ -162,7 +170,8 @@ impl Recorder {
             match noted.obstacle {
                 Some(obstacle) => return Err(obstacle.text().to_owned()),
                 None if noted.processes == 0 => {
-                    let what = "it has not told of its blocks (is it a script, or runs as another user?)";
+                    let what =
+                        "it has not told of its blocks (is it a script, or runs as another user?)";
                     return Err(what.to_owned());
                 }
                 None => {}
@@ -170,7 +179,9 @@ impl Recorder {
             let blocks = noted.reached.into_iter().map(|(block, _)| block);
             common = Some(match common {
                 None => blocks.collect(),
-                Some(before) => blocks.filter(|it| before.binary_search(it).is_ok()).collect(),
+                Some(before) => blocks
+                    .filter(|it| before.binary_search(it).is_ok())
+                    .collect(),
             });
         }
         Ok(common.unwrap_or_default())
@@ -196,11 +207,12 @@ impl Recorder {
 
     /// Adds the variables that have processes recorded to an environment.
     fn extend(&self, env: &mut Vec<(OsString, OsString)>, value: &str) {
-        let mut change = |name: &str, change: &dyn Fn(&OsStr) -> OsString| {
-            match env.iter_mut().find(|(known, _)| known == name) {
-                Some((_, value)) => *value = change(value),
-                None => env.push((name.into(), change(OsStr::new("")))),
-            }
+        let mut change = |name: &str, change: &dyn Fn(&OsStr) -> OsString| match env
+            .iter_mut()
+            .find(|(known, _)| known == name)
+        {
+            Some((_, value)) => *value = change(value),
+            None => env.push((name.into(), change(OsStr::new("")))),
         };
         let joined = |first: &OsStr, second: &OsStr| {
             let mut both = first.to_owned();
@@ -224,7 +236,10 @@ impl Recorder {
         let Some(notes) = self.running().remove(&job.id) else {
             return;
         };
-        let tells = !matches!(Kind::from(&finished.verdict), Kind::NotRun | Kind::Interrupted);
+        let tells = !matches!(
+            Kind::from(&finished.verdict),
+            Kind::NotRun | Kind::Interrupted
+        );
         if let Some(outcome) = finished.outcome.as_ref().filter(|_| tells) {
             let at = outcome.start.duration_since(UNIX_EPOCH).unwrap_or_default();
             let reached = Reached {
@@ -246,8 +261,15 @@ impl Recorder {
     fn read(&self, tool: &Tool, notes: &Notes) -> Option<ProgramReached> {
         let noted = notes.read().ok()?;
         if let Some(obstacle) = noted.obstacle {
-            let line = format!("{} was not recorded: {}", tool.table.program, obstacle.text());
-            let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+            let line = format!(
+                "{} was not recorded: {}",
+                tool.table.program,
+                obstacle.text()
+            );
+            let mut obstacles = self
+                .obstacles
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *obstacles.entry(line).or_default() += 1;
         }
         if noted.processes == 0 {
@@ -281,8 +303,7 @@ fn program(id: ProgramId, table: &Table, noted: &[u32]) -> io::Result<Program> {
     let blocks: Vec<(u32, u8)> = blocks.collect();
     let file = fs::read(&table.path)?;
     let code = table.code.as_ref();
-    let code =
-        code.and_then(|it| Code::of_segment(&file, it.file_offset, it.address, it.size));
+    let code = code.and_then(|it| Code::of_segment(&file, it.file_offset, it.address, it.size));
     Program::new(id, &blocks, code)
 }
 

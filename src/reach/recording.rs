@@ -165,7 +165,10 @@ impl Recording {
         first_of_each(&mut startup);
         let every = |number: u32| startup.binary_search_by_key(&number, |it| it.0).is_ok();
         first_of_each(&mut functions);
-        let own = functions.iter().filter(|(number, _)| !every(*number)).count();
+        let own = functions
+            .iter()
+            .filter(|(number, _)| !every(*number))
+            .count();
         functions.append(&mut startup);
         first_of_each(&mut functions);
         TestReached {
@@ -240,7 +243,10 @@ impl Recording {
                 };
                 let time = match program.blocks.binary_search(&block) {
                     Ok(at) => program.times_ms.get(at).copied(),
-                    Err(_) => startup.binary_search(&block).is_ok().then_some(program.first_ms),
+                    Err(_) => startup
+                        .binary_search(&block)
+                        .is_ok()
+                        .then_some(program.first_ms),
                 };
                 if let Some(time) = time {
                     let first = hits.entry(target).or_insert(time);
@@ -254,7 +260,11 @@ impl Recording {
     /// The functions that a test reaches under the combinations that `is_meant` holds for:
     /// those that the fewest tests reach first, then by file and name.
     #[must_use]
-    pub fn reached_by(&self, test: &str, is_meant: &dyn Fn(&Combo) -> bool) -> Vec<FunctionReached> {
+    pub fn reached_by(
+        &self,
+        test: &str,
+        is_meant: &dyn Fn(&Combo) -> bool,
+    ) -> Vec<FunctionReached> {
         let meant = |it: &&TestReached| it.reached.test == test && is_meant(&it.reached.combo);
         let all = self.tests.iter().filter(meant);
         let mut first: HashMap<u32, u32> = HashMap::new();
@@ -263,11 +273,13 @@ impl Recording {
             *before = (*before).min(*time);
         }
         let counts = self.counts();
-        let found = first.into_iter().map(|(function, after_ms)| FunctionReached {
-            function: self.functions[function as usize].clone(),
-            tests: counts[function as usize],
-            after_ms,
-        });
+        let found = first
+            .into_iter()
+            .map(|(function, after_ms)| FunctionReached {
+                function: self.functions[function as usize].clone(),
+                tests: counts[function as usize],
+                after_ms,
+            });
         let mut found: Vec<FunctionReached> = found.collect();
         found.sort_by(|a, b| (a.tests, &a.function).cmp(&(b.tests, &b.function)));
         found
@@ -309,6 +321,9 @@ pub(super) mod tests {
 
     #[test]
     fn steps_grow_by_a_quarter() {
-        assert_eq!([0, 1, 2, 4, 9, 10, 11, 12].map(step), [0, 0, 1, 3, 8, 8, 9, 9]);
+        assert_eq!(
+            [0, 1, 2, 4, 9, 10, 11, 12].map(step),
+            [0, 0, 1, 3, 8, 8, 9, 9]
+        );
     }
 }

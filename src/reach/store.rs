@@ -192,7 +192,10 @@ impl Store {
     #[must_use]
     pub fn tables(&self) -> Vec<Table> {
         let load = |path: &PathBuf| Table::load(path).ok();
-        files(&self.dir.join("programs")).iter().filter_map(load).collect()
+        files(&self.dir.join("programs"))
+            .iter()
+            .filter_map(load)
+            .collect()
     }
 
     /// What every test has reached, by name; files that are none are passed over.

@@ -13,12 +13,17 @@ use super::paths;
 /// The first line of the file of a table.
 const FIRST_LINE: &str = "check coverage program 1";
 
-/// Of larger programs only the start of each function is noted, and the blocks of the
-/// functions in [`WHOLE`]: their blocks are so many that each start would take long.
+/// Of larger programs only the start of each function is noted, and every block of those in
+/// [`WHOLE`]: their blocks are so many that each start would take long.
 const MOST_BLOCKS: usize = 120_000;
 
 /// Where the files are of which every block is noted in any program.
 const WHOLE: [&str; 4] = ["block", "nbd/", "qemu-", "storage-daemon/"];
+
+/// Whether a source file is about disk images: every block of it is noted in any program.
+pub(super) fn is_of_disk_images(file: &str) -> bool {
+    WHOLE.iter().any(|part| file.starts_with(part))
+}
 
 /// A program under test, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,10 +175,7 @@ impl Table {
         for (index, function) in (0..).zip(&program.functions) {
             let symbol = symbols.function(index).cloned().unwrap_or_default();
             let file = symbol.file.as_deref().map(short);
-            let is_whole = table.is_whole
-                || file
-                    .as_deref()
-                    .is_some_and(|file| WHOLE.iter().any(|part| file.starts_with(part)));
+            let is_whole = table.is_whole || file.as_deref().is_some_and(is_of_disk_images);
             let first = number(table.blocks.len());
             let blocks = program.blocks_of(index).iter();
             for block in blocks.take(if is_whole { usize::MAX } else { 1 }) {
@@ -223,10 +225,15 @@ impl Table {
     /// The function that a block is in.
     #[must_use]
     pub fn function_of(&self, block: u32) -> Option<usize> {
-        let behind = self.functions.partition_point(|it| it.blocks.start <= block);
+        let behind = self
+            .functions
+            .partition_point(|it| it.blocks.start <= block);
         // Some have no blocks.
         let index = behind.checked_sub(1)?;
-        self.functions[index].blocks.contains(&block).then_some(index)
+        self.functions[index]
+            .blocks
+            .contains(&block)
+            .then_some(index)
     }
 
     /// The block that a function starts with, of the function that a block is in.
@@ -271,14 +278,18 @@ impl Table {
         let mut frames = Vec::new();
         for block in &mut self.blocks {
             let from = number(frames.len());
-            let same = new.blocks.binary_search_by_key(&block.address, |it| it.address);
+            let same = new
+                .blocks
+                .binary_search_by_key(&block.address, |it| it.address);
             if let Ok(same) = same {
                 frames.extend_from_slice(new.frames_of(&new.blocks[same]));
             }
             block.frames = from..number(frames.len());
         }
         for function in &mut self.functions {
-            let same = new.functions.binary_search_by_key(&function.start, |it| it.start);
+            let same = new
+                .functions
+                .binary_search_by_key(&function.start, |it| it.start);
             if let Ok(same) = same {
                 let same = &new.functions[same];
                 (function.name, function.file, function.line) = (same.name, same.file, same.line);
@@ -445,7 +456,10 @@ pub(super) mod tests {
             build: build.to_owned(),
             is_whole: true,
             files: vec!["block/a.c".to_owned()],
-            names: functions.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            names: functions
+                .iter()
+                .map(|(name, _)| (*name).to_owned())
+                .collect(),
             functions: Vec::new(),
             blocks: Vec::new(),
             frames: Vec::new(),
@@ -455,7 +469,11 @@ pub(super) mod tests {
             let first = number(table.blocks.len());
             for line in (0..*count).map(|n| 10 * (first + n + 1)) {
                 let at = number(table.frames.len());
-                table.frames.push(Frame { name, file: 0, line });
+                table.frames.push(Frame {
+                    name,
+                    file: 0,
+                    line,
+                });
                 table.blocks.push(Block {
                     address: 0x1000 + line,
                     byte: 0x55,
@@ -491,7 +509,10 @@ pub(super) mod tests {
         let mut stripped = table.clone();
         (stripped.names, stripped.files) = (Vec::new(), Vec::new());
         stripped.frames = Vec::new();
-        stripped.blocks.iter_mut().for_each(|block| block.frames = 0..0);
+        stripped
+            .blocks
+            .iter_mut()
+            .for_each(|block| block.frames = 0..0);
         for function in &mut stripped.functions {
             (function.name, function.file, function.line) = (None, None, 0);
         }

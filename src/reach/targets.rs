@@ -252,7 +252,9 @@ mod tests {
     #[test]
     fn tests_are_found_by_function_file_and_line() {
         let list = |all: &[(&str, u32)]| -> Vec<(String, u32)> {
-            all.iter().map(|(test, after)| ((*test).to_owned(), *after)).collect()
+            all.iter()
+                .map(|(test, after)| ((*test).to_owned(), *after))
+                .collect()
         };
         assert_eq!(found(&["rare"]).unwrap(), list(&[("002", 4), ("003", 5)]));
         assert_eq!(found(&["r*e"]).unwrap(), list(&[("002", 4), ("003", 5)]));
@@ -263,7 +265,10 @@ mod tests {
         assert_eq!(found(&["a.c:50"]).unwrap(), list(&[("002", 4)]));
         assert_eq!(found(&["block/a.c:69"]).unwrap(), list(&[("003", 5)]));
         assert_eq!(found(&["block/*.c"]).unwrap().len(), 3);
-        assert_eq!(found(&["rare", "common"]).unwrap()[0], ("002".to_owned(), 2));
+        assert_eq!(
+            found(&["rare", "common"]).unwrap()[0],
+            ("002".to_owned(), 2)
+        );
     }
 
     #[test]
@@ -276,6 +281,9 @@ mod tests {
         assert!(error.contains("did you mean 'block/a.c'?"), "{error}");
         assert!(found(&["a.c:9"]).is_err());
         let error = found(&["[x"]).unwrap_err();
-        assert!(error.starts_with("'[x' is not a valid pattern: "), "{error}");
+        assert!(
+            error.starts_with("'[x' is not a valid pattern: "),
+            "{error}"
+        );
     }
 }

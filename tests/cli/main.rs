@@ -3,6 +3,7 @@
 
 mod arguments;
 mod command;
+mod coverage;
 mod debugging;
 mod dry_run;
 mod fixture;

@@ -143,7 +143,9 @@ impl Layout {
         let addresses = size_of::<Header>();
         let words = blocks.checked_mul(size_of::<u32>())?;
         let bytes = addresses.checked_add(words)?;
-        let fixed_end = bytes.checked_add(blocks)?.checked_next_multiple_of(ALIGNED)?;
+        let fixed_end = bytes
+            .checked_add(blocks)?
+            .checked_next_multiple_of(ALIGNED)?;
         let list = size_of::<Notes>();
         let times = list.checked_add(words)?;
         let notes_end = times.checked_add(words)?;
@@ -351,7 +353,9 @@ fn map(fd: BorrowedFd<'_>, rights: Rights) -> Option<(NonNull<u8>, usize)> {
     };
     let len = usize::try_from(len).ok()?;
     let enough = len >= size_of::<Header>().min(size_of::<Notes>());
-    let start = map_len(fd.as_raw_fd(), len, rights).ok().filter(|_| enough)?;
+    let start = map_len(fd.as_raw_fd(), len, rights)
+        .ok()
+        .filter(|_| enough)?;
     Some((start, len))
 }
 

@@ -270,7 +270,12 @@ impl Files {
     fn find(value: &str, id: ProgramId) -> Option<Self> {
         let (controller, programs) = value.split_once(':')?;
         let id = id.name();
-        let own = |program: &str| program.strip_prefix(&*id)?.strip_prefix('=').map(str::to_owned);
+        let own = |program: &str| {
+            program
+                .strip_prefix(&*id)?
+                .strip_prefix('=')
+                .map(str::to_owned)
+        };
         let files = programs.split(':').find_map(own)?;
         let mut files = files.split(',').map(|number| (controller, number));
         let mut next = |flags| open(files.next()?, flags);
@@ -349,7 +354,10 @@ const COPIED: u32 = 2;
 fn is_copied(header: &Header, all: &File, own: &File) -> bool {
     let state = &header.copied;
     let (first, mine) = (Ordering::Acquire, Ordering::Acquire);
-    if state.compare_exchange(NOT_COPIED, COPYING, first, mine).is_ok() {
+    if state
+        .compare_exchange(NOT_COPIED, COPYING, first, mine)
+        .is_ok()
+    {
         let copied = copy(all, own).is_ok();
         if copied {
             state.store(COPIED, Ordering::Release);
@@ -373,9 +381,8 @@ fn copy(all: &File, own: &File) -> io::Result<()> {
     let mut left = usize::try_from(all.metadata()?.len()).map_err(io::Error::other)?;
     while left > 0 {
         // SAFETY: the call takes integers; the offset of `all` moves.
-        let sent = unsafe {
-            libc::sendfile(own.as_raw_fd(), all.as_raw_fd(), std::ptr::null_mut(), left)
-        };
+        let sent =
+            unsafe { libc::sendfile(own.as_raw_fd(), all.as_raw_fd(), std::ptr::null_mut(), left) };
         match usize::try_from(sent) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(sent) => left = left.saturating_sub(sent),
