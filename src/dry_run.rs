@@ -19,17 +19,12 @@ pub fn names(tests: &[Arc<Test>]) -> String {
 /// Name, groups and first sentence of each of `tests`, one a line, in columns.
 #[must_use]
 pub fn listing(tests: &[Arc<Test>]) -> String {
-    let groups = |test: &Test| {
-        let groups: Vec<&str> = test.groups.iter().map(String::as_str).collect();
-        groups.join(" ")
-    };
-    let rows = tests.iter().map(|test| (&test.name, groups(test), test));
+    let rows = tests.iter().map(|test| (&test.name, about(test)));
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-    let wide = rows.iter().map(|(_, groups, _)| groups.len()).max();
+    let wide = rows.iter().map(|(_, [groups, _])| groups.len()).max();
     let wide = wide.unwrap_or(0);
-    let lines = rows.iter().map(|(name, groups, test)| {
-        let sentence = first_sentence(&test.summary);
+    let lines = rows.iter().map(|(name, [groups, sentence])| {
         let line = format!("{name:width$}  {groups:wide$}  {sentence}");
         format!("{}\n", line.trim_end())
     });
@@ -46,6 +41,13 @@ pub fn json(tests: &[Arc<Test>]) -> String {
         format!("{object}\n")
     };
     tests.iter().map(line).collect()
+}
+
+/// Groups and first sentence of a test.
+#[must_use]
+pub fn about(test: &Test) -> [String; 2] {
+    let groups: Vec<&str> = test.groups.iter().map(String::as_str).collect();
+    [groups.join(" "), first_sentence(&test.summary).to_owned()]
 }
 
 fn first_sentence(text: &str) -> &str {

@@ -20,6 +20,7 @@ pub mod new_test;
 pub mod packages;
 pub mod plan;
 pub mod programs;
+pub mod reach;
 pub mod report;
 pub mod results;
 pub mod run;

@@ -117,6 +117,16 @@ impl Wanted {
         Self(Some(jobs))
     }
 
+    /// Only those that are also among these.
+    #[must_use]
+    pub fn and(self, jobs: Vec<(String, Combo)>) -> Self {
+        let Some(before) = self.0 else {
+            return Self::only(jobs);
+        };
+        let among: HashSet<(String, Combo)> = before.into_iter().collect();
+        Self::only(jobs.into_iter().filter(|job| among.contains(job)).collect())
+    }
+
     /// Every combination among them, in order; `None` where everything is
     /// wanted.
     #[must_use]

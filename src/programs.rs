@@ -118,6 +118,13 @@ impl Programs {
         all.any(|p| p.origin == Origin::Installed)
     }
 
+    /// The files of the programs.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let tools = [&self.img, &self.io, &self.nbd, &self.qsd];
+        let all = tools.into_iter().chain(&self.qemu);
+        all.map(|program| program.path.as_path())
+    }
+
     /// One line that says where the programs come from.
     #[must_use]
     pub fn origins(&self) -> String {
@@ -341,9 +348,21 @@ pub fn default_machine(qemu: &Path) -> Result<String> {
 ///
 /// It cannot be run, fails, or takes longer than `within`.
 pub(crate) fn ask(program: &Path, args: &[&str], within: Duration) -> Result<String> {
+    ask_with(program, args, std::env::vars_os().collect(), within)
+}
+
+/// The same in another environment.
+pub(crate) fn ask_with(
+    program: &Path,
+    args: &[&str],
+    env: Vec<(OsString, OsString)>,
+    within: Duration,
+) -> Result<String> {
     let shown = format!("{} {}", program.display(), args.join(" "));
     let child = Command::new(program)
         .args(args)
+        .env_clear()
+        .envs(env)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -2,6 +2,7 @@
 
 mod archived;
 mod command;
+mod coverage;
 mod goldens;
 mod profiles;
 mod results;
@@ -127,6 +128,8 @@ fn dispatch(argv0: OsString, args: LowArgs, archive: Option<Within>) -> Result<u
         Action::RemoveFrom(tree) => say(&install::remove(tree)?)?,
         Action::Run => return run(&call),
         Action::History => say(&show_history(&call)?)?,
+        Action::ReachedBy(test) => say(&coverage::reached_by(&call, test)?)?,
+        Action::CoverageReport(dir) => coverage::report(&call, dir)?,
         Action::Review => say(&goldens::review(&call, &call.tree()?)?)?,
         Action::Replay(file) => return results::replay(args, file),
         Action::MergeResults(files) => return results::merge(args, files),
@@ -168,6 +171,18 @@ fn run(call: &Invocation) -> Result<u8> {
             say::error(&format!("no test is in group '{group}'"));
         }
     }
+    let chosen = match args.selects_by_reach() {
+        true => match coverage::choose(call, &tree, &tests)? {
+            // Nothing is affected: all is done.
+            None => return Ok(exit::OK),
+            chosen => chosen,
+        },
+        false => None,
+    };
+    if let Some(chosen) = chosen.as_ref().filter(|_| args.list || args.dry_run) {
+        say(&chosen.listing(&tests, args.list))?;
+        return Ok(exit::OK);
+    }
     if args.list || args.dry_run {
         let tests = supported(run_tests::left_to_run(call, &tree, tests)?, args)?;
         if args.list {
@@ -181,7 +196,7 @@ fn run(call: &Invocation) -> Result<u8> {
         }
         return Ok(exit::OK);
     }
-    run_tests::run_tests(call, &tree, &tests)
+    run_tests::run_tests(call, &tree, &tests, chosen.as_ref())
 }
 
 /// How tests did in the past: an overview, or all about those named.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use childproc::Keeper;
 use nix::unistd::{AccessFlags, access};
 
+use super::coverage::{self, Chosen};
 use super::{Invocation, own_program, say, var};
 use crate::args::{self, Debuggee, LowArgs};
 use crate::environment::{Environment, host, sock_dir, test_dir};
@@ -20,6 +21,7 @@ use crate::golden::{self, Bless, Variant};
 use crate::history::{History, Memory, Past, Selection};
 use crate::model::{Combo, Finished, Job, JobId, Reporter, Test};
 use crate::plan::{self, Planned, Wanted};
+use crate::reach::Recorder;
 use crate::report::{self, RunInfo};
 use crate::results;
 use crate::run::{self, Debugged, RunHost, Settings, Summary, sock_root};
@@ -34,7 +36,12 @@ pub(super) const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
 const ELAPSED_CACHE: &str = ".last-elapsed-cache";
 
 /// Runs `tests` and gives the exit status.
-pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> Result<u8> {
+pub(super) fn run_tests(
+    call: &Invocation,
+    tree: &Tree,
+    tests: &[Arc<Test>],
+    chosen: Option<&Chosen>,
+) -> Result<u8> {
     let args = &call.args;
     if args.bless.is_some() {
         golden::refuse_in_ci("--bless")?;
@@ -55,7 +62,7 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     let excludes = excludes(tree, args)?;
     let share = share(args)?;
     let (combos, Planned { mut jobs, shard }) =
-        plan_jobs(args, tests, &memory, &excludes, share.as_ref());
+        plan_jobs(args, tests, &memory, &excludes, share.as_ref(), chosen);
     plan::validate(args, &jobs, memory.has_runs())?;
     let installed = |name: &str| which::which(name).is_ok();
     plan::require_debugger(args, &installed)?;
@@ -81,7 +88,9 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
     settings.header = env.header(&combos, sockets.path());
     settings.header.extend(share.as_ref().map(Share::header));
     settings.python = env.python.clone();
-    let host = CheckHost::new(call, env, &memory, &jobs)?;
+    settings.in_order = chosen.is_some();
+    let mut host = CheckHost::new(call, env, &memory, &jobs)?;
+    host.recorder = coverage::recorder(call, &host.env.programs)?;
     let selection = Selection::of(&jobs).under(under);
     let previous = memory.previous(&selection);
     // No longer needed: the host has what is known of each job.
@@ -106,6 +115,9 @@ pub(super) fn run_tests(call: &Invocation, tree: &Tree, tests: &[Arc<Test>]) -> 
         reporters.push(Box::new(history.selecting(&selection)));
     }
     let ran = run::run(&keeper, &settings, jobs, &host, &mut reporters);
+    if let Some(recorder) = &host.recorder {
+        recorder.troubles().iter().for_each(|line| say::error(line));
+    }
     let reported = !tell_troubles(&mut reporters[..reports]);
     // A run does not depend on its history.
     tell_troubles(&mut reporters[reports..]);
@@ -184,7 +196,8 @@ pub(super) fn left_to_run(
     }
     let memory = open_history(&call.history_dir()).take_memory();
     let share = share(args)?;
-    let (_, Planned { jobs, .. }) = plan_jobs(args, &tests, &memory, &excludes, share.as_ref());
+    let (_, Planned { jobs, .. }) =
+        plan_jobs(args, &tests, &memory, &excludes, share.as_ref(), None);
     plan::validate(args, &jobs, memory.has_runs())?;
     let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
     Ok(tests.into_iter().filter(planned).collect())
@@ -213,8 +226,9 @@ fn plan_jobs(
     memory: &Memory,
     excludes: &Excludes,
     share: Option<&Share>,
+    chosen: Option<&Chosen>,
 ) -> (Vec<Arc<Combo>>, Planned) {
-    let wanted = if args.failed {
+    let mut wanted = if args.failed {
         let mut jobs = memory.failing();
         jobs.extend(memory.not_reached_last());
         // What is not selected is no reason for another combination.
@@ -226,12 +240,18 @@ fn plan_jobs(
     } else {
         Wanted::all()
     };
+    if let Some(chosen) = chosen {
+        wanted = wanted.and(chosen.jobs());
+    }
     // Without options for a combination, those of the last run are used.
     let combos = wanted
         .combos()
         .filter(|_| !plan::names_combination(args))
         .unwrap_or_else(|| plan::combos(args));
-    let planned = plan::jobs(tests, &combos, excludes, &wanted, args, share, memory);
+    let mut planned = plan::jobs(tests, &combos, excludes, &wanted, args, share, memory);
+    if let Some(chosen) = chosen {
+        chosen.order(&mut planned.jobs);
+    }
     (combos, planned)
 }
 
@@ -260,6 +280,7 @@ struct CheckHost<'a> {
     env: Environment,
     pasts: HashMap<JobId, Past>,
     bless: Option<Bless>,
+    recorder: Option<Recorder>,
 }
 
 impl<'a> CheckHost<'a> {
@@ -279,6 +300,7 @@ impl<'a> CheckHost<'a> {
             pasts: jobs.iter().filter_map(past).collect(),
             env,
             bless,
+            recorder: None,
         })
     }
 }
@@ -290,7 +312,11 @@ impl RunHost for CheckHost<'_> {
         test_dir: &Path,
         sock_dir: &Path,
     ) -> Vec<(OsString, OsString)> {
-        self.env.of(&job.combo, test_dir, sock_dir)
+        let mut env = self.env.of(&job.combo, test_dir, sock_dir);
+        if let Some(recorder) = &self.recorder {
+            recorder.begin(job, &mut env);
+        }
+        env
     }
 
     fn reference(&self, job: &Job) -> Option<PathBuf> {
@@ -308,6 +334,9 @@ impl RunHost for CheckHost<'_> {
     fn finished(&self, finished: &mut Finished) {
         if let Some(bless) = &self.bless {
             bless.finished(finished);
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.finished(finished);
         }
     }
 }

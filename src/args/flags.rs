@@ -6,7 +6,7 @@ use testdecl::{AIO_MODES, CACHES};
 
 use super::expression::Expression;
 use super::flag::Flag;
-use super::low::{Action, Color};
+use super::low::{Action, Color, Detail};
 use super::parse_expression;
 use super::values::{
     cache_mode, debuggee, groups, jobs, list_of, number, one_of, seconds, shard, size,
@@ -328,6 +328,38 @@ static SELECT: &[Flag] = &[
              are alternatives. Example: 'group(quick) & !format(luks) - test(00*)'",
     ),
     Flag::new(
+        "--reaching WHAT",
+        "only tests that reach WHAT: a function, file or line; may be repeated",
+        |a, v| {
+            a.reaching.push(v.unwrap_or_default().into());
+            Ok(())
+        },
+    )
+    .long(
+        "As --coverage has recorded it. WHAT is a function or a pattern of functions \
+             (qcow2_co_truncate, 'qcow2_co_*'), a source file or a pattern of files \
+             (block/qcow2.c, 'block/qcow2-*.c') or a line (block/qcow2.c:1234). Those that reach \
+             most of it are run first, then those that reach the least else, then the soonest; \
+             -n and --list tell how soon. Where no format or protocol is given, with those that \
+             were recorded.",
+    ),
+    Flag::new(
+        "--affected-by COMMITS|PATCH",
+        "only tests that reach a function that these commits, or the patch in a file, change",
+        reads!(affected_by, v => Some(v.into())),
+    )
+    .long(
+        "COMMITS as git diff takes them (main..HEAD; main: up to the files as they are now). \
+             In the order of --reaching. Changed functions that no test reaches are named, and so \
+             is what changed and is no recorded code. The recorded programs may be those before \
+             the change or after it: functions are known by their names.",
+    ),
+    Flag::new(
+        "--qemu-source DIR",
+        "with --affected-by: QEMU's repository; default: that of the tests, in a QEMU tree",
+        reads!(qemu_source, v => Some(PathBuf::from(v))),
+    ),
+    Flag::new(
         "--failed",
         "only what failed and has not passed since, or was not started in the last run",
         sets!(failed),
@@ -426,6 +458,28 @@ static RUN: &[Flag] = &[
         "A test may declare its own. The stacks of all its processes \
              are written to its log first, where gdb or eu-stack is \
              installed. Lifted under gdb, longer under valgrind.",
+    ),
+    Flag::new(
+        "--coverage[=blocks]",
+        "record which functions of QEMU's programs each test reaches; with =blocks, which blocks",
+        |a, v| {
+            let v = v.unwrap_or("functions");
+            one_of(v, &["functions", "blocks"])?;
+            a.coverage = Some(match v {
+                "blocks" => Detail::Blocks,
+                _ => Detail::Functions,
+            });
+            Ok(())
+        },
+    )
+    .long(
+        "For --reaching, --affected-by, --reached-by and --coverage-report. The programs are \
+             those that are tested otherwise: nothing is rebuilt. Names need debug symbols or an \
+             unstripped build. =blocks tells lines and inlined functions exactly, and takes \
+             longer; of programs as large as the emulator it records every block in block/, nbd/ \
+             and the tools' own files alone. A test's result replaces its earlier one; functions \
+             that have not changed keep theirs when a program is rebuilt. Kept in \
+             TEST_DIR-history/coverage. Needs Linux on x86-64.",
     ),
     Flag::new(
         "--keep",
@@ -599,6 +653,33 @@ static RESULTS: &[Flag] = &[
         "To be opened in https://ui.perfetto.dev or chrome://tracing: a track for each slot \
              that tests run in, verdicts as colours, and how many tests were running, waiting \
              and done. The file can be opened at any time, also after an aborted run.",
+    ),
+    Flag::new(
+        "--reached-by TEST",
+        "list the functions that TEST reaches: those that few others reach first",
+        acts!(v => Action::ReachedBy(v.into())),
+    )
+    .long(
+        "As --coverage has recorded it. A line: how many tests reach the function, how soon \
+             this one does, its name and its place. -qcow2 and the like narrow it to such runs.",
+    ),
+    Flag::new(
+        "--coverage-report DIR",
+        "write which tests reach which functions as an HTML page, DIR/index.html",
+        acts!(v => Action::CoverageReport(v.into())),
+    )
+    .long(
+        "As --coverage has recorded it, by file and function; functions that no test reaches \
+             first.",
+    ),
+    Flag::new(
+        "--recording DIR",
+        "with --coverage-report: show another suite beside it, from its TEST_DIR-history; \
+             may be repeated",
+        |a, v| {
+            a.recordings.push(PathBuf::from(v.unwrap_or_default()));
+            Ok(())
+        },
     ),
     Flag::new(
         "--history",

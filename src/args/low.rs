@@ -58,6 +58,12 @@ pub struct LowArgs {
     pub start_from: Option<String>,
     /// `-E`: several are alternatives.
     pub filter: Option<Expression>,
+    /// `--reaching`: several are alternatives.
+    pub reaching: Vec<String>,
+    /// `--affected-by`: commits, or a patch.
+    pub affected_by: Option<String>,
+    /// `--qemu-source DIR`.
+    pub qemu_source: Option<PathBuf>,
     /// `--failed`.
     pub failed: bool,
     /// `--resume`.
@@ -80,6 +86,10 @@ pub struct LowArgs {
     pub flaky_passes: bool,
     /// `--timeout SECONDS`; 0 is none.
     pub timeout: Option<u64>,
+    /// `--coverage[=functions|blocks]`.
+    pub coverage: Option<Detail>,
+    /// `--recording DIR`.
+    pub recordings: Vec<PathBuf>,
     /// `--keep`.
     pub keep: bool,
     /// `--output-limit SIZE`, bytes; 0 is none.
@@ -133,8 +143,15 @@ impl LowArgs {
         !self.tests.is_empty()
             || !self.groups.is_empty()
             || self.filter.is_some()
+            || self.selects_by_reach()
             || self.failed
             || self.resume
+    }
+
+    /// Whether tests are selected by what they reach.
+    #[must_use]
+    pub fn selects_by_reach(&self) -> bool {
+        !self.reaching.is_empty() || self.affected_by.is_some()
     }
 }
 
@@ -155,6 +172,10 @@ pub enum Action {
     ListGroups,
     /// Print the results of earlier runs.
     History,
+    /// List what this test reaches.
+    ReachedBy(String),
+    /// Write what tests reach as a page, into this directory.
+    CoverageReport(PathBuf),
     /// Review the differences of the last run.
     Review,
     /// List references that no test uses.
@@ -171,6 +192,15 @@ pub enum Action {
     Replay(PathBuf),
     /// Make one run of the results of several.
     MergeResults(Vec<PathBuf>),
+}
+
+/// What is recorded of programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// The start of each function.
+    Functions,
+    /// Every basic block.
+    Blocks,
 }
 
 /// Which share of the jobs is run.

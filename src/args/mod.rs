@@ -19,6 +19,6 @@ pub use expression::{Candidate, Expression, KINDS, Matcher, SLOW_SECS, Subject};
 pub use flag::{Flag, Takes};
 pub use flags::{FORMATS, PROTOCOLS, SECTIONS, flags};
 pub use help::help;
-pub use low::{Action, Color, DEBUGGEES, Debuggee, LowArgs, Share};
+pub use low::{Action, Color, DEBUGGEES, Debuggee, Detail, LowArgs, Share};
 pub use parse::{parse, parse_with};
 pub use profiles::Profiles;

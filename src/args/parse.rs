@@ -115,6 +115,18 @@ impl State {
                 args.junit.is_some(),
             ),
             (
+                args.qemu_source.is_some(),
+                "--qemu-source",
+                "--affected-by",
+                args.affected_by.is_some(),
+            ),
+            (
+                !args.recordings.is_empty(),
+                "--recording",
+                "--coverage-report",
+                matches!(args.action, Action::CoverageReport(_)),
+            ),
+            (
                 args.extract.is_some(),
                 "--extract",
                 "the command replay",

@@ -31,6 +31,7 @@ use crate::args::{Color, LowArgs};
 use crate::diff::Paint;
 use crate::history::Previous;
 use crate::model::{Event, Job, Reporter};
+pub(crate) use html::escape;
 pub use json::{Decoded, decode};
 pub use record::{EVENTS, JOBS};
 pub use rendered::Parts;

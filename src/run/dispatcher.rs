@@ -15,7 +15,7 @@ use super::attempt::Shared;
 use super::cores::Cores;
 use super::dirs::{Names, check_sock_dir};
 use super::load::{Governor, LOOK_EVERY};
-use super::order::{Queued, order};
+use super::order::{Choice, Queued, order};
 use super::scratch::Spares;
 use super::signals::Signals;
 use super::stop::{Stop, Urgency};
@@ -177,7 +177,11 @@ impl Dispatcher<'_, '_, '_> {
                 self.shared.host.past(&known)
             },
             alone,
-            settings.shuffle,
+            match settings.shuffle {
+                Some(seed) => Choice::Shuffled(seed),
+                None if settings.in_order => Choice::AsPlanned,
+                None => Choice::LongestFirst,
+            },
         );
         loop {
             self.start_what_may();

@@ -73,6 +73,8 @@ pub struct Settings {
     pub alone: bool,
     /// Random order from this seed, in place of longest first.
     pub shuffle: Option<u64>,
+    /// The order of the jobs, in place of longest first.
+    pub in_order: bool,
     /// No new jobs after the first failure; running ones end by themselves.
     pub fail_fast: bool,
     /// Run all jobs again and again until one fails or the user interrupts.
@@ -131,6 +133,7 @@ impl Settings {
             parallel: Parallel::Auto,
             alone: false,
             shuffle: None,
+            in_order: false,
             fail_fast: false,
             until_fail: false,
             rerun_failed: 0,

@@ -37,13 +37,13 @@ impl Queued {
 
 /// Puts jobs in order: those that failed last time, then the longest first, so
 /// that no long one is left at the end while other CPUs are idle; one
-/// never seen may be the longest. Those that run alone come last. `shuffle` is
-/// the seed of a random order in place of all that but the last.
+/// never seen may be the longest. Those that run alone come last. `choice` is another order
+/// in place of all that but the last.
 pub(super) fn order(
     jobs: impl IntoIterator<Item = Job>,
     past: impl Fn(&Job) -> Option<Past>,
     all_alone: bool,
-    shuffle: Option<u64>,
+    choice: Choice,
 ) -> VecDeque<Queued> {
     let mut queue: Vec<Queued> = jobs
         .into_iter()
@@ -53,17 +53,29 @@ pub(super) fn order(
             job,
         })
         .collect();
-    if let Some(seed) = shuffle {
-        queue.shuffle(&mut StdRng::seed_from_u64(seed));
-        queue.sort_by_key(|queued| queued.alone);
-    } else {
-        // Stable: equal jobs stay in the plan's order.
-        queue.sort_by(|a, b| {
+    // Stable: equal jobs stay in the plan's order.
+    match choice {
+        Choice::Shuffled(seed) => {
+            queue.shuffle(&mut StdRng::seed_from_u64(seed));
+            queue.sort_by_key(|queued| queued.alone);
+        }
+        Choice::AsPlanned => queue.sort_by_key(|queued| queued.alone),
+        Choice::LongestFirst => queue.sort_by(|a, b| {
             let key = |q: &Queued| (q.alone, !q.failed_last());
             key(a).cmp(&key(b)).then_with(|| longer(a.last(), b.last()))
-        });
+        }),
     }
     queue.into()
+}
+
+/// What the order goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    LongestFirst,
+    /// That of the plan.
+    AsPlanned,
+    /// Random, from this seed.
+    Shuffled(u64),
 }
 
 /// Orders times so that unknown ones come first, then longer ones.
@@ -116,15 +128,18 @@ mod tests {
     #[test]
     fn failed_then_unknown_then_long_then_alone() {
         let jobs = ["s", "brief", "new", "long", "failed"].map(job);
-        let queue = order(jobs, past, false, None);
+        let queue = order(jobs, past, false, Choice::LongestFirst);
         assert_eq!(names(&queue), ["failed", "new", "long", "brief", "s"]);
         assert!(queue[4].alone && !queue[0].alone);
+        let jobs = ["s", "brief", "new", "long", "failed"].map(job);
+        let queue = order(jobs, past, false, Choice::AsPlanned);
+        assert_eq!(names(&queue), ["brief", "new", "long", "failed", "s"]);
     }
 
     #[test]
     fn a_seed_gives_the_same_order_again() {
         let jobs: Vec<Job> = (0..20).map(|n| job(&format!("{n:03}"))).collect();
-        let shuffled = |seed| order(jobs.clone(), past, false, Some(seed));
+        let shuffled = |seed| order(jobs.clone(), past, false, Choice::Shuffled(seed));
         assert_eq!(names(&shuffled(7)), names(&shuffled(7)));
         assert_ne!(names(&shuffled(7)), names(&shuffled(8)));
     }

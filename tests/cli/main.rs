@@ -4,6 +4,7 @@
 mod archive;
 mod arguments;
 mod command;
+mod coverage;
 mod debugging;
 mod dry_run;
 mod fixture;

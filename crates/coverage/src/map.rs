@@ -100,6 +100,8 @@ pub(crate) struct Notes {
     pub(crate) armed: AtomicU32,
     /// When the first of them did, as [`Notes::now`] has it; 0 where none has.
     pub(crate) first: AtomicU32,
+    /// How far a copy of the program's code is that processes share: see `record`.
+    pub(crate) copied: AtomicU32,
     /// What times are counted from, in milliseconds of the monotonic clock. It is set before
     /// any process notes blocks.
     pub(crate) since_ms: u64,

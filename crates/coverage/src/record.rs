@@ -1,13 +1,18 @@
 //! Maps in files: for programs that others start, which cannot pass a descriptor on.
 //!
-//! The controller has a folder for a run, with the blocks of each program in a file that is
-//! never changed, and in it a folder for each test, with a file of notes for each program,
-//! which all processes of the test share. The environment variable [`ENV`] names the folder of
-//! the test; a library that is preloaded into all of its processes calls [`begin`], which finds
-//! the files by device and inode of the program, and does nothing where there are none.
+//! The controller keeps files in memory: the blocks of each program, which never change
+//! ([`Program`]), and for each test notes, which all of its processes share ([`Notes`]). The
+//! environment variable [`ENV`] tells where they are among the descriptors of the controller; a
+//! library that is preloaded into all processes of the test calls [`begin`], which finds those
+//! of its own program, by device and inode, and does nothing where there are none.
+//!
+//! The processes of a test also share a copy of the program's code with the traps in it, which
+//! each maps in place of its own: to start costs little, and a trap that one removes is gone for
+//! all. Where that cannot be, a process sets traps in its own code.
 #![allow(unsafe_code)] // Files shared between processes; each block says why it is sound.
 
-use std::ffi::{CStr, OsStr, c_int};
+use std::ffi::{CStr, CString, c_int};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -15,22 +20,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 
 use crate::clock;
-use crate::map::{Layout, Module, Notes, Obstacle, View, fixed_part};
+use crate::map::{Layout, Module, Notes as Header, Obstacle, View, fixed_part};
 use crate::trap;
 
-/// The environment variable with the folder of a test.
+/// The environment variable that tells the processes of a test where the files are.
 pub const ENV: &CStr = c"CHECK_COVERAGE";
 
-/// What the name of a file with blocks ends in.
-const BLOCKS: &str = ".blocks";
+/// How long a process waits for another to copy the code, at most.
+const COPY_TAKES: Duration = Duration::from_millis(200);
 
-/// A program as the system knows it, whatever it is called by.
+/// A program as the system knows it, whatever it is called by. One that is changed is another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProgramId {
     device: u64,
     inode: u64,
+    /// When it was changed last, in nanoseconds; all that matters is whether it is the same.
+    changed: i64,
+    size: u64,
 }
 
 impl ProgramId {
@@ -44,38 +54,194 @@ impl ProgramId {
         Ok(Self {
             device: meta.dev(),
             inode: meta.ino(),
+            changed: (meta.mtime().wrapping_mul(1_000_000_000)).wrapping_add(meta.mtime_nsec()),
+            size: meta.size(),
         })
     }
 
-    /// The name of its files.
+    /// What it is called in [`ENV`].
     fn name(self) -> String {
-        format!("{:x}-{:x}", self.device, self.inode)
+        let Self {
+            device,
+            inode,
+            changed,
+            size,
+        } = self;
+        format!("{device:x}-{inode:x}-{changed:x}-{size:x}")
     }
 }
 
-/// Writes the blocks of a program into the folder of a run.
-///
-/// # Errors
-///
-/// There are too many, or the file cannot be written.
-pub fn write_blocks(run: &Path, program: ProgramId, blocks: &[(u32, u8)]) -> io::Result<()> {
-    let module = Module { name: c"", blocks };
-    let (bytes, _) = fixed_part(&[module])?;
-    fs::write(run.join(program.name() + BLOCKS), bytes)
+/// The code of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// The address of its first byte, at the start of a page.
+    pub address: u64,
+    /// Whole pages.
+    pub bytes: Vec<u8>,
 }
 
-/// Makes the notes of a program with this many blocks in the folder of a test, which is below
-/// that of the run. Times are counted from now on.
-///
-/// # Errors
-///
-/// The file cannot be made.
-pub fn create_notes(test: &Path, program: ProgramId, blocks: usize) -> io::Result<()> {
-    let layout = Layout::of(blocks).ok_or(io::ErrorKind::InvalidInput)?;
-    let file = File::create(test.join(program.name()))?;
-    file.set_len(layout.notes_end as u64)?;
-    let since = clock::now_ms().to_ne_bytes();
-    file.write_all_at(&since, std::mem::offset_of!(Notes, since_ms) as u64)
+impl Code {
+    /// The code of the program that `file` has the bytes of, whose only executable segment is
+    /// `size` bytes at this offset in the file and this address; `None` where the file is
+    /// shorter, or they do not agree on where pages begin.
+    #[must_use]
+    pub fn of_segment(file: &[u8], offset: u64, address: u64, size: u64) -> Option<Self> {
+        const PAGE: u64 = 4096;
+        let skew = address % PAGE;
+        let first = offset.checked_sub(skew).filter(|first| first % PAGE == 0)?;
+        let end = offset.checked_add(size)?;
+        let last = end.checked_next_multiple_of(PAGE)?;
+        let (first, last) = (usize::try_from(first).ok()?, usize::try_from(last).ok()?);
+        let mut bytes = file.get(first..last.min(file.len()))?.to_vec();
+        // What is behind the end of a file reads as zero.
+        bytes.resize(last - first, 0);
+        (usize::try_from(end).ok()? <= file.len()).then_some(Self {
+            address: address - skew,
+            bytes,
+        })
+    }
+}
+
+/// A program whose blocks are noted: the controller's side, for all tests.
+#[derive(Debug)]
+pub struct Program {
+    id: ProgramId,
+    blocks: usize,
+    fixed: File,
+    /// Its code with all traps.
+    text: Option<File>,
+}
+
+impl Program {
+    /// The program with this id and these blocks; each an address and the byte there, sorted.
+    /// Processes share its code where it is given.
+    ///
+    /// # Errors
+    ///
+    /// There are too many blocks, one is not in the code, or no memory can be had.
+    pub fn new(id: ProgramId, blocks: &[(u32, u8)], code: Option<Code>) -> io::Result<Self> {
+        let (fixed, count) = fixed_part(&[Module { name: c"", blocks }])?;
+        let text = match code {
+            None => None,
+            Some(code) => Some(in_memory(&with_traps(code, blocks)?)?),
+        };
+        Ok(Self {
+            id,
+            blocks: count,
+            fixed: in_memory(&fixed)?,
+            text,
+        })
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub fn id(&self) -> ProgramId {
+        self.id
+    }
+}
+
+/// The code with a trap at each block.
+fn with_traps(mut code: Code, blocks: &[(u32, u8)]) -> io::Result<Vec<u8>> {
+    for &(address, byte) in blocks {
+        let at = u64::from(address).checked_sub(code.address);
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        let place = at.and_then(|at| code.bytes.get_mut(at));
+        match place.filter(|place| **place == byte) {
+            Some(place) => *place = trap::TRAP,
+            None => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+    Ok(code.bytes)
+}
+
+/// A file in memory, with these contents.
+fn in_memory(contents: &[u8]) -> io::Result<File> {
+    // SAFETY: a name ended by zero; the descriptor is fresh and ours alone.
+    let file = unsafe {
+        let fd = libc::memfd_create(c"coverage".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        File::from_raw_fd(fd)
+    };
+    file.write_all_at(contents, 0)?;
+    Ok(file)
+}
+
+/// What the processes of a test note of a program: the controller's side.
+#[derive(Debug)]
+pub struct Notes {
+    blocks: usize,
+    notes: File,
+    /// For a copy of the code that its processes share.
+    text: Option<File>,
+}
+
+impl Notes {
+    /// None yet. Times are counted from now on.
+    ///
+    /// # Errors
+    ///
+    /// No memory can be had.
+    pub fn new(program: &Program) -> io::Result<Self> {
+        let layout = Layout::of(program.blocks).ok_or(io::ErrorKind::InvalidInput)?;
+        let notes = in_memory(&[])?;
+        notes.set_len(layout.notes_end as u64)?;
+        let since = clock::now_ms().to_ne_bytes();
+        notes.write_all_at(&since, std::mem::offset_of!(Header, since_ms) as u64)?;
+        let text = program.text.as_ref().map(|_| in_memory(&[]));
+        Ok(Self {
+            blocks: program.blocks,
+            notes,
+            text: text.transpose()?,
+        })
+    }
+
+    /// What was noted so far.
+    ///
+    /// # Errors
+    ///
+    /// The memory cannot be mapped.
+    pub fn read(&self) -> io::Result<Noted> {
+        let attached = View::attach_notes(self.notes.as_fd(), self.blocks);
+        let (view, len) = attached.ok_or_else(io::Error::last_os_error)?;
+        let notes = view.notes();
+        // Times are one more than they say, so that 0 is none.
+        let times = view.times().iter().zip(0..);
+        let reached = times.filter_map(|(time, number)| {
+            let time = time.load(Ordering::Relaxed).checked_sub(1)?;
+            Some((number, time))
+        });
+        let processes = notes.armed.load(Ordering::Relaxed);
+        let noted = Noted {
+            // Most notes are of programs that the test does not start.
+            reached: match processes {
+                0 => Vec::new(),
+                _ => reached.collect(),
+            },
+            processes,
+            first_ms: notes.first.load(Ordering::Relaxed).saturating_sub(1),
+            obstacle: view.obstacle(),
+        };
+        // SAFETY: the mapping that `attach_notes` made, of at least this length; no reference
+        // to it is left.
+        unsafe { libc::munmap(view.notes_start().as_ptr().cast(), len) };
+        Ok(noted)
+    }
+}
+
+/// What [`ENV`] is to be for a test that has these programs noted.
+#[must_use]
+pub fn value<'a>(programs: impl IntoIterator<Item = (&'a Program, &'a Notes)>) -> String {
+    let mut value = std::process::id().to_string();
+    for (program, notes) in programs {
+        let texts = program.text.as_ref().zip(notes.text.as_ref());
+        let files = [&program.fixed, &notes.notes].into_iter();
+        let files = files.chain(texts.into_iter().flat_map(|(all, own)| [all, own]));
+        let files: Vec<String> = files.map(|it| it.as_raw_fd().to_string()).collect();
+        let _ = write!(value, ":{}={}", program.id.name(), files.join(","));
+    }
+    value
 }
 
 /// What the processes of a test have noted of a program.
@@ -91,38 +257,46 @@ pub struct Noted {
     pub obstacle: Option<Obstacle>,
 }
 
-/// Reads what was noted in the folder of a test.
-///
-/// # Errors
-///
-/// The file is not there, or is none of a program with this many blocks.
-pub fn read_notes(test: &Path, program: ProgramId, blocks: usize) -> io::Result<Noted> {
-    let path = test.join(program.name());
-    let file = File::options().read(true).write(true).open(path)?;
-    let attached = View::attach_notes(file.as_fd(), blocks);
-    let (view, len) = attached.ok_or(io::ErrorKind::InvalidData)?;
-    let notes = view.notes();
-    // Times are one more than they say, so that 0 is none.
-    let times = view.times().iter().zip(0..);
-    let reached = times.filter_map(|(time, number)| {
-        let time = time.load(Ordering::Relaxed).checked_sub(1)?;
-        Some((number, time))
-    });
-    let processes = notes.armed.load(Ordering::Relaxed);
-    let noted = Noted {
-        // Most notes are of programs that the test does not start.
-        reached: match processes {
-            0 => Vec::new(),
-            _ => reached.collect(),
-        },
-        processes,
-        first_ms: notes.first.load(Ordering::Relaxed).saturating_sub(1),
-        obstacle: view.obstacle(),
-    };
-    // SAFETY: the mapping that `attach_notes` made, of at least this length; no reference to
-    // it is left.
-    unsafe { libc::munmap(view.notes_start().as_ptr().cast(), len) };
-    Ok(noted)
+/// Where the files of a program are, as a process finds them.
+struct Files {
+    fixed: OwnedFd,
+    notes: OwnedFd,
+    /// The code with all traps, and for the copy.
+    texts: Option<(File, File)>,
+}
+
+impl Files {
+    /// Those of the program with this id, where `value` ([`ENV`]) has it.
+    fn find(value: &str, id: ProgramId) -> Option<Self> {
+        let (controller, programs) = value.split_once(':')?;
+        let id = id.name();
+        let own = |program: &str| {
+            program
+                .strip_prefix(&*id)?
+                .strip_prefix('=')
+                .map(str::to_owned)
+        };
+        let files = programs.split(':').find_map(own)?;
+        let mut files = files.split(',').map(|number| (controller, number));
+        let mut next = |flags| open(files.next()?, flags);
+        Some(Self {
+            fixed: next(libc::O_RDONLY)?,
+            notes: next(libc::O_RDWR)?,
+            texts: next(libc::O_RDONLY)
+                .zip(next(libc::O_RDWR))
+                .map(|(all, own)| (all.into(), own.into())),
+        })
+    }
+}
+
+/// Opens a descriptor of a process.
+fn open((pid, number): (&str, &str), flags: c_int) -> Option<OwnedFd> {
+    let path = CString::new(format!("/proc/{pid}/fd/{number}")).ok()?;
+    // SAFETY: a path ended by zero; the descriptor is fresh and ours alone.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
 }
 
 /// Begins to note blocks in this process, where the variable [`ENV`] asks for it and its
@@ -131,33 +305,27 @@ pub fn read_notes(test: &Path, program: ProgramId, blocks: usize) -> io::Result<
 /// To be called once, before the program starts.
 pub fn begin() {
     // SAFETY: the name is ended by zero; the value lives until the variable is changed.
-    let folder = unsafe {
+    let value = unsafe {
         let value = libc::getenv(ENV.as_ptr());
         if value.is_null() {
             return;
         }
         CStr::from_ptr(value)
     };
-    let test = Path::new(OsStr::from_bytes(folder.to_bytes()));
     let Ok(program) = ProgramId::of(Path::new("/proc/self/exe")) else {
         return;
     };
-    let Some(notes) = open(&test.join(program.name()), libc::O_RDWR) else {
+    let Some(files) = value.to_str().ok().and_then(|it| Files::find(it, program)) else {
+        return;
+    };
+    let Some(header) = header(files.notes.as_fd()) else {
         return;
     };
     if is_traced() {
-        if let Some(view) = notes_header(notes.as_fd()) {
-            view.obstacle
-                .store(Obstacle::Traced as u32, Ordering::Relaxed);
-        }
+        let traced = Obstacle::Traced as u32;
+        header.obstacle.store(traced, Ordering::Relaxed);
         return;
     }
-    let Some(run) = test.parent() else {
-        return;
-    };
-    let Some(blocks) = open(&run.join(program.name() + BLOCKS), libc::O_RDONLY) else {
-        return;
-    };
     // A signal that is blocked, by who started this, would end the process.
     // SAFETY: all-zero is valid for a set of signals, which the calls write to and read.
     unsafe {
@@ -166,34 +334,72 @@ pub fn begin() {
         libc::sigaddset(&raw mut set, libc::SIGILL);
         libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
-    trap::arm_files(blocks.as_fd(), notes.as_fd());
+    let (fixed, notes) = (files.fixed.as_fd(), files.notes.as_fd());
+    let text = files.texts.filter(|(all, own)| is_copied(header, all, own));
+    match text {
+        Some((_, text)) => trap::arm_text(fixed, notes, text.as_fd()),
+        None => trap::arm_files(fixed, notes),
+    };
 }
 
-fn open(path: &Path, flags: c_int) -> Option<OwnedFd> {
-    let mut bytes = path.as_os_str().as_bytes().to_vec();
-    bytes.push(0);
-    // SAFETY: a path ended by zero; the descriptor is fresh and ours alone.
-    unsafe {
-        let fd = libc::open(bytes.as_ptr().cast(), flags | libc::O_CLOEXEC);
-        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+/// No process has begun to copy the code.
+const NOT_COPIED: u32 = 0;
+/// One has.
+const COPYING: u32 = 1;
+/// It is done.
+const COPIED: u32 = 2;
+
+/// Copies the code from `all` to `own`, where no other process of the test has; whether it is
+/// there.
+fn is_copied(header: &Header, all: &File, own: &File) -> bool {
+    let state = &header.copied;
+    let (first, mine) = (Ordering::Acquire, Ordering::Acquire);
+    if state
+        .compare_exchange(NOT_COPIED, COPYING, first, mine)
+        .is_ok()
+    {
+        let copied = copy(all, own).is_ok();
+        if copied {
+            state.store(COPIED, Ordering::Release);
+        }
+        return copied;
     }
+    let step = Duration::from_millis(1);
+    let mut waited = Duration::ZERO;
+    // A process that is killed leaves it undone.
+    while state.load(Ordering::Acquire) != COPIED {
+        if waited >= COPY_TAKES {
+            return false;
+        }
+        thread::sleep(step);
+        waited += step;
+    }
+    true
+}
+
+fn copy(all: &File, own: &File) -> io::Result<()> {
+    let mut left = usize::try_from(all.metadata()?.len()).map_err(io::Error::other)?;
+    while left > 0 {
+        // SAFETY: the call takes integers; the offset of `all` moves.
+        let sent =
+            unsafe { libc::sendfile(own.as_raw_fd(), all.as_raw_fd(), std::ptr::null_mut(), left) };
+        match usize::try_from(sent) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => left = left.saturating_sub(sent),
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+    }
+    Ok(())
 }
 
 /// The start of notes, for as long as the process lives.
-fn notes_header(fd: BorrowedFd<'_>) -> Option<&'static Notes> {
+fn header(fd: BorrowedFd<'_>) -> Option<&'static Header> {
     // SAFETY: a fresh mapping that is never unmapped; the file was made longer than this.
     unsafe {
         let rights = libc::PROT_READ | libc::PROT_WRITE;
-        let len = size_of::<Notes>();
-        let start = libc::mmap(
-            std::ptr::null_mut(),
-            len,
-            rights,
-            libc::MAP_SHARED,
-            fd.as_raw_fd(),
-            0,
-        );
-        (start != libc::MAP_FAILED).then(|| &*start.cast::<Notes>())
+        let (len, none) = (size_of::<Header>(), std::ptr::null_mut());
+        let start = libc::mmap(none, len, rights, libc::MAP_SHARED, fd.as_raw_fd(), 0);
+        (start != libc::MAP_FAILED).then(|| &*start.cast::<Header>())
     }
 }
 
@@ -218,39 +424,93 @@ fn has_tracer() -> bool {
 mod tests {
     use super::*;
 
+    const BLOCKS: [(u32, u8); 3] = [(0x5010, 0x55), (0x5020, 0x90), (0x6000, 0x90)];
+
+    fn own() -> ProgramId {
+        ProgramId::of(&std::env::current_exe().unwrap()).unwrap()
+    }
+
+    fn code() -> Code {
+        let mut file = vec![0x90; 0x3000];
+        file[0x1010] = 0x55;
+        Code::of_segment(&file, 0x1010, 0x5010, 0x1ff0).unwrap()
+    }
+
+    #[test]
+    fn code_is_whole_pages_with_traps() {
+        let code = code();
+        assert_eq!((code.address, code.bytes.len()), (0x5000, 0x2000));
+        assert_eq!(code.bytes[0x10], 0x55);
+        // The file ends within the last page.
+        let file = vec![0x90; 0x2800];
+        let short = Code::of_segment(&file, 0x1000, 0x5000, 0x1800).unwrap();
+        assert_eq!((short.bytes.len(), short.bytes[0x1fff]), (0x2000, 0));
+        assert_eq!(Code::of_segment(&file, 0x1000, 0x5010, 1), None);
+        assert_eq!(Code::of_segment(&file, 0x1000, 0x5000, 0x9000), None);
+
+        let text = with_traps(code.clone(), &BLOCKS).unwrap();
+        let traps = [0x10, 0x20, 0x1000];
+        let mut expected = code.bytes.clone();
+        traps.iter().for_each(|&at| expected[at] = trap::TRAP);
+        assert!(text == expected);
+        // Where another byte is, it is another program.
+        assert!(with_traps(code.clone(), &[(0x5010, 0x56)]).is_err());
+        assert!(with_traps(code, &[(0x7000, 0x90)]).is_err());
+    }
+
+    #[test]
+    fn processes_find_their_files_and_share_a_copy_of_the_code() {
+        let program = Program::new(own(), &BLOCKS, Some(code())).unwrap();
+        let notes = Notes::new(&program).unwrap();
+        assert_eq!(notes.read().unwrap(), Noted::default());
+        let value = value([(&program, &notes)]);
+        let mut other = own();
+        other.changed += 1;
+        assert!(Files::find(&value, other).is_none());
+        for text in ["", "1", "1:", "x:y=z"] {
+            assert!(Files::find(text, own()).is_none());
+        }
+        for _ in 0..2 {
+            let files = Files::find(&value, own()).unwrap();
+            let (all, text) = files.texts.unwrap();
+            assert!(is_copied(header(files.notes.as_fd()).unwrap(), &all, &text));
+            let mut bytes = vec![0; 0x2001];
+            assert_eq!(text.read_at(&mut bytes, 0).unwrap(), 0x2000);
+            assert_eq!(bytes[..0x2000], with_traps(code(), &BLOCKS).unwrap());
+        }
+    }
+
+    #[test]
+    fn one_that_was_killed_while_it_copied_keeps_no_other_waiting_for_long() {
+        let program = Program::new(own(), &BLOCKS, Some(code())).unwrap();
+        let notes = Notes::new(&program).unwrap();
+        let header = header(notes.notes.as_fd()).unwrap();
+        header.copied.store(COPYING, Ordering::Relaxed);
+        let (all, text) = (program.text.as_ref().unwrap(), notes.text.as_ref().unwrap());
+        assert!(!is_copied(header, all, text));
+    }
+
     #[test]
     fn notes_are_read_as_they_were_made() {
-        let run = tempfile::tempdir().unwrap();
-        let test = run.path().join("1");
-        fs::create_dir(&test).unwrap();
-        let own = ProgramId::of(&std::env::current_exe().unwrap()).unwrap();
-        let blocks = [(0x1000, 0x55), (0x1010, 0x48), (0x1020, 0xc3)];
-        write_blocks(run.path(), own, &blocks).unwrap();
-        create_notes(&test, own, blocks.len()).unwrap();
-        assert_eq!(read_notes(&test, own, 3).unwrap(), Noted::default());
-
-        let fixed = File::open(run.path().join(own.name() + BLOCKS)).unwrap();
-        let notes = File::options()
-            .read(true)
-            .write(true)
-            .open(test.join(own.name()))
-            .unwrap();
-        let view = View::attach_files(fixed.as_fd(), notes.as_fd()).unwrap();
-        assert_eq!(view.addresses(), [0x1000, 0x1010, 0x1020]);
-        assert_eq!(view.bytes(), [0x55, 0x48, 0xc3]);
+        let program = Program::new(own(), &BLOCKS, None).unwrap();
+        let notes = Notes::new(&program).unwrap();
+        let value = value([(&program, &notes)]);
+        let files = Files::find(&value, own()).unwrap();
+        assert!(files.texts.is_none());
+        let view = View::attach_files(files.fixed.as_fd(), files.notes.as_fd()).unwrap();
+        assert_eq!(view.addresses(), BLOCKS.map(|(address, _)| address));
+        assert_eq!(view.bytes(), BLOCKS.map(|(_, byte)| byte));
         view.count_armed();
         view.note(2);
         view.note(0);
         view.note(2);
         view.hinder(Obstacle::Handler);
-        let noted = read_notes(&test, own, 3).unwrap();
+        let noted = notes.read().unwrap();
         let numbers: Vec<u32> = noted.reached.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [0, 2]);
         assert!(noted.reached[1].1 <= noted.reached[0].1);
         assert_eq!(noted.processes, 1);
         assert_eq!(noted.obstacle, Some(Obstacle::Handler));
-
-        assert!(read_notes(&test, own, 4).is_err());
-        assert!(View::attach_files(notes.as_fd(), notes.as_fd()).is_none());
+        assert!(View::attach_files(files.notes.as_fd(), files.notes.as_fd()).is_none());
     }
 }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // Changes the code of the process it runs in; each block says why it is sound.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::map::{MAX_MODULES, Obstacle, View};
 
 /// `push %es`, which is no instruction in 64-bit mode, whatever follows it.
-const TRAP: u8 = 0x06;
+pub(crate) const TRAP: u8 = 0x06;
 
 /// The map, once this process or one that it was forked from has traps.
 static VIEW: OnceLock<Shared> = OnceLock::new();
@@ -52,6 +52,26 @@ pub(crate) fn arm_files(blocks: BorrowedFd<'_>, notes: BorrowedFd<'_>) -> bool {
     View::attach_files(blocks, notes).is_some_and(arm_view)
 }
 
+/// The same with the code in a file, which has the traps and which other processes map too:
+/// one that removes a trap removes it for all.
+pub(crate) fn arm_text(
+    blocks: BorrowedFd<'_>,
+    notes: BorrowedFd<'_>,
+    text: BorrowedFd<'_>,
+) -> bool {
+    let Some(base) = Text::of_program().and_then(|own| own.replace(text)) else {
+        return arm_files(blocks, notes);
+    };
+    let Some(view) = View::attach_files(blocks, notes) else {
+        return false;
+    };
+    let Shared(view) = VIEW.get_or_init(|| Shared(view));
+    BASES[0].store(base, Ordering::Relaxed);
+    view.count_armed();
+    ARMED.store(true, Ordering::Relaxed);
+    true
+}
+
 fn arm_view(view: View) -> bool {
     let Shared(view) = VIEW.get_or_init(|| Shared(view));
     match begin(view) {
@@ -83,6 +103,11 @@ fn begin(view: &View) -> Result<(), Obstacle> {
     if let Some(obstacle) = search.obstacle {
         return Err(obstacle);
     }
+    handle_traps()
+}
+
+/// Handles SIGILL.
+fn handle_traps() -> Result<(), Obstacle> {
     // SAFETY: all-zero is valid for a `sigaction`, which the calls read and write; the handler
     // has the signature that SA_SIGINFO asks for.
     unsafe {
@@ -95,6 +120,9 @@ fn begin(view: &View) -> Result<(), Obstacle> {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as libc::sighandler_t;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        // A handler of another signal may be code with traps, which end the process as long
+        // as this one runs: it has to wait.
+        libc::sigfillset(&raw mut action.sa_mask);
         if libc::sigaction(libc::SIGILL, &raw const action, ptr::null_mut()) != 0 {
             return Err(Obstacle::Handler);
         }
@@ -146,6 +174,89 @@ extern "C" fn found(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void
     0
 }
 
+/// Where the code of the program is in this process.
+struct Text {
+    base: usize,
+    /// Its first page.
+    start: usize,
+    /// How long it is, in whole pages.
+    len: usize,
+}
+
+impl Text {
+    /// That of the program itself; `None` where it has not exactly one segment of code.
+    fn of_program() -> Option<Self> {
+        extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, to: *mut c_void) -> c_int {
+            // SAFETY: the loader passes a valid structure, whose headers are an array of that
+            // length, and `of_program` a pointer to a live value that nothing else refers to.
+            unsafe {
+                let info = &*info;
+                let headers = match info.dlpi_phdr.is_null() {
+                    true => &[][..],
+                    false => {
+                        std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum))
+                    }
+                };
+                let base = info.dlpi_addr as usize;
+                let segments = Segments { base, headers };
+                let mut code = segments.code();
+                if let (Some((start, len)), None) = (code.next(), code.next()) {
+                    let page = page_size();
+                    let first = start & !(page - 1);
+                    let end = (start + len).next_multiple_of(page);
+                    *to.cast::<Option<Text>>() = Some(Text {
+                        base,
+                        start: first,
+                        len: end - first,
+                    });
+                }
+            }
+            // The program is the first.
+            1
+        }
+        let mut text: Option<Self> = None;
+        // SAFETY: the callback has the signature that the call asks for, and gets a pointer to
+        // a live value.
+        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut text).cast()) };
+        text.filter(|_| cfg!(all(target_arch = "x86_64", target_os = "linux")))
+    }
+
+    /// Maps `file` in its place, where that is as long and SIGILL can be handled; gives what is
+    /// to be added to addresses of the program's file.
+    fn replace(&self, file: BorrowedFd<'_>) -> Option<usize> {
+        // SAFETY: an all-zero structure is valid, and the call writes to it.
+        let len = unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            (libc::fstat(file.as_raw_fd(), &raw mut stat) == 0).then_some(stat.st_size)?
+        };
+        if usize::try_from(len).ok()? != self.len {
+            return None;
+        }
+        // A mapping that fails must not have removed what was there: a first one shows
+        // whether this file can be executed from.
+        let map = |at: *mut c_void, fixed: c_int| {
+            let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+            let flags = libc::MAP_SHARED | fixed;
+            // SAFETY: a fresh mapping, or one in the place of the program's code, which is the
+            // same but for traps that are handled.
+            let found = unsafe { libc::mmap(at, self.len, rights, flags, file.as_raw_fd(), 0) };
+            (found != libc::MAP_FAILED).then_some(found)
+        };
+        let tried = map(ptr::null_mut(), 0)?;
+        // SAFETY: the mapping of just now, which nothing refers to.
+        unsafe { libc::munmap(tried, self.len) };
+        handle_traps().ok()?;
+        map(self.start as *mut c_void, libc::MAP_FIXED)?;
+        Some(self.base)
+    }
+}
+
+/// The size of a page, in bytes.
+fn page_size() -> usize {
+    // SAFETY: the call takes integers.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// The segments of a loaded file.
 struct Segments<'a> {
     base: usize,
@@ -190,8 +301,7 @@ impl Segments<'_> {
         if !self.is_that_of(view, blocks) {
             return Err(Obstacle::OtherCode);
         }
-        // SAFETY: the call takes integers.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let page = page_size();
         for (start, len) in self.code() {
             let first = start & !(page - 1);
             let len = start + len - first;

@@ -195,7 +195,7 @@ impl Page {
 }
 
 /// `text` as HTML shows it, in elements and in quoted attributes.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

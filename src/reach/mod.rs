@@ -1,0 +1,28 @@
+//! Which tests reach what of the programs under test.
+//!
+//! A [`Recorder`] notes, while tests run, which basic blocks of the programs each test
+//! reaches, and after how long; no program is rebuilt for it (crate `coverage`). What was
+//! noted is kept in a [`Store`] beside the history: a [`Table`] of each program, with names and
+//! lines of its blocks, and a [`Reached`] of each test and combination. [`Recording`] is all
+//! that a store has; [`Targets`] are places in the programs, asked for by name, file or line,
+//! or found in a patch.
+
+mod affected;
+mod carry;
+mod codec;
+mod html;
+mod patch;
+mod paths;
+mod recorder;
+mod recording;
+mod store;
+mod table;
+mod targets;
+
+pub use affected::{Affected, affected, diff_of};
+pub use html::{Suite, write as write_report};
+pub use recorder::Recorder;
+pub use recording::{Candidate, FunctionReached, Recording};
+pub use store::{ProgramReached, Reached, Store};
+pub use table::{Block, Frame, Function, Table};
+pub use targets::Targets;
