@@ -120,8 +120,8 @@ impl Programs {
 
     /// The files of the programs.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let tools = [&self.img, &self.io, &self.nbd, &self.qsd];
-        let all = tools.into_iter().chain(&self.qemu);
+        let tools = [&self.img, &self.io, &self.nbd];
+        let all = tools.into_iter().chain(&self.qsd).chain(&self.qemu);
         all.map(|program| program.path.as_path())
     }
 
