@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(found(&["rare"]).unwrap(), list(&[("002", 4), ("003", 5)]));
         assert_eq!(found(&["r*e"]).unwrap(), list(&[("002", 4), ("003", 5)]));
         // What every start reaches is reached when the program is started.
-        let all = list(&[("002", 1), ("001", 3), ("003", 3)]);
+        let all = list(&[("001", 3), ("002", 1), ("003", 3)]);
         assert_eq!(found(&["main"]).unwrap(), all);
         // Blocks begin at every tenth line.
         assert_eq!(found(&["a.c:50"]).unwrap(), list(&[("002", 4)]));
