@@ -125,7 +125,7 @@ pub(super) fn choose(
     let recording = call.recording()?;
     let mut lists: Vec<Vec<Candidate>> = Vec::new();
     if !args.reaching.is_empty() {
-        let targets = Targets::find(&recording, &args.reaching);
+        let targets = Targets::find(&recording.tables, &args.reaching);
         tell_of_programs(&recording);
         let targets = match targets {
             Ok(targets) => targets,

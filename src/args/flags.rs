@@ -339,8 +339,8 @@ static SELECT: &[Flag] = &[
         "As --coverage has recorded it. WHAT is a function or a pattern of functions \
              (qcow2_co_truncate, 'qcow2_co_*'), a source file or a pattern of files \
              (block/qcow2.c, 'block/qcow2-*.c') or a line (block/qcow2.c:1234). Those that reach \
-             most of it are run first, then those that reach the least else, then the soonest; \
-             -n and --list tell how soon. Where no format or protocol is given, with those that \
+             what few tests reach are run first, then those that reach most of it, then those \
+             that reach the least else, then the soonest; -n and --list tell how soon. Where no format or protocol is given, with those that \
              were recorded.",
     ),
     Flag::new(

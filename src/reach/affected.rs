@@ -80,7 +80,7 @@ pub fn affected(recording: &Recording, patch: impl Read) -> io::Result<Affected>
         .collect();
     let has_files = !files.is_empty();
     let mut result = Affected {
-        targets: Targets::none(recording),
+        targets: Targets::none(&recording.tables),
         unreached: Vec::new(),
         unknown: Vec::new(),
         elsewhere: Vec::new(),
@@ -100,7 +100,7 @@ pub fn affected(recording: &Recording, patch: impl Read) -> io::Result<Affected>
         let is_same_file = |known: &str| known.is_empty() || ends_in(known, file);
         let is_meant = |known: &str, name: &str| functions.contains(name) && is_same_file(known);
         let before = result.targets.all().len();
-        result.targets.add(recording, &is_meant);
+        result.targets.add(&recording.tables, &is_meant);
         let found = &result.targets.all()[before..];
         let found: BTreeSet<&str> = found.iter().map(|it| it.name.as_str()).collect();
         let missing = functions.iter().filter(|it| !found.contains(it.as_str()));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::store::Reached;
+use super::reached::Reached;
 use super::table::Table;
 
 /// Which blocks of a build are which of a later one.

@@ -1,5 +1,6 @@
 //! One self-contained page: by file and function, which tests of which suite reach it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
@@ -115,10 +116,15 @@ fn page(suites: &[Suite]) -> String {
         "<p class=\"filters\"><input type=\"search\" id=\"text\" placeholder=\"Filter files and \
          functions\" aria-label=\"Filter files and functions\"></p>\n",
     );
-    // Where most is not reached comes first.
+    // What is about disk images comes first, what the build makes last, and of these what has
+    // most that no test reaches.
     let missing = |file: &File| file.values().filter(|row| row.reached() == 0).count();
     let mut sorted: Vec<(&String, &File)> = files.iter().collect();
-    sorted.sort_by_key(|(name, file)| (name.is_empty(), std::cmp::Reverse(missing(file))));
+    sorted.sort_by_key(|(name, file)| {
+        let is_generated = name.is_empty() || name.starts_with('/');
+        let place = (is_generated, !is_of_disk_images(name));
+        (place, Reverse(missing(file)))
+    });
     for (name, file) in sorted {
         write_file(&mut out, suites, name, file);
     }

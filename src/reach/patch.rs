@@ -62,10 +62,10 @@ impl PatchReader {
             self.name(name);
         } else if let Some(hunk) = line.strip_prefix("@@ ") {
             self.hunk(hunk);
-        } else if line.starts_with("Binary files ") || line.starts_with("rename to ") {
-            if let Some(file) = &mut self.file {
-                file.elsewhere = true;
-            }
+        } else if (line.starts_with("Binary files ") || line.starts_with("rename to "))
+            && let Some(file) = &mut self.file
+        {
+            file.elsewhere = true;
         }
     }
 
@@ -234,11 +234,12 @@ impl Side {
 
     /// The hunk ends: what is not complete may be the head of a function.
     fn end(&mut self, change: &mut Change) {
-        if self.head_changed && !self.head.contains(';') {
-            if let Some(function) = function_name(&self.head) {
-                change.functions.insert(function);
-                self.head_changed = false;
-            }
+        if self.head_changed
+            && !self.head.contains(';')
+            && let Some(function) = function_name(&self.head)
+        {
+            change.functions.insert(function);
+            self.head_changed = false;
         }
         self.forget_head(change);
     }

@@ -12,7 +12,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use coverage::record::{self, Code, Notes, Program, ProgramId};
 
-use super::store::{ProgramReached, Reached, Store};
+use super::reached::{ProgramReached, Reached};
+use super::store::Store;
 use super::table::Table;
 use crate::args::Detail;
 use crate::build_id::build_id;
@@ -261,11 +262,8 @@ impl Recorder {
     fn read(&self, tool: &Tool, notes: &Notes) -> Option<ProgramReached> {
         let noted = notes.read().ok()?;
         if let Some(obstacle) = noted.obstacle {
-            let line = format!(
-                "{} was not recorded: {}",
-                tool.table.program,
-                obstacle.text()
-            );
+            let (program, why) = (&tool.table.program, obstacle.text());
+            let line = format!("not all processes of {program} were recorded: {why}");
             let mut obstacles = self
                 .obstacles
                 .lock()

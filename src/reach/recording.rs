@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use super::store::{Reached, Store};
+use super::reached::Reached;
+use super::store::Store;
 use super::table::Table;
 use super::targets::Targets;
 use crate::model::Combo;
@@ -50,6 +51,8 @@ pub struct Candidate {
     pub test: String,
     /// The combination.
     pub combo: Combo,
+    /// How many tests reach the function, of those asked for, that the fewest do.
+    pub rarest: usize,
     /// How many of the functions asked for it reaches.
     pub hits: usize,
     /// After how many milliseconds it has reached the first.
@@ -197,16 +200,23 @@ impl Recording {
         counts
     }
 
-    /// The tests that reach any of the targets: those that reach most of them first, then
-    /// those that reach the least else (in steps of a quarter), then the soonest.
+    /// The tests that reach any of the targets: those first that reach one which few tests
+    /// reach, then those that reach most of them, then those that reach the least else (all in
+    /// steps of a quarter), then the soonest.
     #[must_use]
     pub fn candidates(&self, targets: &Targets) -> Vec<Candidate> {
-        let found = self.tests.iter().filter_map(|test| {
-            let hits = self.hits(test, targets);
+        let hits = self.tests.iter().map(|test| self.hits(test, targets));
+        let hits: Vec<HashMap<usize, u32>> = hits.collect();
+        let mut counts: HashMap<usize, usize> = HashMap::new();
+        for target in hits.iter().flat_map(HashMap::keys) {
+            *counts.entry(*target).or_default() += 1;
+        }
+        let found = self.tests.iter().zip(&hits).filter_map(|(test, hits)| {
             let after_ms = hits.values().copied().min()?;
             Some(Candidate {
                 test: test.reached.test.clone(),
                 combo: test.reached.combo.clone(),
+                rarest: hits.keys().map(|target| counts[target]).min()?,
                 hits: hits.len(),
                 after_ms,
                 own: test.own,
@@ -214,7 +224,10 @@ impl Recording {
         });
         let mut found: Vec<Candidate> = found.collect();
         found.sort_by(|a, b| {
-            let key = |it: &Candidate| (Reverse(step(it.hits)), step(it.own), it.after_ms);
+            let key = |it: &Candidate| {
+                let hits = Reverse(step(it.hits));
+                (step(it.rarest), hits, step(it.own), it.after_ms)
+            };
             key(a).cmp(&key(b)).then_with(|| a.test.cmp(&b.test))
         });
         found
@@ -288,7 +301,7 @@ impl Recording {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::store::tests::reached;
+    use super::super::reached::tests::reached;
     use super::super::table::tests::table;
     use super::*;
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::paths::ends_in;
-use super::recording::Recording;
 use super::table::Table;
 
 /// Functions, or parts of them, that tests may reach.
@@ -65,9 +64,9 @@ impl<'a> Word<'a> {
 
 impl Targets {
     /// Nothing.
-    pub(super) fn none(recording: &Recording) -> Self {
+    pub(super) fn none(tables: &[Table]) -> Self {
         Self {
-            blocks: vec![Vec::new(); recording.tables.len()],
+            blocks: vec![Vec::new(); tables.len()],
             ..Self::default()
         }
     }
@@ -79,21 +78,21 @@ impl Targets {
     /// # Errors
     ///
     /// A word asks for nothing that a recorded program has, or is not a valid pattern.
-    pub fn find(recording: &Recording, words: &[String]) -> Result<Self, String> {
-        let mut targets = Self::none(recording);
+    pub fn find(tables: &[Table], words: &[String]) -> Result<Self, String> {
+        let mut targets = Self::none(tables);
         for text in words {
             let before = targets.count_blocks();
             match Word::parse(text)? {
-                Word::Line { file, line } => targets.add_line(recording, text, file, line),
+                Word::Line { file, line } => targets.add_line(tables, text, file, line),
                 Word::File(glob) => {
-                    targets.add(recording, &|file, _| glob.is_match(file));
+                    targets.add(tables, &|file, _| glob.is_match(file));
                 }
                 Word::Function(glob) => {
-                    targets.add(recording, &|_, name| glob.is_match(name));
+                    targets.add(tables, &|_, name| glob.is_match(name));
                 }
             }
             if targets.count_blocks() == before {
-                return Err(nothing(recording, text));
+                return Err(nothing(tables, text));
             }
         }
         targets.order();
@@ -102,13 +101,9 @@ impl Targets {
 
     /// Adds the functions that `is_meant` holds for, given file and name, those that are
     /// inlined included; how many there are.
-    pub(super) fn add(
-        &mut self,
-        recording: &Recording,
-        is_meant: &dyn Fn(&str, &str) -> bool,
-    ) -> usize {
+    pub(super) fn add(&mut self, tables: &[Table], is_meant: &dyn Fn(&str, &str) -> bool) -> usize {
         let before = self.all.len();
-        for (number, table) in recording.tables.iter().enumerate() {
+        for (number, table) in tables.iter().enumerate() {
             let mut inlined: BTreeMap<(u32, u32), bool> = BTreeMap::new();
             for function in &table.functions {
                 let (file, name) = (table.file_of(function), table.name_of(function));
@@ -133,13 +128,13 @@ impl Targets {
 
     /// Adds the code of a line; of the nearest one above it that has code, where it has none
     /// itself.
-    fn add_line(&mut self, recording: &Recording, text: &str, file: &str, line: u32) {
+    fn add_line(&mut self, tables: &[Table], text: &str, file: &str, line: u32) {
         let of_file = |table: &Table, frame: u32| {
             let name = table.files.get(frame as usize);
             name.is_some_and(|name| ends_in(name, file))
         };
         let all = || {
-            let tables = recording.tables.iter().enumerate();
+            let tables = tables.iter().enumerate();
             tables.flat_map(|(number, table)| {
                 let blocks = (0..).zip(&table.blocks);
                 let frames = blocks.flat_map(|(block, it)| {
@@ -155,7 +150,7 @@ impl Targets {
         let Some((table, _, nearest)) = above.max_by_key(|(_, _, frame)| frame.line) else {
             return;
         };
-        let name = texts(&recording.tables[table], (nearest.file, nearest.name)).1;
+        let name = texts(&tables[table], (nearest.file, nearest.name)).1;
         if nearest.line != line {
             self.notes.push(format!(
                 "{text}: no block of code begins there; that of line {} ({name}) is meant",
@@ -164,7 +159,7 @@ impl Targets {
         }
         for (number, block, frame) in all() {
             if frame.line == nearest.line {
-                let (file, name) = texts(&recording.tables[number], (frame.file, frame.name));
+                let (file, name) = texts(&tables[number], (frame.file, frame.name));
                 let target = self.target(file, name);
                 self.blocks[number].push((block, target));
             }
@@ -225,9 +220,9 @@ fn texts(table: &Table, (file, name): (u32, u32)) -> (&str, &str) {
 }
 
 /// Why a word asks for nothing.
-fn nothing(recording: &Recording, text: &str) -> String {
+fn nothing(tables: &[Table], text: &str) -> String {
     let is_place = text.contains(['/', ':']);
-    let names = recording.tables.iter().flat_map(|table| match is_place {
+    let names = tables.iter().flat_map(|table| match is_place {
         true => &table.files,
         false => &table.names,
     });
@@ -244,7 +239,7 @@ mod tests {
     fn found(words: &[&str]) -> Result<Vec<(String, u32)>, String> {
         let recording = recording();
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        let targets = Targets::find(&recording, &words)?;
+        let targets = Targets::find(&recording.tables, &words)?;
         let all = recording.candidates(&targets).into_iter();
         Ok(all.map(|it| (it.test, it.after_ms)).collect())
     }
@@ -259,7 +254,7 @@ mod tests {
         assert_eq!(found(&["rare"]).unwrap(), list(&[("002", 4), ("003", 5)]));
         assert_eq!(found(&["r*e"]).unwrap(), list(&[("002", 4), ("003", 5)]));
         // What every start reaches is reached when the program is started.
-        let all = list(&[("002", 1), ("001", 3), ("003", 3)]);
+        let all = list(&[("001", 3), ("002", 1), ("003", 3)]);
         assert_eq!(found(&["main"]).unwrap(), all);
         // Blocks begin at every tenth line.
         assert_eq!(found(&["a.c:50"]).unwrap(), list(&[("002", 4)]));

@@ -337,7 +337,7 @@ fn what_cannot_be_recorded_is_said_and_the_tests_pass() {
     assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
     assert_eq!(
         ran.err,
-        "check: tool was not recorded: it handles SIGILL itself (in 1 test)\n"
+        "check: not all processes of tool were recorded: it handles SIGILL itself (in 1 test)\n"
     );
     script(&suite.at("wrapper"), "exit 0\n");
     let mut command = suite.check(&["-raw", "--coverage", "1"]);
