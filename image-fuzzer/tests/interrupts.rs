@@ -112,6 +112,8 @@ fn a_campaign_that_is_killed_again_and_again_loses_nothing() {
     let start = |tests: u64| {
         let mut fuzzer = fuzzer();
         fuzzer.args(["--no-sandbox", "--status", "off", "--guard", "off"]);
+        // A sample of the blocks that tests reach is one more run.
+        fuzzer.arg("--no-coverage");
         fuzzer.args(["--campaign-seed", "killed", "-j", &WORKERS.to_string()]);
         fuzzer.args(["--tests", &tests.to_string(), "-c", &command]);
         fuzzer.arg(&work).stdout(Stdio::null());
