@@ -15,7 +15,7 @@ use super::attempt::Shared;
 use super::cores::Cores;
 use super::dirs::{Names, check_sock_dir};
 use super::load::{Governor, LOOK_EVERY};
-use super::order::{Choice, Queued, order};
+use super::order::{Choice, Queued, keep_long_apart, long_from, order};
 use super::scratch::Spares;
 use super::signals::Signals;
 use super::stop::{Stop, Urgency};
@@ -81,6 +81,8 @@ pub fn run(
             stopping: false,
             not_reached: Vec::new(),
             summary: Summary::default(),
+            long_from: f64::INFINITY,
+            long_running: BTreeSet::new(),
         };
         dispatcher.run(&jobs)
     });
@@ -102,6 +104,10 @@ struct Dispatcher<'s, 'env: 's, 'r> {
     stopping: bool,
     not_reached: Vec<Job>,
     summary: Summary,
+    /// From how many seconds on a job is a long one.
+    long_from: f64,
+    /// Those that run.
+    long_running: BTreeSet<JobId>,
 }
 
 impl Dispatcher<'_, '_, '_> {
@@ -183,6 +189,9 @@ impl Dispatcher<'_, '_, '_> {
                 None => Choice::LongestFirst,
             },
         );
+        if settings.shuffle.is_none() && !settings.in_order {
+            self.long_from = long_from(&self.queue);
+        }
         loop {
             self.start_what_may();
             if self.running == 0 && self.queue.is_empty() {
@@ -200,7 +209,13 @@ impl Dispatcher<'_, '_, '_> {
             return;
         }
         let limit = self.limit();
-        while let Some(next) = self.queue.front() {
+        loop {
+            if !self.long_running.is_empty() {
+                keep_long_apart(&mut self.queue, self.long_from, limit);
+            }
+            let Some(next) = self.queue.front() else {
+                break;
+            };
             if let Some(reason) = &next.job.skip {
                 let reason = reason.clone();
                 self.not_run(reason);
@@ -245,6 +260,9 @@ impl Dispatcher<'_, '_, '_> {
         });
         self.alone = queued.alone;
         self.running += 1;
+        if queued.last().is_some_and(|secs| secs >= self.long_from) {
+            self.long_running.insert(queued.job.id);
+        }
         self.workers.start(queued, reference);
     }
 
@@ -274,6 +292,7 @@ impl Dispatcher<'_, '_, '_> {
                 self.workers.is_free(worker);
                 self.running -= 1;
                 self.alone = false;
+                self.long_running.remove(&finished.job.id);
                 self.finished(*finished);
             }
             Ok(Message::Progress(job, progress, shown)) => {

@@ -78,6 +78,44 @@ pub(super) enum Choice {
     Shuffled(u64),
 }
 
+/// From how many seconds on a job is a long one: over four times the mean of `queue`.
+/// Infinite where no times are known.
+pub(super) fn long_from(queue: &VecDeque<Queued>) -> f64 {
+    let times: Vec<f64> = queue.iter().filter_map(Queued::last).collect();
+    match times.len() {
+        0 => f64::INFINITY,
+        count => 4.0 * times.iter().sum::<f64>() / count as f64,
+    }
+}
+
+/// Where a long job is next and another one runs, moves the longest of the others to the
+/// front, as long as these last at least as long as it, `slots` at a time: what runs for long
+/// mostly fills memory, and two that do take longer beside each other than beside short ones.
+pub(super) fn keep_long_apart(queue: &mut VecDeque<Queued>, long_from: f64, slots: usize) {
+    let is_long = |queued: &Queued| queued.last().is_some_and(|secs| secs >= long_from);
+    let next = queue
+        .front()
+        .filter(|next| is_long(next) && !next.failed_last());
+    let Some(needed) = next.filter(|next| !next.alone).and_then(Queued::last) else {
+        return;
+    };
+    let others = || {
+        queue
+            .iter()
+            .filter(|queued| !is_long(queued) && !queued.alone)
+    };
+    let rest: f64 = others().filter_map(Queued::last).sum();
+    if rest / slots.max(1) as f64 <= needed {
+        return;
+    }
+    let first = queue
+        .iter()
+        .position(|queued| !is_long(queued) && !queued.alone);
+    if let Some(other) = first.and_then(|index| queue.remove(index)) {
+        queue.push_front(other);
+    }
+}
+
 /// Orders times so that unknown ones come first, then longer ones.
 fn longer(a: Option<f64>, b: Option<f64>) -> Ordering {
     let seconds = |time: Option<f64>| time.unwrap_or(f64::INFINITY);
@@ -134,6 +172,30 @@ mod tests {
         let jobs = ["s", "brief", "new", "long", "failed"].map(job);
         let queue = order(jobs, past, false, Choice::AsPlanned);
         assert_eq!(names(&queue), ["brief", "new", "long", "failed", "s"]);
+    }
+
+    #[test]
+    fn long_jobs_wait_for_each_other_while_there_is_other_work() {
+        let timed = |name: &str, secs| Queued {
+            job: job(name),
+            past: Some(Past {
+                last_passed_secs: Some(secs),
+                last_verdict: Some(Kind::Pass),
+            }),
+            alone: false,
+        };
+        let mut queue: VecDeque<_> = [timed("long", 9.0)].into();
+        queue.extend((0..30).map(|n| timed(&format!("{n:02}"), 1.0)));
+        let long = long_from(&queue);
+        assert!(long > 1.0 && long < 9.0);
+        keep_long_apart(&mut queue, long, 2);
+        assert_eq!(names(&queue)[..2], ["00", "long"]);
+        // Eighteen seconds of other work last no longer than it, two at a time.
+        let mut queue: VecDeque<_> = [timed("long", 9.0)].into();
+        queue.extend((0..18).map(|n| timed(&format!("{n:02}"), 1.0)));
+        keep_long_apart(&mut queue, long, 2);
+        assert_eq!(names(&queue)[0], "long");
+        assert_eq!(long_from(&VecDeque::new()), f64::INFINITY);
     }
 
     #[test]
