@@ -57,6 +57,28 @@ impl Chosen {
         all.map(|it| (it.test.clone(), it.combo.clone())).collect()
     }
 
+    /// Leaves those that are planned, in their order.
+    pub(super) fn keep(&mut self, jobs: &[Job]) {
+        let planned: HashSet<(&str, &Combo)> = jobs
+            .iter()
+            .map(|job| (job.test.name.as_str(), &*job.combo))
+            .collect();
+        self.candidates
+            .retain(|it| planned.contains(&(it.test.as_str(), &it.combo)));
+    }
+
+    /// The tests among `tests`, in order.
+    pub(super) fn tests(&self, tests: &[Arc<Test>]) -> Vec<Arc<Test>> {
+        let named = |it: &Candidate| tests.iter().find(|test| test.name == it.test).cloned();
+        let mut found: Vec<Arc<Test>> = Vec::new();
+        for test in self.candidates.iter().filter_map(named) {
+            if !found.iter().any(|known| Arc::ptr_eq(known, &test)) {
+                found.push(test);
+            }
+        }
+        found
+    }
+
     /// Puts planned jobs into this order.
     pub(super) fn order(&self, jobs: &mut [Job]) {
         let places: HashMap<(&str, &Combo), usize> = (self.candidates.iter().enumerate())

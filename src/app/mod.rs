@@ -11,17 +11,19 @@ mod say;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
 use crate::args::{self, Action, LowArgs};
 use crate::dry_run::{json, listing, names, supported};
-use crate::model::Combo;
+use crate::model::{Combo, Test};
 use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
 use crate::{archive, exit, history, install, new_test, plan, run};
 use archived::Within;
 
+use coverage::Chosen;
 pub use say::say;
 
 /// Runs the program and gives its exit status.
@@ -179,24 +181,40 @@ fn run(call: &Invocation) -> Result<u8> {
         },
         false => None,
     };
-    if let Some(chosen) = chosen.as_ref().filter(|_| args.list || args.dry_run) {
-        say(&chosen.listing(&tests, args.list))?;
-        return Ok(exit::OK);
-    }
     if args.list || args.dry_run {
-        let tests = supported(run_tests::left_to_run(call, &tree, tests)?, args)?;
-        if args.list {
-            say(&listing(&tests))?;
-            if let Some(file) = &args.json {
-                std::fs::write(file, json(&tests))
-                    .with_context(|| format!("cannot write '{}'", file.display()))?;
-            }
-        } else {
-            say(&names(&tests))?;
-        }
-        return Ok(exit::OK);
+        return list(call, &tree, tests, chosen);
     }
     run_tests::run_tests(call, &tree, &tests, chosen.as_ref())
+}
+
+/// Prints the tests that would be run.
+fn list(
+    call: &Invocation,
+    tree: &Tree,
+    tests: Vec<Arc<Test>>,
+    chosen: Option<Chosen>,
+) -> Result<u8> {
+    let args = &call.args;
+    let (text, tests) = match chosen {
+        Some(mut chosen) => {
+            run_tests::keep_planned(call, tree, &tests, &mut chosen)?;
+            (chosen.listing(&tests, args.list), chosen.tests(&tests))
+        }
+        None => {
+            let tests = supported(run_tests::left_to_run(call, tree, tests)?, args)?;
+            let text = match args.list {
+                true => listing(&tests),
+                false => names(&tests),
+            };
+            (text, tests)
+        }
+    };
+    say(&text)?;
+    if let Some(file) = args.json.as_ref().filter(|_| args.list) {
+        std::fs::write(file, json(&tests))
+            .with_context(|| format!("cannot write '{}'", file.display()))?;
+    }
+    Ok(exit::OK)
 }
 
 /// How tests did in the past: an overview, or all about those named.

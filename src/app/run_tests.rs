@@ -194,13 +194,38 @@ pub(super) fn left_to_run(
     if !args.failed && !args.resume && args.shard.is_none() && args.filter.is_none() {
         return Ok(tests);
     }
+    let jobs = planned(call, &tests, &excludes, None)?;
+    let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
+    Ok(tests.into_iter().filter(planned).collect())
+}
+
+/// Leaves what would be run of `chosen`.
+pub(super) fn keep_planned(
+    call: &Invocation,
+    tree: &Tree,
+    tests: &[Arc<Test>],
+    chosen: &mut Chosen,
+) -> Result<()> {
+    let excludes = excludes(tree, &call.args)?;
+    let jobs = planned(call, tests, &excludes, Some(chosen))?;
+    chosen.keep(&jobs);
+    Ok(())
+}
+
+/// The jobs that would be run.
+fn planned(
+    call: &Invocation,
+    tests: &[Arc<Test>],
+    excludes: &Excludes,
+    chosen: Option<&Chosen>,
+) -> Result<Vec<Job>> {
+    let args = &call.args;
     let memory = open_history(&call.history_dir()).take_memory();
     let share = share(args)?;
     let (_, Planned { jobs, .. }) =
-        plan_jobs(args, &tests, &memory, &excludes, share.as_ref(), None);
+        plan_jobs(args, tests, &memory, excludes, share.as_ref(), chosen);
     plan::validate(args, &jobs, memory.has_runs())?;
-    let planned = |test: &Arc<Test>| jobs.iter().any(|job| Arc::ptr_eq(&job.test, test));
-    Ok(tests.into_iter().filter(planned).collect())
+    Ok(jobs)
 }
 
 /// Prints the errors of the reporters; returns whether there were any.

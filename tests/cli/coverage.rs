@@ -178,6 +178,11 @@ fn tests_are_selected_by_what_they_reach() {
         3
     );
 
+    assert_eq!(
+        suite.selected(&["--reaching", "grow", "-E", "!test(001)"]),
+        ["002"]
+    );
+
     let listed = said(&mut suite.check(&["--list", "--reaching", "grow"])).fine();
     assert!(
         listed
