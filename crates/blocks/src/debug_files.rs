@@ -22,7 +22,7 @@ pub struct DebugFiles {
 }
 
 impl DebugFiles {
-    /// Debug files in `folders`, in which they lie as in `/usr/lib/debug`, in that folder, and
+    /// Debug files in `folders`, in which they are placed as in `/usr/lib/debug`, in that folder, and
     /// on the servers that the environment variable `DEBUGINFOD_URLS` names.
     pub fn new(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         let system = Some(PathBuf::from(SYSTEM_FOLDER));

@@ -6,12 +6,12 @@ use std::ops::Range;
 use fnv::FnvHasher;
 use iced_x86::{ConstantOffsets, Instruction, OpKind};
 
-/// Hashes the instructions of a function one by one, without what depends on where the
-/// function and what it refers to lie.
+/// Hashes the instructions of a function one by one, without what depends on the
+/// addresses of the function and of what it refers to.
 pub(crate) struct ContentHasher {
     hasher: FnvHasher,
     function: Range<u64>,
-    /// Where addresses of the program lie that instructions may have as they are; empty in a
+    /// The addresses of the program, which instructions may have as they are; empty in a
     /// position-independent program.
     absolute: Range<u64>,
 }

@@ -59,7 +59,7 @@ pub(crate) struct Code<'a> {
 impl Code<'_> {
     /// The place of an address in this function.
     pub(crate) fn place_of(&self, address: u64) -> usize {
-        // A function lies in a slice, so that no offset in it is too large.
+        // A function is within a slice, so that no offset in it is too large.
         self.place + usize::try_from(address - self.range.start).unwrap_or(usize::MAX)
     }
 }

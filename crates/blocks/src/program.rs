@@ -41,15 +41,15 @@ pub struct Segment {
     pub size: u64,
 }
 
-/// A function, or a part of one: a range that all lies in one executable segment.
+/// A function, or a part of one: a range that is all in one executable segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
     /// The address of its first byte.
     pub start: u64,
     /// The address behind its last byte.
     pub end: u64,
-    /// A hash of its instructions, without what depends on where the function and what it
-    /// refers to lie: a function of the same name and content hash in another build of the
+    /// A hash of its instructions, without what depends on the addresses of the function
+    /// and of what it refers to: a function of the same name and content hash in another build of the
     /// program has the same blocks, at the same distances from its start.
     ///
     /// That it calls another function in place of one, or refers to other data, does not

@@ -30,7 +30,7 @@ pub struct BlockId {
 /// A program or library whose blocks are noted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockFile {
-    /// What blocks of it are told by: a hash of its build id, or of its path where it has none.
+    /// What identifies it: a hash of its build id, or of its path where it has none.
     pub id: u64,
     /// Its file.
     pub path: PathBuf,

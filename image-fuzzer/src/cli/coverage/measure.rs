@@ -40,7 +40,7 @@ pub(super) fn measure(log: &BlockLog, wanted: &Wanted<'_>) -> Vec<CoveredProgram
     programs.collect()
 }
 
-/// The program of the log, or why it cannot be had any more.
+/// The program of the log, or why it is not available any more.
 fn program(file: &BlockFile) -> Result<Program, String> {
     let bytes = fs::read(&file.path).map_err(|why| format!("it cannot be read: {why}"))?;
     let program = Program::read(&bytes).map_err(|why| format!("it {why}"))?;

@@ -18,7 +18,7 @@ use crate::output;
 use measure::{Wanted, measure};
 use model::CoveredProgram;
 
-/// All that is told.
+/// All that is shown.
 struct Coverage {
     log: BlockLog,
     programs: Vec<CoveredProgram>,
