@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::checker::Scope;
 use crate::defect::Defect;
+use crate::disk::{Access, Disk, DiskError, Opening, RawDisk};
 use crate::field::{Field, FieldError};
 use crate::io::{ReadAt, ReadError};
 use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
+use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, tables};
+use crate::{luks, qcow2, qed, tables};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -50,7 +53,7 @@ formats! {
     /// VirtualBox.
     Vdi => tables::vdi,
     /// QEMU enhanced disk.
-    Qed => tables::qed,
+    Qed => qed,
     /// Parallels.
     Parallels => tables::parallels,
     /// LUKS, version 1.
@@ -124,14 +127,25 @@ impl AnyImage {
         self.format
     }
 
-    /// What is wrong with it. Of formats other than qcow2 only signatures and checksums
-    /// are checked.
+    /// What is wrong with the bytes as they are now.
     ///
     /// # Errors
     ///
     /// The source cannot be read.
     pub fn defects(&self) -> Result<Vec<Defect>, ReadError> {
-        self.model.defects()
+        self.model.defects(Scope::All)
+    }
+
+    /// The broken rules that a reader must enforce ([`Requirement::Must`]); of a large table
+    /// only the first entries are looked at.
+    ///
+    /// [`Requirement::Must`]: crate::Requirement::Must
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn binding_defects(&self) -> Result<Vec<Defect>, ReadError> {
+        self.model.defects(Scope::Binding)
     }
 
     /// Its fields; entries of tables that are zero are left out, but for the first one
@@ -160,14 +174,73 @@ impl AnyImage {
         self.model.set(path, value.into())
     }
 
-    /// Corrects every checksum.
-    pub fn recompute_checksums(&mut self) {
-        self.model.recompute_checksums();
+    /// Corrects the fields that follow from others, of these kinds, where they stood when the
+    /// image was opened: values first, then copies, then checksums.
+    pub fn recompute(&mut self, wanted: &[Derivation]) {
+        self.model.recompute(wanted);
+    }
+
+    /// The guest's view of the disk.
+    ///
+    /// # Errors
+    ///
+    /// A file that the image refers to is missing, the image is too damaged, or it is
+    /// encrypted and cannot be unlocked.
+    pub fn disk(&self, access: Access<'_>) -> Result<Box<dyn Disk>, DiskError> {
+        self.model.disk(Opening::new(access, open_any))
+    }
+
+    /// The names of the files that the image refers to: extents, data files, and its parent
+    /// last.
+    #[must_use]
+    pub fn references(&self) -> Vec<Vec<u8>> {
+        self.model.references()
+    }
+
+    /// Bytes in the unit of allocation: a cluster, a block, a grain.
+    #[must_use]
+    pub fn unit(&self) -> u64 {
+        self.model.unit()
     }
 
     /// The bytes as they are now.
     #[must_use]
     pub fn bytes(&self) -> &Store {
         self.model.bytes()
+    }
+
+    /// The bytes as they are now, to be changed at will.
+    pub fn bytes_mut(&mut self) -> &mut Store {
+        self.model.bytes_mut()
+    }
+}
+
+/// Cheap: what was not changed is shared.
+impl Clone for AnyImage {
+    fn clone(&self) -> Self {
+        Self {
+            format: self.format,
+            model: self.model.clone_box(),
+        }
+    }
+}
+
+/// Opens a disk of any format.
+fn open_any(
+    bytes: Arc<dyn ReadAt>,
+    format: Option<&str>,
+    opening: Opening<'_>,
+) -> Result<Box<dyn Disk>, DiskError> {
+    let format = match format {
+        Some("raw") => None,
+        Some(name) => {
+            let unknown = || DiskError::Unsupported(format!("the format '{name}'"));
+            Some(Format::from_name(name).ok_or_else(unknown)?)
+        }
+        None => Format::probe(&*bytes)?,
+    };
+    match format {
+        Some(format) => AnyImage::open(bytes, format)?.model.disk(opening),
+        None => Ok(Box::new(RawDisk { bytes })),
     }
 }

@@ -1,9 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod any_spec;
+mod arrange;
+mod block;
 mod boundary;
+mod checker;
 mod defect;
+mod disk;
 mod field;
-mod fixed;
 mod format;
 mod io;
 pub mod luks;
@@ -11,16 +15,27 @@ mod model;
 mod path;
 mod pattern;
 pub mod qcow2;
+pub mod qed;
 mod row;
+mod spec_error;
 mod store;
+mod structure;
+mod structured;
 mod tables;
 mod value;
 
+pub use any_spec::{AnySpec, BuiltFile, Feature};
+pub use arrange::Placement;
+pub use block::{Block, Content};
 pub use boundary::Surroundings;
 pub use defect::{Defect, Requirement, Rule};
+pub use disk::{Access, Disk, DiskError, Files};
 pub use field::{Field, FieldError, Kind, Place, PlaceError};
 pub use format::{AnyImage, Format};
 pub use io::{ReadAt, ReadError};
 pub use path::{PathSyntax, nearest};
+pub use pattern::Pattern;
+pub use spec_error::SpecError;
 pub use store::Store;
+pub use structure::Derivation;
 pub use value::{Endian, Value, ValueSyntax};

@@ -2,10 +2,13 @@
 
 use std::fmt::Debug;
 
+use crate::checker::Scope;
 use crate::defect::Defect;
+use crate::disk::{Disk, DiskError, Opening};
 use crate::field::{Field, FieldError};
 use crate::io::{ReadAt, ReadError, read_padded};
 use crate::store::Store;
+use crate::structure::Derivation;
 use crate::value::Value;
 
 /// A format: its name, how it is recognised, and its model.
@@ -51,8 +54,8 @@ impl Ends {
 
 /// A decoded image of any format: its bytes, and the fields that were found in them.
 pub(crate) trait Model: Debug + Send + Sync {
-    /// See [`crate::AnyImage::defects`].
-    fn defects(&self) -> Result<Vec<Defect>, ReadError>;
+    /// The rules that the bytes break, as they are now.
+    fn defects(&self, scope: Scope) -> Result<Vec<Defect>, ReadError>;
 
     /// See [`crate::AnyImage::used_fields`].
     fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_>;
@@ -63,9 +66,24 @@ pub(crate) trait Model: Debug + Send + Sync {
     /// See [`crate::AnyImage::set`].
     fn set(&mut self, path: &str, value: Value) -> Result<(), FieldError>;
 
-    /// See [`crate::AnyImage::recompute_checksums`].
-    fn recompute_checksums(&mut self) {}
+    /// See [`crate::AnyImage::recompute`].
+    fn recompute(&mut self, wanted: &[Derivation]);
 
     /// See [`crate::AnyImage::bytes`].
     fn bytes(&self) -> &Store;
+
+    /// See [`crate::AnyImage::bytes_mut`].
+    fn bytes_mut(&mut self) -> &mut Store;
+
+    /// See [`crate::AnyImage::disk`].
+    fn disk(&self, opening: Opening<'_>) -> Result<Box<dyn Disk>, DiskError>;
+
+    /// See [`crate::AnyImage::references`].
+    fn references(&self) -> Vec<Vec<u8>>;
+
+    /// See [`crate::AnyImage::unit`].
+    fn unit(&self) -> u64;
+
+    /// A copy; what was not changed is shared.
+    fn clone_box(&self) -> Box<dyn Model>;
 }

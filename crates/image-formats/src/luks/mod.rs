@@ -4,9 +4,9 @@ mod volume;
 
 pub use volume::{SECTOR, SectorCipher, Volume};
 
-use crate::fixed::{self, Structure};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::Structure;
 use crate::value::Endian;
 
 /// Bytes in the partition header.
@@ -21,7 +21,7 @@ pub(crate) const SLOT_LENGTH: u64 = 48;
 pub(crate) const MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
 
 // LUKS, version 1, in the table of formats.
-fixed::driver!("luks", |ends| ends.head(0, MAGIC) && ends.head(6, &[0, 1]));
+crate::tables::driver!("luks", |ends| ends.head(0, MAGIC) && ends.head(6, &[0, 1]));
 
 fn structure(_: &Store) -> Structure {
     let header = Structure::new(Endian::Big)

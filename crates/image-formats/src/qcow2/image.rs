@@ -3,11 +3,14 @@
 use std::io::{self, Seek, Write};
 use std::sync::Arc;
 
+use crate::checker::Scope;
 use crate::defect::Defect;
+use crate::disk::{self, DiskError, Opening};
 use crate::field::{Field, FieldError, Kind};
 use crate::io::{ReadAt, ReadError};
 use crate::model::Model;
 use crate::path::Path;
+use crate::qcow2::read::any_disk::{open_disk, references};
 use crate::qcow2::read::guest::{Guest, GuestError};
 use crate::qcow2::read::layout::{Disk, Layout};
 use crate::qcow2::read::node::Node;
@@ -15,6 +18,7 @@ use crate::qcow2::read::tree::Tree;
 use crate::qcow2::rules;
 use crate::row::Leaf;
 use crate::store::Store;
+use crate::structure::Derivation;
 use crate::value::Value;
 
 /// A qcow2 image, valid or not.
@@ -83,7 +87,7 @@ impl Image {
     ///
     /// The source cannot be read.
     pub fn defects(&self) -> Result<Vec<Defect>, ReadError> {
-        self.check(rules::Scope::All)
+        self.check(Scope::All)
     }
 
     /// The broken rules that a reader must enforce ([`Requirement::Must`]), in a part of the
@@ -96,10 +100,10 @@ impl Image {
     ///
     /// The source cannot be read.
     pub fn binding_defects(&self) -> Result<Vec<Defect>, ReadError> {
-        self.check(rules::Scope::Binding)
+        self.check(Scope::Binding)
     }
 
-    fn check(&self, scope: rules::Scope) -> Result<Vec<Defect>, ReadError> {
+    fn check(&self, scope: Scope) -> Result<Vec<Defect>, ReadError> {
         let layout = Layout::read(&self.bytes);
         let defects = rules::check(&self.bytes, &layout, scope);
         self.bytes.check_reads()?;
@@ -229,8 +233,8 @@ impl Image {
 }
 
 impl Model for Image {
-    fn defects(&self) -> Result<Vec<Defect>, ReadError> {
-        self.defects()
+    fn defects(&self, scope: Scope) -> Result<Vec<Defect>, ReadError> {
+        self.check(scope)
     }
 
     fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_> {
@@ -245,8 +249,36 @@ impl Model for Image {
         self.set(path, value)
     }
 
+    fn recompute(&mut self, wanted: &[Derivation]) {
+        if wanted.contains(&Derivation::Value) {
+            // Where the refcounts cannot be recomputed they stay as they are.
+            let _ = self.recompute_refcounts();
+        }
+    }
+
     fn bytes(&self) -> &Store {
         self.bytes()
+    }
+
+    fn bytes_mut(&mut self) -> &mut Store {
+        self.bytes_mut()
+    }
+
+    fn disk(&self, opening: Opening<'_>) -> Result<Box<dyn disk::Disk>, DiskError> {
+        open_disk(self, opening)
+    }
+
+    fn references(&self) -> Vec<Vec<u8>> {
+        references(self)
+    }
+
+    fn unit(&self) -> u64 {
+        let geometry = self.layout.geometry;
+        geometry.map_or(512, |geometry| geometry.cluster_size())
+    }
+
+    fn clone_box(&self) -> Box<dyn Model> {
+        Box::new(self.clone())
     }
 }
 

@@ -14,8 +14,10 @@ mod sections;
 mod types;
 mod write;
 
+pub use crate::arrange::Placement;
 use crate::model::Driver;
 pub use crate::pattern::Pattern;
+pub use crate::spec_error::SpecError;
 pub use compression::{Compression, InflateError};
 pub use entries::CompressedDescriptor;
 pub use header::{Autoclear, Compatible, Header, Incompatible};
@@ -27,8 +29,8 @@ pub use types::{Geometry, GuestOffset, HostOffset};
 pub use write::build::{Built, build};
 pub use write::recompute::RecountError;
 pub use write::spec::{
-    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Placement,
-    Snapshot, Spec, SpecError,
+    Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Snapshot,
+    Spec,
 };
 
 /// qcow2 in the table of formats.

@@ -1,8 +1,8 @@
 //! The header and catalog of Bochs images.
 
-use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, Table, number};
 use crate::value::Endian::Little;
 
 const HEADER: &[Row] = rows![
@@ -19,11 +19,16 @@ const HEADER: &[Row] = rows![
 ];
 
 // Bochs in the table of formats.
-fixed::driver!("bochs", |ends| ends.head(0, b"Bochs Virtual HD Image"));
+crate::tables::driver!("bochs", |ends| ends.head(0, b"Bochs Virtual HD Image"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset| number(source, offset, 4, Little);
     Structure::new(Little)
         .record("header", 0, HEADER)
-        .array("catalog", at(68), at(72), 4)
+        .table(Table::of_numbers(
+            "catalog",
+            (at(68), at(72), 4),
+            crate::field::Kind::Offset,
+            "",
+        ))
 }

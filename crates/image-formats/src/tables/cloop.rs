@@ -1,8 +1,8 @@
 //! The header and offset table of cloop images.
 
-use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, Table, number};
 use crate::value::Endian::Big;
 
 const HEADER: &[Row] = rows![
@@ -12,12 +12,17 @@ const HEADER: &[Row] = rows![
 ];
 
 // cloop in the table of formats.
-fixed::driver!("cloop", |ends| ends
+crate::tables::driver!("cloop", |ends| ends
     .head(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"));
 
 fn structure(source: &Store) -> Structure {
     let entries = number(source, 132, 4, Big) + 1;
     Structure::new(Big)
         .record("header", 0, HEADER)
-        .array("offset", 136, entries, 8)
+        .table(Table::of_numbers(
+            "offset",
+            (136, entries, 8),
+            crate::field::Kind::Offset,
+            "",
+        ))
 }

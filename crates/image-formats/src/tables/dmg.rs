@@ -1,9 +1,9 @@
 //! The trailer of Apple disk images.
 
-use crate::fixed::{self, Structure};
 use crate::io::ReadAt as _;
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::Structure;
 use crate::value::Endian::Big;
 
 const HEADER: &[Row] = rows![
@@ -28,7 +28,7 @@ const HEADER: &[Row] = rows![
 ];
 
 // DMG in the table of formats.
-fixed::driver!("dmg", |ends| ends.tail(b"koly"));
+crate::tables::driver!("dmg", |ends| ends.tail(b"koly"));
 
 fn structure(source: &Store) -> Structure {
     let at = source.len().saturating_sub(512);

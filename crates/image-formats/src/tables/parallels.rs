@@ -1,8 +1,8 @@
 //! The header and block table of Parallels images.
 
-use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, Table, number};
 use crate::value::Endian::Little;
 
 const HEADER: &[Row] = rows![
@@ -20,13 +20,18 @@ const HEADER: &[Row] = rows![
 ];
 
 // Parallels in the table of formats.
-fixed::driver!("parallels", |ends| ends.head(0, b"WithoutFreeSpace")
+crate::tables::driver!("parallels", |ends| ends.head(0, b"WithoutFreeSpace")
     || ends.head(0, b"WithouFreSpacExt"));
 
 fn structure(source: &Store) -> Structure {
     let entries = number(source, 32, 4, Little);
     Structure::new(Little)
         .record("header", 0, HEADER)
-        .array("bat", 64, entries, 4)
+        .table(Table::of_numbers(
+            "bat",
+            (64, entries, 4),
+            crate::field::Kind::Offset,
+            "",
+        ))
         .signature("header.version", 2)
 }

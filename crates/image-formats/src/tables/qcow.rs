@@ -1,8 +1,8 @@
 //! The header and L1 table of qcow, version 1.
 
-use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, Table, number};
 use crate::value::Endian::Big;
 
 const HEADER: &[Row] = rows![
@@ -20,7 +20,7 @@ const HEADER: &[Row] = rows![
 ];
 
 // qcow, version 1, in the table of formats.
-fixed::driver!("qcow", |ends| ends.head(0, b"QFI\xfb\0\0\0\x01"));
+crate::tables::driver!("qcow", |ends| ends.head(0, b"QFI\xfb\0\0\0\x01"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Big);
@@ -28,7 +28,12 @@ fn structure(source: &Store) -> Structure {
     let shift = (at(32, 1) + at(33, 1)).min(63) as u32;
     Structure::new(Big)
         .record("header", 0, HEADER)
-        .array("l1", at(40, 8), at(24, 8).div_ceil(1 << shift), 8)
+        .table(Table::of_numbers(
+            "l1",
+            (at(40, 8), at(24, 8).div_ceil(1 << shift), 8),
+            crate::field::Kind::Offset,
+            "",
+        ))
         .signature("header.magic", 0x5146_49fb)
         .signature("header.version", 1)
 }

@@ -1,8 +1,8 @@
 //! The header and block map of VDI.
 
-use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, Table, number};
 use crate::value::Endian::Little;
 
 const HEADER: &[Row] = rows![
@@ -32,12 +32,17 @@ const HEADER: &[Row] = rows![
 ];
 
 // VDI in the table of formats.
-fixed::driver!("vdi", |ends| ends.head(64, &0xbeda_107f_u32.to_le_bytes()));
+crate::tables::driver!("vdi", |ends| ends.head(64, &0xbeda_107f_u32.to_le_bytes()));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset| number(source, offset, 4, Little);
     Structure::new(Little)
         .record("header", 0, HEADER)
-        .array("block_map", at(340), at(384), 4)
+        .table(Table::of_numbers(
+            "block_map",
+            (at(340), at(384), 4),
+            crate::field::Kind::Offset,
+            "",
+        ))
         .signature("header.signature", 0xbeda_107f)
 }

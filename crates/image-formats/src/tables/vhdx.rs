@@ -1,8 +1,8 @@
 //! The headers and region tables of VHDX.
 
-use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, number};
 use crate::value::Endian::Little;
 
 const IDENTIFIER: &[Row] = rows![
@@ -38,7 +38,7 @@ const REGION: &[Row] = rows![
 ];
 
 // VHDX in the table of formats.
-fixed::driver!("vhdx", |ends| ends.head(0, b"vhdxfile"));
+crate::tables::driver!("vhdx", |ends| ends.head(0, b"vhdxfile"));
 
 fn structure(source: &Store) -> Structure {
     const REGIONS: [(&str, u64); 2] = [
@@ -68,7 +68,8 @@ fn structure(source: &Store) -> Structure {
     for (path, at, len, signature) in CHECKSUMS {
         // Headers and region tables without their signature are left out.
         if source.read_vec(at, 4) == signature {
-            structure = structure.checksum(path, at, len, crc32c::crc32c);
+            structure =
+                structure.checksum(path, crate::tables::CHECKSUM, (at, len), crc32c::crc32c);
         }
     }
     structure

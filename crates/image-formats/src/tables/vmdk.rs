@@ -1,8 +1,8 @@
 //! The sparse header and grain directories of VMDK.
 
-use crate::fixed::{self, Structure, number};
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, Table, number};
 use crate::value::Endian::Little;
 
 const HEADER: &[Row] = rows![
@@ -23,7 +23,7 @@ const HEADER: &[Row] = rows![
 ];
 
 // VMDK in the table of formats.
-fixed::driver!("vmdk", |ends| ends.head(0, b"KDMV"));
+crate::tables::driver!("vmdk", |ends| ends.head(0, b"KDMV"));
 
 fn structure(source: &Store) -> Structure {
     let at = |offset, bytes| number(source, offset, bytes, Little);
@@ -34,8 +34,18 @@ fn structure(source: &Store) -> Structure {
         .map_or(0, |tables| tables + 1);
     Structure::new(Little)
         .record("header", 0, HEADER)
-        .array("grain_directory", sectors(56), entries, 4)
-        .array("redundant_grain_directory", sectors(48), entries, 4)
+        .table(Table::of_numbers(
+            "grain_directory",
+            (sectors(56), entries, 4),
+            crate::field::Kind::Offset,
+            "",
+        ))
+        .table(Table::of_numbers(
+            "redundant_grain_directory",
+            (sectors(48), entries, 4),
+            crate::field::Kind::Offset,
+            "",
+        ))
         .signature("header.magic", &b"KDMV"[..])
         .signature("header.check_bytes", &b"\n \r\n"[..])
 }

@@ -1,9 +1,9 @@
 //! The footer, dynamic header and block table of VPC (VHD).
 
-use crate::fixed::{self, Structure, number};
 use crate::io::ReadAt as _;
 use crate::row::{Row, rows};
 use crate::store::Store;
+use crate::structure::{Structure, Table, number};
 use crate::value::Endian::Big;
 
 const FOOTER: &[Row] = rows![
@@ -42,7 +42,7 @@ const DYNAMIC: &[Row] = rows![
 ];
 
 // VPC in the table of formats.
-fixed::driver!("vpc", |ends| ends.head(0, b"conectix")
+crate::tables::driver!("vpc", |ends| ends.head(0, b"conectix")
     || ends.tail(b"conectix"));
 
 fn structure(source: &Store) -> Structure {
@@ -56,17 +56,37 @@ fn structure(source: &Store) -> Structure {
     structure = structure
         .record("footer", footer_at, FOOTER)
         .signature("footer.creator", &b"conectix"[..])
-        .checksum("footer.checksum", footer_at, 512, complement_sum);
+        .checksum(
+            "footer.checksum",
+            crate::tables::CHECKSUM,
+            (footer_at, 512),
+            complement_sum,
+        );
     if has_header {
-        structure = structure.checksum("header.checksum", 0, 512, complement_sum);
+        structure = structure.checksum(
+            "header.checksum",
+            crate::tables::CHECKSUM,
+            (0, 512),
+            complement_sum,
+        );
         let dynamic = at(16, 8);
         if dynamic < source.len() {
             let table = at(dynamic.saturating_add(16), 8);
             let entries = at(dynamic.saturating_add(28), 4);
             structure = structure
                 .record("dynamic", dynamic, DYNAMIC)
-                .checksum("dynamic.checksum", dynamic, 1024, complement_sum)
-                .array("bat", table, entries, 4);
+                .checksum(
+                    "dynamic.checksum",
+                    crate::tables::CHECKSUM,
+                    (dynamic, 1024),
+                    complement_sum,
+                )
+                .table(Table::of_numbers(
+                    "bat",
+                    (table, entries, 4),
+                    crate::field::Kind::Offset,
+                    "",
+                ));
         }
     }
     structure

@@ -1,5 +1,6 @@
 //! From the bytes of an image to its structures, fields and guest data.
 
+pub(crate) mod any_disk;
 pub(crate) mod guest;
 pub(crate) mod layout;
 pub(crate) mod node;

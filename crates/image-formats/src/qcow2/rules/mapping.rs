@@ -1,6 +1,7 @@
 //! Rules of the L1 and L2 tables.
 
-use super::{Checker, Scope, table};
+use super::{Checker, table};
+use crate::checker::Scope;
 use crate::defect::Rule;
 use crate::qcow2::compression::Compression;
 use crate::qcow2::compression::expand;
@@ -20,8 +21,8 @@ const EXPANDED: u64 = 16 << 20;
 
 pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
     let snapshots = (0..checker.layout.snapshots.len()).map(Disk::Snapshot);
-    let mut budget = Budget::new(checker.scope.budget(ENTRIES));
-    let mut expanded = checker.scope.budget(EXPANDED);
+    let mut budget = Budget::new(checker.notes.scope.budget(ENTRIES));
+    let mut expanded = checker.notes.scope.budget(EXPANDED);
     for disk in std::iter::once(Disk::Active).chain(snapshots) {
         l1(checker, geometry, disk, &mut budget);
         let (source, layout) = (checker.source, checker.layout);
@@ -35,9 +36,12 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
             check.run(&mut expanded);
         });
     }
-    if budget.spent() && checker.scope == Scope::All {
+    if budget.spent() && checker.notes.scope == Scope::All {
         let text = format!("has more than {ENTRIES} entries; the others were not checked");
-        checker.defects.add("l2", 0, table::MAPPING_LIMIT, text);
+        checker
+            .notes
+            .defects
+            .add("l2", 0, table::MAPPING_LIMIT, text);
     }
 }
 

@@ -7,7 +7,8 @@ mod records;
 mod refcounts;
 mod table;
 
-use crate::defect::{Defect, Defects, Requirement, Rule};
+use crate::checker::{self, Scope};
+use crate::defect::{Defect, Rule};
 use crate::qcow2::header::MAGIC;
 use crate::qcow2::read::layout::{Layout, TableAt};
 use crate::qcow2::types::Geometry;
@@ -15,40 +16,19 @@ use crate::store::Store;
 
 pub use table::RULES;
 
-/// Which rules are checked, and how much of a hostile image is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// All rules.
-    All,
-    /// The rules that a reader must enforce: of the refcounts only where they are.
-    Binding,
-}
-
-impl Scope {
-    /// `all`, or a small part of it where time matters.
-    pub(crate) fn budget(self, all: u64) -> u64 {
-        match self {
-            Self::All => all,
-            Self::Binding => all / 16,
-        }
-    }
-}
-
 /// An image whose rules are checked, and what was found so far.
 pub(crate) struct Checker<'a> {
-    pub(crate) scope: Scope,
     pub(crate) source: &'a Store,
     pub(crate) layout: &'a Layout,
-    pub(crate) defects: Defects,
+    pub(crate) notes: checker::Checker,
 }
 
 /// Checks the rules of an image, whose structure is `layout`.
 pub(crate) fn check(source: &Store, layout: &Layout, scope: Scope) -> Vec<Defect> {
     let mut checker = Checker {
-        scope,
         source,
         layout,
-        defects: Defects::default(),
+        notes: checker::Checker::new(scope),
     };
     header::check(&mut checker);
     extensions::check(&mut checker);
@@ -57,27 +37,18 @@ pub(crate) fn check(source: &Store, layout: &Layout, scope: Scope) -> Vec<Defect
         records::check(&mut checker, geometry);
         refcounts::check(&mut checker, geometry);
     }
-    checker.defects.finish()
+    checker.notes.finish()
 }
 
 impl Checker<'_> {
-    /// Notes a defect unless the condition holds.
+    /// See [`checker::Checker::require`].
     pub(crate) fn require(
         &mut self,
         holds: bool,
         at: (&str, u64, Rule),
         text: impl FnOnce() -> String,
     ) {
-        let is_left_out =
-            |rule: Rule| self.scope == Scope::Binding && rule.requirement == Requirement::Should;
-        if holds || is_left_out(at.2) {
-            return;
-        }
-        if self.defects.is_full() {
-            self.defects.leave_out(1);
-        } else {
-            self.defects.add(at.0, at.1, at.2, text());
-        }
+        self.notes.require(holds, at, text);
     }
 
     /// A table must be `aligned` and should be `inside` the file.

@@ -22,7 +22,7 @@ const COMPARED: u64 = 1024;
 pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
     let layout = checker.layout;
     let mut ids = BTreeSet::new();
-    let most = checker.scope.budget(RECORDS) as usize;
+    let most = checker.notes.scope.budget(RECORDS) as usize;
     for (index, snapshot) in layout.snapshots.iter().enumerate().take(most) {
         snapshot_rules(checker, geometry, index, snapshot);
         let at = snapshot.offset + SNAPSHOT_FIXED + snapshot.extra;

@@ -1,6 +1,7 @@
 //! Rules of the reference counts, and of clusters used twice.
 
-use super::{Checker, Scope, table as rules};
+use super::{Checker, table as rules};
+use crate::checker::Scope;
 use crate::qcow2::entries::refcount_place;
 use crate::qcow2::entries::{COPIED, L2Entry, OFFSET_MASK, REFCOUNT_OFFSET_MASK};
 use crate::qcow2::header::Incompatible;
@@ -15,7 +16,7 @@ const COUNTS: u64 = 4 << 20;
 
 pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
     table(checker, geometry);
-    if checker.scope == Scope::Binding {
+    if checker.notes.scope == Scope::Binding {
         return;
     }
     let references = References::count(checker.source, checker.layout);
@@ -24,7 +25,7 @@ pub(crate) fn check(checker: &mut Checker<'_>, geometry: Geometry) {
             "more than {} references; counts were not compared",
             References::LIMIT
         );
-        checker.defects.add(
+        checker.notes.defects.add(
             "refcount_table",
             checker.layout.refcount_table.offset,
             rules::REFCOUNT_LIMIT,
@@ -55,8 +56,8 @@ fn table(checker: &mut Checker<'_>, geometry: Geometry) {
             target < layout.end,
         ];
         let broken = sound.into_iter().filter(|holds| !holds).count() as u64;
-        if broken == 0 || checker.defects.is_full() {
-            checker.defects.leave_out(broken);
+        if broken == 0 || checker.notes.defects.is_full() {
+            checker.notes.defects.leave_out(broken);
             continue;
         }
         let path = Node::RefcountTable(index).path();
@@ -98,7 +99,10 @@ fn overlap(
             .collect();
         let text = format!("is used {} times, as {}", reference.count, uses.join(", "));
         let path = format!("cluster[{cluster}]");
-        checker.defects.add(path, offset, rules::OVERLAP, text);
+        checker
+            .notes
+            .defects
+            .add(path, offset, rules::OVERLAP, text);
     }
 }
 
@@ -110,8 +114,8 @@ fn count(checker: &mut Checker<'_>, geometry: Geometry, cluster: ClusterIndex, w
     if stored == wanted {
         return;
     }
-    if checker.defects.is_full() {
-        return checker.defects.leave_out(1);
+    if checker.notes.defects.is_full() {
+        return checker.notes.defects.leave_out(1);
     }
     let (table, index) = geometry.refcount_indices(cluster);
     let (path, offset) = match place {
@@ -126,7 +130,10 @@ fn count(checker: &mut Checker<'_>, geometry: Geometry, cluster: ClusterIndex, w
         }
     };
     let text = format!("cluster {cluster} has refcount {stored}, but {wanted} references");
-    checker.defects.add(path, offset, rules::REFCOUNT, text);
+    checker
+        .notes
+        .defects
+        .add(path, offset, rules::REFCOUNT, text);
 }
 
 /// Counts that are not zero for clusters without references.
@@ -159,7 +166,10 @@ fn leaks(checker: &mut Checker<'_>, geometry: Geometry, references: &References)
                 let path = Node::Refcount(table, index).path();
                 let offset = place.map_or(block.0, |place| place.offset());
                 let text = format!("cluster {cluster} has refcount {stored}, but no references");
-                checker.defects.add(path, offset, rules::REFCOUNT, text);
+                checker
+                    .notes
+                    .defects
+                    .add(path, offset, rules::REFCOUNT, text);
             }
         }
     }
@@ -204,7 +214,10 @@ fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
         };
         if let Some(text) = wrong(source.read_u64(offset), false) {
             let path = Node::L1(Disk::Active, index).path();
-            checker.defects.add(path, offset, rules::L1_COPIED, text);
+            checker
+                .notes
+                .defects
+                .add(path, offset, rules::L1_COPIED, text);
         }
     }
     let external = layout.header.incompatible.contains(Incompatible::DATA_FILE);
@@ -217,6 +230,7 @@ fn copied(checker: &mut Checker<'_>, geometry: Geometry) {
         if let Some(text) = wrong(entry.word, external).filter(|_| standard) {
             let path = Node::L2(Disk::Active, entry.l1, entry.l2).path();
             checker
+                .notes
                 .defects
                 .add(path, entry.offset, rules::L2_COPIED, text);
         }

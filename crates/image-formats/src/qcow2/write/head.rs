@@ -6,7 +6,8 @@ use crate::qcow2::records::{
 };
 use crate::qcow2::types::Geometry;
 use crate::qcow2::write::plan::Plan;
-use crate::qcow2::write::spec::{Extension, Spec, SpecError, ensure};
+use crate::qcow2::write::spec::{Extension, Spec};
+use crate::spec_error::{SpecError, ensure};
 
 /// Known features: type, bit, name.
 const FEATURE_NAMES: &[(u8, u8, &str)] = &[

@@ -1,7 +1,7 @@
 //! Which cluster of the file belongs to which part of the image.
 
+use crate::arrange::Placement;
 use crate::qcow2::types::Geometry;
-use crate::qcow2::write::spec::Placement;
 
 /// A contiguous part of an image.
 #[derive(Clone, Copy, Debug)]
@@ -84,27 +84,7 @@ impl Plan {
             .chain((0..blocks).map(|_| 1))
             .chain(self.parts.iter().map(|part| part.clusters));
         let lengths: Vec<u64> = lengths.collect();
-        let mut order: Vec<usize> = (0..lengths.len()).collect();
-        let nth = |keys: &[u32], i: usize| {
-            if keys.is_empty() {
-                0
-            } else {
-                keys[i % keys.len()]
-            }
-        };
-        order.sort_by_key(|&i| (nth(&placement.order, i), i));
-        let mut firsts = vec![0; lengths.len()];
-        let mut next = 1_u64;
-        for i in order {
-            let gaps = &placement.gaps;
-            let gap = if gaps.is_empty() {
-                0
-            } else {
-                gaps[i % gaps.len()]
-            };
-            firsts[i] = next.saturating_add(gap.into());
-            next = firsts[i].saturating_add(lengths[i]);
-        }
+        let (firsts, next) = placement.arrange(&lengths, 1);
         self.refcount_table = firsts[0];
         self.refcount_table_clusters = table;
         self.refcount_blocks = firsts[1..own].to_vec();

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::arrange::Placement;
 use crate::luks::{SectorCipher, Volume};
 use crate::pattern::Pattern;
 use crate::qcow2::compression::Compression;
@@ -56,7 +57,8 @@ pub struct Spec {
     pub bitmaps: Vec<Bitmap>,
     /// The encryption, if there is one; incompatible with compressed clusters.
     pub encryption: Option<Encryption>,
-    /// Where the parts of the image are placed.
+    /// Where the parts of the image are placed: refcount table, refcount blocks, L1 table, L2
+    /// tables, data, snapshot tables, bitmaps, encryption header. The header always comes first.
     pub placement: Placement,
 }
 
@@ -253,33 +255,3 @@ pub enum BitmapCluster {
     /// Stored. Bits past the end of the bitmap are cleared.
     Data(Pattern),
 }
-
-/// Where the parts of an image go.
-///
-/// The parts, in their natural order: refcount table, refcount blocks, L1 table, L2
-/// tables, data, snapshot tables, bitmaps, encryption header. Part i is sorted by
-/// `order[i % order.len()]` and preceded by `gaps[i % gaps.len()]` free clusters. The
-/// header always comes first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Placement {
-    /// Sort keys, used in turn; none keep the natural order.
-    pub order: Vec<u32>,
-    /// Free clusters, used in turn; none leave no gaps.
-    pub gaps: Vec<u8>,
-}
-
-/// What is wrong with a [`Spec`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot build the image: {0}")]
-pub struct SpecError(pub(crate) String);
-
-/// `Err` with the text, unless the condition holds.
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)*) => {
-        if !$condition {
-            return Err($crate::qcow2::write::spec::SpecError(format!($($text)*)));
-        }
-    };
-}
-pub(crate) use ensure;

@@ -2,7 +2,8 @@
 
 use super::{Builder, Contents, Piece};
 use crate::qcow2::records::BITMAP_FIXED;
-use crate::qcow2::write::spec::{Bitmap, BitmapCluster, SpecError, ensure};
+use crate::qcow2::write::spec::{Bitmap, BitmapCluster};
+use crate::spec_error::{SpecError, ensure};
 
 /// An entry of a bitmap table, before the data is placed.
 #[derive(Clone, Copy, Debug)]

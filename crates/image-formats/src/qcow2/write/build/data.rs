@@ -5,7 +5,7 @@ use super::mapping::Mapping;
 use super::{Builder, Contents, Piece};
 use crate::pattern::Pattern;
 use crate::qcow2::compression::compress;
-use crate::qcow2::write::spec::{SpecError, ensure};
+use crate::spec_error::{SpecError, ensure};
 
 /// The part that compressed clusters are packed into at the moment.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use super::{Builder, Contents, Piece};
 use crate::qcow2::entries::{COPIED, CompressedDescriptor, L2Entry, ZERO};
 use crate::qcow2::header::QEMU_MAX_L1_BYTES;
 use crate::qcow2::types::{GuestCluster, HostOffset};
-use crate::qcow2::write::spec::{Cluster, Content, Snapshot, SpecError, ensure};
+use crate::qcow2::write::spec::{Cluster, Content, Snapshot};
+use crate::spec_error::{SpecError, ensure};
 
 /// The tables of a disk.
 #[derive(Debug, Default)]

@@ -18,7 +18,8 @@ use crate::qcow2::types::Geometry;
 use crate::qcow2::write::head::write_head;
 use crate::qcow2::write::plan::{Part, Plan, PlanError};
 use crate::qcow2::write::recompute::recompute;
-use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
+use crate::qcow2::write::spec::{Encryption, Spec};
+use crate::spec_error::{SpecError, ensure};
 use crate::store::Store;
 
 /// An image and its external data file.

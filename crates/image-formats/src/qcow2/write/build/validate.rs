@@ -7,7 +7,8 @@ use crate::qcow2::header::{
     QEMU_MAX_CLUSTER_BITS, QEMU_MAX_L1_BYTES, QEMU_MAX_REFCOUNT_TABLE_BYTES,
 };
 use crate::qcow2::types::Geometry;
-use crate::qcow2::write::spec::{Encryption, Spec, SpecError, ensure};
+use crate::qcow2::write::spec::{Encryption, Spec};
+use crate::spec_error::{SpecError, ensure};
 
 /// The geometry of the image, where it can be made.
 pub(super) fn validate(spec: &Spec) -> Result<Geometry, SpecError> {

@@ -1,0 +1,155 @@
+//! Images of every format that can be built: without defects, read by QEMU as by this crate,
+//! and the same bytes for the same description. A file for each format.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod qed;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use image_formats::{Access, AnyImage, AnySpec, BuiltFile, Files, Format, ReadAt, Store};
+
+use common::{qemu_img, scratch};
+
+/// The largest disk or file that is compared, in bytes.
+const MOST: u64 = 64 << 20;
+
+/// The files of a folder.
+struct Folder<'a>(&'a Path);
+
+impl Files for Folder<'_> {
+    fn file(&self, name: &[u8]) -> Option<Arc<dyn ReadAt>> {
+        let name = std::str::from_utf8(name).ok()?;
+        Some(Arc::new(fs::read(self.0.join(name)).ok()?))
+    }
+}
+
+/// Writes files into a folder, sparse where they are.
+fn write(folder: &Path, files: &[BuiltFile]) {
+    for file in files {
+        let mut out = fs::File::create(folder.join(&file.name)).unwrap();
+        file.bytes.copy_to(&mut out).unwrap();
+    }
+}
+
+/// The whole disk in the file `name`, as this crate reads it.
+fn disk(folder: &Path, name: &str, format: Format) -> Vec<u8> {
+    let bytes = fs::read(folder.join(name)).unwrap();
+    let image = AnyImage::open(Arc::new(bytes), format).unwrap();
+    let files = Folder(folder);
+    let mut disk = image.disk(Access::to(&files)).unwrap();
+    assert!(disk.size() <= MOST, "a disk of {} bytes", disk.size());
+    let mut data = vec![0x55; disk.size() as usize];
+    disk.read(0, &mut data).unwrap();
+    // Read in odd pieces it is the same.
+    let mut piece = vec![0; 1000];
+    for at in (0..disk.size()).step_by(77_777) {
+        let len = piece.len().min(data.len() - at as usize);
+        disk.read(at, &mut piece[..len]).unwrap();
+        assert!(piece[..len] == data[at as usize..][..len], "at {at}");
+    }
+    data
+}
+
+/// The same, as `qemu-img convert` reads it.
+fn disk_of_qemu(folder: &Path, name: &str, format: Format) -> Vec<u8> {
+    let out = folder.join("out.raw");
+    let words = ["convert", "-f", format.name(), "-O", "raw"];
+    let ran = qemu_img(&words, &[&folder.join(name), &out]);
+    assert!(ran.status.success(), "{name}: {ran:?}");
+    fs::read(out).unwrap()
+}
+
+/// What QEMU does with an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Qemu {
+    /// It reads it.
+    Reads,
+    /// It reads it, and `qemu-img check` finds nothing.
+    Checks,
+    /// It refuses it, though it is valid.
+    Refuses,
+}
+
+/// Builds `spec` in an empty folder with the files of `others`, and holds it against all that
+/// a valid image must be.
+fn assert_valid(spec: &AnySpec, others: &[(&str, Vec<u8>)], qemu: Qemu) {
+    let format = spec.format();
+    let name = format!("test.{format}");
+    let files = spec.build(&name).unwrap();
+    let again = spec.build(&name).unwrap();
+    let bytes = |file: &BuiltFile| file.bytes.to_vec(MOST).unwrap();
+    assert_eq!(files[0].name, name);
+    assert!(files.iter().map(bytes).eq(again.iter().map(bytes)));
+    let image = AnyImage::open(Arc::new(files[0].bytes.clone()), format).unwrap();
+    assert_eq!(image.defects().unwrap(), [], "{spec:?}");
+    assert_eq!(Format::probe(&files[0].bytes).unwrap(), Some(format));
+    for feature in spec.features() {
+        let known = AnySpec::all_features(format);
+        assert!(known.iter().any(|known| known.name == feature), "{feature}");
+    }
+    let Some(folder) = scratch() else {
+        return;
+    };
+    let folder = folder.path();
+    write(folder, &files);
+    for (name, bytes) in others {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+    let ours = disk(folder, &name, format);
+    assert_eq!(ours.len() as u64, spec.virtual_size());
+    if qemu == Qemu::Refuses {
+        let ran = qemu_img(&["info", "-f", format.name()], &[&folder.join(&name)]);
+        assert!(!ran.status.success(), "read after all: {spec:?}");
+        return;
+    }
+    let theirs = disk_of_qemu(folder, &name, format);
+    assert_eq!(theirs.len(), ours.len());
+    assert!(ours == theirs, "other data: {spec:?}");
+    if qemu == Qemu::Checks {
+        let ran = qemu_img(&["check", "-f", format.name()], &[&folder.join(&name)]);
+        assert!(ran.status.success(), "{spec:?}: {ran:?}");
+    }
+}
+
+/// Each feature of a format is one that some of `specs` has.
+fn assert_all_features(specs: &[AnySpec]) {
+    let format = specs[0].format();
+    for feature in AnySpec::all_features(format) {
+        let has = |spec: &AnySpec| spec.features().contains(&feature.name);
+        assert!(specs.iter().any(has), "no image has '{}'", feature.name);
+    }
+}
+
+/// Any value in any field of an image, and any bytes at its places: no panic, the same bytes
+/// back, every field found by its path.
+fn assert_robust(spec: &AnySpec) {
+    let format = spec.format();
+    let file = spec.build("i").unwrap().swap_remove(0);
+    let open = |bytes: Store| AnyImage::open(Arc::new(bytes), format).unwrap();
+    let image = open(file.bytes);
+    let around = image_formats::Surroundings {
+        file_len: image.bytes().len(),
+        cluster_size: image.unit(),
+        offsets: &[0, 4096, 65536],
+    };
+    for field in image.used_fields().take(400) {
+        let found = image.field(&field.path).unwrap();
+        assert_eq!(found, field);
+        for value in field.boundaries(around).into_iter().step_by(5) {
+            let mut changed = image.clone();
+            changed.set(&field.path, value).unwrap();
+            assert_eq!(changed.field(&field.path).unwrap().value, value.into());
+            let changed = open(changed.bytes().clone());
+            changed.defects().unwrap();
+            assert!(changed.used_fields().take(2000).count() > 0);
+            if let Ok(mut disk) = changed.disk(Access::to(&())) {
+                for at in [0, 4000, disk.size().saturating_sub(600), u64::MAX - 5] {
+                    let _ = disk.read(at, &mut [0; 1024]);
+                }
+            }
+        }
+    }
+}
