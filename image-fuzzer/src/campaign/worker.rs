@@ -133,7 +133,7 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.learn(number, &recipe, &files, &outcome)?;
-        self.sample(&recipe, &files, &outcome)?;
+        self.sample(number, &recipe, &files, &outcome)?;
         let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
             if violation.assumed {
@@ -311,7 +311,13 @@ impl Worker<'_> {
     }
 
     /// Notes all the blocks of one test in a few, to learn how often each is reached.
-    fn sample(&mut self, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
+    fn sample(
+        &mut self,
+        number: u64,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        outcome: &Outcome,
+    ) -> Result<()> {
         let due = self.campaign.settings.blocks.is_some() && Instant::now() >= self.next_sample;
         let exits = |ran: &Ran| matches!(ran.seen.end, End::Exit(_));
         if due && outcome.ran.iter().all(exits) {
@@ -320,7 +326,10 @@ impl Worker<'_> {
                 worker.runner.trace_blocks(recipe, files)
             })?;
             if !self.is_aborted() {
-                self.lock()?.sample(&blocks);
+                let mut shared = self.lock()?;
+                shared.sample(&blocks);
+                // What it reached for the first time no other run notes.
+                shared.add_blocks(number, &blocks)?;
             }
             self.next_sample = Instant::now() + began.elapsed() * SAMPLE_PAUSE;
         }

@@ -41,6 +41,8 @@ impl ProgramCheck {
     ) -> Result<Self> {
         let mut settings = settings.clone();
         let other = settings.compare_with.take();
+        // What is reached here would not be new in the campaign any more.
+        settings.blocks = None;
         let mut runner = TestRunner::new(settings)?;
         runner.set_stop(Arc::clone(stop));
         Ok(Self {

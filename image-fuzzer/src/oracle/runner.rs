@@ -132,7 +132,7 @@ pub struct Outcome {
     pub opened: bool,
     /// The features of what the commands printed: the feedback.
     pub features: Vec<u64>,
-    /// The blocks that its programs reached and no run of this runner did before; in
+    /// The blocks that its programs reached and no run of any runner did before; in
     /// [`TestRunner::trace_blocks`] all.
     pub blocks: Vec<BlockId>,
 }
