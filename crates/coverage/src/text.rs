@@ -82,6 +82,8 @@ pub struct SharedText {
     file: File,
     /// The address of its first byte.
     address: u64,
+    /// Its length, in bytes.
+    len: u64,
     /// The blocks whose trap was removed, by number.
     removed: Vec<AtomicBool>,
 }
@@ -95,10 +97,12 @@ impl SharedText {
     pub fn new(code: Code, blocks: &[(u32, u8)]) -> io::Result<Self> {
         let address = code.address;
         let mut text = with_traps(code, blocks)?;
+        let len = text.len() as u64;
         text.extend_from_within(..);
         Ok(Self {
             file: in_memory(&text)?,
             address,
+            len,
             removed: blocks.iter().map(|_| AtomicBool::new(false)).collect(),
         })
     }
@@ -121,6 +125,18 @@ impl SharedText {
             Some(at) => self.file.write_all_at(&[byte], at),
             None => Ok(()),
         }
+    }
+
+    /// Puts the byte of the program back at a block in the code with all traps: runs that have
+    /// those ([`trap::arm_again`]) do not note it any more.
+    ///
+    /// # Errors
+    ///
+    /// The memory cannot be written: the trap stays.
+    pub fn remove_from_all(&self, (address, byte): (u32, u8)) -> io::Result<()> {
+        let at = u64::from(address).checked_sub(self.address);
+        let at = at.filter(|at| *at < self.len);
+        at.map_or(Ok(()), |at| self.file.write_all_at(&[byte], self.len + at))
     }
 }
 
@@ -148,6 +164,8 @@ mod tests {
         text.remove_trap(0, BLOCKS[0]).unwrap();
         assert_eq!([byte(0x10), byte(0x2010)], [0x55, trap::TRAP]);
         assert_eq!([byte(0x20), byte(0x1000)], [trap::TRAP; 2]);
+        text.remove_from_all(BLOCKS[2]).unwrap();
+        assert_eq!([byte(0x1000), byte(0x3000)], [trap::TRAP, 0x90]);
         // There is no such block.
         text.remove_trap(7, (0x5020, 0x90)).unwrap();
         assert_eq!(byte(0x20), trap::TRAP);

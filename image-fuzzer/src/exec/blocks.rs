@@ -1,6 +1,6 @@
 //! The basic blocks of programs, and which of them runs reach.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -75,7 +75,22 @@ pub(super) struct Blocks {
     left_alone: AtomicBool,
     /// Why they cannot be, or those of a library, a line each.
     notes: Mutex<Vec<String>>,
+    /// What runs that noted all blocks have reached.
+    traces: Mutex<Traces>,
 }
+
+/// How often blocks are reached by runs that note all, as long as there are few of these.
+#[derive(Debug, Default)]
+struct Traces {
+    runs: u32,
+    counts: HashMap<u32, u32>,
+    /// The blocks that are not noted in such runs any more, and that nobody was told of.
+    common: Vec<BlockId>,
+}
+
+/// From so many runs that noted all blocks it is known which most of them reach. Later ones do
+/// not note those: that takes many times as long as the run, and tells nothing.
+const TRACES: u32 = 48;
 
 impl ProgramBlocks {
     /// Blocks are noted of programs and of these libraries.
@@ -84,6 +99,19 @@ impl ProgramBlocks {
             libraries,
             known: Mutex::default(),
         }
+    }
+
+    /// The blocks that runs which note all note no more, since most runs reach them; each once.
+    pub fn take_common(&self) -> Vec<BlockId> {
+        let known = self.known();
+        let of = |blocks: &Arc<Blocks>| std::mem::take(&mut blocks.traces().common);
+        known.programs.values().flat_map(of).collect()
+    }
+
+    /// The same of which none was reached.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self::new(self.libraries.clone())
     }
 
     /// The files whose blocks are noted, so far.
@@ -116,6 +144,7 @@ impl ProgramBlocks {
             left_alone: AtomicBool::new(parts.is_empty()),
             parts,
             notes: Mutex::new(notes),
+            traces: Mutex::default(),
         });
         known.programs.insert(path.to_owned(), Arc::clone(&blocks));
         blocks
@@ -201,6 +230,39 @@ impl Blocks {
         let first = !self.left_alone.swap(true, Ordering::Relaxed);
         let program = program.display();
         first.then(|| format!("blocks of {program}{NOT_NOTED}{}", obstacle.text()))
+    }
+
+    fn traces(&self) -> MutexGuard<'_, Traces> {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the blocks of a run that noted all; after the last one that is counted, those
+    /// that most of them reached have no traps any more.
+    fn count(&self, reached: &[u32]) {
+        let mut traces = self.traces();
+        let part = self.parts.first();
+        let Some((part, text)) = part.and_then(|part| Some((part, part.text.as_ref()?))) else {
+            return;
+        };
+        if traces.runs == TRACES {
+            return;
+        }
+        traces.runs += 1;
+        for block in reached {
+            *traces.counts.entry(*block).or_default() += 1;
+        }
+        if traces.runs < TRACES {
+            return;
+        }
+        for (block, count) in std::mem::take(&mut traces.counts) {
+            let number = usize::try_from(block).unwrap_or(usize::MAX);
+            if count >= TRACES / 2
+                && let Some(&place) = part.blocks.get(number)
+                && text.remove_from_all(place).is_ok()
+            {
+                traces.common.extend(self.id(block));
+            }
+        }
     }
 
     /// Removes traps from the code that the servers share.
@@ -297,6 +359,7 @@ impl Reached {
         self.all.extend(new.iter().copied());
         if std::mem::take(&mut self.tracing) {
             self.map.mark_reached(self.all.iter().copied());
+            self.blocks.count(&new);
         } else {
             new.append(&mut self.earlier);
         }

@@ -949,6 +949,12 @@ impl Ran {
 }
 
 impl Outcome {
+    /// Whether all commands exited.
+    pub fn all_exit(&self) -> bool {
+        let exits = |ran: &Ran| matches!(ran.seen.end, End::Exit(_));
+        self.ran.iter().all(exits)
+    }
+
     /// Adds what was seen of a command.
     fn add(&mut self, command: &Command, index: usize, seen: Observation) {
         let opened = opened(command, &seen);
