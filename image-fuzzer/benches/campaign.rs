@@ -1,8 +1,8 @@
 //! The overhead of the fuzzer: a campaign of one short command, compared with a bare loop over
 //! the fork server that runs the same command on one valid image, with as many workers; and
-//! what it gains that the server forks late.
+//! what it gains that the server forks late, and what it costs to note blocks.
 //!
-//! `cargo bench -p image-fuzzer --bench campaign [-- SECONDS]`
+//! `cargo bench -p image-fuzzer --bench campaign [-- SECONDS [coverage]]`
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -11,11 +11,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image_fuzzer::campaign::{Campaign, Plan, Stats, Summary, SweepMode, default_workers};
+use image_fuzzer::campaign::{Campaign, Plan, Stats, Summary, SweepMode, default_workers, fresh};
 use image_fuzzer::commands::{Command, Programs};
+use image_fuzzer::exec::blocks::ProgramBlocks;
 use image_fuzzer::exec::{End, ExecOptions, Executor, Limits, Request, for_program};
+use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
-use image_fuzzer::oracle::runner::Settings;
+use image_fuzzer::input::recipe::Recipe;
+use image_fuzzer::named_file::NamedFile;
+use image_fuzzer::oracle::runner::{Settings, TestRunner};
 
 /// How often each is measured, alternating, since other work on the machine comes and goes.
 const ROUNDS: u32 = 3;
@@ -33,6 +37,10 @@ fn main() -> Result<()> {
         .unwrap_or(10);
     let time = Duration::from_secs(seconds);
     let workers = default_workers();
+    // One of the parts, where a word names it.
+    if std::env::args().any(|arg| arg == "coverage") {
+        return coverage(time);
+    }
     let (mut bare, mut ours) = (0.0, 0.0);
     for round in 1..=ROUNDS {
         let loops = bare_loop(workers, time, None)?;
@@ -48,6 +56,7 @@ fn main() -> Result<()> {
         ours / bare * 100.0
     );
     late_fork(time)?;
+    coverage(time)?;
     guard(workers, time)?;
     let summary = campaign(workers, time, None, GuardPlan::Off)?;
     let (images, commands) = per_second(&summary.stats, time);
@@ -111,6 +120,121 @@ fn late_fork(time: Duration) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Measures what it costs to note blocks: the same tests with and without, in one thread, by
+/// turns and in both orders, once all that they reach is known. No feedback is involved.
+fn coverage(time: Duration) -> Result<()> {
+    const TESTS: usize = 60;
+    let plans = [
+        ("info", Some(vec![Command::new(COMMAND)])),
+        ("commands drawn at random", None),
+    ];
+    for (name, commands) in plans {
+        let plan = Plan {
+            commands,
+            ..Plan::default()
+        };
+        let mut maker = Maker::default();
+        let mut tests = Vec::new();
+        for number in 0.. {
+            let recipe = fresh(&format!("coverage/{}", number + 1000), &plan, &mut maker)?;
+            let files = maker.files(&recipe)?;
+            tests.push((recipe, files));
+            if tests.len() == TESTS {
+                break;
+            }
+        }
+        let mut ways = [Way::new(false)?, Way::new(true)?];
+        // What takes long measures the machine, and the first rounds reach new blocks.
+        let mut short = Vec::new();
+        for (recipe, files) in tests {
+            let took = ways[0].test(&recipe, &files)?;
+            if took < Duration::from_millis(100) {
+                short.push((recipe, files));
+            }
+        }
+        for _ in 0..4 {
+            ways[0].round(&short)?;
+            ways[1].round(&short)?;
+        }
+        for way in &mut ways {
+            (way.wall, way.cpu) = (Vec::new(), Vec::new());
+        }
+        let end = Instant::now() + 2 * time;
+        while Instant::now() < end {
+            for way in [0, 1, 1, 0] {
+                ways[way].round(&short)?;
+            }
+        }
+        let [without, with] = &ways;
+        println!(
+            "blocks noted, {name}: {:.3} times the time and {:.3} times the CPU time of {} tests \
+             without ({:.1} ms); a run that notes all blocks takes {:.2} times as long",
+            median(&with.wall) / median(&without.wall),
+            median(&with.cpu) / median(&without.cpu),
+            short.len(),
+            median(&without.wall) * 1e3,
+            ways[1].traces(&short)? / median(&ways[1].wall),
+        );
+    }
+    Ok(())
+}
+
+/// A way of running tests.
+struct Way {
+    _folder: tempfile::TempDir,
+    runner: TestRunner,
+    /// Time on the clock and CPU time of the programs, in seconds, for each round.
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Way {
+    fn new(blocks: bool) -> Result<Self> {
+        let folder = folder()?;
+        let settings = Settings {
+            blocks: blocks.then(|| Arc::new(ProgramBlocks::new(Vec::new()))),
+            ..Settings::new(Programs::from_env()?, folder.path())
+        };
+        Ok(Self {
+            runner: TestRunner::new(settings)?,
+            _folder: folder,
+            wall: Vec::new(),
+            cpu: Vec::new(),
+        })
+    }
+
+    fn test(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Duration> {
+        let began = Instant::now();
+        self.runner.run(recipe, files)?;
+        Ok(began.elapsed())
+    }
+
+    fn round(&mut self, tests: &[(Recipe, Vec<NamedFile>)]) -> Result<()> {
+        let (began, mut cpu) = (Instant::now(), Duration::ZERO);
+        for (recipe, files) in tests {
+            cpu += self.runner.run(recipe, files)?.cpu;
+        }
+        self.wall.push(began.elapsed().as_secs_f64());
+        self.cpu.push(cpu.as_secs_f64());
+        Ok(())
+    }
+
+    /// How long a round of runs takes that note all blocks, in seconds.
+    fn traces(&mut self, tests: &[(Recipe, Vec<NamedFile>)]) -> Result<f64> {
+        let began = Instant::now();
+        for (recipe, files) in tests {
+            self.runner.trace_blocks(recipe, files)?;
+        }
+        Ok(began.elapsed().as_secs_f64())
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Measures runs under the guarding allocator against runs without, alternately.

@@ -23,5 +23,7 @@ pub mod record;
 pub mod trap;
 
 mod clock;
+mod text;
 
 pub use map::{Map, Module, Obstacle};
+pub use text::{Code, SharedText, TEXT_PATH};

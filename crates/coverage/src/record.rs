@@ -25,7 +25,10 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::map::{Layout, Module, Notes as Header, Obstacle, View, fixed_part};
+use crate::text::{in_memory, with_traps};
 use crate::trap;
+
+pub use crate::text::Code;
 
 /// The environment variable that tells the processes of a test where the files are.
 pub const ENV: &CStr = c"CHECK_COVERAGE";
@@ -71,37 +74,6 @@ impl ProgramId {
     }
 }
 
-/// The code of a program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Code {
-    /// The address of its first byte, at the start of a page.
-    pub address: u64,
-    /// Whole pages.
-    pub bytes: Vec<u8>,
-}
-
-impl Code {
-    /// The code of the program that `file` has the bytes of, whose only executable segment is
-    /// `size` bytes at this offset in the file and this address; `None` where the file is
-    /// shorter, or they do not agree on where pages begin.
-    #[must_use]
-    pub fn of_segment(file: &[u8], offset: u64, address: u64, size: u64) -> Option<Self> {
-        const PAGE: u64 = 4096;
-        let skew = address % PAGE;
-        let first = offset.checked_sub(skew).filter(|first| first % PAGE == 0)?;
-        let end = offset.checked_add(size)?;
-        let last = end.checked_next_multiple_of(PAGE)?;
-        let (first, last) = (usize::try_from(first).ok()?, usize::try_from(last).ok()?);
-        let mut bytes = file.get(first..last.min(file.len()))?.to_vec();
-        // What is behind the end of a file reads as zero.
-        bytes.resize(last - first, 0);
-        (usize::try_from(end).ok()? <= file.len()).then_some(Self {
-            address: address - skew,
-            bytes,
-        })
-    }
-}
-
 /// A program whose blocks are noted: the controller's side, for all tests.
 #[derive(Debug)]
 pub struct Program {
@@ -138,34 +110,6 @@ impl Program {
     pub fn id(&self) -> ProgramId {
         self.id
     }
-}
-
-/// The code with a trap at each block.
-fn with_traps(mut code: Code, blocks: &[(u32, u8)]) -> io::Result<Vec<u8>> {
-    for &(address, byte) in blocks {
-        let at = u64::from(address).checked_sub(code.address);
-        let at = at.and_then(|at| usize::try_from(at).ok());
-        let place = at.and_then(|at| code.bytes.get_mut(at));
-        match place.filter(|place| **place == byte) {
-            Some(place) => *place = trap::TRAP,
-            None => return Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-    Ok(code.bytes)
-}
-
-/// A file in memory, with these contents.
-fn in_memory(contents: &[u8]) -> io::Result<File> {
-    // SAFETY: a name ended by zero; the descriptor is fresh and ours alone.
-    let file = unsafe {
-        let fd = libc::memfd_create(c"coverage".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        File::from_raw_fd(fd)
-    };
-    file.write_all_at(contents, 0)?;
-    Ok(file)
 }
 
 /// What the processes of a test note of a program: the controller's side.
@@ -434,28 +378,6 @@ mod tests {
         let mut file = vec![0x90; 0x3000];
         file[0x1010] = 0x55;
         Code::of_segment(&file, 0x1010, 0x5010, 0x1ff0).unwrap()
-    }
-
-    #[test]
-    fn code_is_whole_pages_with_traps() {
-        let code = code();
-        assert_eq!((code.address, code.bytes.len()), (0x5000, 0x2000));
-        assert_eq!(code.bytes[0x10], 0x55);
-        // The file ends within the last page.
-        let file = vec![0x90; 0x2800];
-        let short = Code::of_segment(&file, 0x1000, 0x5000, 0x1800).unwrap();
-        assert_eq!((short.bytes.len(), short.bytes[0x1fff]), (0x2000, 0));
-        assert_eq!(Code::of_segment(&file, 0x1000, 0x5010, 1), None);
-        assert_eq!(Code::of_segment(&file, 0x1000, 0x5000, 0x9000), None);
-
-        let text = with_traps(code.clone(), &BLOCKS).unwrap();
-        let traps = [0x10, 0x20, 0x1000];
-        let mut expected = code.bytes.clone();
-        traps.iter().for_each(|&at| expected[at] = trap::TRAP);
-        assert!(text == expected);
-        // Where another byte is, it is another program.
-        assert!(with_traps(code.clone(), &[(0x5010, 0x56)]).is_err());
-        assert!(with_traps(code, &[(0x7000, 0x90)]).is_err());
     }
 
     #[test]

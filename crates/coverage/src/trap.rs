@@ -7,8 +7,9 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+use std::slice;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::map::{MAX_MODULES, Obstacle, View};
 
@@ -29,6 +30,31 @@ static ARMED: AtomicBool = AtomicBool::new(false);
 /// How many of the reached blocks this process has removed the traps of.
 static FORGOTTEN: AtomicUsize = AtomicUsize::new(0);
 
+/// The code that this process shares with other servers, and behind it the place of the same
+/// with all traps; a length of 0 where it has code of its own.
+static SHARED: SharedPlace = SharedPlace {
+    start: AtomicUsize::new(0),
+    all: AtomicUsize::new(0),
+    len: AtomicUsize::new(0),
+};
+
+struct SharedPlace {
+    start: AtomicUsize,
+    all: AtomicUsize,
+    len: AtomicUsize,
+}
+
+/// Whether this process, and not a fork, has removed traps from pages of shared code, which are
+/// its own since: [`CLEAN`], [`CHANGED`] or [`REMOVED`].
+static PAGES: AtomicU8 = AtomicU8::new(CLEAN);
+
+/// All pages are those that others have.
+const CLEAN: u8 = 0;
+/// Some are not.
+const CHANGED: u8 = 1;
+/// The same, and the controller has removed the traps for all when the next run begins.
+const REMOVED: u8 = 2;
+
 /// What SIGILL did before.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
@@ -44,12 +70,19 @@ unsafe impl Sync for Shared {}
 ///
 /// To be called once, where no other thread runs.
 pub fn arm(fd: BorrowedFd<'_>) -> bool {
-    View::attach(fd).is_some_and(arm_view)
+    View::attach(fd).is_some_and(|view| arm_view(view, None))
+}
+
+/// The same, with the code that [`crate::SharedText`] is of in place of the program's own. Where
+/// that cannot be, because the code is not the same or may not be mapped, the program keeps its
+/// own.
+pub fn arm_shared(fd: BorrowedFd<'_>, text: BorrowedFd<'_>) -> bool {
+    View::attach(fd).is_some_and(|view| arm_view(view, Some(text)))
 }
 
 /// The same with a map in two files: the blocks, which are only read, and the notes.
 pub(crate) fn arm_files(blocks: BorrowedFd<'_>, notes: BorrowedFd<'_>) -> bool {
-    View::attach_files(blocks, notes).is_some_and(arm_view)
+    View::attach_files(blocks, notes).is_some_and(|view| arm_view(view, None))
 }
 
 /// The same with the code in a file, which has the traps and which other processes map too:
@@ -72,10 +105,15 @@ pub(crate) fn arm_text(
     true
 }
 
-fn arm_view(view: View) -> bool {
+fn arm_view(view: View, text: Option<BorrowedFd<'_>>) -> bool {
     let Shared(view) = VIEW.get_or_init(|| Shared(view));
     match begin(view) {
         Ok(()) => {
+            let is_program = view.module(0).is_some_and(|(name, _)| name.is_empty());
+            if let Some((text, own)) = text.filter(|_| is_program).zip(Text::of_program()) {
+                // Without it the program keeps its own.
+                let _ = own.share(text);
+            }
             view.count_armed();
             ARMED.store(true, Ordering::Relaxed);
             set_traps(view);
@@ -151,7 +189,7 @@ extern "C" fn found(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void
         };
         let headers = match info.dlpi_phdr.is_null() {
             true => &[][..],
-            false => std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)),
+            false => slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)),
         };
         (search, info, name, headers)
     };
@@ -193,9 +231,7 @@ impl Text {
                 let info = &*info;
                 let headers = match info.dlpi_phdr.is_null() {
                     true => &[][..],
-                    false => {
-                        std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum))
-                    }
+                    false => slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)),
                 };
                 let base = info.dlpi_addr as usize;
                 let segments = Segments { base, headers };
@@ -224,31 +260,77 @@ impl Text {
     /// Maps `file` in its place, where that is as long and SIGILL can be handled; gives what is
     /// to be added to addresses of the program's file.
     fn replace(&self, file: BorrowedFd<'_>) -> Option<usize> {
-        // SAFETY: an all-zero structure is valid, and the call writes to it.
-        let len = unsafe {
-            let mut stat: libc::stat = std::mem::zeroed();
-            (libc::fstat(file.as_raw_fd(), &raw mut stat) == 0).then_some(stat.st_size)?
-        };
-        if usize::try_from(len).ok()? != self.len {
+        if len_of(file)? != self.len {
             return None;
         }
         // A mapping that fails must not have removed what was there: a first one shows
         // whether this file can be executed from.
-        let map = |at: *mut c_void, fixed: c_int| {
-            let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-            let flags = libc::MAP_SHARED | fixed;
-            // SAFETY: a fresh mapping, or one in the place of the program's code, which is the
-            // same but for traps that are handled.
-            let found = unsafe { libc::mmap(at, self.len, rights, flags, file.as_raw_fd(), 0) };
-            (found != libc::MAP_FAILED).then_some(found)
-        };
-        let tried = map(ptr::null_mut(), 0)?;
+        let tried = self.map(file, ptr::null_mut(), libc::MAP_SHARED, 0)?;
         // SAFETY: the mapping of just now, which nothing refers to.
         unsafe { libc::munmap(tried, self.len) };
         handle_traps().ok()?;
-        map(self.start as *mut c_void, libc::MAP_FIXED)?;
+        let place = self.start as *mut c_void;
+        self.map(file, place, libc::MAP_SHARED | libc::MAP_FIXED, 0)?;
         Some(self.base)
     }
+
+    /// Maps the first half of `file` in its place, privately, where that is the same but for
+    /// traps, and the other half elsewhere.
+    fn share(&self, file: BorrowedFd<'_>) -> Option<()> {
+        if len_of(file)? != self.len.checked_mul(2)? {
+            return None;
+        }
+        let private = libc::MAP_PRIVATE;
+        let second = libc::off_t::try_from(self.len).ok()?;
+        let all = self.map(file, ptr::null_mut(), private, second)?;
+        // SAFETY: both are mapped, this long and can be read; nothing writes to them here.
+        let (own, other) = unsafe {
+            let own = slice::from_raw_parts(self.start as *const u8, self.len);
+            (own, slice::from_raw_parts(all as *const u8, self.len))
+        };
+        // The loader may have written to the code.
+        let mut pairs = own.iter().zip(other);
+        let is_same = pairs.all(|(own, other)| own == other || *other == TRAP);
+        let place = self.start as *mut c_void;
+        if !is_same
+            || self
+                .map(file, place, private | libc::MAP_FIXED, 0)
+                .is_none()
+        {
+            // SAFETY: the mapping of just now, which nothing refers to any more.
+            unsafe { libc::munmap(all, self.len) };
+            return None;
+        }
+        SHARED.start.store(self.start, Ordering::Relaxed);
+        SHARED.all.store(all as usize, Ordering::Relaxed);
+        SHARED.len.store(self.len, Ordering::Relaxed);
+        Some(())
+    }
+
+    /// Maps as much of `file` as the code is long, from `offset` on.
+    fn map(
+        &self,
+        file: BorrowedFd<'_>,
+        at: *mut c_void,
+        flags: c_int,
+        offset: libc::off_t,
+    ) -> Option<*mut c_void> {
+        let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        // SAFETY: a fresh mapping, or one in the place of the program's code, which is the
+        // same but for traps that are handled.
+        let found = unsafe { libc::mmap(at, self.len, rights, flags, file.as_raw_fd(), offset) };
+        (found != libc::MAP_FAILED).then_some(found)
+    }
+}
+
+/// The length of a file, in bytes.
+fn len_of(file: BorrowedFd<'_>) -> Option<usize> {
+    // SAFETY: an all-zero structure is valid, and the call writes to it.
+    let len = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        (libc::fstat(file.as_raw_fd(), &raw mut stat) == 0).then_some(stat.st_size)?
+    };
+    usize::try_from(len).ok()
 }
 
 /// The size of a page, in bytes.
@@ -362,7 +444,46 @@ fn poke_all(view: &View, byte: impl Fn(usize, u8) -> Option<u8>) {
 }
 
 fn set_traps(view: &View) {
-    poke_all(view, |block, _| (!view.is_reached(block)).then_some(TRAP));
+    let shared = shared_blocks(view);
+    let has_trap = |block| !view.is_reached(block) && !shared.contains(&block);
+    poke_all(view, |block, _| has_trap(block).then_some(TRAP));
+}
+
+/// The numbers of the blocks in code that this process shares with others.
+fn shared_blocks(view: &View) -> std::ops::Range<usize> {
+    match SHARED.len.load(Ordering::Relaxed) {
+        0 => 0..0,
+        _ => view.module(0).map_or(0..0, |(_, blocks)| blocks),
+    }
+}
+
+/// Has the shared code, with whatever traps there are by now, in place of pages that this
+/// process has changed. Other threads may run: the bytes are the same but for traps.
+fn renew_pages() {
+    let start = SHARED.start.load(Ordering::Relaxed) as *mut c_void;
+    // SAFETY: the mapping that `share` made; what is read there from now on is the code of the
+    // program, with traps that are handled.
+    unsafe {
+        libc::madvise(
+            start,
+            SHARED.len.load(Ordering::Relaxed),
+            libc::MADV_DONTNEED,
+        )
+    };
+}
+
+/// Maps the code with all traps in place of the shared code. Whether that was done.
+fn set_all_shared() -> bool {
+    let [start, all, len] =
+        [&SHARED.start, &SHARED.all, &SHARED.len].map(|place| place.load(Ordering::Relaxed));
+    if len == 0 {
+        return false;
+    }
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: both are mappings that `share` made, of this length: the code of the program in
+    // place of the same, with traps that are handled.
+    let moved = unsafe { libc::mremap(all as *mut c_void, len, len, flags, start as *mut c_void) };
+    moved != libc::MAP_FAILED
 }
 
 /// The view of the map, where this process has traps.
@@ -389,10 +510,20 @@ pub fn forget_reached() {
         // The controller has begun anew.
         done = 0;
     }
-    for place in done..reached {
-        if let Some(block) = view.at(place) {
+    // What others share the controller has changed for all.
+    let shared = shared_blocks(view);
+    for block in (done..reached).filter_map(|place| view.at(place)) {
+        if !shared.contains(&block) {
             remove_trap(view, block);
         }
+    }
+    match PAGES.load(Ordering::Relaxed) {
+        CHANGED => PAGES.store(REMOVED, Ordering::Relaxed),
+        REMOVED => {
+            renew_pages();
+            PAGES.store(CLEAN, Ordering::Relaxed);
+        }
+        _ => {}
     }
     FORGOTTEN.store(reached, Ordering::Relaxed);
 }
@@ -400,9 +531,17 @@ pub fn forget_reached() {
 /// Sets the traps of all blocks that the map does not have as reached, those that were removed
 /// before included. To be called in a fork, which ends soon.
 pub fn arm_again() {
-    if let Some(view) = armed() {
-        set_traps(view);
+    let Some(view) = armed() else {
+        return;
+    };
+    if set_all_shared() {
+        let shared = shared_blocks(view);
+        let reached = (0..view.reached()).filter_map(|place| view.at(place));
+        reached
+            .filter(|block| shared.contains(block))
+            .for_each(|block| remove_trap(view, block));
     }
+    set_traps(view);
 }
 
 /// Removes all traps of this process, which from now on handles SIGILL itself.
@@ -443,6 +582,7 @@ extern "C" fn trapped(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     {
         view.note(block);
         remove_trap(view, block);
+        PAGES.store(CHANGED, Ordering::Relaxed);
         return;
     }
     // Its handler may be code of the program.
@@ -476,6 +616,7 @@ mod tests {
 
     use super::*;
     use crate::map::{Map, Module};
+    use crate::text::{Code, SharedText};
 
     #[inline(never)]
     extern "C" fn double(number: c_int) -> c_int {
@@ -585,6 +726,87 @@ mod tests {
         });
         assert_eq!(status, 0);
         assert_eq!(map.take_reached(), [number]);
+    }
+
+    /// The code of this program, as its file has it.
+    fn own_code() -> Code {
+        extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, to: *mut c_void) -> c_int {
+            // SAFETY: as in `Text::of_program`.
+            let (headers, to) = unsafe {
+                let info = &*info;
+                let count = usize::from(info.dlpi_phnum);
+                let headers = slice::from_raw_parts(info.dlpi_phdr, count);
+                (headers, &mut *to.cast::<Option<(u64, u64, u64)>>())
+            };
+            let code = headers
+                .iter()
+                .find(|it| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_X != 0);
+            *to = code.map(|it| (it.p_offset, it.p_vaddr, it.p_filesz));
+            1
+        }
+        let mut code: Option<(u64, u64, u64)> = None;
+        // SAFETY: the callback has the signature that the call asks for.
+        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut code).cast()) };
+        let (offset, address, size) = code.unwrap();
+        let file = std::fs::read("/proc/self/exe").unwrap();
+        Code::of_segment(&file, offset, address, size).unwrap()
+    }
+
+    #[test]
+    fn servers_share_code_and_what_is_removed_from_it() {
+        let (mut map, number) = map(0);
+        let (view, fd) = (View::attach(map.fd()).unwrap(), map.fd());
+        let addresses = view.addresses().iter().copied();
+        let blocks: Vec<_> = addresses.zip(view.bytes().iter().copied()).collect();
+        let text = SharedText::new(own_code(), &blocks).unwrap();
+        let place = usize::try_from(number).unwrap();
+        let trap = || {
+            // SAFETY: code of this program, which can be read.
+            unsafe { ptr::read_volatile(double as *const () as *const u8) == TRAP }
+        };
+        let status = fork(|| {
+            let armed = arm_shared(fd, text.fd()) && trap();
+            // A run in a fork leaves the trap to others until the controller has removed it.
+            let noted = fork(|| double(2) == 4 && !trap()) == 0 && trap();
+            text.remove_trap(place, blocks[place]).unwrap();
+            forget_reached();
+            armed && noted && !trap()
+        });
+        assert_eq!(status, 0);
+        assert_eq!(map.take_reached(), [number]);
+        // Another server begins without it, and can have it back.
+        map.reset();
+        let fd = map.fd();
+        let again = fork(|| {
+            let gone = arm_shared(fd, text.fd()) && !trap() && double(2) == 4;
+            gone && fork(|| {
+                arm_again();
+                trap() && double(2) == 4 && !trap()
+            }) == 0
+        });
+        assert_eq!(again, 0);
+        assert_eq!(map.take_reached(), [number]);
+    }
+
+    /// What a server itself reaches, before it forks, costs its forks nothing in the end.
+    #[test]
+    fn pages_that_a_server_changed_are_those_of_others_again() {
+        let (map, number) = map(0);
+        let view = View::attach(map.fd()).unwrap();
+        let addresses = view.addresses().iter().copied();
+        let blocks: Vec<_> = addresses.zip(view.bytes().iter().copied()).collect();
+        let text = SharedText::new(own_code(), &blocks).unwrap();
+        let place = usize::try_from(number).unwrap();
+        let fd = map.fd();
+        let status = fork(|| {
+            let changed = || PAGES.load(Ordering::Relaxed);
+            let ran = arm_shared(fd, text.fd()) && double(2) == 4 && changed() == CHANGED;
+            forget_reached();
+            text.remove_trap(place, blocks[place]).unwrap();
+            forget_reached();
+            ran && changed() == CLEAN && double(2) == 4 && changed() == CLEAN
+        });
+        assert_eq!(status, 0);
     }
 
     #[test]

@@ -329,15 +329,19 @@ impl Server {
 /// Begins to note the blocks that are reached, where that is asked for. The descriptor of the
 /// map is closed: the program must not find it.
 fn note_blocks() {
-    // SAFETY: a name ended by zero; the descriptor is one that the controller has opened, and
-    // is closed here alone.
+    // SAFETY: a name ended by zero; the descriptors are those that the controller has opened,
+    // and are closed here alone.
     unsafe {
         if libc::getenv(COVERAGE.as_ptr()).is_null() {
             return;
         }
         let map = OwnedFd::from_raw_fd(fd::COVERAGE);
+        let has_text = libc::fcntl(fd::TEXT, libc::F_GETFD) >= 0;
         // What hinders it is in the map.
-        let _ = trap::arm(map.as_fd());
+        let _ = match has_text.then(|| OwnedFd::from_raw_fd(fd::TEXT)) {
+            Some(text) => trap::arm_shared(map.as_fd(), text.as_fd()),
+            None => trap::arm(map.as_fd()),
+        };
     }
 }
 

@@ -38,6 +38,8 @@ pub mod fd {
     pub const FIRST_FREE: i32 = CONTROL + COUNT;
     /// The map of blocks, where a fork server is started with [`super::ENV_COVERAGE`].
     pub const COVERAGE: i32 = FIRST_FREE + 1;
+    /// Beside it, the code that all servers of the program share; not always there.
+    pub const TEXT: i32 = COVERAGE + 1;
 }
 
 /// The environment variable that makes the preloaded library serve: before `main`, or, with

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::novelty::{Changes, Guidance, Operator};
 use super::state::CampaignConfig;
 use crate::commands::encrypted::unlocked;
 use crate::commands::{Command, drawn, given};
@@ -237,8 +238,41 @@ fn commands(plan: &Plan, base: &Base, rng: &mut Rng) -> Vec<Command> {
     }
 }
 
-/// How often a variation changes a field that its parent changed, or its like, in percent.
-const AGAIN_PERCENT: u64 = 40;
+impl Guidance {
+    /// A kind of variation that `plan` allows.
+    fn operator(&self, plan: &Plan, rng: &mut Rng) -> Option<Operator> {
+        let weights = self.operators.map(|(operator, weight)| match operator {
+            it if it.is_of_commands() && plan.commands.is_some() => 0,
+            Operator::Field if plan.restrict(vec![1; FAMILIES.len()]).contains(&0) => 0,
+            _ => weight,
+        });
+        Some(self.operators.get(rng.weighted(&weights)?)?.0)
+    }
+
+    /// One of a few commands that `draw` gives, by their weights.
+    fn command<T>(
+        &self,
+        verb: impl Fn(&T) -> Option<String>,
+        rng: &mut Rng,
+        mut draw: impl FnMut(&mut Rng) -> T,
+    ) -> T {
+        let first = draw(rng);
+        let mut drawn: Vec<T> = std::iter::once(first)
+            .chain((1..COMMANDS_DRAWN).map(|_| draw(rng)))
+            .collect();
+        let weight = |verb| {
+            self.commands
+                .get(&verb)
+                .copied()
+                .unwrap_or(self.other_command)
+        };
+        let weights: Vec<u64> = drawn.iter().map(|it| verb(it).map_or(0, weight)).collect();
+        drawn.swap_remove(rng.weighted(&weights).unwrap_or(0))
+    }
+}
+
+/// Among how many commands, or sequences of them, one is drawn by weight.
+const COMMANDS_DRAWN: usize = 4;
 
 /// Whether two edits set the same field.
 fn same_field(one: &Mutation, other: &Mutation) -> bool {
@@ -248,7 +282,8 @@ fn same_field(one: &Mutation, other: &Mutation) -> bool {
     }
 }
 
-/// A variation of `parent`: one mutation more, fewer or other, or other commands.
+/// A variation of `parent`: one mutation more, fewer or other, or other commands; and what it
+/// has that its parent has not.
 ///
 /// # Errors
 ///
@@ -257,9 +292,9 @@ pub(super) fn variation(
     seed: &str,
     parent: &Recipe,
     plan: &Plan,
-    weights: &[u64],
+    guidance: &Guidance,
     maker: &mut Maker,
-) -> Result<Recipe> {
+) -> Result<(Recipe, Changes)> {
     let mut rng = Rng::from_text(seed);
     let prepared = maker.prepared(&parent.base)?;
     let context = MutationContext {
@@ -270,42 +305,86 @@ pub(super) fn variation(
     recipe.seed = seed.into();
     recipe.guard = plan.guard.draw(seed);
     recipe.fresh_copies = plan.commands.is_some();
-    let drawn = plan.commands.is_none();
-    let most = plan.intensity.max_edits(prepared.map.fields().len());
-    match rng.below(6) {
-        0 | 1 if drawn => recipe.commands.push(drawn::one(&parent.base, &mut rng)),
-        2 if drawn => recipe.commands = drawn::sequence(&parent.base, &mut rng),
-        _ => {
-            while !recipe.edits.is_empty() && recipe.edits.len() >= most {
-                let at = rng.index(recipe.edits.len());
-                recipe.edits.remove(at);
-            }
-            let again = match rng.chance(AGAIN_PERCENT) {
-                true => mutate::again(context, &parent.edits, &mut rng),
-                false => None,
-            };
-            match again {
-                Some(mutation) => {
-                    // Of two edits of a field the last one counts.
-                    recipe.edits.retain(|edit| !same_field(edit, &mutation));
-                    recipe.edits.push(mutation);
-                }
-                None if most > 0 => {
-                    recipe.edits.extend(mutate::one(context, weights, &mut rng));
-                }
-                None => {}
-            }
+    let operator = guidance.operator(plan, &mut rng);
+    match operator {
+        Some(Operator::AddCommand) => {
+            let verb = |command: &Command| Some(command.verb());
+            let draw = |rng: &mut Rng| drawn::one(&parent.base, rng);
+            recipe.commands.push(guidance.command(verb, &mut rng, draw));
         }
+        Some(Operator::ReplaceCommands) => {
+            let verb = |list: &Vec<Command>| list.first().map(Command::verb);
+            let draw = |rng: &mut Rng| drawn::sequence(&parent.base, rng);
+            recipe.commands = guidance.command(verb, &mut rng, draw);
+        }
+        _ => mutate_again(&mut recipe, operator, context, plan, guidance, &mut rng),
     }
     retain_applicable(&mut recipe.edits, &prepared);
     if recipe.edits.is_empty() && !plan.intensity.allows_none() {
         recipe.edits.clone_from(&parent.edits);
     }
-    if !drawn {
+    if plan.commands.is_some() {
         recipe.commands = commands(plan, &parent.base, &mut rng);
     }
     recipe.commands.truncate(MOST_COMMANDS);
-    Ok(recipe)
+    let mut changes = changes(&recipe, Some(parent), &prepared.map);
+    changes.operator = operator;
+    Ok((recipe, changes))
+}
+
+/// Changes the mutations of a variation.
+fn mutate_again(
+    recipe: &mut Recipe,
+    operator: Option<Operator>,
+    context: MutationContext<'_>,
+    plan: &Plan,
+    guidance: &Guidance,
+    rng: &mut Rng,
+) {
+    let parents = recipe.edits.clone();
+    let most = plan.intensity.max_edits(context.map.fields().len());
+    while !recipe.edits.is_empty() && recipe.edits.len() >= most {
+        let at = rng.index(recipe.edits.len());
+        recipe.edits.remove(at);
+    }
+    let mutation = match operator {
+        Some(Operator::Again) => mutate::again(context, &parents, &guidance.fields, rng),
+        Some(Operator::Field) => mutate::field(context, &guidance.fields, rng),
+        _ => None,
+    };
+    match mutation {
+        Some(mutation) => {
+            // Of two edits of a field the last one counts.
+            recipe.edits.retain(|edit| !same_field(edit, &mutation));
+            recipe.edits.push(mutation);
+        }
+        None if most > 0 => {
+            let weights = plan.restrict(guidance.families.clone());
+            let drawn = mutate::one(context, &weights, rng);
+            recipe.edits.extend(drawn);
+        }
+        None => {}
+    }
+}
+
+/// What a recipe has that its parent has not, where it has one.
+pub(super) fn changes(recipe: &Recipe, parent: Option<&Recipe>, map: &Map) -> Changes {
+    let old = |mutation: &&Mutation| !parent.is_some_and(|it| it.edits.contains(mutation));
+    let edits = recipe.edits.iter().filter(old);
+    let mut fields: Vec<String> = edits.map(|it| mutate::class_of(it, map)).collect();
+    let old = |command: &&Command| !parent.is_some_and(|it| it.commands.contains(command));
+    let mut commands: Vec<String> = (recipe.commands.iter().filter(old))
+        .map(Command::verb)
+        .collect();
+    for names in [&mut fields, &mut commands] {
+        names.sort_unstable();
+        names.dedup();
+    }
+    Changes {
+        operator: None,
+        fields,
+        commands,
+    }
 }
 
 /// One in so many tests keeps a command that takes seconds.

@@ -3,8 +3,11 @@
 mod activity;
 mod afl_stats;
 mod corpus;
+mod cover;
 mod finished;
 mod generate;
+mod novelty;
+mod reach_log;
 mod reached;
 mod runs;
 mod shared;
@@ -19,8 +22,10 @@ mod totals;
 mod worker;
 
 pub use generate::{Plan, fresh};
+pub use novelty::{Credit, NoveltySources, Operator};
 pub use reached::{BlockCounts, BlockLog, First};
 pub use runs::Run;
+pub use shared::Feedback;
 pub use state::{CampaignConfig, sweep_progress};
 pub use stats::{FamilyStats, Stats};
 pub use status::StatusMode;
@@ -65,6 +70,8 @@ pub struct Campaign {
     /// The indices of given commands that fail on a valid image too: they do not tell whether
     /// an image opened.
     pub failing: BTreeSet<usize>,
+    /// What decides which recipes are varied, and how.
+    pub feedback: Feedback,
     /// How programs are run.
     pub settings: Settings,
     /// The time after which no command is started, and running ones are soon ended.
@@ -111,6 +118,7 @@ impl Campaign {
             plan: Plan::default(),
             sweep: SweepMode::default(),
             failing: BTreeSet::new(),
+            feedback: Feedback::default(),
             settings,
             duration: None,
             tests: None,
@@ -153,7 +161,8 @@ impl Campaign {
         let queue = self.sweep_queue(&store, &mut progress, total, other)?;
         let tasks = TaskQueue::new(self.workers.max(1), self.settings.limits.wall, self.budget);
         let blocks = self.settings.blocks.clone();
-        let shared = Shared::new(store, findings, progress, state.seed, tasks, queue, blocks);
+        let mut shared = Shared::new(store, findings, progress, state.seed, tasks, queue, blocks);
+        shared.feedback = self.feedback;
         // From here on a kill leaves totals to go on from.
         shared.store_totals()?;
         let shared = Mutex::new(shared);

@@ -56,8 +56,15 @@ impl Reached {
     /// Takes in all the blocks of one test.
     pub(super) fn sample(&mut self, blocks: &[BlockId]) {
         for block in blocks {
-            *self.sampled.entry(*block).or_default() += 1;
+            let count = self.sampled.entry(*block).or_default();
+            *count = count.saturating_add(1);
         }
+    }
+
+    /// Takes in that these are reached by most tests, and not in samples any more.
+    pub(super) fn ignore(&mut self, common: &[BlockId]) {
+        let counts = common.iter().map(|block| (*block, u32::MAX));
+        self.sampled.extend(counts);
     }
 
     /// What blocks are worth: one for each, less where samples reach it too.

@@ -8,8 +8,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::afl_stats::{FUZZER_STATS, PLOT_DATA, PLOT_HEADER, Values, fuzzer_stats, plot_line};
-use super::corpus::Corpus;
+use super::corpus::{Added, Corpus, REACH};
 use super::finished::Finished;
+use super::novelty::{Changes, Gain, Guidance, NoveltySources};
 use super::reached::Reached;
 use super::stats::Stats;
 use super::store::{Progress, Store};
@@ -32,9 +33,32 @@ fn block_novelty(blocks: usize) -> u64 {
     u64::from(blocks.checked_ilog2().map_or(0, |log| log + 1))
 }
 
+/// What decides which recipes are varied, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Feedback {
+    /// New blocks, messages and exit statuses.
+    #[default]
+    Blocks,
+    /// New messages and exit statuses. Blocks are noted where they can be, and affect nothing.
+    Messages,
+    /// Nothing: each test is drawn anew.
+    Off,
+}
+
+impl Feedback {
+    /// How many blocks count, of so many.
+    fn counted(self, blocks: usize) -> usize {
+        match self {
+            Self::Blocks => blocks,
+            Self::Messages | Self::Off => 0,
+        }
+    }
+}
+
 /// The state of a campaign, behind one lock.
 pub(super) struct Shared {
     pub(super) store: Store,
+    pub(super) feedback: Feedback,
     pub(super) findings: Findings,
     pub(super) finished: Finished,
     pub(super) seed: String,
@@ -56,7 +80,12 @@ pub(super) struct Shared {
     cpu: Duration,
     pub(super) corpus: Corpus,
     pub(super) sweep: SweepQueue,
+    /// The weights of the families.
     weights: Vec<u64>,
+    /// Where novelty came from.
+    sources: NoveltySources,
+    /// What variations are drawn by, worked out of the weights and these now and then.
+    guidance: Arc<Guidance>,
     notes: BTreeSet<String>,
 }
 
@@ -75,11 +104,14 @@ impl Shared {
             suspended,
             parked,
             queue,
+            set_aside,
+            reach,
             features,
             blocks: log,
         } = progress;
         let reached = Reached::of(&log);
-        let corpus = Corpus::new(queue);
+        let mut corpus = Corpus::new(queue);
+        corpus.resume(&reach, &set_aside);
         for (key, recipe) in findings.unfinished() {
             let task = tasks.task(key, recipe, 1);
             tasks.add(task);
@@ -91,9 +123,11 @@ impl Shared {
                 suspect: None,
             });
         }
+        let sources = NoveltySources::read(store.root());
         let stats = Stats {
             suspected: tasks.parked(),
             queue: corpus.len(),
+            scheduled: corpus.scheduled(),
             groups: findings.len(),
             messages: features.len(),
             blocks: reached.len(),
@@ -106,6 +140,9 @@ impl Shared {
             next: finished.below,
             suspended,
             resumed: BTreeSet::new(),
+            guidance: Arc::new(sources.guidance(first_weights())),
+            sources,
+            feedback: Feedback::default(),
             store,
             findings,
             finished,
@@ -166,9 +203,14 @@ impl Shared {
         Some(self.next - 1)
     }
 
-    /// The weights of the families as they are now.
-    pub(super) fn weights(&self) -> Vec<u64> {
-        self.weights.clone()
+    /// Where novelty came from.
+    pub(super) fn sources(&self) -> &NoveltySources {
+        &self.sources
+    }
+
+    /// What variations are drawn by.
+    pub(super) fn guidance(&self) -> Arc<Guidance> {
+        Arc::clone(&self.guidance)
     }
 
     /// Takes in the feedback of a test. Where a feature of it is new, `image` goes into the
@@ -181,6 +223,7 @@ impl Shared {
         &mut self,
         number: u64,
         recipe: &Recipe,
+        changes: &Changes,
         image: Option<&NamedFile>,
         outcome: &Outcome,
     ) -> Result<()> {
@@ -191,19 +234,36 @@ impl Shared {
             .filter(|feature| self.features.insert(*feature))
             .collect();
         let blocks = self.reached.add(&outcome.blocks);
-        let novelty = new.len() as u64 + block_novelty(blocks.len());
+        let counted = self.feedback.counted(blocks.len());
+        let novelty = new.len() as u64 + block_novelty(counted);
+        let gain = Gain {
+            blocks: blocks.len(),
+            messages: new.len(),
+            novelty: if outcome.opened { novelty } else { novelty / 4 },
+            cpu_seconds: outcome.cpu.as_secs_f64(),
+        };
+        self.sources.add(changes, gain);
         self.cpu += outcome.cpu;
         self.stats.messages = self.features.len();
         self.stats.add(recipe, outcome, novelty);
         self.pace.image();
         if novelty > 0 {
-            self.reweigh();
+            if self.feedback != Feedback::Off {
+                self.reweigh();
+            }
             if let Some(image) = image {
                 let (opened, cost) = (outcome.opened, self.cost(outcome));
-                let name = self
-                    .corpus
-                    .add(number, recipe, novelty, opened, cost, &blocks);
+                let entry = Added {
+                    novelty,
+                    opened,
+                    cost,
+                    blocks: &blocks,
+                    features: &outcome.features,
+                    exits: outcome.all_exit(),
+                };
+                let name = self.corpus.add(number, recipe, &entry);
                 self.stats.queue = self.corpus.len();
+                self.stats.scheduled = self.corpus.scheduled();
                 self.store.enqueue(&name, recipe, image)?;
             }
         }
@@ -240,12 +300,53 @@ impl Shared {
 
     /// A recipe to vary, for some of the tests once there are a few.
     pub(super) fn choose(&mut self, rng: &mut Rng) -> Option<Arc<Recipe>> {
-        self.corpus.choose(rng, &self.reached)
+        match self.feedback {
+            Feedback::Off => None,
+            Feedback::Messages | Feedback::Blocks => self.corpus.choose(rng, &self.reached),
+        }
     }
 
     /// Takes in all the blocks of a test that is a sample.
     pub(super) fn sample(&mut self, blocks: &[BlockId]) {
-        self.reached.sample(blocks);
+        if self.feedback == Feedback::Blocks {
+            self.take_common();
+            self.reached.sample(blocks);
+        }
+    }
+
+    /// Takes in which blocks are not noted in samples any more, since most runs reach them.
+    fn take_common(&mut self) {
+        let source = self.blocks.as_ref();
+        let common = source.map_or_else(Vec::new, |source| source.take_common());
+        self.reached.ignore(&common);
+        self.corpus.ignore(&common);
+    }
+
+    /// A recipe of the queue all of whose blocks are to be noted next, and its number there.
+    pub(super) fn next_untraced(&mut self) -> Option<(usize, Arc<Recipe>)> {
+        match self.feedback {
+            Feedback::Blocks => self.corpus.next_untraced(),
+            Feedback::Messages | Feedback::Off => None,
+        }
+    }
+
+    /// Takes in all the blocks that a recipe of the queue reaches. Now and then those recipes
+    /// are set aside that reach nothing which others do not.
+    ///
+    /// # Errors
+    ///
+    /// The work folder cannot be written.
+    pub(super) fn traced(&mut self, index: usize, blocks: &[BlockId]) -> Result<()> {
+        self.take_common();
+        if let Some(line) = self.corpus.traced(index, blocks) {
+            self.store.log(REACH, &line)?;
+        }
+        if let Some(minimised) = self.corpus.minimise() {
+            self.store.set_aside(&self.corpus.set_aside())?;
+            self.store.log("run.log", &minimised.to_string())?;
+            self.stats.scheduled = self.corpus.scheduled();
+        }
+        Ok(())
     }
 
     /// Families that show new things become more likely, up to fourfold, those
@@ -261,6 +362,7 @@ impl Shared {
             let own = (used.novelty as f64 + 20.0 * mean) / (used.images as f64 + 20.0);
             *weight = (family.weight as f64 * 16.0 * (own / mean).clamp(0.5, 4.0)) as u64;
         }
+        self.guidance = Arc::new(self.sources.guidance(self.weights.clone()));
     }
 
     /// The CPU time of a test as a multiple of the mean, rounded down to a power of two, so
@@ -330,6 +432,7 @@ impl Shared {
         let mut line = serde_json::to_value(&self.stats)?;
         let totals = self.totals();
         totals.store(self.store.root())?;
+        self.sources.store(self.store.root())?;
         let total = serde_json::to_value(totals)?;
         let seconds = started.elapsed().as_secs_f64();
         if let Some(fields) = line.as_object_mut() {

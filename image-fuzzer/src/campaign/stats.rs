@@ -29,6 +29,8 @@ pub struct Stats {
     pub blocks: usize,
     /// Images in the queue, those of earlier runs included.
     pub queue: usize,
+    /// Those of them that are varied: others are set aside, since these reach the same.
+    pub scheduled: usize,
     /// Groups of findings, those of earlier runs included.
     pub groups: usize,
     /// Tests of the sweep that are finished, those of earlier runs included, and how many

@@ -72,6 +72,7 @@ pub(super) fn report(campaign: &Campaign, shared: &Mutex<Shared>, control: &RunC
         }
         let view = View {
             stats: shared.stats.clone(),
+            novelty: shared.sources().recent(),
             totals: shared.totals(),
             classes: shared.findings.classes(),
             rate: rates.over(RECENT),
@@ -153,6 +154,8 @@ impl Rates {
 struct View {
     stats: Stats,
     totals: Totals,
+    /// What gave new blocks and messages of late.
+    novelty: Option<String>,
     classes: BTreeMap<Class, usize>,
     /// Commands a second now.
     rate: f64,
@@ -229,10 +232,14 @@ impl View {
             (
                 "images",
                 format!(
-                    "{}, {:.0} % opened, {} in the queue",
+                    "{}, {:.0} % opened, {} in the queue{}",
                     totals.images,
                     totals.opened_percent(),
-                    stats.queue
+                    stats.queue,
+                    match stats.queue - stats.scheduled.min(stats.queue) {
+                        0 => String::new(),
+                        aside => format!(", {aside} of them set aside"),
+                    }
                 ),
             ),
             (
@@ -266,6 +273,9 @@ impl View {
             let newest = since(totals.last_block);
             let text = format!("{} reached, the last new one {newest}", stats.blocks);
             rows.insert(5, ("blocks", text));
+        }
+        if let Some(novelty) = &self.novelty {
+            rows.push(("new of late by", novelty.clone()));
         }
         if let Some(sweep) = stats.sweep_text() {
             rows.push(("sweep", sweep.trim_start_matches("sweep ").to_owned()));
@@ -304,6 +314,7 @@ mod tests {
             stats: Stats {
                 messages: 30,
                 queue: 4,
+                scheduled: 3,
                 groups: 3,
                 sweep: (5, 90),
                 ..Stats::default()
@@ -316,6 +327,7 @@ mod tests {
                 last_group: 1000,
                 ..Totals::default()
             },
+            novelty: Some("header.l1_size; qemu-img info".into()),
             classes: [(Class::Crash, 2), (Class::Hang, 1)].into(),
             rate: 250.0,
             workers: vec![
@@ -354,6 +366,11 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("       worker 0  test 7\n"), "{text}");
+        assert!(
+            text.contains("4 in the queue, 1 of them set aside\n"),
+            "{text}"
+        );
+        assert!(text.contains("header.l1_size; qemu-img info\n"), "{text}");
         assert!(text.ends_with("       worker 1  idle, 1 min 5 s"), "{text}");
     }
 

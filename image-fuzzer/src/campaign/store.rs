@@ -6,6 +6,9 @@
 //! sweep             indexes of finished tests of the sweep
 //! queue/            images that showed something new, named as AFL names them
 //! recipes/          the recipes of the queue
+//! reach             all that recipes of the queue reach, where that is known
+//! set-aside         names of those that are not varied, since others reach the same
+//! novelty.json      where new blocks and messages came from
 //! features          hashes of the messages and exit statuses seen so far
 //! blocks            blocks reached so far: file, address, seconds, test
 //! crashes/ hangs/   one image of each group of findings, named as AFL names them
@@ -30,6 +33,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
+use super::corpus::REACH;
 use super::finished::Finished;
 use super::reached::{BLOCKS, BlockLog};
 use crate::files::{TEMP_PREFIX, append, persist_as, write_temp, write_whole};
@@ -54,6 +58,10 @@ pub(super) struct Progress {
     pub(super) parked: BTreeMap<u64, Recipe>,
     /// The recipes of the queue, by name.
     pub(super) queue: Vec<(String, Recipe)>,
+    /// The names of those that are not varied.
+    pub(super) set_aside: HashSet<String>,
+    /// What recipes of the queue reach: lines of [`REACH`].
+    pub(super) reach: String,
     /// The features seen so far.
     pub(super) features: HashSet<u64>,
     /// The blocks reached so far.
@@ -63,6 +71,9 @@ pub(super) struct Progress {
 /// The log of features.
 const FEATURES: &str = "features";
 
+/// The list of recipes that are not varied.
+const SET_ASIDE: &str = "set-aside";
+
 /// The log of finished tests.
 const DONE: &str = "done";
 
@@ -70,7 +81,14 @@ const DONE: &str = "done";
 const SWEEP: &str = "sweep";
 
 /// Logs of lines that are appended to, besides those that are rewritten at the start.
-const LOGS: [&str; 5] = [FEATURES, BLOCKS, "hits.jsonl", "stats.jsonl", "run.log"];
+const LOGS: [&str; 6] = [
+    FEATURES,
+    BLOCKS,
+    REACH,
+    "hits.jsonl",
+    "stats.jsonl",
+    "run.log",
+];
 
 /// Folders that every work folder has.
 const FOLDERS: [&str; 7] = [
@@ -141,6 +159,8 @@ impl Store {
             parked: self.by_number("parked")?,
             finished,
             queue: self.queue()?,
+            set_aside: self.read_set_aside(),
+            reach: fs::read_to_string(self.root.join(REACH)).unwrap_or_default(),
             features: self.features(),
             blocks: BlockLog::read(&self.root),
         })
@@ -283,6 +303,21 @@ impl Store {
             // The first error is the one to report.
             let _ = fs::remove_file(queue.join(name));
         })
+    }
+
+    /// Stores the names of the recipes of the queue that are not varied. They stay there.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn set_aside(&self, names: &[&str]) -> Result<()> {
+        let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+        write_whole(&self.root.join(SET_ASIDE), lines.as_bytes())
+    }
+
+    fn read_set_aside(&self) -> HashSet<String> {
+        let text = fs::read_to_string(self.root.join(SET_ASIDE)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Logs features that were not seen before, after the image that showed them is in the

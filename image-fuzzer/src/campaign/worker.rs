@@ -8,14 +8,15 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 
 use super::activity::Activity;
-use super::generate::{BasePool, fresh, generate, spare, variation};
+use super::generate::{BasePool, changes, fresh, generate, spare, variation};
+use super::novelty::Changes;
 use super::reached::SAMPLE_PAUSE;
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
 use super::test_log::LoggedTest;
 use super::{Campaign, RunControl};
-use crate::exec::End;
+use crate::exec::blocks::BlockId;
 use crate::exec::stopwatch::Purpose;
 use crate::finding::{Candidate, Example};
 use crate::input::case::Maker;
@@ -57,6 +58,7 @@ pub(super) fn work(
         bases: BasePool::default(),
         index,
         next_sample: Instant::now(),
+        samples: 0,
     };
     while !control.is_over() {
         let work = worker.lock()?.tasks.next(control.left());
@@ -80,6 +82,8 @@ pub(super) fn work(
 struct Test {
     number: u64,
     recipe: Recipe,
+    /// What it has that no earlier test had that it was made from.
+    changes: Changes,
     /// Whether its seed alone gives it again ([`fresh`]).
     fresh: bool,
     /// Whether an earlier run of the fuzzer began it.
@@ -98,7 +102,13 @@ struct Worker<'a> {
     index: usize,
     /// When a test is a sample of the blocks that tests reach.
     next_sample: Instant,
+    /// How many samples there were.
+    samples: u64,
 }
+
+/// Of so many samples one is of a test that was just run, the others of recipes of the queue as
+/// long as there are any whose blocks are not known.
+const SAMPLED_TESTS: u64 = 4;
 
 impl Worker<'_> {
     /// Runs one test; false when there is none left.
@@ -106,6 +116,7 @@ impl Worker<'_> {
         let Some(Test {
             number,
             recipe,
+            changes,
             fresh,
             replayed,
         }) = self.next_test()?
@@ -132,8 +143,8 @@ impl Worker<'_> {
             self.lock()?.store.suspend(number, &recipe)?;
             return Ok(false);
         }
-        self.learn(number, &recipe, &files, &outcome)?;
-        self.sample(&recipe, &files, &outcome)?;
+        self.learn(number, &recipe, &changes, &files, &outcome)?;
+        self.sample(number, &recipe, &files, &outcome)?;
         let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
             if violation.assumed {
@@ -244,13 +255,14 @@ impl Worker<'_> {
             let again = fresh(&recipe.seed, &self.campaign.plan, &mut self.maker);
             return Ok(Some(Test {
                 fresh: again.is_ok_and(|again| again == recipe),
+                changes: Changes::default(),
                 replayed: true,
                 number,
                 recipe,
             }));
         }
         let plan = &self.campaign.plan;
-        let (number, seed, parent, weights) = {
+        let (number, seed, parent, guidance) = {
             let mut shared = self.lock()?;
             let swept = self.sweep.and_then(|sweep| shared.sweep.next(sweep));
             if swept.is_none() && shared.sweep.is_all() {
@@ -262,8 +274,10 @@ impl Worker<'_> {
             let recipe = self.sweep.zip(swept);
             if let Some(recipe) = recipe.and_then(|(sweep, index)| sweep_recipe(sweep, index, plan))
             {
+                drop(shared);
                 return Ok(Some(Test {
                     number,
+                    changes: self.changes(&recipe)?,
                     recipe,
                     fresh: false,
                     replayed: false,
@@ -271,19 +285,27 @@ impl Worker<'_> {
             }
             let seed = format!("{}/{number}", shared.seed);
             let parent = shared.choose(&mut Rng::from_text(&format!("{seed}/parent")));
-            (number, seed, parent, plan.restrict(shared.weights()))
+            (number, seed, parent, shared.guidance())
         };
-        let (mut recipe, fresh) = match parent {
+        let (mut recipe, changes, fresh) = match parent {
             Some(parent) if plan.selection.is_none() => {
-                let recipe = variation(&seed, &parent, plan, &weights, &mut self.maker)?;
-                (recipe, false)
+                let (recipe, changes) =
+                    variation(&seed, &parent, plan, &guidance, &mut self.maker)?;
+                (recipe, changes, false)
             }
-            _ => generate(&seed, plan, &weights, &mut self.bases, &mut self.maker)?,
+            _ => {
+                let weights = plan.restrict(guidance.families.clone());
+                let (recipe, fresh) =
+                    generate(&seed, plan, &weights, &mut self.bases, &mut self.maker)?;
+                let changes = self.changes(&recipe)?;
+                (recipe, changes, fresh)
+            }
         };
         let spared = plan.commands.is_none() && spare(&mut recipe, number);
         Ok(Some(Test {
             number,
             recipe,
+            changes,
             fresh: fresh && !spared,
             replayed: false,
         }))
@@ -294,6 +316,7 @@ impl Worker<'_> {
         &mut self,
         number: u64,
         recipe: &Recipe,
+        changes: &Changes,
         files: &[NamedFile],
         outcome: &Outcome,
     ) -> Result<()> {
@@ -307,24 +330,59 @@ impl Worker<'_> {
         let failing = &self.campaign.failing;
         let opens = |ran: &Ran| ran.has_opened() && !failing.contains(&ran.index);
         shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
-        shared.learn(number, recipe, files.first(), outcome)
+        shared.learn(number, recipe, changes, files.first(), outcome)
     }
 
-    /// Notes all the blocks of one test in a few, to learn how often each is reached.
-    fn sample(&mut self, recipe: &Recipe, files: &[NamedFile], outcome: &Outcome) -> Result<()> {
-        let due = self.campaign.settings.blocks.is_some() && Instant::now() >= self.next_sample;
-        let exits = |ran: &Ran| matches!(ran.seen.end, End::Exit(_));
-        if due && outcome.ran.iter().all(exits) {
-            let began = Instant::now();
-            let blocks = self.pinned(Purpose::Samples, |worker| {
-                worker.runner.trace_blocks(recipe, files)
-            })?;
-            if !self.is_aborted() {
-                self.lock()?.sample(&blocks);
-            }
-            self.next_sample = Instant::now() + began.elapsed() * SAMPLE_PAUSE;
+    /// What a test without a parent has: all of it.
+    fn changes(&mut self, recipe: &Recipe) -> Result<Changes> {
+        let prepared = self.maker.prepared(&recipe.base)?;
+        Ok(changes(recipe, None, &prepared.map))
+    }
+
+    /// Notes all the blocks of one test in a few, to learn how often each is reached, and of
+    /// recipes of the queue, to learn what others reach too.
+    fn sample(
+        &mut self,
+        number: u64,
+        recipe: &Recipe,
+        files: &[NamedFile],
+        outcome: &Outcome,
+    ) -> Result<()> {
+        if self.campaign.settings.blocks.is_none() || Instant::now() < self.next_sample {
+            return Ok(());
         }
+        let began = Instant::now();
+        self.samples += 1;
+        let entry = match self.samples.is_multiple_of(SAMPLED_TESTS) {
+            true => None,
+            false => self.lock()?.next_untraced(),
+        };
+        if let Some((index, recipe)) = entry {
+            let files = self.maker.files(&recipe)?;
+            let blocks = self.trace(&recipe, &files)?;
+            if !self.is_aborted() {
+                let mut shared = self.lock()?;
+                shared.traced(index, &blocks)?;
+                // What it reached for the first time no other run notes.
+                shared.add_blocks(number, &blocks)?;
+            }
+        } else if outcome.all_exit() {
+            let blocks = self.trace(recipe, files)?;
+            if !self.is_aborted() {
+                let mut shared = self.lock()?;
+                shared.sample(&blocks);
+                shared.add_blocks(number, &blocks)?;
+            }
+        }
+        self.next_sample = Instant::now() + began.elapsed() * SAMPLE_PAUSE;
         Ok(())
+    }
+
+    /// All the blocks that a recipe reaches.
+    fn trace(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Vec<BlockId>> {
+        self.pinned(Purpose::Samples, |worker| {
+            worker.runner.trace_blocks(recipe, files)
+        })
     }
 
     /// Counts the test into a group. The first example of a group is run once more and written

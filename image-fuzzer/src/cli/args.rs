@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use blocks::FileGlob;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use super::read::ReadArgs;
-use crate::campaign::StatusMode;
+use crate::campaign::{Feedback, StatusMode};
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
 use crate::input::guard::{GuardMode, GuardPlan};
@@ -206,6 +206,10 @@ pub(super) struct FuzzArgs {
     /// have a fork server and leave SIGILL alone; 'image-fuzzer coverage' shows them
     #[arg(long)]
     pub(super) no_coverage: bool,
+    /// What decides which earlier recipes are varied, and how: new 'blocks' and messages, new
+    /// 'messages' alone, or nothing ('off', every test is drawn anew)
+    #[arg(long, value_name = "WHAT", value_parser = feedback_parser(), conflicts_with = "seed")]
+    pub(super) feedback: Option<Feedback>,
     /// Note the blocks of this library too, where a program has loaded it; can be repeated
     #[arg(long, value_name = "LIBRARY", value_parser = existing_path, conflicts_with_all = ["no_coverage", "no_fork_server"])]
     pub(super) cover: Vec<PathBuf>,
@@ -459,6 +463,14 @@ fn file_glob(text: &str) -> Result<FileGlob, String> {
         return Err("it is empty".into());
     }
     text.parse().map_err(|why| format!("{why}"))
+}
+
+fn feedback_parser() -> impl TypedValueParser<Value = Feedback> {
+    PossibleValuesParser::new(["blocks", "messages", "off"]).map(|word| match word.as_str() {
+        "messages" => Feedback::Messages,
+        "off" => Feedback::Off,
+        _ => Feedback::Blocks,
+    })
 }
 
 fn status(text: &str) -> Result<StatusMode, String> {

@@ -60,6 +60,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         },
         sweep: mode,
         failing: BTreeSet::new(),
+        feedback: args.feedback.unwrap_or_default(),
         settings,
         duration: args.duration,
         tests: args.tests,

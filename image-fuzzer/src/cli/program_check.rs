@@ -41,6 +41,9 @@ impl ProgramCheck {
     ) -> Result<Self> {
         let mut settings = settings.clone();
         let other = settings.compare_with.take();
+        // What is reached here would not be new in the campaign any more.
+        let own = settings.blocks.as_ref().map(|blocks| blocks.afresh());
+        settings.blocks = own.map(Arc::new);
         let mut runner = TestRunner::new(settings)?;
         runner.set_stop(Arc::clone(stop));
         Ok(Self {

@@ -1,6 +1,6 @@
 //! The basic blocks of programs, and which of them runs reach.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coverage::{Map, Module, Obstacle};
+use coverage::{Code, Map, Module, Obstacle, SharedText};
 use object::Endianness;
 use object::elf::DT_SONAME;
 use object::read::elf::ElfFile64;
@@ -63,6 +63,8 @@ struct Part {
     name: CString,
     /// Address and byte of each.
     blocks: Vec<(u32, u8)>,
+    /// The code of a program that all its servers share; `None` where each has its own.
+    text: Option<SharedText>,
 }
 
 /// The blocks of a program and its libraries.
@@ -73,7 +75,22 @@ pub(super) struct Blocks {
     left_alone: AtomicBool,
     /// Why they cannot be, or those of a library, a line each.
     notes: Mutex<Vec<String>>,
+    /// What runs that noted all blocks have reached.
+    traces: Mutex<Traces>,
 }
+
+/// How often blocks are reached by runs that note all, as long as there are few of these.
+#[derive(Debug, Default)]
+struct Traces {
+    runs: u32,
+    counts: HashMap<u32, u32>,
+    /// The blocks that are not noted in such runs any more, and that nobody was told of.
+    common: Vec<BlockId>,
+}
+
+/// From so many runs that noted all blocks it is known which most of them reach. Later ones do
+/// not note those: that takes many times as long as the run, and tells nothing.
+const TRACES: u32 = 48;
 
 impl ProgramBlocks {
     /// Blocks are noted of programs and of these libraries.
@@ -82,6 +99,19 @@ impl ProgramBlocks {
             libraries,
             known: Mutex::default(),
         }
+    }
+
+    /// The blocks that runs which note all note no more, since most runs reach them; each once.
+    pub fn take_common(&self) -> Vec<BlockId> {
+        let known = self.known();
+        let of = |blocks: &Arc<Blocks>| std::mem::take(&mut blocks.traces().common);
+        known.programs.values().flat_map(of).collect()
+    }
+
+    /// The same of which none was reached.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self::new(self.libraries.clone())
     }
 
     /// The files whose blocks are noted, so far.
@@ -114,6 +144,7 @@ impl ProgramBlocks {
             left_alone: AtomicBool::new(parts.is_empty()),
             parts,
             notes: Mutex::new(notes),
+            traces: Mutex::default(),
         });
         known.programs.insert(path.to_owned(), Arc::clone(&blocks));
         blocks
@@ -157,7 +188,16 @@ impl Known {
             build_id: build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             blocks: found.len(),
         });
+        let code = match *program.segments {
+            [only] if is_program => Some(only),
+            _ => None,
+        };
+        let text = code
+            .and_then(|it| Code::of_segment(&bytes, it.file_offset, it.address, it.size))
+            // Without it each server has its own.
+            .and_then(|code| SharedText::new(code, &found).ok());
         Ok(Arc::new(Part {
+            text,
             file: id,
             name: CString::new(name).map_err(|why| why.to_string())?,
             blocks: found,
@@ -192,6 +232,56 @@ impl Blocks {
         first.then(|| format!("blocks of {program}{NOT_NOTED}{}", obstacle.text()))
     }
 
+    fn traces(&self) -> MutexGuard<'_, Traces> {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the blocks of a run that noted all; after the last one that is counted, those
+    /// that most of them reached have no traps any more.
+    fn count(&self, reached: &[u32]) {
+        let mut traces = self.traces();
+        let part = self.parts.first();
+        let Some((part, text)) = part.and_then(|part| Some((part, part.text.as_ref()?))) else {
+            return;
+        };
+        if traces.runs == TRACES {
+            return;
+        }
+        traces.runs += 1;
+        for block in reached {
+            *traces.counts.entry(*block).or_default() += 1;
+        }
+        if traces.runs < TRACES {
+            return;
+        }
+        for (block, count) in std::mem::take(&mut traces.counts) {
+            let number = usize::try_from(block).unwrap_or(usize::MAX);
+            if count >= TRACES / 2
+                && let Some(&place) = part.blocks.get(number)
+                && text.remove_from_all(place).is_ok()
+            {
+                traces.common.extend(self.id(block));
+            }
+        }
+    }
+
+    /// Removes traps from the code that the servers share.
+    fn remove_traps(&self, blocks: &[u32]) {
+        let part = self.parts.first();
+        let Some((part, text)) = part.and_then(|part| Some((part, part.text.as_ref()?))) else {
+            return;
+        };
+        for number in blocks
+            .iter()
+            .filter_map(|&block| usize::try_from(block).ok())
+        {
+            if let Some(&block) = part.blocks.get(number) {
+                // One that stays costs time, and nothing else.
+                let _ = text.remove_trap(number, block);
+            }
+        }
+    }
+
     /// The block with this number, counted through all parts.
     fn id(&self, number: u32) -> Option<BlockId> {
         let mut rest = usize::try_from(number).ok()?;
@@ -218,6 +308,8 @@ pub(super) struct Reached {
     all: HashSet<u32>,
     /// Whether the run that was begun last notes all blocks.
     tracing: bool,
+    /// What was reached before that run and not taken.
+    earlier: Vec<u32>,
 }
 
 impl Reached {
@@ -236,6 +328,7 @@ impl Reached {
             blocks,
             all: HashSet::new(),
             tracing: false,
+            earlier: Vec::new(),
         })
     }
 
@@ -244,21 +337,33 @@ impl Reached {
         self.map.fd()
     }
 
+    /// The code that the server shares with others of the program.
+    pub(super) fn text(&self) -> Option<BorrowedFd<'_>> {
+        let text = self.blocks.parts.first()?.text.as_ref()?;
+        Some(text.fd())
+    }
+
     /// The next run notes every block that it reaches.
     pub(super) fn begin_trace(&mut self) {
-        // What was not taken belongs to no run.
-        self.all.extend(self.map.take_reached());
+        // The next run that is no such one takes them.
+        self.earlier.extend(self.map.take_reached());
+        self.all.extend(self.earlier.iter().copied());
         self.map.reset();
         self.tracing = true;
     }
 
-    /// The blocks that were reached for the first time, or by a run that notes all.
+    /// The blocks that were reached for the first time by any server of the program, or by a
+    /// run that notes all.
     pub(super) fn take(&mut self) -> Vec<BlockId> {
-        let new = self.map.take_reached();
+        let mut new = self.map.take_reached();
         self.all.extend(new.iter().copied());
         if std::mem::take(&mut self.tracing) {
             self.map.mark_reached(self.all.iter().copied());
+            self.blocks.count(&new);
+        } else {
+            new.append(&mut self.earlier);
         }
+        self.blocks.remove_traps(&new);
         new.into_iter().filter_map(|n| self.blocks.id(n)).collect()
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bstr::ByteSlice;
+use coverage::TEXT_PATH;
 
 use super::program::{guard_env, guard_of, locate};
 use super::{ExecError, ExecOptions, Executor, Limits, Request, for_program};
@@ -137,7 +138,8 @@ impl Debugger {
 #[must_use]
 pub(super) fn parse_backtrace(output: &[u8]) -> Option<Stack> {
     let text = String::from_utf8_lossy(output);
-    let modules: Vec<_> = text.lines().filter_map(Module::parse).collect();
+    let mut modules: Vec<_> = text.lines().filter_map(Module::parse).collect();
+    name_shared_text(&mut modules);
     let mut frames = Vec::new();
     // The innermost frame, and one that a signal interrupted, is at an instruction.
     let mut is_return = false;
@@ -170,6 +172,20 @@ impl<'a> Module<'a> {
         // The kernel marks a file that was replaced, as by an upgrade.
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         Some(Self { start, end, path })
+    }
+}
+
+/// Gives code that fork servers share the name of the program in whose place it is: that of the
+/// mapping which it follows.
+fn name_shared_text(modules: &mut [Module<'_>]) {
+    for index in 1..modules.len() {
+        let (before, rest) = modules.split_at_mut(index);
+        if let (Some(before), Some(module)) = (before.last(), rest.first_mut())
+            && module.path == TEXT_PATH
+            && module.start == before.end
+        {
+            module.path = before.path;
+        }
     }
 }
 
@@ -261,6 +277,21 @@ Mapped address spaces:
         let output = OUTPUT.replace("/usr/bin/qemu-img", "/usr/bin/qemu-img (deleted)");
         let stack = parse_backtrace(output.as_bytes()).unwrap();
         assert_eq!(stack.frames[0].name, "qemu-img+0x1169");
+    }
+
+    /// The code of a program under a fork server that notes blocks is in a file in memory.
+    #[test]
+    fn shared_code_is_that_of_the_program() {
+        let own = "0x1000     0x1000  r-xp   /usr/bin/qemu-img";
+        let shared = format!("0x1000        0x0  rwxp   {TEXT_PATH} (deleted)");
+        let output = OUTPUT.replace(own, &shared);
+        assert_ne!(output, OUTPUT);
+        let stack = parse_backtrace(output.as_bytes()).unwrap();
+        assert_eq!(stack.frames[0].name, "qemu-img+0x1169");
+        // The same with all traps is elsewhere, and no part of the program.
+        let elsewhere = output.replace("0x555555555000     0x555", "0x555555555800     0x555");
+        let stack = parse_backtrace(elsewhere.as_bytes()).unwrap();
+        assert_ne!(stack.frames[0].name, "qemu-img+0x1169");
     }
 
     #[test]

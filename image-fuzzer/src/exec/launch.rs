@@ -69,6 +69,8 @@ pub(super) struct Launch<'a> {
     pub(super) null: &'a OwnedFd,
     /// The map of blocks, for a fork server that notes them.
     pub(super) map: Option<BorrowedFd<'a>>,
+    /// The code that it shares with others, where it notes blocks.
+    pub(super) text: Option<BorrowedFd<'a>>,
 }
 
 /// The version of Landlock that the kernel has; 0 where it has none, or it is off.
@@ -140,7 +142,7 @@ struct Child<'a> {
     gid_map: CString,
     argv: [*const c_char; 2],
     envp: Vec<*const c_char>,
-    descriptors: [RawFd; 7],
+    descriptors: [RawFd; 8],
 }
 
 /// Exit statuses of a child that did not become a server: numbers that programs do not use.
@@ -183,6 +185,7 @@ impl<'a> Child<'a> {
                 launch.null.as_raw_fd(),
                 launch.ruleset.map_or(-1, AsRawFd::as_raw_fd),
                 launch.map.map_or(-1, |map| map.as_raw_fd()),
+                launch.text.map_or(-1, |text| text.as_raw_fd()),
             ],
         }
     }
@@ -251,15 +254,15 @@ impl<'a> Child<'a> {
                 libc::mount(tmp.as_ptr(), c"/tmp".as_ptr(), none, bind, ptr::null());
             }
         }
-        let [.., ruleset, _] = self.descriptors;
+        let [.., ruleset, _, _] = self.descriptors;
         mounted && (ruleset < 0 || allow_reading(ruleset, c"/proc"))
     }
 
-    /// Moves the descriptors to where the server expects them, the ruleset and the map of blocks
-    /// after them, and closes all others but the first three, which become `/dev/null`.
+    /// Moves the descriptors to where the server expects them, the ruleset, the map of blocks and
+    /// the shared code after them, and closes all others but the first three, which become `/dev/null`.
     fn place_descriptors(&self) -> bool {
         const SAFE: c_int = 64;
-        let mut high = [-1; 7];
+        let mut high = [-1; 8];
         // SAFETY: calls that take integers.
         unsafe {
             for (to, &from) in high.iter_mut().zip(&self.descriptors) {
@@ -283,7 +286,8 @@ impl<'a> Child<'a> {
             };
             let ruleset = self.launch.ruleset.is_some() || close(fd::FIRST_FREE, RULESET);
             let map = self.launch.map.is_some() || close(fd::COVERAGE, MAP);
-            ruleset && map && close(fd::COVERAGE + 1, c_uint::MAX)
+            let text = self.launch.text.is_some() || close(fd::TEXT, TEXT);
+            ruleset && map && text && close(fd::TEXT + 1, c_uint::MAX)
         }
     }
 }
@@ -292,7 +296,9 @@ impl<'a> Child<'a> {
 const RULESET: c_uint = fd::FIRST_FREE.cast_unsigned();
 /// Where the map of blocks is.
 const MAP: c_uint = fd::COVERAGE.cast_unsigned();
-const _: () = assert!(MAP == RULESET + 1);
+/// Where the shared code is.
+const TEXT: c_uint = fd::TEXT.cast_unsigned();
+const _: () = assert!(MAP == RULESET + 1 && TEXT == MAP + 1);
 
 /// Adds a rule to a Landlock ruleset: files below `path` may be read.
 fn allow_reading(ruleset: RawFd, path: &CStr) -> bool {

@@ -119,6 +119,7 @@ impl Server {
             files: [input, output, error],
             null: &null,
             map: reached.as_ref().map(Reached::fd),
+            text: reached.as_ref().and_then(Reached::text),
         })?;
         // With our copy closed, the end of the server shows as the end of the stream.
         drop(theirs);

@@ -13,6 +13,9 @@ pub struct Map {
     by_path: BTreeMap<String, usize>,
     by_kind: BTreeMap<Kind, Vec<usize>>,
     by_structure: Vec<Vec<usize>>,
+    by_class: BTreeMap<String, Vec<usize>>,
+    /// The types of header extensions, by path.
+    extensions: BTreeMap<String, u64>,
     places: Vec<u64>,
     /// Length of the image file in bytes.
     pub file_len: u64,
@@ -26,9 +29,19 @@ impl Map {
         let mut by_path = BTreeMap::new();
         let mut by_kind: BTreeMap<Kind, Vec<usize>> = BTreeMap::new();
         let mut by_structure: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut by_class: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut extensions = BTreeMap::new();
         let mut places = vec![0];
         for (index, field) in fields.iter().enumerate() {
             by_path.insert(field.path.clone(), index);
+            if let (Some(at), Some(magic)) =
+                (field.path.strip_suffix(".type"), field.value.as_uint())
+                && at.starts_with(EXTENSION)
+            {
+                extensions.insert(at.to_owned(), magic);
+            }
+            let class = class(&field.path, &extensions);
+            by_class.entry(class).or_default().push(index);
             by_kind.entry(field.kind).or_default().push(index);
             let structure = structure(&field.path).to_owned();
             by_structure.entry(structure).or_default().push(index);
@@ -42,6 +55,8 @@ impl Map {
             by_path,
             by_kind,
             by_structure: by_structure.into_values().collect(),
+            by_class,
+            extensions,
             places,
             file_len,
             cluster,
@@ -82,6 +97,20 @@ impl Map {
         self.filter(move |field| field.path.starts_with(prefix))
     }
 
+    /// The classes of fields, with the fields of each.
+    pub fn classes(&self) -> impl Iterator<Item = (&str, Vec<&Field>)> {
+        self.by_class.iter().map(|(name, indexes)| {
+            let fields = indexes.iter().map(|index| &self.fields[*index]);
+            (name.as_str(), fields.collect())
+        })
+    }
+
+    /// The class of the field of that path: `l2[].entry[].offset` of `l2[3].entry[17].offset`,
+    /// `ext 0x6803f857.length` of that field of a header extension of this type.
+    pub fn class(&self, path: &str) -> String {
+        class(path, &self.extensions)
+    }
+
     /// The fields of one structure (`header`, `l2`, `snapshot`, …), each as likely
     /// as the others, so that a large table is not drawn more often than a small
     /// header.
@@ -95,6 +124,26 @@ impl Map {
     pub fn places(&self) -> &[u64] {
         &self.places
     }
+}
+
+/// What the paths of header extensions begin with.
+const EXTENSION: &str = "ext[";
+
+/// The class of a path, where these are the types of header extensions.
+fn class(path: &str, extensions: &BTreeMap<String, u64>) -> String {
+    let (extension, rest) = match path.split_once('.') {
+        Some((first, rest)) if first.starts_with(EXTENSION) => (extensions.get(first), rest),
+        _ => (None, path),
+    };
+    let mut class = extension.map_or_else(String::new, |magic| format!("ext {magic:#010x}."));
+    let mut in_index = false;
+    for letter in rest.chars() {
+        in_index = in_index && letter != ']' || letter == '[';
+        if !in_index || letter == '[' {
+            class.push(letter);
+        }
+    }
+    class
 }
 
 /// The structure that a path begins with, without its index; tables of snapshots
@@ -119,6 +168,20 @@ pub fn structure(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_has_no_indexes_but_the_type_of_an_extension() {
+        let extensions = [("ext[1]".to_owned(), 0x6803_f857)].into();
+        let class = |path| class(path, &extensions);
+        assert_eq!(class("l2[3].entry[17].offset"), "l2[].entry[].offset");
+        assert_eq!(class("ext[1].length"), "ext 0x6803f857.length");
+        assert_eq!(
+            class("ext[1].feature[7].bit"),
+            "ext 0x6803f857.feature[].bit"
+        );
+        assert_eq!(class("ext[2].length"), "ext[].length");
+        assert_eq!(class("header.l1_size"), "header.l1_size");
+    }
 
     #[test]
     fn a_path_belongs_to_a_structure() {

@@ -132,7 +132,7 @@ pub struct Outcome {
     pub opened: bool,
     /// The features of what the commands printed: the feedback.
     pub features: Vec<u64>,
-    /// The blocks that its programs reached and no run of this runner did before; in
+    /// The blocks that its programs reached and no run of any runner did before; in
     /// [`TestRunner::trace_blocks`] all.
     pub blocks: Vec<BlockId>,
 }
@@ -949,6 +949,12 @@ impl Ran {
 }
 
 impl Outcome {
+    /// Whether all commands exited.
+    pub fn all_exit(&self) -> bool {
+        let exits = |ran: &Ran| matches!(ran.seen.end, End::Exit(_));
+        self.ran.iter().all(exits)
+    }
+
     /// Adds what was seen of a command.
     fn add(&mut self, command: &Command, index: usize, seen: Observation) {
         let opened = opened(command, &seen);

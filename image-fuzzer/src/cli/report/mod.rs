@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::OK;
 use super::args::ReportArgs;
-use crate::campaign::{BlockCounts, BlockLog, Run, Totals, sweep_progress};
+use crate::campaign::{BlockCounts, BlockLog, NoveltySources, Run, Totals, sweep_progress};
 use crate::finding::{Record, counts, records};
 use crate::input::recipe::FUZZER;
 use crate::output::{self, counted};
@@ -77,6 +77,8 @@ struct Report {
     /// The blocks of programs, where they were noted.
     blocks: Option<BlockCounts>,
     runs: Vec<Run>,
+    /// Where new blocks and messages came from.
+    novelty: NoveltySources,
 }
 
 /// Prints a table or JSON, or writes a page or a log in the form of SARIF.
@@ -144,6 +146,7 @@ impl Report {
             sweep: sweep_progress(&args.dir),
             blocks: BlockLog::read(&args.dir).counts(),
             runs: Run::all(&args.dir),
+            novelty: NoveltySources::read(&args.dir),
         })
     }
 
@@ -254,6 +257,7 @@ fn as_json(report: &Report) -> Value {
         "runs": report.runs,
         "sweep": report.sweep,
         "blocks": report.blocks,
+        "novelty": report.novelty,
         "total": report.totals,
     })
 }

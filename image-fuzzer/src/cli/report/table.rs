@@ -26,6 +26,9 @@ pub(super) fn text(report: &Report) -> String {
         let groups = counted(report.left_out as u64, "group");
         let _ = writeln!(text, "{groups} left out by --class or --matching");
     }
+    if let Some(novelty) = report.novelty.table() {
+        let _ = write!(text, "\n{novelty}");
+    }
     if let Some(times) = times {
         let _ = write!(text, "\n{times}");
     }

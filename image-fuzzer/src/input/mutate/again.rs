@@ -5,14 +5,16 @@ use image_formats::Field;
 
 use super::boundary::interesting;
 use super::edits::{MutationContext, numeric, set};
+use super::learned::FieldWeights;
 use crate::input::recipe::{Edit, Mutation};
 use crate::rng::Rng;
 
 /// One of the numbers that `edits` set, or the same field of another entry, to another value;
-/// `None` where they set none.
+/// `None` where they set none. Which one is drawn by what fields of its class showed.
 pub(in crate::input) fn draw(
     context: MutationContext<'_>,
     edits: &[Mutation],
+    weights: &FieldWeights,
     rng: &mut Rng,
 ) -> Option<Mutation> {
     let sets: Vec<(&Mutation, &str, u64)> = edits
@@ -22,7 +24,11 @@ pub(in crate::input) fn draw(
             _ => None,
         })
         .collect();
-    let (mutation, path, value) = *rng.pick(&sets)?;
+    let by_class: Vec<u64> = sets
+        .iter()
+        .map(|(_, path, _)| weights.of(&context.map.class(path)))
+        .collect();
+    let (mutation, path, value) = *sets.get(rng.weighted(&by_class)?)?;
     let field = if rng.chance(50) {
         context.map.get(path)?
     } else {

@@ -30,6 +30,7 @@ mod file;
 mod flags;
 mod havoc;
 mod intensity;
+mod learned;
 mod legacy_names;
 mod lengths;
 mod names;
@@ -44,6 +45,7 @@ pub use config::FieldSelection;
 pub use edits::MutationContext;
 pub(in crate::input) use edits::{extension, extensions, numeric};
 pub use intensity::Intensity;
+pub use learned::{FieldWeights, class_of};
 
 use image_formats::qcow2::{Cluster, Content, Spec};
 
@@ -147,9 +149,23 @@ pub fn one(context: MutationContext<'_>, weights: &[u64], rng: &mut Rng) -> Vec<
     Vec::new()
 }
 
-/// Draws a mutation of what `edits` set already; `None` where they set no number.
-pub fn again(context: MutationContext<'_>, edits: &[Mutation], rng: &mut Rng) -> Option<Mutation> {
-    again::draw(context, edits, rng)
+/// Draws a mutation of what `edits` set already, by `weights`; `None` where they set no number.
+pub fn again(
+    context: MutationContext<'_>,
+    edits: &[Mutation],
+    weights: &FieldWeights,
+    rng: &mut Rng,
+) -> Option<Mutation> {
+    again::draw(context, edits, weights, rng)
+}
+
+/// Draws a mutation of a field by `weights`; `None` where the image has none.
+pub fn field(
+    context: MutationContext<'_>,
+    weights: &FieldWeights,
+    rng: &mut Rng,
+) -> Option<Mutation> {
+    learned::draw(context, weights, rng)
 }
 
 /// The edits with the name of their family.

@@ -1,6 +1,6 @@
 use super::super::hex;
 use super::*;
-use crate::campaign::Totals;
+use crate::campaign::{NoveltySources, Totals};
 use crate::exec::symbols::Symbols;
 use crate::exec::trace::Trace;
 use crate::exec::{End, Observation};
@@ -79,6 +79,7 @@ fn report(root: &Path) -> Report {
         sweep: None,
         blocks: None,
         runs: Vec::new(),
+        novelty: NoveltySources::default(),
     }
 }
 
