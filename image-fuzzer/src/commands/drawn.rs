@@ -1,8 +1,11 @@
 //! Commands drawn at random: sequences of operations on the same image, as a
 //! person or a management program would run them.
 
+use super::amend::amend;
+use super::creation::{self, create, measure};
 use super::encrypted::{self, unlocked};
-use super::{Command, qemu_io};
+use super::words::Words;
+use super::{Command, io_errors, qemu_io};
 use crate::input::base::{BACKING_FILE, Base};
 use crate::rng::Rng;
 
@@ -34,7 +37,11 @@ pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
         7..=8 => 3,
         _ => 4,
     };
-    (0..count).map(|_| one(base, rng)).collect()
+    let mut commands: Vec<Command> = (0..count).map(|_| one(base, rng)).collect();
+    if rng.chance(25) {
+        commands.push(creation::alone(rng));
+    }
+    commands
 }
 
 /// One command.
@@ -42,54 +49,50 @@ pub fn one(base: &Base, rng: &mut Rng) -> Command {
     if base.image.encryption.is_some() && rng.chance(15) {
         return encrypted::special(rng);
     }
-    let command = match rng.weighted(&[40, 60]) {
-        Some(0) => qemu_io::script(base.image.virtual_size, base.cluster_size(), rng),
-        _ => qemu_img(base, rng),
+    let command = match rng.weighted(&[32, 46, 22]) {
+        Some(0) => qemu_io::script(base, rng),
+        Some(1) => qemu_img(base, rng),
+        _ => return io_errors::one(base, rng),
     };
     unlocked(base, command)
 }
 
-/// A `qemu-img` command being put together.
-struct Words(Vec<String>);
-
-impl Words {
-    fn new(verb: &str) -> Self {
-        Self(vec!["qemu-img".into(), verb.into()])
-    }
-
-    /// Adds words as they are.
-    fn add<const N: usize>(mut self, words: [&str; N]) -> Self {
-        self.0.extend(words.map(String::from));
-        self
-    }
-
-    /// Adds words with a chance of `percent` in a hundred.
-    fn maybe<const N: usize>(self, percent: u64, rng: &mut Rng, words: [&str; N]) -> Self {
-        if rng.chance(percent) {
-            self.add(words)
-        } else {
-            self
-        }
-    }
-
-    /// Names the format most of the time; without it the tool probes.
-    fn format(self, rng: &mut Rng) -> Self {
-        self.maybe(75, rng, ["-f", "qcow2"])
-    }
-
-    /// Ends with the image under test.
-    fn image(self) -> Command {
-        self.add(["$test_img"]).done()
-    }
-
-    fn done(self) -> Command {
-        Command(self.0)
+/// A `qemu-img` command that writes to the image, or reads much of it: one that has something
+/// to do where `base` has it.
+pub(super) fn writer(base: &Base, rng: &mut Rng) -> Command {
+    let has = |has: bool, weight| if has { weight } else { 1 };
+    let image = &base.image;
+    let weights = [
+        12,
+        5,
+        2,
+        has(!image.snapshots.is_empty(), 14),
+        has(image.version == 3, 6) + has(!image.bitmaps.is_empty(), 10) - 1,
+        12,
+        12,
+        has(base.backing.is_some(), 6),
+        has(base.backing.is_some(), 14),
+        3,
+        5,
+    ];
+    match rng.weighted(&weights) {
+        Some(0) => check(rng),
+        Some(1) => convert(base, rng),
+        Some(2) => measure_disk(rng),
+        Some(3) => snapshot(base, rng),
+        Some(4) => bitmap(base, rng),
+        Some(5) => amend(base, rng),
+        Some(6) => resize(base, rng),
+        Some(7) => rebase(base, rng),
+        Some(8) => commit(rng),
+        Some(9) => bench(rng),
+        _ => onto(base, rng),
     }
 }
 
 /// One `qemu-img` command.
 fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
-    match rng.weighted(&[7, 16, 5, 5, 16, 4, 5, 16, 11, 13, 10, 5, 4, 3, 4]) {
+    match rng.weighted(&[5, 15, 5, 6, 16, 3, 4, 16, 11, 15, 11, 5, 5, 3, 9]) {
         Some(0) => Words::new("info")
             .format(rng)
             .maybe(40, rng, ["--backing-chain"])
@@ -110,105 +113,54 @@ fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
         Some(6) => dd(base, rng),
         Some(7) => snapshot(base, rng),
         Some(8) => bitmap(base, rng),
-        Some(9) => amend(rng),
+        Some(9) => amend(base, rng),
         Some(10) => resize(base, rng),
         Some(11) => rebase(base, rng),
-        Some(12) => Words::new("commit")
-            .format(rng)
-            .maybe(30, rng, ["-d"])
-            .image(),
-        Some(13) => Words::new("bench")
-            .format(rng)
-            .add(["-c", "16"])
-            .maybe(40, rng, ["-w"])
-            .maybe(30, rng, ["-S", "65536"])
-            .image(),
+        Some(12) => commit(rng),
+        Some(13) => bench(rng),
         _ => create(rng),
     }
 }
 
-/// A new image over the one under test.
-fn create(rng: &mut Rng) -> Command {
-    let option = creation(rng);
-    Words::new("create")
-        .add(["-f", "qcow2", "-F", "qcow2", "-b", "$test_img"])
-        .maybe(60, rng, ["-o", option])
-        .add(["out.img"])
-        .done()
-}
-
-fn measure(base: &Base, rng: &mut Rng) -> Command {
-    const OF: [&str; 4] = [
-        "cluster_size=512",
-        "extended_l2=on",
-        "refcount_bits=1",
-        "preallocation=full",
-    ];
-    // To measure a LUKS header is to make one, which takes long on purpose.
-    let option = if rng.chance(3) {
-        "encrypt.format=luks,encrypt.key-secret=key"
-    } else {
-        rng.pick(&OF).copied().unwrap_or(OF[0])
-    };
-    let mut words = Words::new("measure")
+fn commit(rng: &mut Rng) -> Command {
+    Words::new("commit")
         .format(rng)
-        .maybe(70, rng, ["-O", "qcow2"]);
-    if rng.chance(25) {
-        words = words.add(["-o", option]);
-    }
-    match rng.pick(&base.image.snapshots) {
-        Some(snapshot) if rng.chance(40) => words.add(["-l", &snapshot.name]).image(),
-        _ => words.image(),
-    }
+        .maybe(30, rng, ["-d"])
+        .image()
 }
 
-/// What a new qcow2 image is to be like.
-fn creation(rng: &mut Rng) -> &'static str {
-    if rng.chance(15) {
-        return contradiction(rng);
-    }
-    const OPTIONS: [&str; 16] = [
-        "preallocation=metadata",
-        "preallocation=falloc",
-        "preallocation=metadata,extended_l2=on",
-        "preallocation=metadata,cluster_size=512",
-        "extended_l2=on",
-        "cluster_size=512",
-        "cluster_size=2M",
-        "compression_type=zstd",
-        "compat=0.10",
-        "compat=0.10,cluster_size=4k",
-        "lazy_refcounts=on",
-        "refcount_bits=1",
-        "refcount_bits=64",
-        "data_file=out.data",
-        "data_file=out.data,data_file_raw=on",
-        "data_file=out.data,data_file_raw=on,preallocation=metadata",
-    ];
-    rng.pick(&OPTIONS).copied().unwrap_or("compat=1.1")
+fn bench(rng: &mut Rng) -> Command {
+    Words::new("bench")
+        .format(rng)
+        .add(["-c", "16"])
+        .maybe(40, rng, ["-w"])
+        .maybe(20, rng, ["-w", "--flush-interval=4"])
+        .maybe(30, rng, ["-S", "65536"])
+        .image()
 }
 
-/// Creation options that must be refused.
-fn contradiction(rng: &mut Rng) -> &'static str {
-    const OPTIONS: [&str; 16] = [
-        "compat=0.10,lazy_refcounts=on",
-        "compat=0.10,refcount_bits=1",
-        "compat=0.10,extended_l2=on",
-        "compat=0.10,compression_type=zstd",
-        "compat=0.10,data_file=out.data",
-        "refcount_bits=3",
-        "refcount_bits=128",
-        "data_file_raw=on",
-        "extended_l2=on,cluster_size=4k",
-        "cluster_size=513",
-        "cluster_size=4M",
-        "backing_fmt=raw",
-        "backing_file=backing.img,backing_fmt=raw,data_file=out.data,data_file_raw=on",
-        "backing_file=backing.img,backing_fmt=raw,preallocation=full",
-        "encrypt.format=luks",
-        "size=1T,cluster_size=512",
-    ];
-    rng.pick(&OPTIONS).copied().unwrap_or("refcount_bits=3")
+fn measure_disk(rng: &mut Rng) -> Command {
+    Words::new("measure")
+        .format(rng)
+        .add(["-O", "qcow2"])
+        .image()
+}
+
+/// A disk without files is copied onto the one of the image.
+fn onto(base: &Base, rng: &mut Rng) -> Command {
+    let size = match rng.below(3) {
+        0 => 512,
+        _ => base.image.virtual_size,
+    };
+    let source = format!("driver=null-co,read-zeroes=on,size={size}");
+    let target = "driver=qcow2,file.filename=$test_img";
+    Words::new("convert")
+        .add(["--image-opts", "--target-image-opts", "-n"])
+        .maybe(40, rng, ["-S", "0"])
+        .maybe(30, rng, ["-c"])
+        .maybe(20, rng, ["-W"])
+        .add([&source, target])
+        .done()
 }
 
 fn check(rng: &mut Rng) -> Command {
@@ -238,7 +190,7 @@ fn convert(base: &Base, rng: &mut Rng) -> Command {
         words = words.add(["-l", &snapshot.name]);
     }
     if output == "qcow2" {
-        let option = creation(rng);
+        let option = creation::options(rng);
         words = words
             .maybe(if offload { 0 } else { 40 }, rng, ["-c"])
             .maybe(40, rng, ["-o", option]);
@@ -251,7 +203,10 @@ fn convert(base: &Base, rng: &mut Rng) -> Command {
         }
     }
     if rng.chance(8) {
-        // Onto itself in the other direction: something else into the image.
+        // In the other direction: something else into the image.
+        if rng.chance(60) {
+            return onto(base, rng);
+        }
         return words
             .add(["-n", "-O", "qcow2", "$test_img", "$test_img"])
             .done();
@@ -287,67 +242,46 @@ fn snapshot(base: &Base, rng: &mut Rng) -> Command {
 }
 
 fn bitmap(base: &Base, rng: &mut Rng) -> Command {
+    const GRANULARITIES: [&str; 4] = ["512", "65536", "2G", "4k"];
     let existing = rng
         .pick(&base.image.bitmaps)
         .map_or("new", |bitmap| bitmap.name.as_str());
     let words = Words::new("bitmap").format(rng);
-    let (words, name) = match rng.below(8) {
-        0 => (words.add(["--add"]).maybe(40, rng, ["-g", "65536"]), "new"),
+    let (words, name) = match rng.below(10) {
+        0 => {
+            let granularity = rng.pick(&GRANULARITIES).copied().unwrap_or("512");
+            let words = words.add(["--add"]);
+            (words.maybe(40, rng, ["-g", granularity]), "new")
+        }
         1 => (words.add(["--remove"]), existing),
         2 => (words.add(["--clear"]), existing),
         3 => (words.add(["--enable"]), existing),
         4 => (words.add(["--disable"]), existing),
         5 => (words.add(["--clear", "--disable"]), existing),
         6 => (words.add(["--add", "--disable"]), "new"),
+        7 => (words.add(["--add"]), existing),
+        8 => {
+            let merged = [
+                "--add",
+                "--merge",
+                existing,
+                "-b",
+                "$test_img",
+                "-F",
+                "qcow2",
+            ];
+            (words.add(merged), "new")
+        }
         _ => (words.add(["--add", "--merge", existing]), "new"),
     };
+    if rng.chance(2) {
+        // As long as a name may be, and one byte more.
+        let name = "n".repeat(if rng.chance(50) { 1023 } else { 1024 });
+        return Words::new("bitmap")
+            .add(["--add", "$test_img", &name])
+            .done();
+    }
     words.add(["$test_img", name]).done()
-}
-
-fn amend(rng: &mut Rng) -> Command {
-    const WIDTHS: [&str; 8] = [
-        "refcount_bits=1",
-        "refcount_bits=2",
-        "refcount_bits=4",
-        "refcount_bits=8",
-        "refcount_bits=16",
-        "refcount_bits=32",
-        "refcount_bits=64",
-        "refcount_bits=3",
-    ];
-    const OLDER: [&str; 4] = [
-        "compat=0.10",
-        "compat=0.10,refcount_bits=16",
-        "compat=0.10,lazy_refcounts=off",
-        "compat=0.10,lazy_refcounts=on",
-    ];
-    const OTHERS: [&str; 18] = [
-        "compat=1.1",
-        "compat=1.1",
-        "compat=1.1,lazy_refcounts=on",
-        "compat=2.0",
-        "lazy_refcounts=on",
-        "lazy_refcounts=off",
-        "size=3M",
-        "size=512",
-        "backing_file=,backing_fmt=",
-        "backing_file=backing.img,backing_fmt=raw",
-        "data_file=test.data",
-        "data_file_raw=on",
-        "data_file_raw=off",
-        "cluster_size=512",
-        "preallocation=full",
-        "compression_type=zstd",
-        "extended_l2=on",
-        "encrypt.format=luks",
-    ];
-    let options: &[&str] = match rng.below(10) {
-        0..=2 => &WIDTHS,
-        3..=5 => &OLDER,
-        _ => &OTHERS,
-    };
-    let option = rng.pick(options).copied().unwrap_or("compat=1.1");
-    Words::new("amend").format(rng).add(["-o", option]).image()
 }
 
 fn resize(base: &Base, rng: &mut Rng) -> Command {
@@ -373,6 +307,11 @@ fn rebase(base: &Base, rng: &mut Rng) -> Command {
         Some(backing) if rng.chance(50) => words
             .add(["-b", BACKING_FILE, "-F", backing.format()])
             .image(),
+        _ if rng.chance(12) => {
+            // A header of the smallest clusters has no room for such a name.
+            let name = format!("{}/backing.img", "./".repeat(rng.between(60, 510) as usize));
+            words.add(["-u", "-b", &name, "-F", "raw"]).image()
+        }
         _ => words.add(["-b", ""]).image(),
     }
 }

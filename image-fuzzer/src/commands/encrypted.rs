@@ -2,6 +2,7 @@
 //! their keys and their data.
 
 use super::Command;
+use super::image_opts::with_options;
 use crate::input::base::Base;
 use crate::rng::Rng;
 
@@ -22,42 +23,7 @@ pub fn unlocked(base: &Base, command: Command) -> Command {
     if base.image.encryption.is_none() || !command.needs_key() {
         return command;
     }
-    let formats = command.format_options();
-    let mut words = command.0.into_iter();
-    let mut out: Vec<String> = words.by_ref().take(1).collect();
-    if out == ["qemu-img"] {
-        out.extend(words.by_ref().take(1));
-    }
-    out.extend(["--object", SECRET, "--image-opts"].map(String::from));
-    let verb = out.get(1).cloned().unwrap_or_default();
-    let mut rest: Vec<String> = words.collect();
-    // The format is among the options that name the image, and must not be twice.
-    let is_format = |word: &String| formats.contains(&word.as_str());
-    while let Some(at) = rest.iter().position(is_format) {
-        rest.drain(at..rest.len().min(at + 2));
-    }
-    rest.retain(|word| word != "--image-opts");
-    if verb == "convert" && rest.iter().any(|word| word == "-n") {
-        rest.insert(0, "--target-image-opts".into());
-        rest.retain(|word| word != "-O" && word != "qcow2");
-    }
-    out.extend(rest.into_iter().map(|word| name_with_key(&verb, word)));
-    Command(out)
-}
-
-/// A word of a command, the image under test being named with its key.
-fn name_with_key(verb: &str, word: String) -> String {
-    if verb == "compare" && !word.contains(['$', '-', '=']) {
-        return format!("driver=raw,file.filename={word}");
-    }
-    if let Some(options) = word.strip_prefix("driver=qcow2,") {
-        return format!("driver=qcow2,encrypt.key-secret=key,{options}");
-    }
-    match word.as_str() {
-        "$test_img" => OPEN.into(),
-        "if=$test_img" => format!("if={OPEN}"),
-        _ => word,
-    }
+    with_options(command, &[SECRET], "encrypt.key-secret=key,")
 }
 
 /// Makes an encrypted copy and works on it.

@@ -1,13 +1,19 @@
 //! The commands that are run on an image: given by the user or drawn at random.
 
+mod amend;
 pub mod build;
+mod creation;
 pub mod drawn;
 pub mod encrypted;
 pub mod given;
+mod image_opts;
+mod io_errors;
+mod open_options;
 mod programs;
 mod qemu_io;
 mod reads;
 mod verbs;
+mod words;
 
 pub use crate::input::command::{Command, quote};
 pub use programs::{ITSELF, Programs};

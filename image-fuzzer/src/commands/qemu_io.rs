@@ -1,11 +1,12 @@
 //! Random `qemu-io` scripts: the small operations a guest would send.
 
-use super::Command;
+use super::{Command, open_options};
+use crate::input::base::Base;
 use crate::rng::Rng;
 
-/// A script of one to six operations on a disk of `size` bytes with clusters of
-/// `cluster` bytes.
-pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
+/// A script of one to six operations on the disk of `base`.
+pub(super) fn script(base: &Base, rng: &mut Rng) -> Command {
+    let disk = Disk::of(base);
     let mut words = vec![String::from("qemu-io")];
     match rng.below(10) {
         0 => words.extend(["-d", "unmap"].map(String::from)),
@@ -15,15 +16,43 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
         3 if rng.chance(40) => words.push("-s".into()),
         _ => {}
     }
-    let options = rng.chance(20).then(|| open_options(rng));
+    let options = rng.chance(30).then(|| open_options::one(base, rng));
     if options.is_some() {
         words.push("--image-opts".into());
     } else if rng.chance(85) {
         words.extend(["-f", "qcow2"].map(String::from));
     }
+    let operations = match rng.below(20) {
+        0 => reopened(disk, rng),
+        1 => burst(disk, rng),
+        2 if rng.chance(20) => idle(disk, rng),
+        _ => (0..rng.between(1, 6))
+            .map(|_| Operation::draw(rng).line(disk, rng))
+            .collect(),
+    };
+    add_operations(&mut words, operations);
+    words.push(options.unwrap_or_else(|| "$test_img".into()));
+    Command(words)
+}
+
+/// A script that does what `first` says, and then perhaps more.
+pub(super) fn script_of(first: &[Operation], base: &Base, rng: &mut Rng) -> Command {
+    let disk = Disk::of(base);
+    let mut words = ["qemu-io", "-f", "qcow2"].map(String::from).to_vec();
+    if rng.chance(30) {
+        words.extend(["-d", "unmap"].map(String::from));
+    }
+    let mut operations: Vec<String> = first.iter().map(|it| it.line(disk, rng)).collect();
+    operations.extend((0..rng.below(3)).map(|_| Operation::draw(rng).line(disk, rng)));
+    add_operations(&mut words, operations);
+    words.push("$test_img".into());
+    Command(words)
+}
+
+/// Adds operations as options of the tool.
+fn add_operations(words: &mut Vec<String>, operations: Vec<String>) {
     let mut in_flight = false;
-    for _ in 0..rng.between(1, 6) {
-        let next = operation(size, cluster, rng);
+    for next in operations {
         // The tool itself does not wait for what is in flight when it reopens an
         // image, changes its size or ends, and no image is to blame for that.
         let waits = ["reopen", "truncate"]
@@ -40,118 +69,222 @@ pub(super) fn script(size: u64, cluster: u64, rng: &mut Rng) -> Command {
     if in_flight {
         words.extend(["-c", "aio_flush"].map(String::from));
     }
-    words.push(options.unwrap_or_else(|| "$test_img".into()));
-    Command(words)
 }
 
-/// The image with an option of the format's that changes what its driver does.
-fn open_options(rng: &mut Rng) -> String {
-    const OPTIONS: [&str; 25] = [
-        // Those that contradict each other or the image must be refused.
-        "backing=null-co://",
-        "data-file.driver=file,data-file.filename=test.data",
-        "cache-size=1M,l2-cache-size=512k",
-        "cache-size=1M,refcount-cache-size=2M",
-        "l2-cache-size=1M,refcount-cache-size=1M,cache-size=2M",
-        "l2-cache-entry-size=100",
-        "l2-cache-size=8E",
-        "cache-clean-interval=99999999999",
-        "overlap-check=some",
-        "overlap-check=all,overlap-check.template=none",
-        "discard-no-unref=on",
-        "encrypt.format=aes,encrypt.key-secret=none",
-        "encrypt.format=luks,encrypt.key-secret=none",
-        "discard=unmap,detect-zeroes=unmap",
-        "discard=unmap,discard-no-unref=on",
-        "discard=unmap,pass-discard-other=on,pass-discard-snapshot=off",
-        "lazy-refcounts=on",
-        "overlap-check=all",
-        "overlap-check=none",
-        "overlap-check.template=none,overlap-check.inactive-l2=on",
-        "l2-cache-size=4096,l2-cache-entry-size=512",
-        "l2-cache-entry-size=4096",
-        "cache-size=65536",
-        "refcount-cache-size=2048",
-        "cache-clean-interval=1",
-    ];
-    let option = rng.pick(&OPTIONS).copied().unwrap_or("discard=unmap");
-    format!("driver=qcow2,file.filename=$test_img,{option}")
-}
-
-/// One operation.
-fn operation(size: u64, cluster: u64, rng: &mut Rng) -> String {
-    let (at, len) = range(size, cluster, rng);
-    let (whole_at, whole_len) = whole_clusters(size, cluster, rng);
-    let pattern = rng.between(1, 255);
-    match rng.below(24) {
-        0..=2 => format!("read {at} {len}"),
-        3 if rng.chance(20) => format!("write -f -P {pattern} {at} {len}"),
-        3..=5 => format!("write -P {pattern} {at} {len}"),
-        6 => format!("write -z {whole_at} {whole_len}"),
-        7 => format!("write -z -u {whole_at} {whole_len}"),
-        8 => format!("write -z -n {at} {len}"),
-        9 if rng.chance(75) => format!("write -c -P {pattern} {whole_at} {whole_len}"),
-        9 => format!("write -c -P {pattern} {at} {len}"),
-        10 => format!("discard {whole_at} {whole_len}"),
-        11 => format!("discard {at} {len}"),
-        12 => format!("aio_read {at} {len}"),
-        13 => format!("aio_write -P {pattern} {at} {len}"),
-        14 => format!("aio_write -z -u {whole_at} {whole_len}"),
-        15 => {
-            const MODES: [&str; 5] = ["", "", "metadata", "falloc", "full"];
-            let mode = rng.pick(&MODES).copied().unwrap_or("");
-            let size = new_size(size, cluster, rng);
-            match sparing(mode, size) {
-                "" => format!("truncate {size}"),
-                mode => format!("truncate -m {mode} {size}"),
-            }
-        }
-        16 => "flush".into(),
-        17 => format!("alloc {at} {len}"),
-        18 if rng.chance(30) => "info".into(),
-        18 => "map".into(),
-        19 => match rng.below(4) {
-            0 => "reopen -r".into(),
-            1 => "reopen -w".into(),
-            2 => "reopen -o lazy-refcounts=on".into(),
-            _ => "reopen -o overlap-check=all".into(),
+/// Operations before and after the image is opened again, to read it or to write to it.
+fn reopened(disk: Disk, rng: &mut Rng) -> Vec<String> {
+    let line = |operation: Operation, rng: &mut Rng| operation.line(disk, rng);
+    vec![
+        line(Operation::Write, rng),
+        "reopen -r".into(),
+        line(Operation::Read, rng),
+        if rng.chance(50) {
+            "reopen -w".into()
+        } else {
+            line(Operation::Reopen, rng)
         },
-        20 => {
-            let half = (len / 1024).max(1) * 512;
-            format!("writev -P {pattern} {at} {half} {half}")
+        line(Operation::Write, rng),
+    ]
+}
+
+/// Writes that are in flight at the same time, to clusters next to each other.
+fn burst(disk: Disk, rng: &mut Rng) -> Vec<String> {
+    let (at, _) = disk.whole_clusters(rng);
+    let part = (disk.cluster / 4).max(512);
+    let write = |number: u64, rng: &mut Rng| {
+        let at = at + rng.below(6) * part;
+        let len = (rng.between(1, 3) * part).min(disk.size.saturating_sub(at));
+        match rng.below(6) {
+            _ if len < 512 => "aio_read 0 512".into(),
+            0 => format!("aio_write -z {at} {len}"),
+            1 => format!("aio_read {at} {len}"),
+            _ => format!("aio_write -P {} {at} {len}", number + 1),
         }
-        21 => format!("write -b -P {pattern} {} 512", at % 65536),
-        22 => format!("read -b {} 512", at % 65536),
-        _ => "aio_flush".into(),
-    }
-}
-
-/// A range of sectors, often around a cluster's edge, inside the disk.
-fn range(size: u64, cluster: u64, rng: &mut Rng) -> (u64, u64) {
-    let sectors = (size / 512).max(1);
-    let mut at = rng.below(sectors) * 512;
-    if rng.chance(60) {
-        at -= at % cluster;
-    }
-    let room = size.saturating_sub(at).max(512);
-    let len = match rng.below(5) {
-        0 => 512,
-        1 => cluster,
-        2 => 2 * cluster,
-        3 => rng.between(1, 8) * 512,
-        _ => rng.between(1, (room / 512).max(1)) * 512,
     };
-    (at, len.min(room))
+    (0..rng.between(3, 6))
+        .map(|number| write(number, rng))
+        .collect()
 }
 
-/// A range of whole clusters, the last one perhaps cut by the disk's end.
-fn whole_clusters(size: u64, cluster: u64, rng: &mut Rng) -> (u64, u64) {
-    let clusters = size.div_ceil(cluster).max(1);
-    let first = rng.below(clusters);
-    let count = rng.between(1, (clusters - first).min(4));
-    let at = first * cluster;
-    let len = (count * cluster).min(size.saturating_sub(at)).max(512);
-    (at, len)
+/// A second without any work, in which caches are emptied where an option says so.
+fn idle(disk: Disk, rng: &mut Rng) -> Vec<String> {
+    vec![
+        Operation::Read.line(disk, rng),
+        "reopen -o cache-clean-interval=1".into(),
+        Operation::Read.line(disk, rng),
+        "sleep 1100".into(),
+        Operation::Write.line(disk, rng),
+    ]
+}
+
+/// What an operation of a script does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Read,
+    Write,
+    WriteVector,
+    WriteThrough,
+    Zero,
+    ZeroUnmap,
+    ZeroSubclusters,
+    Compressed,
+    Discard,
+    AioRead,
+    AioWrite,
+    AioZero,
+    AioFlush,
+    Resize,
+    Grow,
+    Shrink,
+    Flush,
+    Alloc,
+    Map,
+    Reopen,
+    SaveState,
+    LoadState,
+}
+
+impl Operation {
+    /// Each with its weight in scripts.
+    const WEIGHTS: [(u64, Self); 22] = [
+        (30, Self::Read),
+        (34, Self::Write),
+        (8, Self::WriteVector),
+        (2, Self::WriteThrough),
+        (16, Self::Zero),
+        (14, Self::ZeroUnmap),
+        (8, Self::ZeroSubclusters),
+        (14, Self::Compressed),
+        (22, Self::Discard),
+        (8, Self::AioRead),
+        (12, Self::AioWrite),
+        (8, Self::AioZero),
+        (8, Self::AioFlush),
+        (10, Self::Resize),
+        (3, Self::Grow),
+        (3, Self::Shrink),
+        (10, Self::Flush),
+        (6, Self::Alloc),
+        (8, Self::Map),
+        (14, Self::Reopen),
+        (8, Self::SaveState),
+        (8, Self::LoadState),
+    ];
+
+    /// One of them.
+    fn draw(rng: &mut Rng) -> Self {
+        let drawn = rng.weighted(&Self::WEIGHTS.map(|(weight, _)| weight));
+        Self::WEIGHTS[drawn.unwrap_or(0)].1
+    }
+
+    /// The line for the tool.
+    fn line(self, disk: Disk, rng: &mut Rng) -> String {
+        let (at, len) = disk.range(rng);
+        let (whole_at, whole_len) = disk.whole_clusters(rng);
+        let pattern = rng.between(1, 255);
+        match self {
+            Self::Read => format!("read {at} {len}"),
+            Self::Write => format!("write -P {pattern} {at} {len}"),
+            Self::WriteVector => {
+                let half = (len / 1024).max(1) * 512;
+                format!("writev -P {pattern} {at} {half} {half}")
+            }
+            Self::WriteThrough => format!("write -f -P {pattern} {at} {len}"),
+            Self::Zero if rng.chance(50) => format!("write -z -n {at} {len}"),
+            Self::Zero => format!("write -z {whole_at} {whole_len}"),
+            Self::ZeroUnmap => format!("write -z -u {whole_at} {whole_len}"),
+            Self::ZeroSubclusters => {
+                let part = (disk.cluster / 32).max(512);
+                let at = at - at % part;
+                let len = rng.between(1, 40) * part;
+                let len = len.min(disk.size.saturating_sub(at)).max(512);
+                let unmap = if rng.chance(50) { "-u " } else { "" };
+                format!("write -z {unmap}{at} {len}")
+            }
+            Self::Compressed if rng.chance(75) => {
+                format!("write -c -P {pattern} {whole_at} {whole_len}")
+            }
+            Self::Compressed => format!("write -c -P {pattern} {at} {len}"),
+            Self::Discard if rng.chance(50) => format!("discard {whole_at} {whole_len}"),
+            Self::Discard => format!("discard {at} {len}"),
+            Self::AioRead => format!("aio_read {at} {len}"),
+            Self::AioWrite => format!("aio_write -P {pattern} {at} {len}"),
+            Self::AioZero => format!("aio_write -z -u {whole_at} {whole_len}"),
+            Self::AioFlush => "aio_flush".into(),
+            Self::Resize => truncate(new_size(disk.size, disk.cluster, rng), rng),
+            Self::Grow => {
+                // Past what the present L1 table can map.
+                let tables = rng.between(1, 3) * (disk.cluster / 8) * disk.cluster;
+                truncate(disk.size - disk.size % 512 + tables, rng)
+            }
+            Self::Shrink => truncate((disk.size / rng.between(2, 64) / 512).max(1) * 512, rng),
+            Self::Flush => "flush".into(),
+            Self::Alloc => format!("alloc {at} {len}"),
+            Self::Map if rng.chance(15) => "info".into(),
+            Self::Map => "map".into(),
+            Self::Reopen => open_options::reopen(rng),
+            Self::SaveState => format!("write -b -P {pattern} {} 512", at % 65536),
+            Self::LoadState => format!("read -b {} 512", at % 65536),
+        }
+    }
+}
+
+/// The line that gives the disk another size.
+fn truncate(size: u64, rng: &mut Rng) -> String {
+    const MODES: [&str; 5] = ["", "", "metadata", "falloc", "full"];
+    let mode = rng.pick(&MODES).copied().unwrap_or("");
+    match sparing(mode, size) {
+        "" => format!("truncate {size}"),
+        mode => format!("truncate -m {mode} {size}"),
+    }
+}
+
+/// What ranges are drawn from.
+#[derive(Clone, Copy, Debug)]
+struct Disk {
+    /// Its size in bytes.
+    size: u64,
+    /// Bytes in a cluster.
+    cluster: u64,
+}
+
+impl Disk {
+    fn of(base: &Base) -> Self {
+        Self {
+            size: base.image.virtual_size,
+            cluster: base.cluster_size(),
+        }
+    }
+
+    /// A range of sectors, often around a cluster's edge, inside the disk.
+    fn range(self, rng: &mut Rng) -> (u64, u64) {
+        let Self { size, cluster } = self;
+        let sectors = (size / 512).max(1);
+        let mut at = rng.below(sectors) * 512;
+        if rng.chance(60) {
+            at -= at % cluster;
+        }
+        let room = size.saturating_sub(at).max(512);
+        let len = match rng.below(5) {
+            0 => 512,
+            1 => cluster,
+            2 => 2 * cluster,
+            3 => rng.between(1, 8) * 512,
+            _ => rng.between(1, (room / 512).max(1)) * 512,
+        };
+        (at, len.min(room))
+    }
+
+    /// A range of whole clusters, the last one perhaps cut by the disk's end.
+    fn whole_clusters(self, rng: &mut Rng) -> (u64, u64) {
+        let Self { size, cluster } = self;
+        let clusters = size.div_ceil(cluster).max(1);
+        let first = rng.below(clusters);
+        let count = rng.between(1, (clusters - first).min(4));
+        let at = first * cluster;
+        let len = (count * cluster).min(size.saturating_sub(at)).max(512);
+        (at, len)
+    }
 }
 
 /// The most bytes that a command may be asked to fill.
@@ -190,7 +323,11 @@ mod tests {
         let mut rng = Rng::from_text("fills");
         let mut filled = 0;
         for _ in 0..20_000 {
-            let text = operation(196_608, 65536, &mut rng);
+            let disk = Disk {
+                size: 196_608,
+                cluster: 65536,
+            };
+            let text = Operation::draw(&mut rng).line(disk, &mut rng);
             let words: Vec<&str> = text.split(' ').collect();
             if let ["truncate", "-m", "falloc" | "full", size] = words.as_slice() {
                 filled += 1;

@@ -41,7 +41,7 @@ impl Command {
     /// The parts of the guest's disk that the command reads, in order, where it does nothing
     /// else to the image and that is known.
     pub fn reads(&self) -> Vec<Reads> {
-        if self.writes() || self.overrides_files() {
+        if self.writes() || self.overrides_files() || self.injects_errors() {
             return Vec::new();
         }
         let words: Vec<&str> = self.0.iter().map(String::as_str).collect();

@@ -209,9 +209,15 @@ impl Command {
         self.writes() || matches!(self.kind(), Kind::Io(_)) && !read_only
     }
 
+    /// Whether requests to the file of the image are made to fail under it.
+    pub fn injects_errors(&self) -> bool {
+        self.0.iter().any(|word| word.contains(".inject-error."))
+    }
+
     /// Whether a guest must read the same from the image after it as before.
     pub fn keeps_data(&self) -> bool {
-        matches!(self.kind(), Kind::Img(verb, words) if verb.keeps_data.holds(words))
+        !self.injects_errors()
+            && matches!(self.kind(), Kind::Img(verb, words) if verb.keeps_data.holds(words))
     }
 
     /// Whether it is meant to open the files that an image refers to. Of other programs
@@ -235,7 +241,8 @@ impl Command {
 
     /// Whether every version and reader says the same of a valid image.
     pub fn is_comparable(&self) -> bool {
-        matches!(self.kind(), Kind::Img(verb, words) if verb.comparable.holds(words))
+        !self.injects_errors()
+            && matches!(self.kind(), Kind::Img(verb, words) if verb.comparable.holds(words))
     }
 
     /// Whether it is a program of QEMU that may write to the image.
@@ -243,10 +250,11 @@ impl Command {
         !matches!(self.kind(), Kind::Other) && self.writes()
     }
 
-    /// Whether it repairs all that is wrong with the image.
+    /// Whether it repairs all that is wrong with the image, and nothing keeps it from that.
     pub fn repairs_all(&self) -> bool {
-        matches!(self.kind(), Kind::Img(verb, words)
-            if verb.name == "check" && words.windows(2).any(|pair| pair == ["-r", "all"]))
+        !self.injects_errors()
+            && matches!(self.kind(), Kind::Img(verb, words)
+                if verb.name == "check" && words.windows(2).any(|pair| pair == ["-r", "all"]))
     }
 
     /// The options that name formats, each with a value behind it.

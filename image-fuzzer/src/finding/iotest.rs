@@ -71,7 +71,7 @@ fn test(example: &Example) -> Result<String> {
         }
     }
     text.push_str("}\n\nfresh\n");
-    let around = example.key.class.oracle().around();
+    let around = example.key.class.oracle().around(&example.key.signature);
     for (index, command) in example.recipe.commands.iter().enumerate() {
         if index > example.command() {
             break;
@@ -89,7 +89,8 @@ fn test(example: &Example) -> Result<String> {
         }
         let _ = writeln!(text, "run {line}");
         if let Some(around) = around {
-            text.push_str("if [ \"$status\" -eq 0 ]; then\n");
+            let highest = around.highest_status;
+            let _ = writeln!(text, "if [ \"$status\" -le {highest} ]; then");
             if let Some(after) = around.after.clone() {
                 let _ = writeln!(text, "    {} >out 2>&1", own_line(example, after));
             }

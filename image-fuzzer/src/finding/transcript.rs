@@ -28,7 +28,7 @@ const MAX_CHARS: usize = 1000;
 /// among them. `summary` ends with what the last of these said.
 pub(super) fn steps(example: &Example, summary: &str) -> Vec<Step> {
     let around = example.violation();
-    let around = around.and_then(|_| example.key.class.oracle().around());
+    let around = around.and_then(|_| example.key.class.oracle().around(&example.key.signature));
     let own = |command: Command| typed(&unlocked(&example.recipe.base, command));
     let step = |command: String, output: Vec<String>, end: &str| Step {
         command,

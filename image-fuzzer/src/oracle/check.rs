@@ -27,7 +27,7 @@ pub(super) fn health(probe: &mut dyn Probe) -> Health {
     let seen = probe.run(&check());
     match seen.end {
         End::Exit(0) => Health::Clean,
-        End::Exit(2) => Health::Damaged(complaint(&seen)),
+        End::Exit(2) => Health::Damaged(error(&seen).unwrap_or_else(|| complaint(&seen))),
         // Told to every user who opens the image, as after a downgrade of one with
         // bitmaps, it is no surprise.
         End::Exit(3) if announces_leaks(&seen) => Health::Unknown,
@@ -39,6 +39,13 @@ pub(super) fn health(probe: &mut dyn Probe) -> Health {
 /// Whether the program said itself that it leaves leaks.
 pub(super) fn announces_leaks(seen: &Observation) -> bool {
     String::from_utf8_lossy(&seen.stderr).contains("clusters may be leaked")
+}
+
+/// The first error that a check complains of, leaks being none.
+fn error(check: &Observation) -> Option<String> {
+    let text = String::from_utf8_lossy(&check.stderr);
+    let first = text.lines().find(|line| line.starts_with("ERROR"));
+    first.map(|line| line.trim().to_owned())
 }
 
 /// The first complaint of a check.

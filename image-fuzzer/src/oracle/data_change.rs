@@ -30,10 +30,11 @@ impl Oracle for DataChange {
         )
     }
 
-    fn around(&self) -> Option<Around> {
+    fn around(&self, _signature: &Signature) -> Option<Around> {
         Some(Around {
             before: Some(copy()),
             is_needed: true,
+            highest_status: 0,
             after: Some(compare()),
             status: "exit 1: they differ",
             test: "[ $? -ne 1 ] || echo \"the data have changed\"",

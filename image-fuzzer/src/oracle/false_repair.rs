@@ -24,10 +24,11 @@ impl Oracle for FalseRepair {
         )
     }
 
-    fn around(&self) -> Option<Around> {
+    fn around(&self, _signature: &Signature) -> Option<Around> {
         Some(Around {
             before: None,
             is_needed: false,
+            highest_status: 0,
             after: Some(check()),
             status: CHECK_STATUS,
             test: CHECK_TEST,

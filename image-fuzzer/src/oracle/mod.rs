@@ -65,7 +65,7 @@ pub trait Oracle: Sync {
 
     /// Commands that are run around the one that shows the finding, where that itself does
     /// not tell.
-    fn around(&self) -> Option<Around> {
+    fn around(&self, _signature: &Signature) -> Option<Around> {
         None
     }
 
@@ -82,6 +82,8 @@ pub struct Around {
     pub before: Option<Command>,
     /// Whether what is run behind it needs what `before` made.
     pub is_needed: bool,
+    /// The highest exit status with which the command may end for that to be asked.
+    pub highest_status: i32,
     /// What is run behind it; `None` where success of the command is the finding.
     pub after: Option<Command>,
     /// What the exit status of that means, for people.
@@ -167,9 +169,9 @@ oracles! {
     FalseRepair = "false-repair",
         "reported a repair and left errors in the image",
         Signature::message, false_repair::FalseRepair;
-    /// A write that reported success damaged the image's metadata.
+    /// A write that reported success, or an I/O error, damaged the image's metadata.
     MetadataDamage = "metadata-damage",
-        "damaged the image's metadata and reported success",
+        "damaged the image's metadata, and reported success or an I/O error",
         Signature::about_message, metadata_damage::MetadataDamage;
     /// Data changed where nothing was written.
     DataChange = "data-change",

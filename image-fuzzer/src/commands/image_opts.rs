@@ -1,0 +1,64 @@
+//! Commands that name the image under test by options of its driver (`--image-opts`) and not
+//! by its file.
+
+use super::Command;
+
+/// How the image is named with no option but its driver.
+const PLAIN: &str = "driver=qcow2,file.filename=$test_img";
+
+/// `command` with each name of the image under test as `driver=qcow2,`, the `options`, each
+/// with a comma behind it, and the file; `objects` are made first.
+pub(super) fn with_options(command: Command, objects: &[&str], options: &str) -> Command {
+    let formats = command.format_options();
+    let mut words = command.0.into_iter();
+    let mut out: Vec<String> = words.by_ref().take(1).collect();
+    if out == ["qemu-img"] {
+        out.extend(words.by_ref().take(1));
+    }
+    for object in objects {
+        out.extend(["--object", object].map(String::from));
+    }
+    out.push("--image-opts".into());
+    let verb = out.get(1).cloned().unwrap_or_default();
+    let mut rest: Vec<String> = words.collect();
+    // The format is among the options that name the image, and must not be twice.
+    let is_format = |word: &String| formats.contains(&word.as_str());
+    while let Some(at) = rest.iter().position(is_format) {
+        rest.drain(at..rest.len().min(at + 2));
+    }
+    rest.retain(|word| word != "--image-opts");
+    if verb == "convert" && rest.iter().any(|word| word == "-n") {
+        rest.retain(|word| word != "-O" && word != "qcow2" && word != "--target-image-opts");
+        rest.insert(0, "--target-image-opts".into());
+    }
+    out.extend(rest.into_iter().map(|word| named(&verb, options, word)));
+    Command(out)
+}
+
+/// A word of a command, the image under test being named with options.
+fn named(verb: &str, options: &str, word: String) -> String {
+    if verb == "compare" && !word.contains(['$', '-', '=']) {
+        return format!("driver=raw,file.filename={word}");
+    }
+    if let Some(rest) = word.strip_prefix("driver=qcow2,") {
+        return format!("driver=qcow2,{options}{rest}");
+    }
+    match word.as_str() {
+        "$test_img" => PLAIN.replace("qcow2,", &format!("qcow2,{options}")),
+        "if=$test_img" => format!("if=driver=qcow2,{options}file.filename=$test_img"),
+        _ => word,
+    }
+}
+
+/// `command` with the file of the image under test behind the driver that injects errors,
+/// which does what `rules` say. The image must be named by options.
+pub(super) fn behind_blkdebug(command: Command, rules: &str) -> Command {
+    let file = "file.filename=$test_img";
+    let image = "file.driver=blkdebug,file.image.filename=$test_img";
+    let mut words = command.0;
+    // Where two are named, it is the last that is written to.
+    if let Some(word) = words.iter_mut().rev().find(|word| word.contains(file)) {
+        *word = word.replace(file, &format!("{image},{rules}"));
+    }
+    Command(words)
+}

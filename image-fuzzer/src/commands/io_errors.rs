@@ -1,0 +1,219 @@
+//! Commands whose requests to the file of the image fail: a driver between the format and the
+//! file (`blkdebug`) refuses some of them.
+
+use super::encrypted::unlocked;
+use super::image_opts::{behind_blkdebug, with_options};
+use super::qemu_io::{self, Operation};
+use super::words::weighted;
+use super::{Command, drawn};
+use crate::input::base::Base;
+use crate::rng::Rng;
+
+/// An event that the qcow2 driver raises right before a request, and a script that leads to it.
+struct Event {
+    name: &'static str,
+    weight: u64,
+    script: &'static [Operation],
+}
+
+/// Shorthand for a row.
+const fn event(weight: u64, name: &'static str, script: &'static [Operation]) -> Event {
+    Event {
+        name,
+        weight,
+        script,
+    }
+}
+
+use Operation::{
+    Compressed, Discard, Flush, Grow, LoadState, Read, SaveState, Shrink, Write, Zero, ZeroUnmap,
+};
+
+/// The events that scripts of `qemu-io` lead to.
+const SCRIPTED: [Event; 42] = [
+    event(2, "l1_update", &[Write]),
+    event(1, "l1_update", &[Zero]),
+    event(2, "l1_grow_alloc_table", &[Grow]),
+    event(2, "l1_grow_write_table", &[Grow]),
+    event(2, "l1_grow_activate_table", &[Grow]),
+    event(2, "l1_shrink_write_table", &[Shrink]),
+    event(2, "l1_shrink_free_l2_clusters", &[Shrink]),
+    event(1, "l2_load", &[Read]),
+    event(2, "l2_load", &[Write]),
+    event(2, "l2_load", &[Discard]),
+    event(2, "l2_load", &[Zero]),
+    event(1, "l2_load", &[Shrink]),
+    event(1, "l2_update", &[Write, Flush]),
+    event(1, "l2_update", &[Discard, Flush]),
+    event(2, "l2_update_compressed", &[Compressed]),
+    event(2, "l2_alloc_cow_read", &[Write]),
+    event(2, "l2_alloc_write", &[Write]),
+    event(1, "l2_alloc_write", &[ZeroUnmap]),
+    event(2, "cow_read", &[Write]),
+    event(2, "cow_write", &[Write]),
+    event(2, "read_aio", &[Read]),
+    event(1, "read_backing_aio", &[Read]),
+    event(2, "read_compressed", &[Read]),
+    event(2, "write_aio", &[Write]),
+    event(2, "write_compressed", &[Compressed]),
+    event(2, "cluster_alloc", &[Write]),
+    event(1, "cluster_alloc", &[Grow]),
+    event(1, "cluster_alloc", &[Zero]),
+    event(3, "cluster_alloc_bytes", &[Compressed, Compressed]),
+    event(2, "cluster_alloc_space", &[Write]),
+    event(2, "cluster_free", &[Discard]),
+    event(1, "cluster_free", &[Shrink]),
+    event(2, "flush_to_os", &[Write, Flush]),
+    event(2, "flush_to_disk", &[Write, Flush]),
+    event(2, "reftable_load", &[Read]),
+    event(2, "refblock_load", &[Write]),
+    event(1, "refblock_load", &[Discard]),
+    event(2, "refblock_load", &[Shrink]),
+    event(2, "refblock_update_part", &[Write, Flush]),
+    event(2, "refblock_alloc", &[Write]),
+    event(2, "vmstate_save", &[SaveState]),
+    event(2, "vmstate_load", &[LoadState]),
+];
+
+/// The events of the growth of refcount structures, which are raised where there are few.
+const GROWTH: [&str; 8] = [
+    "refblock_alloc",
+    "refblock_alloc_write",
+    "refblock_alloc_hookup",
+    "refblock_alloc_write_blocks",
+    "refblock_alloc_write_table",
+    "refblock_alloc_switch_table",
+    "reftable_grow",
+    "reftable_update",
+];
+
+/// The events that commands of `qemu-img` lead to, each with its weight.
+const OF_IMG: [(u64, &str); 26] = [
+    (3, "l1_update"),
+    (1, "l1_grow_alloc_table"),
+    (1, "l1_grow_write_table"),
+    (1, "l1_grow_activate_table"),
+    (1, "l1_shrink_write_table"),
+    (1, "l1_shrink_free_l2_clusters"),
+    (4, "l2_load"),
+    (3, "l2_update"),
+    (2, "l2_alloc_write"),
+    (2, "l2_alloc_cow_read"),
+    (1, "read_aio"),
+    (1, "read_compressed"),
+    (2, "write_aio"),
+    (3, "reftable_load"),
+    (4, "refblock_load"),
+    (3, "refblock_update_part"),
+    (3, "refblock_alloc"),
+    (1, "refblock_alloc_write"),
+    (1, "refblock_alloc_hookup"),
+    (1, "refblock_alloc_write_table"),
+    (1, "refblock_alloc_switch_table"),
+    (4, "cluster_alloc"),
+    (2, "cluster_free"),
+    (2, "flush_to_os"),
+    (2, "flush_to_disk"),
+    (2, "reftable_update"),
+];
+
+/// A command that meets errors; on an encrypted image, with its key.
+pub(super) fn one(base: &Base, rng: &mut Rng) -> Command {
+    let (command, rules) = match rng.below(20) {
+        0..=8 => {
+            let weights = SCRIPTED.map(|event| event.weight);
+            let event = &SCRIPTED[rng.weighted(&weights).unwrap_or(0)];
+            let script = qemu_io::script_of(event.script, base, rng);
+            (script, at_event(event.name, rng))
+        }
+        9 => {
+            let event = rng.pick(&GROWTH).copied().unwrap_or(GROWTH[0]);
+            let script = qemu_io::script_of(&[Grow, Write], base, rng);
+            (script, at_event(event, rng))
+        }
+        10 => {
+            let script = qemu_io::script_of(&[Write, Flush], base, rng);
+            (script, anywhere(base, rng))
+        }
+        11..=15 => (drawn::writer(base, rng), anywhere(base, rng)),
+        _ => {
+            let command = drawn::writer(base, rng);
+            let event = match command.verb().as_str() {
+                "qemu-img commit" if rng.chance(30) => "empty_image_prepare",
+                _ => weighted(&OF_IMG, rng),
+            };
+            (command, at_event(event, rng))
+        }
+    };
+    let named = with_options(command, &[], "");
+    unlocked(base, behind_blkdebug(named, &rules))
+}
+
+/// Errors from an event on, or from its second or third time on.
+fn at_event(event: &str, rng: &mut Rng) -> String {
+    // With a state, the rule is for the event while that holds.
+    let (before, state) = if rng.chance(25) {
+        (
+            format!(
+                "file.set-state.0.event={event},file.set-state.0.state=1,\
+                 file.set-state.0.new_state=2,"
+            ),
+            ",file.inject-error.0.state=2",
+        )
+    } else {
+        (String::new(), "")
+    };
+    let rule = "file.inject-error.0";
+    let kind = match rng.below(6) {
+        0 => format!(",{rule}.iotype=write"),
+        1 => format!(",{rule}.iotype=write-zeroes"),
+        _ => String::new(),
+    };
+    format!("{before}{rule}.event={event}{state},{}{kind}", ending(rng))
+}
+
+/// Errors at a place of the file, or for a kind of request, whatever it is for.
+fn anywhere(base: &Base, rng: &mut Rng) -> String {
+    /// The metadata of most images is among their first clusters.
+    const FIRST: u64 = 20;
+    const KINDS: [(u64, &str); 6] = [
+        (5, "read"),
+        (8, "write"),
+        (2, "flush"),
+        (1, "discard"),
+        (2, "write-zeroes"),
+        (1, "block-status"),
+    ];
+    let rule = "file.inject-error.0";
+    let kind = weighted(&KINDS, rng);
+    let place = match rng.below(8) {
+        _ if matches!(kind, "flush" | "discard" | "write-zeroes") => String::new(),
+        0 => String::new(),
+        1 | 2 if kind == "write" => format!(",{rule}.sector=0"),
+        _ => {
+            let sector = rng.below(FIRST) * (base.cluster_size() / 512);
+            format!(",{rule}.sector={sector}")
+        }
+    };
+    // Parts of a sector are read and written with all of it.
+    format!(
+        "file.align=512,{rule}.event=none,{rule}.iotype={kind}{place},{}",
+        ending(rng)
+    )
+}
+
+/// The error, whether it is one for good, and whether it comes at once.
+fn ending(rng: &mut Rng) -> String {
+    const ERRORS: [(u64, u32); 3] = [(12, 5), (3, 28), (1, 95)];
+    let error = rng.weighted(&ERRORS.map(|(weight, _)| weight)).unwrap_or(0);
+    let error = ERRORS[error].1;
+    let rule = "file.inject-error.0";
+    let mut text = format!("{rule}.errno={error}");
+    if rng.chance(60) {
+        text += &format!(",{rule}.once=on");
+    }
+    if rng.chance(30) {
+        text += &format!(",{rule}.immediately=on");
+    }
+    text
+}
