@@ -4,7 +4,7 @@
 use std::process::Command as Process;
 
 use image_formats::ReadAt as _;
-use image_fuzzer::commands::{Command, drawn, encrypted::unlocked};
+use image_fuzzer::commands::{self, Command, adapted};
 use image_fuzzer::input::base::{self, Base};
 use image_fuzzer::input::case::Maker;
 use image_fuzzer::oracle::{check, data_change};
@@ -16,8 +16,9 @@ fn drawn_ones(count: usize) -> Vec<(Base, Vec<Command>)> {
     let mut found = Vec::new();
     for _ in 0..5000 {
         let base = base::draw(&mut rng);
-        if base.image.encryption.is_some() && base.backing.is_none() {
-            let commands = drawn::sequence(&base, &mut rng);
+        let alone = base.qcow2().is_some_and(|base| base.backing.is_none());
+        if base.is_encrypted() && alone {
+            let commands = commands::sequence(&base, &mut rng);
             found.push((base, commands));
             if found.len() == count {
                 break;
@@ -60,7 +61,7 @@ fn what_is_drawn_for_encrypted_images_opens_them() {
         };
         fresh();
         for own in [check(), data_change::copy(), data_change::compare()] {
-            let done = run(dir.path(), &unlocked(&base, own));
+            let done = run(dir.path(), &adapted(&base, own));
             assert!(done.status.success(), "{done:?}");
         }
         for command in &commands {

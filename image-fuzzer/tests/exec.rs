@@ -213,6 +213,7 @@ fn commands_drawn_do_the_same_however_they_are_started() {
     }
     let wanted = std::env::var("COMPARED_COMMANDS").map_or(300, |count| count.parse().unwrap());
     let plan = Plan {
+        formats: image_fuzzer::input::base::Formats::default(),
         commands: None,
         selection: None,
         intensity: Intensity::default(),

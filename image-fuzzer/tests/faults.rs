@@ -27,6 +27,7 @@ const REACHED_WITHIN: u64 = 600;
 
 fn plan() -> Plan {
     Plan {
+        formats: image_fuzzer::input::base::Formats::default(),
         commands: None,
         selection: None,
         intensity: Intensity::default(),

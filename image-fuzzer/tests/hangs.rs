@@ -6,7 +6,7 @@ use std::time::Duration;
 use image_formats::qcow2::Spec;
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
-use image_fuzzer::input::base::Base;
+use image_fuzzer::input::base::{Base, Qcow2Base};
 use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::recipe::{FUZZER, Recipe};
 use image_fuzzer::oracle::Class;
@@ -39,10 +39,10 @@ fn recipe(version: u32) -> Recipe {
     Recipe {
         fuzzer: FUZZER.into(),
         seed: "nap".into(),
-        base: Base {
+        base: Base::Qcow2(Qcow2Base {
             image,
             backing: None,
-        },
+        }),
         edits: Vec::new(),
         commands: vec![Command::new([
             env!("CARGO_BIN_EXE_planted"),
@@ -83,7 +83,7 @@ fn a_slow_run_is_no_smaller_example_of_a_hang() {
         stop: &|| false,
     });
     assert!(smallest.confirmed && smallest.done);
-    assert_eq!(smallest.recipe.base.image.version, 2);
+    assert_eq!(smallest.recipe.base.qcow2().unwrap().image.version, 2);
     let seen = smallest.outcome.expect("it was judged in full").violations;
     assert!(
         seen.iter().any(|seen| seen.class == Class::Hang),

@@ -12,6 +12,7 @@ use image_fuzzer::rng::{FNV_START, fnv};
 /// Hashes of the recipes, of the files and of the command lines of `count` seeds.
 fn hashes(count: u32, commands: Option<Vec<Command>>) -> [u64; 3] {
     let plan = Plan {
+        formats: image_fuzzer::input::base::Formats::default(),
         commands,
         selection: None,
         intensity: Intensity::default(),

@@ -147,6 +147,7 @@ fn each_test_has_a_mutation_unless_none_is_asked_for() {
 fn base_images_have_what_is_asked_for() {
     let bases = |families: &[&str], selection: Option<&str>| {
         let plan = Plan {
+            formats: image_fuzzer::input::base::Formats::default(),
             guard: GuardPlan::Off,
             commands: None,
             selection: selection.map(|text| text.parse().unwrap()),
@@ -157,7 +158,7 @@ fn base_images_have_what_is_asked_for() {
         let recipe = move |number| fresh(&format!("asked/{number}"), &plan, &mut maker).unwrap();
         (0..20)
             .map(recipe)
-            .map(|recipe| recipe.base.image)
+            .map(|recipe| recipe.base.qcow2().unwrap().image.clone())
             .collect::<Vec<_>>()
     };
     let snapshots = bases(&["snapshot"], None);

@@ -52,6 +52,15 @@ macro_rules! specs {
                 }
             }
 
+            /// A plain image of `format`, where it can be built.
+            #[must_use]
+            pub fn plain(format: Format) -> Option<Self> {
+                match format {
+                    $(Format::$format => Some(Self::$format($module::Spec::default())),)*
+                    _ => None,
+                }
+            }
+
             /// Bytes that the guest sees.
             #[must_use]
             pub fn virtual_size(&self) -> u64 {

@@ -127,6 +127,12 @@ impl AnyImage {
         self.format
     }
 
+    /// The image, if it was opened as qcow2.
+    #[must_use]
+    pub fn as_qcow2(&self) -> Option<&qcow2::Image> {
+        self.model.as_any().downcast_ref()
+    }
+
     /// What is wrong with the bytes as they are now.
     ///
     /// # Errors
@@ -163,6 +169,12 @@ impl AnyImage {
     /// `path` is not a path, the image has no such field, or the source cannot be read.
     pub fn field(&self, path: &str) -> Result<Field, FieldError> {
         self.model.field(path)
+    }
+
+    /// The number in the field at `path`, if there is one and it can be read.
+    #[must_use]
+    pub fn get_uint(&self, path: &str) -> Option<u64> {
+        self.field(path).ok()?.value.as_uint()
     }
 
     /// Puts any value that its bits can hold into the field at `path`.

@@ -1,5 +1,6 @@
 //! What each format provides, and what every decoded image can do.
 
+use std::any::Any;
 use std::fmt::Debug;
 
 use crate::checker::Scope;
@@ -86,4 +87,7 @@ pub(crate) trait Model: Debug + Send + Sync {
 
     /// A copy; what was not changed is shared.
     fn clone_box(&self) -> Box<dyn Model>;
+
+    /// Itself, to be taken for the type that it is.
+    fn as_any(&self) -> &dyn Any;
 }

@@ -1,5 +1,6 @@
 //! Images of the formats that are described by a [`Structure`].
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::checker::{Checker, Scope};
@@ -155,5 +156,9 @@ impl Model for Structured {
 
     fn clone_box(&self) -> Box<dyn Model> {
         Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

@@ -4,9 +4,8 @@ use anyhow::Result;
 
 use super::novelty::{Changes, Guidance, Operator};
 use super::state::CampaignConfig;
-use crate::commands::encrypted::unlocked;
-use crate::commands::{Command, drawn, given};
-use crate::input::base::{self, Base, Prepared};
+use crate::commands::{self, Command, adapted, given};
+use crate::input::base::{Base, Formats, Prepared};
 use crate::input::case::{self, Maker};
 use crate::input::guard::GuardPlan;
 use crate::input::map::Map;
@@ -19,6 +18,8 @@ use crate::rng::Rng;
 /// What tests are drawn from.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
+    /// The formats of the images.
+    pub formats: Formats,
     /// The commands given with `-c`; `None` for sequences that are drawn.
     pub commands: Option<Vec<Command>>,
     /// The fields that alone may be changed, as `--config` says.
@@ -35,6 +36,15 @@ impl Plan {
     /// What is stored of the plan, for another start to compare with.
     pub fn config(&self) -> CampaignConfig {
         CampaignConfig {
+            formats: if self.formats.is_qcow2() {
+                Vec::new()
+            } else {
+                self.formats
+                    .names()
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .collect()
+            },
             commands: self.commands.clone(),
             families: self.families.clone(),
             config: self.selection.as_ref().map(ToString::to_string),
@@ -65,7 +75,7 @@ impl Plan {
         let enough = |count: usize, of: usize| count == of || any && count > 0;
         let named = |name: &String| FAMILIES.iter().find(|family| family.name == name);
         let families = self.families.iter().filter_map(named);
-        let usable = families.filter(|family| (family.needs)(&base.image));
+        let usable = families.filter(|family| family.suits(base));
         let selection = self.selection.as_ref();
         let (present, of) = selection.map_or((0, 0), |selection| selection.presence(map));
         enough(usable.count(), self.families.len()) && enough(present, of)
@@ -91,14 +101,18 @@ fn first_base(seed: &str, plan: &Plan, maker: &mut Maker) -> Option<Base> {
     let (_, number) = seed.rsplit_once('/')?;
     let number = number.parse::<usize>().ok()?;
     let keyless = plan.is_keyless();
-    let all = bases();
+    let all = if plan.formats.is_qcow2() {
+        bases()
+    } else {
+        Vec::new()
+    };
     if number >= all.len() {
         return None;
     }
     let mut suitable = all
         .into_iter()
         .map(|named| named.base)
-        .filter(|base| !keyless || base.image.encryption.is_none())
+        .filter(|base| !keyless || !base.is_encrypted())
         .filter(|base| {
             let prepared = maker.prepared(base);
             prepared.is_ok_and(|prepared| plan.suits(base, &prepared.map, false))
@@ -141,8 +155,8 @@ fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let mut base = base::draw(rng);
-        if keyless {
+        let mut base = plan.formats.draw(rng);
+        if let Some(base) = base.qcow2_mut().filter(|_| keyless) {
             base.image.encryption = None;
         }
         let any = attempt > TRIES;
@@ -213,6 +227,9 @@ fn compose(
     for _ in 0..TRIES {
         let selection = plan.selection.as_ref();
         edits = mutate::draw(context, selection, plan.intensity, weights, rng);
+        if base.qcow2().is_none() && !edits.is_empty() {
+            edits.extend(mutate::recomputed(rng));
+        }
         retain_applicable(&mut edits, &prepared);
         if !edits.is_empty() || plan.intensity.allows_none() {
             break;
@@ -233,8 +250,8 @@ fn compose(
 /// The commands of a test.
 fn commands(plan: &Plan, base: &Base, rng: &mut Rng) -> Vec<Command> {
     match &plan.commands {
-        Some(commands) => given::resolve(commands, base.image.virtual_size, rng),
-        None => drawn::sequence(base, rng),
+        Some(commands) => given::resolve(commands, base.virtual_size(), rng),
+        None => commands::sequence(base, rng),
     }
 }
 
@@ -309,12 +326,12 @@ pub(super) fn variation(
     match operator {
         Some(Operator::AddCommand) => {
             let verb = |command: &Command| Some(command.verb());
-            let draw = |rng: &mut Rng| drawn::one(&parent.base, rng);
+            let draw = |rng: &mut Rng| commands::one(&parent.base, rng);
             recipe.commands.push(guidance.command(verb, &mut rng, draw));
         }
         Some(Operator::ReplaceCommands) => {
             let verb = |list: &Vec<Command>| list.first().map(Command::verb);
-            let draw = |rng: &mut Rng| drawn::sequence(&parent.base, rng);
+            let draw = |rng: &mut Rng| commands::sequence(&parent.base, rng);
             recipe.commands = guidance.command(verb, &mut rng, draw);
         }
         _ => mutate_again(&mut recipe, operator, context, plan, guidance, &mut rng),
@@ -406,7 +423,7 @@ pub(super) fn spare(recipe: &mut Recipe, number: u64) -> bool {
     let mut spared = false;
     let base = &recipe.base;
     for command in recipe.commands.iter_mut().filter(costly) {
-        *command = unlocked(base, check());
+        *command = adapted(base, check());
         spared = true;
     }
     spared
@@ -432,9 +449,9 @@ mod tests {
     #[test]
     fn few_tests_have_a_command_that_takes_seconds() {
         let mut rng = Rng::from_text("costly");
-        let mut base = base::draw(&mut rng);
-        base.image.encryption = None;
-        base.image.cluster_bits = 21;
+        let mut base = crate::input::base::draw(&mut rng);
+        base.qcow2_mut().unwrap().image.encryption = None;
+        base.qcow2_mut().unwrap().image.cluster_bits = 21;
         let amend = Command::new([
             "qemu-img",
             "amend",
@@ -454,7 +471,7 @@ mod tests {
         };
         let commands = |cluster_bits, number| {
             let mut recipe = recipe.clone();
-            recipe.base.image.cluster_bits = cluster_bits;
+            recipe.base.qcow2_mut().unwrap().image.cluster_bits = cluster_bits;
             let spared = spare(&mut recipe, number);
             assert_eq!(spared, !recipe.commands.contains(&amend));
             recipe.commands

@@ -31,6 +31,9 @@ pub(super) struct State {
 /// What tests are drawn from, as far as one start may differ in it from the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CampaignConfig {
+    /// The formats of the images; none stand for qcow2, as in campaigns of earlier versions.
+    #[serde(default)]
+    pub formats: Vec<String>,
     /// The given commands.
     pub commands: Option<Vec<Command>>,
     /// The families that edits are drawn from.
@@ -138,6 +141,7 @@ impl CampaignConfig {
     /// The options in which `other` differs.
     pub fn differing(&self, other: &Self) -> Vec<&'static str> {
         [
+            ("FORMAT", self.formats == other.formats),
             ("-c", self.commands == other.commands),
             ("--family", self.families == other.families),
             (
@@ -167,6 +171,7 @@ mod tests {
         assert!(State::open(root, Some("other"), String::new).is_err());
         assert_eq!(CampaignConfig::last(root), None);
         let config = CampaignConfig {
+            formats: Vec::new(),
             commands: None,
             families: vec!["havoc".into()],
             config: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::finished::Finished;
 use super::generate::Plan;
-use crate::commands::encrypted::unlocked;
+use crate::commands::adapted;
 use crate::commands::{Command, given};
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::input::sweep::{Restriction, Sweep};
@@ -35,7 +35,9 @@ const SEED: &str = "sweep/";
 ///
 /// A base image cannot be made, which would be a bug of the fuzzer.
 pub fn sweep(plan: &Plan, mode: SweepMode) -> Result<Option<Sweep>> {
-    if mode == SweepMode::Off || plan.intensity.asks_for_none() {
+    // Its rows are limits of qcow2.
+    let other = !plan.formats.is_qcow2();
+    if mode == SweepMode::Off || plan.intensity.asks_for_none() || other {
         return Ok(None);
     }
     let sweep = Sweep::new(Restriction {
@@ -54,10 +56,10 @@ pub fn sweep_recipe(sweep: &Sweep, index: u64, plan: &Plan) -> Option<Recipe> {
     let commands = match &plan.commands {
         Some(commands) => {
             let mut rng = Rng::from_text(&seed);
-            given::resolve(commands, test.base.image.virtual_size, &mut rng)
+            given::resolve(commands, test.base.virtual_size(), &mut rng)
         }
         None => {
-            let unlock = |command: Command| unlocked(test.base, command);
+            let unlock = |command: Command| adapted(test.base, command);
             test.commands.into_iter().map(unlock).collect()
         }
     };

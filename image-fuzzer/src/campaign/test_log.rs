@@ -89,7 +89,11 @@ fn lines(folder: Option<&Path>, test: &LoggedTest<'_>) -> String {
     };
     // Writing to a string cannot fail.
     let _ = writeln!(text, "\n  reproduce: {reproduce}");
-    if let Some(backing) = &recipe.base.image.backing {
+    let backing = recipe
+        .base
+        .qcow2()
+        .and_then(|base| base.image.backing.as_ref());
+    if let Some(backing) = backing {
         let _ = writeln!(text, "  backing file {}", backing.name);
     }
     for ran in &outcome.ran {

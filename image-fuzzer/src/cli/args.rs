@@ -12,6 +12,7 @@ use super::read::ReadArgs;
 use crate::campaign::{Feedback, StatusMode};
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
+use crate::input::base::Formats;
 use crate::input::guard::{GuardMode, GuardPlan};
 use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
@@ -126,9 +127,12 @@ pub(super) struct FuzzArgs {
     /// Work folder: queue, findings, logs
     #[arg(value_name = "TEST_DIR", default_value = "image-fuzzer.work")]
     pub(super) test_dir: PathBuf,
-    /// Format of the images
-    #[arg(value_name = "FORMAT", default_value = "qcow2", value_parser = ["qcow2"])]
+    /// Format of the images; 'all' shares the time out
+    #[arg(value_name = "FORMAT", default_value = "qcow2", value_parser = PossibleValuesParser::new(Formats::words()))]
     pub(super) format: String,
+    /// The same as the second word
+    #[arg(long = "format", value_name = "FORMAT", value_parser = PossibleValuesParser::new(Formats::words()))]
+    pub(super) format_option: Option<String>,
     /// Stop after this many seconds; what is not finished then is finished when the
     /// campaign is resumed
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]

@@ -18,6 +18,7 @@ use crate::campaign::{
 use crate::commands::{Command, Programs, given};
 use crate::exec::blocks::ProgramBlocks;
 use crate::exec::{End, GAP, cannot_guard};
+use crate::input::base::Formats;
 use crate::input::case::Maker;
 use crate::input::guard::GuardPlan;
 use crate::input::mutate::{FieldSelection, Intensity};
@@ -49,6 +50,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         dir: args.test_dir.clone(),
         seed: args.campaign_seed.clone(),
         plan: Plan {
+            formats: formats(args),
             commands: commands(args, &settings.programs)?,
             selection: args.config.clone(),
             intensity: args.intensity.unwrap_or_else(|| {
@@ -126,7 +128,14 @@ fn change(mutation: &Mutation) -> String {
         }
         Edit::Bytes { at, bytes } => format!("{} bytes at {:#x}", bytes.0.len(), at.0),
         Edit::Length { bytes } => format!("file.length={:#x}", bytes.0),
+        Edit::Recompute { what } => format!("recompute {what:?}"),
     }
+}
+
+/// The formats that the command line names.
+fn formats(args: &FuzzArgs) -> Formats {
+    let word = args.format_option.as_ref().unwrap_or(&args.format);
+    Formats::named(word).unwrap_or_default()
 }
 
 /// Runs a campaign until its time is over or it is interrupted.
@@ -213,7 +222,7 @@ fn command_line() -> String {
 ///
 /// A program or the scratch folder cannot be used, or a command fails.
 fn check_programs(campaign: &Campaign, force: bool, stop: &Arc<AtomicBool>) -> Result<Checked> {
-    let mut check = ProgramCheck::new(&campaign.settings, "-c", stop)?;
+    let mut check = ProgramCheck::new(&campaign.settings, &campaign.plan.formats, "-c", stop)?;
     let none = Vec::new();
     let commands = campaign.plan.commands.as_ref();
     let programs = match commands {

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail, ensure};
-use image_formats::qcow2::Spec;
 
 use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP, NOT_NOTED, Observation};
-use crate::input::base::Base;
+use crate::input::base::{Base, Formats};
 use crate::input::case::Maker;
 use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
 use crate::oracle::end_word;
@@ -26,16 +25,20 @@ pub(super) struct ProgramCheck {
     other: Option<SecondReader>,
     /// The option or file that names programs other than QEMU's tools, for messages.
     named_by: &'static str,
+    /// The valid image that they are run on.
+    base: Base,
 }
 
 impl ProgramCheck {
-    /// Runs programs as `settings` say; `named_by` names those that are not QEMU's tools.
+    /// Runs programs as `settings` say, on a plain image of the first of `formats`; `named_by`
+    /// names those that are not QEMU's tools.
     ///
     /// # Errors
     ///
     /// The scratch folder cannot be created.
     pub(super) fn new(
         settings: &Settings,
+        formats: &Formats,
         named_by: &'static str,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
@@ -50,6 +53,7 @@ impl ProgramCheck {
             runner,
             other,
             named_by,
+            base: formats.plain(),
         })
     }
 
@@ -145,9 +149,13 @@ impl ProgramCheck {
     ///
     /// The scratch folder cannot be used.
     pub(super) fn refuses_other_files(&mut self, command: &Command) -> Result<bool> {
-        let edit = Edit::Set {
-            path: "header.magic".into(),
-            value: Number(0),
+        let edit = match self.base {
+            Base::Qcow2(_) => Edit::Set {
+                path: "header.magic".into(),
+                value: Number(0),
+            },
+            // Others have theirs elsewhere, or several; an empty file has none.
+            Base::Other(_) => Edit::Length { bytes: Number(0) },
         };
         let family = "field".into();
         let seen = self.on_image(command, vec![Mutation { family, edit }])?;
@@ -157,14 +165,8 @@ impl ProgramCheck {
     /// Runs `command` on a plain image with these edits; `None` where it was interrupted.
     fn on_image(&mut self, command: &Command, edits: Vec<Mutation>) -> Result<Option<Observation>> {
         let seed = "valid";
-        let base = Base {
-            image: Spec {
-                virtual_size: 1 << 20,
-                ..Spec::default()
-            },
-            backing: None,
-        };
-        let size = base.image.virtual_size;
+        let base = self.base.clone();
+        let size = base.virtual_size();
         let given = std::slice::from_ref(command);
         let recipe = Recipe {
             fuzzer: FUZZER.into(),

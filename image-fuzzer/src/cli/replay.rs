@@ -15,6 +15,7 @@ use super::{FINDINGS, OK};
 use crate::commands::Command;
 use crate::exec::trace::Trace;
 use crate::finding::{Record, Replay, minimise_folder, records, reproduce_folder, stack_of};
+use crate::input::base::Formats;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::Settings;
 use crate::output::{self, counted};
@@ -201,7 +202,12 @@ impl Start {
         let recipes = recipes.collect::<Result<Vec<_>>>()?;
         let commands = recipes.iter().flat_map(|recipe| &recipe.commands);
         let by_program: BTreeMap<&str, &Command> = commands.map(|c| (c.program(), c)).collect();
-        let mut check = ProgramCheck::new(&self.settings, "the recipe", &self.stop)?;
+        let mut check = ProgramCheck::new(
+            &self.settings,
+            &Formats::default(),
+            "the recipe",
+            &self.stop,
+        )?;
         check.tools(&by_program.keys().copied().collect())?;
         let others = by_program
             .iter()

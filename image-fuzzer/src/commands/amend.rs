@@ -2,7 +2,7 @@
 
 use super::Command;
 use super::words::{Words, weighted};
-use crate::input::base::Base;
+use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 use image_formats::qcow2::Compression;
 
@@ -64,7 +64,7 @@ const OTHERS: [(u64, &str); 22] = [
 ];
 
 /// One command.
-pub(super) fn amend(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn amend(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let image = &base.image;
     let is_new = image.version == 3;
     // Versions come with what the image has to lose or to gain.

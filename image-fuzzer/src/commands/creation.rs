@@ -2,7 +2,7 @@
 
 use super::Command;
 use super::words::{Words, weighted};
-use crate::input::base::Base;
+use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
 /// What a new qcow2 image is to be like.
@@ -139,7 +139,7 @@ const MEASURED: [(u64, &str); 15] = [
 ];
 
 /// How large a copy of the image would be.
-pub(super) fn measure(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn measure(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let option = weighted(&MEASURED, rng);
     let words = Words::new("measure")
         .format(rng)

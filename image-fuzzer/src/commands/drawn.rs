@@ -3,10 +3,10 @@
 
 use super::amend::amend;
 use super::creation::{self, create, measure};
-use super::encrypted::{self, unlocked};
+use super::encrypted::{self, with_key};
 use super::words::Words;
 use super::{Command, io_errors, qemu_io};
-use crate::input::base::{BACKING_FILE, Base};
+use crate::input::base::{BACKING_FILE, Qcow2Base};
 use crate::rng::Rng;
 
 /// The output formats `convert` and `dd` are asked for.
@@ -27,7 +27,7 @@ const OUTPUTS: [&str; 12] = [
 
 /// One to four commands for an image made from `base`. The first one often only
 /// looks, since what cannot be opened is not worth more.
-pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
+pub fn sequence(base: &Qcow2Base, rng: &mut Rng) -> Vec<Command> {
     if base.image.encryption.is_none() && rng.chance(2) {
         return encrypted::sequence(rng);
     }
@@ -45,7 +45,7 @@ pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
 }
 
 /// One command.
-pub fn one(base: &Base, rng: &mut Rng) -> Command {
+pub fn one(base: &Qcow2Base, rng: &mut Rng) -> Command {
     if base.image.encryption.is_some() && rng.chance(15) {
         return encrypted::special(rng);
     }
@@ -54,12 +54,12 @@ pub fn one(base: &Base, rng: &mut Rng) -> Command {
         Some(1) => qemu_img(base, rng),
         _ => return io_errors::one(base, rng),
     };
-    unlocked(base, command)
+    with_key(base, command)
 }
 
 /// A `qemu-img` command that writes to the image, or reads much of it: one that has something
 /// to do where `base` has it.
-pub(super) fn writer(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn writer(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let has = |has: bool, weight| if has { weight } else { 1 };
     let image = &base.image;
     let weights = [
@@ -91,7 +91,7 @@ pub(super) fn writer(base: &Base, rng: &mut Rng) -> Command {
 }
 
 /// One `qemu-img` command.
-fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
+fn qemu_img(base: &Qcow2Base, rng: &mut Rng) -> Command {
     match rng.weighted(&[5, 15, 5, 6, 16, 3, 4, 16, 11, 15, 11, 5, 5, 3, 9]) {
         Some(0) => Words::new("info")
             .format(rng)
@@ -147,7 +147,7 @@ fn measure_disk(rng: &mut Rng) -> Command {
 }
 
 /// A disk without files is copied onto the one of the image.
-fn onto(base: &Base, rng: &mut Rng) -> Command {
+fn onto(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let size = match rng.below(3) {
         0 => 512,
         _ => base.image.virtual_size,
@@ -172,7 +172,7 @@ fn check(rng: &mut Rng) -> Command {
     }
 }
 
-fn convert(base: &Base, rng: &mut Rng) -> Command {
+fn convert(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let output = rng.pick(&OUTPUTS).copied().unwrap_or("raw");
     // Only these two can have the kernel copy for them.
     let offload = ["raw", "qcow2"].contains(&output) && rng.chance(20);
@@ -214,7 +214,7 @@ fn convert(base: &Base, rng: &mut Rng) -> Command {
     words.add(["-O", output, "$test_img", "out.img"]).done()
 }
 
-fn dd(base: &Base, rng: &mut Rng) -> Command {
+fn dd(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let count = format!("count={}", rng.between(1, 200));
     let skip = format!("skip={}", rng.below(base.image.virtual_size / 4096 + 4));
     let output = rng.pick(&OUTPUTS).copied().unwrap_or("raw");
@@ -226,7 +226,7 @@ fn dd(base: &Base, rng: &mut Rng) -> Command {
         .done()
 }
 
-fn snapshot(base: &Base, rng: &mut Rng) -> Command {
+fn snapshot(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let by_id = rng.chance(30);
     let existing = rng.pick(&base.image.snapshots).map_or("new", |snapshot| {
         let name = if by_id { &snapshot.id } else { &snapshot.name };
@@ -241,7 +241,7 @@ fn snapshot(base: &Base, rng: &mut Rng) -> Command {
     }
 }
 
-fn bitmap(base: &Base, rng: &mut Rng) -> Command {
+fn bitmap(base: &Qcow2Base, rng: &mut Rng) -> Command {
     const GRANULARITIES: [&str; 4] = ["512", "65536", "2G", "4k"];
     let existing = rng
         .pick(&base.image.bitmaps)
@@ -284,7 +284,7 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
     words.add(["$test_img", name]).done()
 }
 
-fn resize(base: &Base, rng: &mut Rng) -> Command {
+fn resize(base: &Qcow2Base, rng: &mut Rng) -> Command {
     const MODES: [&str; 4] = ["metadata", "falloc", "full", "off"];
     let size = qemu_io::new_size(base.image.virtual_size, base.cluster_size(), rng);
     let mode = qemu_io::sparing(rng.pick(&MODES).copied().unwrap_or("off"), size);
@@ -298,7 +298,7 @@ fn resize(base: &Base, rng: &mut Rng) -> Command {
         .done()
 }
 
-fn rebase(base: &Base, rng: &mut Rng) -> Command {
+fn rebase(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let words = Words::new("rebase")
         .format(rng)
         .maybe(40, rng, ["-u"])
@@ -325,7 +325,7 @@ mod tests {
         let mut rng = Rng::from_text("sequences");
         for round in 0..300 {
             let base = crate::input::base::draw(&mut rng);
-            let commands = sequence(&base, &mut rng);
+            let commands = sequence(base.qcow2().unwrap(), &mut rng);
             let named = commands[0].0.iter().any(|word| word.contains("$test_img"));
             assert!(named, "round {round}: {commands:?}");
         }

@@ -3,7 +3,7 @@
 
 use super::Command;
 use super::image_opts::with_options;
-use crate::input::base::Base;
+use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
 /// The encrypted copy of an image that is not encrypted.
@@ -19,7 +19,7 @@ const OPEN_COPY: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=encry
 const OPEN: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=$test_img";
 
 /// `command`, with the key where `base` is encrypted and the command needs it.
-pub fn unlocked(base: &Base, command: Command) -> Command {
+pub(super) fn with_key(base: &Qcow2Base, command: Command) -> Command {
     if base.image.encryption.is_none() || !command.needs_key() {
         return command;
     }
@@ -97,13 +97,13 @@ mod tests {
     use image_formats::luks::Volume;
     use image_formats::qcow2::{Encryption, Spec};
 
-    fn encrypted() -> Base {
+    fn encrypted() -> Qcow2Base {
         let volume = Volume {
             passphrase: PASSPHRASE.into(),
             iterations: 1,
             seed: 1,
         };
-        Base {
+        Qcow2Base {
             image: Spec {
                 encryption: Some(Encryption::Volume(volume)),
                 ..Spec::default()
@@ -117,7 +117,7 @@ mod tests {
         let base = encrypted();
         let unlock = |line: &str| {
             let command = Command(shlex::split(line).unwrap());
-            unlocked(&base, command).0.join(" ")
+            with_key(&base, command).0.join(" ")
         };
         let key = "--object secret,id=key,data=passphrase --image-opts";
         for (line, expected) in [
@@ -146,11 +146,11 @@ mod tests {
         ] {
             assert_eq!(unlock(line), expected, "{line}");
         }
-        let plain = Base {
+        let plain = Qcow2Base {
             image: Spec::default(),
             backing: None,
         };
         let command = Command::new(["qemu-img", "map", "$test_img"]);
-        assert_eq!(unlocked(&plain, command.clone()), command);
+        assert_eq!(with_key(&plain, command.clone()), command);
     }
 }

@@ -9,6 +9,11 @@ const PLAIN: &str = "driver=qcow2,file.filename=$test_img";
 /// `command` with each name of the image under test as `driver=qcow2,`, the `options`, each
 /// with a comma behind it, and the file; `objects` are made first.
 pub(super) fn with_options(command: Command, objects: &[&str], options: &str) -> Command {
+    named_by(command, objects, &format!("driver=qcow2,{options}"))
+}
+
+/// `command` with `objects`, the image under test being named by `options`, driver included.
+pub(super) fn named_by(command: Command, objects: &[&str], options: &str) -> Command {
     let formats = command.format_options();
     let mut words = command.0.into_iter();
     let mut out: Vec<String> = words.by_ref().take(1).collect();

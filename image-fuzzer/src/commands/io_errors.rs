@@ -1,12 +1,12 @@
 //! Commands whose requests to the file of the image fail: a driver between the format and the
 //! file (`blkdebug`) refuses some of them.
 
-use super::encrypted::unlocked;
+use super::encrypted::with_key;
 use super::image_opts::{behind_blkdebug, with_options};
 use super::qemu_io::{self, Operation};
 use super::words::weighted;
 use super::{Command, drawn};
-use crate::input::base::Base;
+use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
 /// An event that the qcow2 driver raises right before a request, and a script that leads to it.
@@ -118,7 +118,7 @@ const OF_IMG: [(u64, &str); 26] = [
 ];
 
 /// A command that meets errors; on an encrypted image, with its key.
-pub(super) fn one(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn one(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let (command, rules) = match rng.below(20) {
         0..=8 => {
             let weights = SCRIPTED.map(|event| event.weight);
@@ -146,7 +146,7 @@ pub(super) fn one(base: &Base, rng: &mut Rng) -> Command {
         }
     };
     let named = with_options(command, &[], "");
-    unlocked(base, behind_blkdebug(named, &rules))
+    with_key(base, behind_blkdebug(named, &rules))
 }
 
 /// Errors from an event on, or from its second or third time on.
@@ -173,7 +173,7 @@ fn at_event(event: &str, rng: &mut Rng) -> String {
 }
 
 /// Errors at a place of the file, or for a kind of request, whatever it is for.
-fn anywhere(base: &Base, rng: &mut Rng) -> String {
+fn anywhere(base: &Qcow2Base, rng: &mut Rng) -> String {
     /// The metadata of most images is among their first clusters.
     const FIRST: u64 = 20;
     const KINDS: [(u64, &str); 6] = [

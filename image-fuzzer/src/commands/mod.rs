@@ -3,12 +3,14 @@
 mod amend;
 pub mod build;
 mod creation;
-pub mod drawn;
-pub mod encrypted;
+mod draw;
+mod drawn;
+mod encrypted;
 pub mod given;
 mod image_opts;
 mod io_errors;
 mod open_options;
+mod other;
 mod programs;
 mod qemu_io;
 mod reads;
@@ -16,5 +18,6 @@ mod verbs;
 mod words;
 
 pub use crate::input::command::{Command, quote};
+pub use draw::{adapted, one, sequence};
 pub use programs::{ITSELF, Programs};
 pub use reads::{Reads, Shown};

@@ -1,7 +1,7 @@
 //! Options of the qcow2 driver with which an image is opened, or opened again.
 
 use super::words::weighted;
-use crate::input::base::Base;
+use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
 /// Options that change what the driver does, each with its weight. Those that contradict each
@@ -71,7 +71,7 @@ const OPTIONS: [(u64, &str); 46] = [
 ];
 
 /// The image with one or two of them.
-pub(super) fn one(base: &Base, rng: &mut Rng) -> String {
+pub(super) fn one(base: &Qcow2Base, rng: &mut Rng) -> String {
     // Small tables fit into the smallest cache; large ones make it write them as it goes on.
     let option = match base.image.encryption {
         Some(_) if rng.chance(20) => "encrypt.format=aes",

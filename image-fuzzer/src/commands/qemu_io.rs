@@ -1,11 +1,11 @@
 //! Random `qemu-io` scripts: the small operations a guest would send.
 
 use super::{Command, open_options};
-use crate::input::base::Base;
+use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
 /// A script of one to six operations on the disk of `base`.
-pub(super) fn script(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn script(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let disk = Disk::of(base);
     let mut words = vec![String::from("qemu-io")];
     match rng.below(10) {
@@ -36,7 +36,7 @@ pub(super) fn script(base: &Base, rng: &mut Rng) -> Command {
 }
 
 /// A script that does what `first` says, and then perhaps more.
-pub(super) fn script_of(first: &[Operation], base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn script_of(first: &[Operation], base: &Qcow2Base, rng: &mut Rng) -> Command {
     let disk = Disk::of(base);
     let mut words = ["qemu-io", "-f", "qcow2"].map(String::from).to_vec();
     if rng.chance(30) {
@@ -249,7 +249,7 @@ struct Disk {
 }
 
 impl Disk {
-    fn of(base: &Base) -> Self {
+    fn of(base: &Qcow2Base) -> Self {
         Self {
             size: base.image.virtual_size,
             cluster: base.cluster_size(),

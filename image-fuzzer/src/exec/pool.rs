@@ -36,6 +36,8 @@ pub struct ExecutorPool {
     pub options: ExecOptions,
     /// When runs are aborted.
     pub deadline: Deadline,
+    /// The name of the image under test in the scratch folder.
+    pub image: String,
     /// The guarding allocator that runs are under.
     pub guard: Option<Guard>,
     /// The notes of the executors: no fork server, no sandbox.
@@ -57,6 +59,7 @@ impl ExecutorPool {
         Self {
             options,
             deadline: Deadline::default(),
+            image: TEST_IMG.to_owned(),
             guard: None,
             notes: Vec::new(),
             totals: Totals::default(),
@@ -78,7 +81,7 @@ impl ExecutorPool {
         programs: &Programs,
         command: &Command,
     ) -> Result<(PathBuf, Request)> {
-        let argv = programs.argv(command, TEST_IMG);
+        let argv = programs.argv(command, &self.image);
         let name = argv.first().map_or(OsStr::new(""), OsString::as_os_str);
         let file = match self.files.get(name) {
             Some(file) => file.clone(),

@@ -70,7 +70,11 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     } else {
         "one after another on the image"
     };
-    let _ = writeln!(text, "In the folder of `{}`, {image}:\n", super::IMAGE);
+    let _ = writeln!(
+        text,
+        "In the folder of `{}`, {image}:\n",
+        example.recipe.base.image_name()
+    );
     if let Some(guard) = &record.guard {
         let _ = writeln!(text, "{guard}\n");
     }
@@ -167,9 +171,11 @@ fn broken_rules(record: &Record) -> String {
 /// The first of the rules that the image breaks, and how many more there are.
 pub(super) fn defects(example: &Example) -> (Vec<String>, usize) {
     let file = example.files.first();
-    let image = file.map(|file| image_formats::qcow2::Image::decode(Arc::new(file.clone())));
+    let format = example.recipe.base.format();
+    let image =
+        file.and_then(|file| image_formats::AnyImage::open(Arc::new(file.clone()), format).ok());
     // Reading from memory does not fail.
-    let defects = image.and_then(|it| it.ok().map(|(_, defects)| defects));
+    let defects = image.and_then(|image| image.defects().ok());
     let defects = defects.unwrap_or_default();
     let told = defects.iter().take(MAX_DEFECTS).map(ToString::to_string);
     (told.collect(), defects.len().saturating_sub(MAX_DEFECTS))
@@ -211,7 +217,7 @@ mod tests {
     #[test]
     fn a_changed_extension_is_told_by_what_it_says() {
         let mut recipe = recipe(&["qemu-img", "info", "$test_img"]);
-        recipe.base.image = Spec {
+        recipe.base.qcow2_mut().unwrap().image = Spec {
             backing: Some(Backing {
                 name: "backing.img".into(),
                 format: Some("raw".into()),

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use data_encoding::BASE64;
 use image_formats::ReadAt as _;
 
+use super::Example;
 use super::poked::{Change, PokedImage};
 use super::script::{CLEAN, chance, of_qemu};
-use super::{Example, IMAGE};
-use crate::commands::encrypted::unlocked;
+use crate::commands::adapted;
 use crate::commands::{Command, quote};
 use crate::files::write_whole;
 use crate::named_file::NamedFile;
@@ -35,13 +35,17 @@ fn test(example: &Example) -> Result<String> {
     } else {
         ("auto quick", String::new())
     };
+    let (image_format, image) = (
+        example.recipe.base.format(),
+        example.recipe.base.image_name(),
+    );
     let mut text = format!(
         "#!/usr/bin/env bash\n\
          # An image that once led to: {}\n\
          {}\
          #\n\
          # group: {group}\n\
-         # supported_fmt: qcow2\n\
+         # supported_fmt: {image_format}\n\
          # supported_proto: file\n\
          # unsupported_imgopts: data_file\n\n\
          seq=$(basename \"$0\")\n\
@@ -51,7 +55,7 @@ fn test(example: &Example) -> Result<String> {
          {CLEAN}\
          work=$(mktemp -d \"${{TEST_DIR:-/tmp}}/$seq.XXXXXX\") || exit 1\n\
          cd \"$work\" || exit 1\n\
-         test_img={IMAGE}\n\n\
+         test_img={image}\n\n\
          {}",
         comment(&example.key.to_string()),
         example
@@ -217,7 +221,7 @@ fn test_line(command: &Command) -> String {
 
 /// A command of the oracles as the test runs it.
 fn own_line(example: &Example, command: Command) -> String {
-    test_line(&unlocked(&example.recipe.base, command))
+    test_line(&adapted(&example.recipe.base, command))
 }
 
 /// What the test prints when nothing is wrong.

@@ -17,7 +17,6 @@ mod transcript;
 mod version_record;
 mod versions;
 
-pub use crate::input::base::TEST_IMG as IMAGE;
 pub use change::{Change, Excerpt, Part};
 pub use example::Example;
 pub use folder::{records, write_folder};
@@ -28,3 +27,13 @@ pub use reproduce::{Replay, minimise_folder, reproduce_folder, stack_of};
 pub use transcript::Step;
 pub use version_record::{VersionRecord, VersionResult};
 pub use versions::{keep, run_build};
+
+/// The image in the folder of a finding, whatever its format.
+pub fn image_in(folder: &std::path::Path) -> std::path::PathBuf {
+    let mut all = image_formats::Format::ALL.iter();
+    let image = all.find_map(|format| {
+        let path = folder.join(format!("test.{format}"));
+        path.is_file().then_some(path)
+    });
+    image.unwrap_or_else(|| folder.join(crate::input::base::TEST_IMG))
+}

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Example, IMAGE};
-use crate::commands::encrypted::unlocked;
+use super::Example;
+use crate::commands::adapted;
 use crate::commands::{Command, quote};
 use crate::exec::guard_library;
 use crate::oracle::Class;
@@ -145,6 +145,7 @@ pub(super) fn reproduce(example: &Example) -> String {
     } else {
         String::new()
     };
+    let image = example.recipe.base.image_name();
     let mut text = format!(
         "#!/bin/sh\n\
          # Reproduces: {}\n\
@@ -158,7 +159,7 @@ pub(super) fn reproduce(example: &Example) -> String {
          {CLEAN}\
          work=$(mktemp -d) || exit 2\n\
          cd \"$work\" || exit 2\n\
-         test_img={IMAGE}\n\
+         test_img={image}\n\
          {RUN}\
          fresh() {{\n    for file in {}; do cp --sparse=always \"$here/$file\" . || exit 2; done\n}}\n",
         comment(&example.key.to_string()),
@@ -252,7 +253,7 @@ fn verdict(example: &Example, command: &Command) -> String {
             .violation()
             .map_or("", |violation| &violation.summary),
         limits: &example.limits,
-        own: &|command| line(&unlocked(&example.recipe.base, command)),
+        own: &|command| line(&adapted(&example.recipe.base, command)),
     })
 }
 

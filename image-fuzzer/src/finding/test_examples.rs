@@ -7,7 +7,7 @@ use image_formats::qcow2::Spec;
 use super::{Example, write_folder};
 use crate::commands::Command;
 use crate::exec::Limits;
-use crate::input::base::Base;
+use crate::input::base::{Base, Qcow2Base};
 use crate::input::case::Maker;
 use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
 use crate::oracle::Class;
@@ -19,10 +19,10 @@ pub(crate) fn recipe(words: &[&str]) -> Recipe {
     Recipe {
         fuzzer: FUZZER.into(),
         seed: "example".into(),
-        base: Base {
+        base: Base::Qcow2(Qcow2Base {
             image: Spec::default(),
             backing: None,
-        },
+        }),
         edits: Vec::new(),
         commands: vec![Command(words.iter().map(|word| (*word).into()).collect())],
         fresh_copies: true,

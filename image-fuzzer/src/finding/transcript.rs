@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Example;
 use crate::commands::Command;
-use crate::commands::encrypted::unlocked;
+use crate::commands::adapted;
 use crate::oracle::end_word;
 
 /// One command as it ran.
@@ -29,7 +29,8 @@ const MAX_CHARS: usize = 1000;
 pub(super) fn steps(example: &Example, summary: &str) -> Vec<Step> {
     let around = example.violation();
     let around = around.and_then(|_| example.key.class.oracle().around(&example.key.signature));
-    let own = |command: Command| typed(&unlocked(&example.recipe.base, command));
+    let image = example.recipe.base.image_name();
+    let own = |command: Command| typed(&adapted(&example.recipe.base, command), &image);
     let step = |command: String, output: Vec<String>, end: &str| Step {
         command,
         output,
@@ -52,7 +53,7 @@ pub(super) fn steps(example: &Example, summary: &str) -> Vec<Step> {
         steps.push(Step {
             shows,
             ..step(
-                typed(command),
+                typed(command, &image),
                 output.lines().take(MAX_LINES).map(printable).collect(),
                 &end_word(&ran.seen.end),
             )
@@ -66,9 +67,9 @@ pub(super) fn steps(example: &Example, summary: &str) -> Vec<Step> {
 }
 
 /// A command as it is typed in the folder of the image.
-fn typed(command: &Command) -> String {
-    let line = command.shell().replace("\"$test_img\"", super::IMAGE);
-    line.replace("$test_img", super::IMAGE)
+fn typed(command: &Command, image: &str) -> String {
+    let line = command.shell().replace("\"$test_img\"", image);
+    line.replace("$test_img", image)
 }
 
 /// A line of a program's output as text.

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use image_formats::Value;
-use image_formats::qcow2::Image;
+use image_formats::{AnyImage, Derivation, Value};
 
-use crate::input::base::{Base, MOST_BYTES, NamedFile, Prepared, file_of, prepare};
+use crate::input::base::{Base, MOST_BYTES, NamedFile, Prepared, prepare};
 use crate::input::recipe::{Edit, Extension, Recipe};
 
 /// Makes the files of recipes, with a cache of the base images made last.
@@ -49,7 +48,7 @@ impl Maker {
             apply(&mut image, &mutation.edit)
                 .with_context(|| format!("edit {number} of the recipe cannot be applied"))?;
         }
-        let mut files = vec![file_of(&image)];
+        let mut files = vec![NamedFile::new(&recipe.base.image_name(), image.bytes())];
         files.extend(prepared.extra_files.iter().cloned());
         Ok(files)
     }
@@ -60,7 +59,7 @@ impl Maker {
 /// # Errors
 ///
 /// The image has no such field, or the field cannot hold the value.
-pub fn apply(image: &mut Image, edit: &Edit) -> Result<()> {
+pub fn apply(image: &mut AnyImage, edit: &Edit) -> Result<()> {
     match edit {
         Edit::Set { path, value } => image.set(path, value.0)?,
         Edit::Text { path, text } => image.set(path, Value::from(text.as_str()))?,
@@ -72,8 +71,14 @@ pub fn apply(image: &mut Image, edit: &Edit) -> Result<()> {
             image.bytes_mut().write(at.0, &bytes.0);
         }
         Edit::Extensions { list } => {
-            let start = u64::from(image.layout().header.header_length);
+            let qcow2 = image.as_qcow2();
+            let qcow2 = qcow2.context("only qcow2 has header extensions")?;
+            let start = u64::from(qcow2.layout().header.header_length);
             image.bytes_mut().write(start, &extension_area(list));
+        }
+        Edit::Recompute { what } => {
+            let what: Vec<Derivation> = what.iter().copied().map(Derivation::from).collect();
+            image.recompute(&what);
         }
         Edit::Length { bytes } => image.bytes_mut().resize(bytes.0),
     }

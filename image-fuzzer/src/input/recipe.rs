@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use data_encoding::HEXLOWER_PERMISSIVE;
+use image_formats::Derivation;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::input::base::Base;
@@ -91,6 +92,33 @@ pub enum Edit {
         /// The new length in bytes.
         bytes: Number,
     },
+    /// What follows from other bytes, corrected as a writer would.
+    Recompute {
+        /// What of it.
+        what: Vec<Recomputed>,
+    },
+}
+
+/// What follows from other bytes of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recomputed {
+    /// Fields that count, measure or repeat others.
+    Values,
+    /// Copies of structures, such as a second header.
+    Copies,
+    /// Checksums.
+    Checksums,
+}
+
+impl From<Recomputed> for Derivation {
+    fn from(what: Recomputed) -> Self {
+        match what {
+            Recomputed::Values => Self::Value,
+            Recomputed::Copies => Self::Copy,
+            Recomputed::Checksums => Self::Checksum,
+        }
+    }
 }
 
 /// A header extension as it is written, whether or not its length is right.

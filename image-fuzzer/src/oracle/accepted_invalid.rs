@@ -294,7 +294,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::input::base::Base;
+    use crate::input::base::{Base, Qcow2Base};
     use crate::input::case::Maker;
     use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
     use image_formats::Requirement;
@@ -321,7 +321,7 @@ mod tests {
         let recipe = Recipe {
             fuzzer: FUZZER.into(),
             seed: String::new(),
-            base: Base {
+            base: Base::Qcow2(Qcow2Base {
                 image: Spec {
                     clusters: vec![Cluster {
                         index: 2,
@@ -330,7 +330,7 @@ mod tests {
                     ..Spec::default()
                 },
                 backing: None,
-            },
+            }),
             edits: edits
                 .iter()
                 .map(|(path, value)| Mutation {

@@ -18,7 +18,7 @@ use super::{
     Class, KnownHangs, Probe, Verdict, Violation, accepted_invalid, data_change, disagreement,
     end_word, false_repair, hang, judge, metadata_damage, violation, wrong_data,
 };
-use crate::commands::encrypted::unlocked;
+use crate::commands::adapted;
 use crate::commands::{Command, Programs};
 use crate::exec::blocks::{BlockId, ProgramBlocks};
 use crate::exec::deadline::Deadline;
@@ -27,7 +27,7 @@ use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
 use crate::exec::stopwatch::{Purpose, Stopwatch};
 use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, cannot_guard, sanitizer};
-use crate::input::base::{Base, TEST_IMG};
+use crate::input::base::Base;
 use crate::input::guard::Guard;
 use crate::input::recipe::{Edit, Recipe};
 use crate::named_file::{MOST_BYTES, NamedFile};
@@ -35,7 +35,7 @@ use crate::signature::message::features;
 use crate::signature::{self, DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
 
 /// The name of the image as the test has it, next to what commands made of it.
-const PRISTINE: &str = "pristine.qcow2";
+const PRISTINE: &str = "pristine.img";
 
 /// When an image was last modified that no command has written to.
 const PRISTINE_TIME: SystemTime = SystemTime::UNIX_EPOCH;
@@ -606,7 +606,8 @@ impl TestRunner {
         let looks = verdict.is_none() && before.checked && succeeded;
         if looks && (before.clean || before.pristine) {
             let after = health(self);
-            let image = self.work().join(TEST_IMG);
+            let name = self.files.first().map(|file| file.name.clone());
+            let image = self.work().join(name.unwrap_or_default());
             let edited = progress.refcounts_edited;
             verdict = metadata_damage::judge(command, seen, &after, &image, edited);
             progress.clean = Some(after == Health::Clean);
@@ -644,10 +645,10 @@ impl TestRunner {
 
     /// Whether the image is as the test has it, and a copy of it can be opened beside it.
     fn is_pristine(&self) -> bool {
-        let copies = self
-            .base
-            .as_ref()
-            .is_some_and(|base| base.image.encryption.is_none() && base.image.data_file.is_none());
+        let copies = self.base.as_ref().is_some_and(|base| match base {
+            Base::Qcow2(base) => base.image.encryption.is_none() && base.image.data_file.is_none(),
+            Base::Other(_) => !base.is_encrypted() && self.files.len() == 1,
+        });
         let path = self.files.first().map(|file| self.work().join(&file.name));
         let modified = |path| fs::metadata(path).ok()?.modified().ok();
         copies && path.and_then(modified) == Some(PRISTINE_TIME)
@@ -675,7 +676,10 @@ impl TestRunner {
 
     /// Takes a copy of the guest's data; false where that cannot tell what a command changes.
     fn remember_data(&mut self) -> bool {
-        let image = self.work().join(TEST_IMG);
+        let Some(image) = self.files.first() else {
+            return false;
+        };
+        let image = self.work().join(&image.name);
         !data_change::may_name_itself(&image) && data_change::remember(self)
     }
 
@@ -757,6 +761,9 @@ impl TestRunner {
                 None => Ok(()),
             })
             .context("cannot write the image into the scratch folder")?;
+        if let Some(image) = files.first() {
+            self.executors.image.clone_from(&image.name);
+        }
         self.files = files.to_vec();
         self.stopwatch.lap(Purpose::Images);
         Ok(())
@@ -906,7 +913,7 @@ impl Probe for TestRunner {
             Purpose::Copies
         };
         let command = match &self.base {
-            Some(base) => unlocked(base, command.clone()),
+            Some(base) => adapted(base, command.clone()),
             None => command.clone(),
         };
         // One that takes longer than a command of its kind says no more.
@@ -979,7 +986,7 @@ impl Outcome {
 fn changes_refcounts(edit: &Edit) -> bool {
     match edit {
         Edit::Set { path, .. } => path.contains("refcount"),
-        Edit::Bytes { .. } => true,
+        Edit::Bytes { .. } | Edit::Recompute { .. } => true,
         Edit::Text { .. } | Edit::Extensions { .. } | Edit::Length { .. } => false,
     }
 }

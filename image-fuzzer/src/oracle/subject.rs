@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use image_formats::qcow2::{Disk, Guest, GuestOffset, Image, Incompatible};
-use image_formats::{Defect, ReadAt};
+use image_formats::{Access, AnyImage, Defect, Files, ReadAt};
 
-use crate::input::base::{BACKING_FILE, DATA_FILE};
+use crate::input::base::{BACKING_FILE, Base, DATA_FILE, PASSPHRASE};
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 
@@ -46,14 +46,37 @@ impl<'a> Subject<'a> {
         !self.recipe.edits.is_empty()
     }
 
-    /// The decoded image.
+    /// The decoded image, if it is a qcow2 image.
     pub(super) fn decoded(&self) -> Option<&Decoded> {
         let decode = || {
+            self.recipe.base.qcow2()?;
             let image = Image::open(Arc::new(self.files.first()?.clone())).ok()?;
             let broken = image.binding_defects().ok()?;
             Some(Decoded { image, broken })
         };
         self.decoded.get_or_init(decode).as_ref()
+    }
+
+    /// What the guest must read from an image of another format than qcow2; `None` where that
+    /// is not known, or the image refers to other files than those of the test.
+    pub(super) fn disk(&self) -> Option<Box<dyn image_formats::Disk>> {
+        let Base::Other(base) = &self.recipe.base else {
+            return None;
+        };
+        let (image, others) = self.files.split_first()?;
+        let format = base.spec.format();
+        let image = AnyImage::open(Arc::new(image.clone()), format).ok()?;
+        // What must be refused may be read as anything.
+        if !image.binding_defects().ok()?.is_empty() {
+            return None;
+        }
+        let others: Vec<(String, Arc<dyn ReadAt>)> = others
+            .iter()
+            .map(|file| (file.name.clone(), Arc::new(file.clone()) as Arc<dyn ReadAt>))
+            .collect();
+        let files = FilesOfTest(others);
+        let access = Access::to(&files).unlocked_by(PASSPHRASE.as_bytes());
+        image.disk(access).ok()
     }
 
     /// What the guest must read from a disk of the image, where that is known: `read` is
@@ -74,7 +97,8 @@ impl<'a> Subject<'a> {
         let data_file = self.file(external, DATA_FILE, self.data_file_name())?;
         let named = image.layout().header.backing_file_offset != 0;
         let backing = self.file(named, BACKING_FILE, self.backing_name())?;
-        let backing = match (backing, &self.recipe.base.backing) {
+        let base = self.recipe.base.qcow2()?;
+        let backing = match (backing, &base.backing) {
             (Some(file), Some(base)) if self.has_backing_format(base.format()) => {
                 Some(Backing::new(file, base.qcow2)?)
             }
@@ -205,6 +229,15 @@ impl Decoded {
     }
 }
 
+/// The files of a test, by their names.
+struct FilesOfTest(Vec<(String, Arc<dyn ReadAt>)>);
+
+impl Files for FilesOfTest {
+    fn file(&self, name: &[u8]) -> Option<Arc<dyn ReadAt>> {
+        self.0.as_slice().file(name)
+    }
+}
+
 /// Bytes of an image; short, as a name is.
 fn bytes(image: &Image, at: u64, len: u64) -> Vec<u8> {
     let mut bytes = vec![0; len.min(2048) as usize];
@@ -253,7 +286,7 @@ impl ReadAt for Backing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::base::{Base, file_of};
+    use crate::input::base::{Base, Qcow2Base, file_of};
     use crate::input::recipe::FUZZER;
     use image_formats::qcow2::{Cluster, Content, Pattern, Snapshot, Spec, build};
 
@@ -263,10 +296,10 @@ mod tests {
         let recipe = Recipe {
             fuzzer: FUZZER.into(),
             seed: String::new(),
-            base: Base {
+            base: Base::Qcow2(Qcow2Base {
                 image,
                 backing: None,
-            },
+            }),
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: false,

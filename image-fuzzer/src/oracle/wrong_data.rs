@@ -97,6 +97,9 @@ pub(super) fn judge(
     let End::Exit(status) = seen.end else {
         return None;
     };
+    if let Some(disk) = subject.disk() {
+        return other(command, seen, status, disk, work);
+    }
     match command.reads().as_slice() {
         [reads] => match &reads.shown {
             Shown::Nowhere => None,
@@ -110,6 +113,76 @@ pub(super) fn judge(
                 check_pattern(command, reads, subject, *pattern, found)
             }
         },
+        _ => None,
+    }
+}
+
+/// Judges what `command` showed of the `disk` in an image of another format than qcow2.
+fn other(
+    command: &Command,
+    seen: &Observation,
+    status: i32,
+    mut disk: Box<dyn image_formats::Disk>,
+    work: &Path,
+) -> Verdict {
+    let reads = command.reads();
+    let [reads] = reads.as_slice() else {
+        return None;
+    };
+    let size = disk.size() / 512 * 512;
+    let said = match &reads.shown {
+        Shown::File(name) if status == 0 && name == OUTPUT && reads.snapshot.is_none() => {
+            let file = File::open(work.join(name)).ok()?;
+            if size > MAX_DISK || file.metadata().ok()?.len() != size {
+                return None;
+            }
+            first_difference(&file, size, disk.as_mut())?.summary()
+        }
+        Shown::Pattern(pattern) => {
+            let range = reads.range.clone()?;
+            if range.end > size || range.end - range.start > MAX_DISK {
+                return None;
+            }
+            let refused = seen.stdout.windows(NOT_FOUND.len()).any(|w| w == NOT_FOUND);
+            let found = (status == 0).then_some(true).or(refused.then_some(false))?;
+            let mut wanted = vec![0; (range.end - range.start) as usize];
+            disk.read(range.start, &mut wanted).ok()?;
+            said_of_pattern(found, wanted.iter().all(|byte| byte == pattern), *pattern)?
+        }
+        _ => return None,
+    };
+    let signature = Signature::aspect("data".to_owned(), command.group_verb());
+    Some((Class::WrongData, signature, said))
+}
+
+/// The first byte of a raw image that differs from the disk; `None` also where a part cannot
+/// be read by the model.
+fn first_difference(file: &File, size: u64, disk: &mut dyn image_formats::Disk) -> Option<Byte> {
+    let (mut wanted, mut shown) = (vec![0; PIECE], vec![0; PIECE]);
+    for at in (0..size).step_by(PIECE) {
+        let count = (size - at).min(PIECE as u64) as usize;
+        disk.read(at, &mut wanted[..count]).ok()?;
+        file.read_exact_at(&mut shown[..count], at).ok()?;
+        if let Some(index) = (0..count).find(|index| wanted[*index] != shown[*index]) {
+            return Some(Byte {
+                at: at + index as u64,
+                shown: shown[index],
+                wanted: wanted[index],
+            });
+        }
+    }
+    None
+}
+
+/// What is wrong where a pattern was `found`, or not, and the image `holds` it, or not.
+fn said_of_pattern(found: bool, holds: bool, pattern: u8) -> Option<String> {
+    match (found, holds) {
+        (true, false) => Some(format!(
+            "{ACCEPTED} {pattern} where the image holds other data"
+        )),
+        (false, true) => Some(format!(
+            "missed the pattern {pattern}, which the image holds"
+        )),
         _ => None,
     }
 }
@@ -180,11 +253,7 @@ fn check_pattern(
         let at = range.start + other.unwrap_or(0) as u64;
         Some((other.is_none(), source_word(guest, at)?))
     })?;
-    let said = match (found, holds) {
-        (true, false) => format!("{ACCEPTED} {pattern} where the image holds other data"),
-        (false, true) => format!("missed the pattern {pattern}, which the image holds"),
-        _ => return None,
-    };
+    let said = said_of_pattern(found, holds, pattern)?;
     Some((
         Class::WrongData,
         Signature::aspect(source, command.group_verb()),
@@ -207,7 +276,7 @@ fn source_word(guest: &Guest<'_>, at: u64) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::base::{Base, file_of};
+    use crate::input::base::{Base, Qcow2Base, file_of};
     use crate::input::recipe::{FUZZER, Recipe};
     use image_formats::qcow2::{Cluster, Content, Pattern, Spec, build};
 
@@ -227,10 +296,10 @@ mod tests {
         let recipe = Recipe {
             fuzzer: FUZZER.into(),
             seed: String::new(),
-            base: Base {
+            base: Base::Qcow2(Qcow2Base {
                 image,
                 backing: None,
-            },
+            }),
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: false,

@@ -1,6 +1,6 @@
 //! Which groups of findings a recipe shows when it is run again.
 
-use image_formats::qcow2::Image;
+use image_formats::AnyImage;
 
 use super::{Key, coarse_keys, full_keys};
 use crate::input::case::Maker;
@@ -25,7 +25,7 @@ pub trait Judge {
     fn full_keys(&mut self, recipe: &Recipe) -> (Vec<Key>, Option<Outcome>);
 
     /// The base image of `recipe`, for the values its fields had.
-    fn base(&mut self, recipe: &Recipe) -> Option<Image>;
+    fn base(&mut self, recipe: &Recipe) -> Option<AnyImage>;
 
     /// Whether to stop for now: time is over or the user interrupted it.
     fn is_over(&self) -> bool;
@@ -97,7 +97,7 @@ impl Judge for RunnerJudge<'_> {
         (keys.unwrap_or_default(), Some(outcome))
     }
 
-    fn base(&mut self, recipe: &Recipe) -> Option<Image> {
+    fn base(&mut self, recipe: &Recipe) -> Option<AnyImage> {
         let prepared = self.maker.prepared(&recipe.base).ok()?;
         Some(prepared.image.clone())
     }

@@ -193,11 +193,12 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
-    use image_formats::qcow2::{Image, Spec};
+    use image_formats::AnyImage;
+    use image_formats::qcow2::Spec;
 
     use super::*;
     use crate::commands::Command;
-    use crate::input::base::Base;
+    use crate::input::base::{Base, Qcow2Base};
     use crate::input::recipe::{Edit, FUZZER, Mutation, Number};
     use crate::oracle::Class;
 
@@ -225,7 +226,7 @@ mod tests {
             (vec![(self.full)(recipe)], Some(Outcome::default()))
         }
 
-        fn base(&mut self, _: &Recipe) -> Option<Image> {
+        fn base(&mut self, _: &Recipe) -> Option<AnyImage> {
             None
         }
 
@@ -264,10 +265,10 @@ mod tests {
         Recipe {
             fuzzer: FUZZER.into(),
             seed: "fake".into(),
-            base: Base {
+            base: Base::Qcow2(Qcow2Base {
                 image: Spec::default(),
                 backing: None,
-            },
+            }),
             edits: (0..8).map(edit).collect(),
             commands: [["true", "$test_img"], ["false", "$test_img"]]
                 .map(Command::new)

@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use image_formats::qcow2::{Compression, Image, Placement, Spec};
+use image_formats::AnyImage;
+use image_formats::qcow2::{Compression, Placement, Spec};
+use serde_json::Value;
 
 use super::Key;
 use super::judge::Judge;
 use crate::commands::Command;
-use crate::input::base::Base;
+use crate::input::base::{Base, Qcow2Base};
 use crate::input::recipe::{Edit, Number, Recipe};
 use crate::oracle::timeout::TimeoutPolicy;
 
@@ -110,15 +112,21 @@ impl Reducer<'_> {
     }
 
     /// Drops what can be dropped of a list, larger pieces first.
-    fn thin<T>(&mut self, list: impl Fn(&mut Recipe) -> &mut Vec<T>, least: usize) {
-        let mut piece = list(&mut self.best).len().div_ceil(2);
+    fn thin<T>(&mut self, list: impl Fn(&mut Recipe) -> Option<&mut Vec<T>>, least: usize) {
+        let count = |recipe: &mut Recipe| list(recipe).map_or(0, |list| list.len());
+        let mut piece = count(&mut self.best).div_ceil(2);
         while piece > 0 {
             let mut at = 0;
-            while at < list(&mut self.best).len() {
-                let len = list(&mut self.best).len();
+            while at < count(&mut self.best) {
+                let len = count(&mut self.best);
                 let end = (at + piece).min(len);
                 let enough = len - (end - at) >= least;
-                let dropped = enough && self.change(|recipe| drop(list(recipe).drain(at..end)));
+                let dropped = enough
+                    && self.change(|recipe| {
+                        if let Some(list) = list(recipe) {
+                            list.drain(at..end);
+                        }
+                    });
                 if !dropped {
                     at = end;
                 }
@@ -139,7 +147,7 @@ impl Reducer<'_> {
     }
 
     fn commands(&mut self) {
-        self.thin(|recipe| &mut recipe.commands, 1);
+        self.thin(|recipe| Some(&mut recipe.commands), 1);
         for index in 0..self.best.commands.len() {
             self.script(index);
         }
@@ -165,7 +173,7 @@ impl Reducer<'_> {
     }
 
     fn edits(&mut self) {
-        self.thin(|recipe| &mut recipe.edits, 0);
+        self.thin(|recipe| Some(&mut recipe.edits), 0);
         for index in 0..self.best.edits.len() {
             if let Edit::Extensions { list } = &self.best.edits[index].edit {
                 for at in (0..list.len()).rev() {
@@ -180,18 +188,88 @@ impl Reducer<'_> {
     }
 
     fn base(&mut self) {
-        self.change(|recipe| recipe.base.image.bitmaps.clear());
-        self.change(|recipe| recipe.base.image.snapshots.clear());
-        self.thin(|recipe| &mut recipe.base.image.snapshots, 0);
-        self.thin(|recipe| &mut recipe.base.image.bitmaps, 0);
-        self.thin(|recipe| &mut recipe.base.image.clusters, 0);
-        self.change(|recipe| {
-            recipe.base.backing = None;
-            recipe.base.image.backing = None;
+        match &self.best.base {
+            Base::Qcow2(_) => self.qcow2_base(),
+            Base::Other(_) => self.other_base(),
+        }
+    }
+
+    fn qcow2_base(&mut self) {
+        self.change_qcow2(|base| base.image.bitmaps.clear());
+        self.change_qcow2(|base| base.image.snapshots.clear());
+        self.thin(
+            |recipe| Some(&mut recipe.base.qcow2_mut()?.image.snapshots),
+            0,
+        );
+        self.thin(
+            |recipe| Some(&mut recipe.base.qcow2_mut()?.image.bitmaps),
+            0,
+        );
+        self.thin(
+            |recipe| Some(&mut recipe.base.qcow2_mut()?.image.clusters),
+            0,
+        );
+        self.change_qcow2(|base| {
+            base.backing = None;
+            base.image.backing = None;
         });
         for simplify in SIMPLER {
-            self.change(|recipe| simplify(&mut recipe.base));
+            self.change_qcow2(simplify);
         }
+    }
+
+    fn change_qcow2(&mut self, change: impl FnOnce(&mut Qcow2Base)) {
+        self.change(|recipe| {
+            if let Some(base) = recipe.base.qcow2_mut() {
+                change(base);
+            }
+        });
+    }
+
+    /// Simplifies the description of an image of another format by its JSON: each list
+    /// shorter, each value that of the format's default.
+    fn other_base(&mut self) {
+        let Base::Other(other) = &self.best.base else {
+            return;
+        };
+        if other.parent.is_some() {
+            self.change(|recipe| {
+                if let Base::Other(other) = &mut recipe.base {
+                    other.parent = None;
+                }
+            });
+        }
+        let Some(fields) = self.best.base.fields() else {
+            return;
+        };
+        for name in fields.keys() {
+            // What is left out is the default.
+            if self.change_field(name, |fields, name| drop(fields.remove(name))) {
+                continue;
+            }
+            let count = fields[name].as_array().map_or(0, Vec::len);
+            for at in (0..count).rev() {
+                self.change_field(name, |fields, name| {
+                    if let Some(Value::Array(list)) = fields.get_mut(name) {
+                        list.remove(at);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Tries a change to a field of the description of an image of another format.
+    fn change_field(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut serde_json::Map<String, Value>, &str),
+    ) -> bool {
+        self.change(|recipe| {
+            if let Some(mut fields) = recipe.base.fields() {
+                change(&mut fields, name);
+                recipe.base.set_fields(fields);
+            }
+        })
     }
 
     fn values(&mut self) {
@@ -243,7 +321,7 @@ impl Reducer<'_> {
     }
 
     /// Fewer bytes in edit `index`: ends cut off, the rest put back one by one.
-    fn bytes(&mut self, index: usize, at: u64, len: usize, image: &Image) {
+    fn bytes(&mut self, index: usize, at: u64, len: usize, image: &AnyImage) {
         let mut old = vec![0; len.min(1 << 16)];
         image.bytes().read(at, &mut old);
         let mut piece = old.len().div_ceil(2);
@@ -278,7 +356,7 @@ impl Reducer<'_> {
 }
 
 /// Ways to make a base image simpler.
-const SIMPLER: [fn(&mut Base); 14] = [
+const SIMPLER: [fn(&mut Qcow2Base); 14] = [
     |base| base.image.placement = Placement::default(),
     |base| base.image.extensions.clear(),
     |base| base.image.feature_names = false,

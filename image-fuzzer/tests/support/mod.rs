@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use image_formats::qcow2::Spec;
-use image_fuzzer::input::base::Base;
+use image_fuzzer::input::base::{Base, Qcow2Base};
 use image_fuzzer::input::recipe::{FUZZER, Recipe};
 
 /// A subcommand of the fuzzer, with the programs in `PATH`.
@@ -24,10 +24,10 @@ pub(crate) fn write_recipe(folder: &Path, words: &[&str]) {
     let recipe = Recipe {
         commands: vec![image_fuzzer::commands::Command(command)],
         fresh_copies: true,
-        base: Base {
+        base: Base::Qcow2(Qcow2Base {
             backing: None,
             image: Spec::default(),
-        },
+        }),
         edits: Vec::new(),
         fuzzer: FUZZER.into(),
         guard: None,

@@ -1,5 +1,6 @@
 //! The image: bytes, and the structure that was found in them.
 
+use std::any::Any;
 use std::io::{self, Seek, Write};
 use std::sync::Arc;
 
@@ -279,6 +280,10 @@ impl Model for Image {
 
     fn clone_box(&self) -> Box<dyn Model> {
         Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

@@ -11,10 +11,9 @@ use crate::oracle::{Class, Severity};
 use crate::output::counted;
 
 /// The files of a finding that a card links to, where they are there.
-const FILES: [&str; 7] = [
+const FILES: [&str; 6] = [
     "README.md",
     "reproduce.sh",
-    "test.qcow2",
     "recipe.json",
     "finding.json",
     "iotest",
@@ -208,9 +207,14 @@ fn links(folder: &Path, page: &Path) -> String {
         let to = reference(path, page);
         format!("<a href=\"{to}\">{name}</a>")
     };
-    let files = FILES.iter().map(|name| (folder.join(name), name));
+    let image = crate::finding::image_in(&folder);
+    let image = image
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let names = FILES.iter().map(ToString::to_string).chain(image);
+    let files = names.map(|name| (folder.join(&name), name));
     let files = files.filter(|(path, _)| path.exists());
-    let mut links: Vec<String> = files.map(|(path, name)| link(&path, name)).collect();
+    let mut links: Vec<String> = files.map(|(path, name)| link(&path, &name)).collect();
     links.push(link(&folder, "folder"));
     format!("<h3>Files</h3>\n<p>{}</p>\n", links.join(", "))
 }

@@ -39,7 +39,7 @@ pub(super) fn log(report: &Report) -> Value {
 /// A group.
 fn result(row: &Row) -> Value {
     let key = &row.record.key;
-    let image = row.folder.join(crate::finding::IMAGE);
+    let image = crate::finding::image_in(&row.folder);
     let mut result = json!({
         "ruleId": key.class.to_string(),
         "level": level(key.class),

@@ -1,6 +1,6 @@
 //! The bytes around a change, in the valid image and in that of the finding.
 
-use image_formats::qcow2::Image;
+use image_formats::AnyImage;
 use image_formats::{Field, ReadAt as _, Store};
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ fn read(store: &Store, start: u64, end: u64) -> Vec<u8> {
 /// The fields of whole bytes between `start` and `end`, without those that are part of others.
 fn parts<'a>(
     fields: impl Iterator<Item = &'a Field>,
-    image: &Image,
+    image: &AnyImage,
     start: u64,
     end: u64,
 ) -> Vec<Part> {

@@ -105,8 +105,11 @@ fn written(list: &[Extension], mut offset: u64) -> Vec<Found> {
 /// What differs in the extensions: one change for each that was added, removed or changed, and
 /// one for their order.
 pub(super) fn changes(view: &View<'_>, list: &[Extension]) -> Vec<Change> {
-    let start = u64::from(view.base.layout().header.header_length);
-    let (before, after) = (of_base(view.base), written(list, start));
+    let Some(base) = view.base.as_qcow2() else {
+        return Vec::new();
+    };
+    let start = u64::from(base.layout().header.header_length);
+    let (before, after) = (of_base(base), written(list, start));
     let pairs = pair(&before, &after);
     let mut changes = Vec::new();
     for (index, is) in after.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! What edits of fields, of bytes and of the length changed.
 
-use image_formats::qcow2::Image;
+use image_formats::AnyImage;
 use image_formats::{Field, Kind, ReadAt as _, Value};
 
 use super::view::{View, is_part, length, touches};
@@ -30,7 +30,7 @@ impl View<'_> {
             let more = fields.len() - MAX_TOLD;
             sentence.push_str(&format!("; and {more} more field{}", words::plural(more)));
         }
-        let value = |image: &Image| {
+        let value = |image: &AnyImage| {
             let value = first.place.get(image.bytes());
             words::value(first.kind, &value)
         };

@@ -11,7 +11,7 @@ pub use excerpt::{Excerpt, Part};
 
 use std::sync::Arc;
 
-use image_formats::qcow2::Image;
+use image_formats::AnyImage;
 use serde::{Deserialize, Serialize};
 
 use super::Example;
@@ -66,6 +66,8 @@ impl Change {
             Edit::Bytes { at, bytes } => vec![view.set_bytes(at.0, bytes.0.len() as u64)],
             Edit::Extensions { list } => extensions::changes(view, list),
             Edit::Length { .. } => vec![view.set_length()],
+            // What it repairs would be seen in no other way.
+            Edit::Recompute { .. } => Vec::new(),
         }
     }
 }
@@ -78,7 +80,8 @@ const MAX_CHANGES: usize = 32;
 pub(super) fn changes(example: &Example) -> Vec<Change> {
     let image = example.files.first();
     // Reading from memory does not fail.
-    let image = image.and_then(|file| Image::open(Arc::new(file.clone())).ok());
+    let image = image
+        .and_then(|file| AnyImage::open(Arc::new(file.clone()), example.recipe.base.format()).ok());
     let Some(image) = image else {
         return Vec::new();
     };

@@ -3,12 +3,12 @@ use image_formats::qcow2::{Backing, Cluster, Content, Pattern, Spec};
 
 use super::*;
 use crate::finding::test_examples::{edited, recipe};
-use crate::input::base::{BackingFile, Base};
+use crate::input::base::{BackingFile, Base, Qcow2Base};
 use crate::input::recipe::{Extension, Hex, Number, Recipe};
 
 /// A valid image of clusters of 64 KiB, with one that is allocated.
 fn plain() -> Base {
-    Base {
+    Base::Qcow2(Qcow2Base {
         image: Spec {
             clusters: vec![Cluster {
                 index: 0,
@@ -17,12 +17,12 @@ fn plain() -> Base {
             ..Spec::default()
         },
         backing: None,
-    }
+    })
 }
 
 /// A valid image with a backing file of the format raw.
 fn with_backing() -> Base {
-    Base {
+    Base::Qcow2(Qcow2Base {
         image: Spec {
             backing: Some(Backing {
                 name: "backing.img".into(),
@@ -34,7 +34,7 @@ fn with_backing() -> Base {
             qcow2: false,
             virtual_size: 1 << 20,
         }),
-    }
+    })
 }
 
 /// What these edits of `base` changed.

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use image_formats::qcow2::Image;
+use image_formats::AnyImage;
 use image_formats::{Field, Place};
 
 use crate::input::base::Prepared;
@@ -14,16 +14,16 @@ const MAX_FIELDS: usize = 6000;
 /// Both images.
 pub(super) struct View<'a> {
     /// The valid one.
-    pub(super) base: &'a Image,
+    pub(super) base: &'a AnyImage,
     /// Its fields.
     pub(super) map: &'a Map,
     /// That of the finding.
-    pub(super) image: &'a Image,
+    pub(super) image: &'a AnyImage,
     image_fields: OnceCell<Vec<Field>>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(prepared: &'a Prepared, image: &'a Image) -> Self {
+    pub(super) fn new(prepared: &'a Prepared, image: &'a AnyImage) -> Self {
         Self {
             base: &prepared.image,
             map: &prepared.map,
@@ -40,7 +40,7 @@ impl<'a> View<'a> {
 }
 
 /// Whether a field is some bits of another one.
-pub(super) fn is_part(image: &Image, field: &Field) -> bool {
+pub(super) fn is_part(image: &AnyImage, field: &Field) -> bool {
     let whole = |path: &str| image.field(path).ok();
     let parent = field.path.rsplit_once('.');
     let parent = parent.and_then(|(parent, _)| whole(parent));

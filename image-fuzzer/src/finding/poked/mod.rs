@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use image_formats::qcow2::Image;
+use image_formats::{AnyImage, Format};
 
 use recreate::{Creation, creations};
 pub(super) use translate::Change;
 use translate::{Offsets, Translator};
 
 use crate::commands::Command;
-use crate::input::base::{BACKING_FILE, DATA_FILE, NamedFile, Prepared, TEST_IMG, file_of};
+use crate::input::base::{BACKING_FILE, DATA_FILE, NamedFile, Prepared, TEST_IMG};
 use crate::input::recipe::{Number, Recipe};
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
@@ -59,7 +59,10 @@ impl Sought<'_> {
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<PokedImage>> {
         let began = Instant::now();
-        for creation in creations(&self.recipe.base) {
+        let Some(base) = self.recipe.base.qcow2() else {
+            return Ok(None);
+        };
+        for creation in creations(base) {
             let names = [TEST_IMG, BACKING_FILE, DATA_FILE];
             let Some(files) = runner.make_files(&creation.commands, &names)? else {
                 continue;
@@ -104,7 +107,7 @@ impl Sought<'_> {
         };
         let mut translator = Translator {
             base: self.prepared,
-            made: Image::open(Arc::new(image.clone()))?,
+            made: AnyImage::open(Arc::new(image.clone()), Format::Qcow2)?,
             offsets,
             changes: Vec::new(),
         };
@@ -118,7 +121,7 @@ impl Sought<'_> {
             return Ok(None);
         }
         drop(done);
-        let mut files = vec![file_of(&translator.made)];
+        let mut files = vec![NamedFile::new(TEST_IMG, translator.made.bytes())];
         files.extend_from_slice(others);
         Ok(Some((files, translator.changes)))
     }
@@ -175,7 +178,7 @@ impl Judge for FilesJudge<'_> {
         (keys.unwrap_or_default(), Some(outcome))
     }
 
-    fn base(&mut self, _: &Recipe) -> Option<Image> {
+    fn base(&mut self, _: &Recipe) -> Option<AnyImage> {
         None
     }
 

@@ -3,7 +3,7 @@
 use image_formats::qcow2::{BitmapCluster, Compression, Content, Pattern, Spec};
 
 use crate::commands::Command;
-use crate::input::base::{BACKING_FILE, Base, DATA_FILE};
+use crate::input::base::{BACKING_FILE, DATA_FILE, Qcow2Base};
 
 /// The most clusters of the disk that are written: with more, the bytes say as much.
 const MOST_CLUSTERS: usize = 16;
@@ -20,7 +20,7 @@ pub(super) struct Creation {
 /// Ways to make an image like `base`, the shortest first: without its options and its
 /// contents, with its options, and with all of it that the tools can make. None for encrypted
 /// images, whose keys are random.
-pub(super) fn creations(base: &Base) -> Vec<Creation> {
+pub(super) fn creations(base: &Qcow2Base) -> Vec<Creation> {
     let spec = &base.image;
     if spec.encryption.is_some() {
         return Vec::new();
@@ -257,7 +257,7 @@ mod tests {
 
     /// The creations of a base, as lines of a shell.
     fn lines(image: Spec, backing: Option<BackingFile>) -> Vec<Vec<String>> {
-        let all = creations(&Base { image, backing }).into_iter();
+        let all = creations(&Qcow2Base { image, backing }).into_iter();
         all.map(|it| it.commands.iter().map(Command::shell).collect())
             .collect()
     }

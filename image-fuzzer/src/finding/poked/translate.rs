@@ -1,7 +1,6 @@
 //! Edits of one image as changes to another one that has the same structures elsewhere.
 
-use image_formats::qcow2::Image;
-use image_formats::{Field, Kind, Place, ReadAt as _, Value};
+use image_formats::{AnyImage, Field, Format, Kind, Place, ReadAt as _, Value};
 
 use crate::input::base::Prepared;
 use crate::input::case::apply;
@@ -37,7 +36,7 @@ pub(super) enum Offsets {
 /// Makes edits of one image, the base of a recipe, to another one.
 pub(super) struct Translator<'a> {
     pub(super) base: &'a Prepared,
-    pub(super) made: Image,
+    pub(super) made: AnyImage,
     pub(super) offsets: Offsets,
     /// What was changed so far.
     pub(super) changes: Vec<Change>,
@@ -72,16 +71,18 @@ impl Translator<'_> {
                 self.write(at, &bytes.0, what)
             }
             Edit::Extensions { .. } => {
-                let at = u64::from(self.made.layout().header.header_length);
+                let at = u64::from(self.made.as_qcow2()?.layout().header.header_length);
                 apply(&mut self.made, edit).ok()?;
                 // As many bytes as the edit gives the base.
-                let mut area = Image::open(std::sync::Arc::new(Vec::new())).ok()?;
+                let empty = std::sync::Arc::new(Vec::new());
+                let mut area = AnyImage::open(empty, Format::Qcow2).ok()?;
                 apply(&mut area, edit).ok()?;
-                let start = u64::from(area.layout().header.header_length);
+                let start = u64::from(area.as_qcow2()?.layout().header.header_length);
                 let count = usize::try_from(area.bytes().len().checked_sub(start)?).ok()?;
                 let bytes = self.read(at, count)?;
                 self.poke(at, bytes, "the header extensions".into())
             }
+            Edit::Recompute { .. } => None,
             Edit::Length { bytes } => {
                 let len = self.offset(bytes.0).map_or(bytes.0, |(at, _)| at);
                 self.made.bytes_mut().resize(len);
@@ -227,9 +228,9 @@ impl Translator<'_> {
 }
 
 /// How many refcounts a block has, and how many bytes a cluster.
-fn refcounts(image: &Image) -> Option<(u64, u64)> {
+fn refcounts(image: &AnyImage) -> Option<(u64, u64)> {
     let cluster = 1_u64.checked_shl(u32::try_from(image.get_uint("header.cluster_bits")?).ok()?)?;
-    let order = image.layout().header.refcount_order;
+    let order = image.as_qcow2()?.layout().header.refcount_order;
     Some((cluster.checked_mul(8)?.checked_shr(order)?, cluster))
 }
 
@@ -247,7 +248,7 @@ mod tests {
     use image_formats::qcow2::{Cluster, Content, Pattern, Placement, Spec};
 
     use super::*;
-    use crate::input::base::{Base, prepare};
+    use crate::input::base::{Base, Qcow2Base, prepare};
 
     /// An image with one data cluster, its parts in that order.
     fn image(order: Vec<u32>) -> Prepared {
@@ -262,10 +263,10 @@ mod tests {
             },
             ..Spec::default()
         };
-        prepare(&Base {
+        prepare(&Base::Qcow2(Qcow2Base {
             image,
             backing: None,
-        })
+        }))
         .unwrap()
     }
 
@@ -350,7 +351,7 @@ mod tests {
     fn a_refcount_is_that_of_the_same_structure() {
         let base = image(Vec::new()).image;
         let made = image(vec![4, 3, 2, 1, 0]).image;
-        let cluster = |image: &Image| image.get_uint("header.l1_table_offset").unwrap() >> 16;
+        let cluster = |image: &AnyImage| image.get_uint("header.l1_table_offset").unwrap() >> 16;
         let edit = set(&format!("refcount_block[0].entry[{}]", cluster(&base)), 0);
         let (_, _, comment) = poke(&edit, Offsets::Translated);
         let entry = format!("refcount_block[0].entry[{}]: 1 -> 0", cluster(&made));

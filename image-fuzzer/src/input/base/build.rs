@@ -4,36 +4,62 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use image_formats::qcow2::{Cluster, Content, Image, Pattern, Spec, build};
-use image_formats::{ReadAt as _, Store};
+use image_formats::{AnyImage, Format, ReadAt as _, Store};
 
-use super::{BACKING_FILE, BackingFile, Base, DATA_FILE, MOST_BYTES, NamedFile, TEST_IMG};
+use super::other::files_of;
+use super::{
+    BACKING_FILE, BackingFile, Base, DATA_FILE, MOST_BYTES, NamedFile, OtherBase, Qcow2Base,
+    TEST_IMG,
+};
 use crate::input::map::Map;
 
 /// A base image ready to be mutated.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// The image, decoded.
-    pub image: Image,
+    pub image: AnyImage,
     /// Its fields.
     pub map: Map,
-    /// Its backing file and data file, where it has them.
+    /// The files that it refers to: backing file and data file, extents, parents.
     pub extra_files: Vec<NamedFile>,
 }
 
 /// The most fields of an image that edits are drawn from.
 const MAX_FIELDS: usize = 6000;
 
-/// Makes the image, its backing file and its data file.
+/// Makes the image and the files that it refers to.
 ///
 /// # Errors
 ///
 /// The description contradicts itself, as an edited one may.
 pub fn prepare(base: &Base) -> Result<Prepared> {
-    let built = build(&base.image).context("the base image cannot be made")?;
+    match base {
+        Base::Qcow2(base) => prepare_qcow2(base),
+        Base::Other(other) => prepare_other(other),
+    }
+}
+
+/// The image in `file`, with its fields.
+fn prepared(
+    file: NamedFile,
+    format: Format,
+    cluster: Option<u64>,
+    extra_files: Vec<NamedFile>,
+) -> Result<Prepared> {
     // Most of its bytes are read for every image made from it, so they are kept in few pieces.
-    let image = Image::open(Arc::new(file_of(&built.image)))?;
+    let image = AnyImage::open(Arc::new(file), format)?;
     let file_len = image.bytes().len();
     let fields = image.used_fields().take(MAX_FIELDS).collect();
+    let cluster = cluster.unwrap_or_else(|| image.unit().clamp(512, 1 << 20));
+    Ok(Prepared {
+        map: Map::new(fields, file_len, cluster),
+        image,
+        extra_files,
+    })
+}
+
+fn prepare_qcow2(base: &Qcow2Base) -> Result<Prepared> {
+    let built = build(&base.image).context("the base image cannot be made")?;
     let mut extra_files = Vec::new();
     if let Some(backing) = &base.backing {
         extra_files.push(NamedFile::new(BACKING_FILE, &backing_bytes(backing)?));
@@ -42,11 +68,17 @@ pub fn prepare(base: &Base) -> Result<Prepared> {
         ensure!(store.len() <= MOST_BYTES, "the data file is too long");
         extra_files.push(NamedFile::new(DATA_FILE, store));
     }
-    Ok(Prepared {
-        map: Map::new(fields, file_len, base.cluster_size()),
-        image,
-        extra_files,
-    })
+    let (file, cluster) = (file_of(&built.image), base.cluster_size());
+    prepared(file, Format::Qcow2, Some(cluster), extra_files)
+}
+
+fn prepare_other(base: &OtherBase) -> Result<Prepared> {
+    let format = base.spec.format();
+    let name = format!("test.{format}");
+    let mut files = files_of(base, &name)?;
+    ensure!(!files.is_empty(), "the base image has no file");
+    let image = files.remove(0);
+    prepared(image, format, None, files)
 }
 
 /// The backing file's contents: its first and last 4 KiB have data.

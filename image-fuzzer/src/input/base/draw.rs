@@ -6,7 +6,7 @@ use image_formats::qcow2::{
     Pattern, Placement, Snapshot, Spec,
 };
 
-use super::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRASE};
+use super::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRASE, Qcow2Base};
 use crate::rng::Rng;
 
 /// Cluster sizes and how often each is drawn. Small clusters make small images,
@@ -91,7 +91,7 @@ pub fn draw(rng: &mut Rng) -> Base {
         || !image.extensions.is_empty()
         || image.header_length > 112;
     image.feature_names &= image.cluster_bits > 9 || !crowded;
-    Base { image, backing }
+    Base::Qcow2(Qcow2Base { image, backing })
 }
 
 /// Seldom used features: encryption, a longer header than is specified, refcounts that are

@@ -20,7 +20,12 @@ const KNOWN: [u32; 6] = [
 
 /// The extension area rewritten with one thing wrong in it.
 pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Edit>> {
-    if context.map.number("header.header_length").is_none() && context.base.image.version != 2 {
+    if context.map.number("header.header_length").is_none()
+        && context
+            .base
+            .qcow2()
+            .is_some_and(|base| base.image.version != 2)
+    {
         return None;
     }
     let mut list = extensions(context.map);

@@ -35,7 +35,10 @@ const FAMILY: &str = "boundary";
 pub fn class_of(mutation: &Mutation, map: &Map) -> String {
     match &mutation.edit {
         Edit::Set { path, .. } | Edit::Text { path, .. } => map.class(path),
-        Edit::Extensions { .. } | Edit::Bytes { .. } | Edit::Length { .. } => {
+        Edit::Extensions { .. }
+        | Edit::Bytes { .. }
+        | Edit::Length { .. }
+        | Edit::Recompute { .. } => {
             format!("({})", mutation.family)
         }
     }

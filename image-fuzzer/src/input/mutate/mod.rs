@@ -39,6 +39,7 @@ mod refcounts;
 mod snapshots;
 mod subclusters;
 mod tables;
+mod text;
 
 pub use boundary::interesting;
 pub use config::FieldSelection;
@@ -49,7 +50,8 @@ pub use learned::{FieldWeights, class_of};
 
 use image_formats::qcow2::{Cluster, Content, Spec};
 
-use crate::input::recipe::{Edit, Mutation};
+use crate::input::base::Base;
+use crate::input::recipe::{Edit, Mutation, Recomputed};
 use crate::rng::Rng;
 
 /// A family of edits.
@@ -58,32 +60,45 @@ pub struct Family {
     pub name: &'static str,
     /// How often it is drawn before anything is known about the program.
     pub weight: u64,
-    /// Whether a base image has what it mutates.
-    pub needs: fn(&Spec) -> bool,
+    /// What it mutates.
+    needs: Needs,
     /// Draws one mutation, of one edit or of a few that belong together; `None`
     /// where the image has nothing for it.
     pub draw: fn(MutationContext<'_>, &mut Rng) -> Option<Vec<Edit>>,
 }
 
-/// Every family.
+/// Which images a family can mutate.
+#[derive(Clone, Copy)]
+enum Needs {
+    /// Any of any format.
+    Nothing,
+    /// qcow2 images of such a description.
+    Qcow2(fn(&Spec) -> bool),
+    /// Images of other formats.
+    Other,
+}
+
+/// Every family. Those that qcow2 images do not have stand at the end, so that what is drawn
+/// for these does not depend on them.
 pub const FAMILIES: &[Family] = &[
     family("boundary", 8, fields::draw),
     family("pointer", 16, pointers::draw),
     family("alias", 10, alias::draw),
     family("flag", 12, flags::draw),
-    family("refcount", 12, refcounts::draw),
+    family("refcount", 12, refcounts::draw).needing(|_| true),
     family("table", 7, tables::draw),
     family("length", 3, lengths::draw),
-    family("extension", 3, extensions::draw),
-    family("name", 3, names::draw),
+    family("extension", 3, extensions::draw).needing(|_| true),
+    family("name", 3, names::draw).needing(|_| true),
     family("snapshot", 9, snapshots::draw).needing(|image| !image.snapshots.is_empty()),
     family("bitmap", 6, bitmaps::draw).needing(|image| !image.bitmaps.is_empty()),
     family("compressed", 8, compressed::draw).needing(has_compressed),
     family("subcluster", 6, subclusters::draw)
         .needing(|image| image.extended_l2 && !image.clusters.is_empty()),
-    family("feature", 3, features::draw),
+    family("feature", 3, features::draw).needing(|_| true),
     family("file", 3, file::draw),
     family("havoc", 2, havoc::draw),
+    family("text", 6, text::draw).of_other_formats(),
 ];
 
 const fn family(
@@ -94,14 +109,43 @@ const fn family(
     Family {
         name,
         weight,
-        needs: |_| true,
+        needs: Needs::Nothing,
         draw,
     }
 }
 
 impl Family {
     const fn needing(self, needs: fn(&Spec) -> bool) -> Self {
-        Self { needs, ..self }
+        Self {
+            needs: Needs::Qcow2(needs),
+            ..self
+        }
+    }
+
+    const fn of_other_formats(self) -> Self {
+        Self {
+            needs: Needs::Other,
+            ..self
+        }
+    }
+
+    /// Whether a base image has what it mutates.
+    pub fn suits(&self, base: &Base) -> bool {
+        match (self.needs, base) {
+            (Needs::Nothing, _) | (Needs::Other, Base::Other(_)) => true,
+            (Needs::Qcow2(needs), Base::Qcow2(base)) => needs(&base.image),
+            (Needs::Qcow2(_), Base::Other(_)) | (Needs::Other, Base::Qcow2(_)) => false,
+        }
+    }
+
+    /// Whether it mutates images of the format of `base` at all.
+    fn is_for(&self, base: &Base) -> bool {
+        match (self.needs, base) {
+            (Needs::Nothing, _)
+            | (Needs::Qcow2(_), Base::Qcow2(_))
+            | (Needs::Other, Base::Other(_)) => true,
+            (Needs::Qcow2(_), Base::Other(_)) | (Needs::Other, Base::Qcow2(_)) => false,
+        }
     }
 }
 
@@ -134,11 +178,41 @@ pub fn draw(
     }
 }
 
+/// The family of the mutation that corrects what follows from other bytes.
+const RECOMPUTE: &str = "recompute";
+
+/// Draws what of an image of another format than qcow2 is corrected after its mutations, as a
+/// writer would: checksums and copies in most images, so that readers get past them, and
+/// nothing in some.
+pub fn recomputed(rng: &mut Rng) -> Option<Mutation> {
+    let mut what = match rng.below(20) {
+        0..=1 => return None,
+        2..=4 => vec![Recomputed::Checksums],
+        5..=16 => vec![Recomputed::Copies, Recomputed::Checksums],
+        _ => vec![
+            Recomputed::Values,
+            Recomputed::Copies,
+            Recomputed::Checksums,
+        ],
+    };
+    what.sort_unstable();
+    Some(Mutation {
+        family: RECOMPUTE.to_owned(),
+        edit: Edit::Recompute { what },
+    })
+}
+
 /// Draws one mutation from the families, by `weights`.
 pub fn one(context: MutationContext<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Mutation> {
+    let of_format = FAMILIES.iter().zip(weights);
+    let of_format = of_format.map(|(family, weight)| match family.is_for(context.base) {
+        true => *weight,
+        false => 0,
+    });
+    let weights: Vec<u64> = of_format.collect();
     // A family that has nothing to mutate in this image is passed over.
     for _ in 0..32 {
-        let Some(index) = rng.weighted(weights) else {
+        let Some(index) = rng.weighted(&weights) else {
             break;
         };
         let family = &FAMILIES[index];

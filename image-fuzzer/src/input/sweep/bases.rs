@@ -6,7 +6,7 @@ use image_formats::qcow2::{
     Pattern, Placement, Snapshot, Spec,
 };
 
-use crate::input::base::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRASE};
+use crate::input::base::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRASE, Qcow2Base};
 
 /// A base image with the name that rows of the sweep and its list have for it.
 pub struct NamedBase {
@@ -42,7 +42,7 @@ fn named(name: &'static str, image: Spec) -> NamedBase {
     });
     NamedBase {
         name,
-        base: Base { image, backing },
+        base: Qcow2Base { image, backing }.into(),
     }
 }
 
@@ -289,7 +289,11 @@ mod tests {
                 panic!("{name}: {why:#}");
             }
         }
-        let any = |has: fn(&Spec) -> bool| bases.iter().any(|named| has(&named.base.image));
+        let any = |has: fn(&Spec) -> bool| {
+            bases
+                .iter()
+                .any(|named| has(&named.base.qcow2().unwrap().image))
+        };
         assert!(any(|image| image.version == 2));
         assert!(any(|image| image.encryption.is_some()));
         assert!(any(|image| image.extended_l2));

@@ -96,7 +96,7 @@ impl Sweep {
     pub fn new(restriction: Restriction<'_>) -> Result<Self> {
         let named = bases()
             .into_iter()
-            .filter(|named| !restriction.keyless || named.base.image.encryption.is_none());
+            .filter(|named| !restriction.keyless || !named.base.is_encrypted());
         let bases = named
             .map(|NamedBase { name, base }| {
                 let prepared = prepare(&base)?;
@@ -487,7 +487,7 @@ mod tests {
         let fields = fields.unwrap();
         assert!(fields.len() > 10);
         for test in (0..fields.len()).filter_map(|index| fields.get(index)) {
-            assert!(test.base.image.encryption.is_none());
+            assert!(!test.base.is_encrypted());
             assert!(
                 matches!(&test.edits[..], [Mutation { edit: Edit::Set { path, .. }, .. }]
                 if path == "header.l1_size")

@@ -1,0 +1,111 @@
+//! Drawing base images of formats other than qcow2: a file and a row for each.
+
+mod common;
+mod qed;
+
+use image_formats::{AnySpec, Format};
+
+use super::{Base, OtherBase, Qcow2Base, draw};
+use crate::rng::Rng;
+
+/// Draws a valid base image of a format.
+type Draw = fn(&mut Rng) -> OtherBase;
+
+/// The formats that can be drawn besides qcow2.
+const FORMATS: &[(Format, Draw)] = &[(Format::Qed, qed::draw)];
+
+/// The formats whose images are mutated: one, or several that share the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Formats(Vec<Format>);
+
+impl Default for Formats {
+    fn default() -> Self {
+        Self(vec![Format::Qcow2])
+    }
+}
+
+impl Formats {
+    /// The word for all of them.
+    pub const ALL: &str = "all";
+
+    /// The words that name them.
+    pub fn words() -> Vec<&'static str> {
+        let others = FORMATS.iter().map(|(format, _)| format.name());
+        let words = [Format::Qcow2.name()].into_iter().chain(others);
+        words.chain([Self::ALL]).collect()
+    }
+
+    /// Those that `word` names.
+    pub fn named(word: &str) -> Option<Self> {
+        let all = std::iter::once(Format::Qcow2).chain(FORMATS.iter().map(|(format, _)| *format));
+        let named: Vec<Format> = all
+            .filter(|format| word == Self::ALL || word == format.name())
+            .collect();
+        (!named.is_empty()).then_some(Self(named))
+    }
+
+    /// Whether only qcow2 images are mutated.
+    pub fn is_qcow2(&self) -> bool {
+        self.0 == [Format::Qcow2]
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|format| format.name()).collect()
+    }
+
+    /// A random valid base image of one of them, each as likely as the others.
+    pub fn draw(&self, rng: &mut Rng) -> Base {
+        if self.is_qcow2() {
+            return draw(rng);
+        }
+        let format = rng.pick(&self.0).copied().unwrap_or(Format::Qcow2);
+        match FORMATS.iter().find(|(known, _)| *known == format) {
+            Some((_, draw)) => Base::Other(draw(rng)),
+            None => draw(rng),
+        }
+    }
+
+    /// A plain base image of the first of them.
+    pub fn plain(&self) -> Base {
+        let first = self.0.first().copied().unwrap_or(Format::Qcow2);
+        match AnySpec::plain(first) {
+            Some(spec) => Base::Other(OtherBase { spec, parent: None }),
+            None => Base::Qcow2(Qcow2Base {
+                image: image_formats::qcow2::Spec::default(),
+                backing: None,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::base::prepare;
+
+    #[test]
+    fn every_drawn_base_can_be_made() {
+        for (format, draw) in FORMATS {
+            let mut rng = Rng::from_text(format.name());
+            for _ in 0..60 {
+                let base = Base::Other(draw(&mut rng));
+                let text = serde_json::to_string(&base).unwrap();
+                match prepare(&base) {
+                    Ok(prepared) => assert_eq!(prepared.image.defects().unwrap(), [], "{text}"),
+                    Err(why) => panic!("{why:#}\n{text}"),
+                }
+                assert_eq!(serde_json::from_str::<Base>(&text).unwrap(), base, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn formats_are_named_by_a_word() {
+        assert_eq!(Formats::named("qcow2"), Some(Formats::default()));
+        assert_eq!(Formats::named("nothing"), None);
+        let all = Formats::named("all").unwrap();
+        assert_eq!(all.names().len(), FORMATS.len() + 1);
+        assert!(Formats::words().contains(&"qed"));
+    }
+}
