@@ -3,8 +3,8 @@
 
 use image_formats::Value;
 use image_formats::qcow2::Content;
-use image_fuzzer::commands::{Command, drawn};
-use image_fuzzer::input::base::{self, BACKING_FILE, Base};
+use image_fuzzer::commands::{self, Command};
+use image_fuzzer::input::base::{self, BACKING_FILE, Qcow2Base};
 use image_fuzzer::input::case::{Maker, apply};
 use image_fuzzer::input::map::Map;
 use image_fuzzer::input::mutate::{self, Intensity, MutationContext};
@@ -13,7 +13,7 @@ use image_fuzzer::rng::Rng;
 
 /// What a drawn test consists of.
 struct Drawn<'a> {
-    base: &'a Base,
+    base: &'a Qcow2Base,
     map: &'a Map,
     edits: &'a [Edit],
 }
@@ -302,7 +302,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Where a bug is described, the command that showed it, and how that is recognised.
-type CommandRow = (&'static str, &'static str, fn(&Base, &Command) -> bool);
+type CommandRow = (&'static str, &'static str, fn(&Qcow2Base, &Command) -> bool);
 
 /// Bugs that a command on a valid image showed.
 const COMMANDS: [CommandRow; 14] = [
@@ -454,7 +454,7 @@ fn every_trigger_of_the_past_can_be_drawn() {
                 .map(|mutation| mutation.edit)
                 .collect();
             let drawn = Drawn {
-                base: &base,
+                base: base.qcow2().expect("qcow2 images are drawn"),
                 map: &prepared.map,
                 edits: &edits,
             };
@@ -476,7 +476,7 @@ fn every_trigger_of_the_past_can_be_drawn() {
 
 /// The edits put the trigger into the bytes of the image: each field, read back
 /// from what was encoded, has the value.
-fn assert_in_the_bytes(row: &Row, image: &image_formats::qcow2::Image, edits: &[Edit]) {
+fn assert_in_the_bytes(row: &Row, image: &image_formats::AnyImage, edits: &[Edit]) {
     let mut mutated = image.clone();
     for edit in edits {
         if apply(&mut mutated, edit).is_err() {
@@ -497,7 +497,8 @@ fn every_command_of_the_past_can_be_drawn() {
     let mut special: Vec<_> = COMMANDS.iter().collect();
     for _ in 0..20_000 {
         let base = base::draw(&mut rng);
-        for command in drawn::sequence(&base, &mut rng) {
+        let of_qcow2 = base.qcow2().expect("qcow2 images are drawn");
+        for command in commands::sequence(&base, &mut rng) {
             let verb = command.verb();
             verbs.retain(|wanted| match wanted.strip_prefix("qemu-io ") {
                 Some(operation) => {
@@ -506,7 +507,7 @@ fn every_command_of_the_past_can_be_drawn() {
                 }
                 None => *wanted != verb,
             });
-            special.retain(|(_, _, found)| !found(&base, &command));
+            special.retain(|(_, _, found)| !found(of_qcow2, &command));
         }
         if verbs.is_empty() && special.is_empty() {
             return;
