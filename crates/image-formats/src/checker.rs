@@ -7,6 +7,10 @@ use crate::defect::{Defect, Defects, Requirement, Rule};
 pub(crate) enum Scope {
     /// All rules.
     All,
+    /// The rules of the header and what follows it; no table is read.
+    Header,
+    /// All rules but those of the refcounts, for which every table is read.
+    Tables,
     /// The rules that a reader must enforce, and of large tables only the first entries.
     Binding,
 }
@@ -15,7 +19,7 @@ impl Scope {
     /// `all`, or a small part of it where time matters.
     pub(crate) fn budget(self, all: u64) -> u64 {
         match self {
-            Self::All => all,
+            Self::All | Self::Tables | Self::Header => all,
             Self::Binding => all / 16,
         }
     }

@@ -11,6 +11,7 @@ use crate::disk::{Access, Disk, DiskError, Opening, RawDisk};
 use crate::field::{Field, FieldError};
 use crate::io::{ReadAt, ReadError};
 use crate::model::{Driver, Ends, Model};
+use crate::path::{Path, PathSyntax};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
@@ -162,6 +163,40 @@ impl AnyImage {
         self.model.used_fields()
     }
 
+    /// As [`AnyImage::used_fields`], with at most `most` entries of each table, and of at most
+    /// `most` tables where a table leads to others; what is left out is not read.
+    #[must_use]
+    pub fn overview(&self, most: u64) -> Box<dyn Iterator<Item = Field> + '_> {
+        self.model.overview(most)
+    }
+
+    /// Its used fields whose path is `path` or continues it; no others are read.
+    ///
+    /// # Errors
+    ///
+    /// `path` is not a path.
+    pub fn fields_under(&self, path: &str) -> Result<impl Iterator<Item = Field> + '_, PathSyntax> {
+        let wanted: Path = path.parse()?;
+        let prefix = wanted.to_string();
+        let fields = self.model.fields_under(&wanted);
+        Ok(fields.filter(move |field| continues(&field.path, &prefix)))
+    }
+
+    /// What is wrong with the fields whose path is `path` or continues it, as far as the rest
+    /// of the image need not be read for it.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read; a `path` that is none has no defects.
+    pub fn defects_under(&self, path: &str) -> Result<Vec<Defect>, ReadError> {
+        let Ok(wanted) = path.parse::<Path>() else {
+            return Ok(Vec::new());
+        };
+        let mut defects = self.model.defects_under(&wanted)?;
+        defects.retain(|defect| continues(&defect.path, path));
+        Ok(defects)
+    }
+
     /// The field at `path`.
     ///
     /// # Errors
@@ -235,6 +270,12 @@ impl Clone for AnyImage {
             model: self.model.clone_box(),
         }
     }
+}
+
+/// Whether `path` is `prefix` or below it.
+fn continues(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Opens a disk of any format.

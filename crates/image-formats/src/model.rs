@@ -8,6 +8,7 @@ use crate::defect::Defect;
 use crate::disk::{Disk, DiskError, Opening};
 use crate::field::{Field, FieldError};
 use crate::io::{ReadAt, ReadError, read_padded};
+use crate::path::Path;
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
@@ -60,6 +61,15 @@ pub(crate) trait Model: Debug + Send + Sync {
 
     /// See [`crate::AnyImage::used_fields`].
     fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_>;
+
+    /// See [`crate::AnyImage::overview`].
+    fn overview(&self, most: u64) -> Box<dyn Iterator<Item = Field> + '_>;
+
+    /// See [`crate::AnyImage::fields_under`].
+    fn fields_under(&self, path: &Path) -> Box<dyn Iterator<Item = Field> + '_>;
+
+    /// The broken rules of the fields whose path begins with `path`, and perhaps of others.
+    fn defects_under(&self, path: &Path) -> Result<Vec<Defect>, ReadError>;
 
     /// See [`crate::AnyImage::field`].
     fn field(&self, path: &str) -> Result<Field, FieldError>;

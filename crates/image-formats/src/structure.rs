@@ -1,11 +1,13 @@
 //! What a decoded image of a format consists of: records of fixed layout, runs of bytes,
 //! tables, tables that a table leads to, and fields that follow from others.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::defect::Rule;
 use crate::field::{Field, Kind, Place, word};
 use crate::io::ReadAt as _;
+use crate::path::Path;
 use crate::row::{BitRow, Leaf, Leaves, Row};
 use crate::store::Store;
 use crate::value::{Endian, Value};
@@ -65,6 +67,18 @@ enum Entry {
     },
     /// A structure of fixed layout.
     Record(&'static [Row]),
+}
+
+impl Part {
+    /// The name that the paths of its fields begin with.
+    fn name(&self) -> &str {
+        match self {
+            Self::Record(record) => &record.name,
+            Self::Run(leaf) => &leaf.name,
+            Self::Table(table) => &table.name,
+            Self::Nested(nested) => nested.name,
+        }
+    }
 }
 
 impl Table {
@@ -173,12 +187,15 @@ impl Table {
         source: &'a Store,
         now: &'a Store,
         endian: Endian,
+        most: usize,
     ) -> impl Iterator<Item = Field> + 'a {
-        self.listed(source, endian).flat_map(move |index| {
-            let prefix = format!("{}[{index}]", self.name);
-            let leaves = self.leaves(index, endian).into_iter();
-            leaves.map(move |leaf| leaf.field(&prefix, now))
-        })
+        self.listed(source, endian)
+            .take(most)
+            .flat_map(move |index| {
+                let prefix = format!("{}[{index}]", self.name);
+                let leaves = self.leaves(index, endian).into_iter();
+                leaves.map(move |leaf| leaf.field(&prefix, now))
+            })
     }
 
     /// The leaf that `rest` of a path means, from the name of the table on, and the path of
@@ -240,6 +257,11 @@ impl Nested {
             find: Arc::new(find),
             inner,
         }
+    }
+
+    /// Whether there is a table of that number.
+    fn is_used(&self, index: u64, original: &Store) -> bool {
+        (self.find)(original, index).is_some()
     }
 
     /// Table `index`, where the original bytes say.
@@ -443,37 +465,80 @@ impl Structure {
     }
 
     /// The fields, with the values that `now` has; `original` are the bytes that the structure
-    /// was found in.
-    pub(crate) fn fields<'a>(
+    /// was found in. Of each table at most `most` entries, and at most as many tables that
+    /// another one leads to.
+    pub(crate) fn overview<'a>(
         &'a self,
         original: &'a Store,
         now: &'a Store,
+        most: u64,
     ) -> impl Iterator<Item = Field> + 'a {
-        self.parts
-            .iter()
-            .flat_map(move |part| -> Box<dyn Iterator<Item = Field> + 'a> {
-                match part {
-                    Part::Record(record) => {
-                        let leaves = self.leaves(record).into_iter();
-                        Box::new(leaves.map(move |leaf| leaf.field(&record.name, now)))
-                    }
-                    Part::Run(leaf) => Box::new(std::iter::once(leaf.field("", now))),
-                    Part::Table(table) => Box::new(table.fields(original, now, self.endian)),
-                    Part::Nested(nested) => Box::new(self.nested_fields(nested, original, now)),
-                }
-            })
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let parts = self.parts.iter();
+        parts.flat_map(move |part| self.part(part, original, now, most))
+    }
+
+    /// The fields whose path is `path` or continues it, and perhaps others.
+    pub(crate) fn under<'a>(
+        &'a self,
+        path: &Path,
+        original: &'a Store,
+        now: &'a Store,
+    ) -> impl Iterator<Item = Field> + 'a {
+        let path = path.to_string();
+        let parts = self.parts.iter();
+        parts.flat_map(move |part| -> Box<dyn Iterator<Item = Field> + 'a> {
+            if let Part::Nested(nested) = part
+                && let Some((index, _)) = indexed(&path, nested.name)
+            {
+                let only = index..index.saturating_add(1);
+                return Box::new(self.nested_fields(nested, only, original, now, usize::MAX));
+            }
+            // A table has its name before the index of an entry, a record before its fields.
+            let name = part.name();
+            let is_near = path.starts_with(name) || name.starts_with(&path);
+            let fields = is_near.then(|| self.part(part, original, now, usize::MAX));
+            Box::new(fields.into_iter().flatten())
+        })
+    }
+
+    fn part<'a>(
+        &'a self,
+        part: &'a Part,
+        original: &'a Store,
+        now: &'a Store,
+        most: usize,
+    ) -> Box<dyn Iterator<Item = Field> + 'a> {
+        match part {
+            Part::Record(record) => {
+                let leaves = self.leaves(record).into_iter();
+                Box::new(leaves.map(move |leaf| leaf.field(&record.name, now)))
+            }
+            Part::Run(leaf) => Box::new(std::iter::once(leaf.field("", now))),
+            Part::Table(table) => Box::new(table.fields(original, now, self.endian, most)),
+            Part::Nested(nested) => {
+                let tables = (0..nested.count).filter(|index| nested.is_used(*index, original));
+                let tables = tables.take(most);
+                Box::new(tables.flat_map(move |index| {
+                    self.nested_fields(nested, index..index + 1, original, now, most)
+                }))
+            }
+        }
     }
 
     fn nested_fields<'a>(
         &'a self,
         nested: &'a Nested,
+        tables: Range<u64>,
         original: &'a Store,
         now: &'a Store,
+        most: usize,
     ) -> impl Iterator<Item = Field> + 'a {
-        (0..nested.count).flat_map(move |index| {
+        tables.flat_map(move |index| {
             let table = nested.table(index, original).into_iter();
             table.flat_map(move |table| {
-                let listed: Vec<u64> = table.listed(original, self.endian).collect();
+                let listed = table.listed(original, self.endian).take(most);
+                let listed: Vec<u64> = listed.collect();
                 listed.into_iter().flat_map(move |entry| {
                     let prefix = format!("{}[{entry}]", table.name);
                     let leaves = table.leaves(entry, self.endian).into_iter();

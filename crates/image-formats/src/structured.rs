@@ -64,7 +64,8 @@ impl Structured {
     }
 
     fn fields(&self) -> impl Iterator<Item = Field> + '_ {
-        let fields = self.structure.fields(&self.original, &self.bytes);
+        let all = u64::MAX;
+        let fields = self.structure.overview(&self.original, &self.bytes, all);
         fields.take_while(|_| self.bytes.check_reads().is_ok())
     }
 
@@ -103,6 +104,20 @@ impl Model for Structured {
 
     fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_> {
         Box::new(self.fields())
+    }
+
+    fn overview(&self, most: u64) -> Box<dyn Iterator<Item = Field> + '_> {
+        let fields = self.structure.overview(&self.original, &self.bytes, most);
+        Box::new(fields.take_while(|_| self.bytes.check_reads().is_ok()))
+    }
+
+    fn fields_under(&self, path: &Path) -> Box<dyn Iterator<Item = Field> + '_> {
+        let fields = self.structure.under(path, &self.original, &self.bytes);
+        Box::new(fields.take_while(|_| self.bytes.check_reads().is_ok()))
+    }
+
+    fn defects_under(&self, _: &Path) -> Result<Vec<Defect>, ReadError> {
+        self.defects(Scope::All)
     }
 
     fn field(&self, path: &str) -> Result<Field, FieldError> {

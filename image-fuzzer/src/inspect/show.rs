@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anstream::{AutoStream, ColorChoice, StripStream};
 use anyhow::{Context as _, Result};
-use image_formats::{AnyImage, Defect, ReadAt as _};
+use image_formats::{AnyImage, Defect, Field, ReadAt as _};
 
 use super::tree::{HEADING, Tree};
 use super::{image_file, json};
@@ -22,10 +22,17 @@ pub struct ShowArgs {
     /// Show this structure or field only, such as header or l2[3].entry[17].offset
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// Show every used entry of every table, of which else only the first ones are shown
+    #[arg(long)]
+    all: bool,
     /// Format of the image [default: detected]
     #[arg(long, short, value_name = "FORMAT")]
     format: Option<String>,
 }
+
+/// The most entries of a table that are shown, and the most tables that another one leads to,
+/// unless all are wanted: an image of a terabyte has millions.
+const MOST_ENTRIES: u64 = 48;
 
 /// Shows an image on standard output.
 ///
@@ -56,16 +63,21 @@ pub fn run(args: &ShowArgs) -> Result<()> {
 fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     let wanted = args.path.as_deref();
     let not_read = || image_file::not_read(&args.image);
-    let defects: Vec<Defect> = image
-        .defects()
-        .with_context(not_read)?
-        .into_iter()
-        .filter(|defect| selected(&defect.path, wanted))
-        .collect();
-    let mut listed = image
-        .used_fields()
-        .filter(|field| selected(&field.path, wanted))
-        .peekable();
+    let defects: Vec<Defect> = match wanted {
+        Some(path) => image.defects_under(path),
+        None => image.defects(),
+    }
+    .with_context(not_read)?;
+    let most = if args.all || args.json {
+        u64::MAX
+    } else {
+        MOST_ENTRIES
+    };
+    let listed: Box<dyn Iterator<Item = Field>> = match wanted {
+        Some(path) => Box::new(image.fields_under(path)?),
+        None => Box::new(image.overview(most)),
+    };
+    let mut listed = listed.peekable();
     // Fields that are not listed by default, such as the contents of a cluster, can be
     // requested by their path.
     let unlisted = match wanted {
@@ -90,18 +102,10 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
         out,
         "{HEADING}{name}{HEADING:#}: {format}, {len} bytes, {count}"
     )?;
-    Tree::new(defects, out).write(fields)?;
+    let most = wanted.is_none().then_some(most);
+    Tree::new(defects, most, out).write(fields)?;
     // Fields that could not be read are not listed.
     image.bytes().check_reads().with_context(not_read)
-}
-
-/// Whether `path` is the wanted one or below it.
-fn selected(path: &str, wanted: Option<&str>) -> bool {
-    let Some(wanted) = wanted else {
-        return true;
-    };
-    path.strip_prefix(wanted)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[cfg(test)]

@@ -21,6 +21,10 @@ pub(super) struct Tree<'a> {
     heading: String,
     entry: Option<(String, String)>,
     refcounts: Option<RefcountRun>,
+    /// The most entries of a table that are listed.
+    most: Option<u64>,
+    /// The table that the last entries are of, and how many there were.
+    table: (String, u64),
     out: &'a mut dyn Write,
 }
 
@@ -32,8 +36,8 @@ struct RefcountRun {
 }
 
 impl<'a> Tree<'a> {
-    /// A tree with `defects`, written to `out`.
-    pub(super) fn new(defects: Vec<Defect>, out: &'a mut dyn Write) -> Self {
+    /// A tree with `defects`, written to `out`. Tables have been cut to `most` entries.
+    pub(super) fn new(defects: Vec<Defect>, most: Option<u64>, out: &'a mut dyn Write) -> Self {
         let mut by_path = BTreeMap::<String, Vec<Defect>>::new();
         for defect in defects {
             by_path.entry(defect.path.clone()).or_default().push(defect);
@@ -43,6 +47,8 @@ impl<'a> Tree<'a> {
             heading: String::new(),
             entry: None,
             refcounts: None,
+            most,
+            table: (String::new(), 0),
             out,
         }
     }
@@ -54,6 +60,7 @@ impl<'a> Tree<'a> {
         }
         self.flush_entry()?;
         self.flush_refcounts()?;
+        self.end_table()?;
         let rest = std::mem::take(&mut self.defects);
         if !rest.is_empty() {
             writeln!(self.out, "{HEADING}elsewhere{HEADING:#}")?;
@@ -88,6 +95,7 @@ impl<'a> Tree<'a> {
             return Ok(());
         }
         self.flush_entry()?;
+        self.count(&field.path)?;
         if field.kind == Kind::Refcount {
             return self.refcount(field);
         }
@@ -116,6 +124,30 @@ impl<'a> Tree<'a> {
             field.offset
         )?;
         self.write_defects(&field.path, indent)
+    }
+
+    /// Counts the entries of tables, and says where one may have more than are listed.
+    fn count(&mut self, path: &str) -> Result<()> {
+        let table = path.rsplit_once('[').map_or("", |(table, _)| table);
+        let entry = path.ends_with(']') && table != "";
+        if !entry || table != self.table.0 {
+            self.end_table()?;
+        }
+        if entry {
+            let count = self.table.1 + 1;
+            self.table = (table.to_owned(), count);
+        }
+        Ok(())
+    }
+
+    /// Says that a table was cut, where it was.
+    fn end_table(&mut self) -> Result<()> {
+        let (table, count) = std::mem::take(&mut self.table);
+        if self.most.is_some_and(|most| count >= most) {
+            self.flush_refcounts()?;
+            writeln!(self.out, "  {NOTE}{table}: more with --all{NOTE:#}")?;
+        }
+        Ok(())
     }
 
     fn flush_entry(&mut self) -> Result<()> {

@@ -145,7 +145,16 @@ impl Image {
     /// read, see [`Store::check_reads`].
     pub fn used_fields(&self) -> impl Iterator<Item = Field> + '_ {
         let tree = self.tree();
-        let fields = tree.nodes().flat_map(move |node| {
+        self.fields_of(tree, tree.nodes())
+    }
+
+    /// The fields of nodes of the image.
+    fn fields_of<'a>(
+        &'a self,
+        tree: Tree<'a>,
+        nodes: impl Iterator<Item = Node> + 'a,
+    ) -> impl Iterator<Item = Field> + 'a {
+        let fields = nodes.flat_map(move |node| {
             let prefix = node.path();
             // Contents of clusters are reached by their path; here only what is short
             // or has a structure is listed.
@@ -229,6 +238,7 @@ impl Image {
         Tree {
             source: &self.original,
             layout: &self.layout,
+            most: u64::MAX,
         }
     }
 }
@@ -240,6 +250,29 @@ impl Model for Image {
 
     fn used_fields(&self) -> Box<dyn Iterator<Item = Field> + '_> {
         Box::new(self.used_fields())
+    }
+
+    fn overview(&self, most: u64) -> Box<dyn Iterator<Item = Field> + '_> {
+        let tree = Tree {
+            most,
+            ..self.tree()
+        };
+        Box::new(self.fields_of(tree, tree.nodes()))
+    }
+
+    fn fields_under(&self, path: &Path) -> Box<dyn Iterator<Item = Field> + '_> {
+        let tree = self.tree();
+        Box::new(self.fields_of(tree, tree.nodes_under(path)))
+    }
+
+    fn defects_under(&self, path: &Path) -> Result<Vec<Defect>, ReadError> {
+        let first = path.segments().first().map_or("", |it| it.name.as_str());
+        let scope = match first {
+            "header" | "ext" | "backing_file_name" | "luks" => Scope::Header,
+            "l1" | "l2" | "snapshot" | "bitmap" => Scope::Tables,
+            _ => Scope::All,
+        };
+        self.check(scope)
     }
 
     fn field(&self, path: &str) -> Result<Field, FieldError> {

@@ -34,6 +34,8 @@ use crate::value::Endian;
 pub(crate) struct Tree<'a> {
     pub(crate) source: &'a Store,
     pub(crate) layout: &'a Layout,
+    /// The most entries of a table that are listed, and the most tables that one leads to.
+    pub(crate) most: u64,
 }
 
 impl<'a> Tree<'a> {

@@ -2,6 +2,7 @@
 
 use crate::io::ReadAt as _;
 use crate::luks;
+use crate::path::Path;
 use crate::qcow2::read::layout::{Disk, TableAt};
 use crate::qcow2::read::node::Node;
 use crate::qcow2::read::tree::{Tree, features_in};
@@ -13,15 +14,25 @@ impl<'a> Tree<'a> {
     /// Every node of the image; entries of tables that are zero are left out, but for the
     /// first one after each used one.
     pub(crate) fn nodes(self) -> Box<dyn Iterator<Item = Node> + 'a> {
+        self.all_nodes(self.layout.refcount_table, true)
+    }
+
+    /// The nodes, the refcounts being those of `refcount_table`; those of the active disk
+    /// where `active` is set.
+    fn all_nodes(
+        self,
+        refcount_table: TableAt,
+        active: bool,
+    ) -> Box<dyn Iterator<Item = Node> + 'a> {
         let layout = self.layout;
         let extensions = layout.extensions.iter().enumerate().flat_map(|(i, ext)| {
             let features = (0..features_in(ext)).map(move |j| Node::Feature(i, j));
             std::iter::once(Node::Extension(i)).chain(features)
         });
-        let refcount_table = self.used_in(layout.refcount_table).map(Node::RefcountTable);
         let blocks = self
-            .used_in(layout.refcount_table)
+            .tables_in(refcount_table)
             .flat_map(move |i| self.refcounts(i));
+        let refcount_table = self.used_in(refcount_table).map(Node::RefcountTable);
         let snapshots = (0..layout.snapshots.len()).flat_map(move |i| {
             std::iter::once(Node::Snapshot(i)).chain(self.disk(Disk::Snapshot(i)))
         });
@@ -45,11 +56,61 @@ impl<'a> Tree<'a> {
                 .chain(extensions)
                 .chain(refcount_table)
                 .chain(blocks)
-                .chain(self.disk(Disk::Active))
+                .chain(
+                    active
+                        .then(|| self.disk(Disk::Active))
+                        .into_iter()
+                        .flatten(),
+                )
                 .chain(snapshots)
                 .chain(bitmaps)
                 .chain(encryption),
         )
+    }
+
+    /// Every node whose path begins with `path`, and some more; nothing is read that is only
+    /// needed for others.
+    pub(crate) fn nodes_under(self, path: &Path) -> Box<dyn Iterator<Item = Node> + 'a> {
+        let first = path.segments().first();
+        let (name, index) = first.map_or(("", None), |it| (it.name.as_str(), it.index));
+        let layout = self.layout;
+        let only = move |at: &u64| index.is_none_or(|index| index == *at);
+        match name {
+            "header" => Box::new(std::iter::once(Node::Header)),
+            "backing_file_name" => Box::new(std::iter::once(Node::BackingName)),
+            "refcount_table" => {
+                let used = self.used_in(layout.refcount_table).filter(only);
+                Box::new(used.map(Node::RefcountTable))
+            }
+            "refcount_block" => match index {
+                Some(block) => Box::new(self.refcounts(block)),
+                None => Box::new(
+                    self.used_in(layout.refcount_table)
+                        .flat_map(move |i| self.refcounts(i)),
+                ),
+            },
+            "l1" => {
+                let used = self.used_in(layout.l1).filter(only);
+                Box::new(used.map(|i| Node::L1(Disk::Active, i)))
+            }
+            "l2" => match index {
+                Some(table) => Box::new(self.l2_nodes(Disk::Active, table)),
+                None => self.disk(Disk::Active),
+            },
+            _ => self.nodes_beside_tables(),
+        }
+    }
+
+    /// The nodes that are neither refcounts nor of the active disk.
+    fn nodes_beside_tables(self) -> Box<dyn Iterator<Item = Node> + 'a> {
+        let disk =
+            |node: &Node| !matches!(node, Node::L1(Disk::Active, _) | Node::L2(Disk::Active, ..));
+        let layout = self.layout;
+        let empty = TableAt {
+            present: 0,
+            ..layout.refcount_table
+        };
+        Box::new(self.all_nodes(empty, false).filter(disk))
     }
 
     /// The tables of a disk: its L1 entries, then the L2 entries of each.
@@ -58,19 +119,25 @@ impl<'a> Tree<'a> {
             return Box::new(std::iter::empty());
         };
         let l1 = self.used_in(table);
-        let l2 = self.used_in(table);
-        let l2 = l2.flat_map(move |i| {
-            let base = self.layout.l2_table(self.source, disk, i);
-            let geometry = self.layout.geometry;
-            let entries = base
-                .zip(geometry)
-                .into_iter()
-                .flat_map(move |(base, geometry)| {
-                    self.used(base.0, geometry.l2_entries(), geometry.l2_entry_size())
-                });
-            entries.map(move |j| Node::L2(disk, i, j))
-        });
+        let l2 = self.tables_in(table);
+        let l2 = l2.flat_map(move |i| self.l2_nodes(disk, i));
         Box::new(l1.map(move |i| Node::L1(disk, i)).chain(l2))
+    }
+
+    /// The entries of an L2 table.
+    fn l2_nodes(self, disk: Disk, table: u64) -> impl Iterator<Item = Node> + 'a {
+        let base = self.layout.l2_table(self.source, disk, table);
+        let found = base.zip(self.layout.geometry).into_iter();
+        let entries = found.flat_map(move |(base, geometry)| {
+            self.used(base.0, geometry.l2_entries(), geometry.l2_entry_size())
+        });
+        entries.map(move |entry| Node::L2(disk, table, entry))
+    }
+
+    /// The tables that the entries of a table lead to.
+    fn tables_in(self, table: TableAt) -> impl Iterator<Item = u64> + 'a {
+        let most = usize::try_from(self.most).unwrap_or(usize::MAX);
+        self.used_in(table).take(most)
     }
 
     fn refcounts(self, block: u64) -> impl Iterator<Item = Node> + 'a {
@@ -93,14 +160,15 @@ impl<'a> Tree<'a> {
     }
 
     /// Indexes of the entries of a table, of `width` bytes each, that are not zero, with
-    /// the first one after each.
+    /// the first one after each; [`Tree::most`] at most.
     fn used(self, offset: u64, entries: u64, width: u64) -> impl Iterator<Item = u64> + 'a {
+        let mut left = self.most;
         let mut previous_used = true;
         let mut chunk = Vec::new();
         let mut chunk_start = 0;
         let mut at = 0;
         std::iter::from_fn(move || {
-            while at < entries {
+            while at < entries && left > 0 {
                 let index = at;
                 if index >= chunk_start + chunk.len() as u64 / width {
                     let skipped = self.skip_hole(offset, width, index).min(entries);
@@ -121,6 +189,7 @@ impl<'a> Tree<'a> {
                 let listed = used || previous_used;
                 previous_used = used;
                 if listed {
+                    left -= 1;
                     return Some(index);
                 }
             }
