@@ -20,7 +20,14 @@ use crate::output::duration;
 pub(super) const BLOCKS: &str = "blocks";
 
 /// A worker that has taken a sample takes the next one after so many times as long.
-pub(super) const SAMPLE_PAUSE: u32 = 100;
+pub(super) const SAMPLE_PAUSE: u32 = 66;
+
+/// The same for the first few: they tell which blocks later ones need not note, and so how soon
+/// anything is known of the recipes of the queue.
+pub(super) const FIRST_PAUSE: u32 = 20;
+
+/// How many samples these are, of all workers.
+pub(super) const FIRST_SAMPLES: u64 = 40;
 
 /// The blocks that were reached so far.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::afl_stats::{FUZZER_STATS, PLOT_DATA, PLOT_HEADER, Values, fuzzer_stat
 use super::corpus::{Added, Corpus, REACH};
 use super::finished::Finished;
 use super::novelty::{Changes, Gain, Guidance, NoveltySources};
-use super::reached::Reached;
+use super::reached::{FIRST_PAUSE, FIRST_SAMPLES, Reached, SAMPLE_PAUSE};
 use super::stats::Stats;
 use super::store::{Progress, Store};
 use super::sweep::{SweepQueue, index_of};
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     resumed: BTreeSet<u64>,
     features: HashSet<u64>,
     reached: Reached,
+    /// How many tests were run to note all their blocks.
+    samples: u64,
     /// Where blocks are read from; `None` where they are not noted.
     blocks: Option<Arc<ProgramBlocks>>,
     pub(super) tasks: TaskQueue,
@@ -150,6 +152,7 @@ impl Shared {
             stats,
             features,
             reached,
+            samples: 0,
             blocks,
             tasks,
             cpu: Duration::ZERO,
@@ -320,6 +323,15 @@ impl Shared {
         let common = source.map_or_else(Vec::new, |source| source.take_common());
         self.reached.ignore(&common);
         self.corpus.ignore(&common);
+    }
+
+    /// How long a worker takes no sample that has taken one, as a multiple of that.
+    pub(super) fn sample_pause(&mut self) -> u32 {
+        self.samples += 1;
+        match self.samples {
+            0..=FIRST_SAMPLES => FIRST_PAUSE,
+            _ => SAMPLE_PAUSE,
+        }
     }
 
     /// A recipe of the queue all of whose blocks are to be noted next, and its number there.

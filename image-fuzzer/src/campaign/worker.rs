@@ -10,7 +10,6 @@ use anyhow::{Result, anyhow};
 use super::activity::Activity;
 use super::generate::{BasePool, changes, fresh, generate, spare, variation};
 use super::novelty::Changes;
-use super::reached::SAMPLE_PAUSE;
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
@@ -374,7 +373,9 @@ impl Worker<'_> {
                 shared.add_blocks(number, &blocks)?;
             }
         }
-        self.next_sample = Instant::now() + began.elapsed() * SAMPLE_PAUSE;
+        let took = began.elapsed();
+        let pause = self.lock()?.sample_pause();
+        self.next_sample = Instant::now() + took * pause;
         Ok(())
     }
 
