@@ -533,7 +533,10 @@ fn page_of(coverage: &dyn Fn(&[&str]) -> (Output, String), page: &Path) {
     ] {
         assert!(page.contains(part), "no {part} in {page}");
     }
-    assert!(!page.contains(" src=") && !page.contains("://"), "{page}");
+    assert!(
+        !page.contains(" src=") && !page.contains("href=\"http"),
+        "{page}"
+    );
 }
 
 /// What is said of a program without symbols, of another build, and of one that is gone.

@@ -60,6 +60,11 @@ impl Reached {
         new.filter(|block| self.known.insert(*block)).collect()
     }
 
+    /// Whether a block of this file was reached by a test.
+    pub(super) fn has_file(&self, file: u64) -> bool {
+        self.files.contains(&file)
+    }
+
     /// Takes in all the blocks of one test.
     pub(super) fn sample(&mut self, blocks: &[BlockId]) {
         for block in blocks {
@@ -93,7 +98,8 @@ impl Reached {
         let mut text = String::new();
         if new.iter().any(|block| !self.files.contains(&block.file)) {
             for file in files() {
-                if self.files.insert(file.id) {
+                let has_new = new.iter().any(|block| block.file == file.id);
+                if has_new && self.files.insert(file.id) {
                     let BlockFile { id, blocks, .. } = file;
                     let build_id = match file.build_id.as_str() {
                         "" => "-",

@@ -73,6 +73,8 @@ pub(super) struct Shared {
     resumed: BTreeSet<u64>,
     features: HashSet<u64>,
     reached: Reached,
+    /// Blocks of programs that no test has run.
+    waiting: Vec<BlockId>,
     /// How many tests were run to note all their blocks.
     samples: u64,
     /// Where blocks are read from; `None` where they are not noted.
@@ -152,6 +154,7 @@ impl Shared {
             stats,
             features,
             reached,
+            waiting: Vec::new(),
             samples: 0,
             blocks,
             tasks,
@@ -278,14 +281,21 @@ impl Shared {
         self.log_blocks(number, &blocks)
     }
 
-    /// Takes in blocks that no test reached, but what was done besides tests.
+    /// Takes in blocks that no test reached, but what was done besides tests. Those of programs
+    /// that no test has run wait until one does: they are not what is tested.
     ///
     /// # Errors
     ///
     /// The work folder cannot be written.
     pub(super) fn add_blocks(&mut self, number: u64, blocks: &[BlockId]) -> Result<()> {
-        let blocks = self.reached.add(blocks);
-        self.log_blocks(number, &blocks)
+        self.waiting.extend_from_slice(blocks);
+        let reached = &self.reached;
+        let tested = self
+            .waiting
+            .extract_if(.., |block| reached.has_file(block.file));
+        let tested: Vec<BlockId> = tested.collect();
+        let new = self.reached.add(&tested);
+        self.log_blocks(number, &new)
     }
 
     fn log_blocks(&mut self, number: u64, new: &[BlockId]) -> Result<()> {
