@@ -192,6 +192,48 @@ fn each_block_is_noted_once() {
     assert!(executor.notes().is_empty(), "{:?}", executor.notes());
 }
 
+/// Each server once had code of its own, and trapped at every block again.
+#[test]
+fn executors_of_a_program_share_what_was_reached() {
+    let fixture = Fixture::new();
+    let program = compile(&fixture.path(), "program", &[]);
+    let options = fixture.options();
+    let of = |scratch: &str| ExecOptions {
+        blocks: options.blocks.clone(),
+        ..ExecOptions::new(fixture.path().join(scratch))
+    };
+    let mut one = for_program(&program, &of("one")).unwrap();
+    let mut other = for_program(&program, &of("other")).unwrap();
+    let run = |executor: &mut dyn Executor, scratch: &str, trace| {
+        let words = ["program", "image", "missing"].map(OsString::from);
+        let mut request = Request::new(words.to_vec(), fixture.path().join(scratch));
+        request.trace = trace;
+        let mut seen = executor.run(&request);
+        assert_eq!(stdout(&seen), "cannot be read\n");
+        seen.blocks.sort_unstable();
+        seen.blocks
+    };
+    let first = run(&mut *one, "one", false);
+    assert!(!first.is_empty());
+    // What it takes to start a server was reached by the other's.
+    assert_eq!(run(&mut *other, "other", false), []);
+    // All of them can be noted again, wherever, and later runs do not.
+    let all = run(&mut *other, "other", true);
+    assert!(all.iter().all(|block| first.contains(block)));
+    for _ in 0..2 {
+        assert_eq!(run(&mut *other, "other", false), []);
+        assert_eq!(run(&mut *one, "one", true), all);
+    }
+    // What most runs reach is left out once there are many that note all.
+    for _ in 0..60 {
+        run(&mut *one, "one", true);
+    }
+    assert_eq!(run(&mut *one, "one", true), []);
+    let mut common = options.blocks.unwrap().take_common();
+    common.sort_unstable();
+    assert_eq!(common, all);
+}
+
 /// A library was once looked for by the name of its file, which the loader does not know.
 #[test]
 fn blocks_of_a_library_are_noted_where_it_is_asked_for() {
@@ -398,9 +440,43 @@ fn a_campaign_keeps_its_blocks_and_tells_of_them() {
     without_names(&coverage, &program);
 }
 
+/// Without feedback the tests are those that the seed gives, whatever was reached.
+#[test]
+fn feedback_is_what_it_is_told_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compile(folder.path(), "program", &[]);
+    let command = format!("{} image $test_img", program.display());
+    let recipes = |name: &str, feedback: &str| {
+        let work = folder.path().join(name);
+        let options = ["--feedback", feedback, "--campaign-seed", "a", "--no-sweep"];
+        let options = [&options[..], &["--keep-passed", "--guard", "off"]].concat();
+        campaign(&work, &command, "60", &options);
+        assert!(BlockLog::read(&work).counts().is_some());
+        let recipe = |number| fs::read_to_string(work.join(format!("test-{number}/recipe.json")));
+        (0..60)
+            .map(|number| recipe(number).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let off = recipes("off", "off");
+    assert_eq!(recipes("again", "off"), off);
+    assert_ne!(recipes("blocks", "blocks"), off);
+    recipes("messages", "messages");
+    for name in ["off", "blocks"] {
+        let (output, text) = run(fuzzer("report").arg(folder.path().join(name)).arg("--json"));
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&text);
+        let count = |of: &str| value["novelty"][of].as_object().unwrap().len();
+        assert!(count("fields") > 0 && count("commands") > 0, "{text}");
+        // Without feedback nothing is varied.
+        assert!(name == "blocks" || count("operators") == 0, "{text}");
+    }
+    let (output, text) = run(fuzzer("fuzz").args(["--feedback", "some", "work"]));
+    assert_eq!(output.status.code(), Some(2), "{text}");
+}
+
 /// What `report` says of blocks.
 fn told_by_report(work: &Path) -> String {
     let (_, text) = run(fuzzer("report").arg(work));
+    assert!(text.contains("\nNEW BLOCKS AND MESSAGES FROM "), "{text}");
     let line = text.lines().find_map(|it| it.strip_prefix("blocks "));
     let line = line.unwrap_or_else(|| panic!("{text}")).trim().to_owned();
     assert!(line.ends_with(" of testing ago"), "{line}");
@@ -457,7 +533,10 @@ fn page_of(coverage: &dyn Fn(&[&str]) -> (Output, String), page: &Path) {
     ] {
         assert!(page.contains(part), "no {part} in {page}");
     }
-    assert!(!page.contains(" src=") && !page.contains("http"), "{page}");
+    assert!(
+        !page.contains(" src=") && !page.contains("href=\"http"),
+        "{page}"
+    );
 }
 
 /// What is said of a program without symbols, of another build, and of one that is gone.

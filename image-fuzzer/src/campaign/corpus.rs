@@ -106,7 +106,7 @@ const CANDIDATES: usize = 4;
 
 /// The queue is minimised when a quarter more recipes, and so many, are known than the last
 /// time.
-const MORE_KNOWN: usize = 16;
+const MORE_KNOWN: usize = 32;
 
 /// What minimising came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -176,7 +176,8 @@ impl Corpus {
                     entry.cost = reach.cost;
                     self.set_reach(index, &reach.blocks);
                 }
-                None => self.untraced.push_back(index),
+                None if entry.opened => self.untraced.push_back(index),
+                None => {}
             }
         }
         let entries = self.entries.iter().enumerate();
@@ -234,7 +235,8 @@ impl Corpus {
         let name = format!("id:{id:06},src:{number:06},op:{operation},novelty:{novelty}{opened}");
         let index = self.entries.len();
         self.scheduled.push(index);
-        if added.exits {
+        // What was refused is not varied anyway.
+        if added.exits && added.opened {
             self.untraced.push_back(index);
         }
         self.entries.push(Entry {
@@ -414,16 +416,16 @@ mod tests {
 
     #[test]
     fn what_reaches_nothing_of_its_own_is_set_aside() {
-        let (mut corpus, names, log) = corpus(20);
+        let (mut corpus, names, log) = corpus(40);
         let minimised = corpus.minimise().unwrap();
         let expected = Minimised {
-            known: 20,
+            known: 40,
             left: 1,
-            reach: 21,
+            reach: 41,
         };
         assert_eq!(minimised, expected);
-        assert_eq!((corpus.len(), corpus.scheduled()), (20, 1));
-        assert_eq!(corpus.set_aside(), names[..19]);
+        assert_eq!((corpus.len(), corpus.scheduled()), (40, 1));
+        assert_eq!(corpus.set_aside(), names[..39]);
         // Not again before more is known.
         assert_eq!(corpus.minimise(), None);
         // What nothing is known of is varied.
@@ -441,16 +443,16 @@ mod tests {
         // Another run goes on with it.
         let queue = names.iter().map(|name| (name.clone(), recipe(name)));
         let mut again = Corpus::new(queue.collect());
-        let set_aside = names[..19].iter().cloned().collect();
+        let set_aside = names[..39].iter().cloned().collect();
         again.resume(&log, &set_aside);
-        assert_eq!((again.len(), again.scheduled()), (20, 1));
+        assert_eq!((again.len(), again.scheduled()), (40, 1));
         assert!(again.next_untraced().is_none() && again.minimise().is_none());
     }
 
     #[test]
     fn messages_are_reached_too() {
         let mut corpus = Corpus::new(Vec::new());
-        for number in 0..20 {
+        for number in 0..40 {
             let added = Added {
                 novelty: 1,
                 opened: true,

@@ -20,7 +20,14 @@ use crate::output::duration;
 pub(super) const BLOCKS: &str = "blocks";
 
 /// A worker that has taken a sample takes the next one after so many times as long.
-pub(super) const SAMPLE_PAUSE: u32 = 100;
+pub(super) const SAMPLE_PAUSE: u32 = 66;
+
+/// The same for the first few: they tell which blocks later ones need not note, and so how soon
+/// anything is known of the recipes of the queue.
+pub(super) const FIRST_PAUSE: u32 = 20;
+
+/// How many samples these are, of all workers.
+pub(super) const FIRST_SAMPLES: u64 = 40;
 
 /// The blocks that were reached so far.
 #[derive(Debug, Default)]
@@ -51,6 +58,11 @@ impl Reached {
     pub(super) fn add(&mut self, blocks: &[BlockId]) -> Vec<BlockId> {
         let new = blocks.iter().copied();
         new.filter(|block| self.known.insert(*block)).collect()
+    }
+
+    /// Whether a block of this file was reached by a test.
+    pub(super) fn has_file(&self, file: u64) -> bool {
+        self.files.contains(&file)
     }
 
     /// Takes in all the blocks of one test.
@@ -86,7 +98,8 @@ impl Reached {
         let mut text = String::new();
         if new.iter().any(|block| !self.files.contains(&block.file)) {
             for file in files() {
-                if self.files.insert(file.id) {
+                let has_new = new.iter().any(|block| block.file == file.id);
+                if has_new && self.files.insert(file.id) {
                     let BlockFile { id, blocks, .. } = file;
                     let build_id = match file.build_id.as_str() {
                         "" => "-",

@@ -11,7 +11,7 @@ use super::afl_stats::{FUZZER_STATS, PLOT_DATA, PLOT_HEADER, Values, fuzzer_stat
 use super::corpus::{Added, Corpus, REACH};
 use super::finished::Finished;
 use super::novelty::{Changes, Gain, Guidance, NoveltySources};
-use super::reached::Reached;
+use super::reached::{FIRST_PAUSE, FIRST_SAMPLES, Reached, SAMPLE_PAUSE};
 use super::stats::Stats;
 use super::store::{Progress, Store};
 use super::sweep::{SweepQueue, index_of};
@@ -73,6 +73,10 @@ pub(super) struct Shared {
     resumed: BTreeSet<u64>,
     features: HashSet<u64>,
     reached: Reached,
+    /// Blocks of programs that no test has run.
+    waiting: Vec<BlockId>,
+    /// How many tests were run to note all their blocks.
+    samples: u64,
     /// Where blocks are read from; `None` where they are not noted.
     blocks: Option<Arc<ProgramBlocks>>,
     pub(super) tasks: TaskQueue,
@@ -150,6 +154,8 @@ impl Shared {
             stats,
             features,
             reached,
+            waiting: Vec::new(),
+            samples: 0,
             blocks,
             tasks,
             cpu: Duration::ZERO,
@@ -275,14 +281,21 @@ impl Shared {
         self.log_blocks(number, &blocks)
     }
 
-    /// Takes in blocks that no test reached, but what was done besides tests.
+    /// Takes in blocks that no test reached, but what was done besides tests. Those of programs
+    /// that no test has run wait until one does: they are not what is tested.
     ///
     /// # Errors
     ///
     /// The work folder cannot be written.
     pub(super) fn add_blocks(&mut self, number: u64, blocks: &[BlockId]) -> Result<()> {
-        let blocks = self.reached.add(blocks);
-        self.log_blocks(number, &blocks)
+        self.waiting.extend_from_slice(blocks);
+        let reached = &self.reached;
+        let tested = self
+            .waiting
+            .extract_if(.., |block| reached.has_file(block.file));
+        let tested: Vec<BlockId> = tested.collect();
+        let new = self.reached.add(&tested);
+        self.log_blocks(number, &new)
     }
 
     fn log_blocks(&mut self, number: u64, new: &[BlockId]) -> Result<()> {
@@ -320,6 +333,15 @@ impl Shared {
         let common = source.map_or_else(Vec::new, |source| source.take_common());
         self.reached.ignore(&common);
         self.corpus.ignore(&common);
+    }
+
+    /// How long a worker takes no sample that has taken one, as a multiple of that.
+    pub(super) fn sample_pause(&mut self) -> u32 {
+        self.samples += 1;
+        match self.samples {
+            0..=FIRST_SAMPLES => FIRST_PAUSE,
+            _ => SAMPLE_PAUSE,
+        }
     }
 
     /// A recipe of the queue all of whose blocks are to be noted next, and its number there.

@@ -10,7 +10,6 @@ use anyhow::{Result, anyhow};
 use super::activity::Activity;
 use super::generate::{BasePool, changes, fresh, generate, spare, variation};
 use super::novelty::Changes;
-use super::reached::SAMPLE_PAUSE;
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
 use super::task_queue::{Parked, SLICE, Work};
@@ -59,6 +58,7 @@ pub(super) fn work(
         index,
         next_sample: Instant::now(),
         samples: 0,
+        last: 0,
     };
     while !control.is_over() {
         let work = worker.lock()?.tasks.next(control.left());
@@ -75,6 +75,8 @@ pub(super) fn work(
         worker.work_on(work)?;
     }
     worker.begin(Activity::Idle);
+    let (number, reached) = (worker.last, worker.runner.take_reached());
+    worker.lock()?.add_blocks(number, &reached)?;
     worker.end_lap()
 }
 
@@ -104,6 +106,8 @@ struct Worker<'a> {
     next_sample: Instant,
     /// How many samples there were.
     samples: u64,
+    /// The number of the last test.
+    last: u64,
 }
 
 /// Of so many samples one is of a test that was just run, the others of recipes of the queue as
@@ -128,6 +132,7 @@ impl Worker<'_> {
         } else {
             Activity::Test(number)
         });
+        self.last = number;
         let files = self.maker.files(&recipe)?;
         self.lap(Purpose::Images);
         let policy = TimeoutPolicy::Park;
@@ -321,16 +326,17 @@ impl Worker<'_> {
         outcome: &Outcome,
     ) -> Result<()> {
         let notes = self.runner.take_notes();
-        let stray = self.runner.take_stray_blocks();
+        let reached = self.runner.take_reached();
         let mut shared = self.lock()?;
-        shared.add_blocks(number, &stray)?;
         for note in notes {
             shared.note(&note)?;
         }
         let failing = &self.campaign.failing;
         let opens = |ran: &Ran| ran.has_opened() && !failing.contains(&ran.index);
         shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
-        shared.learn(number, recipe, changes, files.first(), outcome)
+        shared.learn(number, recipe, changes, files.first(), outcome)?;
+        // And what was reached between tests.
+        shared.add_blocks(number, &reached)
     }
 
     /// What a test without a parent has: all of it.
@@ -374,7 +380,9 @@ impl Worker<'_> {
                 shared.add_blocks(number, &blocks)?;
             }
         }
-        self.next_sample = Instant::now() + began.elapsed() * SAMPLE_PAUSE;
+        let took = began.elapsed();
+        let pause = self.lock()?.sample_pause();
+        self.next_sample = Instant::now() + took * pause;
         Ok(())
     }
 

@@ -90,7 +90,7 @@ struct Traces {
 
 /// From so many runs that noted all blocks it is known which most of them reach. Later ones do
 /// not note those: that takes many times as long as the run, and tells nothing.
-const TRACES: u32 = 48;
+const TRACES: u32 = 24;
 
 impl ProgramBlocks {
     /// Blocks are noted of programs and of these libraries.

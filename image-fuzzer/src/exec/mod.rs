@@ -478,6 +478,7 @@ fn fork_server(program: Program) -> Result<ServerExecutor, String> {
         .map_err(|e| e.to_string())?
         .run(&request);
     if fork.is_like(&plain) {
+        forked.unclaimed.extend(fork.blocks);
         Ok(forked)
     } else {
         Err("with --version it behaves differently from a plain start".into())

@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use runserver::wire::{Reply, Step};
 
 use super::active_run::ActiveRun;
-use super::blocks::Reached;
+use super::blocks::{BlockId, Reached};
 use super::encode::encode;
 use super::late::{self, LateServers};
 use super::program::{Program, ServerKind};
@@ -36,6 +36,8 @@ pub(super) struct ServerExecutor {
     told: usize,
     sandbox: String,
     canaries: Canaries,
+    /// The blocks that were reached to find out how to run it, for the next run to give.
+    pub(super) unclaimed: Vec<BlockId>,
     /// Runs what the fork server cannot: see [`read_at_start`].
     fallback: Option<Box<ServerExecutor>>,
     /// Has the guarding allocator loaded into its server.
@@ -72,6 +74,7 @@ impl ServerExecutor {
             told: 0,
             sandbox: String::new(),
             canaries: Canaries::default(),
+            unclaimed: Vec::new(),
             fallback: None,
             guarded: None,
         };
@@ -166,7 +169,9 @@ impl ServerExecutor {
         let (late, _) = self.run_in(late, &message, &request, TimeoutHandler::default())?;
         let (early, server) = self.run_in(None, &message, &request, TimeoutHandler::default())?;
         self.server = Some(server);
-        Ok(late.is_like(&early))
+        let is_like = late.is_like(&early);
+        self.unclaimed.extend([late.blocks, early.blocks].concat());
+        Ok(is_like)
     }
 
     fn encode(&self, request: &Request) -> io::Result<Vec<u8>> {
@@ -181,7 +186,10 @@ impl ServerExecutor {
         let message = self.encode(request)?;
         let late = self.take_late_server(request, &message);
         let is_late = late.is_some();
-        let (seen, server) = self.run_in(late, &message, request, handler)?;
+        let (mut seen, server) = self.run_in(late, &message, request, handler)?;
+        if !request.trace {
+            seen.blocks.append(&mut self.unclaimed);
+        }
         match &mut self.late {
             Some(servers) if is_late => servers.put_back(server),
             _ => self.server = Some(server),

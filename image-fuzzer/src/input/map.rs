@@ -131,11 +131,11 @@ const EXTENSION: &str = "ext[";
 
 /// The class of a path, where these are the types of header extensions.
 fn class(path: &str, extensions: &BTreeMap<String, u64>) -> String {
-    let (extension, rest) = match path.split_once('.') {
-        Some((first, rest)) if first.starts_with(EXTENSION) => (extensions.get(first), rest),
-        _ => (None, path),
-    };
-    let mut class = extension.map_or_else(String::new, |magic| format!("ext {magic:#010x}."));
+    let extension = path.split_once('.').and_then(|(first, rest)| {
+        let magic = extensions.get(first)?;
+        Some((format!("ext {magic:#010x}."), rest))
+    });
+    let (mut class, rest) = extension.unwrap_or((String::new(), path));
     let mut in_index = false;
     for letter in rest.chars() {
         in_index = in_index && letter != ']' || letter == '[';

@@ -154,8 +154,8 @@ pub struct TestRunner {
     base: Option<Base>,
     /// The files of the test, the image first.
     files: Vec<NamedFile>,
-    /// Blocks that were reached by what was no test.
-    stray_blocks: Vec<BlockId>,
+    /// The blocks that were reached first and that nobody asked for.
+    reached: Vec<BlockId>,
 }
 
 /// What is known of a test between two of its commands.
@@ -215,7 +215,7 @@ impl TestRunner {
             stopwatch: Stopwatch::default(),
             base: None,
             files: Vec::new(),
-            stray_blocks: Vec::new(),
+            reached: Vec::new(),
         })
     }
 
@@ -295,7 +295,7 @@ impl TestRunner {
     ) -> Result<Outcome> {
         self.executors.totals = Totals::default();
         let stray = std::mem::take(&mut self.executors.blocks);
-        self.stray_blocks.extend(stray);
+        self.reached.extend(stray);
         self.base = Some(recipe.base.clone());
         self.guard = recipe.guard;
         self.fill(files)?;
@@ -342,6 +342,7 @@ impl TestRunner {
         outcome.runs = self.executors.totals.runs;
         outcome.cpu = self.executors.totals.cpu;
         outcome.blocks = std::mem::take(&mut self.executors.blocks);
+        self.reached.extend_from_slice(&outcome.blocks);
         Ok(outcome)
     }
 
@@ -353,7 +354,7 @@ impl TestRunner {
     /// As those of [`run_with`](Self::run_with).
     pub fn trace_blocks(&mut self, recipe: &Recipe, files: &[NamedFile]) -> Result<Vec<BlockId>> {
         let stray = std::mem::take(&mut self.executors.blocks);
-        self.stray_blocks.extend(stray);
+        self.reached.extend(stray);
         self.executors.trace = true;
         let mut run = || {
             for (index, command) in recipe.commands.iter().enumerate() {
@@ -373,9 +374,10 @@ impl TestRunner {
         Ok(blocks)
     }
 
-    /// The blocks that were reached by what was no test, as when an image was minimised.
-    pub fn take_stray_blocks(&mut self) -> Vec<BlockId> {
-        std::mem::take(&mut self.stray_blocks)
+    /// The blocks that were reached first since the last call: by tests and by all else, as when
+    /// an image was minimised. No other run gives them again.
+    pub fn take_reached(&mut self) -> Vec<BlockId> {
+        std::mem::take(&mut self.reached)
     }
 
     /// Whether the program of `command` can have the guarding allocator: without it there is
