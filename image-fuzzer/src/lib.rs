@@ -4,6 +4,7 @@
 pub mod campaign;
 pub mod cli;
 pub mod commands;
+pub mod conform;
 pub mod exec;
 pub mod files;
 pub mod finding;

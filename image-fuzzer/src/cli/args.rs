@@ -8,6 +8,7 @@ use blocks::FileGlob;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
+use super::conform::{ConformArgs, GenerateArgs};
 use super::read::ReadArgs;
 use crate::campaign::{Feedback, StatusMode};
 use crate::commands::{Command, Programs, given};
@@ -82,6 +83,21 @@ pub(super) enum Subcommand {
     /// For --compare-with, and for fuzzing that reader: -c 'image-fuzzer read --with imago
     /// $test_img'.
     Read(ReadArgs),
+    /// Write images of a format, each in a folder with its recipe and what is known of it
+    ///
+    /// image.json has the features that the image uses, the files that it needs, and of a valid
+    /// image the size of its disk and the SHA-256 of the data that its guest reads. The same
+    /// seed gives the same files.
+    Generate(GenerateArgs),
+    /// Show which features of a format a reader knows, and which broken images it accepts
+    ///
+    /// Gives images of each feature, of rising complexity, to a reader that writes the data of
+    /// the disk to its standard output, or into the file $out: image-fuzzer conform qcow2 --
+    /// qemu-img convert -f qcow2 -O raw $img $out. Broken images break one rule each that a
+    /// reader must enforce.
+    ///
+    /// Exit status: 0; 3 other data than the image holds, a crash, or no end; 1 an error.
+    Conform(ConformArgs),
     /// Run the recipe of a finding, or those of all findings in a work folder
     ///
     /// Prints the stack of a crash with functions, files and lines where there are debug

@@ -2,6 +2,7 @@
 
 mod args;
 mod bisect;
+mod conform;
 mod coverage;
 mod curves;
 mod fuzz;
@@ -71,6 +72,8 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Fuzz(args)) => fuzz::run(&args),
         Some(Subcommand::Show(args)) => show::run(&args).map(|()| OK),
         Some(Subcommand::Set(args)) => set::run(&args).map(|()| OK),
+        Some(Subcommand::Generate(args)) => conform::run_generate(&args),
+        Some(Subcommand::Conform(args)) => conform::run(&args),
         Some(Subcommand::Read(args)) => read::run(&args).map(|()| OK),
         Some(Subcommand::Reproduce(args)) if !args.with.is_empty() => versions::run(&args),
         Some(Subcommand::Reproduce(args)) => replay::reproduce(&args),

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use image_formats::{AnyImage, Derivation, Value};
+use image_formats::{Access, AnyImage, Derivation, Disk, DiskError, Files, Format, ReadAt, Value};
 
-use crate::input::base::{Base, MOST_BYTES, NamedFile, Prepared, prepare};
+use crate::input::base::{Base, MOST_BYTES, NamedFile, PASSPHRASE, Prepared, prepare};
 use crate::input::recipe::{Edit, Extension, Recipe};
 
 /// Makes the files of recipes, with a cache of the base images made last.
@@ -51,6 +51,34 @@ impl Maker {
         let mut files = vec![NamedFile::new(&recipe.base.image_name(), image.bytes())];
         files.extend(prepared.extra_files.iter().cloned());
         Ok(files)
+    }
+}
+
+/// The guest's disk in the image that is the first of `files`, the others being those that it
+/// refers to, opened with the passphrase of encrypted base images.
+///
+/// # Errors
+///
+/// The image is damaged, or refers to other files.
+pub fn disk_of(files: &[NamedFile], format: Format) -> Result<Box<dyn Disk>, DiskError> {
+    let Some((image, others)) = files.split_first() else {
+        return Err(DiskError::NoFile(String::new()));
+    };
+    let image = AnyImage::open(Arc::new(image.clone()), format)?;
+    let others: Vec<(String, Arc<dyn ReadAt>)> = others
+        .iter()
+        .map(|file| (file.name.clone(), Arc::new(file.clone()) as Arc<dyn ReadAt>))
+        .collect();
+    let files = FilesOfTest(others);
+    image.disk(Access::to(&files).unlocked_by(PASSPHRASE.as_bytes()))
+}
+
+/// The files of a test, by their names.
+struct FilesOfTest(Vec<(String, Arc<dyn ReadAt>)>);
+
+impl Files for FilesOfTest {
+    fn file(&self, name: &[u8]) -> Option<Arc<dyn ReadAt>> {
+        self.0.as_slice().file(name)
     }
 }
 

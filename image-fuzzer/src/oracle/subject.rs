@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use image_formats::qcow2::{Disk, Guest, GuestOffset, Image, Incompatible};
-use image_formats::{Access, AnyImage, Defect, Files, ReadAt};
+use image_formats::{AnyImage, Defect, ReadAt};
 
-use crate::input::base::{BACKING_FILE, Base, DATA_FILE, PASSPHRASE};
+use crate::input::base::{BACKING_FILE, Base, DATA_FILE};
+use crate::input::case;
 use crate::input::recipe::Recipe;
 use crate::named_file::NamedFile;
 
@@ -63,20 +64,14 @@ impl<'a> Subject<'a> {
         let Base::Other(base) = &self.recipe.base else {
             return None;
         };
-        let (image, others) = self.files.split_first()?;
+        let image = self.files.first()?;
         let format = base.spec.format();
         let image = AnyImage::open(Arc::new(image.clone()), format).ok()?;
         // What must be refused may be read as anything.
         if !image.binding_defects().ok()?.is_empty() {
             return None;
         }
-        let others: Vec<(String, Arc<dyn ReadAt>)> = others
-            .iter()
-            .map(|file| (file.name.clone(), Arc::new(file.clone()) as Arc<dyn ReadAt>))
-            .collect();
-        let files = FilesOfTest(others);
-        let access = Access::to(&files).unlocked_by(PASSPHRASE.as_bytes());
-        image.disk(access).ok()
+        case::disk_of(self.files, format).ok()
     }
 
     /// What the guest must read from a disk of the image, where that is known: `read` is
@@ -226,15 +221,6 @@ impl Decoded {
     /// The bytes of the active disk, in whole sectors: the rest is not read.
     pub(super) fn size(&self) -> u64 {
         self.image.layout().header.size / 512 * 512
-    }
-}
-
-/// The files of a test, by their names.
-struct FilesOfTest(Vec<(String, Arc<dyn ReadAt>)>);
-
-impl Files for FilesOfTest {
-    fn file(&self, name: &[u8]) -> Option<Arc<dyn ReadAt>> {
-        self.0.as_slice().file(name)
     }
 }
 

@@ -27,6 +27,7 @@ pub use read::layout::{BitmapAt, Disk, ExtensionAt, Layout, Region, SnapshotAt, 
 pub use rules::RULES;
 pub use types::{Geometry, GuestOffset, HostOffset};
 pub use write::build::{Built, build};
+pub use write::features::FEATURES;
 pub use write::recompute::RecountError;
 pub use write::spec::{
     Backing, Bitmap, BitmapCluster, Cluster, Content, DataFile, Encryption, Extension, Snapshot,

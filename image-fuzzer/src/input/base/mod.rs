@@ -9,7 +9,7 @@ mod sparse;
 pub use crate::named_file::{MOST_BYTES, NamedFile};
 pub use build::{Prepared, file_of, prepare};
 pub use draw::draw;
-pub use formats::Formats;
+pub use formats::{Formats, features_of};
 
 use image_formats::qcow2::Spec;
 use image_formats::{AnySpec, Format, Pattern};
@@ -134,6 +134,14 @@ impl Base {
         match self {
             Self::Qcow2(_) => TEST_IMG.to_owned(),
             Self::Other(other) => format!("test.{}", other.spec.format()),
+        }
+    }
+
+    /// The features of the format that the image has, by name.
+    pub fn features(&self) -> Vec<&'static str> {
+        match self {
+            Self::Qcow2(base) => base.image.features(),
+            Self::Other(other) => other.spec.features(),
         }
     }
 

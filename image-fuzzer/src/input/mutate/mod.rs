@@ -202,6 +202,16 @@ pub fn recomputed(rng: &mut Rng) -> Option<Mutation> {
     })
 }
 
+/// The correction of copies and checksums, as a writer makes it.
+pub fn repaired() -> Option<Mutation> {
+    Some(Mutation {
+        family: RECOMPUTE.to_owned(),
+        edit: Edit::Recompute {
+            what: vec![Recomputed::Copies, Recomputed::Checksums],
+        },
+    })
+}
+
 /// Draws one mutation from the families, by `weights`.
 pub fn one(context: MutationContext<'_>, weights: &[u64], rng: &mut Rng) -> Vec<Mutation> {
     let of_format = FAMILIES.iter().zip(weights);

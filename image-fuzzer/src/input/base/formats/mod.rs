@@ -3,7 +3,7 @@
 mod common;
 mod qed;
 
-use image_formats::{AnySpec, Format};
+use image_formats::{AnySpec, Feature, Format};
 
 use super::{Base, OtherBase, Qcow2Base, draw};
 use crate::rng::Rng;
@@ -13,6 +13,14 @@ type Draw = fn(&mut Rng) -> OtherBase;
 
 /// The formats that can be drawn besides qcow2.
 const FORMATS: &[(Format, Draw)] = &[(Format::Qed, qed::draw)];
+
+/// The features of a format that base images can have.
+pub fn features_of(format: Format) -> &'static [Feature] {
+    match format {
+        Format::Qcow2 => image_formats::qcow2::FEATURES,
+        other => AnySpec::all_features(other),
+    }
+}
 
 /// The formats whose images are mutated: one, or several that share the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +43,18 @@ impl Formats {
         words.chain([Self::ALL]).collect()
     }
 
+    /// The words that name one of them.
+    pub fn words_of_one() -> Vec<&'static str> {
+        let mut words = Self::words();
+        words.retain(|word| *word != Self::ALL);
+        words
+    }
+
+    /// This one alone.
+    pub fn of(format: Format) -> Self {
+        Self(vec![format])
+    }
+
     /// Those that `word` names.
     pub fn named(word: &str) -> Option<Self> {
         let all = std::iter::once(Format::Qcow2).chain(FORMATS.iter().map(|(format, _)| *format));
@@ -52,6 +72,14 @@ impl Formats {
     /// Their names.
     pub fn names(&self) -> Vec<&'static str> {
         self.0.iter().map(|format| format.name()).collect()
+    }
+
+    /// The format, where it is one.
+    pub fn single(&self) -> Option<Format> {
+        match self.0.as_slice() {
+            [format] => Some(*format),
+            _ => None,
+        }
     }
 
     /// A random valid base image of one of them, each as likely as the others.

@@ -1,0 +1,268 @@
+//! Images that show what a reader knows of a format.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use image_formats::{AnyImage, Format, Requirement};
+use serde::Serialize;
+
+use super::Outcome;
+use crate::input::base::{Base, Formats, NamedFile, features_of};
+use crate::input::case::{Maker, disk_of};
+use crate::input::mutate::{self, Intensity, MutationContext};
+use crate::input::recipe::{FUZZER, Mutation, Recipe};
+use crate::rng::Rng;
+
+/// What an image is to show.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// Whether the reader knows a feature of the format.
+    Feature {
+        /// Its name.
+        name: String,
+        /// What it is, in a few words.
+        what: String,
+    },
+    /// Whether the reader notices that a rule is broken.
+    Rule {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Subject {
+    /// The name of the feature or rule.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Feature { name, .. } | Self::Rule { name } => name,
+        }
+    }
+}
+
+/// An image, and what a reader must make of it.
+pub struct Sample {
+    /// What it is to show.
+    pub subject: Subject,
+    /// The seed that it was drawn from.
+    pub seed: String,
+    /// Its features.
+    pub features: Vec<&'static str>,
+    /// The recipe of it, without commands.
+    pub recipe: Recipe,
+    /// Its files, the image first.
+    pub files: Vec<NamedFile>,
+    /// What a guest reads; `None` where the image is broken.
+    pub data: Option<Vec<u8>>,
+}
+
+impl Sample {
+    /// Whether `outcome` is what a good reader makes of it.
+    #[must_use]
+    pub fn is_met_by(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Right => self.data.is_some(),
+            Outcome::Refused { .. } => self.data.is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// The largest disk that is compared, in bytes.
+const MOST_DATA: u64 = 64 << 20;
+
+/// How many base images are drawn.
+const DRAWN: u32 = 1500;
+
+/// What a feature is called that every image has: being an image of the format.
+const PLAIN: &str = "plain";
+
+/// A recipe of these edits without commands.
+fn recipe(seed: &str, base: Base, edits: Vec<Mutation>) -> Recipe {
+    Recipe {
+        fuzzer: FUZZER.into(),
+        seed: seed.into(),
+        base,
+        edits,
+        commands: Vec::new(),
+        fresh_copies: true,
+        guard: None,
+    }
+}
+
+/// Up to `count` valid images for each feature of `format`, those with the fewest other
+/// features first, drawn from `seed`.
+///
+/// # Errors
+///
+/// A base image cannot be made, which would be a bug of the fuzzer.
+pub fn valid(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Result<Vec<Sample>> {
+    let formats = Formats::of(format);
+    let mut bases = vec![(format!("{seed}/plain"), formats.plain())];
+    for number in 0..DRAWN {
+        let seed = format!("{seed}/{number}");
+        let base = formats.draw(&mut Rng::from_text(&seed));
+        bases.push((seed, base));
+    }
+    let mut subjects = vec![(PLAIN, "an image with nothing special")];
+    subjects.extend(features_of(format).iter().map(|it| (it.name, it.what)));
+    let mut samples = Vec::new();
+    for (name, what) in subjects {
+        let subject = Subject::Feature {
+            name: name.to_owned(),
+            what: what.to_owned(),
+        };
+        let mut found = Vec::new();
+        for (seed, base) in &bases {
+            let features = base.features();
+            if features.contains(&name) || name == PLAIN && features.len() <= 1 {
+                found.push((features.len(), seed, base));
+            }
+        }
+        found.sort_by_key(|(count, ..)| *count);
+        for (_, seed, base) in rising(&found, count) {
+            samples.extend(sample(&subject, seed, base, maker)?);
+        }
+    }
+    Ok(samples)
+}
+
+/// `count` of `all`, which is sorted by complexity: the first one, the last one, and between
+/// them at equal distances.
+fn rising<T>(all: &[T], count: usize) -> Vec<&T> {
+    let mut places: BTreeSet<usize> = BTreeSet::new();
+    for step in 0..count {
+        let last = all.len().saturating_sub(1);
+        places.insert(last * step / count.saturating_sub(1).max(1));
+    }
+    places.into_iter().filter_map(|at| all.get(at)).collect()
+}
+
+/// A valid image as a sample; `None` where its disk is not known.
+fn sample(subject: &Subject, seed: &str, base: &Base, maker: &mut Maker) -> Result<Option<Sample>> {
+    let recipe = recipe(seed, base.clone(), Vec::new());
+    let files = maker.files(&recipe)?;
+    let Some(data) = data(&files, base.format()) else {
+        return Ok(None);
+    };
+    Ok(Some(Sample {
+        subject: subject.clone(),
+        seed: seed.to_owned(),
+        features: base.features(),
+        recipe,
+        files,
+        data: Some(data),
+    }))
+}
+
+/// What the guest reads of a disk of a bearable size.
+pub fn data(files: &[NamedFile], format: Format) -> Option<Vec<u8>> {
+    let mut disk = disk_of(files, format).ok()?;
+    let size = disk.size();
+    if size > MOST_DATA {
+        return None;
+    }
+    let mut data = vec![0; size as usize];
+    disk.read(0, &mut data).ok()?;
+    Some(data)
+}
+
+/// How many mutated images are drawn to find broken ones.
+const MUTATED: u32 = 6000;
+
+/// Up to `count` broken images for each rule that a reader must enforce, each with one mutation
+/// and one broken rule, drawn from `seed`.
+///
+/// # Errors
+///
+/// A base image cannot be made, which would be a bug of the fuzzer.
+pub fn broken(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Result<Vec<Sample>> {
+    let formats = Formats::of(format);
+    let weights = mutate::first_weights();
+    let mut by_rule: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+    let mut base = formats.plain();
+    for number in 0..MUTATED {
+        let seed = format!("{seed}/broken/{number}");
+        let mut rng = Rng::from_text(&seed);
+        if number % 8 == 0 {
+            base = formats.draw(&mut rng);
+        }
+        let prepared = maker.prepared(&base)?;
+        let context = MutationContext {
+            base: &base,
+            map: &prepared.map,
+        };
+        let one = Intensity::Mutations(1, 1);
+        let mut edits = mutate::draw(context, None, one, &weights, &mut rng);
+        edits.extend(mutate::repaired());
+        let recipe = recipe(&seed, base.clone(), edits);
+        let Ok(files) = maker.files(&recipe) else {
+            continue;
+        };
+        let Some(name) = single_broken_rule(&files, format) else {
+            continue;
+        };
+        let found = by_rule.entry(name.to_owned()).or_default();
+        if found.len() < count {
+            found.push(Sample {
+                subject: Subject::Rule {
+                    name: name.to_owned(),
+                },
+                seed,
+                features: base.features(),
+                recipe,
+                files,
+                data: None,
+            });
+        }
+    }
+    Ok(by_rule.into_values().flatten().collect())
+}
+
+/// The rule that readers must enforce and the image breaks, where it is one alone.
+fn single_broken_rule(files: &[NamedFile], format: Format) -> Option<&'static str> {
+    let image = std::sync::Arc::new(files.first()?.clone());
+    let image = AnyImage::open(image, format).ok()?;
+    let defects = image.defects().ok()?;
+    let mut names = defects
+        .iter()
+        .filter(|defect| defect.requirement == Requirement::Must)
+        .map(|defect| defect.name);
+    let first = names.next()?;
+    names.all(|name| name == first).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_rising_complexity_are_taken() {
+        let all: Vec<u32> = (0..10).collect();
+        assert_eq!(rising(&all, 3), [&0, &4, &9]);
+        assert_eq!(rising(&all, 1), [&0]);
+        assert_eq!(rising(&all[..2], 5), [&0, &1]);
+        assert!(rising(&all[..0], 3).is_empty());
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_images() {
+        let make = || {
+            let samples = valid(Format::Qed, 2, "same", &mut Maker::default()).unwrap();
+            let files = |sample: &Sample| sample.files.clone();
+            samples.iter().map(files).collect::<Vec<_>>()
+        };
+        let first = make();
+        assert_eq!(first, make());
+        assert!(first.len() > 8, "{}", first.len());
+    }
+
+    #[test]
+    fn broken_images_break_one_rule_each() {
+        let samples = broken(Format::Qed, 1, "rules", &mut Maker::default()).unwrap();
+        let names: BTreeSet<_> = samples.iter().map(|sample| &sample.subject).collect();
+        assert_eq!(names.len(), samples.len());
+        assert!(names.len() >= 5, "{names:?}");
+    }
+}
