@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::Format;
-use crate::qed;
 use crate::spec_error::SpecError;
 use crate::store::Store;
+use crate::{qed, vdi};
 
 /// A file of an image that was built.
 #[derive(Clone, Debug)]
@@ -23,6 +23,19 @@ pub struct Feature {
     pub name: &'static str,
     /// What it is, in a few words.
     pub what: &'static str,
+}
+
+impl Feature {
+    /// A row of a table of features.
+    pub(crate) const fn new(name: &'static str, what: &'static str) -> Self {
+        Self { name, what }
+    }
+
+    /// The names of those that an image has.
+    pub(crate) fn present(all: &[(&'static str, bool)]) -> Vec<&'static str> {
+        let present = all.iter().filter(|(_, present)| *present);
+        present.map(|(name, _)| *name).collect()
+    }
 }
 
 /// Declares [`AnySpec`] from a row for each format: its name, and its module, which has
@@ -96,4 +109,5 @@ macro_rules! specs {
 
 specs! {
     Qed => qed,
+    Vdi => vdi,
 }

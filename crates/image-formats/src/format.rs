@@ -14,7 +14,7 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, qed, tables};
+use crate::{luks, qcow2, qed, tables, vdi};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -51,7 +51,7 @@ formats! {
     /// Microsoft Hyper-V.
     Vhdx => tables::vhdx,
     /// VirtualBox.
-    Vdi => tables::vdi,
+    Vdi => vdi,
     /// QEMU enhanced disk.
     Qed => qed,
     /// Parallels.

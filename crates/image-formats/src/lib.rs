@@ -23,6 +23,7 @@ mod structure;
 mod structured;
 mod tables;
 mod value;
+pub mod vdi;
 
 pub use any_spec::{AnySpec, BuiltFile, Feature};
 pub use arrange::Placement;

@@ -4,12 +4,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod qed;
+mod vdi;
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use image_formats::{Access, AnyImage, AnySpec, BuiltFile, Files, Format, ReadAt, Store};
+use image_formats::{
+    Access, AnyImage, AnySpec, Block, BuiltFile, Content, Files, Format, Pattern, ReadAt, Store,
+};
 
 use common::{qemu_img, scratch};
 
@@ -152,4 +155,62 @@ fn assert_robust(spec: &AnySpec) {
             }
         }
     }
+}
+
+/// What a disk holds whose `blocks`, of `unit` bytes each, lie over the bytes of `below`.
+fn laid_over(mut below: Vec<u8>, blocks: &[Block], unit: usize) -> Vec<u8> {
+    for block in blocks {
+        let at = block.index as usize * unit;
+        let end = below.len().min(at + unit);
+        let data = match &block.content {
+            Content::Zero => vec![0; unit],
+            Content::Data(pattern) | Content::Compressed(pattern) => pattern.bytes(unit),
+        };
+        below[at..end].copy_from_slice(&data[..end - at]);
+    }
+    below
+}
+
+/// An image that another program wrote: without defects, and with the data that was put into it.
+fn assert_foreign(folder: &Path, name: &str, format: Format, data: &[u8]) -> AnyImage {
+    let bytes = fs::read(folder.join(name)).unwrap();
+    assert_eq!(Format::probe(&bytes).unwrap(), Some(format), "{name}");
+    let image = AnyImage::open(Arc::new(bytes), format).unwrap();
+    assert_eq!(image.defects().unwrap(), [], "{name}");
+    assert!(disk(folder, name, format) == data, "{name}: other data");
+    image
+}
+
+/// Whether a program that a test needs is installed; says so where it is not.
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).exists());
+    if !found {
+        eprintln!("not run: {program} is not in PATH");
+    }
+    found
+}
+
+/// A disk of `size` bytes with some data and a lot of zeros.
+fn some_data(size: usize) -> Vec<u8> {
+    let mut data = vec![0; size];
+    for (at, pattern) in [
+        (0, Pattern::Count(1)),
+        (size / 2, Pattern::Noise(2)),
+        (size - 5000, Pattern::Fill(3)),
+    ] {
+        data[at..at + 5000].copy_from_slice(&pattern.bytes(5000));
+    }
+    data
+}
+
+/// Converts `data` to an image called `name` with `options` by
+/// `qemu-img`.
+fn convert(folder: &Path, data: &[u8], name: &str, format: Format, options: &[&str]) {
+    let raw = folder.join("in.raw");
+    fs::write(&raw, data).unwrap();
+    let mut words = vec!["convert", "-f", "raw", "-O", format.name()];
+    words.extend(options);
+    let ran = qemu_img(&words, &[&raw, &folder.join(name)]);
+    assert!(ran.status.success(), "{words:?}: {ran:?}");
 }
