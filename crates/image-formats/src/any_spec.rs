@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::Format;
 use crate::spec_error::SpecError;
 use crate::store::Store;
-use crate::{qed, vdi};
+use crate::{parallels, qcow, qed, vdi};
 
 /// A file of an image that was built.
 #[derive(Clone, Debug)]
@@ -110,4 +110,6 @@ macro_rules! specs {
 specs! {
     Qed => qed,
     Vdi => vdi,
+    Parallels => parallels,
+    Qcow => qcow,
 }

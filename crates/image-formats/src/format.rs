@@ -14,7 +14,7 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, qed, tables, vdi};
+use crate::{luks, parallels, qcow, qcow2, qed, tables, vdi};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -45,7 +45,7 @@ formats! {
     /// QEMU, versions 2 and 3.
     Qcow2 => qcow2,
     /// QEMU, version 1.
-    Qcow => tables::qcow,
+    Qcow => qcow,
     /// VMware, sparse extents.
     Vmdk => tables::vmdk,
     /// Microsoft Hyper-V.
@@ -55,7 +55,7 @@ formats! {
     /// QEMU enhanced disk.
     Qed => qed,
     /// Parallels.
-    Parallels => tables::parallels,
+    Parallels => parallels,
     /// LUKS, version 1.
     Luks => luks,
     /// Bochs, growing.

@@ -4,8 +4,6 @@
 pub(crate) mod bochs;
 pub(crate) mod cloop;
 pub(crate) mod dmg;
-pub(crate) mod parallels;
-pub(crate) mod qcow;
 pub(crate) mod vhdx;
 pub(crate) mod vmdk;
 pub(crate) mod vpc;

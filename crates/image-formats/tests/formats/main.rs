@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod parallels;
+mod qcow;
 mod qed;
 mod vdi;
 
