@@ -158,16 +158,23 @@ fn encrypted_images_open_with_their_passphrase() {
 fn images_of_qemu_are_known() {
     let Some(folder) = scratch() else { return };
     let folder = folder.path();
-    for (i, options) in [&[][..], &["-c"], &["-S", "0"]].iter().enumerate() {
+    let data = some_data((5 << 20) + 512);
+    let compressed = |image: &AnyImage| {
+        let marked = |path: &str| path.ends_with(".compressed");
+        let mut fields = image.used_fields();
+        fields.any(|field| marked(&field.path) && field.value == 1.into())
+    };
+    for (i, options) in [&[][..], &["-S", "0"]].iter().enumerate() {
         let name = format!("{i}.qcow");
-        let data = some_data((5 << 20) + 512);
         convert(folder, &data, &name, Format::Qcow, options);
         let image = assert_foreign(folder, &name, Format::Qcow, &data);
-        let compressed = image
-            .used_fields()
-            .filter(|field| field.path.ends_with(".compressed") && field.value == 1.into());
-        assert_eq!(compressed.count() > 0, *options == ["-c"]);
+        assert!(!compressed(&image));
     }
+    // QEMU 10.0 exits with 1 here, without a message, after it has written all of it.
+    let words = ["convert", "-c", "-f", "raw", "-O", "qcow"];
+    qemu_img(&words, &[&folder.join("in.raw"), &folder.join("c.qcow")]);
+    let image = assert_foreign(folder, "c.qcow", Format::Qcow, &data);
+    assert!(compressed(&image));
     // One over another one, with other sizes of clusters and tables.
     let words = ["create", "-f", "qcow", "-b", "0.qcow", "-F", "qcow"];
     let ran = qemu_img(&words, &[&folder.join("over")]);
@@ -180,7 +187,7 @@ fn images_of_qemu_are_known() {
     );
     assert_eq!(image.references(), [b"0.qcow"]);
     assert_eq!(image.field("header.cluster_bits").unwrap().value, 9.into());
-    assert!(disk_of_qemu(folder, "over", Format::Qcow) == some_data((5 << 20) + 512));
+    assert!(disk_of_qemu(folder, "over", Format::Qcow) == data);
 }
 
 /// A limit that was not noticed: such clusters are larger than any disk.
