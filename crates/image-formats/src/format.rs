@@ -14,7 +14,7 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, parallels, qcow, qcow2, qed, tables, vdi};
+use crate::{bochs, cloop, luks, parallels, qcow, qcow2, qed, tables, vdi};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -59,9 +59,9 @@ formats! {
     /// LUKS, version 1.
     Luks => luks,
     /// Bochs, growing.
-    Bochs => tables::bochs,
+    Bochs => bochs,
     /// Linux compressed loop.
-    Cloop => tables::cloop,
+    Cloop => cloop,
     /// Microsoft Virtual PC.
     Vpc => tables::vpc,
     /// Apple disk image.

@@ -3,8 +3,11 @@
 mod any_spec;
 mod arrange;
 mod block;
+pub mod bochs;
 mod boundary;
+mod built;
 mod checker;
+pub mod cloop;
 mod defect;
 mod disk;
 mod field;
@@ -27,10 +30,11 @@ mod tables;
 mod value;
 pub mod vdi;
 
-pub use any_spec::{AnySpec, BuiltFile, Feature};
+pub use any_spec::AnySpec;
 pub use arrange::Placement;
 pub use block::{Block, Content};
 pub use boundary::Surroundings;
+pub use built::{BuiltFile, Feature};
 pub use defect::{Defect, Requirement, Rule};
 pub use disk::{Access, Disk, DiskError, Files};
 pub use field::{Field, FieldError, Kind, Place, PlaceError};

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::check::bitmap_clusters;
 use super::extension::{self, BITMAP_LEN, DIRTY_BITMAP, FEATURE_LEN, HEADER_LEN};
 use super::layout::{BAT_AT, CLOSED, EMPTY, IN_USE, MAGIC, MAGIC_EXT, SECTOR};
-use crate::any_spec::{self, BuiltFile};
 use crate::arrange::Placement;
 use crate::block::{Block, Content, sorted};
+use crate::built::{self, BuiltFile};
 use crate::pattern::Pattern;
 use crate::spec_error::{SpecError, ensure};
 use crate::store::Store;
@@ -117,36 +117,36 @@ impl Default for Spec {
 }
 
 /// What images can have or not.
-pub const FEATURES: &[any_spec::Feature] = &[
-    any_spec::Feature::new("data", "allocated clusters"),
-    any_spec::Feature::new(
+pub const FEATURES: &[built::Feature] = &[
+    built::Feature::new("data", "allocated clusters"),
+    built::Feature::new(
         "sector-bat",
         "a BAT that counts in sectors (WithoutFreeSpace)",
     ),
-    any_spec::Feature::new(
+    built::Feature::new(
         "cluster-bat",
         "a BAT that counts in clusters (WithouFreSpacExt)",
     ),
-    any_spec::Feature::new("odd-clusters", "clusters of a size that is no power of two"),
-    any_spec::Feature::new(
+    built::Feature::new("odd-clusters", "clusters of a size that is no power of two"),
+    built::Feature::new(
         "implied-data-offset",
         "no place of the data area in the header",
     ),
-    any_spec::Feature::new("data-gap", "unused clusters before the data area"),
-    any_spec::Feature::new("open", "an image that was not closed"),
-    any_spec::Feature::new("unmarked", "an image of a program without format extension"),
-    any_spec::Feature::new("empty", "an image that is marked as empty"),
-    any_spec::Feature::new("extension", "a format extension"),
-    any_spec::Feature::new("bitmap", "dirty bitmaps"),
-    any_spec::Feature::new("unknown-feature", "features that no specification names"),
-    any_spec::Feature::new("gaps", "unused clusters between others"),
+    built::Feature::new("data-gap", "unused clusters before the data area"),
+    built::Feature::new("open", "an image that was not closed"),
+    built::Feature::new("unmarked", "an image of a program without format extension"),
+    built::Feature::new("empty", "an image that is marked as empty"),
+    built::Feature::new("extension", "a format extension"),
+    built::Feature::new("bitmap", "dirty bitmaps"),
+    built::Feature::new("unknown-feature", "features that no specification names"),
+    built::Feature::new("gaps", "unused clusters between others"),
 ];
 
 impl Spec {
     /// The features of [`FEATURES`] that the image has.
     pub(crate) fn features(&self) -> Vec<&'static str> {
         let extension = self.extension.as_ref();
-        any_spec::Feature::present(&[
+        built::Feature::present(&[
             ("data", !self.blocks.is_empty()),
             ("sector-bat", !self.ext),
             ("cluster-bat", self.ext),

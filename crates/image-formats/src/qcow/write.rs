@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::cipher;
 use super::layout::{AES, COMPRESSED, HEADER_LEN, LONGEST_NAME, MAGIC};
-use crate::any_spec::{BuiltFile, Feature};
 use crate::arrange::Placement;
 use crate::block::{Block, Content, sorted};
+use crate::built::{BuiltFile, Feature};
 use crate::qcow2::{Compression, compress};
 use crate::spec_error::{SpecError, ensure};
 use crate::store::Store;

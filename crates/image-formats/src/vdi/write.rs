@@ -6,9 +6,9 @@ use super::layout::{
     DIFFERENCING, DISCARDED, DYNAMIC, HEADER_0_LEN, HEADER_1_LEN, HEADER_1_PLUS_LEN, HEADER_AT,
     SIGNATURE, STATIC, UNALLOCATED, UNDO, VERSION_1_1, ZERO_EXPAND,
 };
-use crate::any_spec::{BuiltFile, Feature};
 use crate::arrange::Placement;
 use crate::block::{Block, Content, sorted};
+use crate::built::{BuiltFile, Feature};
 use crate::pattern::Pattern;
 use crate::spec_error::{SpecError, ensure};
 use crate::store::Store;

@@ -1,6 +1,8 @@
 //! Images of every format that can be built: without defects, read by QEMU as by this crate,
 //! and the same bytes for the same description. A file for each format.
 
+mod bochs;
+mod cloop;
 #[path = "../common/mod.rs"]
 mod common;
 mod parallels;
