@@ -8,11 +8,13 @@ use image_formats::bochs::Spec;
 use image_formats::{
     Access, AnyImage, AnySpec, Block, Content, DiskError, Format, Pattern, Placement,
 };
+use proptest::prelude::*;
 
 use crate::common::scratch;
 use crate::{
-    Qemu, assert_all_features, assert_foreign, assert_robust, assert_valid, disk_of_qemu,
-    installed, laid_over, some_data,
+    Qemu, any_blocks, any_order, assert_all_features, assert_foreign, assert_reads_as_described,
+    assert_robust, assert_robust_when_damaged, assert_valid, disk_of_qemu, installed, laid_over,
+    some_data,
 };
 
 fn blocks() -> Vec<Block> {
@@ -163,5 +165,37 @@ fn images_of_bximage_are_known() {
 fn hostile_images_do_no_harm() {
     for spec in &specs()[2..5] {
         assert_robust(spec);
+        assert_robust_when_damaged(spec);
+    }
+}
+
+fn any_spec() -> impl Strategy<Value = Spec> {
+    let header = (1..=2_u8, 512..700_u32, 0..9_u32, 0..3_u32);
+    (9..=15_u8, any_blocks(true, 50), any_order(), header).prop_map(
+        |(bits, blocks, order, (version, header_size, spare_entries, bitmaps))| Spec {
+            virtual_size: (50 << bits) - if bits > 9 { 512 } else { 0 },
+            version,
+            extent_size: 1 << bits,
+            bitmap_size: bitmaps * 400,
+            header_size,
+            spare_entries,
+            blocks,
+            placement: Placement {
+                order,
+                gaps: Vec::new(),
+            },
+            ..Spec::default()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// What is built is without defects, and reads as it was described.
+    #[test]
+    fn any_image_reads_as_described(spec in any_spec()) {
+        let unit = spec.extent_size;
+        assert_reads_as_described(&AnySpec::Bochs(spec.clone()), &spec.blocks, unit as usize);
     }
 }

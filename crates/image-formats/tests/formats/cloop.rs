@@ -9,8 +9,8 @@ use image_formats::{Access, AnyImage, AnySpec, Block, Content, DiskError, Format
 
 use crate::common::scratch;
 use crate::{
-    Qemu, assert_all_features, assert_foreign, assert_robust, assert_valid, disk, installed,
-    laid_over, some_data, write,
+    Qemu, assert_all_features, assert_foreign, assert_robust, assert_robust_when_damaged,
+    assert_valid, disk, installed, laid_over, some_data, write,
 };
 
 fn blocks() -> Vec<Block> {
@@ -141,5 +141,6 @@ fn images_of_others_are_known() {
 fn hostile_images_do_no_harm() {
     for spec in &specs()[1..4] {
         assert_robust(spec);
+        assert_robust_when_damaged(spec);
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use image_formats::parallels::{Bitmap, BitmapCluster, Extension, Feature, Spec, State};
 use image_formats::{AnyImage, AnySpec, Block, Content, Format, Pattern, Placement};
+use proptest::prelude::*;
 
 use crate::common::{qemu_img, scratch};
 use crate::{
-    Qemu, assert_all_features, assert_foreign, assert_robust, assert_valid, convert, some_data,
+    Qemu, any_blocks, any_order, assert_all_features, assert_foreign, assert_reads_as_described,
+    assert_robust, assert_robust_when_damaged, assert_valid, convert, some_data,
 };
 
 fn blocks(indexes: &[u64]) -> Vec<Block> {
@@ -227,6 +229,38 @@ fn hostile_images_do_no_harm() {
             blocks: blocks(&[0, 1, 900]),
             ..small
         };
-        assert_robust(&AnySpec::Parallels(blocks));
+        let spec = AnySpec::Parallels(blocks);
+        assert_robust(&spec);
+        assert_robust_when_damaged(&spec);
+    }
+}
+
+fn any_spec() -> impl Strategy<Value = Spec> {
+    let header = (any::<bool>(), any::<bool>(), 0..3_u8, 0..100_u64);
+    (1..40_u32, any_blocks(false, 60), any_order(), header).prop_map(
+        |(tracks, blocks, order, (ext, implied, gap, sectors))| Spec {
+            virtual_size: (60 * u64::from(tracks) - sectors.min(u64::from(tracks) - 1)) * 512,
+            ext,
+            tracks,
+            implied_data_offset: implied && !ext,
+            data_gap: if implied && !ext { 0 } else { gap },
+            blocks,
+            placement: Placement {
+                order,
+                gaps: Vec::new(),
+            },
+            ..Spec::default()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// What is built is without defects, and reads as it was described.
+    #[test]
+    fn any_image_reads_as_described(spec in any_spec()) {
+        let unit = spec.tracks * 512;
+        assert_reads_as_described(&AnySpec::Parallels(spec.clone()), &spec.blocks, unit as usize);
     }
 }

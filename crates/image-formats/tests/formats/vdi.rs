@@ -1,6 +1,7 @@
 //! VDI.
 
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 
 use image_formats::vdi::{ImageType, Spec};
@@ -8,11 +9,13 @@ use image_formats::{
     Access, AnyImage, AnySpec, Block, Content, DiskError, Files, Format, Pattern, Placement,
     ReadAt, Store,
 };
+use proptest::prelude::*;
 
 use crate::common::{qemu_img, scratch};
 use crate::{
-    Qemu, assert_all_features, assert_foreign, assert_robust, assert_valid, convert, disk,
-    disk_of_qemu, laid_over, some_data, write,
+    Qemu, any_blocks, any_order, assert_all_features, assert_foreign, assert_reads_as_described,
+    assert_robust, assert_robust_when_damaged, assert_valid, convert, disk, disk_of_qemu,
+    installed, laid_over, some_data, write,
 };
 
 const MIB: usize = 1 << 20;
@@ -217,6 +220,28 @@ fn other_parents_are_refused() {
     assert_eq!(missing, Some(DiskError::NoFile(name)));
 }
 
+/// Another reader has the same data.
+#[test]
+fn images_are_read_by_7zip() {
+    let Some(folder) = scratch().filter(|_| installed("7zz")) else {
+        return;
+    };
+    let folder = folder.path();
+    // It takes the number of allocated blocks for how many the file has, gaps or not.
+    let gaps = |spec: &Spec| !spec.placement.gaps.is_empty();
+    for spec in read_by_qemu().into_iter().filter(|spec| !gaps(spec)) {
+        let size = spec.virtual_size as usize;
+        let wanted = laid_over(vec![0; size], &spec.blocks, MIB);
+        write(folder, &AnySpec::Vdi(spec.clone()).build("i.vdi").unwrap());
+        let mut command = Command::new("7zz");
+        let ran = command
+            .current_dir(folder)
+            .args(["x", "-so", "i.vdi"])
+            .output();
+        assert!(ran.unwrap().stdout == wanted, "{spec:?}");
+    }
+}
+
 #[test]
 fn images_of_qemu_are_known() {
     let Some(folder) = scratch() else { return };
@@ -248,6 +273,59 @@ fn images_of_qemu_are_known() {
 #[test]
 fn hostile_images_do_no_harm() {
     for spec in &refused_by_qemu()[..4] {
-        assert_robust(&AnySpec::Vdi(spec.clone()));
+        let spec = AnySpec::Vdi(spec.clone());
+        assert_robust(&spec);
+        assert_robust_when_damaged(&spec);
+    }
+}
+
+fn any_spec() -> impl Strategy<Value = Spec> {
+    let blocks = any_blocks(true, 40);
+    let places = (any_order(), 0..4_u32, 0..4_u32);
+    let header = (any::<bool>(), any::<bool>(), any::<bool>(), 0..3_u32);
+    (9..=14_u8, 0..16_u64, blocks, places, header).prop_map(
+        |(bits, sectors, blocks, (order, map, data), (fixed, old, geometry, extra))| {
+            let dynamic = Spec {
+                virtual_size: (40 << bits) - sectors.min((1 << bits) / 512 - 1) * 512,
+                block_size: 1 << bits,
+                block_extra: if extra == 0 || old { 0 } else { 128 << extra },
+                version: u8::from(!old),
+                logical_geometry: geometry && !old,
+                map_offset: if old { 0 } else { map * 512 },
+                data_offset: if old || data == 0 {
+                    0
+                } else {
+                    4096 + data * 512
+                },
+                blocks,
+                placement: Placement {
+                    order,
+                    gaps: Vec::new(),
+                },
+                ..Spec::default()
+            };
+            let stored = |block: &Block| matches!(block.content, Content::Data(_));
+            let image_type = match fixed {
+                true => ImageType::Static,
+                false => ImageType::Dynamic,
+            };
+            let blocks = dynamic.blocks.iter();
+            Spec {
+                blocks: blocks.filter(|b| !fixed || stored(b)).cloned().collect(),
+                image_type,
+                ..dynamic
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// What is built is without defects, and reads as it was described.
+    #[test]
+    fn any_image_reads_as_described(spec in any_spec()) {
+        let unit = spec.block_size;
+        assert_reads_as_described(&AnySpec::Vdi(spec.clone()), &spec.blocks, unit as usize);
     }
 }
