@@ -36,7 +36,7 @@ pub struct Spec {
     /// The format extension.
     pub extension: Option<Extension>,
     /// Where the extension, the clusters of bitmaps, and those of the disk go, in this natural
-    /// order. QEMU refuses to check images with clusters that it does not know behind others.
+    /// order. `qemu-img check` knows the last ones only: others behind them are leaks to it.
     pub placement: Placement,
 }
 

@@ -24,7 +24,7 @@ pub struct Spec {
     /// Bytes before the data of each block: 0 or a power of two, up to 1 MiB. QEMU does not
     /// look at them.
     pub block_extra: u32,
-    /// Which header the image has: 1, or 0 for the one of before 2007, which QEMU does not read.
+    /// Which header the image has: 1, or 0 for the earlier one, which QEMU does not read.
     pub version: u8,
     /// Whether the header has the logical geometry, in version 1.
     pub logical_geometry: bool,
