@@ -2,28 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::built::{BuiltFile, Feature};
 use crate::format::Format;
-use crate::qed;
 use crate::spec_error::SpecError;
-use crate::store::Store;
-
-/// A file of an image that was built.
-#[derive(Clone, Debug)]
-pub struct BuiltFile {
-    /// Its name, as the image's other files refer to it.
-    pub name: String,
-    /// What it holds.
-    pub bytes: Store,
-}
-
-/// A feature of a format, of those that an image can have or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Feature {
-    /// A short name, which no other feature of the format has.
-    pub name: &'static str,
-    /// What it is, in a few words.
-    pub what: &'static str,
-}
+use crate::{bochs, cloop, parallels, qcow, qed, vdi};
 
 /// Declares [`AnySpec`] from a row for each format: its name, and its module, which has
 /// `Spec`, `build` and `FEATURES`.
@@ -105,4 +87,9 @@ macro_rules! specs {
 
 specs! {
     Qed => qed,
+    Vdi => vdi,
+    Parallels => parallels,
+    Qcow => qcow,
+    Bochs => bochs,
+    Cloop => cloop,
 }

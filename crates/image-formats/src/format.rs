@@ -15,14 +15,14 @@ use crate::path::{Path, PathSyntax};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, qed, tables};
+use crate::{bochs, cloop, luks, parallels, qcow, qcow2, qed, tables, vdi};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
 macro_rules! formats {
     ($($(#[$doc:meta])* $format:ident => $module:path,)*) => {
-        /// Known disk-image formats: [`Format::Qcow2`] is modelled completely, of the others
-        /// the headers and first tables.
+        /// Known disk-image formats: those of [`crate::AnySpec`] and [`Format::Qcow2`] are
+        /// modelled completely, of the others the headers and first tables.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Format {
@@ -46,23 +46,23 @@ formats! {
     /// QEMU, versions 2 and 3.
     Qcow2 => qcow2,
     /// QEMU, version 1.
-    Qcow => tables::qcow,
+    Qcow => qcow,
     /// VMware, sparse extents.
     Vmdk => tables::vmdk,
     /// Microsoft Hyper-V.
     Vhdx => tables::vhdx,
     /// VirtualBox.
-    Vdi => tables::vdi,
+    Vdi => vdi,
     /// QEMU enhanced disk.
     Qed => qed,
     /// Parallels.
-    Parallels => tables::parallels,
+    Parallels => parallels,
     /// LUKS, version 1.
     Luks => luks,
     /// Bochs, growing.
-    Bochs => tables::bochs,
+    Bochs => bochs,
     /// Linux compressed loop.
-    Cloop => tables::cloop,
+    Cloop => cloop,
     /// Microsoft Virtual PC.
     Vpc => tables::vpc,
     /// Apple disk image.

@@ -131,7 +131,8 @@ fn parse_number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Shows bytes as quoted text when most are printable, else as `hex:…`; long ones cut.
+/// Shows bytes as quoted text when all are printable, without the zeros that pad it, else all of
+/// them as `hex:…`; long ones cut.
 fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     const SHOWN: usize = 96;
     let trimmed = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
@@ -140,14 +141,15 @@ fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     let printable =
         |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
-    let text = &bytes[..trimmed];
-    let shown = &text[..text.len().min(SHOWN)];
+    let mut all = &bytes[..trimmed];
+    let shown = &all[..all.len().min(SHOWN)];
     if shown.iter().all(printable) {
         write!(f, "\"{}\"", shown.escape_ascii())?;
     } else {
-        write!(f, "hex:{}", HEXLOWER.encode(shown))?;
+        all = bytes;
+        write!(f, "hex:{}", HEXLOWER.encode(&all[..all.len().min(SHOWN)]))?;
     }
-    if text.len() > SHOWN {
+    if all.len() > SHOWN {
         write!(f, "… ({} bytes)", bytes.len())?;
     }
     Ok(())
@@ -180,6 +182,8 @@ mod tests {
         assert_eq!(show(b"qcow2"), "\"qcow2\"");
         assert_eq!(show(b"dirty\0\0"), "\"dirty\"");
         assert_eq!(show(&[0, 255]), "hex:00ff");
+        // A UUID that ended with zeros lost them.
+        assert_eq!(show(&[0xff, 1, 0]), "hex:ff0100");
         assert_eq!(show(&[0; 5]), "5 zero bytes");
         assert_eq!(show(b""), "\"\"");
     }

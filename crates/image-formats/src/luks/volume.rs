@@ -152,7 +152,8 @@ pub struct SectorCipher {
 }
 
 impl SectorCipher {
-    fn new(key: [u8; KEY_BYTES]) -> Self {
+    /// With this key.
+    pub(crate) fn new(key: [u8; KEY_BYTES]) -> Self {
         Self {
             aes: Aes128::new(&key.into()),
         }

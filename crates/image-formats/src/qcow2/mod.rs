@@ -19,6 +19,7 @@ use crate::model::Driver;
 pub use crate::pattern::Pattern;
 pub use crate::spec_error::SpecError;
 pub use compression::{Compression, InflateError};
+pub(crate) use compression::{compress, expand};
 pub use entries::CompressedDescriptor;
 pub use header::{Autoclear, Compatible, Header, Incompatible};
 pub use image::Image;

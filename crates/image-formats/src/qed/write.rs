@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BACKING_FILE, KNOWN_FEATURES, MAGIC, NEED_CHECK, NO_PROBE, ZERO};
-use crate::any_spec::{BuiltFile, Feature};
 use crate::arrange::Placement;
 use crate::block::{Block, Content, sorted};
+use crate::built::{BuiltFile, Feature};
 use crate::spec_error::{SpecError, ensure};
 use crate::store::Store;
 

@@ -1,15 +1,24 @@
 //! Images of every format that can be built: without defects, read by QEMU as by this crate,
 //! and the same bytes for the same description. A file for each format.
 
+mod bochs;
+mod cloop;
 #[path = "../common/mod.rs"]
 mod common;
+mod parallels;
+mod qcow;
 mod qed;
+mod vdi;
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use image_formats::{Access, AnyImage, AnySpec, BuiltFile, Files, Format, ReadAt, Store};
+use image_formats::{
+    Access, AnyImage, AnySpec, Block, BuiltFile, Content, Files, Format, Pattern, ReadAt, Store,
+};
+
+use proptest::prelude::*;
 
 use common::{qemu_img, scratch};
 
@@ -152,4 +161,141 @@ fn assert_robust(spec: &AnySpec) {
             }
         }
     }
+}
+
+/// What a disk holds whose `blocks`, of `unit` bytes each, lie over the bytes of `below`.
+fn laid_over(mut below: Vec<u8>, blocks: &[Block], unit: usize) -> Vec<u8> {
+    for block in blocks {
+        let at = block.index as usize * unit;
+        let end = below.len().min(at + unit);
+        let data = match &block.content {
+            Content::Zero => vec![0; unit],
+            Content::Data(pattern) | Content::Compressed(pattern) => pattern.bytes(unit),
+        };
+        below[at..end].copy_from_slice(&data[..end - at]);
+    }
+    below
+}
+
+/// An image that another program wrote: without defects, and with the data that was put into it.
+fn assert_foreign(folder: &Path, name: &str, format: Format, data: &[u8]) -> AnyImage {
+    let bytes = fs::read(folder.join(name)).unwrap();
+    assert_eq!(Format::probe(&bytes).unwrap(), Some(format), "{name}");
+    let image = AnyImage::open(Arc::new(bytes), format).unwrap();
+    assert_eq!(image.defects().unwrap(), [], "{name}");
+    assert!(disk(folder, name, format) == data, "{name}: other data");
+    image
+}
+
+/// Whether a program that a test needs is installed; says so where it is not.
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).exists());
+    if !found {
+        eprintln!("not run: {program} is not in PATH");
+    }
+    found
+}
+
+/// A disk of `size` bytes with some data and a lot of zeros.
+fn some_data(size: usize) -> Vec<u8> {
+    let mut data = vec![0; size];
+    for (at, pattern) in [
+        (0, Pattern::Count(1)),
+        (size / 2, Pattern::Noise(2)),
+        (size - 5000, Pattern::Fill(3)),
+    ] {
+        data[at..at + 5000].copy_from_slice(&pattern.bytes(5000));
+    }
+    data
+}
+
+/// Converts `data` to an image called `name` with `options` by
+/// `qemu-img`.
+fn convert(folder: &Path, data: &[u8], name: &str, format: Format, options: &[&str]) {
+    let raw = folder.join("in.raw");
+    fs::write(&raw, data).unwrap();
+    let mut words = vec!["convert", "-f", "raw", "-O", format.name()];
+    words.extend(options);
+    let ran = qemu_img(&words, &[&raw, &folder.join(name)]);
+    assert!(ran.status.success(), "{words:?}: {ran:?}");
+}
+
+/// Files that end early, and bytes that are not those of the format: no panic, and the same
+/// bytes back.
+fn assert_robust_when_damaged(spec: &AnySpec) {
+    let format = spec.format();
+    let file = spec.build("i").unwrap().swap_remove(0);
+    let bytes = file.bytes.to_vec(MOST).unwrap();
+    let exercise = |bytes: Vec<u8>| {
+        let image = AnyImage::open(Arc::new(bytes.clone()), format).unwrap();
+        image.defects().unwrap();
+        image.binding_defects().unwrap();
+        let paths: Vec<String> = image.used_fields().take(500).map(|f| f.path).collect();
+        assert!(paths.iter().all(|path| image.field(path).is_ok()));
+        if let Ok(mut disk) = image.disk(Access::to(&())) {
+            for at in [0, 4000, disk.size().saturating_sub(600)] {
+                let _ = disk.read(at, &mut [0; 1024]);
+            }
+        }
+        let mut repaired = image.clone();
+        repaired.recompute(&[
+            image_formats::Derivation::Value,
+            image_formats::Derivation::Copy,
+            image_formats::Derivation::Checksum,
+        ]);
+        assert!(image.bytes().to_vec(MOST).unwrap() == bytes);
+    };
+    for len in (0..600)
+        .step_by(7)
+        .chain([bytes.len() / 2, bytes.len() - 1])
+    {
+        exercise(bytes[..len.min(bytes.len())].to_vec());
+    }
+    for seed in 0..200 {
+        let noise = Pattern::Noise(seed).bytes(32);
+        let mut damaged = bytes.clone();
+        for pair in noise.chunks_exact(4) {
+            // Most of it where the structures are.
+            let place = usize::from(pair[0]) << (pair[1] % 6);
+            if let Some(byte) = damaged.get_mut(place) {
+                *byte = pair[2];
+            }
+        }
+        exercise(damaged);
+    }
+}
+
+/// Up to 8 of `count` blocks: data, and zeros where the format has them.
+fn any_blocks(zeros: bool, count: u64) -> impl Strategy<Value = Vec<Block>> {
+    let content = prop_oneof![
+        any::<u64>().prop_map(|seed| Content::Data(Pattern::Noise(seed))),
+        any::<u8>().prop_map(move |byte| match zeros {
+            true => Content::Zero,
+            false => Content::Data(Pattern::Fill(byte)),
+        }),
+    ];
+    let blocks = prop::collection::btree_map(0..count, content, 0..8);
+    blocks.prop_map(|blocks| {
+        let blocks = blocks.into_iter();
+        blocks
+            .map(|(index, content)| Block { index, content })
+            .collect()
+    })
+}
+
+/// Sort keys of a placement.
+fn any_order() -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::vec(0..9_u32, 0..4)
+}
+
+/// What is built is without defects, and reads as `blocks` of `unit` bytes describe.
+fn assert_reads_as_described(spec: &AnySpec, blocks: &[Block], unit: usize) {
+    let file = spec.build("i").unwrap().swap_remove(0);
+    let image = AnyImage::open(Arc::new(file.bytes), spec.format()).unwrap();
+    assert_eq!(image.defects().unwrap(), []);
+    let mut disk = image.disk(Access::to(&())).unwrap();
+    let mut data = vec![1; disk.size() as usize];
+    disk.read(0, &mut data).unwrap();
+    assert!(data == laid_over(vec![0; spec.virtual_size() as usize], blocks, unit));
 }
