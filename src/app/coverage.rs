@@ -315,6 +315,8 @@ pub(super) fn reached_by(call: &Invocation, test: &str) -> Result<String> {
             let tests = words::count(it.tests, "test");
             let place = match (it.function.file.as_str(), it.function.line) {
                 ("", _) => String::new(),
+                // It is inlined in all places.
+                (file, 0) => file.to_owned(),
                 (file, line) => format!("{file}:{line}"),
             };
             vec![tests, soon(it.after_ms), it.function.name, place]

@@ -146,8 +146,14 @@ impl Affected {
         change: &Change,
         source: Option<&Source<'_>>,
     ) -> Option<String> {
-        let source = source.filter(|_| !change.names.is_empty())?;
-        let uses = source.uses(&change.names);
+        let names = &change.names | &change.members;
+        let source = source.filter(|_| !names.is_empty())?;
+        let mut told: Vec<&str> = names.iter().take(NAMES_TOLD).map(String::as_str).collect();
+        if names.len() > NAMES_TOLD {
+            told.push("...");
+        }
+        let told = told.join(", ");
+        let (uses, are_all) = source.uses(&names);
         let mut files: HashMap<&str, Vec<&str>> = HashMap::new();
         for it in &uses {
             files.entry(&it.function).or_default().push(&it.file);
@@ -160,13 +166,13 @@ impl Affected {
         let is_meant =
             |known: &str, name: &str| change.entries.contains(name) || is_use(known, name);
         let found = self.targets.add(&recording.tables, &is_meant);
-        let names = change.names.iter().take(NAMES_TOLD).map(String::as_str);
-        let mut names: Vec<&str> = names.collect();
-        if change.names.len() > NAMES_TOLD {
-            names.push("...");
-        }
         let used_in = words::count(found.len(), "recorded function");
-        Some(format!("{} (used in {used_in})", names.join(", ")))
+        let rest = if are_all {
+            ""
+        } else {
+            ", and in more files than are looked through: other tests may be affected"
+        };
+        Some(format!("{told} (used in {used_in}{rest})"))
     }
 }
 

@@ -12,8 +12,10 @@ pub(super) struct Change {
     pub(super) functions: BTreeSet<String>,
     /// Whether there are changes outside of functions, other than comments.
     pub(super) elsewhere: bool,
-    /// What changes there: macros, variables, fields and constants, by name.
+    /// What changes there: macros and variables, by name.
     pub(super) names: BTreeSet<String>,
+    /// The same of members of types: fields and constants.
+    pub(super) members: BTreeSet<String>,
     /// What changed rows of tables refer to, by name: functions, as far as they are some.
     pub(super) entries: BTreeSet<String>,
 }
@@ -187,8 +189,8 @@ struct Side {
 enum Declaration {
     /// A variable of this name, with its value.
     Variable(String),
-    /// A type whose members have names.
-    Fields,
+    /// A type whose members have names, and the one whose declaration the line continues.
+    Fields(Option<String>),
     /// A type whose constants have names.
     Constants,
 }
@@ -207,28 +209,36 @@ impl Declaration {
         match () {
             () if head.contains('(') => None,
             () if has("enum") => Some(Self::Constants),
-            () if has("struct") || has("union") => Some(Self::Fields),
+            () if has("struct") || has("union") => Some(Self::Fields(None)),
             () => None,
         }
     }
 
-    /// Notes what a changed line of its body changes.
-    fn note(&self, code: &str, change: &mut Change) {
+    /// Reads a line of its body, and notes what changes with it.
+    fn line(&mut self, code: &str, changed: bool, change: &mut Change) {
         match self {
-            Self::Variable(name) => {
+            Self::Variable(name) if changed => {
                 change.names.insert(name.clone());
                 change.entries.extend(identifiers(code).map(str::to_owned));
             }
-            Self::Fields => change.names.extend(field(code).map(str::to_owned)),
-            Self::Constants => {
-                let constant = identifiers(code).next().map(str::to_owned);
-                change.names.extend(constant);
+            Self::Fields(open) => {
+                let field = open.take().or_else(|| field(code).map(str::to_owned));
+                change
+                    .members
+                    .extend(field.iter().filter(|_| changed).cloned());
+                *open = field.filter(|_| !code.ends_with(';'));
             }
+            Self::Constants if changed && !code.starts_with(['/', '*', '}', '{']) => {
+                let constant = identifiers(code).next().map(str::to_owned);
+                change.members.extend(constant);
+            }
+            Self::Variable(_) | Self::Constants => {}
         }
     }
 }
 
-/// The name of the field that is declared here: `int (*call)(void);`, `char name[4];`, `int x : 1;`.
+/// The name of the field whose declaration begins here: `int (*call)(`, `char name[4];`,
+/// `int x : 1;`.
 fn field(code: &str) -> Option<&str> {
     if code.starts_with(['/', '*', '}', '{', '#']) {
         return None;
@@ -236,7 +246,7 @@ fn field(code: &str) -> Option<&str> {
     if let Some((_, pointer)) = code.split_once("(*") {
         return identifiers(pointer).next();
     }
-    let declared = code.split([';', '[', ':', '=', ',']).next()?;
+    let declared = code.split_once(';')?.0.split(['[', ':', '=', ',']).next()?;
     identifiers(declared).last()
 }
 
@@ -317,8 +327,8 @@ impl Side {
             self.begin(false, change);
         } else if code.ends_with([';', '=', '\\']) {
             let variable = Declaration::of(&self.head).filter(|_| self.head.contains('='));
-            if let Some(variable) = variable.filter(|_| self.head_changed) {
-                variable.note("", change);
+            if let Some(mut variable) = variable.filter(|_| self.head_changed) {
+                variable.line("", true, change);
             }
             self.forget_head(change);
         }
@@ -336,16 +346,16 @@ impl Side {
         self.mark("", changed, change);
     }
 
-    fn mark(&self, code: &str, changed: bool, change: &mut Change) {
+    fn mark(&mut self, code: &str, changed: bool, change: &mut Change) {
         match &self.function {
-            _ if !changed => {}
-            Some(function) => {
+            Some(function) if changed => {
                 change.functions.insert(function.clone());
             }
+            Some(_) => {}
             None => {
-                change.elsewhere = true;
-                if let Some(declaration) = &self.declaration {
-                    declaration.note(code, change);
+                change.elsewhere |= changed;
+                if let Some(declaration) = &mut self.declaration {
+                    declaration.line(code, changed, change);
                 }
             }
         }
@@ -499,7 +509,8 @@ mod tests {
             let head = "--- a/a.h\n+++ b/a.h\n";
             let found = changes(format!("{head}{body}").as_bytes()).unwrap();
             let list = |all: &BTreeSet<String>| all.iter().cloned().collect::<Vec<_>>().join(" ");
-            (list(&found[0].names), list(&found[0].entries))
+            let all = &found[0].names | &found[0].members;
+            (list(&all), list(&found[0].entries))
         };
         for (body, names, entries) in [
             ("-#define SIZE 1\n+#define SIZE 2\n", "SIZE", ""),
@@ -526,6 +537,11 @@ mod tests {
             (
                 "-static int limit = 3;\n+static int limit = 4;\n",
                 "limit",
+                "",
+            ),
+            (
+                " struct S {\n     int (*call)(int x,\n-        int y,\n+        long y,\n         int z);\n     int k;\n };\n",
+                "call",
                 "",
             ),
             ("+int prototype(struct S *s);\n", "", ""),

@@ -282,6 +282,14 @@ impl Table {
             .then_some(index)
     }
 
+    /// Whether every block of the function is noted that a block is in.
+    #[must_use]
+    pub fn has_all_blocks(&self, block: u32) -> bool {
+        let function = self.function_of(block);
+        self.is_whole
+            || function.is_some_and(|it| is_of_disk_images(self.file_of(&self.functions[it])))
+    }
+
     /// The block that a function starts with, of the function that a block is in.
     #[must_use]
     pub fn entry_of(&self, block: u32) -> Option<u32> {

@@ -6,8 +6,12 @@ use std::process::{Command, Stdio};
 
 use super::patch::mentions;
 
-/// How often what uses a name is taken for a name itself: a macro in a macro, in a table.
+/// How often a macro or variable that uses a name is taken for a name itself: a macro in a
+/// macro, in a table.
 const DEPTH: usize = 3;
+
+/// In how many files names may be, at most: those in more say little of what is affected.
+const MOST_FILES: usize = 200;
 
 /// The source tree after a change.
 #[derive(Debug)]
@@ -80,16 +84,22 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The functions that use any of these names, themselves or by what is defined with them.
-    pub(super) fn uses(&self, names: &BTreeSet<String>) -> BTreeSet<Use> {
+    /// The functions that use any of these names, themselves or by macros and variables that are
+    /// defined with them, and whether these are all: what is used all over the source is not
+    /// followed.
+    pub(super) fn uses(&self, names: &BTreeSet<String>) -> (BTreeSet<Use>, bool) {
         let mut found = BTreeSet::new();
         let (mut known, mut new) = (names.clone(), names.clone());
         for _ in 0..DEPTH {
             if new.is_empty() {
                 break;
             }
+            let files = self.files_with(&new);
+            if files.len() > MOST_FILES {
+                return (found, false);
+            }
             let mut next = BTreeSet::new();
-            for file in self.files_with(&new) {
+            for file in files {
                 let Some(text) = self.text(&file) else {
                     continue;
                 };
@@ -104,6 +114,6 @@ impl<'a> Source<'a> {
             known.extend(next.iter().cloned());
             new = next;
         }
-        found
+        (found, true)
     }
 }

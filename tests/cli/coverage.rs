@@ -325,6 +325,13 @@ fn what_is_inlined_or_changed_outside_of_functions_selects_the_tests_that_reach_
     std::fs::write(suite.at("src/block/tool.h"), header).expect("written");
     suite.build(&source);
     suite.record(&["--coverage=blocks"]);
+    let listed = said(&mut suite.check(&["--reached-by", "1"])).fine();
+    let taken = listed.lines().find(|line| line.contains("  taken  "));
+    let taken = taken.unwrap_or_else(|| panic!("{listed}"));
+    assert!(
+        taken.starts_with("2 tests  ") && taken.ends_with("tool.h"),
+        "{taken}"
+    );
     let git = |args: &[&str]| {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);
