@@ -14,7 +14,7 @@ use crate::model::{Combo, Job, JobId, Test};
 use crate::plan;
 use crate::programs::Programs;
 use crate::reach::{
-    Affected, Candidate, Recorder, Recording, Store, Suite, Targets, affected, diff_of,
+    Affected, Candidate, Recorder, Recording, Source, Store, Suite, Targets, affected, diff_of,
     write_report,
 };
 use crate::tree::{Layout, Tree};
@@ -160,8 +160,10 @@ pub(super) fn choose(
         if args.reaching.is_empty() {
             tell_of_programs(&recording);
         }
-        let patch = diff_of(what, source(call, tree).as_deref())?;
-        let affected = affected(&recording, &*patch)?;
+        let source = source(call, tree);
+        let patch = diff_of(what, source.as_deref())?;
+        let source = source.as_deref().map(|dir| Source::new(dir, what));
+        let affected = affected(&recording, &*patch, source.as_ref())?;
         let candidates = recording.candidates(&affected.targets);
         tell_affected(what, &affected, &candidates);
         lists.push(candidates);
@@ -242,10 +244,15 @@ fn tell_of_programs(recording: &Recording) {
 
 /// Says what commits affect, beyond the tests.
 fn tell_affected(what: &str, affected: &Affected, candidates: &[Candidate]) {
-    let changed = affected.targets.all().len() + affected.unknown.len();
+    let changed = affected.changed.len() + affected.unknown.len();
+    let uses = affected.targets.all().len() - affected.changed.len();
+    let uses = match uses {
+        0 => String::new(),
+        n => format!(" and {n} that use what is changed elsewhere"),
+    };
     let tests: HashSet<&str> = candidates.iter().map(|it| it.test.as_str()).collect();
     say::error(&format!(
-        "{what}: {}; {} what they change",
+        "{what}: {}{uses}; {} what they change",
         words::count(changed, "changed function"),
         match tests.len() {
             1 => "1 test reaches".to_owned(),
@@ -308,6 +315,8 @@ pub(super) fn reached_by(call: &Invocation, test: &str) -> Result<String> {
             let tests = words::count(it.tests, "test");
             let place = match (it.function.file.as_str(), it.function.line) {
                 ("", _) => String::new(),
+                // It is inlined in all places.
+                (file, 0) => file.to_owned(),
                 (file, line) => format!("{file}:{line}"),
             };
             vec![tests, soon(it.after_ms), it.function.name, place]

@@ -351,7 +351,8 @@ static SELECT: &[Flag] = &[
     .long(
         "COMMITS as git diff takes them (main..HEAD; main: up to the files as they are now). \
              In the order of --reaching. Changed functions that no test reaches are named, and so \
-             is what changed and is no recorded code. The recorded programs may be those before \
+             is what changed and is no recorded code. Of macros, tables and fields that change, \
+             the functions that use them are meant, as far as the source is at hand. The recorded programs may be those before \
              the change or after it: functions are known by their names.",
     ),
     Flag::new(
@@ -661,7 +662,8 @@ static RESULTS: &[Flag] = &[
     )
     .long(
         "As --coverage has recorded it. A line: how many tests reach the function, how soon \
-             this one does, its name and its place. -qcow2 and the like narrow it to such runs.",
+             this one does, its name and its place. Functions that are inlined everywhere are \
+             listed where blocks were recorded. -qcow2 and the like narrow it to such runs.",
     ),
     Flag::new(
         "--coverage-report DIR",

@@ -1,6 +1,6 @@
 //! What a change of the source affects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,20 +10,29 @@ use anyhow::{Context, Result, bail};
 use super::patch::{Change, changes};
 use super::paths::ends_in;
 use super::recording::Recording;
-use super::targets::Targets;
+use super::targets::{Target, Targets};
+use super::uses::Source;
+use crate::words;
+
+/// How many names of what is changed in a file are told.
+const NAMES_TOLD: usize = 5;
 
 /// What a change affects.
 #[derive(Debug)]
 pub struct Affected {
-    /// The changed functions that recorded programs have.
+    /// The changed functions that recorded programs have, and those that use what is changed
+    /// outside of functions.
     pub targets: Targets,
+    /// The changed functions among them.
+    pub changed: HashSet<Target>,
     /// Those that no test reaches: file and name.
     pub unreached: Vec<String>,
     /// Changed functions that no recorded program has: file and name.
     pub unknown: Vec<String>,
-    /// Files with code of recorded programs that are changed outside of functions.
+    /// Files that are changed outside of functions; where it is known, with what changes there
+    /// and how many functions use it.
     pub elsewhere: Vec<String>,
-    /// Files that recorded programs have no code of.
+    /// Other files that recorded programs have no code of.
     pub not_code: Vec<String>,
 }
 
@@ -66,59 +75,105 @@ pub fn diff_of(what: &str, source: Option<&Path>) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// What the changes of a patch affect.
+/// What the changes of a patch affect. What uses the macros, variables and fields that it changes
+/// is looked for in `source`.
 ///
 /// # Errors
 ///
 /// The patch cannot be read.
-pub fn affected(recording: &Recording, patch: impl Read) -> io::Result<Affected> {
-    let changes = changes(BufReader::new(patch))?;
+pub fn affected(
+    recording: &Recording,
+    patch: impl Read,
+    source: Option<&Source<'_>>,
+) -> io::Result<Affected> {
     let files: BTreeSet<&str> = recording
         .tables
         .iter()
         .flat_map(|table| table.files.iter().map(String::as_str))
         .collect();
-    let has_files = !files.is_empty();
     let mut result = Affected {
         targets: Targets::none(&recording.tables),
+        changed: HashSet::new(),
         unreached: Vec::new(),
         unknown: Vec::new(),
         elsewhere: Vec::new(),
         not_code: Vec::new(),
     };
-    for Change {
-        file,
-        functions,
-        elsewhere,
-    } in &changes
-    {
-        let is_code = files.iter().any(|known| ends_in(known, file));
-        if has_files && !is_code {
-            result.not_code.push(file.clone());
-            continue;
+    for change in &changes(BufReader::new(patch))? {
+        let file = &change.file;
+        let is_code = files.is_empty() || files.iter().any(|known| ends_in(known, file));
+        if is_code {
+            result.add_functions(recording, change);
         }
-        let is_same_file = |known: &str| known.is_empty() || ends_in(known, file);
-        let is_meant = |known: &str, name: &str| functions.contains(name) && is_same_file(known);
-        let before = result.targets.all().len();
-        result.targets.add(&recording.tables, &is_meant);
-        let found = &result.targets.all()[before..];
-        let found: BTreeSet<&str> = found.iter().map(|it| it.name.as_str()).collect();
-        let missing = functions.iter().filter(|it| !found.contains(it.as_str()));
-        result
-            .unknown
-            .extend(missing.map(|name| format!("{name} ({file})")));
-        if *elsewhere {
-            result.elsewhere.push(file.clone());
+        let uses = result.add_uses(recording, change, source);
+        match uses {
+            Some(uses) => result.elsewhere.push(format!("{file}: {uses}")),
+            None if !is_code => result.not_code.push(file.clone()),
+            None if change.elsewhere => result.elsewhere.push(file.clone()),
+            None => {}
         }
     }
     result.targets.order();
     let reached = recording.reached_targets(&result.targets);
     let targets = result.targets.all().iter().enumerate();
-    let unreached = targets.filter(|(number, _)| !reached.contains(number));
+    let unreached =
+        targets.filter(|(number, it)| result.changed.contains(*it) && !reached.contains(number));
     result.unreached = unreached
         .map(|(_, it)| format!("{} ({})", it.name, it.file))
         .collect();
     Ok(result)
+}
+
+impl Affected {
+    /// Adds the functions that are changed in a file.
+    fn add_functions(&mut self, recording: &Recording, change: &Change) {
+        let (file, functions) = (&change.file, &change.functions);
+        let is_same_file = |known: &str| known.is_empty() || ends_in(known, file);
+        let is_meant = |known: &str, name: &str| functions.contains(name) && is_same_file(known);
+        let found = self.targets.add(&recording.tables, &is_meant);
+        let names: BTreeSet<&str> = found.iter().map(|it| it.name.as_str()).collect();
+        let missing = functions.iter().filter(|it| !names.contains(it.as_str()));
+        self.unknown
+            .extend(missing.map(|name| format!("{name} ({file})")));
+        self.changed.extend(found);
+    }
+
+    /// Adds the functions that use what is changed outside of functions; what that is and how
+    /// many functions use it, where that can be told.
+    fn add_uses(
+        &mut self,
+        recording: &Recording,
+        change: &Change,
+        source: Option<&Source<'_>>,
+    ) -> Option<String> {
+        let names = &change.names | &change.members;
+        let source = source.filter(|_| !names.is_empty())?;
+        let mut told: Vec<&str> = names.iter().take(NAMES_TOLD).map(String::as_str).collect();
+        if names.len() > NAMES_TOLD {
+            told.push("...");
+        }
+        let told = told.join(", ");
+        let (uses, are_all) = source.uses(&names);
+        let mut files: HashMap<&str, Vec<&str>> = HashMap::new();
+        for it in &uses {
+            files.entry(&it.function).or_default().push(&it.file);
+        }
+        let is_use = |known: &str, name: &str| {
+            let files = files.get(name);
+            let same = |file: &&str| known.is_empty() || ends_in(known, file);
+            files.is_some_and(|files| files.iter().any(same))
+        };
+        let is_meant =
+            |known: &str, name: &str| change.entries.contains(name) || is_use(known, name);
+        let found = self.targets.add(&recording.tables, &is_meant);
+        let used_in = words::count(found.len(), "recorded function");
+        let rest = if are_all {
+            ""
+        } else {
+            ", and in more files than are looked through: other tests may be affected"
+        };
+        Some(format!("{told} (used in {used_in}{rest})"))
+    }
 }
 
 #[cfg(test)]
@@ -135,7 +190,7 @@ mod tests {
             @@ -19 +19 @@ int fresh(int x)\n-    x\n+    y\n@@ -29 +29 @@\n-#define X 1\n+#define X 2\n\
             diff --git a/docs/x b/docs/x\n--- a/docs/x\n+++ b/docs/x\n@@ -1 +1 @@\n-a\n+b\n";
         let patch = patch.replace("-a\n+    b", "-    a\n+    b");
-        let found = affected(&recording, patch.as_bytes()).unwrap();
+        let found = affected(&recording, patch.as_bytes(), None).unwrap();
         assert_eq!(found.unreached, ["rare (block/a.c)"]);
         assert_eq!(found.unknown, ["fresh (block/a.c)"]);
         assert_eq!(found.elsewhere, ["block/a.c"]);

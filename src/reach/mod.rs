@@ -19,6 +19,7 @@ mod recording;
 mod store;
 mod table;
 mod targets;
+mod uses;
 
 pub use affected::{Affected, affected, diff_of};
 pub use html::{Suite, write as write_report};
@@ -26,5 +27,6 @@ pub use reached::{ProgramReached, Reached};
 pub use recorder::Recorder;
 pub use recording::{Candidate, FunctionKey, FunctionReached, Recording, TestReached};
 pub use store::Store;
-pub use table::{Block, Frame, Function, Segment, Table};
+pub use table::{Block, Frame, Function, Inlined, Segment, Table};
 pub use targets::{Target, Targets};
+pub use uses::Source;

@@ -12,6 +12,12 @@ pub(super) struct Change {
     pub(super) functions: BTreeSet<String>,
     /// Whether there are changes outside of functions, other than comments.
     pub(super) elsewhere: bool,
+    /// What changes there: macros and variables, by name.
+    pub(super) names: BTreeSet<String>,
+    /// The same of members of types: fields and constants.
+    pub(super) members: BTreeSet<String>,
+    /// What changed rows of tables refer to, by name: functions, as far as they are some.
+    pub(super) entries: BTreeSet<String>,
 }
 
 /// Reads a patch in the unified format, as `git diff` and `git format-patch` write it. With
@@ -29,6 +35,21 @@ pub(super) fn changes(mut input: impl BufRead) -> io::Result<Vec<Change>> {
         line.clear();
     }
     Ok(reader.finish())
+}
+
+/// The functions in the text of a file that mention any of these names, and what else does.
+pub(super) fn mentions(file: &str, text: &[u8], names: &BTreeSet<String>) -> Change {
+    let mut change = Change {
+        file: file.to_owned(),
+        ..Change::default()
+    };
+    let mut side = Side::default();
+    for line in String::from_utf8_lossy(text).lines() {
+        let mentioned = identifiers(line).any(|word| names.contains(word));
+        side.line(line, mentioned, &mut change);
+    }
+    side.end(&mut change);
+    change
 }
 
 #[derive(Default)]
@@ -97,8 +118,7 @@ impl PatchReader {
         };
         let mut ranges = ranges.split(' ').map(count);
         self.left = (ranges.next().unwrap_or(0), ranges.next().unwrap_or(0));
-        let function = function_name(function);
-        self.before = Side::within(function.clone());
+        self.before = Side::within(function);
         self.after = Side::within(function);
     }
 
@@ -158,18 +178,120 @@ struct Side {
     head: String,
     /// Whether one of them is changed.
     head_changed: bool,
+    /// The declaration that the line is in, outside of functions.
+    declaration: Option<Declaration>,
+    /// The macro that the line continues.
+    definition: Option<String>,
+}
+
+/// What has a body and is no function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Declaration {
+    /// A variable of this name, with its value.
+    Variable(String),
+    /// A type whose members have names, and the one whose declaration the line continues.
+    Fields(Option<String>),
+    /// A type whose constants have names.
+    Constants,
+}
+
+impl Declaration {
+    /// Whose head this is, or begins with this.
+    fn of(head: &str) -> Option<Self> {
+        if let Some((variable, _)) = head.split_once('=') {
+            let name = variable
+                .split('[')
+                .next()
+                .and_then(|it| identifiers(it).last());
+            return name.map(|name| Self::Variable(name.to_owned()));
+        }
+        let has = |word| identifiers(head).any(|it| it == word);
+        match () {
+            () if head.contains('(') => None,
+            () if has("enum") => Some(Self::Constants),
+            () if has("struct") || has("union") => Some(Self::Fields(None)),
+            () => None,
+        }
+    }
+
+    /// Reads a line of its body, and notes what changes with it.
+    fn line(&mut self, code: &str, changed: bool, change: &mut Change) {
+        match self {
+            Self::Variable(name) if changed => {
+                change.names.insert(name.clone());
+                change.entries.extend(identifiers(code).map(str::to_owned));
+            }
+            Self::Fields(open) => {
+                let field = open.take().or_else(|| field(code).map(str::to_owned));
+                change
+                    .members
+                    .extend(field.iter().filter(|_| changed).cloned());
+                *open = field.filter(|_| !code.ends_with(';'));
+            }
+            Self::Constants if changed && !code.starts_with(['/', '*', '}', '{']) => {
+                let constant = identifiers(code).next().map(str::to_owned);
+                change.members.extend(constant);
+            }
+            Self::Variable(_) | Self::Constants => {}
+        }
+    }
+}
+
+/// The name of the field whose declaration begins here: `int (*call)(`, `char name[4];`,
+/// `int x : 1;`.
+fn field(code: &str) -> Option<&str> {
+    if code.starts_with(['/', '*', '}', '{', '#']) {
+        return None;
+    }
+    if let Some((_, pointer)) = code.split_once("(*") {
+        return identifiers(pointer).next();
+    }
+    let declared = code.split_once(';')?.0.split(['[', ':', '=', ',']).next()?;
+    identifiers(declared).last()
+}
+
+/// The identifiers in a line of code.
+fn identifiers(code: &str) -> impl Iterator<Item = &str> {
+    let words = code.split(|c: char| !c.is_ascii() || !is_name(c as u8));
+    words.filter(|it| it.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
 }
 
 impl Side {
-    fn within(function: Option<String>) -> Self {
+    /// In what begins like this.
+    fn within(head: &str) -> Self {
+        let function = function_name(head);
         Self {
+            declaration: match function {
+                Some(_) => None,
+                None => Declaration::of(head),
+            },
             function,
             ..Self::default()
         }
     }
 
+    /// Notes the macro that a line defines, or continues, where it is changed.
+    fn definition(&mut self, code: &str, changed: bool, change: &mut Change) {
+        let defined = code.strip_prefix('#').map(str::trim_start);
+        let defined = defined.and_then(|it| it.strip_prefix("define "));
+        if let Some(defined) = defined {
+            self.definition = identifiers(defined).next().map(str::to_owned);
+        }
+        let name = self.definition.as_ref();
+        change.names.extend(name.filter(|_| changed).cloned());
+        if !code.ends_with('\\') {
+            self.definition = None;
+        }
+    }
+
     fn line(&mut self, text: &str, changed: bool, change: &mut Change) {
         let code = text.trim();
+        let is_macro = self.definition.is_some() || code.starts_with('#');
+        self.definition(code, changed, change);
+        if is_macro && self.function.is_none() {
+            change.elsewhere |= changed;
+            return;
+        }
         let says_nothing = code.is_empty()
             || ["/*", "*/", "* ", "//"]
                 .iter()
@@ -178,19 +300,21 @@ impl Side {
         match text.bytes().next() {
             Some(b'{') => self.begin(changed, change),
             Some(b'}') => {
-                self.mark(changed, change);
+                self.mark(code, changed, change);
                 self.function = None;
+                self.declaration = None;
                 self.forget_head(change);
             }
             Some(first) if (first.is_ascii_alphabetic() || first == b'_') && !is_label(code) => {
                 self.function = None;
+                self.declaration = None;
                 self.forget_head(change);
                 self.add(code, changed, change);
             }
-            _ if self.function.is_some() => self.mark(changed, change),
+            _ if self.function.is_some() => self.mark(code, changed, change),
             _ if says_nothing => {}
             Some(b' ' | b'\t') if !self.head.is_empty() => self.add(code, changed, change),
-            _ => self.mark(changed, change),
+            _ => self.mark(code, changed, change),
         }
     }
 
@@ -202,6 +326,10 @@ impl Side {
         if code.ends_with('{') {
             self.begin(false, change);
         } else if code.ends_with([';', '=', '\\']) {
+            let variable = Declaration::of(&self.head).filter(|_| self.head.contains('='));
+            if let Some(mut variable) = variable.filter(|_| self.head_changed) {
+                variable.line("", true, change);
+            }
             self.forget_head(change);
         }
     }
@@ -209,19 +337,27 @@ impl Side {
     /// The body begins.
     fn begin(&mut self, changed: bool, change: &mut Change) {
         self.function = function_name(&self.head);
+        if self.function.is_none() {
+            self.declaration = Declaration::of(&self.head);
+        }
         let changed = changed || self.head_changed;
         self.head.clear();
         self.head_changed = false;
-        self.mark(changed, change);
+        self.mark("", changed, change);
     }
 
-    fn mark(&self, changed: bool, change: &mut Change) {
+    fn mark(&mut self, code: &str, changed: bool, change: &mut Change) {
         match &self.function {
-            _ if !changed => {}
-            Some(function) => {
+            Some(function) if changed => {
                 change.functions.insert(function.clone());
             }
-            None => change.elsewhere = true,
+            Some(_) => {}
+            None => {
+                change.elsewhere |= changed;
+                if let Some(declaration) = &mut self.declaration {
+                    declaration.line(code, changed, change);
+                }
+            }
         }
     }
 
@@ -364,6 +500,68 @@ mod tests {
         ] {
             assert_eq!(function_name(head).as_deref(), name, "{head}");
         }
+    }
+
+    #[test]
+    fn what_changes_outside_of_functions_has_a_name() {
+        let whole = "@@ -1,40 +1,40 @@\n";
+        let named = |body: &str| {
+            let head = "--- a/a.h\n+++ b/a.h\n";
+            let found = changes(format!("{head}{body}").as_bytes()).unwrap();
+            let list = |all: &BTreeSet<String>| all.iter().cloned().collect::<Vec<_>>().join(" ");
+            let all = &found[0].names | &found[0].members;
+            (list(&all), list(&found[0].entries))
+        };
+        for (body, names, entries) in [
+            ("-#define SIZE 1\n+#define SIZE 2\n", "SIZE", ""),
+            (
+                " #define MAX(a, b) \\\n-    ((a) > (b)) \n+    ((a) < (b))\n",
+                "MAX",
+                "",
+            ),
+            (
+                " struct S {\n-    int a;\n+    int (*call)(int x);\n+    char name[8];\n };\n",
+                "a call name",
+                "",
+            ),
+            (
+                " typedef enum E {\n     ONE,\n+    /* Two. */\n+    TWO = 2,\n };\n",
+                "TWO",
+                "",
+            ),
+            (
+                " static BlockDriver bdrv_x[] = {\n-    .open = x_open,\n+    .open = y_open,\n };\n",
+                "bdrv_x",
+                "open x_open y_open",
+            ),
+            (
+                "-static int limit = 3;\n+static int limit = 4;\n",
+                "limit",
+                "",
+            ),
+            (
+                " struct S {\n     int (*call)(int x,\n-        int y,\n+        long y,\n         int z);\n     int k;\n };\n",
+                "call",
+                "",
+            ),
+            ("+int prototype(struct S *s);\n", "", ""),
+            (" int f(void)\n {\n+    int local = 1;\n }\n", "", ""),
+        ] {
+            let found = named(&format!("{whole}{body}"));
+            assert_eq!(found, (names.to_owned(), entries.to_owned()), "{body}");
+        }
+        // Git tells what a hunk is in.
+        let hunk = "@@ -9 +9 @@ static const char *names[MAX] = {\n-    \"a\",\n+    \"b\",\n";
+        assert_eq!(named(hunk).0, "names");
+    }
+
+    #[test]
+    fn functions_and_macros_that_mention_a_name_are_found() {
+        let text = b"#define TWICE (2 * SIZE)\nint x(void)\n{\n    return SIZES;\n}\n\
+            int y(void)\n{\n    return SIZE;\n}\n";
+        let found = mentions("a.c", text, &["SIZE".to_owned()].into());
+        assert_eq!(found.functions, ["y".to_owned()].into());
+        assert_eq!(found.names, ["TWICE".to_owned()].into());
     }
 
     #[test]

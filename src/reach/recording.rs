@@ -18,8 +18,48 @@ pub struct Recording {
     pub functions: Vec<FunctionKey>,
     /// For each program, for each of its functions, which of `functions` it is.
     numbers: Vec<Vec<u32>>,
+    /// For each program, what is inlined in its blocks.
+    inlined: Vec<InlinedIn>,
     /// What each test has reached, by name.
     pub tests: Vec<TestReached>,
+}
+
+/// What is inlined in the blocks of a program: of [`Recording::functions`].
+#[derive(Debug, Default)]
+struct InlinedIn {
+    /// For each block, where its part of `functions` ends.
+    ends: Vec<u32>,
+    functions: Vec<u32>,
+}
+
+impl InlinedIn {
+    /// Of the program `table`; `number` gives the number of a file and name there.
+    fn new(table: &Table, mut number: impl FnMut(u32, u32) -> Option<u32>) -> Self {
+        let mut all = Self::default();
+        let mut within = table.inlined.iter().peekable();
+        for (block, it) in (0..).zip(&table.blocks) {
+            // The last frame is the function that the block is in.
+            let frames = table.frames_of(it).iter().rev().skip(1);
+            let frames = frames.filter_map(|it| number(it.file, it.name));
+            all.functions.extend(frames);
+            while let Some(it) = within.next_if(|it| it.block == block) {
+                // Where the function has no other blocks, it is not known what was reached.
+                if table.has_all_blocks(block) {
+                    all.functions.extend(number(it.file, it.name));
+                }
+            }
+            let end = u32::try_from(all.functions.len()).unwrap_or(u32::MAX);
+            all.ends.push(end);
+        }
+        all
+    }
+
+    fn of(&self, block: u32) -> &[u32] {
+        let end = |block: u32| self.ends.get(block as usize).copied();
+        let start = block.checked_sub(1).map_or(Some(0), end).unwrap_or(0);
+        let range = start as usize..end(block).unwrap_or(start) as usize;
+        self.functions.get(range).unwrap_or_default()
+    }
 }
 
 /// A function, whatever programs it is in.
@@ -118,10 +158,38 @@ impl Recording {
             });
             recording.numbers.push(numbers.collect());
         }
+        for table in &tables {
+            let inlined = recording.inlined_in(table, &mut known);
+            recording.inlined.push(inlined);
+        }
         recording.tables = tables;
         let tests = tests.into_iter().map(|reached| recording.test(reached));
         recording.tests = tests.collect();
         recording
+    }
+
+    /// What is inlined in the blocks of a program; functions that are nowhere else become known.
+    fn inlined_in(
+        &mut self,
+        table: &Table,
+        known: &mut HashMap<(String, String), u32>,
+    ) -> InlinedIn {
+        let mut numbers: HashMap<(u32, u32), Option<u32>> = HashMap::new();
+        InlinedIn::new(table, |file, name| {
+            *numbers.entry((file, name)).or_insert_with(|| {
+                let file = table.files.get(file as usize)?.clone();
+                let name = table.names.get(name as usize)?.clone();
+                let place = (file.clone(), name.clone());
+                Some(*known.entry(place).or_insert_with(|| {
+                    self.functions.push(FunctionKey {
+                        file,
+                        name,
+                        line: 0,
+                    });
+                    u32::try_from(self.functions.len() - 1).unwrap_or(u32::MAX)
+                }))
+            })
+        })
     }
 
     /// Whether nothing was recorded.
@@ -157,9 +225,18 @@ impl Recording {
             };
             let function = |block: &u32| self.function_of(table, *block);
             let own = program.blocks.iter().zip(&program.times_ms);
-            functions.extend(own.filter_map(|(it, time)| Some((function(it)?, *time))));
+            functions.extend(
+                own.clone()
+                    .filter_map(|(it, time)| Some((function(it)?, *time))),
+            );
+            let inlined = |block: &u32| self.inlined[table].of(*block).iter();
+            if program.has_blocks {
+                functions.extend(own.flat_map(|(it, time)| inlined(it).map(|it| (*it, *time))));
+            }
+            let first = program.first_ms;
             let common = self.tables[table].startup.iter();
-            startup.extend(common.filter_map(|it| Some((function(it)?, program.first_ms))));
+            startup.extend(common.clone().filter_map(|it| Some((function(it)?, first))));
+            startup.extend(common.flat_map(|it| inlined(it).map(|it| (*it, first))));
         }
         let first_of_each = |all: &mut Vec<(u32, u32)>| {
             all.sort_unstable();

@@ -8,6 +8,7 @@
 //! Each file is replaced as a whole, so that runs at the same time do not disturb each other,
 //! and the newest result of a test is the one that is kept.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -120,9 +121,20 @@ impl Store {
     /// A file cannot be written or removed.
     pub fn replace_builds(&self, tables: &[&Table]) -> io::Result<()> {
         let mut changes = Vec::new();
-        for old in self.tables() {
+        // Tables are large: those that stay are not read again.
+        let is_new = |path: &&PathBuf| {
+            let builds = tables.iter().map(|table| table.build.as_str());
+            builds
+                .map(OsStr::new)
+                .any(|it| path.file_name() == Some(it))
+        };
+        let all = files(&self.dir.join("programs"));
+        for old in all.iter().filter(|path| !is_new(path)) {
+            let Ok(old) = Table::load(old) else {
+                continue;
+            };
             let new = tables.iter().find(|new| new.program == old.program);
-            if let Some(new) = new.filter(|new| new.build != old.build) {
+            if let Some(new) = new {
                 changes.push((Carry::new(&old, new), old.build.clone()));
             }
         }

@@ -11,7 +11,7 @@ use super::codec::{Reader, Writer, unpacked};
 use super::paths;
 
 /// The first line of the file of a table.
-const FIRST_LINE: &str = "check coverage program 1";
+const FIRST_LINE: &str = "check coverage program 2";
 
 /// Of larger programs only the start of each function is noted, and every block of those in
 /// [`WHOLE`]: their blocks are so many that each start would take long.
@@ -48,8 +48,22 @@ pub struct Table {
     pub blocks: Vec<Block>,
     /// What is known of the blocks: see [`Block::frames`].
     pub frames: Vec<Frame>,
+    /// Functions that are inlined within blocks, by block: those that begin none there.
+    pub inlined: Vec<Inlined>,
     /// The numbers of blocks that every start of the program reaches, in ascending order.
     pub startup: Vec<u32>,
+}
+
+/// A function that is inlined in a block, behind its first instruction; where the other blocks
+/// of its function are not noted, anywhere in the function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Inlined {
+    /// Which block.
+    pub block: u32,
+    /// Its name, in [`Table::names`].
+    pub name: u32,
+    /// Its source file, in [`Table::files`].
+    pub file: u32,
 }
 
 /// A segment with code.
@@ -170,6 +184,7 @@ impl Table {
             functions: Vec::with_capacity(program.functions.len()),
             blocks: Vec::new(),
             frames: Vec::new(),
+            inlined: Vec::new(),
             startup: Vec::new(),
         };
         for (index, function) in (0..).zip(&program.functions) {
@@ -195,17 +210,48 @@ impl Table {
                     frames: from..number(table.frames.len()),
                 });
             }
+            let blocks = first..number(table.blocks.len());
+            for (address, frame) in symbols.inlined_in((function.start, function.end)) {
+                let Some((file, _)) = frame.location else {
+                    continue;
+                };
+                let inlined = Inlined {
+                    block: table.block_before(&blocks, address),
+                    name: names.number(&frame.function),
+                    file: files.number(&short(&file)),
+                };
+                table.add_inlined(inlined);
+            }
             table.functions.push(Function {
                 name: symbol.name.as_deref().map(|name| names.number(name)),
                 file: file.as_deref().map(|file| files.number(file)),
                 line: symbol.line.unwrap_or(0),
                 start: function.start,
                 content_hash: function.content_hash,
-                blocks: first..number(table.blocks.len()),
+                blocks,
             });
         }
         (table.files, table.names) = (files.all, names.all);
         Ok(table)
+    }
+
+    /// The last block of `blocks`, which is not empty, that begins at or before an address.
+    fn block_before(&self, blocks: &Range<u32>, address: u64) -> u32 {
+        let of = &self.blocks[blocks.start as usize..blocks.end as usize];
+        let behind = of.partition_point(|it| u64::from(it.address) <= address);
+        blocks.start + number(behind.saturating_sub(1))
+    }
+
+    /// Adds what is inlined in the block that was added last, or one of the same function,
+    /// where that is not known yet.
+    fn add_inlined(&mut self, new: Inlined) {
+        let block = &self.blocks[new.block as usize];
+        let begins = |it: &Frame| (it.name, it.file) == (new.name, new.file);
+        if !self.frames_of(block).iter().any(begins)
+            && let Err(at) = self.inlined.binary_search(&new)
+        {
+            self.inlined.insert(at, new);
+        }
     }
 
     /// The frames of a block, the innermost first.
@@ -234,6 +280,14 @@ impl Table {
             .blocks
             .contains(&block)
             .then_some(index)
+    }
+
+    /// Whether every block of the function is noted that a block is in.
+    #[must_use]
+    pub fn has_all_blocks(&self, block: u32) -> bool {
+        let function = self.function_of(block);
+        self.is_whole
+            || function.is_some_and(|it| is_of_disk_images(self.file_of(&self.functions[it])))
     }
 
     /// The block that a function starts with, of the function that a block is in.
@@ -295,6 +349,15 @@ impl Table {
                 (function.name, function.file, function.line) = (same.name, same.file, same.line);
             }
         }
+        let inlined = new.inlined.iter().map(|it| {
+            let address = new.blocks[it.block as usize].address;
+            let same = self.blocks.partition_point(|old| old.address <= address);
+            let block = number(same.saturating_sub(1));
+            Inlined { block, ..*it }
+        });
+        self.inlined = inlined.collect();
+        self.inlined.sort_unstable();
+        self.inlined.dedup();
         (self.frames, self.names, self.files) = (frames, new.names, new.files);
         true
     }
@@ -341,6 +404,14 @@ impl Table {
                 to.number(u64::from(frame.line));
             }
         }
+        to.number(self.inlined.len() as u64);
+        let mut before = 0;
+        for it in &self.inlined {
+            to.number(u64::from(it.block - before));
+            to.number(u64::from(it.name));
+            to.number(u64::from(it.file));
+            before = it.block;
+        }
         to.ascending(&self.startup);
         to.save(path, FIRST_LINE)
     }
@@ -375,6 +446,7 @@ impl Table {
             functions: Vec::new(),
             blocks: Vec::new(),
             frames: Vec::new(),
+            inlined: Vec::new(),
             startup: Vec::new(),
         };
         let (names, files) = (table.names.len(), table.files.len());
@@ -420,6 +492,15 @@ impl Table {
                 frames,
             });
         }
+        let mut before = 0_u32;
+        for _ in 0..from.count()? {
+            before = before.checked_add(from.small()?)?;
+            table.inlined.push(Inlined {
+                block: below(before, table.blocks.len())?,
+                name: below(from.small()?, names)?,
+                file: below(from.small()?, files)?,
+            });
+        }
         table.startup = from.ascending()?;
         let known = table.startup.last().is_none_or(|last| *last < block);
         (from.is_done() && known).then_some(table)
@@ -463,6 +544,7 @@ pub(super) mod tests {
             functions: Vec::new(),
             blocks: Vec::new(),
             frames: Vec::new(),
+            inlined: Vec::new(),
             startup: Vec::new(),
         };
         for (name, (text, count)) in (0..).zip(functions) {
@@ -508,7 +590,7 @@ pub(super) mod tests {
         // As if debug symbols were installed later.
         let mut stripped = table.clone();
         (stripped.names, stripped.files) = (Vec::new(), Vec::new());
-        stripped.frames = Vec::new();
+        (stripped.frames, stripped.inlined) = (Vec::new(), Vec::new());
         stripped
             .blocks
             .iter_mut()

@@ -1,6 +1,6 @@
 //! Places in programs: functions, files and lines, by what users call them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -100,14 +100,19 @@ impl Targets {
     }
 
     /// Adds the functions that `is_meant` holds for, given file and name, those that are
-    /// inlined included; how many there are.
-    pub(super) fn add(&mut self, tables: &[Table], is_meant: &dyn Fn(&str, &str) -> bool) -> usize {
-        let before = self.all.len();
+    /// inlined included; all of those.
+    pub(super) fn add(
+        &mut self,
+        tables: &[Table],
+        is_meant: &dyn Fn(&str, &str) -> bool,
+    ) -> Vec<Target> {
+        let mut found: BTreeSet<usize> = BTreeSet::new();
         for (number, table) in tables.iter().enumerate() {
             let mut inlined: BTreeMap<(u32, u32), bool> = BTreeMap::new();
             for function in &table.functions {
                 let (file, name) = (table.file_of(function), table.name_of(function));
                 let target = is_meant(file, &name).then(|| self.target(file, &name));
+                found.extend(target);
                 for block in function.blocks.clone() {
                     self.blocks[number].extend(target.map(|target| (block, target)));
                     let frames = table.frames_of(&table.blocks[block as usize]);
@@ -117,13 +122,23 @@ impl Targets {
                         let (file, name) = texts(table, key);
                         if *inlined.entry(key).or_insert_with(|| is_meant(file, name)) {
                             let target = self.target(file, name);
+                            found.insert(target);
                             self.blocks[number].push((block, target));
                         }
                     }
                 }
             }
+            for it in &table.inlined {
+                let key = (it.file, it.name);
+                let (file, name) = texts(table, key);
+                if *inlined.entry(key).or_insert_with(|| is_meant(file, name)) {
+                    let target = self.target(file, name);
+                    found.insert(target);
+                    self.blocks[number].push((it.block, target));
+                }
+            }
         }
-        self.all.len() - before
+        found.into_iter().map(|it| self.all[it].clone()).collect()
     }
 
     /// Adds the code of a line; of the nearest one above it that has code, where it has none

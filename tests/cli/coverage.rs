@@ -310,6 +310,61 @@ fn changes_select_the_tests_that_reach_them() {
 }
 
 #[test]
+fn what_is_inlined_or_changed_outside_of_functions_selects_the_tests_that_reach_its_users() {
+    let suite = Suite::new();
+    // `taken` becomes part of a block of `grow`; no block begins in it.
+    let source = TOOL
+        .replace(
+            "#include <unistd.h>\n",
+            "#include <unistd.h>\n#include \"tool.h\"\n",
+        )
+        .replace("    return size;\n", "    return taken(size);\n")
+        .replace("size > 5", "size > ENOUGH");
+    let header = "#define FIVE 5\n#define ENOUGH (FIVE)\n\
+        static inline __attribute__((always_inline)) int taken(int size)\n{\n    return size * 3;\n}\n";
+    std::fs::write(suite.at("src/block/tool.h"), header).expect("written");
+    suite.build(&source);
+    suite.record(&["--coverage=blocks"]);
+    let listed = said(&mut suite.check(&["--reached-by", "1"])).fine();
+    let taken = listed.lines().find(|line| line.contains("  taken  "));
+    let taken = taken.unwrap_or_else(|| panic!("{listed}"));
+    assert!(
+        taken.starts_with("2 tests  ") && taken.ends_with("tool.h"),
+        "{taken}"
+    );
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);
+        let status = git.args(args).current_dir(suite.at("src")).status();
+        assert!(status.expect("git").success());
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "a"]);
+    for (from, to, tests, line) in [
+        (
+            "size * 3",
+            "size * 4",
+            &["001", "002"][..],
+            "1 changed function; 2 tests reach",
+        ),
+        (
+            "FIVE 5",
+            "FIVE 6",
+            &["002", "003"][..],
+            "tool.h: FIVE (used in 1 recorded function)",
+        ),
+    ] {
+        std::fs::write(suite.at("src/block/tool.h"), header.replace(from, to)).expect("written");
+        let ran = said(&mut suite.check(&["-n", "--affected-by", "HEAD", "--qemu-source", "src"]));
+        let mut found: Vec<&str> = ran.out.lines().map(|line| &line[..3]).collect();
+        found.sort_unstable();
+        assert_eq!(found, tests, "{}", ran.err);
+        assert!(ran.err.contains(line), "{}", ran.err);
+    }
+}
+
+#[test]
 fn functions_that_do_not_change_stay_recorded_when_a_program_is_rebuilt() {
     let suite = Suite::new();
     suite.record(&["--coverage"]);

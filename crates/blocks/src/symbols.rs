@@ -176,6 +176,28 @@ impl Symbols {
         frame.into_iter().collect()
     }
 
+    /// The functions that are inlined anywhere in this range of addresses: each with the
+    /// address of the first instruction of a line of its. What is inlined need not begin a
+    /// block: [`lookup`](Self::lookup) of block starts alone does not find all.
+    #[must_use]
+    pub fn inlined_in(&self, (start, end): (u64, u64)) -> Vec<(u64, Frame)> {
+        let mut found = Vec::new();
+        let Some(Ok(lines)) = self
+            .lines
+            .as_ref()
+            .map(|it| it.find_location_range(start, end))
+        else {
+            return found;
+        };
+        for (address, _, _) in lines {
+            let mut frames = self.frames(address.max(start));
+            // The last is the function that the range is of.
+            frames.pop();
+            found.extend(frames.into_iter().map(|frame| (address.max(start), frame)));
+        }
+        found
+    }
+
     /// What the debug symbols tell.
     fn frames(&self, address: u64) -> Vec<Frame> {
         let mut frames = Vec::new();
