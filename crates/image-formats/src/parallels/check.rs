@@ -155,7 +155,7 @@ impl Clusters<'_> {
         // What is behind the disk is not looked at: the number of entries is wrong then.
         let clusters = self.layout.clusters_of_disk().unwrap_or(0);
         let budget = match self.checker.scope {
-            Scope::All => clusters,
+            Scope::All | Scope::Tables | Scope::Header => clusters,
             Scope::Binding => 0,
         };
         for (index, entry) in (0..budget).zip(&bat) {

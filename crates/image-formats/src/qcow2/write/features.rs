@@ -1,6 +1,6 @@
 //! What images can have or not.
 
-use crate::any_spec::Feature;
+use crate::built::Feature;
 use crate::qcow2::compression::Compression;
 use crate::qcow2::write::spec::{Cluster, Content, Encryption, Spec};
 

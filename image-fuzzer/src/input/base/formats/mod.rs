@@ -1,7 +1,12 @@
 //! Drawing base images of formats other than qcow2: a file and a row for each.
 
+mod bochs;
+mod cloop;
 mod common;
+mod parallels;
+mod qcow;
 mod qed;
+mod vdi;
 
 use image_formats::{AnySpec, Feature, Format};
 
@@ -12,7 +17,14 @@ use crate::rng::Rng;
 type Draw = fn(&mut Rng) -> OtherBase;
 
 /// The formats that can be drawn besides qcow2.
-const FORMATS: &[(Format, Draw)] = &[(Format::Qed, qed::draw)];
+const FORMATS: &[(Format, Draw)] = &[
+    (Format::Qcow, qcow::draw),
+    (Format::Vdi, vdi::draw),
+    (Format::Qed, qed::draw),
+    (Format::Parallels, parallels::draw),
+    (Format::Bochs, bochs::draw),
+    (Format::Cloop, cloop::draw),
+];
 
 /// The features of a format that base images can have.
 pub fn features_of(format: Format) -> &'static [Feature] {
