@@ -14,7 +14,7 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, qed, tables};
+use crate::{luks, qcow2, qed, tables, vmdk};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -46,8 +46,8 @@ formats! {
     Qcow2 => qcow2,
     /// QEMU, version 1.
     Qcow => tables::qcow,
-    /// VMware, sparse extents.
-    Vmdk => tables::vmdk,
+    /// VMware: descriptors and extents.
+    Vmdk => vmdk,
     /// Microsoft Hyper-V.
     Vhdx => tables::vhdx,
     /// VirtualBox.

@@ -23,6 +23,7 @@ mod structure;
 mod structured;
 mod tables;
 mod value;
+pub mod vmdk;
 
 pub use any_spec::{AnySpec, BuiltFile, Feature};
 pub use arrange::Placement;
@@ -30,7 +31,7 @@ pub use block::{Block, Content};
 pub use boundary::Surroundings;
 pub use defect::{Defect, Requirement, Rule};
 pub use disk::{Access, Disk, DiskError, Files};
-pub use field::{Field, FieldError, Kind, Place, PlaceError};
+pub use field::{Field, FieldError, Kind, Place, PlaceError, TextEnd};
 pub use format::{AnyImage, Format};
 pub use io::{ReadAt, ReadError};
 pub use path::{PathSyntax, nearest};

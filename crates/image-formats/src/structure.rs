@@ -49,6 +49,8 @@ pub(crate) struct Table {
     /// Bytes from one entry to the next.
     stride: u64,
     entry: Entry,
+    /// Whether there is one entry that has the name of the table, without an index.
+    single: bool,
     /// The number that an unused entry has.
     unused: u64,
     section: &'static str,
@@ -86,6 +88,7 @@ impl Table {
                 rule,
                 bits: &[],
             },
+            single: false,
             unused: 0,
             section: "",
         }
@@ -103,8 +106,29 @@ impl Table {
             entries,
             stride: stride.max(1),
             entry: Entry::Record(rows),
+            single: false,
             unused: 0,
             section: "",
+        }
+    }
+
+    /// One structure of `len` bytes, which has the name of the table without an index.
+    pub(crate) fn of_record(
+        name: impl Into<String>,
+        (at, len): (u64, u64),
+        rows: &'static [Row],
+    ) -> Self {
+        Self {
+            single: true,
+            ..Self::of_records(name, (at, 1, len), rows)
+        }
+    }
+
+    /// The path of an entry.
+    fn path(&self, index: u64) -> String {
+        match self.single {
+            true => self.name.clone(),
+            false => format!("{}[{index}]", self.name),
         }
     }
 
@@ -175,7 +199,7 @@ impl Table {
         endian: Endian,
     ) -> impl Iterator<Item = Field> + 'a {
         self.listed(source, endian).flat_map(move |index| {
-            let prefix = format!("{}[{index}]", self.name);
+            let prefix = self.path(index);
             let leaves = self.leaves(index, endian).into_iter();
             leaves.map(move |leaf| leaf.field(&prefix, now))
         })
@@ -184,14 +208,17 @@ impl Table {
     /// The leaf that `rest` of a path means, from the name of the table on, and the path of
     /// its entry.
     fn find(&self, path: &str, endian: Endian) -> Option<(String, Leaf)> {
-        let (index, rest) = indexed(path, &self.name)?;
+        let (index, rest) = match self.single {
+            true => (0, path.strip_prefix(&self.name)?),
+            false => indexed(path, &self.name)?,
+        };
         let leaf = rest.strip_prefix('.').unwrap_or(rest);
         if leaf.is_empty() != rest.is_empty() {
             return None;
         }
         let mut leaves = self.leaves(index, endian).into_iter();
         let found = leaves.find(|found| found.name == leaf)?;
-        Some((format!("{}[{index}]", self.name), found))
+        Some((self.path(index), found))
     }
 }
 
@@ -227,7 +254,8 @@ impl std::fmt::Debug for Nested {
 
 impl Nested {
     /// Up to `count` tables called `name[i].entry`, each as `inner` says, whose place is not
-    /// looked at; `find` tells at which byte table i is, where there is one.
+    /// looked at; `find` tells at which byte table i is, where there is one. Where `inner` is
+    /// one structure they are called `name[i]` and its name.
     pub(crate) fn new(
         name: &'static str,
         count: u64,
@@ -248,9 +276,13 @@ impl Nested {
             return None;
         }
         let at = (self.find)(original, index)?;
+        let inner = match self.inner.single {
+            true => &self.inner.name,
+            false => "entry",
+        };
         let table = Table {
             at,
-            name: format!("{}[{index}].entry", self.name),
+            name: format!("{}[{index}].{inner}", self.name),
             ..self.inner.clone()
         };
         Some(table.bounded(original.len()))
@@ -332,15 +364,25 @@ impl Structure {
         rule: &'static str,
     ) -> Self {
         if len > 0 {
-            self.parts.push(Part::Run(Leaf {
-                name: name.to_owned(),
-                kind,
-                place: Place::Bytes { offset, len },
-                rule,
-                section: self.section,
-            }));
+            self.part(name, kind, Place::Bytes { offset, len }, rule);
         }
         self
+    }
+
+    /// Adds a word or a line of a text.
+    pub(crate) fn text(mut self, name: &str, place: Place, rule: &'static str) -> Self {
+        self.part(name, Kind::Text, place, rule);
+        self
+    }
+
+    fn part(&mut self, name: &str, kind: Kind, place: Place, rule: &'static str) {
+        self.parts.push(Part::Run(Leaf {
+            name: name.to_owned(),
+            kind,
+            place,
+            rule,
+            section: self.section,
+        }));
     }
 
     /// Adds a table.
@@ -357,23 +399,36 @@ impl Structure {
         self
     }
 
-    /// Adds what the field at `path`, which was added before, must hold: `wanted` of the bytes.
+    /// Adds what the field at `path`, which was added before and is in no nested table, must
+    /// hold: `wanted` of the bytes.
     pub(crate) fn derived(
-        mut self,
+        self,
         path: &str,
         why: Derivation,
         rule: Rule,
         wanted: impl Fn(&Store) -> Value + Send + Sync + 'static,
     ) -> Self {
-        if let Some((_, leaf)) = self.find(path, &Store::new()) {
-            self.derived.push(Derived {
-                path: path.to_owned(),
-                place: leaf.place,
-                why,
-                rule,
-                wanted: Arc::new(wanted),
-            });
+        match self.find(path, &Store::new()) {
+            Some((_, leaf)) => self.derived_at((path, leaf.place), why, rule, wanted),
+            None => self,
         }
+    }
+
+    /// The same for a field whose path and place are known.
+    pub(crate) fn derived_at(
+        mut self,
+        (path, place): (&str, Place),
+        why: Derivation,
+        rule: Rule,
+        wanted: impl Fn(&Store) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        self.derived.push(Derived {
+            path: path.to_owned(),
+            place,
+            why,
+            rule,
+            wanted: Arc::new(wanted),
+        });
         self
     }
 
@@ -475,7 +530,7 @@ impl Structure {
             table.flat_map(move |table| {
                 let listed: Vec<u64> = table.listed(original, self.endian).collect();
                 listed.into_iter().flat_map(move |entry| {
-                    let prefix = format!("{}[{entry}]", table.name);
+                    let prefix = table.path(entry);
                     let leaves = table.leaves(entry, self.endian).into_iter();
                     leaves.map(move |leaf| leaf.field(&prefix, now))
                 })
