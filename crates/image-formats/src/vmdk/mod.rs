@@ -6,6 +6,7 @@
 //! extents; or one sparse extent with the text in it. Any of these files can be opened, and
 //! an extent is read as the disk that it holds.
 
+mod check;
 mod descriptor;
 mod disk;
 mod fields;
@@ -30,7 +31,7 @@ pub(crate) const DRIVER: Driver = Driver {
 
 static SCHEMA: Schema = Schema {
     structure: fields::structure,
-    check: rules::check,
+    check: check::check,
     disk: disk::open,
     references,
     unit: |store| map::Map::read(store).map_or(layout::SECTOR, |map| map.grain_bytes()),

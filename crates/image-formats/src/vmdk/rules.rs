@@ -1,12 +1,7 @@
 //! The rules of the format.
 
-mod sparse;
-mod text;
-
-use super::fields::descriptor;
-use super::layout::{SECTOR, Shape, sections};
-use crate::checker::{Checker, rules};
-use crate::store::Store;
+use super::layout::sections;
+use crate::checker::rules;
 
 rules! {
     /// The descriptor has a version, 1 to 3.
@@ -130,27 +125,3 @@ rules! {
     /// The next free grain table is behind those in use.
     SE_FREE_TABLE = Should, sections::SE, "se-free-table";
 }
-
-/// Checks the rules of a file of an image.
-pub(super) fn check(source: &Store, checker: &mut Checker) {
-    let shape = Shape::of(source);
-    if let Some(descriptor) = descriptor(source) {
-        text::check(&descriptor, shape == Shape::Descriptor, checker);
-    }
-    match shape {
-        Shape::Descriptor => {}
-        Shape::Hosted => sparse::hosted(source, checker),
-        Shape::Cowd => sparse::cowd(source, checker),
-        Shape::Se => sparse::se(source, checker),
-    }
-}
-
-/// Bytes `at` to `at + len` must be zeros.
-fn zeros(source: &Store, (path, at, len): (&str, u64, u64), checker: &mut Checker) {
-    let bytes = source.read_vec(at, len.min(4 * SECTOR) as usize);
-    let clean = bytes.iter().all(|byte| *byte == 0);
-    checker.require(clean, (path, at, PADDING), || "must be zeros".to_owned());
-}
-
-#[cfg(test)]
-mod tests;

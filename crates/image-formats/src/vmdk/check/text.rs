@@ -1,8 +1,8 @@
-//! The rules of descriptors.
+//! Checking descriptors.
 
 use super::super::descriptor::{Descriptor, Extent, NO_PARENT, Span};
 use super::super::map::MOST_CAPACITY;
-use super::{
+use super::super::rules::{
     CONTENT_ID, CREATE_TYPE, DISK_SIZE, EXTENT_ACCESS, EXTENT_COUNT, EXTENT_NAME, EXTENT_OFFSET,
     EXTENT_SIZE, EXTENT_TYPE, EXTENT_TYPE_OF_DISK, EXTENTS, LINES, PARENT_HINT, PARENT_ID,
     TEXT_END, TEXT_VERSION,
@@ -173,7 +173,7 @@ impl Text<'_> {
         let kind = extent.kind.map(|kind| descriptor.bytes(kind));
         let is = |known: &&str| kind == Some(known.as_bytes());
         self.require(
-            EXTENT_TYPES.iter().any(|known| is(known)),
+            EXTENT_TYPES.iter().any(is),
             (&path("type"), extent.kind, EXTENT_TYPE),
             "a known type of extent",
         );
