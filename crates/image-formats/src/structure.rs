@@ -173,21 +173,34 @@ impl Table {
         leaves.all
     }
 
-    /// Whether an entry holds anything.
-    fn is_used(&self, index: u64, source: &Store, endian: Endian) -> bool {
-        let at = self.at.saturating_add(index.saturating_mul(self.stride));
-        let bytes = source.read_vec(at, self.stride.min(512) as usize);
+    /// Whether an entry holds anything: one that begins with these bytes, its first 512.
+    fn is_used(&self, bytes: &[u8], endian: Endian) -> bool {
         match self.entry {
             Entry::Record(_) => bytes.iter().any(|byte| *byte != 0),
-            Entry::Number { .. } => endian.number(&bytes) != self.unused,
+            Entry::Number { .. } => endian.number(bytes) != self.unused,
         }
     }
 
     /// The indexes of entries that are used, and of the first one after each of them.
     fn listed<'a>(&'a self, source: &'a Store, endian: Endian) -> impl Iterator<Item = u64> + 'a {
+        /// Bytes that are read at once, where that is more than an entry.
+        const CHUNK: u64 = 4096;
+        let at_once = (CHUNK / self.stride).max(1);
+        let width = self.stride.min(512) as usize;
+        let mut chunk = Vec::new();
         let mut after_used = true;
         (0..self.entries).filter(move |index| {
-            let used = self.is_used(*index, source, endian);
+            let within = index % at_once;
+            if within == 0 {
+                let at = self.at.saturating_add(index.saturating_mul(self.stride));
+                let len = match at_once {
+                    1 => width,
+                    _ => (at_once.min(self.entries - index) * self.stride) as usize,
+                };
+                chunk = source.read_vec(at, len);
+            }
+            let from = (within * self.stride) as usize;
+            let used = self.is_used(&chunk[from..from + width], endian);
             std::mem::replace(&mut after_used, used) || used
         })
     }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use super::descriptor::{Descriptor, Extent};
-use super::fields::descriptor;
+use super::fields::{self, descriptor};
 use super::layout::{GRAIN_MARKER_LEN, SECTOR, Shape};
 use super::map::{MOST_CAPACITY, Map, Target};
 use crate::disk::{Disk, DiskError, Opening, by_unit, read_parent};
@@ -56,8 +56,8 @@ struct Sparse {
 /// The descriptor or a header has no meaning, or an extent or the parent cannot be opened.
 pub(super) fn open(bytes: Store, opening: Opening<'_>) -> Result<Box<dyn Disk>, DiskError> {
     let descriptor = descriptor(&bytes);
-    let parent = descriptor.as_ref().and_then(Descriptor::parent);
-    let parent = parent.map(|name| opening.parent(name, Some("vmdk")));
+    let named = descriptor.as_ref().filter(|it| it.parent().is_some());
+    let parent = named.map(|descriptor| parent(descriptor, opening));
     let map = Map::read(&bytes);
     let extents = match (&descriptor, Shape::of(&bytes)) {
         (Some(descriptor), Shape::Descriptor) => parts(descriptor, opening)?,
@@ -76,6 +76,19 @@ pub(super) fn open(bytes: Store, opening: Opening<'_>) -> Result<Box<dyn Disk>, 
         extents,
         parent: parent.transpose()?,
     }))
+}
+
+/// Opens the parent, which must not have changed since the image was made of it.
+fn parent(descriptor: &Descriptor, opening: Opening<'_>) -> Result<Box<dyn Disk>, DiskError> {
+    let name = descriptor.parent().unwrap_or_default();
+    let bytes = Store::over(opening.file(name)?);
+    let id = fields::descriptor(&bytes).and_then(|parent| parent.content_id("CID"));
+    bytes.check_reads()?;
+    if id.is_none() || id != descriptor.content_id("parentCID") {
+        let text = "the content identifier of the parent is not parentCID";
+        return Err(DiskError::damaged(text));
+    }
+    opening.parent(name, Some("vmdk"))
 }
 
 /// The parts of the disk that a descriptor names.

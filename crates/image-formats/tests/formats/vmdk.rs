@@ -11,7 +11,7 @@ use image_formats::{
 };
 use proptest::prelude::*;
 
-use crate::common::scratch;
+use crate::common::{qemu_img, scratch};
 use crate::{Qemu, assert_all_features, assert_robust, assert_valid, disk, disk_of_qemu};
 
 fn block(index: u64, content: Content) -> Block {
@@ -488,6 +488,27 @@ fn a_marker_counts_as_much_as_readers_have_room_for() {
     assert!(build(&spec, "i").is_err());
 }
 
+/// A child of another parent, or of one that was written to since, is not read. QEMU does the
+/// same.
+#[test]
+fn a_changed_parent_is_noticed() {
+    let Some(folder) = scratch() else { return };
+    let folder = folder.path();
+    let base = base();
+    let open = |base: &Spec| {
+        let mut files = build(&child(Spec::default()), "i.vmdk").unwrap();
+        files.extend(build(base, "base.vmdk").unwrap());
+        crate::write(folder, &files);
+        let image = AnyImage::open(Arc::new(files[0].bytes.clone()), Format::Vmdk).unwrap();
+        let ours = image.disk(Access::to(&Built(files))).is_ok();
+        let words = ["convert", "-f", "vmdk", "-O", "raw"];
+        let theirs = qemu_img(&words, &[&folder.join("i.vmdk"), &folder.join("raw")]);
+        [ours, theirs.status.success()]
+    };
+    assert_eq!(open(&base), [true, true]);
+    assert_eq!(open(&Spec { cid: 0xabd, ..base }), [false, false]);
+}
+
 /// An extent that refers to itself, and a parent that does.
 #[test]
 fn images_that_refer_to_themselves_end() {
@@ -497,9 +518,11 @@ fn images_that_refer_to_themselves_end() {
             Some(Arc::new(self.0.clone()))
         }
     }
-    let own = build(&child(Spec::default()), "i.vmdk")
-        .unwrap()
-        .swap_remove(0);
+    let spec = Spec {
+        cid: 0xabc,
+        ..child(Spec::default())
+    };
+    let own = build(&spec, "i.vmdk").unwrap().swap_remove(0);
     let same = Same(own.bytes.to_vec(1 << 20).unwrap());
     let open = |bytes: &Same| {
         let image = AnyImage::open(Arc::new(bytes.0.clone()), Format::Vmdk).unwrap();
