@@ -480,7 +480,7 @@ mod tests {
                 "b",
                 b"b\"           0\n",
             ),
-            (place(29, 3, TextEnd::Zero), "\n", "#", b"#\0\0"),
+            (place(28, 3, TextEnd::Zero), "\n", "#", b"#\0\0"),
         ] {
             let mut store = Store::over(Arc::new(text.to_vec()));
             assert_eq!(place.get(&store), old.into());

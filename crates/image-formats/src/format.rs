@@ -20,8 +20,8 @@ use crate::{luks, qcow2, qed, tables, vmdk};
 /// Images are probed in this order.
 macro_rules! formats {
     ($($(#[$doc:meta])* $format:ident => $module:path,)*) => {
-        /// Known disk-image formats: [`Format::Qcow2`] is modelled completely, of the others
-        /// the headers and first tables.
+        /// Known disk-image formats: [`Format::Qcow2`], [`Format::Qed`] and [`Format::Vmdk`]
+        /// are modelled completely, of the others the headers and first tables.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Format {
