@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::built::{BuiltFile, Feature};
 use crate::format::Format;
 use crate::spec_error::SpecError;
-use crate::{bochs, cloop, parallels, qcow, qed, vdi};
+use crate::{bochs, cloop, parallels, qcow, qed, vdi, vmdk};
 
 /// Declares [`AnySpec`] from a row for each format: its name, and its module, which has
 /// `Spec`, `build` and `FEATURES`.
@@ -92,4 +92,5 @@ specs! {
     Qcow => qcow,
     Bochs => bochs,
     Cloop => cloop,
+    Vmdk => vmdk,
 }

@@ -76,6 +76,63 @@ pub enum Place {
         /// Number of bytes.
         len: u64,
     },
+    /// A word or a line within a text, where the text goes on behind a shorter value.
+    Text {
+        /// Byte offset of the first one.
+        offset: u64,
+        /// Number of bytes, with the one that ends it.
+        len: u64,
+        /// What ends it.
+        end: TextEnd,
+    },
+}
+
+/// What ends a word or a line within a text, and fills the place behind a shorter one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextEnd {
+    /// What follows it; spaces fill the place.
+    Space,
+    /// A double quote, which belongs to the place; spaces fill what follows.
+    Quote,
+    /// A zero byte, unless the place is full; zeros fill the place.
+    Zero,
+}
+
+impl TextEnd {
+    /// The bytes of a place of `room` bytes that holds `text`; `None` where it has no room.
+    fn fill(self, text: &[u8], room: u64) -> Option<Vec<u8>> {
+        let mut bytes = text.to_vec();
+        let pad = match self {
+            Self::Space => b' ',
+            Self::Zero => 0,
+            Self::Quote => {
+                bytes.push(b'"');
+                b' '
+            }
+        };
+        let room = usize::try_from(room.min(LONGEST_VALUE)).unwrap_or(0);
+        (bytes.len() <= room).then(|| {
+            bytes.resize(room, pad);
+            bytes
+        })
+    }
+
+    /// The text in a place that holds `bytes`.
+    fn text(self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let len = match self {
+            Self::Space => bytes.trim_ascii_end().len(),
+            Self::Quote => end_at(&bytes, b'"').unwrap_or(bytes.len().saturating_sub(1)),
+            Self::Zero => end_at(&bytes, 0).unwrap_or(bytes.len()),
+        };
+        bytes.truncate(len);
+        bytes
+    }
+}
+
+/// Where the first such byte is.
+fn end_at(bytes: &[u8], end: u8) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == end)
 }
 
 /// Why a value cannot be put into a field.
@@ -175,7 +232,9 @@ impl Place {
     #[must_use]
     pub const fn offset(&self) -> u64 {
         match self {
-            Self::Bits { offset, .. } | Self::Bytes { offset, .. } => *offset,
+            Self::Bits { offset, .. } | Self::Bytes { offset, .. } | Self::Text { offset, .. } => {
+                *offset
+            }
         }
     }
 
@@ -184,7 +243,7 @@ impl Place {
     pub const fn width_bits(&self) -> u64 {
         match self {
             Self::Bits { bits, .. } => *bits as u64,
-            Self::Bytes { len, .. } => len.saturating_mul(8),
+            Self::Bytes { len, .. } | Self::Text { len, .. } => len.saturating_mul(8),
         }
     }
 
@@ -201,7 +260,7 @@ impl Place {
                 let mask = ones(bits);
                 if in_position { mask << low } else { mask }
             }
-            Self::Bytes { .. } => 0,
+            Self::Bytes { .. } | Self::Text { .. } => 0,
         }
     }
 
@@ -223,11 +282,15 @@ impl Place {
                 let len = usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0);
                 Value::Bytes(source.read_vec(offset, len))
             }
+            Self::Text { offset, len, end } => {
+                let len = usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0);
+                Value::Bytes(end.text(source.read_vec(offset, len)))
+            }
         }
     }
 
     /// Puts `value` into the field and changes nothing else. Bytes shorter than the
-    /// field are padded with zeros.
+    /// field are padded with zeros, words of a text as their [`TextEnd`] says.
     ///
     /// # Errors
     ///
@@ -272,8 +335,19 @@ impl Place {
                 store.write(offset.saturating_add(given), &vec![0; pad]);
                 Ok(())
             }
+            (Self::Text { offset, len, end }, Value::Bytes(value)) => {
+                let room = len.saturating_sub(u64::from(end == TextEnd::Quote));
+                let bytes = end.fill(value, len).ok_or(PlaceError::TooLong {
+                    len: value.len() as u64,
+                    room,
+                })?;
+                store.write(offset, &bytes);
+                Ok(())
+            }
             (Self::Bits { .. }, Value::Bytes(_)) => Err(PlaceError::WrongType("a number")),
-            (Self::Bytes { .. }, Value::Uint(_)) => Err(PlaceError::WrongType("text or bytes")),
+            (Self::Bytes { .. } | Self::Text { .. }, Value::Uint(_)) => {
+                Err(PlaceError::WrongType("text or bytes"))
+            }
         }
     }
 
@@ -390,6 +464,33 @@ mod tests {
             // Setting the old value back restores every byte.
             place.set(&mut store, &place.get(&old)).unwrap();
             prop_assert_eq!(store.to_vec(100).unwrap(), before);
+        }
+    }
+
+    /// The text around a shorter word stays as it is, and the old word comes back whole.
+    #[test]
+    fn words_of_a_text_are_padded() {
+        let text = b"RW 2048 FLAT \"a-flat.vmdk\" 0\n\0\0";
+        let place = |offset, len, end| Place::Text { offset, len, end };
+        for (place, old, new, rest) in [
+            (place(3, 4, TextEnd::Space), "2048", "7", &b"7    FLAT"[..]),
+            (
+                place(14, 12, TextEnd::Quote),
+                "a-flat.vmdk",
+                "b",
+                b"b\"           0\n",
+            ),
+            (place(28, 3, TextEnd::Zero), "\n", "#", b"#\0\0"),
+        ] {
+            let mut store = Store::over(Arc::new(text.to_vec()));
+            assert_eq!(place.get(&store), old.into());
+            place.set(&mut store, &new.into()).unwrap();
+            assert_eq!(place.get(&store), new.into());
+            assert_eq!(store.read_vec(place.offset(), rest.len()), rest);
+            place.set(&mut store, &old.into()).unwrap();
+            assert_eq!(store.to_vec(100).unwrap(), text);
+            let long = place.set(&mut store, &"a-flat.vmdk0".into());
+            assert!(matches!(long, Err(PlaceError::TooLong { len: 12, .. })));
         }
     }
 

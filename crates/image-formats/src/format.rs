@@ -15,7 +15,7 @@ use crate::path::{Path, PathSyntax};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{bochs, cloop, luks, parallels, qcow, qcow2, qed, tables, vdi};
+use crate::{bochs, cloop, luks, parallels, qcow, qcow2, qed, tables, vdi, vmdk};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -47,8 +47,8 @@ formats! {
     Qcow2 => qcow2,
     /// QEMU, version 1.
     Qcow => qcow,
-    /// VMware, sparse extents.
-    Vmdk => tables::vmdk,
+    /// VMware: descriptors and extents.
+    Vmdk => vmdk,
     /// Microsoft Hyper-V.
     Vhdx => tables::vhdx,
     /// VirtualBox.

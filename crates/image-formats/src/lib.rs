@@ -29,6 +29,7 @@ mod structured;
 mod tables;
 mod value;
 pub mod vdi;
+pub mod vmdk;
 
 pub use any_spec::AnySpec;
 pub use arrange::Placement;
@@ -37,7 +38,7 @@ pub use boundary::Surroundings;
 pub use built::{BuiltFile, Feature};
 pub use defect::{Defect, Requirement, Rule};
 pub use disk::{Access, Disk, DiskError, Files};
-pub use field::{Field, FieldError, Kind, Place, PlaceError};
+pub use field::{Field, FieldError, Kind, Place, PlaceError, TextEnd};
 pub use format::{AnyImage, Format};
 pub use io::{ReadAt, ReadError};
 pub use path::{PathSyntax, nearest};

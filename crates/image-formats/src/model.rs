@@ -43,6 +43,11 @@ impl Ends {
         Ok(Self { head, tail })
     }
 
+    /// The first 512 bytes.
+    pub(crate) fn start(&self) -> &[u8] {
+        &self.head
+    }
+
     /// Whether the bytes at `at` in the first 512 are these.
     pub(crate) fn head(&self, at: usize, signature: &[u8]) -> bool {
         self.head[at..].starts_with(signature)

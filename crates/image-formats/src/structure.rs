@@ -51,6 +51,8 @@ pub(crate) struct Table {
     /// Bytes from one entry to the next.
     stride: u64,
     entry: Entry,
+    /// Whether there is one entry that has the name of the table, without an index.
+    single: bool,
     /// The number that an unused entry has.
     unused: u64,
     section: &'static str,
@@ -100,6 +102,7 @@ impl Table {
                 rule,
                 bits: &[],
             },
+            single: false,
             unused: 0,
             section: "",
         }
@@ -117,8 +120,29 @@ impl Table {
             entries,
             stride: stride.max(1),
             entry: Entry::Record(rows),
+            single: false,
             unused: 0,
             section: "",
+        }
+    }
+
+    /// One structure of `len` bytes, which has the name of the table without an index.
+    pub(crate) fn of_record(
+        name: impl Into<String>,
+        (at, len): (u64, u64),
+        rows: &'static [Row],
+    ) -> Self {
+        Self {
+            single: true,
+            ..Self::of_records(name, (at, 1, len), rows)
+        }
+    }
+
+    /// The path of an entry.
+    fn path(&self, index: u64) -> String {
+        match self.single {
+            true => self.name.clone(),
+            false => format!("{}[{index}]", self.name),
         }
     }
 
@@ -163,21 +187,34 @@ impl Table {
         leaves.all
     }
 
-    /// Whether an entry holds anything.
-    fn is_used(&self, index: u64, source: &Store, endian: Endian) -> bool {
-        let at = self.at.saturating_add(index.saturating_mul(self.stride));
-        let bytes = source.read_vec(at, self.stride.min(512) as usize);
+    /// Whether an entry holds anything: one that begins with these bytes, its first 512.
+    fn is_used(&self, bytes: &[u8], endian: Endian) -> bool {
         match self.entry {
             Entry::Record(_) => bytes.iter().any(|byte| *byte != 0),
-            Entry::Number { .. } => endian.number(&bytes) != self.unused,
+            Entry::Number { .. } => endian.number(bytes) != self.unused,
         }
     }
 
     /// The indexes of entries that are used, and of the first one after each of them.
     fn listed<'a>(&'a self, source: &'a Store, endian: Endian) -> impl Iterator<Item = u64> + 'a {
+        /// Bytes that are read at once, where that is more than an entry.
+        const CHUNK: u64 = 4096;
+        let at_once = (CHUNK / self.stride).max(1);
+        let width = self.stride.min(512) as usize;
+        let mut chunk = Vec::new();
         let mut after_used = true;
         (0..self.entries).filter(move |index| {
-            let used = self.is_used(*index, source, endian);
+            let within = index % at_once;
+            if within == 0 {
+                let at = self.at.saturating_add(index.saturating_mul(self.stride));
+                let len = match at_once {
+                    1 => width,
+                    _ => (at_once.min(self.entries - index) * self.stride) as usize,
+                };
+                chunk = source.read_vec(at, len);
+            }
+            let from = (within * self.stride) as usize;
+            let used = self.is_used(&chunk[from..from + width], endian);
             std::mem::replace(&mut after_used, used) || used
         })
     }
@@ -192,7 +229,7 @@ impl Table {
         self.listed(source, endian)
             .take(most)
             .flat_map(move |index| {
-                let prefix = format!("{}[{index}]", self.name);
+                let prefix = self.path(index);
                 let leaves = self.leaves(index, endian).into_iter();
                 leaves.map(move |leaf| leaf.field(&prefix, now))
             })
@@ -201,14 +238,17 @@ impl Table {
     /// The leaf that `rest` of a path means, from the name of the table on, and the path of
     /// its entry.
     fn find(&self, path: &str, endian: Endian) -> Option<(String, Leaf)> {
-        let (index, rest) = indexed(path, &self.name)?;
+        let (index, rest) = match self.single {
+            true => (0, path.strip_prefix(&self.name)?),
+            false => indexed(path, &self.name)?,
+        };
         let leaf = rest.strip_prefix('.').unwrap_or(rest);
         if leaf.is_empty() != rest.is_empty() {
             return None;
         }
         let mut leaves = self.leaves(index, endian).into_iter();
         let found = leaves.find(|found| found.name == leaf)?;
-        Some((format!("{}[{index}]", self.name), found))
+        Some((self.path(index), found))
     }
 }
 
@@ -244,7 +284,8 @@ impl std::fmt::Debug for Nested {
 
 impl Nested {
     /// Up to `count` tables called `name[i].entry`, each as `inner` says, whose place is not
-    /// looked at; `find` tells at which byte table i is, where there is one.
+    /// looked at; `find` tells at which byte table i is, where there is one. Where `inner` is
+    /// one structure they are called `name[i]` and its name.
     pub(crate) fn new(
         name: &'static str,
         count: u64,
@@ -270,9 +311,13 @@ impl Nested {
             return None;
         }
         let at = (self.find)(original, index)?;
+        let inner = match self.inner.single {
+            true => &self.inner.name,
+            false => "entry",
+        };
         let table = Table {
             at,
-            name: format!("{}[{index}].entry", self.name),
+            name: format!("{}[{index}].{inner}", self.name),
             ..self.inner.clone()
         };
         Some(table.bounded(original.len()))
@@ -354,15 +399,25 @@ impl Structure {
         rule: &'static str,
     ) -> Self {
         if len > 0 {
-            self.parts.push(Part::Run(Leaf {
-                name: name.to_owned(),
-                kind,
-                place: Place::Bytes { offset, len },
-                rule,
-                section: self.section,
-            }));
+            self.part(name, kind, Place::Bytes { offset, len }, rule);
         }
         self
+    }
+
+    /// Adds a word or a line of a text.
+    pub(crate) fn text(mut self, name: &str, place: Place, rule: &'static str) -> Self {
+        self.part(name, Kind::Text, place, rule);
+        self
+    }
+
+    fn part(&mut self, name: &str, kind: Kind, place: Place, rule: &'static str) {
+        self.parts.push(Part::Run(Leaf {
+            name: name.to_owned(),
+            kind,
+            place,
+            rule,
+            section: self.section,
+        }));
     }
 
     /// Adds a table.
@@ -379,23 +434,36 @@ impl Structure {
         self
     }
 
-    /// Adds what the field at `path`, which was added before, must hold: `wanted` of the bytes.
+    /// Adds what the field at `path`, which was added before and is in no nested table, must
+    /// hold: `wanted` of the bytes.
     pub(crate) fn derived(
-        mut self,
+        self,
         path: &str,
         why: Derivation,
         rule: Rule,
         wanted: impl Fn(&Store) -> Value + Send + Sync + 'static,
     ) -> Self {
-        if let Some((_, leaf)) = self.find(path, &Store::new()) {
-            self.derived.push(Derived {
-                path: path.to_owned(),
-                place: leaf.place,
-                why,
-                rule,
-                wanted: Arc::new(wanted),
-            });
+        match self.find(path, &Store::new()) {
+            Some((_, leaf)) => self.derived_at((path, leaf.place), why, rule, wanted),
+            None => self,
         }
+    }
+
+    /// The same for a field whose path and place are known.
+    pub(crate) fn derived_at(
+        mut self,
+        (path, place): (&str, Place),
+        why: Derivation,
+        rule: Rule,
+        wanted: impl Fn(&Store) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        self.derived.push(Derived {
+            path: path.to_owned(),
+            place,
+            why,
+            rule,
+            wanted: Arc::new(wanted),
+        });
         self
     }
 
@@ -475,7 +543,7 @@ impl Structure {
     ) -> impl Iterator<Item = Field> + 'a {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let parts = self.parts.iter();
-        parts.flat_map(move |part| self.part(part, original, now, most))
+        parts.flat_map(move |part| self.part_fields(part, original, now, most))
     }
 
     /// The fields whose path is `path` or continues it, and perhaps others.
@@ -497,12 +565,12 @@ impl Structure {
             // A table has its name before the index of an entry, a record before its fields.
             let name = part.name();
             let is_near = path.starts_with(name) || name.starts_with(&path);
-            let fields = is_near.then(|| self.part(part, original, now, usize::MAX));
+            let fields = is_near.then(|| self.part_fields(part, original, now, usize::MAX));
             Box::new(fields.into_iter().flatten())
         })
     }
 
-    fn part<'a>(
+    fn part_fields<'a>(
         &'a self,
         part: &'a Part,
         original: &'a Store,
@@ -540,7 +608,7 @@ impl Structure {
                 let listed = table.listed(original, self.endian).take(most);
                 let listed: Vec<u64> = listed.collect();
                 listed.into_iter().flat_map(move |entry| {
-                    let prefix = format!("{}[{entry}]", table.name);
+                    let prefix = table.path(entry);
                     let leaves = table.leaves(entry, self.endian).into_iter();
                     leaves.map(move |leaf| leaf.field(&prefix, now))
                 })

@@ -67,7 +67,8 @@ fn change(args: &SetArgs) -> Result<String> {
         .value
         .strip_prefix("hex:")
         .map(|hex| hex.len() as u64 / 2);
-    let rest = match given.filter(|given| *given < room) {
+    let padded = matches!(after.place, Place::Bytes { .. });
+    let rest = match given.filter(|given| padded && *given < room) {
         Some(given) => format!(" (the last {} of its {room} bytes are 0)", room - given),
         None => String::new(),
     };
@@ -96,7 +97,9 @@ fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<(
 fn value_for(field: &Field, text: &str) -> Result<Value> {
     let value: Value = text.parse()?;
     Ok(match (field.place, value) {
-        (Place::Bytes { .. }, Value::Uint(_)) => Value::Bytes(text.as_bytes().to_vec()),
+        (Place::Bytes { .. } | Place::Text { .. }, Value::Uint(_)) => {
+            Value::Bytes(text.as_bytes().to_vec())
+        }
         (place @ Place::Bits { .. }, Value::Uint(number)) if text.starts_with('-') => {
             let mask = place.mask();
             ensure!(
@@ -140,7 +143,7 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
 fn bytes_of(place: &Place) -> (u64, u64) {
     match *place {
         Place::Bits { offset, bytes, .. } => (offset, bytes.into()),
-        Place::Bytes { offset, len } => (offset, len),
+        Place::Bytes { offset, len } | Place::Text { offset, len, .. } => (offset, len),
     }
 }
 

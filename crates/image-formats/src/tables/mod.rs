@@ -3,7 +3,6 @@
 
 pub(crate) mod dmg;
 pub(crate) mod vhdx;
-pub(crate) mod vmdk;
 pub(crate) mod vpc;
 
 use crate::defect::{Requirement, Rule};

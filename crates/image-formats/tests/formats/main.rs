@@ -9,6 +9,7 @@ mod parallels;
 mod qcow;
 mod qed;
 mod vdi;
+mod vmdk;
 
 use std::fs;
 use std::path::Path;
@@ -136,9 +137,16 @@ fn assert_all_features(specs: &[AnySpec]) {
 /// back, every field found by its path.
 fn assert_robust(spec: &AnySpec) {
     let format = spec.format();
-    let file = spec.build("i").unwrap().swap_remove(0);
-    let open = |bytes: Store| AnyImage::open(Arc::new(bytes), format).unwrap();
-    let image = open(file.bytes);
+    let mut files = spec.build("i").unwrap();
+    files.retain(|file| Format::probe(&file.bytes).unwrap() == Some(format));
+    for file in files {
+        let image = AnyImage::open(Arc::new(file.bytes), format).unwrap();
+        assert_robust_image(&image);
+    }
+}
+
+fn assert_robust_image(image: &AnyImage) {
+    let open = |bytes: Store| AnyImage::open(Arc::new(bytes), image.format()).unwrap();
     let around = image_formats::Surroundings {
         file_len: image.bytes().len(),
         cluster_size: image.unit(),

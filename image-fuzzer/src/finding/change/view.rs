@@ -56,6 +56,6 @@ pub(super) fn touches(field: &Field, start: u64, end: u64) -> bool {
 pub(super) fn length(field: &Field) -> u64 {
     match field.place {
         Place::Bits { bytes, .. } => bytes.into(),
-        Place::Bytes { len, .. } => len,
+        Place::Bytes { len, .. } | Place::Text { len, .. } => len,
     }
 }

@@ -119,7 +119,7 @@ impl Translator<'_> {
     fn change(&mut self, edit: &Edit, before: &Field, mut comment: String) -> Option<()> {
         let width = match before.place {
             Place::Bits { bytes, .. } => usize::from(bytes),
-            Place::Bytes { len, .. } => usize::try_from(len).ok()?,
+            Place::Bytes { len, .. } | Place::Text { len, .. } => usize::try_from(len).ok()?,
         };
         let offset = before.place.offset();
         let old = self.read(offset, width.min(MOST_POKED))?;
