@@ -6,6 +6,7 @@ use crate::format::Format;
 use crate::qed;
 use crate::spec_error::SpecError;
 use crate::store::Store;
+use crate::vhdx;
 
 /// A file of an image that was built.
 #[derive(Clone, Debug)]
@@ -96,4 +97,5 @@ macro_rules! specs {
 
 specs! {
     Qed => qed,
+    Vhdx => vhdx,
 }

@@ -14,7 +14,7 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, qed, tables};
+use crate::{luks, qcow2, qed, tables, vhdx};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -49,7 +49,7 @@ formats! {
     /// VMware, sparse extents.
     Vmdk => tables::vmdk,
     /// Microsoft Hyper-V.
-    Vhdx => tables::vhdx,
+    Vhdx => vhdx,
     /// VirtualBox.
     Vdi => tables::vdi,
     /// QEMU enhanced disk.

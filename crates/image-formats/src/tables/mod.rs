@@ -7,7 +7,6 @@ pub(crate) mod dmg;
 pub(crate) mod parallels;
 pub(crate) mod qcow;
 pub(crate) mod vdi;
-pub(crate) mod vhdx;
 pub(crate) mod vmdk;
 pub(crate) mod vpc;
 
