@@ -6,7 +6,7 @@ use crate::format::Format;
 use crate::qed;
 use crate::spec_error::SpecError;
 use crate::store::Store;
-use crate::vhdx;
+use crate::{vhdx, vpc};
 
 /// A file of an image that was built.
 #[derive(Clone, Debug)]
@@ -98,4 +98,5 @@ macro_rules! specs {
 specs! {
     Qed => qed,
     Vhdx => vhdx,
+    Vpc => vpc,
 }

@@ -14,7 +14,7 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, qed, tables, vhdx};
+use crate::{luks, qcow2, qed, tables, vhdx, vpc};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -63,7 +63,7 @@ formats! {
     /// Linux compressed loop.
     Cloop => tables::cloop,
     /// Microsoft Virtual PC.
-    Vpc => tables::vpc,
+    Vpc => vpc,
     /// Apple disk image.
     Dmg => tables::dmg,
 }

@@ -25,6 +25,7 @@ mod structured;
 mod tables;
 mod value;
 pub mod vhdx;
+pub mod vpc;
 
 pub use any_spec::{AnySpec, BuiltFile, Feature};
 pub use arrange::Placement;

@@ -8,7 +8,6 @@ pub(crate) mod parallels;
 pub(crate) mod qcow;
 pub(crate) mod vdi;
 pub(crate) mod vmdk;
-pub(crate) mod vpc;
 
 use crate::defect::{Requirement, Rule};
 
