@@ -9,6 +9,7 @@ mod vpc;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use image_formats::{Access, AnyImage, AnySpec, BuiltFile, Files, Format, ReadAt, Store};
@@ -62,6 +63,27 @@ fn disk_of_qemu(folder: &Path, name: &str, format: Format) -> Vec<u8> {
     let ran = qemu_img(&words, &[&folder.join(name), &out]);
     assert!(ran.status.success(), "{name}: {ran:?}");
     fs::read(out).unwrap()
+}
+
+/// The same, as 7-Zip reads it, whose name for the format is `kind`; an error is what it says.
+/// `None` where it is not installed.
+fn disk_of_7zip(folder: &Path, name: &str, kind: &str) -> Option<Result<Vec<u8>, String>> {
+    let mut names = ["7zz", "7z"].into_iter();
+    let ran = names.find_map(|program| {
+        Command::new(program)
+            .current_dir(folder)
+            .args(["e", "-y", "-so", &format!("-t{kind}"), name])
+            .output()
+            .ok()
+    });
+    let Some(ran) = ran else {
+        eprintln!("not run: 7-Zip is not in PATH");
+        return None;
+    };
+    Some(match ran.status.success() {
+        true => Ok(ran.stdout),
+        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+    })
 }
 
 /// What QEMU does with an image.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use image_formats::vhdx::{Block, BlockState, Headers, Log, LogWrite, Parent, Spec};
 use image_formats::{Access, AnyImage, AnySpec, Format, Pattern, Placement, SectorRun};
+use proptest::prelude::*;
 
 use crate::common::{program, qemu_img, scratch};
 use crate::{
-    Folder, Qemu, assert_all_features, assert_robust, assert_valid, disk, disk_of_qemu, write,
+    Folder, Qemu, assert_all_features, assert_robust, assert_valid, disk, disk_of_7zip,
+    disk_of_qemu, write,
 };
 
 fn run(first: u32, count: u32, seed: u64) -> SectorRun {
@@ -48,14 +50,14 @@ fn plain() -> Spec {
     }
 }
 
-/// The parent of differencing images, all of it data.
+/// The parent of differencing images, all of it data but for the end.
 fn base() -> Spec {
     let present = |index| {
         let data = vec![run(0, 2048, 100 + index)];
         block(index, BlockState::FullyPresent, data)
     };
     Spec {
-        virtual_size: 6 << 20,
+        virtual_size: (7 << 20) + 4096,
         blocks: (0..6).map(present).collect(),
         seed: 77,
         ..Spec::default()
@@ -372,6 +374,121 @@ fn hostile_images_do_no_harm() {
         stale: true,
         ..Log::default()
     })));
+}
+
+/// 7-Zip has the same data, or says that it cannot read the image: it replays no logs, and knows
+/// neither sectors of 4096 bytes nor parents that have an absolute path alone.
+#[test]
+fn seven_zip_reads_images() {
+    let mut known = read_by_qemu();
+    known.push(differencing());
+    let logs = logs().into_iter().map(|(spec, _)| spec);
+    let others = refused_by_qemu().into_iter().skip(1).chain(logs);
+    let known = known.into_iter().map(|spec| (spec, true));
+    for (spec, reads) in known.chain(others.map(|spec| (spec, false))) {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write(folder, &AnySpec::Vhdx(base()).build("base.vhdx").unwrap());
+        write(
+            folder,
+            &AnySpec::Vhdx(spec.clone()).build("i.vhdx").unwrap(),
+        );
+        let ours = disk(folder, "i.vhdx", Format::Vhdx);
+        let Some(theirs) = disk_of_7zip(folder, "i.vhdx", "vhdx") else {
+            return;
+        };
+        match theirs {
+            Ok(data) => assert!(data == ours, "{spec:?}"),
+            Err(text) => assert!(!reads, "{spec:?}: {text}"),
+        }
+    }
+}
+
+/// Any blocks, log and places: no defects, and the data that was described.
+#[derive(Clone, Debug)]
+struct Drawn {
+    states: Vec<(u8, u32, u32)>,
+    order: Vec<u32>,
+    gaps: Vec<u8>,
+    log: Option<(u8, u32)>,
+    large_sectors: bool,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    (
+        prop::collection::vec((0..5_u8, 0..250_u32, 0..7_u32), 1..5),
+        prop::collection::vec(0..9_u32, 0..4),
+        prop::collection::vec(0..3_u8, 0..3),
+        prop::option::of((0..8_u8, 0..256_u32)),
+        any::<bool>(),
+    )
+        .prop_map(|(states, order, gaps, log, large_sectors)| Drawn {
+            states,
+            order,
+            gaps,
+            log,
+            large_sectors,
+        })
+}
+
+impl Drawn {
+    fn spec(&self) -> Spec {
+        let block_of = |(index, (state, first, count)): (u64, &(u8, u32, u32))| {
+            let state = match state {
+                0 => BlockState::NotPresent,
+                1 => BlockState::Zero,
+                2 => BlockState::Unmapped,
+                _ => BlockState::FullyPresent,
+            };
+            let stored = state == BlockState::FullyPresent && *count > 0;
+            let runs = stored.then(|| run(*first, *count, index));
+            block(index, state, runs.into_iter().collect())
+        };
+        let writes = |bits: u8| {
+            let all = [LogWrite::Bat, LogWrite::RegionTables, LogWrite::Metadata];
+            let chosen = all.into_iter().zip(0..);
+            chosen.filter(move |(_, bit)| bits >> bit & 1 != 0)
+        };
+        Spec {
+            virtual_size: (self.states.len() as u64) << 20,
+            logical_sector_size: if self.large_sectors { 4096 } else { 512 },
+            blocks: (0..).zip(&self.states).map(block_of).collect(),
+            log: self.log.map(|(bits, sector)| Log {
+                writes: writes(bits).map(|(write, _)| write).collect(),
+                sector,
+                ..Log::default()
+            }),
+            placement: Placement {
+                order: self.order.clone(),
+                gaps: self.gaps.clone(),
+            },
+            ..Spec::default()
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_image_is_valid(drawn in drawn()) {
+        let spec = drawn.spec();
+        let sector = spec.logical_sector_size as usize;
+        let files = AnySpec::Vhdx(spec.clone()).build("i").unwrap();
+        let image = AnyImage::open(Arc::new(files[0].bytes.clone()), Format::Vhdx).unwrap();
+        prop_assert_eq!(image.defects().unwrap(), []);
+        let mut disk = image.disk(Access::to(&())).unwrap();
+        let mut data = vec![1; disk.size() as usize];
+        disk.read(0, &mut data).unwrap();
+        let mut wanted = vec![0; data.len()];
+        for block in &spec.blocks {
+            for run in &block.runs {
+                let bytes = run.data.bytes(run.count as usize * sector);
+                let at = ((block.index as usize) << 20) + run.first as usize * sector;
+                wanted[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+        prop_assert!(data == wanted);
+    }
 }
 
 /// Each creation option of `qemu-img`: no defects, fields as asked for, the same data.

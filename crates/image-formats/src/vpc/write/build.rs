@@ -76,7 +76,9 @@ fn fixed(spec: &Spec, blocks: &[&Block], store: &mut Store) -> Result<(), SpecEr
 /// Headers, tables and blocks, and behind them the footer.
 fn sparse(spec: &Spec, blocks: &[&Block], store: &mut Store) -> Result<(), SpecError> {
     let block_size = u64::from(spec.block_size);
-    let needed = spec.virtual_size.div_ceil(block_size);
+    // The table is made for the size that the footer has.
+    let size = spec.current_size.unwrap_or(spec.virtual_size);
+    let needed = size.max(spec.virtual_size).div_ceil(block_size);
     let entries = needed + u64::from(spec.spare_entries);
     ensure!(entries <= MOST_ENTRIES, "a table of {entries} entries");
     let bitmap = (block_size / SECTOR).div_ceil(8).next_multiple_of(SECTOR);
