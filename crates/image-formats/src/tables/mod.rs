@@ -18,13 +18,6 @@ pub(crate) const SIGNATURE: Rule = Rule {
     section: "",
 };
 
-/// The rule of a checksum.
-pub(crate) const CHECKSUM: Rule = Rule {
-    name: "checksum",
-    requirement: Requirement::Must,
-    section: "",
-};
-
 /// The row of a format in the table of formats: its name, how its images are recognised, and
 /// the structure that `structure` finds in one.
 macro_rules! driver {

@@ -259,7 +259,7 @@ pub(super) struct Item {
 
 impl Item {
     fn read(source: &Store, at: u64) -> Self {
-        let value = |offset| number(source, at.saturating_add(offset), 4, Little);
+        let value = |offset| number(source, at + offset, 4, Little);
         Self {
             at,
             guid: guid_at(source, at),
@@ -272,8 +272,11 @@ impl Item {
 
     /// The entries of the table at byte `table`, at most `most` of them.
     pub(super) fn all(source: &Store, table: u64, most: u64) -> Vec<Self> {
-        let count = number(source, table.saturating_add(10), 2, Little).min(most);
-        let entry = |index: u64| Self::read(source, table.saturating_add(32 + index * 32));
+        if table.checked_add(1 << 33).is_none() {
+            return Vec::new();
+        }
+        let count = number(source, table + 10, 2, Little).min(most);
+        let entry = |index: u64| Self::read(source, table + 32 + index * 32);
         (0..count).map(entry).collect()
     }
 

@@ -6,7 +6,7 @@ use super::layout::{
 };
 use super::locator::Locator;
 use super::log::{Descriptor, Entry, Replay, Ring, SECTOR};
-use super::rules;
+use super::rules::table as rules;
 use crate::field::Kind;
 use crate::row::{BitRow, Row, bit_rows, rows};
 use crate::store::Store;

@@ -5,6 +5,7 @@ mod disk;
 mod layout;
 mod locator;
 mod rules;
+mod structure;
 mod write;
 
 use crate::model::Driver;
@@ -21,7 +22,7 @@ pub(crate) const DRIVER: Driver = Driver {
 };
 
 static SCHEMA: Schema = Schema {
-    structure: layout::structure,
+    structure: structure::structure,
     check: rules::check,
     disk: disk::open,
     references: |store| {

@@ -179,3 +179,38 @@ fn assert_robust(spec: &AnySpec) {
         }
     }
 }
+
+/// Mutations one after the other, each of which says which field gets which of its boundary
+/// values, and all that can be done with the image then. Every second one is repaired.
+fn mutate(spec: &AnySpec, steps: &[(u16, u16)]) {
+    let format = spec.format();
+    let open = |bytes: Store| AnyImage::open(Arc::new(bytes), format).unwrap();
+    let mut image = open(spec.build("i").unwrap().swap_remove(0).bytes);
+    for (index, (field, value)) in steps.iter().enumerate() {
+        let fields: Vec<_> = image.used_fields().take(1000).collect();
+        let field = &fields[usize::from(*field) % fields.len()];
+        let around = image_formats::Surroundings {
+            file_len: image.bytes().len(),
+            cluster_size: image.unit(),
+            offsets: &[0, 512, 1 << 20, u64::MAX - 511],
+        };
+        let values = field.boundaries(around);
+        if values.is_empty() {
+            continue;
+        }
+        let value = values[usize::from(*value) % values.len()];
+        image.set(&field.path, value).unwrap();
+        if index % 2 == 1 {
+            use image_formats::Derivation::{Checksum, Copy, Value};
+            image.recompute(&[Value, Copy, Checksum]);
+        }
+        image.defects().unwrap();
+        let _ = image.references();
+        if let Ok(mut disk) = image.disk(Access::to(&())) {
+            for at in [0, 4000, disk.size() / 2, disk.size().saturating_sub(600)] {
+                let _ = disk.read(at, &mut [0; 1024]);
+            }
+        }
+        image = open(image.bytes().clone());
+    }
+}

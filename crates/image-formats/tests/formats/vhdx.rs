@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::common::{program, qemu_img, scratch};
 use crate::{
     Folder, Qemu, assert_all_features, assert_robust, assert_valid, disk, disk_of_7zip,
-    disk_of_qemu, write,
+    disk_of_qemu, mutate, write,
 };
 
 fn run(first: u32, count: u32, seed: u64) -> SectorRun {
@@ -404,7 +404,7 @@ fn seven_zip_reads_images() {
     }
 }
 
-/// Any blocks, log and places: no defects, and the data that was described.
+/// What a description is drawn from.
 #[derive(Clone, Debug)]
 struct Drawn {
     states: Vec<(u8, u32, u32)>,
@@ -469,6 +469,7 @@ impl Drawn {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Any blocks, log and places: no defects, and the data that was described.
     #[test]
     fn any_image_is_valid(drawn in drawn()) {
         let spec = drawn.spec();
@@ -488,6 +489,17 @@ proptest! {
             }
         }
         prop_assert!(data == wanted);
+    }
+
+    #[test]
+    fn many_mutations_do_no_harm(
+        logged_image: bool, steps in prop::collection::vec(any::<(u16, u16)>(), 1..8),
+    ) {
+        let spec = match logged_image {
+            true => logged(Log { stale: true, ..Log::default() }),
+            false => differencing(),
+        };
+        mutate(&AnySpec::Vhdx(spec), &steps);
     }
 }
 

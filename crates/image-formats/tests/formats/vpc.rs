@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use crate::common::{program, scratch};
 use crate::{
     Folder, Qemu, assert_all_features, assert_robust, assert_valid, disk, disk_of_7zip,
-    disk_of_qemu, write,
+    disk_of_qemu, mutate, write,
 };
 
 fn run(first: u32, count: u32, seed: u64) -> SectorRun {
@@ -387,6 +387,14 @@ proptest! {
             }
         }
         prop_assert!(data == wanted);
+    }
+
+    #[test]
+    fn many_mutations_do_no_harm(
+        which in 0..3_usize, steps in prop::collection::vec(any::<(u16, u16)>(), 1..8),
+    ) {
+        let all = [plain(), with_parents().remove(0), images().remove(2)];
+        mutate(&AnySpec::Vpc(all[which].clone()), &steps);
     }
 }
 

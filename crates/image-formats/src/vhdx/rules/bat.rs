@@ -1,8 +1,9 @@
 //! Rules of the BAT and of the blocks that it leads to.
 
-use super::{
+use super::regions;
+use super::table::{
     BAT_RESERVED, BAT_SIZE, BITMAP_MISSING, BITMAP_STATE, BITMAP_UNNEEDED, BLOCK_INSIDE, OVERLAP,
-    PARTIAL, PAYLOAD_STATE, regions,
+    PARTIAL, PAYLOAD_STATE,
 };
 use crate::checker::Checker;
 use crate::io::ReadAt as _;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::RULES;
+use super::table::RULES;
 use crate::block::SectorRun;
 use crate::format::{AnyImage, Format};
 use crate::pattern::Pattern;

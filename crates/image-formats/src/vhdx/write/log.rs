@@ -1,6 +1,6 @@
 //! Putting structures into the log instead of their places.
 
-use super::build::{LOG_GUID, Places};
+use super::places::{LOG_GUID, Places};
 use super::spec::{Log, LogWrite, Spec};
 use crate::guid::{self, Guid};
 use crate::io::ReadAt as _;

@@ -2,6 +2,7 @@
 
 mod build;
 mod log;
+mod places;
 mod spec;
 
 pub use build::build;

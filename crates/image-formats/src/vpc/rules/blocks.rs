@@ -1,6 +1,6 @@
 //! Rules of the block allocation table and of what it leads to.
 
-use super::{BLOCK_INSIDE, OVERLAP};
+use super::table::{BLOCK_INSIDE, OVERLAP};
 use crate::checker::Checker;
 use crate::io::ReadAt as _;
 use crate::store::Store;
