@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::built::{BuiltFile, Feature};
 use crate::format::Format;
 use crate::spec_error::SpecError;
-use crate::{bochs, cloop, parallels, qcow, qed, vdi, vmdk};
+use crate::{bochs, cloop, parallels, qcow, qed, vdi, vhdx, vmdk, vpc};
 
 /// Declares [`AnySpec`] from a row for each format: its name, and its module, which has
 /// `Spec`, `build` and `FEATURES`.
@@ -93,4 +93,6 @@ specs! {
     Bochs => bochs,
     Cloop => cloop,
     Vmdk => vmdk,
+    Vhdx => vhdx,
+    Vpc => vpc,
 }

@@ -15,7 +15,7 @@ use crate::path::{Path, PathSyntax};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{bochs, cloop, luks, parallels, qcow, qcow2, qed, tables, vdi, vmdk};
+use crate::{bochs, cloop, luks, parallels, qcow, qcow2, qed, tables, vdi, vhdx, vmdk, vpc};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -50,7 +50,7 @@ formats! {
     /// VMware: descriptors and extents.
     Vmdk => vmdk,
     /// Microsoft Hyper-V.
-    Vhdx => tables::vhdx,
+    Vhdx => vhdx,
     /// VirtualBox.
     Vdi => vdi,
     /// QEMU enhanced disk.
@@ -64,7 +64,7 @@ formats! {
     /// Linux compressed loop.
     Cloop => cloop,
     /// Microsoft Virtual PC.
-    Vpc => tables::vpc,
+    Vpc => vpc,
     /// Apple disk image.
     Dmg => tables::dmg,
 }

@@ -50,6 +50,8 @@ pub(crate) struct Table {
     entries: u64,
     /// Bytes from one entry to the next.
     stride: u64,
+    /// After so many entries the place of one is left out.
+    group: u64,
     entry: Entry,
     /// Whether there is one entry that has the name of the table, without an index.
     single: bool,
@@ -63,6 +65,7 @@ pub(crate) struct Table {
 enum Entry {
     /// A number, with named bits where there are some.
     Number {
+        bytes: u8,
         kind: Kind,
         rule: &'static str,
         bits: &'static [BitRow],
@@ -97,7 +100,9 @@ impl Table {
             at,
             entries,
             stride: u64::from(bytes.clamp(1, 8)),
+            group: u64::MAX,
             entry: Entry::Number {
+                bytes: bytes.clamp(1, 8),
                 kind,
                 rule,
                 bits: &[],
@@ -119,6 +124,7 @@ impl Table {
             at,
             entries,
             stride: stride.max(1),
+            group: u64::MAX,
             entry: Entry::Record(rows),
             single: false,
             unused: 0,
@@ -159,25 +165,59 @@ impl Table {
         Self { unused, ..self }
     }
 
+    /// With an entry every `stride` bytes and other things between them.
+    pub(crate) fn every(self, stride: u64) -> Self {
+        let stride = stride.max(1);
+        Self { stride, ..self }
+    }
+
+    /// Where the place of one entry belongs to something else after each `group` entries.
+    pub(crate) fn grouped(self, group: u64) -> Self {
+        let group = group.max(1);
+        Self { group, ..self }
+    }
+
+    /// Bytes in an entry.
+    fn width(&self) -> u64 {
+        match self.entry {
+            Entry::Number { bytes, .. } => bytes.into(),
+            Entry::Record(_) => self.stride,
+        }
+    }
+
+    /// Where an entry is.
+    fn place(&self, index: u64) -> Option<u64> {
+        let offset = (index + index / self.group).checked_mul(self.stride)?;
+        self.at.checked_add(offset)
+    }
+
     /// Bounded by the length of the file.
     fn bounded(mut self, len: u64) -> Self {
-        let room = len.saturating_sub(self.at) / self.stride;
-        self.entries = self.entries.min(room).min(MAX_ENTRIES);
+        let room = len.saturating_sub(self.at);
+        let last = room.checked_sub(self.width());
+        let places = last.map_or(0, |last| last / self.stride + 1);
+        let entries = places - places / self.group.saturating_add(1);
+        self.entries = self.entries.min(entries).min(MAX_ENTRIES);
         self
     }
 
     /// The fields of an entry, the whole one first.
     fn leaves(&self, index: u64, endian: Endian) -> Vec<Leaf> {
         let mut leaves = Leaves::new(endian, self.section);
-        let offset = index.checked_mul(self.stride);
-        let offset = offset.and_then(|offset| self.at.checked_add(offset));
-        let Some(offset) = offset.filter(|_| index < self.entries) else {
+        if index >= self.entries {
+            return leaves.all;
+        }
+        let Some(offset) = self.place(index) else {
             return leaves.all;
         };
         match self.entry {
             Entry::Record(rows) => leaves.table(rows, offset),
-            Entry::Number { kind, rule, bits } => {
-                let bytes = self.stride as u8;
+            Entry::Number {
+                bytes,
+                kind,
+                rule,
+                bits,
+            } => {
                 let kind = if bits.is_empty() { kind } else { Kind::Entry };
                 let place = word(offset, bytes, endian, 0, bytes * 8, false);
                 leaves.push("", kind, place, rule);
@@ -199,22 +239,26 @@ impl Table {
     fn listed<'a>(&'a self, source: &'a Store, endian: Endian) -> impl Iterator<Item = u64> + 'a {
         /// Bytes that are read at once, where that is more than an entry.
         const CHUNK: u64 = 4096;
-        let at_once = (CHUNK / self.stride).max(1);
-        let width = self.stride.min(512) as usize;
+        let width = self.width().min(512) as usize;
         let mut chunk = Vec::new();
+        let mut chunk_at = 0;
         let mut after_used = true;
         (0..self.entries).filter(move |index| {
-            let within = index % at_once;
-            if within == 0 {
-                let at = self.at.saturating_add(index.saturating_mul(self.stride));
-                let len = match at_once {
-                    1 => width,
-                    _ => (at_once.min(self.entries - index) * self.stride) as usize,
+            let at = self.place(*index).unwrap_or(u64::MAX);
+            let within = at.checked_sub(chunk_at).unwrap_or(u64::MAX);
+            let is_there = within.saturating_add(width as u64) <= chunk.len() as u64;
+            let within = if is_there { within as usize } else { 0 };
+            if !is_there {
+                // Entries far from each other are read one by one.
+                let len = if self.stride > CHUNK / 2 {
+                    width
+                } else {
+                    CHUNK as usize
                 };
                 chunk = source.read_vec(at, len);
+                chunk_at = at;
             }
-            let from = (within * self.stride) as usize;
-            let used = self.is_used(&chunk[from..from + width], endian);
+            let used = self.is_used(&chunk[within..within + width], endian);
             std::mem::replace(&mut after_used, used) || used
         })
     }
@@ -644,4 +688,27 @@ impl Structure {
 /// A number of up to 8 bytes in the file.
 pub(crate) fn number(source: &Store, at: u64, bytes: usize, endian: Endian) -> u64 {
     endian.number(&source.read_vec(at, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two tables in one: three entries of the first, then one of the second.
+    #[test]
+    fn tables_interleave() {
+        let bytes = Store::over(Arc::new((1..=8).collect::<Vec<u8>>()));
+        let table = |name, at, entries| Table::of_numbers(name, (at, entries, 1), Kind::Count, "");
+        let structure = Structure::new(Endian::Little)
+            .table(table("a", 0, 100).grouped(3))
+            .table(table("b", 3, 100).every(4))
+            .bounded(8);
+        let fields = structure.overview(&bytes, &bytes, u64::MAX);
+        let found: Vec<String> = fields.map(|f| format!("{} {}", f.path, f.value)).collect();
+        let expected = [
+            "a[0] 1", "a[1] 2", "a[2] 3", "a[3] 5", "a[4] 6", "a[5] 7", "b[0] 4", "b[1] 8",
+        ];
+        assert_eq!(found, expected);
+        assert!(structure.find("b[2]", &bytes).is_none());
+    }
 }

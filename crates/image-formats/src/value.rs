@@ -74,6 +74,22 @@ impl Endian {
             Self::Little => bytes.iter().rev().fold(0, add),
         }
     }
+
+    /// Text in UTF-16.
+    pub(crate) fn encode_utf16(self, text: &str) -> Vec<u8> {
+        let unit = |unit: u16| match self {
+            Self::Big => unit.to_be_bytes(),
+            Self::Little => unit.to_le_bytes(),
+        };
+        text.encode_utf16().flat_map(unit).collect()
+    }
+
+    /// The text that UTF-16 stands for, up to the first zero; what is no UTF-16 is replaced.
+    pub(crate) fn decode_utf16(self, bytes: &[u8]) -> String {
+        let units = bytes.chunks_exact(2).map(|unit| self.number(unit) as u16);
+        let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+        String::from_utf16_lossy(&units)
+    }
 }
 
 /// The big-endian number that up to 8 bytes stand for.
@@ -81,7 +97,7 @@ pub(crate) fn read_be(bytes: &[u8]) -> u64 {
     Endian::Big.number(bytes)
 }
 
-/// Numbers in decimal; bytes as quoted text where they are text, else in hex.
+/// Numbers in decimal; bytes as quoted text where they are text, UTF-16 included, else in hex.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -92,7 +108,8 @@ impl fmt::Display for Value {
 }
 
 /// A decimal or `0x` number is a number (`-1` is all ones), anything else is text;
-/// `hex:` before pairs of digits gives raw bytes, `text:` keeps digits as text.
+/// `hex:` before pairs of digits gives raw bytes, `text:` keeps digits as text, `utf16le:` and
+/// `utf16be:` encode text.
 impl FromStr for Value {
     type Err = ValueSyntax;
 
@@ -103,6 +120,11 @@ impl FromStr for Value {
         }
         if let Some(text) = text.strip_prefix("text:") {
             return Ok(text.into());
+        }
+        for (prefix, endian) in [("utf16le:", Endian::Little), ("utf16be:", Endian::Big)] {
+            if let Some(text) = text.strip_prefix(prefix) {
+                return Ok(Self::Bytes(endian.encode_utf16(text)));
+            }
         }
         Ok(match parse_number(text) {
             Some(number) => Self::Uint(number),
@@ -131,6 +153,24 @@ fn parse_number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
+/// The text in UTF-16 that bytes hold, and its byte order, where it is plainly that: of at least
+/// two characters, all printable and half of them ASCII, with nothing but zeros behind them.
+fn utf16(bytes: &[u8]) -> Option<(String, &'static str)> {
+    if !bytes.len().is_multiple_of(2) {
+        return None;
+    }
+    let mut orders = [(Endian::Little, "UTF-16LE"), (Endian::Big, "UTF-16BE")].into_iter();
+    orders.find_map(|(endian, name)| {
+        let text = endian.decode_utf16(bytes);
+        let units = text.encode_utf16().count();
+        let rest = bytes.get(units * 2..)?;
+        let ascii = text.chars().filter(char::is_ascii_graphic).count();
+        let printable = |char: char| !char.is_control() && char != char::REPLACEMENT_CHARACTER;
+        let plain = units >= 2 && ascii * 2 >= units && text.chars().all(printable);
+        (plain && rest.iter().all(|byte| *byte == 0)).then_some((text, name))
+    })
+}
+
 /// Shows bytes as quoted text when all are printable, without the zeros that pad it, else all of
 /// them as `hex:…`; long ones cut.
 fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,6 +185,10 @@ fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let shown = &all[..all.len().min(SHOWN)];
     if shown.iter().all(printable) {
         write!(f, "\"{}\"", shown.escape_ascii())?;
+    } else if let Some((text, encoding)) = utf16(bytes) {
+        let shown: String = text.chars().take(SHOWN).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        return write!(f, "\"{shown}\"{more} ({encoding})");
     } else {
         all = bytes;
         write!(f, "hex:{}", HEXLOWER.encode(&all[..all.len().min(SHOWN)]))?;
@@ -186,5 +230,19 @@ mod tests {
         assert_eq!(show(&[0xff, 1, 0]), "hex:ff0100");
         assert_eq!(show(&[0; 5]), "5 zero bytes");
         assert_eq!(show(b""), "\"\"");
+    }
+
+    #[test]
+    fn reads_and_shows_utf16() {
+        let show = |text: &str| text.parse::<Value>().unwrap().to_string();
+        assert_eq!(show("utf16le:.\\a.vhd"), "\".\\a.vhd\" (UTF-16LE)");
+        assert_eq!(show("utf16be:Übung"), "\"Übung\" (UTF-16BE)");
+        let padded = [Endian::Big.encode_utf16("base"), vec![0; 504]].concat();
+        assert_eq!(Value::Bytes(padded).to_string(), "\"base\" (UTF-16BE)");
+        // A GUID, one character, and text with something behind it are none.
+        for other in ["2dc27766f6234200", "0041", "41004200000043"] {
+            let shown = show(&format!("hex:{other}"));
+            assert!(shown.starts_with("hex:"), "{shown}");
+        }
     }
 }

@@ -27,7 +27,7 @@ const OUTPUTS: [&str; 12] = [
 
 /// One to four commands for an image made from `base`. The first one often only
 /// looks, since what cannot be opened is not worth more.
-pub fn sequence(base: &Qcow2Base, rng: &mut Rng) -> Vec<Command> {
+pub(super) fn sequence(base: &Qcow2Base, rng: &mut Rng) -> Vec<Command> {
     if base.image.encryption.is_none() && rng.chance(2) {
         return encrypted::sequence(rng);
     }
@@ -45,7 +45,7 @@ pub fn sequence(base: &Qcow2Base, rng: &mut Rng) -> Vec<Command> {
 }
 
 /// One command.
-pub fn one(base: &Qcow2Base, rng: &mut Rng) -> Command {
+pub(super) fn one(base: &Qcow2Base, rng: &mut Rng) -> Command {
     if base.image.encryption.is_some() && rng.chance(15) {
         return encrypted::special(rng);
     }

@@ -2,21 +2,12 @@
 //! format has a file.
 
 pub(crate) mod dmg;
-pub(crate) mod vhdx;
-pub(crate) mod vpc;
 
 use crate::defect::{Requirement, Rule};
 
 /// The rule of a signature.
 pub(crate) const SIGNATURE: Rule = Rule {
     name: "signature",
-    requirement: Requirement::Must,
-    section: "",
-};
-
-/// The rule of a checksum.
-pub(crate) const CHECKSUM: Rule = Rule {
-    name: "checksum",
     requirement: Requirement::Must,
     section: "",
 };

@@ -9,10 +9,13 @@ mod parallels;
 mod qcow;
 mod qed;
 mod vdi;
+mod vhdx;
 mod vmdk;
+mod vpc;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use image_formats::{
@@ -72,6 +75,27 @@ fn disk_of_qemu(folder: &Path, name: &str, format: Format) -> Vec<u8> {
     fs::read(out).unwrap()
 }
 
+/// The same, as 7-Zip reads it, whose name for the format is `kind`; an error is what it says.
+/// `None` where it is not installed.
+fn disk_of_7zip(folder: &Path, name: &str, kind: &str) -> Option<Result<Vec<u8>, String>> {
+    let mut names = ["7zz", "7z"].into_iter();
+    let ran = names.find_map(|program| {
+        Command::new(program)
+            .current_dir(folder)
+            .args(["e", "-y", "-so", &format!("-t{kind}"), name])
+            .output()
+            .ok()
+    });
+    let Some(ran) = ran else {
+        eprintln!("not run: 7-Zip is not in PATH");
+        return None;
+    };
+    Some(match ran.status.success() {
+        true => Ok(ran.stdout),
+        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+    })
+}
+
 /// What QEMU does with an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Qemu {
@@ -81,6 +105,8 @@ enum Qemu {
     Checks,
     /// It refuses it, though it is valid.
     Refuses,
+    /// It reads other data, and is wrong.
+    Differs,
 }
 
 /// Builds `spec` in an empty folder with the files of `others`, and holds it against all that
@@ -117,7 +143,7 @@ fn assert_valid(spec: &AnySpec, others: &[(&str, Vec<u8>)], qemu: Qemu) {
     }
     let theirs = disk_of_qemu(folder, &name, format);
     assert_eq!(theirs.len(), ours.len());
-    assert!(ours == theirs, "other data: {spec:?}");
+    assert_eq!(ours == theirs, qemu != Qemu::Differs, "data of {spec:?}");
     if qemu == Qemu::Checks {
         let ran = qemu_img(&["check", "-f", format.name()], &[&folder.join(&name)]);
         assert!(ran.status.success(), "{spec:?}: {ran:?}");
@@ -306,4 +332,38 @@ fn assert_reads_as_described(spec: &AnySpec, blocks: &[Block], unit: usize) {
     let mut data = vec![1; disk.size() as usize];
     disk.read(0, &mut data).unwrap();
     assert!(data == laid_over(vec![0; spec.virtual_size() as usize], blocks, unit));
+}
+/// Mutations one after the other, each of which says which field gets which of its boundary
+/// values, and all that can be done with the image then. Every second one is repaired.
+fn mutate(spec: &AnySpec, steps: &[(u16, u16)]) {
+    let format = spec.format();
+    let open = |bytes: Store| AnyImage::open(Arc::new(bytes), format).unwrap();
+    let mut image = open(spec.build("i").unwrap().swap_remove(0).bytes);
+    for (index, (field, value)) in steps.iter().enumerate() {
+        let fields: Vec<_> = image.used_fields().take(1000).collect();
+        let field = &fields[usize::from(*field) % fields.len()];
+        let around = image_formats::Surroundings {
+            file_len: image.bytes().len(),
+            cluster_size: image.unit(),
+            offsets: &[0, 512, 1 << 20, u64::MAX - 511],
+        };
+        let values = field.boundaries(around);
+        if values.is_empty() {
+            continue;
+        }
+        let value = values[usize::from(*value) % values.len()];
+        image.set(&field.path, value).unwrap();
+        if index % 2 == 1 {
+            use image_formats::Derivation::{Checksum, Copy, Value};
+            image.recompute(&[Value, Copy, Checksum]);
+        }
+        image.defects().unwrap();
+        let _ = image.references();
+        if let Ok(mut disk) = image.disk(Access::to(&())) {
+            for at in [0, 4000, disk.size() / 2, disk.size().saturating_sub(600)] {
+                let _ = disk.read(at, &mut [0; 1024]);
+            }
+        }
+        image = open(image.bytes().clone());
+    }
 }
