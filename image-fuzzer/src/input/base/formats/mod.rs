@@ -7,23 +7,40 @@ mod parallels;
 mod qcow;
 mod qed;
 mod vdi;
+mod vhdx;
+mod vmdk;
+mod vpc;
 
 use image_formats::{AnySpec, Feature, Format};
 
-use super::{Base, OtherBase, Qcow2Base, draw};
+use super::{Base, OtherBase, Qcow2Base, draw, prepare};
 use crate::rng::Rng;
 
 /// Draws a valid base image of a format.
 type Draw = fn(&mut Rng) -> OtherBase;
 
+/// A base image that can be made: some combinations of what is drawn contradict each other.
+fn buildable(draw: Draw, rng: &mut Rng) -> OtherBase {
+    for _ in 0..64 {
+        let base = draw(rng);
+        if prepare(&Base::Other(base.clone())).is_ok() {
+            return base;
+        }
+    }
+    draw(rng)
+}
+
 /// The formats that can be drawn besides qcow2.
 const FORMATS: &[(Format, Draw)] = &[
     (Format::Qcow, qcow::draw),
+    (Format::Vmdk, vmdk::draw),
+    (Format::Vhdx, vhdx::draw),
     (Format::Vdi, vdi::draw),
     (Format::Qed, qed::draw),
     (Format::Parallels, parallels::draw),
     (Format::Bochs, bochs::draw),
     (Format::Cloop, cloop::draw),
+    (Format::Vpc, vpc::draw),
 ];
 
 /// The features of a format that base images can have.
@@ -101,7 +118,7 @@ impl Formats {
         }
         let format = rng.pick(&self.0).copied().unwrap_or(Format::Qcow2);
         match FORMATS.iter().find(|(known, _)| *known == format) {
-            Some((_, draw)) => Base::Other(draw(rng)),
+            Some((_, draw)) => Base::Other(buildable(*draw, rng)),
             None => draw(rng),
         }
     }
@@ -122,22 +139,23 @@ impl Formats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::base::prepare;
 
     #[test]
-    fn every_drawn_base_can_be_made() {
+    fn drawn_bases_can_be_made_and_are_valid() {
+        let mut problems = Vec::new();
         for (format, draw) in FORMATS {
             let mut rng = Rng::from_text(format.name());
-            for _ in 0..60 {
+            for _ in 0..40 {
                 let base = Base::Other(draw(&mut rng));
                 let text = serde_json::to_string(&base).unwrap();
-                match prepare(&base) {
-                    Ok(prepared) => assert_eq!(prepared.image.defects().unwrap(), [], "{text}"),
-                    Err(why) => panic!("{why:#}\n{text}"),
-                }
                 assert_eq!(serde_json::from_str::<Base>(&text).unwrap(), base, "{text}");
+                match prepare(&base).map(|prepared| prepared.image.defects().unwrap()) {
+                    Ok(defects) if defects.is_empty() => {}
+                    other => problems.push(format!("{format}: {other:?}")),
+                }
             }
         }
+        assert!(problems.is_empty(), "{}", problems.join("\n"));
     }
 
     #[test]
