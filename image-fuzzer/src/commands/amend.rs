@@ -4,7 +4,7 @@ use super::Command;
 use super::words::{Words, weighted};
 use crate::input::base::Base;
 use crate::rng::Rng;
-use image_formats::qcow2::Compression;
+use image_formats::qcow2::{Compression, Content};
 
 /// Other widths of refcounts.
 const WIDTHS: [(u64, &str); 8] = [
@@ -68,8 +68,10 @@ pub(super) fn amend(base: &Base, rng: &mut Rng) -> Command {
     let image = &base.image;
     let is_new = image.version == 3;
     // Versions come with what the image has to lose or to gain.
-    let older = match (is_new, image.compression == Compression::Zstd) {
-        (true, true) => 60,
+    let to_lose = image.compression == Compression::Zstd
+        || (image.clusters.iter()).any(|cluster| cluster.content == Content::Zero);
+    let older = match (is_new, to_lose) {
+        (true, true) => 70,
         (true, false) => 30,
         _ => 5,
     };

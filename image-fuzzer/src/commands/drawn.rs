@@ -28,7 +28,7 @@ const OUTPUTS: [&str; 12] = [
 /// One to four commands for an image made from `base`. The first one often only
 /// looks, since what cannot be opened is not worth more.
 pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
-    if base.image.encryption.is_none() && rng.chance(2) {
+    if base.image.encryption.is_none() && rng.chance(3) {
         return encrypted::sequence(rng);
     }
     let count = match rng.below(10) {
@@ -49,7 +49,7 @@ pub fn one(base: &Base, rng: &mut Rng) -> Command {
     if base.image.encryption.is_some() && rng.chance(15) {
         return encrypted::special(rng);
     }
-    let command = match rng.weighted(&[32, 46, 22]) {
+    let command = match rng.weighted(&[29, 43, 28]) {
         Some(0) => qemu_io::script(base, rng),
         Some(1) => qemu_img(base, rng),
         _ => return io_errors::one(base, rng),
@@ -63,7 +63,7 @@ pub(super) fn writer(base: &Base, rng: &mut Rng) -> Command {
     let has = |has: bool, weight| if has { weight } else { 1 };
     let image = &base.image;
     let weights = [
-        12,
+        16,
         5,
         2,
         has(!image.snapshots.is_empty(), 14),
@@ -122,7 +122,7 @@ fn qemu_img(base: &Base, rng: &mut Rng) -> Command {
     }
 }
 
-fn commit(rng: &mut Rng) -> Command {
+pub(super) fn commit(rng: &mut Rng) -> Command {
     Words::new("commit")
         .format(rng)
         .maybe(30, rng, ["-d"])
@@ -242,7 +242,7 @@ fn snapshot(base: &Base, rng: &mut Rng) -> Command {
 }
 
 fn bitmap(base: &Base, rng: &mut Rng) -> Command {
-    const GRANULARITIES: [&str; 4] = ["512", "65536", "2G", "4k"];
+    const GRANULARITIES: [&str; 4] = ["512", "65536", "256", "4k"];
     let existing = rng
         .pick(&base.image.bitmaps)
         .map_or("new", |bitmap| bitmap.name.as_str());
@@ -307,7 +307,7 @@ fn rebase(base: &Base, rng: &mut Rng) -> Command {
         Some(backing) if rng.chance(50) => words
             .add(["-b", BACKING_FILE, "-F", backing.format()])
             .image(),
-        _ if rng.chance(12) => {
+        _ if rng.chance(20) => {
             // A header of the smallest clusters has no room for such a name.
             let name = format!("{}/backing.img", "./".repeat(rng.between(60, 510) as usize));
             words.add(["-u", "-b", &name, "-F", "raw"]).image()

@@ -50,15 +50,15 @@ fn named(verb: &str, options: &str, word: String) -> String {
     }
 }
 
-/// `command` with the file of the image under test behind the driver that injects errors,
+/// `command` with the file of an image behind the driver that injects errors,
 /// which does what `rules` say. The image must be named by options.
 pub(super) fn behind_blkdebug(command: Command, rules: &str) -> Command {
-    let file = "file.filename=$test_img";
-    let image = "file.driver=blkdebug,file.image.filename=$test_img";
+    let file = ",file.filename=";
     let mut words = command.0;
     // Where two are named, it is the last that is written to.
     if let Some(word) = words.iter_mut().rev().find(|word| word.contains(file)) {
-        *word = word.replace(file, &format!("{image},{rules}"));
+        let image = format!(",file.driver=blkdebug,{rules},file.image.filename=");
+        *word = word.replacen(file, &image, 1);
     }
     Command(words)
 }

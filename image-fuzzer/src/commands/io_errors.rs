@@ -87,6 +87,18 @@ const GROWTH: [&str; 8] = [
     "reftable_update",
 ];
 
+/// The events of `qemu-img commit`.
+const EMPTYING: [&str; 8] = [
+    "empty_image_prepare",
+    "l1_update",
+    "l2_load",
+    "reftable_update",
+    "refblock_alloc",
+    "flush_to_disk",
+    "cluster_free",
+    "refblock_load",
+];
+
 /// The events that commands of `qemu-img` lead to, each with its weight.
 const OF_IMG: [(u64, &str); 26] = [
     (3, "l1_update"),
@@ -135,11 +147,20 @@ pub(super) fn one(base: &Base, rng: &mut Rng) -> Command {
             let script = qemu_io::script_of(&[Write, Flush], base, rng);
             (script, anywhere(base, rng))
         }
+        11 if base.backing.is_some() => {
+            // The overlay is emptied, which rewrites all of its metadata.
+            let event = rng.pick(&EMPTYING).copied().unwrap_or(EMPTYING[0]);
+            let rules = match rng.chance(70) {
+                true => at_event(event, rng),
+                false => anywhere(base, rng),
+            };
+            (drawn::commit(rng), rules)
+        }
         11..=15 => (drawn::writer(base, rng), anywhere(base, rng)),
         _ => {
             let command = drawn::writer(base, rng);
             let event = match command.verb().as_str() {
-                "qemu-img commit" if rng.chance(30) => "empty_image_prepare",
+                "qemu-img commit" => rng.pick(&EMPTYING).copied().unwrap_or(EMPTYING[0]),
                 _ => weighted(&OF_IMG, rng),
             };
             (command, at_event(event, rng))
@@ -147,6 +168,13 @@ pub(super) fn one(base: &Base, rng: &mut Rng) -> Command {
     };
     let named = with_options(command, &[], "");
     unlocked(base, behind_blkdebug(named, &rules))
+}
+
+/// `command`, which names an image by options, with errors in reading and writing its data.
+pub(super) fn in_requests(command: Command, rng: &mut Rng) -> Command {
+    const EVENTS: [&str; 4] = ["read_aio", "write_aio", "l2_load", "cluster_alloc"];
+    let event = rng.pick(&EVENTS).copied().unwrap_or(EVENTS[0]);
+    behind_blkdebug(command, &at_event(event, rng))
 }
 
 /// Errors from an event on, or from its second or third time on.
@@ -174,8 +202,6 @@ fn at_event(event: &str, rng: &mut Rng) -> String {
 
 /// Errors at a place of the file, or for a kind of request, whatever it is for.
 fn anywhere(base: &Base, rng: &mut Rng) -> String {
-    /// The metadata of most images is among their first clusters.
-    const FIRST: u64 = 20;
     const KINDS: [(u64, &str); 6] = [
         (5, "read"),
         (8, "write"),
@@ -189,9 +215,11 @@ fn anywhere(base: &Base, rng: &mut Rng) -> String {
     let place = match rng.below(8) {
         _ if matches!(kind, "flush" | "discard" | "write-zeroes") => String::new(),
         0 => String::new(),
-        1 | 2 if kind == "write" => format!(",{rule}.sector=0"),
+        1..=3 if kind == "write" => format!(",{rule}.sector=0"),
         _ => {
-            let sector = rng.below(FIRST) * (base.cluster_size() / 512);
+            // The metadata of most images is among their first clusters.
+            let first = if rng.chance(70) { 8 } else { 30 };
+            let sector = rng.below(first) * (base.cluster_size() / 512);
             format!(",{rule}.sector={sector}")
         }
     };
