@@ -63,6 +63,13 @@ const OTHERS: [(u64, &str); 22] = [
     (1, "backing_file=missing.img"),
 ];
 
+/// The command that sets `options`.
+pub(super) fn to(options: &str) -> Command {
+    Words::new("amend")
+        .add(["-f", "qcow2", "-o", options])
+        .image()
+}
+
 /// One command.
 pub(super) fn amend(base: &Base, rng: &mut Rng) -> Command {
     let image = &base.image;

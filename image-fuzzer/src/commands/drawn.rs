@@ -5,7 +5,7 @@ use super::amend::amend;
 use super::creation::{self, create, measure};
 use super::encrypted::{self, unlocked};
 use super::words::Words;
-use super::{Command, io_errors, qemu_io};
+use super::{Command, fitting, io_errors, qemu_io};
 use crate::input::base::{BACKING_FILE, Base};
 use crate::rng::Rng;
 
@@ -38,6 +38,14 @@ pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
         _ => 4,
     };
     let mut commands: Vec<Command> = (0..count).map(|_| one(base, rng)).collect();
+    if rng.chance(45)
+        && let Some(command) = fitting::one(base, rng)
+    {
+        commands[0] = match rng.chance(30) {
+            true => io_errors::wrap(base, command, rng),
+            false => unlocked(base, command),
+        };
+    }
     if rng.chance(25) {
         commands.push(creation::alone(rng));
     }
@@ -172,7 +180,7 @@ fn check(rng: &mut Rng) -> Command {
     }
 }
 
-fn convert(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn convert(base: &Base, rng: &mut Rng) -> Command {
     let output = rng.pick(&OUTPUTS).copied().unwrap_or("raw");
     // Only these two can have the kernel copy for them.
     let offload = ["raw", "qcow2"].contains(&output) && rng.chance(20);
@@ -226,7 +234,7 @@ fn dd(base: &Base, rng: &mut Rng) -> Command {
         .done()
 }
 
-fn snapshot(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn snapshot(base: &Base, rng: &mut Rng) -> Command {
     let by_id = rng.chance(30);
     let existing = rng.pick(&base.image.snapshots).map_or("new", |snapshot| {
         let name = if by_id { &snapshot.id } else { &snapshot.name };
@@ -241,7 +249,7 @@ fn snapshot(base: &Base, rng: &mut Rng) -> Command {
     }
 }
 
-fn bitmap(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn bitmap(base: &Base, rng: &mut Rng) -> Command {
     const GRANULARITIES: [&str; 4] = ["512", "65536", "256", "4k"];
     let existing = rng
         .pick(&base.image.bitmaps)
@@ -284,7 +292,7 @@ fn bitmap(base: &Base, rng: &mut Rng) -> Command {
     words.add(["$test_img", name]).done()
 }
 
-fn resize(base: &Base, rng: &mut Rng) -> Command {
+pub(super) fn resize(base: &Base, rng: &mut Rng) -> Command {
     const MODES: [&str; 4] = ["metadata", "falloc", "full", "off"];
     let size = qemu_io::new_size(base.image.virtual_size, base.cluster_size(), rng);
     let mode = qemu_io::sparing(rng.pick(&MODES).copied().unwrap_or("off"), size);

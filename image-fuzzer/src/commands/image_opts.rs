@@ -62,3 +62,42 @@ pub(super) fn behind_blkdebug(command: Command, rules: &str) -> Command {
     }
     Command(words)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(line: &str) -> Command {
+        Command(shlex::split(line).unwrap())
+    }
+
+    #[test]
+    fn the_image_that_is_written_to_is_behind_the_driver() {
+        let file = "file.driver=blkdebug,RULES,file.image.filename=$test_img";
+        for (line, expected) in [
+            (
+                "qemu-img amend -f qcow2 -o size=512 $test_img",
+                format!("qemu-img amend --image-opts -o size=512 driver=qcow2,{file}"),
+            ),
+            (
+                "qemu-img convert -n -O qcow2 $test_img $test_img",
+                format!(
+                    "qemu-img convert --image-opts --target-image-opts -n {PLAIN} \
+                     driver=qcow2,{file}"
+                ),
+            ),
+            (
+                "qemu-img convert -f qcow2 -O raw $test_img out.img",
+                format!("qemu-img convert --image-opts -O raw driver=qcow2,{file} out.img"),
+            ),
+            (
+                "qemu-io -f qcow2 -c 'reopen -o file.filename=x' $test_img",
+                format!("qemu-io --image-opts -c 'reopen -o file.filename=x' driver=qcow2,{file}"),
+            ),
+        ] {
+            let named = with_options(command(line), &[], "");
+            let behind = behind_blkdebug(named, "RULES");
+            assert_eq!(behind, command(&expected), "{line}");
+        }
+    }
+}

@@ -157,17 +157,28 @@ pub(super) fn one(base: &Base, rng: &mut Rng) -> Command {
             (drawn::commit(rng), rules)
         }
         11..=15 => (drawn::writer(base, rng), anywhere(base, rng)),
-        _ => {
-            let command = drawn::writer(base, rng);
-            let event = match command.verb().as_str() {
-                "qemu-img commit" => rng.pick(&EMPTYING).copied().unwrap_or(EMPTYING[0]),
-                _ => weighted(&OF_IMG, rng),
-            };
-            (command, at_event(event, rng))
-        }
+        _ => return wrap(base, drawn::writer(base, rng), rng),
     };
+    behind(base, command, &rules)
+}
+
+/// `command`, which meets errors that suit it.
+pub(super) fn wrap(base: &Base, command: Command, rng: &mut Rng) -> Command {
+    let event = match command.verb().as_str() {
+        "qemu-img commit" => rng.pick(&EMPTYING).copied().unwrap_or(EMPTYING[0]),
+        _ => weighted(&OF_IMG, rng),
+    };
+    let rules = match rng.chance(70) {
+        true => at_event(event, rng),
+        false => anywhere(base, rng),
+    };
+    behind(base, command, &rules)
+}
+
+/// `command` on the image behind the driver, with its key.
+fn behind(base: &Base, command: Command, rules: &str) -> Command {
     let named = with_options(command, &[], "");
-    unlocked(base, behind_blkdebug(named, &rules))
+    unlocked(base, behind_blkdebug(named, rules))
 }
 
 /// `command`, which names an image by options, with errors in reading and writing its data.
@@ -244,4 +255,73 @@ fn ending(rng: &mut Rng) -> String {
         text += &format!(",{rule}.immediately=on");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_for_the_image_under_test_and_nothing_is_expected_of_what_is_read() {
+        let mut rng = Rng::from_text("errors");
+        for round in 0..2000 {
+            let base = crate::input::base::draw(&mut rng);
+            let command = one(&base, &mut rng);
+            let behind = |word: &&String| {
+                word.contains("driver=qcow2,")
+                    && word.contains("file.driver=blkdebug,")
+                    && word.contains("file.image.filename=$test_img")
+            };
+            assert_eq!(
+                command.0.iter().filter(behind).count(),
+                1,
+                "{round}: {command:?}"
+            );
+            assert!(command.injects_errors(), "{round}: {command:?}");
+            assert!(command.reads().is_empty() && !command.keeps_data());
+            let has_key = command.0.iter().any(|word| word.contains("key-secret=key"));
+            assert_eq!(
+                has_key,
+                base.image.encryption.is_some(),
+                "{round}: {command:?}"
+            );
+        }
+    }
+
+    /// What the driver knows no event by would be refused before anything is opened.
+    #[test]
+    fn the_driver_knows_all_events_and_rules() {
+        let qemu_io = |options: &str| {
+            let mut program = std::process::Command::new("qemu-io");
+            let null = format!("driver=null-co,read-zeroes=on,size=1M,{options}");
+            let file = null.replace("driver=null-co", "driver=blkdebug,image.driver=null-co");
+            let file = file.replace("read-zeroes", "image.read-zeroes");
+            let file = file.replace("size=", "image.size=");
+            program
+                .args(["--image-opts", "-c", "length", &file])
+                .output()
+        };
+        if qemu_io("").is_err() {
+            println!("not run: qemu-io is not installed");
+            return;
+        }
+        let scripted = SCRIPTED.iter().map(|event| event.name);
+        let of_img = OF_IMG.iter().map(|(_, event)| *event);
+        let mut events: Vec<&str> = scripted.chain(of_img).collect();
+        events.extend(GROWTH.iter().chain(&EMPTYING));
+        events.sort_unstable();
+        events.dedup();
+        let mut rng = Rng::from_text("rules");
+        let base = crate::input::base::draw(&mut rng);
+        let mut rules: Vec<String> = events.iter().map(|it| at_event(it, &mut rng)).collect();
+        rules.extend((0..20).map(|_| anywhere(&base, &mut rng)));
+        for rule in rules {
+            // Here the driver is the image itself, and its options have no prefix.
+            let options = rule.replace("file.", "");
+            let done = qemu_io(&options).unwrap();
+            assert!(done.status.success(), "{rule}: {done:?}");
+        }
+        let done = qemu_io("inject-error.0.event=no_such_event").unwrap();
+        assert!(!done.status.success(), "{done:?}");
+    }
 }

@@ -5,6 +5,7 @@ pub mod build;
 mod creation;
 pub mod drawn;
 pub mod encrypted;
+mod fitting;
 pub mod given;
 mod image_opts;
 mod io_errors;

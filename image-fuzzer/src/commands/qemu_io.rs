@@ -129,10 +129,8 @@ fn burst(disk: Disk<'_>, rng: &mut Rng) -> Vec<String> {
 /// The file grows by refcount blocks of its own, which are left without references when it
 /// shrinks again.
 fn stretched(disk: Disk<'_>, rng: &mut Rng) -> Vec<String> {
-    let by = disk.cluster * rng.between(100, 1000);
-    let size = (disk.size + by.min(4 << 20)).next_multiple_of(512);
     vec![
-        format!("truncate -m falloc {size}"),
+        Operation::Stretch.line(disk, rng),
         Operation::Shrink.line(disk, rng),
         Operation::Write.line(disk, rng),
     ]
@@ -157,6 +155,8 @@ pub(super) enum Operation {
     Resize,
     Grow,
     Shrink,
+    /// Grows the disk and, with all that maps it, the file.
+    Stretch,
     Flush,
     Alloc,
     Map,
@@ -167,7 +167,7 @@ pub(super) enum Operation {
 
 impl Operation {
     /// Each with its weight in scripts.
-    const WEIGHTS: [(u64, Self); 22] = [
+    const WEIGHTS: [(u64, Self); 23] = [
         (30, Self::Read),
         (34, Self::Write),
         (8, Self::WriteVector),
@@ -184,6 +184,7 @@ impl Operation {
         (10, Self::Resize),
         (3, Self::Grow),
         (3, Self::Shrink),
+        (1, Self::Stretch),
         (10, Self::Flush),
         (6, Self::Alloc),
         (8, Self::Map),
@@ -245,6 +246,11 @@ impl Operation {
                 }
             }
             Self::Shrink => truncate((disk.size / rng.between(2, 64) / 512).max(1) * 512, rng),
+            Self::Stretch => {
+                let by = disk.cluster * rng.between(100, 1000);
+                let size = (disk.size + by.min(4 << 20)).next_multiple_of(512);
+                format!("truncate -m falloc {size}")
+            }
             Self::Flush => "flush".into(),
             Self::Alloc => format!("alloc {at} {len}"),
             Self::Map if rng.chance(15) => "info".into(),
