@@ -2,7 +2,7 @@
 //! their keys and their data.
 
 use super::image_opts::with_options;
-use super::{Command, io_errors};
+use super::{Command, blkdebug};
 use crate::input::base::Base;
 use crate::rng::Rng;
 
@@ -46,7 +46,7 @@ pub(super) fn sequence(rng: &mut Rng) -> Vec<Command> {
     for _ in 0..rng.between(1, 4) {
         let command = one(OPEN_COPY, COPY, luks, rng);
         commands.push(match rng.chance(25) {
-            true => io_errors::in_requests(command, rng),
+            true => blkdebug::in_requests(command, rng),
             false => command,
         });
     }

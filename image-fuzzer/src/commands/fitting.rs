@@ -4,7 +4,7 @@
 use image_formats::qcow2::Compression;
 
 use super::qemu_io::{Operation, script_of};
-use super::{Command, amend, drawn};
+use super::{Command, amend, img};
 use crate::input::base::Base;
 use crate::rng::Rng;
 
@@ -21,9 +21,9 @@ const FEATURES: [Feature; 10] = [
     Feature {
         has: |base| base.backing.is_some(),
         commands: &[
-            |_, rng| drawn::commit(rng),
-            |_, rng| drawn::commit(rng),
-            drawn::resize,
+            |_, rng| img::commit(rng),
+            |_, rng| img::commit(rng),
+            img::resize,
             |base, rng| script_of(&[Zero, Discard], base, rng),
             |base, rng| script_of(&[Write, Read], base, rng),
         ],
@@ -55,15 +55,15 @@ const FEATURES: [Feature; 10] = [
         has: |base| !base.image.bitmaps.is_empty(),
         commands: &[
             |_, rng| reopened(rng),
-            drawn::bitmap,
-            drawn::resize,
-            drawn::convert,
+            img::bitmap,
+            img::resize,
+            img::convert,
         ],
     },
     Feature {
         has: |base| !base.image.snapshots.is_empty(),
         commands: &[
-            drawn::snapshot,
+            img::snapshot,
             |_, _| amend::to("compat=0.10,refcount_bits=16"),
             |base, rng| script_of(&[Write, Compressed], base, rng),
         ],
@@ -73,7 +73,7 @@ const FEATURES: [Feature; 10] = [
         commands: &[
             |base, rng| script_of(&[Zero, Discard], base, rng),
             |base, rng| script_of(&[ZeroUnmap, Write], base, rng),
-            drawn::resize,
+            img::resize,
         ],
     },
     Feature {
@@ -94,7 +94,7 @@ const FEATURES: [Feature; 10] = [
     },
     Feature {
         has: |base| base.image.refcount_order != 4,
-        commands: &[|_, _| amend::to("refcount_bits=16"), drawn::resize],
+        commands: &[|_, _| amend::to("refcount_bits=16"), img::resize],
     },
 ];
 

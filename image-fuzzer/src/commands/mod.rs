@@ -1,6 +1,7 @@
 //! The commands that are run on an image: given by the user or drawn at random.
 
 mod amend;
+mod blkdebug;
 pub mod build;
 mod creation;
 pub mod drawn;
@@ -8,6 +9,7 @@ pub mod encrypted;
 mod fitting;
 pub mod given;
 mod image_opts;
+mod img;
 mod io_errors;
 mod open_options;
 mod programs;
