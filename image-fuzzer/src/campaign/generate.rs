@@ -84,7 +84,7 @@ impl Plan {
 
 /// How often a new base image is drawn although the pool is large enough, in percent: making
 /// a base image takes many times as long as mutating one.
-const NEW_BASE_PERCENT: u64 = 4;
+const NEW_BASE_PERCENT: u64 = 25;
 
 /// How many base images the pool holds.
 const POOL_SIZE: usize = 48;

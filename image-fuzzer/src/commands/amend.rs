@@ -4,7 +4,7 @@ use super::Command;
 use super::words::{Words, weighted};
 use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
-use image_formats::qcow2::Compression;
+use image_formats::qcow2::{Compression, Content};
 
 /// Other widths of refcounts.
 const WIDTHS: [(u64, &str); 8] = [
@@ -63,13 +63,22 @@ const OTHERS: [(u64, &str); 22] = [
     (1, "backing_file=missing.img"),
 ];
 
+/// The command that sets `options`.
+pub(super) fn to(options: &str) -> Command {
+    Words::new("amend")
+        .add(["-f", "qcow2", "-o", options])
+        .image()
+}
+
 /// One command.
 pub(super) fn amend(base: &Qcow2Base, rng: &mut Rng) -> Command {
     let image = &base.image;
     let is_new = image.version == 3;
     // Versions come with what the image has to lose or to gain.
-    let older = match (is_new, image.compression == Compression::Zstd) {
-        (true, true) => 60,
+    let to_lose = image.compression == Compression::Zstd
+        || (image.clusters.iter()).any(|cluster| cluster.content == Content::Zero);
+    let older = match (is_new, to_lose) {
+        (true, true) => 70,
         (true, false) => 30,
         _ => 5,
     };

@@ -6,7 +6,7 @@ use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
 /// What a new qcow2 image is to be like.
-const OPTIONS: [(u64, &str); 24] = [
+const OPTIONS: [(u64, &str); 26] = [
     (1, "preallocation=metadata"),
     (1, "preallocation=falloc"),
     (1, "preallocation=full"),
@@ -37,10 +37,12 @@ const OPTIONS: [(u64, &str); 24] = [
         "data_file=out.data,data_file_raw=on,preallocation=falloc",
     ),
     (1, "encrypt.format=aes"),
+    (1, "size=0"),
+    (1, "size=513"),
 ];
 
 /// Options that must be refused, each for another reason.
-const CONTRADICTIONS: [&str; 30] = [
+const CONTRADICTIONS: [&str; 28] = [
     "compat=0.10,lazy_refcounts=on",
     "compat=0.10,refcount_bits=1",
     "compat=0.10,extended_l2=on",
@@ -69,8 +71,6 @@ const CONTRADICTIONS: [&str; 30] = [
     "preallocation=none",
     "size=1T,cluster_size=512",
     "size=4E",
-    "size=0",
-    "size=513",
 ];
 
 /// Options of a new qcow2 image, some of which must be refused.
@@ -133,7 +133,7 @@ const MEASURED: [(u64, &str); 15] = [
     (1, "backing_file=backing.img,backing_fmt=raw"),
     // To measure a LUKS header is to make one, which takes long on purpose; without a
     // key it is refused at once.
-    (1, "encrypt.format=luks,encrypt.key-secret=key"),
+    (1, "encrypt.format=luks,encrypt.key-secret=none"),
     (1, "encrypt.format=luks"),
     (1, "encrypt.format=luks,encrypt.cipher-alg=none"),
 ];
@@ -148,5 +148,38 @@ pub(super) fn measure(base: &Qcow2Base, rng: &mut Rng) -> Command {
     match rng.pick(&base.image.snapshots) {
         Some(snapshot) if rng.chance(40) => words.add(["-l", &snapshot.name]).image(),
         _ => words.image(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_taken_and_contradictions_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let create = |option: &str| {
+            let mut program = std::process::Command::new("qemu-img");
+            let words = ["create", "-f", "qcow2", "-o", option, "out.img"];
+            program.args(words).current_dir(&folder);
+            if !option.starts_with("size=") {
+                program.arg("1M");
+            }
+            program.output()
+        };
+        if create("compat=1.1").is_err() {
+            println!("not run: qemu-img is not installed");
+            return;
+        }
+        for (_, option) in OPTIONS {
+            let done = create(option).unwrap();
+            // Those of encryption need a key, which only the commands on such images have.
+            let is_taken = !option.starts_with("encrypt.");
+            assert_eq!(done.status.success(), is_taken, "{option}: {done:?}");
+        }
+        for option in CONTRADICTIONS {
+            let done = create(option).unwrap();
+            assert!(!done.status.success(), "{option}: {done:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Commands on encrypted images: with the key that opens them, and on their header,
 //! their keys and their data.
 
-use super::Command;
 use super::image_opts::with_options;
+use super::{Command, blkdebug};
 use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
@@ -14,6 +14,10 @@ const SECRET: &str = "secret,id=key,data=passphrase";
 
 /// How the copy is named where it needs its key.
 const OPEN_COPY: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=encrypted.img";
+
+/// The driver, and with another format of encryption than most of these images have.
+const DRIVER: &str = "driver=qcow2,";
+const MISMATCH: &str = "driver=qcow2,encrypt.format=luks,";
 
 /// How the image under test is named where it needs its key.
 const OPEN: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=$test_img";
@@ -30,7 +34,7 @@ pub(super) fn with_key(base: &Qcow2Base, command: Command) -> Command {
 pub(super) fn sequence(rng: &mut Rng) -> Vec<Command> {
     // Making a LUKS header takes long on purpose: two seconds, in which hundreds of other
     // commands would be run.
-    let luks = rng.chance(8);
+    let luks = rng.chance(12);
     let options = if luks {
         "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"
     } else {
@@ -39,8 +43,12 @@ pub(super) fn sequence(rng: &mut Rng) -> Vec<Command> {
     let head = ["qemu-img", "convert", "--object", SECRET];
     let tail = ["-O", "qcow2", "-o", options, "$test_img", COPY];
     let mut commands = vec![words(&[&head[..], &tail[..]])];
-    for _ in 0..rng.between(1, 3) {
-        commands.push(one(OPEN_COPY, COPY, luks, rng));
+    for _ in 0..rng.between(1, 4) {
+        let command = one(OPEN_COPY, COPY, luks, rng);
+        commands.push(match rng.chance(25) {
+            true => blkdebug::in_requests(command, rng),
+            false => command,
+        });
     }
     commands
 }
@@ -52,8 +60,10 @@ pub(super) fn special(rng: &mut Rng) -> Command {
 
 /// One command on the encrypted image `plain`, with its key `open`.
 fn one(open: &str, plain: &str, luks: bool, rng: &mut Rng) -> Command {
-    const KEYS: [&str; 4] = [
+    const KEYS: [&str; 6] = [
         "encrypt.state=active,encrypt.new-secret=key,encrypt.iter-time=10",
+        "encrypt.state=active,encrypt.new-secret=none",
+        "encrypt.state=inactive",
         "encrypt.state=inactive,encrypt.keyslot=0",
         "encrypt.state=inactive,encrypt.old-secret=key",
         "encrypt.state=inactive,encrypt.keyslot=7",
@@ -68,11 +78,12 @@ fn one(open: &str, plain: &str, luks: bool, rng: &mut Rng) -> Command {
         0 => image("check", &[open]),
         1 => Command::new(["qemu-img", "info", plain]),
         2 => image("map", &[open]),
-        3 if luks => {
+        3 if luks || rng.chance(40) => {
             let keys = rng.pick(&KEYS).copied().unwrap_or(KEYS[0]);
             let force: &[&str] = if rng.chance(30) { &["--force"] } else { &[] };
             image("amend", &[force, &["-o", keys, open]].concat())
         }
+        3 if rng.chance(50) => image("info", &[&open.replace(DRIVER, MISMATCH)]),
         3 => image("resize", &[open, "+64K"]),
         4 => image("snapshot", &["-c", "new", open]),
         5 => image("measure", &["-O", "qcow2", open]),

@@ -3,9 +3,6 @@
 
 use super::Command;
 
-/// How the image is named with no option but its driver.
-const PLAIN: &str = "driver=qcow2,file.filename=$test_img";
-
 /// `command` with each name of the image under test as `driver=qcow2,`, the `options`, each
 /// with a comma behind it, and the file; `objects` are made first.
 pub(super) fn with_options(command: Command, objects: &[&str], options: &str) -> Command {
@@ -40,30 +37,71 @@ pub(super) fn named_by(command: Command, objects: &[&str], options: &str) -> Com
     Command(out)
 }
 
-/// A word of a command, the image under test being named with options.
+/// A word of a command, the image under test being named with options, driver included.
 fn named(verb: &str, options: &str, word: String) -> String {
     if verb == "compare" && !word.contains(['$', '-', '=']) {
         return format!("driver=raw,file.filename={word}");
     }
     if let Some(rest) = word.strip_prefix("driver=qcow2,") {
-        return format!("driver=qcow2,{options}{rest}");
+        return format!("{options}{rest}");
     }
     match word.as_str() {
-        "$test_img" => PLAIN.replace("qcow2,", &format!("qcow2,{options}")),
-        "if=$test_img" => format!("if=driver=qcow2,{options}file.filename=$test_img"),
+        "$test_img" => format!("{options}file.filename=$test_img"),
+        "if=$test_img" => format!("if={options}file.filename=$test_img"),
         _ => word,
     }
 }
 
-/// `command` with the file of the image under test behind the driver that injects errors,
+/// `command` with the file of an image behind the driver that injects errors,
 /// which does what `rules` say. The image must be named by options.
 pub(super) fn behind_blkdebug(command: Command, rules: &str) -> Command {
-    let file = "file.filename=$test_img";
-    let image = "file.driver=blkdebug,file.image.filename=$test_img";
+    let file = ",file.filename=";
     let mut words = command.0;
     // Where two are named, it is the last that is written to.
     if let Some(word) = words.iter_mut().rev().find(|word| word.contains(file)) {
-        *word = word.replace(file, &format!("{image},{rules}"));
+        let image = format!(",file.driver=blkdebug,{rules},file.image.filename=");
+        *word = word.replacen(file, &image, 1);
     }
     Command(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "driver=qcow2,file.filename=$test_img";
+
+    fn command(line: &str) -> Command {
+        Command(shlex::split(line).unwrap())
+    }
+
+    #[test]
+    fn the_image_that_is_written_to_is_behind_the_driver() {
+        let file = "file.driver=blkdebug,RULES,file.image.filename=$test_img";
+        for (line, expected) in [
+            (
+                "qemu-img amend -f qcow2 -o size=512 $test_img",
+                format!("qemu-img amend --image-opts -o size=512 driver=qcow2,{file}"),
+            ),
+            (
+                "qemu-img convert -n -O qcow2 $test_img $test_img",
+                format!(
+                    "qemu-img convert --image-opts --target-image-opts -n {PLAIN} \
+                     driver=qcow2,{file}"
+                ),
+            ),
+            (
+                "qemu-img convert -f qcow2 -O raw $test_img out.img",
+                format!("qemu-img convert --image-opts -O raw driver=qcow2,{file} out.img"),
+            ),
+            (
+                "qemu-io -f qcow2 -c 'reopen -o file.filename=x' $test_img",
+                format!("qemu-io --image-opts -c 'reopen -o file.filename=x' driver=qcow2,{file}"),
+            ),
+        ] {
+            let named = with_options(command(line), &[], "");
+            let behind = behind_blkdebug(named, "RULES");
+            assert_eq!(behind, command(&expected), "{line}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Commands whose requests to the file of the image fail: a driver between the format and the
 //! file (`blkdebug`) refuses some of them.
 
+use super::blkdebug::{anywhere, at_event};
 use super::encrypted::with_key;
 use super::image_opts::{behind_blkdebug, with_options};
 use super::qemu_io::{self, Operation};
 use super::words::weighted;
-use super::{Command, drawn};
+use super::{Command, img};
 use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
 
@@ -87,6 +88,18 @@ const GROWTH: [&str; 8] = [
     "reftable_update",
 ];
 
+/// The events of `qemu-img commit`.
+const EMPTYING: [&str; 8] = [
+    "empty_image_prepare",
+    "l1_update",
+    "l2_load",
+    "reftable_update",
+    "refblock_alloc",
+    "flush_to_disk",
+    "cluster_free",
+    "refblock_load",
+];
+
 /// The events that commands of `qemu-img` lead to, each with its weight.
 const OF_IMG: [(u64, &str); 26] = [
     (3, "l1_update"),
@@ -135,85 +148,107 @@ pub(super) fn one(base: &Qcow2Base, rng: &mut Rng) -> Command {
             let script = qemu_io::script_of(&[Write, Flush], base, rng);
             (script, anywhere(base, rng))
         }
-        11..=15 => (drawn::writer(base, rng), anywhere(base, rng)),
-        _ => {
-            let command = drawn::writer(base, rng);
-            let event = match command.verb().as_str() {
-                "qemu-img commit" if rng.chance(30) => "empty_image_prepare",
-                _ => weighted(&OF_IMG, rng),
+        11 if base.backing.is_some() => {
+            // The overlay is emptied, which rewrites all of its metadata.
+            let event = rng.pick(&EMPTYING).copied().unwrap_or(EMPTYING[0]);
+            let rules = match rng.chance(70) {
+                true => at_event(event, rng),
+                false => anywhere(base, rng),
             };
-            (command, at_event(event, rng))
+            (img::commit(rng), rules)
         }
+        11..=15 => (img::writer(base, rng), anywhere(base, rng)),
+        _ => return wrap(base, img::writer(base, rng), rng),
     };
+    behind(base, command, &rules)
+}
+
+/// `command`, which meets errors that suit it.
+pub(super) fn wrap(base: &Qcow2Base, command: Command, rng: &mut Rng) -> Command {
+    let event = match command.verb().as_str() {
+        "qemu-img commit" => rng.pick(&EMPTYING).copied().unwrap_or(EMPTYING[0]),
+        _ => weighted(&OF_IMG, rng),
+    };
+    let rules = match rng.chance(70) {
+        true => at_event(event, rng),
+        false => anywhere(base, rng),
+    };
+    behind(base, command, &rules)
+}
+
+/// `command` on the image behind the driver, with its key.
+fn behind(base: &Qcow2Base, command: Command, rules: &str) -> Command {
     let named = with_options(command, &[], "");
-    with_key(base, behind_blkdebug(named, &rules))
+    with_key(base, behind_blkdebug(named, rules))
 }
 
-/// Errors from an event on, or from its second or third time on.
-fn at_event(event: &str, rng: &mut Rng) -> String {
-    // With a state, the rule is for the event while that holds.
-    let (before, state) = if rng.chance(25) {
-        (
-            format!(
-                "file.set-state.0.event={event},file.set-state.0.state=1,\
-                 file.set-state.0.new_state=2,"
-            ),
-            ",file.inject-error.0.state=2",
-        )
-    } else {
-        (String::new(), "")
-    };
-    let rule = "file.inject-error.0";
-    let kind = match rng.below(6) {
-        0 => format!(",{rule}.iotype=write"),
-        1 => format!(",{rule}.iotype=write-zeroes"),
-        _ => String::new(),
-    };
-    format!("{before}{rule}.event={event}{state},{}{kind}", ending(rng))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Errors at a place of the file, or for a kind of request, whatever it is for.
-fn anywhere(base: &Qcow2Base, rng: &mut Rng) -> String {
-    /// The metadata of most images is among their first clusters.
-    const FIRST: u64 = 20;
-    const KINDS: [(u64, &str); 6] = [
-        (5, "read"),
-        (8, "write"),
-        (2, "flush"),
-        (1, "discard"),
-        (2, "write-zeroes"),
-        (1, "block-status"),
-    ];
-    let rule = "file.inject-error.0";
-    let kind = weighted(&KINDS, rng);
-    let place = match rng.below(8) {
-        _ if matches!(kind, "flush" | "discard" | "write-zeroes") => String::new(),
-        0 => String::new(),
-        1 | 2 if kind == "write" => format!(",{rule}.sector=0"),
-        _ => {
-            let sector = rng.below(FIRST) * (base.cluster_size() / 512);
-            format!(",{rule}.sector={sector}")
+    #[test]
+    fn errors_are_for_the_image_under_test_and_nothing_is_expected_of_what_is_read() {
+        let mut rng = Rng::from_text("errors");
+        for round in 0..2000 {
+            let base = crate::input::base::draw(&mut rng);
+            let base = base.qcow2().expect("a qcow2 image");
+            let command = one(&base, &mut rng);
+            let behind = |word: &&String| {
+                word.contains("driver=qcow2,")
+                    && word.contains("file.driver=blkdebug,")
+                    && word.contains("file.image.filename=$test_img")
+            };
+            assert_eq!(
+                command.0.iter().filter(behind).count(),
+                1,
+                "{round}: {command:?}"
+            );
+            assert!(command.injects_errors(), "{round}: {command:?}");
+            assert!(command.reads().is_empty() && !command.keeps_data());
+            let has_key = command.0.iter().any(|word| word.contains("key-secret=key"));
+            assert_eq!(
+                has_key,
+                base.image.encryption.is_some(),
+                "{round}: {command:?}"
+            );
         }
-    };
-    // Parts of a sector are read and written with all of it.
-    format!(
-        "file.align=512,{rule}.event=none,{rule}.iotype={kind}{place},{}",
-        ending(rng)
-    )
-}
+    }
 
-/// The error, whether it is one for good, and whether it comes at once.
-fn ending(rng: &mut Rng) -> String {
-    const ERRORS: [(u64, u32); 3] = [(12, 5), (3, 28), (1, 95)];
-    let error = rng.weighted(&ERRORS.map(|(weight, _)| weight)).unwrap_or(0);
-    let error = ERRORS[error].1;
-    let rule = "file.inject-error.0";
-    let mut text = format!("{rule}.errno={error}");
-    if rng.chance(60) {
-        text += &format!(",{rule}.once=on");
+    /// What the driver knows no event by would be refused before anything is opened.
+    #[test]
+    fn the_driver_knows_all_events_and_rules() {
+        let qemu_io = |options: &str| {
+            let mut program = std::process::Command::new("qemu-io");
+            let null = format!("driver=null-co,read-zeroes=on,size=1M,{options}");
+            let file = null.replace("driver=null-co", "driver=blkdebug,image.driver=null-co");
+            let file = file.replace("read-zeroes", "image.read-zeroes");
+            let file = file.replace("size=", "image.size=");
+            program
+                .args(["--image-opts", "-c", "length", &file])
+                .output()
+        };
+        if qemu_io("").is_err() {
+            println!("not run: qemu-io is not installed");
+            return;
+        }
+        let scripted = SCRIPTED.iter().map(|event| event.name);
+        let of_img = OF_IMG.iter().map(|(_, event)| *event);
+        let mut events: Vec<&str> = scripted.chain(of_img).collect();
+        events.extend(GROWTH.iter().chain(&EMPTYING));
+        events.sort_unstable();
+        events.dedup();
+        let mut rng = Rng::from_text("rules");
+        let base = crate::input::base::draw(&mut rng);
+        let base = base.qcow2().expect("a qcow2 image");
+        let mut rules: Vec<String> = events.iter().map(|it| at_event(it, &mut rng)).collect();
+        rules.extend((0..20).map(|_| anywhere(&base, &mut rng)));
+        for rule in rules {
+            // Here the driver is the image itself, and its options have no prefix.
+            let options = rule.replace("file.", "");
+            let done = qemu_io(&options).unwrap();
+            assert!(done.status.success(), "{rule}: {done:?}");
+        }
+        let done = qemu_io("inject-error.0.event=no_such_event").unwrap();
+        assert!(!done.status.success(), "{done:?}");
     }
-    if rng.chance(30) {
-        text += &format!(",{rule}.immediately=on");
-    }
-    text
 }

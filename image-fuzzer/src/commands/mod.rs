@@ -1,13 +1,16 @@
 //! The commands that are run on an image: given by the user or drawn at random.
 
 mod amend;
+mod blkdebug;
 pub mod build;
 mod creation;
 mod draw;
 mod drawn;
 mod encrypted;
+mod fitting;
 pub mod given;
 mod image_opts;
+mod img;
 mod io_errors;
 mod open_options;
 mod other;

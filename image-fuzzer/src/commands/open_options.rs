@@ -6,13 +6,15 @@ use crate::rng::Rng;
 
 /// Options that change what the driver does, each with its weight. Those that contradict each
 /// other or the image must be refused.
-const OPTIONS: [(u64, &str); 46] = [
+const OPTIONS: [(u64, &str); 48] = [
     (3, "backing=null-co://"),
     (1, "backing.driver=null-co"),
     (2, "data-file.driver=file,data-file.filename=test.data"),
     (2, "data-file.driver=null-co,data-file.size=1M"),
     (2, "cache-size=512"),
     (1, "cache-size=64k"),
+    (1, "cache-size=7E"),
+    (1, "cache-size=7E,refcount-cache-size=1M"),
     (1, "cache-size=1M,l2-cache-size=512k"),
     (1, "cache-size=1M,l2-cache-size=2M"),
     (1, "cache-size=1M,refcount-cache-size=512k"),

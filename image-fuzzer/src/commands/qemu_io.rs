@@ -3,6 +3,7 @@
 use super::{Command, open_options};
 use crate::input::base::Qcow2Base;
 use crate::rng::Rng;
+use image_formats::qcow2::Cluster;
 
 /// A script of one to six operations on the disk of `base`.
 pub(super) fn script(base: &Qcow2Base, rng: &mut Rng) -> Command {
@@ -22,17 +23,36 @@ pub(super) fn script(base: &Qcow2Base, rng: &mut Rng) -> Command {
     } else if rng.chance(85) {
         words.extend(["-f", "qcow2"].map(String::from));
     }
-    let operations = match rng.below(20) {
-        0 => reopened(disk, rng),
-        1 => burst(disk, rng),
-        2 if rng.chance(20) => idle(disk, rng),
-        _ => (0..rng.between(1, 6))
-            .map(|_| Operation::draw(rng).line(disk, rng))
-            .collect(),
-    };
+    let operations = operations(base, disk, rng);
     add_operations(&mut words, operations);
     words.push(options.unwrap_or_else(|| "$test_img".into()));
     Command(words)
+}
+
+/// What a script does: mostly some of all; what the features of an image are for more often
+/// where `base` has them.
+fn operations(base: &Qcow2Base, disk: Disk<'_>, rng: &mut Rng) -> Vec<String> {
+    let image = &base.image;
+    let weights = [
+        if image.bitmaps.is_empty() { 5 } else { 40 },
+        5,
+        if image.lazy_refcounts { 20 } else { 1 },
+        if image.cluster_bits <= 12 { 6 } else { 1 },
+        90,
+    ];
+    match rng.weighted(&weights) {
+        Some(0) => reopened(disk, rng),
+        Some(1) => burst(disk, rng),
+        Some(2) => vec![
+            Operation::Write.line(disk, rng),
+            "reopen -o lazy-refcounts=off".into(),
+            Operation::Write.line(disk, rng),
+        ],
+        Some(3) => stretched(disk, rng),
+        _ => (0..rng.between(1, 6))
+            .map(|_| Operation::draw(rng).line(disk, rng))
+            .collect(),
+    }
 }
 
 /// A script that does what `first` says, and then perhaps more.
@@ -72,7 +92,7 @@ fn add_operations(words: &mut Vec<String>, operations: Vec<String>) {
 }
 
 /// Operations before and after the image is opened again, to read it or to write to it.
-fn reopened(disk: Disk, rng: &mut Rng) -> Vec<String> {
+fn reopened(disk: Disk<'_>, rng: &mut Rng) -> Vec<String> {
     let line = |operation: Operation, rng: &mut Rng| operation.line(disk, rng);
     vec![
         line(Operation::Write, rng),
@@ -88,7 +108,7 @@ fn reopened(disk: Disk, rng: &mut Rng) -> Vec<String> {
 }
 
 /// Writes that are in flight at the same time, to clusters next to each other.
-fn burst(disk: Disk, rng: &mut Rng) -> Vec<String> {
+fn burst(disk: Disk<'_>, rng: &mut Rng) -> Vec<String> {
     let (at, _) = disk.whole_clusters(rng);
     let part = (disk.cluster / 4).max(512);
     let write = |number: u64, rng: &mut Rng| {
@@ -106,13 +126,12 @@ fn burst(disk: Disk, rng: &mut Rng) -> Vec<String> {
         .collect()
 }
 
-/// A second without any work, in which caches are emptied where an option says so.
-fn idle(disk: Disk, rng: &mut Rng) -> Vec<String> {
+/// The file grows by refcount blocks of its own, which are left without references when it
+/// shrinks again.
+fn stretched(disk: Disk<'_>, rng: &mut Rng) -> Vec<String> {
     vec![
-        Operation::Read.line(disk, rng),
-        "reopen -o cache-clean-interval=1".into(),
-        Operation::Read.line(disk, rng),
-        "sleep 1100".into(),
+        Operation::Stretch.line(disk, rng),
+        Operation::Shrink.line(disk, rng),
         Operation::Write.line(disk, rng),
     ]
 }
@@ -136,6 +155,8 @@ pub(super) enum Operation {
     Resize,
     Grow,
     Shrink,
+    /// Grows the disk and, with all that maps it, the file.
+    Stretch,
     Flush,
     Alloc,
     Map,
@@ -146,7 +167,7 @@ pub(super) enum Operation {
 
 impl Operation {
     /// Each with its weight in scripts.
-    const WEIGHTS: [(u64, Self); 22] = [
+    const WEIGHTS: [(u64, Self); 23] = [
         (30, Self::Read),
         (34, Self::Write),
         (8, Self::WriteVector),
@@ -163,6 +184,7 @@ impl Operation {
         (10, Self::Resize),
         (3, Self::Grow),
         (3, Self::Shrink),
+        (1, Self::Stretch),
         (10, Self::Flush),
         (6, Self::Alloc),
         (8, Self::Map),
@@ -178,7 +200,7 @@ impl Operation {
     }
 
     /// The line for the tool.
-    fn line(self, disk: Disk, rng: &mut Rng) -> String {
+    fn line(self, disk: Disk<'_>, rng: &mut Rng) -> String {
         let (at, len) = disk.range(rng);
         let (whole_at, whole_len) = disk.whole_clusters(rng);
         let pattern = rng.between(1, 255);
@@ -215,9 +237,20 @@ impl Operation {
             Self::Grow => {
                 // Past what the present L1 table can map.
                 let tables = rng.between(1, 3) * (disk.cluster / 8) * disk.cluster;
-                truncate(disk.size - disk.size % 512 + tables, rng)
+                let size = disk.size - disk.size % 512 + tables;
+                // Even the metadata of large clusters would take seconds to fill.
+                if disk.cluster > 1 << 14 {
+                    format!("truncate {size}")
+                } else {
+                    truncate(size, rng)
+                }
             }
             Self::Shrink => truncate((disk.size / rng.between(2, 64) / 512).max(1) * 512, rng),
+            Self::Stretch => {
+                let by = disk.cluster * rng.between(100, 1000);
+                let size = (disk.size + by.min(4 << 20)).next_multiple_of(512);
+                format!("truncate -m falloc {size}")
+            }
             Self::Flush => "flush".into(),
             Self::Alloc => format!("alloc {at} {len}"),
             Self::Map if rng.chance(15) => "info".into(),
@@ -241,26 +274,39 @@ fn truncate(size: u64, rng: &mut Rng) -> String {
 
 /// What ranges are drawn from.
 #[derive(Clone, Copy, Debug)]
-struct Disk {
+struct Disk<'a> {
     /// Its size in bytes.
     size: u64,
     /// Bytes in a cluster.
     cluster: u64,
+    /// Those that the image has an entry for.
+    clusters: &'a [Cluster],
 }
 
-impl Disk {
-    fn of(base: &Qcow2Base) -> Self {
+impl<'a> Disk<'a> {
+    fn of(base: &'a Qcow2Base) -> Self {
         Self {
             size: base.image.virtual_size,
             cluster: base.cluster_size(),
+            clusters: &base.image.clusters,
         }
+    }
+
+    /// The index of a cluster that the image has an entry for, for some operations.
+    fn present(self, rng: &mut Rng) -> Option<u64> {
+        let drawn = rng.pick(self.clusters).filter(|_| rng.chance(30));
+        drawn.map(|cluster| cluster.index)
     }
 
     /// A range of sectors, often around a cluster's edge, inside the disk.
     fn range(self, rng: &mut Rng) -> (u64, u64) {
-        let Self { size, cluster } = self;
+        let Self { size, cluster, .. } = self;
         let sectors = (size / 512).max(1);
-        let mut at = rng.below(sectors) * 512;
+        let mut at = match self.present(rng) {
+            Some(index) => index * cluster + rng.below(cluster / 512) * 512,
+            None => rng.below(sectors) * 512,
+        };
+        at = at.min((sectors - 1) * 512);
         if rng.chance(60) {
             at -= at % cluster;
         }
@@ -277,9 +323,12 @@ impl Disk {
 
     /// A range of whole clusters, the last one perhaps cut by the disk's end.
     fn whole_clusters(self, rng: &mut Rng) -> (u64, u64) {
-        let Self { size, cluster } = self;
+        let Self { size, cluster, .. } = self;
         let clusters = size.div_ceil(cluster).max(1);
-        let first = rng.below(clusters);
+        let first = match self.present(rng) {
+            Some(index) => index.min(clusters - 1),
+            None => rng.below(clusters),
+        };
         let count = rng.between(1, (clusters - first).min(4));
         let at = first * cluster;
         let len = (count * cluster).min(size.saturating_sub(at)).max(512);
@@ -326,6 +375,7 @@ mod tests {
             let disk = Disk {
                 size: 196_608,
                 cluster: 65536,
+                clusters: &[],
             };
             let text = Operation::draw(&mut rng).line(disk, &mut rng);
             let words: Vec<&str> = text.split(' ').collect();

@@ -21,7 +21,8 @@ pub const FUZZER: &str = concat!("image-fuzzer ", env!("CARGO_PKG_VERSION"));
 /// Whether recipes of `fuzzer` can be replayed: they hold what was drawn, so that other ways
 /// of drawing do not matter.
 pub fn is_readable(fuzzer: &str) -> bool {
-    fuzzer == FUZZER || fuzzer.starts_with("image-fuzzer 0.2.")
+    let earlier = ["image-fuzzer 0.2.", "image-fuzzer 0.3."];
+    fuzzer == FUZZER || earlier.iter().any(|version| fuzzer.starts_with(version))
 }
 
 /// One test, replayable.
@@ -274,6 +275,7 @@ mod tests {
             (FUZZER, true),
             ("image-fuzzer 0.2.0", true),
             ("image-fuzzer 0.2.7", true),
+            ("image-fuzzer 0.3.0", true),
             ("image-fuzzer 0.1.0", false),
             ("image-fuzzer 9.0.0", false),
         ] {

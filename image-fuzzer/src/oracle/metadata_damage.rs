@@ -122,3 +122,90 @@ pub fn judge(
         format!("the image was clean, the command succeeded, and now check says: {said}"),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITE: &str = "qemu-io -c 'write 0 512' $test_img";
+    const REFUSED: &str = "qemu-io --image-opts -c 'write 0 512' driver=qcow2,\
+                           file.driver=blkdebug,file.inject-error.0.event=l2_load,\
+                           file.image.filename=$test_img";
+
+    /// The signature, if any, where `line` ended with a status on an image that is dirty or
+    /// not.
+    fn judged(line: &str, status: i32, after: &Health, dirty: bool) -> Option<Signature> {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        let mut header = [0; 112];
+        header[79] = u8::from(dirty);
+        std::fs::write(&image, header).unwrap();
+        let seen = Observation {
+            end: End::Exit(status),
+            ..Observation::not_started(String::new())
+        };
+        let command = Command(shlex::split(line).unwrap());
+        let verdict = judge(&command, &seen, after, &image, false);
+        verdict.map(|(class, signature, _)| {
+            assert_eq!(class.signature(&signature.to_string()), signature);
+            signature
+        })
+    }
+
+    #[test]
+    fn after_errors_leaks_are_allowed_and_damage_is_not() {
+        let damaged = Health::Damaged("ERROR cluster 5 refcount=0 reference=1".into());
+        let leaking = Health::Leaking("Leaked cluster 5 refcount=1 reference=0".into());
+        assert!(judged(WRITE, 0, &leaking, false).is_some());
+        assert!(judged(WRITE, 1, &damaged, false).is_none());
+        assert!(judged(REFUSED, 0, &leaking, false).is_none());
+        assert!(judged(REFUSED, 1, &leaking, false).is_none());
+        for status in [0, 1] {
+            let signature = judged(REFUSED, status, &damaged, false).unwrap();
+            assert!(after_errors(&signature), "{signature}");
+        }
+        assert!(!after_errors(&judged(WRITE, 0, &damaged, false).unwrap()));
+    }
+
+    /// Refcounts that are rebuilt when the image is opened again were once held against what
+    /// left them.
+    #[test]
+    fn refcounts_that_are_said_to_be_wrong_may_be() {
+        let damaged = Health::Damaged("ERROR cluster 5 refcount=0 reference=1".into());
+        assert!(judged(REFUSED, 0, &damaged, true).is_none());
+        assert!(judged(WRITE, 0, &damaged, true).is_some());
+    }
+
+    #[test]
+    fn a_script_tells_damage_after_errors_from_leaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let shows = |verb: &str, line: &str, checks: [i32; 2]| {
+            let signature = Signature::Message {
+                verb: Some(verb.into()),
+                text: "ERROR".into(),
+            };
+            let check = format!(
+                "(read -r status <{0}; sed -i 1d {0}; exit $status)",
+                "checks"
+            );
+            let text = MetadataDamage.verdict(&Script {
+                line,
+                signature: &signature,
+                summary: "",
+                limits: &crate::exec::Limits::default(),
+                own: &|_| check.clone(),
+            });
+            let statuses = checks.map(|status| format!("{status}\n")).concat();
+            std::fs::write(folder.path().join("checks"), statuses).unwrap();
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &text]).current_dir(&folder);
+            shell.status().unwrap().success()
+        };
+        let refused = format!("{AFTER_ERRORS}qemu-io");
+        assert!(shows(&refused, "false", [0, 2]));
+        assert!(!shows(&refused, "false", [0, 3]));
+        assert!(!shows(&refused, "false", [2, 2]));
+        assert!(!shows("qemu-io", "false", [0, 2]));
+        assert!(shows("qemu-io", "true", [0, 3]));
+    }
+}

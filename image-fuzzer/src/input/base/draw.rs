@@ -129,7 +129,7 @@ fn virtual_size(cluster_bits: u32, rng: &mut Rng) -> u64 {
         _ => rng.between(160, 700),
     };
     let size = clusters.min(((16 << 20) / cluster).max(2)) * cluster;
-    if rng.chance(15) {
+    if rng.chance(22) {
         (size - rng.below(cluster / 512) * 512).max(512)
     } else {
         size
@@ -222,6 +222,7 @@ fn content(image: &Spec, rng: &mut Rng) -> Content {
                 pattern: (allocated != 0 || rng.chance(30)).then_some(pattern),
             }
         }
+        _ if rng.chance(15) => Content::Data(Pattern::Noise(rng.below(256))),
         _ => Content::Data(pattern),
     }
 }

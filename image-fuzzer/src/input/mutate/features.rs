@@ -5,8 +5,10 @@ use crate::input::recipe::Edit;
 use crate::rng::Rng;
 
 /// Header fields that say how to read the rest, and values that readers know.
-const CHOICES: [(&str, &[u64]); 13] = [
+const CHOICES: [(&str, &[u64]); 14] = [
     ("header.version", &[2, 3]),
+    // Unknown ones, with one of those that have names.
+    ("header.incompatible_features", &[1 << 5, (1 << 63) | 1]),
     ("header.incompatible_features.dirty", &[1]),
     ("header.incompatible_features.corrupt", &[1]),
     ("header.incompatible_features.data_file", &[0, 1]),
