@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::encoded::{EncodeError, Encoding};
 use crate::io::ReadError;
 use crate::path::{PathSyntax, nearest};
 use crate::store::Store;
@@ -75,6 +76,15 @@ pub enum Place {
         offset: u64,
         /// Number of bytes.
         len: u64,
+    },
+    /// Text that stands for a number or for bytes.
+    Encoded {
+        /// Byte offset of the text.
+        offset: u64,
+        /// Bytes of text.
+        len: u64,
+        /// How it stands for them.
+        encoding: Encoding,
     },
 }
 
@@ -175,7 +185,28 @@ impl Place {
     #[must_use]
     pub const fn offset(&self) -> u64 {
         match self {
-            Self::Bits { offset, .. } | Self::Bytes { offset, .. } => *offset,
+            Self::Bits { offset, .. }
+            | Self::Bytes { offset, .. }
+            | Self::Encoded { offset, .. } => *offset,
+        }
+    }
+
+    /// How many bytes of the file it is part of, from [`Place::offset`] on.
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        match self {
+            Self::Bits { bytes, .. } => *bytes as u64,
+            Self::Bytes { len, .. } | Self::Encoded { len, .. } => *len,
+        }
+    }
+
+    /// Whether it holds a number, not text or bytes.
+    #[must_use]
+    pub const fn is_number(&self) -> bool {
+        match self {
+            Self::Bits { .. } => true,
+            Self::Bytes { .. } => false,
+            Self::Encoded { encoding, .. } => encoding.is_number(),
         }
     }
 
@@ -185,6 +216,7 @@ impl Place {
         match self {
             Self::Bits { bits, .. } => *bits as u64,
             Self::Bytes { len, .. } => len.saturating_mul(8),
+            Self::Encoded { len, encoding, .. } => encoding.width_bits(*len),
         }
     }
 
@@ -201,7 +233,10 @@ impl Place {
                 let mask = ones(bits);
                 if in_position { mask << low } else { mask }
             }
-            Self::Bytes { .. } => 0,
+            Self::Encoded { len, encoding, .. } if encoding.is_number() => {
+                ones(encoding.width_bits(len) as u8)
+            }
+            Self::Bytes { .. } | Self::Encoded { .. } => 0,
         }
     }
 
@@ -223,6 +258,11 @@ impl Place {
                 let len = usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0);
                 Value::Bytes(source.read_vec(offset, len))
             }
+            Self::Encoded {
+                offset,
+                len,
+                encoding,
+            } => encoding.decode(&text(source, offset, len)),
         }
     }
 
@@ -272,6 +312,24 @@ impl Place {
                 store.write(offset.saturating_add(given), &vec![0; pad]);
                 Ok(())
             }
+            (
+                Self::Encoded {
+                    offset,
+                    len,
+                    encoding,
+                },
+                value,
+            ) => {
+                let mut text = text(store, offset, len);
+                encoding
+                    .encode(&mut text, value)
+                    .map_err(|error| match error {
+                        EncodeError::TooLong(len, room) => PlaceError::TooLong { len, room },
+                        EncodeError::WrongType(holds) => PlaceError::WrongType(holds),
+                    })?;
+                store.write(offset, &text);
+                Ok(())
+            }
             (Self::Bits { .. }, Value::Bytes(_)) => Err(PlaceError::WrongType("a number")),
             (Self::Bytes { .. }, Value::Uint(_)) => Err(PlaceError::WrongType("text or bytes")),
         }
@@ -293,6 +351,11 @@ impl Place {
         source.read(offset, used);
         endian.number(used)
     }
+}
+
+/// The text of a field.
+fn text(source: &Store, offset: u64, len: u64) -> Vec<u8> {
+    source.read_vec(offset, usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0))
 }
 
 /// Some or all bits of a word.

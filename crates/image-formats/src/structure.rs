@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::defect::Rule;
+use crate::encoded::{Base64Text, Encoding};
 use crate::field::{Field, Kind, Place, word};
 use crate::io::ReadAt as _;
 use crate::row::{BitRow, Leaf, Leaves, Row};
@@ -18,6 +19,8 @@ const MAX_ENTRIES: u64 = 1 << 20;
 pub(crate) struct Structure {
     endian: Endian,
     section: &'static str,
+    /// The text that the next parts are in, where they are in one.
+    text: Option<Base64Text>,
     parts: Vec<Part>,
     derived: Vec<Derived>,
 }
@@ -38,6 +41,7 @@ struct Record {
     at: u64,
     rows: &'static [Row],
     section: &'static str,
+    text: Option<Base64Text>,
 }
 
 /// A table of entries of one size.
@@ -52,6 +56,7 @@ pub(crate) struct Table {
     /// The number that an unused entry has.
     unused: u64,
     section: &'static str,
+    text: Option<Base64Text>,
 }
 
 /// What an entry of a table is.
@@ -88,6 +93,7 @@ impl Table {
             },
             unused: 0,
             section: "",
+            text: None,
         }
     }
 
@@ -105,6 +111,7 @@ impl Table {
             entry: Entry::Record(rows),
             unused: 0,
             section: "",
+            text: None,
         }
     }
 
@@ -123,6 +130,7 @@ impl Table {
 
     /// Bounded by the length of the file.
     fn bounded(mut self, len: u64) -> Self {
+        let len = self.text.as_ref().map_or(len, Base64Text::len);
         let room = len.saturating_sub(self.at) / self.stride;
         self.entries = self.entries.min(room).min(MAX_ENTRIES);
         self
@@ -146,13 +154,17 @@ impl Table {
                 leaves.bits("", bits, offset, bytes);
             }
         }
-        leaves.all
+        within(self.text.as_ref(), leaves.all)
     }
 
     /// Whether an entry holds anything.
     fn is_used(&self, index: u64, source: &Store, endian: Endian) -> bool {
         let at = self.at.saturating_add(index.saturating_mul(self.stride));
-        let bytes = source.read_vec(at, self.stride.min(512) as usize);
+        let len = self.stride.min(512) as usize;
+        let bytes = match &self.text {
+            Some(text) => text.read(source, at, len),
+            None => source.read_vec(at, len),
+        };
         match self.entry {
             Entry::Record(_) => bytes.iter().any(|byte| *byte != 0),
             Entry::Number { .. } => endian.number(&bytes) != self.unused,
@@ -193,6 +205,40 @@ impl Table {
         let found = leaves.find(|found| found.name == leaf)?;
         Some((format!("{}[{index}]", self.name), found))
     }
+}
+
+/// The leaves with their places in the file, where they were found in a text. Parts of words
+/// have none there.
+fn within(text: Option<&Base64Text>, leaves: Vec<Leaf>) -> Vec<Leaf> {
+    let Some(text) = text else {
+        return leaves;
+    };
+    let placed = leaves.into_iter().filter_map(|leaf| {
+        let place = match leaf.place {
+            Place::Bits {
+                offset,
+                bytes,
+                endian,
+                bits,
+                ..
+            } if bits == bytes * 8 => (offset, u64::from(bytes), Some(endian)),
+            Place::Bytes { offset, len } => (offset, len, None),
+            _ => return None,
+        };
+        let (offset, bytes, number) = place;
+        let (offset, len, skip) = text.extent(offset, bytes)?;
+        let place = Place::Encoded {
+            offset,
+            len,
+            encoding: Encoding::Base64 {
+                skip,
+                bytes,
+                number,
+            },
+        };
+        Some(Leaf { place, ..leaf })
+    });
+    placed.collect()
 }
 
 /// The index behind `name` in `path`, and what follows it.
@@ -301,6 +347,7 @@ impl Structure {
         Self {
             endian,
             section: "",
+            text: None,
             parts: Vec::new(),
             derived: Vec::new(),
         }
@@ -312,6 +359,13 @@ impl Structure {
         self
     }
 
+    /// The text that the next records, tables and runs of bytes are in: their offsets are within
+    /// what it stands for. `None` for the file itself.
+    pub(crate) fn within(mut self, text: Option<Base64Text>) -> Self {
+        self.text = text;
+        self
+    }
+
     /// Adds a structure of fixed layout at byte `at`.
     pub(crate) fn record(mut self, name: &str, at: u64, rows: &'static [Row]) -> Self {
         self.parts.push(Part::Record(Record {
@@ -319,34 +373,48 @@ impl Structure {
             at,
             rows,
             section: self.section,
+            text: self.text.clone(),
         }));
+        self
+    }
+
+    /// Adds a field at any place.
+    pub(crate) fn leaf(mut self, name: &str, kind: Kind, place: Place, rule: &'static str) -> Self {
+        let leaf = Leaf {
+            name: name.to_owned(),
+            kind,
+            place,
+            rule,
+            section: self.section,
+        };
+        let leaves = within(self.text.as_ref(), vec![leaf]);
+        self.parts.extend(leaves.into_iter().map(Part::Run));
         self
     }
 
     /// Adds a run of text or bytes, where it has any.
     pub(crate) fn run(
-        mut self,
+        self,
         name: &str,
         (offset, len): (u64, u64),
         kind: Kind,
         rule: &'static str,
     ) -> Self {
-        if len > 0 {
-            self.parts.push(Part::Run(Leaf {
-                name: name.to_owned(),
-                kind,
-                place: Place::Bytes { offset, len },
-                rule,
-                section: self.section,
-            }));
+        if len == 0 {
+            return self;
         }
-        self
+        self.leaf(name, kind, Place::Bytes { offset, len }, rule)
     }
 
     /// Adds a table.
     pub(crate) fn table(mut self, table: Table) -> Self {
-        let section = self.section;
-        self.parts.push(Part::Table(Table { section, ..table }));
+        let (section, text) = (self.section, self.text.clone());
+        let table = Table {
+            section,
+            text,
+            ..table
+        };
+        self.parts.push(Part::Table(table));
         self
     }
 
@@ -486,7 +554,7 @@ impl Structure {
     fn leaves(&self, record: &Record) -> Vec<Leaf> {
         let mut leaves = Leaves::new(self.endian, record.section);
         leaves.table(record.rows, record.at);
-        leaves.all
+        within(record.text.as_ref(), leaves.all)
     }
 
     /// The leaf at `path`, and the path of the structure that it is in.
