@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::Format;
-use crate::qed;
 use crate::spec_error::SpecError;
 use crate::store::Store;
+use crate::{luks, qed};
 
 /// A file of an image that was built.
 #[derive(Clone, Debug)]
@@ -96,4 +96,5 @@ macro_rules! specs {
 
 specs! {
     Qed => qed,
+    Luks => luks,
 }

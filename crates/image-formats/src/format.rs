@@ -56,7 +56,7 @@ formats! {
     Qed => qed,
     /// Parallels.
     Parallels => tables::parallels,
-    /// LUKS, version 1.
+    /// LUKS, versions 1 and 2.
     Luks => luks,
     /// Bochs, growing.
     Bochs => tables::bochs,

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod luks;
 mod qed;
 
 use std::fs;
@@ -13,6 +14,8 @@ use image_formats::{Access, AnyImage, AnySpec, BuiltFile, Files, Format, ReadAt,
 
 use common::{qemu_img, scratch};
 
+/// What unlocks the images that are encrypted.
+const PASSPHRASE: &str = "secret";
 /// The largest disk or file that is compared, in bytes.
 const MOST: u64 = 64 << 20;
 
@@ -39,7 +42,8 @@ fn disk(folder: &Path, name: &str, format: Format) -> Vec<u8> {
     let bytes = fs::read(folder.join(name)).unwrap();
     let image = AnyImage::open(Arc::new(bytes), format).unwrap();
     let files = Folder(folder);
-    let mut disk = image.disk(Access::to(&files)).unwrap();
+    let access = Access::to(&files).unlocked_by(PASSPHRASE.as_bytes());
+    let mut disk = image.disk(access).unwrap();
     assert!(disk.size() <= MOST, "a disk of {} bytes", disk.size());
     let mut data = vec![0x55; disk.size() as usize];
     disk.read(0, &mut data).unwrap();
@@ -56,10 +60,21 @@ fn disk(folder: &Path, name: &str, format: Format) -> Vec<u8> {
 /// The same, as `qemu-img convert` reads it.
 fn disk_of_qemu(folder: &Path, name: &str, format: Format) -> Vec<u8> {
     let out = folder.join("out.raw");
-    let words = ["convert", "-f", format.name(), "-O", "raw"];
-    let ran = qemu_img(&words, &[&folder.join(name), &out]);
+    let source = source(folder, name, format);
+    let mut words = vec!["convert", "-O", "raw"];
+    words.extend(source.iter().map(String::as_str));
+    let ran = qemu_img(&words, &[&out]);
     assert!(ran.status.success(), "{name}: {ran:?}");
     fs::read(out).unwrap()
+}
+
+/// The words that name an image for `qemu-img`.
+fn source(folder: &Path, name: &str, format: Format) -> Vec<String> {
+    let path = folder.join(name).to_str().unwrap().to_owned();
+    match format {
+        Format::Luks => luks::source(folder, &path),
+        _ => vec!["-f".to_owned(), format.name().to_owned(), path],
+    }
 }
 
 /// What QEMU does with an image.
@@ -101,7 +116,10 @@ fn assert_valid(spec: &AnySpec, others: &[(&str, Vec<u8>)], qemu: Qemu) {
     let ours = disk(folder, &name, format);
     assert_eq!(ours.len() as u64, spec.virtual_size());
     if qemu == Qemu::Refuses {
-        let ran = qemu_img(&["info", "-f", format.name()], &[&folder.join(&name)]);
+        let source = source(folder, &name, format);
+        let mut words = vec!["info"];
+        words.extend(source.iter().map(String::as_str));
+        let ran = qemu_img(&words, &[]);
         assert!(!ran.status.success(), "read after all: {spec:?}");
         return;
     }

@@ -2,8 +2,8 @@
 
 use std::cell::OnceCell;
 
-use image_formats::qcow2::Image;
 use image_formats::Field;
+use image_formats::qcow2::Image;
 
 use crate::input::base::Prepared;
 use crate::input::map::Map;
