@@ -16,6 +16,9 @@ pub enum Encoding {
         /// With what: blanks behind a number, or zeros before one between quotes.
         pad: DecimalPad,
     },
+    /// Text between quotes, as it stands there. Shorter text is padded with blanks behind the
+    /// second quote.
+    Quoted,
     /// Bytes in base64, which other characters, such as line breaks, may interrupt.
     Base64 {
         /// How many bytes of the first four characters come before those of the field: 0 to 2.
@@ -53,6 +56,7 @@ impl Encoding {
             // A digit is 3.3219 bits: numbers of so many bits all fit.
             Self::Decimal { .. } if len >= 20 => 64,
             Self::Decimal { .. } => len * 33_219 / 10_000,
+            Self::Quoted => len.saturating_sub(2).saturating_mul(8),
             Self::Base64 { bytes, .. } => bytes.saturating_mul(8),
         }
     }
@@ -61,6 +65,7 @@ impl Encoding {
     pub(crate) const fn is_number(self) -> bool {
         match self {
             Self::Decimal { .. } => true,
+            Self::Quoted => false,
             Self::Base64 { number, .. } => number.is_some(),
         }
     }
@@ -77,6 +82,7 @@ impl Encoding {
                     number.saturating_add(digit.into())
                 }))
             }
+            Self::Quoted => Value::from(&text[quoted(text)]),
             Self::Base64 {
                 skip,
                 bytes,
@@ -155,12 +161,37 @@ impl Encoding {
                 put_base64(text, skip, &all);
                 Ok(())
             }
-            (Self::Base64 { number: None, .. }, Value::Uint(_)) => {
+            (Self::Quoted, Value::Bytes(value)) => {
+                let room = text.len().saturating_sub(2);
+                if value.len() > room || text.len() < 2 {
+                    return Err(EncodeError::TooLong(value.len() as u64, room as u64));
+                }
+                text.fill(b' ');
+                text[0] = b'"';
+                text[1..=value.len()].copy_from_slice(value);
+                text[value.len() + 1] = b'"';
+                Ok(())
+            }
+            (Self::Quoted | Self::Base64 { number: None, .. }, Value::Uint(_)) => {
                 Err(EncodeError::WrongType("text or bytes"))
             }
             (_, Value::Bytes(_)) => Err(EncodeError::WrongType("a number")),
         }
     }
+}
+
+/// What is between the first quote and the next one that no backslash precedes.
+fn quoted(text: &[u8]) -> std::ops::Range<usize> {
+    let mut escaped = false;
+    let inner = text.iter().enumerate().skip(1);
+    for (at, byte) in inner {
+        match byte {
+            b'"' if !escaped => return 1..at,
+            b'\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    text.len().min(1)..text.len()
 }
 
 /// The six bits that a character of base64 stands for.
@@ -370,6 +401,20 @@ mod tests {
         assert!(zeros.encode(&mut text, &"1".into()).is_err());
         assert_eq!(zeros.decode(b"12x4"), 12.into());
         assert_eq!(zeros.decode(&[b'9'; 30]), u64::MAX.into());
+    }
+
+    #[test]
+    fn quoted_text_keeps_its_length() {
+        let mut text = *b"\"abc\\\"d\"";
+        let decoded = Encoding::Quoted.decode(&text);
+        assert_eq!(decoded, "abc\\\"d".into());
+        Encoding::Quoted.encode(&mut text, &"xy".into()).unwrap();
+        assert_eq!(&text, b"\"xy\"    ");
+        assert_eq!(Encoding::Quoted.decode(&text), "xy".into());
+        let long = Encoding::Quoted.encode(&mut text, &"1234567".into());
+        assert_eq!(long, Err(EncodeError::TooLong(7, 6)));
+        assert_eq!(Encoding::Quoted.decode(b""), "".into());
+        assert!(Encoding::Quoted.encode(&mut [0], &"".into()).is_err());
     }
 
     #[test]

@@ -303,7 +303,15 @@ fn add_value(
                 .run(path, (0, len), Kind::Bytes, rule)
                 .within(None)
         }
-        Node::String(_) => found.run(path, (inner, inner_len), Kind::Text, rule),
+        Node::String(_) => {
+            let encoding = Encoding::Quoted;
+            let place = Place::Encoded {
+                offset: at,
+                len,
+                encoding,
+            };
+            found.leaf(path, Kind::Text, place, rule)
+        }
         _ => found.run(path, (at, len), Kind::Text, rule),
     }
 }
