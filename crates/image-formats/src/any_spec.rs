@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::Format;
 use crate::spec_error::SpecError;
 use crate::store::Store;
-use crate::{luks, qed};
+use crate::{dmg, luks, qed};
 
 /// A file of an image that was built.
 #[derive(Clone, Debug)]
@@ -97,4 +97,5 @@ macro_rules! specs {
 specs! {
     Qed => qed,
     Luks => luks,
+    Dmg => dmg,
 }

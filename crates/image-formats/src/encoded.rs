@@ -19,6 +19,8 @@ pub enum Encoding {
     /// Text between quotes, as it stands there. Shorter text is padded with blanks behind the
     /// second quote.
     Quoted,
+    /// Text as it stands there. Shorter text is padded with blanks.
+    Blanks,
     /// Bytes in base64, which other characters, such as line breaks, may interrupt.
     Base64 {
         /// How many bytes of the first four characters come before those of the field: 0 to 2.
@@ -57,6 +59,7 @@ impl Encoding {
             Self::Decimal { .. } if len >= 20 => 64,
             Self::Decimal { .. } => len * 33_219 / 10_000,
             Self::Quoted => len.saturating_sub(2).saturating_mul(8),
+            Self::Blanks => len.saturating_mul(8),
             Self::Base64 { bytes, .. } => bytes.saturating_mul(8),
         }
     }
@@ -65,7 +68,7 @@ impl Encoding {
     pub(crate) const fn is_number(self) -> bool {
         match self {
             Self::Decimal { .. } => true,
-            Self::Quoted => false,
+            Self::Quoted | Self::Blanks => false,
             Self::Base64 { number, .. } => number.is_some(),
         }
     }
@@ -83,6 +86,7 @@ impl Encoding {
                 }))
             }
             Self::Quoted => Value::from(&text[quoted(text)]),
+            Self::Blanks => Value::from(text),
             Self::Base64 {
                 skip,
                 bytes,
@@ -172,7 +176,16 @@ impl Encoding {
                 text[value.len() + 1] = b'"';
                 Ok(())
             }
-            (Self::Quoted | Self::Base64 { number: None, .. }, Value::Uint(_)) => {
+            (Self::Blanks, Value::Bytes(value)) => {
+                let room = text.len();
+                if value.len() > room {
+                    return Err(EncodeError::TooLong(value.len() as u64, room as u64));
+                }
+                text.fill(b' ');
+                text[..value.len()].copy_from_slice(value);
+                Ok(())
+            }
+            (Self::Quoted | Self::Blanks | Self::Base64 { number: None, .. }, Value::Uint(_)) => {
                 Err(EncodeError::WrongType("text or bytes"))
             }
             (_, Value::Bytes(_)) => Err(EncodeError::WrongType("a number")),
@@ -306,6 +319,22 @@ impl Base64Text {
         Some((from, last.checked_sub(from)? + 1, (offset % 3) as u8))
     }
 
+    /// All bytes that `text` stands for, the text that it was made of.
+    pub(crate) fn decode(&self, text: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
+        let (mut word, mut bits) = (0_u32, 0);
+        let sextets = text.iter().take_while(|byte| **byte != b'=');
+        for value in sextets.filter_map(|byte| sextet(*byte)) {
+            word = word << 6 | u32::from(value);
+            bits += 6;
+            if bits >= 8 && (bytes.len() as u64) < self.len {
+                bits -= 8;
+                bytes.push((word >> bits) as u8);
+            }
+        }
+        bytes
+    }
+
     /// The `len` bytes from byte `offset` of the text on; zeros past its end.
     pub(crate) fn read(&self, source: &Store, offset: u64, len: usize) -> Vec<u8> {
         let there = self.len.saturating_sub(offset).min(len as u64);
@@ -354,6 +383,7 @@ mod tests {
             let text = broken(&bytes, width);
             let map = Base64Text::new(0, &text);
             prop_assert_eq!(map.len(), bytes.len() as u64);
+            prop_assert_eq!(map.decode(&text), bytes.clone());
             let (at, len, skip) = map.extent(from as u64, count as u64).unwrap();
             let span = at as usize..(at + len) as usize;
             let encoding = Encoding::Base64 { skip, bytes: count as u64, number: None };
@@ -401,6 +431,14 @@ mod tests {
         assert!(zeros.encode(&mut text, &"1".into()).is_err());
         assert_eq!(zeros.decode(b"12x4"), 12.into());
         assert_eq!(zeros.decode(&[b'9'; 30]), u64::MAX.into());
+    }
+
+    #[test]
+    fn text_is_padded_with_blanks() {
+        let mut text = *b"name";
+        Encoding::Blanks.encode(&mut text, &"xy".into()).unwrap();
+        assert_eq!(&text, b"xy  ");
+        assert!(Encoding::Blanks.encode(&mut text, &"12345".into()).is_err());
     }
 
     #[test]

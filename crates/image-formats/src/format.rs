@@ -14,7 +14,7 @@ use crate::model::{Driver, Ends, Model};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{luks, qcow2, qed, tables};
+use crate::{dmg, luks, qcow2, qed, tables};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -65,7 +65,7 @@ formats! {
     /// Microsoft Virtual PC.
     Vpc => tables::vpc,
     /// Apple disk image.
-    Dmg => tables::dmg,
+    Dmg => dmg,
 }
 
 impl Format {

@@ -7,6 +7,7 @@ mod boundary;
 mod checker;
 mod defect;
 mod disk;
+pub mod dmg;
 mod encoded;
 mod field;
 mod format;

@@ -3,7 +3,6 @@
 
 pub(crate) mod bochs;
 pub(crate) mod cloop;
-pub(crate) mod dmg;
 pub(crate) mod parallels;
 pub(crate) mod qcow;
 pub(crate) mod vdi;

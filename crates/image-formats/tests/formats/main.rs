@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dmg;
 mod luks;
 mod qed;
 
@@ -86,6 +87,8 @@ enum Qemu {
     Checks,
     /// It refuses it, though it is valid.
     Refuses,
+    /// It opens it, and does not read its data, though it is valid.
+    FailsToRead,
 }
 
 /// Builds `spec` in an empty folder with the files of `others`, and holds it against all that
@@ -120,6 +123,12 @@ fn assert_valid(spec: &AnySpec, others: &[(&str, Vec<u8>)], qemu: Qemu) {
         let mut words = vec!["info"];
         words.extend(source.iter().map(String::as_str));
         let ran = qemu_img(&words, &[]);
+        assert!(!ran.status.success(), "read after all: {spec:?}");
+        return;
+    }
+    if qemu == Qemu::FailsToRead {
+        let words = ["convert", "-f", format.name(), "-O", "raw"];
+        let ran = qemu_img(&words, &[&folder.join(&name), &folder.join("out.raw")]);
         assert!(!ran.status.success(), "read after all: {spec:?}");
         return;
     }

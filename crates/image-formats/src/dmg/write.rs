@@ -1,0 +1,531 @@
+//! The description of an image, and its builder.
+
+use std::fmt::Write as _;
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+
+use super::codec::ChunkType;
+use super::layout::{CHUNK, MAGIC, SECTOR, TABLE_HEADER, TABLE_MAGIC, TRAILER};
+use crate::any_spec::{BuiltFile, Feature};
+use crate::arrange::Placement;
+use crate::block::{Block, Content, sorted};
+use crate::spec_error::{SpecError, ensure};
+use crate::store::Store;
+
+/// The description of a valid image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// Bytes the guest sees, a multiple of 512.
+    pub virtual_size: u64,
+    /// Sectors of 512 bytes in a chunk, 1 to 2048.
+    pub chunk_sectors: u32,
+    /// What the chunks of the disk hold: data raw or compressed, or zeros; the others are
+    /// free space. Neighbouring chunks of zeros or of free space are one in the image.
+    pub blocks: Vec<Block>,
+    /// How compressed chunks are compressed.
+    pub compression: Compression,
+    /// How many chunks of the disk each block table has; the rest is in one more.
+    pub tables: Vec<u64>,
+    /// Where the block tables are.
+    pub directory: Directory,
+    /// Whether there are checksums.
+    pub checksums: bool,
+    /// Whether each table has a comment between its chunks.
+    pub comments: bool,
+    /// Whether the offsets of chunks are from the data of their table on.
+    pub table_offsets: bool,
+    /// Bytes before the data fork, a multiple of 512, up to 1 MiB.
+    pub data_fork_offset: u32,
+    /// Characters of base64 in a line of the property list, a multiple of 4; 0 for one line.
+    pub line_characters: u32,
+    /// Where the data of the chunks goes, in units of 512 bytes.
+    pub placement: Placement,
+}
+
+/// How chunks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Apple data compression.
+    Adc,
+    /// zlib.
+    Zlib,
+    /// bzip2.
+    Bzip2,
+    /// LZFSE.
+    Lzfse,
+}
+
+/// Where the block tables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Directory {
+    /// In a property list.
+    Plist,
+    /// In a resource fork, as in old images.
+    ResourceFork,
+    /// In both, as in images for all readers.
+    Both,
+}
+
+impl Default for Spec {
+    /// An empty disk of 64 KiB with small chunks.
+    fn default() -> Self {
+        Self {
+            virtual_size: 64 << 10,
+            chunk_sectors: 8,
+            blocks: Vec::new(),
+            compression: Compression::Zlib,
+            tables: Vec::new(),
+            directory: Directory::Plist,
+            checksums: true,
+            comments: false,
+            table_offsets: false,
+            data_fork_offset: 0,
+            line_characters: 44,
+            placement: Placement::default(),
+        }
+    }
+}
+
+/// Declares [`FEATURES`] and the features of a description from one row for each.
+macro_rules! features {
+    ($($name:literal, $what:literal, $has:expr;)*) => {
+        /// What images can have or not.
+        pub const FEATURES: &[Feature] = &[$(Feature { name: $name, what: $what }),*];
+
+        impl Spec {
+            /// The features of [`FEATURES`] that the image has.
+            pub(crate) fn features(&self) -> Vec<&'static str> {
+                let mut found = Vec::new();
+                $(
+                    let has: fn(&Spec) -> bool = $has;
+                    if has(self) {
+                        found.push($name);
+                    }
+                )*
+                found
+            }
+        }
+    };
+}
+
+features! {
+    "raw", "chunks as they are", |spec| spec.has(|content| matches!(content, Content::Data(_)));
+    "zero", "chunks of zeros", |spec| spec.has(|content| *content == Content::Zero);
+    "ignore", "chunks of free space", |spec| (spec.blocks.len() as u64) < spec.chunk_count();
+    "adc", "chunks in Apple data compression", |spec| spec.packs(Compression::Adc);
+    "zlib", "chunks in zlib", |spec| spec.packs(Compression::Zlib);
+    "bzip2", "chunks in bzip2", |spec| spec.packs(Compression::Bzip2);
+    "lzfse", "chunks in LZFSE", |spec| spec.packs(Compression::Lzfse);
+    "several-tables", "several block tables", |spec| !spec.tables.is_empty();
+    "resource-fork", "block tables in a resource fork", |spec| {
+        spec.directory == Directory::ResourceFork
+    };
+    "both-directories", "block tables in a resource fork and a property list", |spec| {
+        spec.directory == Directory::Both
+    };
+    "no-checksums", "no checksums", |spec| !spec.checksums;
+    "comments", "chunks that are comments", |spec| spec.comments;
+    "table-offsets", "offsets of chunks from that of their table on", |spec| spec.table_offsets;
+    "data-fork-offset", "a data fork that does not start with the file", |spec| {
+        spec.data_fork_offset > 0
+    };
+    "one-line", "base64 in one line", |spec| spec.line_characters == 0;
+    "other-order", "data in another order", |spec| !spec.placement.order.is_empty();
+}
+
+impl Spec {
+    fn has(&self, wanted: fn(&Content) -> bool) -> bool {
+        self.blocks.iter().any(|block| wanted(&block.content))
+    }
+
+    fn packs(&self, compression: Compression) -> bool {
+        self.compression == compression && self.has(|c| matches!(c, Content::Compressed(_)))
+    }
+
+    /// Chunks of the disk.
+    fn chunk_count(&self) -> u64 {
+        let sectors = self.virtual_size / SECTOR;
+        sectors.div_ceil(self.chunk_sectors.max(1).into())
+    }
+
+    fn validate(&self) -> Result<(), SpecError> {
+        let (size, sectors) = (self.virtual_size, self.chunk_sectors);
+        ensure!(
+            size.is_multiple_of(SECTOR) && size <= 1 << 40,
+            "disk size {size}: a multiple of 512, up to 1 TiB"
+        );
+        ensure!(
+            (1..=2048).contains(&sectors),
+            "chunks of {sectors} sectors: 1 to 2048"
+        );
+        let offset = self.data_fork_offset;
+        ensure!(
+            offset.is_multiple_of(512) && offset <= 1 << 20,
+            "data fork offset {offset}: a multiple of 512, up to 1 MiB"
+        );
+        let line = self.line_characters;
+        ensure!(line.is_multiple_of(4), "lines of {line} characters");
+        let tables = &self.tables;
+        ensure!(tables.len() <= 1000, "{} block tables", tables.len());
+        let sum = tables
+            .iter()
+            .try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        let fits = sum.is_some_and(|sum| sum < self.chunk_count().max(1));
+        ensure!(
+            (fits || tables.is_empty()) && !tables.contains(&0),
+            "block tables: at least one chunk in each, and some for the last one"
+        );
+        Ok(())
+    }
+}
+
+/// A chunk of the image.
+struct Piece {
+    kind: ChunkType,
+    /// First sector on the disk.
+    sector: u64,
+    sectors: u64,
+    data: Vec<u8>,
+    /// Byte offset of the data in the data fork.
+    at: u64,
+}
+
+/// The chunks of a block table.
+struct Run {
+    pieces: Vec<Piece>,
+    sector: u64,
+    sectors: u64,
+}
+
+/// The image that `spec` describes, called `name`.
+///
+/// # Errors
+///
+/// The parts of `spec` contradict each other or the format.
+pub fn build(spec: &Spec, name: &str) -> Result<Vec<BuiltFile>, SpecError> {
+    spec.validate()?;
+    let mut runs = runs(spec)?;
+    let fork = u64::from(spec.data_fork_offset);
+    let mut store = Store::new();
+    let data_len = place(spec, &mut runs);
+    store.resize(fork + data_len);
+    for piece in runs.iter().flat_map(|run| &run.pieces) {
+        store.write(fork + piece.at, &piece.data);
+    }
+    let tables: Vec<Vec<u8>> = runs.iter().map(|run| table(spec, run)).collect();
+    let mut append = |bytes: &[u8]| {
+        let at = crate::io::ReadAt::len(&store);
+        store.write(at, bytes);
+        // The store keeps trailing zeros, and nothing has none.
+        (at, bytes.len() as u64)
+    };
+    let resources = match spec.directory {
+        Directory::Plist => (0, 0),
+        _ => append(&resource_fork(&tables)),
+    };
+    let xml = match spec.directory {
+        Directory::ResourceFork => (0, 0),
+        _ => append(plist(spec, &tables).as_bytes()),
+    };
+    let data = store.read_vec(fork, data_len as usize);
+    let parts = [(fork, data_len), resources, xml];
+    let trailer = trailer(spec, parts, &data, &tables);
+    let at = crate::io::ReadAt::len(&store);
+    store.write(at, &trailer);
+    Ok(vec![BuiltFile {
+        name: name.to_owned(),
+        bytes: store,
+    }])
+}
+
+/// The chunks of each block table, with their data.
+fn runs(spec: &Spec) -> Result<Vec<Run>, SpecError> {
+    let count = spec.chunk_count();
+    let blocks = sorted(&spec.blocks, count)?;
+    let disk = spec.virtual_size / SECTOR;
+    let unit = u64::from(spec.chunk_sectors);
+    let mut ends: Vec<u64> = Vec::new();
+    for chunks in &spec.tables {
+        ends.push(ends.last().copied().unwrap_or(0) + chunks);
+    }
+    ends.push(count);
+    let mut blocks = blocks.into_iter().peekable();
+    let (mut runs, mut first) = (Vec::new(), 0);
+    for end in ends {
+        let sector = first * unit;
+        let mut pieces: Vec<Piece> = Vec::new();
+        // Free space up to a sector, in one chunk.
+        let fill = |pieces: &mut Vec<Piece>, until: u64| {
+            let from = pieces
+                .last()
+                .map_or(sector, |last| last.sector + last.sectors);
+            if until > from {
+                pieces.push(Piece {
+                    kind: ChunkType::Ignore,
+                    sector: from,
+                    sectors: until - from,
+                    data: Vec::new(),
+                    at: 0,
+                });
+            }
+        };
+        while let Some(block) = blocks.next_if(|block| block.index < end) {
+            let from = block.index * unit;
+            fill(&mut pieces, from);
+            let sectors = unit.min(disk - from);
+            match pieces.last_mut() {
+                Some(last) if last.kind == ChunkType::Zero && block.content == Content::Zero => {
+                    last.sectors += sectors;
+                }
+                _ => pieces.push(piece(spec, block, from, sectors)?),
+            }
+        }
+        let until = (end * unit).min(disk);
+        fill(&mut pieces, until);
+        runs.push(Run {
+            pieces,
+            sector,
+            sectors: until - sector,
+        });
+        first = end;
+    }
+    Ok(runs)
+}
+
+fn piece(spec: &Spec, block: &Block, sector: u64, sectors: u64) -> Result<Piece, SpecError> {
+    let unit = (u64::from(spec.chunk_sectors) * SECTOR) as usize;
+    let used = (sectors * SECTOR) as usize;
+    let (kind, data) = match &block.content {
+        Content::Zero => (ChunkType::Zero, Vec::new()),
+        Content::Data(pattern) => (ChunkType::Raw, pattern.bytes(unit)),
+        Content::Compressed(pattern) => {
+            let kind = match spec.compression {
+                Compression::Adc => ChunkType::Adc,
+                Compression::Zlib => ChunkType::Zlib,
+                Compression::Bzip2 => ChunkType::Bzip2,
+                Compression::Lzfse => ChunkType::Lzfse,
+            };
+            (kind, pattern.bytes(unit))
+        }
+    };
+    let data = &data[..used.min(data.len())];
+    let packed = kind.compress(data);
+    Ok(Piece {
+        kind,
+        sector,
+        sectors,
+        data: packed.map_err(|error| SpecError(format!("chunk {}: {error}", block.index)))?,
+        at: 0,
+    })
+}
+
+/// Places the data of the chunks; the length of the data fork.
+fn place(spec: &Spec, runs: &mut [Run]) -> u64 {
+    let mut pieces: Vec<&mut Piece> = runs.iter_mut().flat_map(|run| &mut run.pieces).collect();
+    pieces.retain(|piece| piece.kind.is_stored());
+    let lengths: Vec<u64> = pieces
+        .iter()
+        .map(|piece| (piece.data.len() as u64).div_ceil(SECTOR))
+        .collect();
+    let (firsts, end) = spec.placement.arrange(&lengths, 0);
+    for (piece, first) in pieces.into_iter().zip(firsts) {
+        piece.at = first * SECTOR;
+    }
+    end * SECTOR
+}
+
+/// A block table.
+fn table(spec: &Spec, run: &Run) -> Vec<u8> {
+    let stored = run.pieces.iter().filter(|piece| piece.kind.is_stored());
+    let base = match spec.table_offsets {
+        true => stored.clone().map(|piece| piece.at).min().unwrap_or(0),
+        false => 0,
+    };
+    let largest = stored.map(|piece| piece.sectors).max().unwrap_or(0);
+    let comments = usize::from(spec.comments);
+    let count = run.pieces.len() + comments + 1;
+    let mut bytes = Vec::with_capacity(TABLE_HEADER as usize + count * CHUNK as usize);
+    bytes.extend_from_slice(TABLE_MAGIC);
+    bytes.extend(1_u32.to_be_bytes());
+    bytes.extend(run.sector.to_be_bytes());
+    bytes.extend(run.sectors.to_be_bytes());
+    bytes.extend(base.to_be_bytes());
+    // Room for the stream's own overhead, as other writers leave it.
+    bytes.extend((largest as u32 + 8).to_be_bytes());
+    bytes.resize(64, 0);
+    let sum = spec.checksums.then(|| {
+        let mut sum = crc32fast::Hasher::new();
+        // Free space is not counted.
+        let counted = run.pieces.iter().filter(|p| p.kind != ChunkType::Ignore);
+        for piece in counted {
+            let len = (piece.sectors * SECTOR) as usize;
+            // What was compressed a moment ago expands.
+            sum.update(&piece.kind.expand(&piece.data, len).unwrap_or_default());
+        }
+        sum.finalize()
+    });
+    checksum(sum, &mut bytes);
+    bytes.extend((count as u32).to_be_bytes());
+    let end = run.sectors;
+    for (index, piece) in run.pieces.iter().enumerate() {
+        let offset = piece.at.saturating_sub(base);
+        let stored = piece.kind.is_stored();
+        let part = match stored {
+            true => (offset, piece.data.len() as u64),
+            false => (0, 0),
+        };
+        let sectors = (piece.sector - run.sector, piece.sectors);
+        chunk(piece.kind, sectors, part, &mut bytes);
+        if index == 0 && spec.comments {
+            let next = piece.sector - run.sector + piece.sectors;
+            chunk(ChunkType::Comment, (next, 0), (0, 0), &mut bytes);
+        }
+    }
+    if run.pieces.is_empty() && spec.comments {
+        chunk(ChunkType::Comment, (0, 0), (0, 0), &mut bytes);
+    }
+    chunk(ChunkType::Terminator, (end, 0), (0, 0), &mut bytes);
+    bytes
+}
+
+fn chunk(
+    kind: ChunkType,
+    (sector, sectors): (u64, u64),
+    (offset, len): (u64, u64),
+    bytes: &mut Vec<u8>,
+) {
+    bytes.extend(kind.number().to_be_bytes());
+    bytes.extend(0_u32.to_be_bytes());
+    for number in [sector, sectors, offset, len] {
+        bytes.extend(number.to_be_bytes());
+    }
+}
+
+/// Type, bits and the 128 bytes of a checksum.
+fn checksum(sum: Option<u32>, bytes: &mut Vec<u8>) {
+    let (kind, bits) = if sum.is_some() {
+        (2_u32, 32_u32)
+    } else {
+        (0, 0)
+    };
+    bytes.extend(kind.to_be_bytes());
+    bytes.extend(bits.to_be_bytes());
+    bytes.extend(sum.unwrap_or(0).to_be_bytes());
+    bytes.extend([0; 124]);
+}
+
+fn plist(spec: &Spec, tables: &[Vec<u8>]) -> String {
+    let mut text = String::from(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <!DOCTYPE plist PUBLIC \"-//Apple Computer//DTD PLIST 1.0//EN\" \
+         \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
+         <plist version=\"1.0\">\n<dict>\n\t<key>resource-fork</key>\n\t<dict>\n\
+         \t\t<key>blkx</key>\n\t\t<array>\n",
+    );
+    for (index, table) in tables.iter().enumerate() {
+        let base64 = BASE64.encode(table);
+        let width = match spec.line_characters {
+            0 => base64.len().max(4),
+            width => width as usize,
+        };
+        let _ = write!(
+            text,
+            "\t\t\t<dict>\n\t\t\t\t<key>Attributes</key>\n\t\t\t\t<string>0x0050</string>\n\
+             \t\t\t\t<key>CFName</key>\n\t\t\t\t<string>{name}</string>\n\
+             \t\t\t\t<key>Data</key>\n\t\t\t\t<data>\n",
+            name = table_name(index),
+        );
+        for line in base64.as_bytes().chunks(width) {
+            let _ = writeln!(text, "\t\t\t\t{}", String::from_utf8_lossy(line));
+        }
+        let _ = write!(
+            text,
+            "\t\t\t\t</data>\n\t\t\t\t<key>ID</key>\n\t\t\t\t<string>{index}</string>\n\
+             \t\t\t\t<key>Name</key>\n\t\t\t\t<string>{name}</string>\n\t\t\t</dict>\n",
+            name = table_name(index),
+        );
+    }
+    text.push_str("\t\t</array>\n\t</dict>\n</dict>\n</plist>\n");
+    text
+}
+
+fn table_name(index: usize) -> String {
+    format!("partition (Apple_Free : {index})")
+}
+
+/// A resource fork with the tables as its resources: header, data, and the map.
+fn resource_fork(tables: &[Vec<u8>]) -> Vec<u8> {
+    const DATA_AT: u32 = 256;
+    let mut data = Vec::new();
+    let (mut references, mut names) = (Vec::new(), Vec::new());
+    for (index, table) in tables.iter().enumerate() {
+        references.extend((index as u16).to_be_bytes());
+        references.extend((names.len() as u16).to_be_bytes());
+        let at = data.len() as u32;
+        references.extend((0x5000_0000 | at & 0xff_ffff).to_be_bytes());
+        references.extend([0; 4]);
+        let name = table_name(index);
+        names.push(name.len() as u8);
+        names.extend(name.into_bytes());
+        data.extend((table.len() as u32).to_be_bytes());
+        data.extend(table);
+    }
+    // Types from byte 28 of the map on: their count, one type, its references.
+    let names_at = 28 + 10 + references.len() as u16;
+    let map_len = u32::from(names_at) + names.len() as u32;
+    let map_at = DATA_AT + data.len() as u32;
+    let mut header = Vec::new();
+    for number in [DATA_AT, map_at, data.len() as u32, map_len] {
+        header.extend(number.to_be_bytes());
+    }
+    let mut fork = header.clone();
+    fork.resize(DATA_AT as usize, 0);
+    fork.extend(data);
+    fork.extend(header);
+    fork.extend([0; 8]);
+    fork.extend(28_u16.to_be_bytes());
+    fork.extend(names_at.to_be_bytes());
+    fork.extend(0_u16.to_be_bytes());
+    fork.extend(b"blkx");
+    fork.extend((tables.len() as u16).wrapping_sub(1).to_be_bytes());
+    fork.extend(10_u16.to_be_bytes());
+    fork.extend(references);
+    fork.extend(names);
+    fork
+}
+
+/// The trailer; `parts` are data fork, resource fork and property list, `data` what is in the
+/// first.
+fn trailer(spec: &Spec, parts: [(u64, u64); 3], data: &[u8], tables: &[Vec<u8>]) -> Vec<u8> {
+    let [fork, resources, xml] = parts;
+    let mut bytes = Vec::with_capacity(TRAILER as usize);
+    bytes.extend(MAGIC);
+    bytes.extend(4_u32.to_be_bytes());
+    bytes.extend((TRAILER as u32).to_be_bytes());
+    bytes.extend(1_u32.to_be_bytes());
+    bytes.extend(0_u64.to_be_bytes());
+    for number in [fork.0, fork.1, resources.0, resources.1] {
+        bytes.extend(number.to_be_bytes());
+    }
+    bytes.extend(1_u32.to_be_bytes());
+    bytes.extend(1_u32.to_be_bytes());
+    bytes.resize(80, 0);
+    checksum(spec.checksums.then(|| crc32fast::hash(data)), &mut bytes);
+    bytes.extend(xml.0.to_be_bytes());
+    bytes.extend(xml.1.to_be_bytes());
+    bytes.resize(352, 0);
+    let master = spec.checksums.then(|| {
+        let mut sum = crc32fast::Hasher::new();
+        tables.iter().for_each(|table| sum.update(&table[72..76]));
+        sum.finalize()
+    });
+    checksum(master, &mut bytes);
+    bytes.extend(1_u32.to_be_bytes());
+    bytes.extend((spec.virtual_size / SECTOR).to_be_bytes());
+    bytes.resize(TRAILER as usize, 0);
+    bytes
+}
