@@ -388,7 +388,13 @@ fn table(spec: &Spec, run: &Run) -> Vec<u8> {
     if run.pieces.is_empty() && spec.comments {
         chunk(ChunkType::Comment, (0, 0), (0, 0), &mut bytes);
     }
-    chunk(ChunkType::Terminator, (end, 0), (0, 0), &mut bytes);
+    // Readers take the offset of the terminator for the end of the data.
+    let ends = run.pieces.iter().map(|piece| match piece.kind.is_stored() {
+        true => piece.at + piece.data.len() as u64 - base,
+        false => 0,
+    });
+    let data_end = ends.max().unwrap_or(0);
+    chunk(ChunkType::Terminator, (end, 0), (data_end, 0), &mut bytes);
     bytes
 }
 

@@ -140,7 +140,10 @@ fn assert_read_by(program: &str, words: &[&str], specs: &[Spec]) {
             }
         };
         let data = fs::read(folder.join("out.raw")).unwrap_or(ran.stdout.clone());
-        let said = String::from_utf8_lossy(&ran.stderr);
+        let said = String::from_utf8_lossy(
+            &[&ran.stderr[..], &ran.stdout[..ran.stdout.len().min(500)]].concat(),
+        )
+        .into_owned();
         assert!(ran.status.success(), "{spec:?}: {said}");
         assert_eq!(data.len(), spec.virtual_size as usize, "{spec:?}");
         assert!(data == described(spec), "{program}: {spec:?}");
@@ -155,7 +158,13 @@ fn seven_zip_reads_the_same() {
 
 #[test]
 fn dmg2img_reads_the_same() {
-    let specs: Vec<Spec> = specs().into_iter().map(|(spec, _)| spec).collect();
+    // It refuses an image without data, does not know LZFSE, and takes no notice of where the
+    // data of a table starts.
+    let read = |spec: &Spec| {
+        !spec.blocks.is_empty() && !spec.table_offsets && spec.compression != Compression::Lzfse
+    };
+    let all = specs().into_iter().map(|(spec, _)| spec);
+    let specs: Vec<Spec> = all.filter(read).collect();
     assert_read_by("dmg2img", &["-i", "i.dmg", "-o", "out.raw"], &specs);
 }
 
