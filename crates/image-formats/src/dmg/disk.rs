@@ -95,23 +95,24 @@ pub(super) fn open(bytes: Store, _: Opening<'_>) -> Result<Box<dyn Disk>, DiskEr
     if bytes.read_vec(trailer.at, 4) != layout::MAGIC {
         return Err(DiskError::damaged("there is no trailer"));
     }
-    if trailer.sectors > u64::MAX / SECTOR {
+    let directory = layout::directory(&bytes);
+    let sectors = directory.sectors(trailer);
+    if sectors > u64::MAX / SECTOR {
         return Err(DiskError::damaged("more sectors than can be counted"));
     }
-    let directory = layout::directory(&bytes);
     let mut chunks: Vec<Placed> = Vec::new();
     for table in directory.used() {
         let base = bases(trailer, table);
         let placed = table.chunks().filter_map(|chunk| Placed::new(chunk, base));
         chunks.extend(placed.filter(|chunk| chunk.sectors > 0));
     }
-    if chunks.is_empty() && trailer.sectors > 0 {
+    if chunks.is_empty() && sectors > 0 {
         return Err(DiskError::damaged("there are no chunks"));
     }
     chunks.sort_by_key(|chunk| chunk.sector);
     Ok(Box::new(DmgDisk {
         bytes,
-        sectors: trailer.sectors,
+        sectors,
         chunks,
         expanded: None,
     }))

@@ -190,6 +190,24 @@ pub(super) struct Chunk {
 }
 
 impl Directory {
+    /// Sectors on the disk: what the trailer says, or where it says nothing, as some writers
+    /// leave it, those of the tables.
+    pub(super) fn sectors(&self, trailer: Trailer) -> u64 {
+        match trailer.sectors {
+            0 => self.end(),
+            sectors => sectors,
+        }
+    }
+
+    /// Sectors of the block tables.
+    pub(super) fn end(&self) -> u64 {
+        let ends = self.used().map(|table| {
+            let (first, count) = (table.number(8, 8), table.number(16, 8));
+            first.saturating_add(count)
+        });
+        ends.max().unwrap_or(0)
+    }
+
     /// The block tables that readers take: those of the resource fork, where it has any.
     pub(super) fn used(&self) -> impl Iterator<Item = &BlockTable> {
         let is_file = |table: &BlockTable| matches!(table.home, Home::File(_));

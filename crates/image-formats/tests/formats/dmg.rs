@@ -168,6 +168,29 @@ fn dmg2img_reads_the_same() {
     assert_read_by("dmg2img", &["-i", "i.dmg", "-o", "out.raw"], &specs);
 }
 
+/// An image that the program `dmg` of libdmg-hfsplus wrote, of 1200 sectors. It leaves their
+/// count 0, for which QEMU takes the disk to be empty.
+#[test]
+fn images_of_another_writer_are_read() {
+    let bytes = include_bytes!("libdmg-hfsplus.dmg");
+    assert_eq!(Format::probe(&bytes[..].to_vec()), Ok(Some(Format::Dmg)));
+    let image = AnyImage::open(Arc::new(bytes.to_vec()), Format::Dmg).unwrap();
+    assert_eq!(names(&image), "sector-count");
+    assert_eq!(image.binding_defects().unwrap(), []);
+    let name = image.field("blkx[0].name").unwrap().value;
+    assert_eq!(name, "whole disk (unknown partition : 0)".into());
+    let mut expected = vec![0; 1200 * 512];
+    let (from, to) = (70_000, 130_000);
+    for (at, byte) in expected.iter_mut().enumerate().take(to).skip(from) {
+        *byte = (at * 7) as u8;
+    }
+    let mut disk = image.disk(Access::to(&())).unwrap();
+    assert_eq!(disk.size(), expected.len() as u64);
+    let mut data = vec![1; expected.len()];
+    disk.read(0, &mut data).unwrap();
+    assert!(data == expected);
+}
+
 fn image(spec: &Spec) -> AnyImage {
     let bytes = AnySpec::Dmg(spec.clone())
         .build("i")
