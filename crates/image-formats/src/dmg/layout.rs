@@ -1,14 +1,14 @@
-//! The trailer, the directory of block tables, and their chunks.
+//! What the bytes of an image say: the trailer, the directory of block tables, and their
+//! chunks.
 
 use super::codec::ChunkType;
 use super::plist::{self, Element, XmlError};
-use super::rules;
 use crate::encoded::{Base64Text, DecimalPad, Encoding};
-use crate::field::{Kind, Place};
+use crate::field::Place;
 use crate::io::ReadAt as _;
 use crate::row::{Row, rows};
 use crate::store::Store;
-use crate::structure::{Structure, Table, number};
+use crate::structure::number;
 use crate::value::Endian::Big;
 
 /// `"koly"`.
@@ -42,7 +42,7 @@ pub(super) mod sections {
     pub(in crate::dmg) const CHECKSUMS: &str = "Checksums";
 }
 
-const TRAILER_ROWS: &[Row] = rows![
+pub(super) const TRAILER_ROWS: &[Row] = rows![
     "signature", 0, 4, Bytes, "must be koly";
     "version", 4, 4, Version, "must be 4";
     "header_size", 8, 4, Length, "must be 512";
@@ -71,7 +71,7 @@ const TRAILER_ROWS: &[Row] = rows![
     "reserved2", 500, 12, Reserved, "zeros";
 ];
 
-const TABLE_ROWS: &[Row] = rows![
+pub(super) const TABLE_ROWS: &[Row] = rows![
     "signature", 0, 4, Bytes, "must be mish";
     "version", 4, 4, Version, "must be 1";
     "sector_number", 8, 8, Count, "the first sector of the table";
@@ -87,7 +87,7 @@ const TABLE_ROWS: &[Row] = rows![
     "chunk_count", 200, 4, Count, "as many chunks as there is room for";
 ];
 
-const CHUNK_ROWS: &[Row] = rows![
+pub(super) const CHUNK_ROWS: &[Row] = rows![
     "type", 0, 4, Choice, "a known one; the last chunk is a terminator";
     "comment", 4, 4, Number, "";
     "sector_number", 8, 8, Count, "from the first sector of the table on; chunks do not overlap";
@@ -96,20 +96,20 @@ const CHUNK_ROWS: &[Row] = rows![
     "length", 32, 8, Length, "within the file; that of the sectors where it is raw";
 ];
 
-const RESOURCE_ROWS: &[Row] = rows![
+pub(super) const RESOURCE_ROWS: &[Row] = rows![
     "data_offset", 0, 4, Offset, "of the resources, within the fork";
     "map_offset", 4, 4, Offset, "of the map, within the fork";
     "data_length", 8, 4, Length, "of the resources, within the fork";
     "map_length", 12, 4, Length, "of the map, within the fork";
 ];
 
-const MAP_ROWS: &[Row] = rows![
+pub(super) const MAP_ROWS: &[Row] = rows![
     "types_offset", 24, 2, Offset, "of the list of types, within the map";
     "names_offset", 26, 2, Offset, "of the names, within the map";
     "type_count", 28, 2, Count, "one less than there are";
 ];
 
-const LENGTH_ROW: &[Row] = rows![
+pub(super) const LENGTH_ROW: &[Row] = rows![
     "length", 0, 4, Length, "of the resource, within the data";
 ];
 
@@ -267,7 +267,7 @@ pub(super) struct Directory {
     /// What is wrong with the property list, where there is one.
     pub(super) xml_error: Option<XmlError>,
     /// Texts of the property list: their paths and places.
-    texts: Vec<(String, Place)>,
+    pub(super) texts: Vec<(String, Place)>,
 }
 
 /// Finds the block tables: those of the resource fork where there is one, else those of the
@@ -357,81 +357,4 @@ fn tables_in_fork(source: &Store, trailer: Trailer, found: &mut Directory) {
         });
         at = first + len;
     }
-}
-
-/// The structures of an image.
-pub(super) fn structure(source: &Store) -> Structure {
-    let trailer = Trailer::read(source);
-    let found = Structure::new(Big)
-        .section(sections::TRAILER)
-        .record("trailer", trailer.at, TRAILER_ROWS)
-        .section(sections::PLIST);
-    let xml = trailer.plist(source).map_or((0, 0), |_| trailer.xml);
-    let mut found = found.run("plist", xml, Kind::Text, "a property list in XML");
-    let directory = directory(source);
-    for (path, place) in &directory.texts {
-        let kind = if place.is_number() {
-            Kind::Number
-        } else {
-            Kind::Text
-        };
-        found = found.leaf(path, kind, *place, "");
-    }
-    found = resource_fork(found, source, trailer);
-    for table in &directory.tables {
-        found = add_table(found, table);
-    }
-    super::checksums::add(found, source, trailer, &directory)
-}
-
-fn resource_fork(found: Structure, source: &Store, trailer: Trailer) -> Structure {
-    let (fork, len) = trailer.resources;
-    if len < 16 || !trailer.is_before(trailer.resources) {
-        return found;
-    }
-    let map = fork + number(source, fork + 4, 4, Big);
-    found
-        .section(sections::RESOURCES)
-        .record("resource_fork", fork, RESOURCE_ROWS)
-        .record("resource_map", map, MAP_ROWS)
-}
-
-fn add_table(found: Structure, table: &BlockTable) -> Structure {
-    let (text, at) = match &table.home {
-        Home::File(at) => (None, *at),
-        Home::Text(text) => (Some(text.clone()), 0),
-    };
-    let path = &table.path;
-    let mut found = found.section(sections::RESOURCES);
-    if let Home::File(at) = table.home {
-        found = found.record(path, at - 4, LENGTH_ROW);
-    }
-    if !table.bytes.starts_with(TABLE_MAGIC) {
-        return found;
-    }
-    let chunks = Table::of_records(
-        format!("{path}.chunk"),
-        (at + TABLE_HEADER, table.room(), CHUNK),
-        CHUNK_ROWS,
-    );
-    let count = table.room();
-    found
-        .section(sections::TABLE)
-        .within(text)
-        .record(&format!("{path}.table"), at, TABLE_ROWS)
-        .section(sections::CHUNKS)
-        .table(chunks)
-        .within(None)
-        .derived(
-            &format!("{path}.table.signature"),
-            crate::structure::Derivation::Value,
-            rules::TABLE_MAGIC,
-            |_| TABLE_MAGIC[..].into(),
-        )
-        .derived(
-            &format!("{path}.table.chunk_count"),
-            crate::structure::Derivation::Value,
-            rules::CHUNK_COUNT,
-            move |_| count.into(),
-        )
 }

@@ -8,6 +8,7 @@ mod disk;
 mod layout;
 mod plist;
 mod rules;
+mod structure;
 mod write;
 
 use crate::model::Driver;
@@ -24,7 +25,7 @@ pub(crate) const DRIVER: Driver = Driver {
 };
 
 static SCHEMA: Schema = Schema {
-    structure: layout::structure,
+    structure: structure::structure,
     check: rules::check,
     disk: disk::open,
     references: |_| Vec::new(),

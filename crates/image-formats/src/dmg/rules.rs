@@ -265,7 +265,7 @@ fn check_table(table: &BlockTable, checker: &mut Checker) {
     });
     let kind = (table.number(64, 4), table.number(68, 4));
     checksum_type(&path("checksum_type"), place(table, 64), kind, checker);
-    let stored = table.chunks().filter(|chunk| is_stored(chunk));
+    let stored = table.chunks().filter(is_stored);
     let largest = stored.map(|chunk| chunk.sectors).max().unwrap_or(0);
     let buffers = table.number(32, 4);
     let at = place(table, 32);
