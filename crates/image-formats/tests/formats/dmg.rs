@@ -76,6 +76,12 @@ fn specs() -> Vec<(Spec, Qemu)> {
     reads.chain(unread).collect()
 }
 
+/// Small images of each kind, to be damaged.
+pub(crate) fn smallest() -> Vec<AnySpec> {
+    let all = specs().into_iter().map(|(spec, _)| spec);
+    all.map(AnySpec::Dmg).collect()
+}
+
 #[test]
 fn images_are_valid() {
     let all: Vec<AnySpec> = specs().into_iter().map(|s| AnySpec::Dmg(s.0)).collect();

@@ -180,6 +180,15 @@ fn version_2() -> Vec<Spec> {
     ]
 }
 
+/// Small volumes of each version, to be damaged.
+pub(crate) fn smallest() -> Vec<AnySpec> {
+    let second = Spec {
+        version: 2,
+        ..Spec::default()
+    };
+    vec![AnySpec::Luks(Spec::default()), AnySpec::Luks(second)]
+}
+
 fn specs() -> Vec<AnySpec> {
     let first = version_1().into_iter().map(|(spec, _)| spec);
     let first = first.chain([partial_sector()]);

@@ -11,7 +11,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use image_formats::{Access, AnyImage, AnySpec, BuiltFile, Files, Format, ReadAt, Store};
+use image_formats::{
+    Access, AnyImage, AnySpec, BuiltFile, Derivation, Files, Format, ReadAt, Store,
+};
+use proptest::prelude::*;
 
 use common::{qemu_img, scratch};
 
@@ -178,5 +181,56 @@ fn assert_robust(spec: &AnySpec) {
                 }
             }
         }
+    }
+}
+
+/// All that can be done with bytes as an image of `format`, without expecting anything of them.
+fn exercise(bytes: Store, format: Format) {
+    let image = AnyImage::open(Arc::new(bytes), format).unwrap();
+    image.defects().unwrap();
+    for field in image.used_fields().take(500) {
+        assert_eq!(image.field(&field.path).unwrap().path, field.path);
+    }
+    let mut changed = image.clone();
+    changed.recompute(&[Derivation::Value, Derivation::Copy, Derivation::Checksum]);
+    for image in [image, changed] {
+        if let Ok(mut disk) = image.disk(Access::to(&())) {
+            for at in [0, 4000, disk.size().saturating_sub(600), u64::MAX - 5] {
+                let _ = disk.read(at, &mut [0; 1024]);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Bytes changed where metadata is, and the end cut off.
+    #[test]
+    fn damaged_images_do_no_harm(
+        which in any::<prop::sample::Index>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        text in prop::collection::vec((any::<prop::sample::Index>(), "[<>/{}\\[\\]:,\"0-9=A]"), 0..6),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let all = [luks::smallest(), dmg::smallest()].concat();
+        let spec = which.get(&all);
+        let mut bytes = spec.build("i").unwrap().swap_remove(0).bytes;
+        // What is behind, but for the end, is data or key material.
+        let len = bytes.len().min(30_000);
+        let from = |index: prop::sample::Index| match index.index(2) {
+            0 => index.index(len as usize) as u64,
+            _ => bytes.len() - 1 - index.index(len as usize) as u64,
+        };
+        let edits = edits.into_iter().map(|(at, byte)| (from(at), byte));
+        let text = text.into_iter().map(|(at, byte)| (from(at), byte.as_bytes()[0]));
+        let places: Vec<(u64, u8)> = edits.chain(text).collect();
+        for (at, byte) in places {
+            bytes.write(at, &[byte]);
+        }
+        if let Some(cut) = cut {
+            bytes.resize(cut.index(len as usize) as u64);
+        }
+        exercise(bytes, spec.format());
     }
 }
