@@ -444,7 +444,8 @@ fn cryptsetup(folder: &Path, words: &str) -> Option<Output> {
 /// Whether what the program printed says that the kernel lacks a cipher.
 fn lacks_cipher(ran: &Output) -> bool {
     let error = String::from_utf8_lossy(&ran.stderr);
-    error.contains("device-mapper") || error.contains("dm-crypt")
+    let texts = ["device-mapper", "dm-crypt", "cipher for keyslot encryption"];
+    texts.iter().any(|text| error.contains(text))
 }
 
 /// Whether `cryptsetup` finds the key of `volume` with the passphrase, if it can tell.
