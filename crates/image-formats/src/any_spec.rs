@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::built::{BuiltFile, Feature};
 use crate::format::Format;
 use crate::spec_error::SpecError;
-use crate::{bochs, cloop, parallels, qcow, qed, vdi, vhdx, vmdk, vpc};
+use crate::{bochs, cloop, dmg, luks, parallels, qcow, qed, vdi, vhdx, vmdk, vpc};
 
 /// Declares [`AnySpec`] from a row for each format: its name, and its module, which has
 /// `Spec`, `build` and `FEATURES`.
@@ -95,4 +95,6 @@ specs! {
     Vmdk => vmdk,
     Vhdx => vhdx,
     Vpc => vpc,
+    Luks => luks,
+    Dmg => dmg,
 }

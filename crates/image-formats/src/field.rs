@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::encoded::{EncodeError, Encoding};
 use crate::io::ReadError;
 use crate::path::{PathSyntax, nearest};
 use crate::store::Store;
@@ -84,6 +85,15 @@ pub enum Place {
         len: u64,
         /// What ends it.
         end: TextEnd,
+    },
+    /// Text that stands for a number or for bytes.
+    Encoded {
+        /// Byte offset of the text.
+        offset: u64,
+        /// Bytes of text.
+        len: u64,
+        /// How it stands for them.
+        encoding: Encoding,
     },
 }
 
@@ -232,9 +242,29 @@ impl Place {
     #[must_use]
     pub const fn offset(&self) -> u64 {
         match self {
-            Self::Bits { offset, .. } | Self::Bytes { offset, .. } | Self::Text { offset, .. } => {
-                *offset
-            }
+            Self::Bits { offset, .. }
+            | Self::Bytes { offset, .. }
+            | Self::Text { offset, .. }
+            | Self::Encoded { offset, .. } => *offset,
+        }
+    }
+
+    /// How many bytes of the file it is part of, from [`Place::offset`] on.
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        match self {
+            Self::Bits { bytes, .. } => *bytes as u64,
+            Self::Bytes { len, .. } | Self::Text { len, .. } | Self::Encoded { len, .. } => *len,
+        }
+    }
+
+    /// Whether it holds a number, not text or bytes.
+    #[must_use]
+    pub const fn is_number(&self) -> bool {
+        match self {
+            Self::Bits { .. } => true,
+            Self::Bytes { .. } | Self::Text { .. } => false,
+            Self::Encoded { encoding, .. } => encoding.is_number(),
         }
     }
 
@@ -244,6 +274,7 @@ impl Place {
         match self {
             Self::Bits { bits, .. } => *bits as u64,
             Self::Bytes { len, .. } | Self::Text { len, .. } => len.saturating_mul(8),
+            Self::Encoded { len, encoding, .. } => encoding.width_bits(*len),
         }
     }
 
@@ -260,7 +291,10 @@ impl Place {
                 let mask = ones(bits);
                 if in_position { mask << low } else { mask }
             }
-            Self::Bytes { .. } | Self::Text { .. } => 0,
+            Self::Encoded { len, encoding, .. } if encoding.is_number() => {
+                ones(encoding.width_bits(len) as u8)
+            }
+            Self::Bytes { .. } | Self::Text { .. } | Self::Encoded { .. } => 0,
         }
     }
 
@@ -286,6 +320,11 @@ impl Place {
                 let len = usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0);
                 Value::Bytes(end.text(source.read_vec(offset, len)))
             }
+            Self::Encoded {
+                offset,
+                len,
+                encoding,
+            } => encoding.decode(&text(source, offset, len)),
         }
     }
 
@@ -344,6 +383,24 @@ impl Place {
                 store.write(offset, &bytes);
                 Ok(())
             }
+            (
+                Self::Encoded {
+                    offset,
+                    len,
+                    encoding,
+                },
+                value,
+            ) => {
+                let mut text = text(store, offset, len);
+                encoding
+                    .encode(&mut text, value)
+                    .map_err(|error| match error {
+                        EncodeError::TooLong(len, room) => PlaceError::TooLong { len, room },
+                        EncodeError::WrongType(holds) => PlaceError::WrongType(holds),
+                    })?;
+                store.write(offset, &text);
+                Ok(())
+            }
             (Self::Bits { .. }, Value::Bytes(_)) => Err(PlaceError::WrongType("a number")),
             (Self::Bytes { .. } | Self::Text { .. }, Value::Uint(_)) => {
                 Err(PlaceError::WrongType("text or bytes"))
@@ -367,6 +424,11 @@ impl Place {
         source.read(offset, used);
         endian.number(used)
     }
+}
+
+/// The text of a field.
+fn text(source: &Store, offset: u64, len: u64) -> Vec<u8> {
+    source.read_vec(offset, usize::try_from(len.min(LONGEST_VALUE)).unwrap_or(0))
 }
 
 /// Some or all bits of a word.

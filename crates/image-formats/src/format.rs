@@ -15,7 +15,7 @@ use crate::path::{Path, PathSyntax};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{bochs, cloop, luks, parallels, qcow, qcow2, qed, tables, vdi, vhdx, vmdk, vpc};
+use crate::{bochs, cloop, dmg, luks, parallels, qcow, qcow2, qed, vdi, vhdx, vmdk, vpc};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -57,7 +57,7 @@ formats! {
     Qed => qed,
     /// Parallels.
     Parallels => parallels,
-    /// LUKS, version 1.
+    /// LUKS, versions 1 and 2.
     Luks => luks,
     /// Bochs, growing.
     Bochs => bochs,
@@ -66,7 +66,7 @@ formats! {
     /// Microsoft Virtual PC.
     Vpc => vpc,
     /// Apple disk image.
-    Dmg => tables::dmg,
+    Dmg => dmg,
 }
 
 impl Format {

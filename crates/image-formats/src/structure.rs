@@ -4,13 +4,21 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::defect::Rule;
+use crate::defect::{Requirement, Rule};
+use crate::encoded::{Base64Text, Encoding};
 use crate::field::{Field, Kind, Place, word};
 use crate::io::ReadAt as _;
 use crate::path::Path;
 use crate::row::{BitRow, Leaf, Leaves, Row};
 use crate::store::Store;
 use crate::value::{Endian, Value};
+
+/// The rule of a signature.
+const SIGNATURE: Rule = Rule {
+    name: "signature",
+    requirement: Requirement::Must,
+    section: "",
+};
 
 /// Most entries of a table that are read, and most tables that one table leads to.
 const MAX_ENTRIES: u64 = 1 << 20;
@@ -20,6 +28,8 @@ const MAX_ENTRIES: u64 = 1 << 20;
 pub(crate) struct Structure {
     endian: Endian,
     section: &'static str,
+    /// The text that the next parts are in, where they are in one.
+    text: Option<Base64Text>,
     parts: Vec<Part>,
     derived: Vec<Derived>,
 }
@@ -40,6 +50,7 @@ struct Record {
     at: u64,
     rows: &'static [Row],
     section: &'static str,
+    text: Option<Base64Text>,
 }
 
 /// A table of entries of one size.
@@ -58,6 +69,7 @@ pub(crate) struct Table {
     /// The number that an unused entry has.
     unused: u64,
     section: &'static str,
+    text: Option<Base64Text>,
 }
 
 /// What an entry of a table is.
@@ -110,6 +122,7 @@ impl Table {
             single: false,
             unused: 0,
             section: "",
+            text: None,
         }
     }
 
@@ -129,6 +142,7 @@ impl Table {
             single: false,
             unused: 0,
             section: "",
+            text: None,
         }
     }
 
@@ -193,6 +207,7 @@ impl Table {
 
     /// Bounded by the length of the file.
     fn bounded(mut self, len: u64) -> Self {
+        let len = self.text.as_ref().map_or(len, Base64Text::len);
         let room = len.saturating_sub(self.at);
         let last = room.checked_sub(self.width());
         let places = last.map_or(0, |last| last / self.stride + 1);
@@ -224,7 +239,7 @@ impl Table {
                 leaves.bits("", bits, offset, bytes);
             }
         }
-        leaves.all
+        within(self.text.as_ref(), leaves.all)
     }
 
     /// Whether an entry holds anything: one that begins with these bytes, its first 512.
@@ -255,7 +270,10 @@ impl Table {
                 } else {
                     CHUNK as usize
                 };
-                chunk = source.read_vec(at, len);
+                chunk = match &self.text {
+                    Some(text) => text.read(source, at, len),
+                    None => source.read_vec(at, len),
+                };
                 chunk_at = at;
             }
             let used = self.is_used(&chunk[within..within + width], endian);
@@ -294,6 +312,40 @@ impl Table {
         let found = leaves.find(|found| found.name == leaf)?;
         Some((self.path(index), found))
     }
+}
+
+/// The leaves with their places in the file, where they were found in a text. Parts of words
+/// have none there.
+fn within(text: Option<&Base64Text>, leaves: Vec<Leaf>) -> Vec<Leaf> {
+    let Some(text) = text else {
+        return leaves;
+    };
+    let placed = leaves.into_iter().filter_map(|leaf| {
+        let place = match leaf.place {
+            Place::Bits {
+                offset,
+                bytes,
+                endian,
+                bits,
+                ..
+            } if bits == bytes * 8 => (offset, u64::from(bytes), Some(endian)),
+            Place::Bytes { offset, len } => (offset, len, None),
+            _ => return None,
+        };
+        let (offset, bytes, number) = place;
+        let (offset, len, skip) = text.extent(offset, bytes)?;
+        let place = Place::Encoded {
+            offset,
+            len,
+            encoding: Encoding::Base64 {
+                skip,
+                bytes,
+                number,
+            },
+        };
+        Some(Leaf { place, ..leaf })
+    });
+    placed.collect()
 }
 
 /// The index behind `name` in `path`, and what follows it.
@@ -412,6 +464,7 @@ impl Structure {
         Self {
             endian,
             section: "",
+            text: None,
             parts: Vec::new(),
             derived: Vec::new(),
         }
@@ -423,6 +476,13 @@ impl Structure {
         self
     }
 
+    /// The text that the next records, tables and runs of bytes are in: their offsets are within
+    /// what it stands for. `None` for the file itself.
+    pub(crate) fn within(mut self, text: Option<Base64Text>) -> Self {
+        self.text = text;
+        self
+    }
+
     /// Adds a structure of fixed layout at byte `at`.
     pub(crate) fn record(mut self, name: &str, at: u64, rows: &'static [Row]) -> Self {
         self.parts.push(Part::Record(Record {
@@ -430,22 +490,37 @@ impl Structure {
             at,
             rows,
             section: self.section,
+            text: self.text.clone(),
         }));
+        self
+    }
+
+    /// Adds a field at any place.
+    pub(crate) fn leaf(mut self, name: &str, kind: Kind, place: Place, rule: &'static str) -> Self {
+        let leaf = Leaf {
+            name: name.to_owned(),
+            kind,
+            place,
+            rule,
+            section: self.section,
+        };
+        let leaves = within(self.text.as_ref(), vec![leaf]);
+        self.parts.extend(leaves.into_iter().map(Part::Run));
         self
     }
 
     /// Adds a run of text or bytes, where it has any.
     pub(crate) fn run(
-        mut self,
+        self,
         name: &str,
         (offset, len): (u64, u64),
         kind: Kind,
         rule: &'static str,
     ) -> Self {
-        if len > 0 {
-            self.part(name, kind, Place::Bytes { offset, len }, rule);
+        if len == 0 {
+            return self;
         }
-        self
+        self.leaf(name, kind, Place::Bytes { offset, len }, rule)
     }
 
     /// Adds a word or a line of a text.
@@ -466,8 +541,13 @@ impl Structure {
 
     /// Adds a table.
     pub(crate) fn table(mut self, table: Table) -> Self {
-        let section = self.section;
-        self.parts.push(Part::Table(Table { section, ..table }));
+        let (section, text) = (self.section, self.text.clone());
+        let table = Table {
+            section,
+            text,
+            ..table
+        };
+        self.parts.push(Part::Table(table));
         self
     }
 
@@ -514,12 +594,7 @@ impl Structure {
     /// Adds a signature of the format: the value that the field at `path` must have.
     pub(crate) fn signature(self, path: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
-        self.derived(
-            path,
-            Derivation::Value,
-            crate::tables::SIGNATURE,
-            move |_| value.clone(),
-        )
+        self.derived(path, Derivation::Value, SIGNATURE, move |_| value.clone())
     }
 
     /// Adds the checksum at `path`, computed by `sum` over `len` bytes from byte `at` on with
@@ -663,7 +738,7 @@ impl Structure {
     fn leaves(&self, record: &Record) -> Vec<Leaf> {
         let mut leaves = Leaves::new(self.endian, record.section);
         leaves.table(record.rows, record.at);
-        leaves.all
+        within(record.text.as_ref(), leaves.all)
     }
 
     /// The leaf at `path`, and the path of the structure that it is in.

@@ -16,11 +16,39 @@ pub(super) fn field_text(field: &Field) -> String {
             | Kind::Checksum
             | Kind::Reserved,
         ) => format!("{number:#x}"),
-        (Value::Uint(number), Kind::Choice) if *number > 0xffff => {
-            // The types of header extensions are the only choices this large.
-            let name = u32::try_from(*number).map_or("unknown", extension_name);
-            format!("{number:#010x} ({name})")
+        (Value::Uint(number), Kind::Choice) if *number > 0x7fff => {
+            format!("{number:#010x} ({})", choice_name(&field.path, *number))
         }
         (value, _) => value.to_string(),
+    }
+}
+
+/// What a large number stands for: the state of a key slot of LUKS, or the type of a header
+/// extension of qcow2.
+fn choice_name(path: &str, number: u64) -> &'static str {
+    match number {
+        0x00ac_71f3 if path.ends_with(".active") => "in use",
+        0x0000_dead if path.ends_with(".active") => "not in use",
+        _ => u32::try_from(number).map_or("unknown", extension_name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use image_formats::{AnyImage, AnySpec, Format, luks};
+
+    use super::*;
+
+    /// The state of a key slot was shown as that of an unknown header extension.
+    #[test]
+    fn key_slots_are_in_use_or_not() {
+        let spec = AnySpec::Luks(luks::Spec::default());
+        let bytes = spec.build("i").unwrap().swap_remove(0).bytes;
+        let image = AnyImage::open(Arc::new(bytes), Format::Luks).unwrap();
+        let shown = |path: &str| field_text(&image.field(path).unwrap());
+        assert_eq!(shown("key_slot[0].active"), "0x00ac71f3 (in use)");
+        assert_eq!(shown("key_slot[1].active"), "0x0000dead (not in use)");
     }
 }

@@ -97,9 +97,7 @@ fn write_in_place(path: &Path, image: &Store, offset: u64, len: u64) -> Result<(
 fn value_for(field: &Field, text: &str) -> Result<Value> {
     let value: Value = text.parse()?;
     Ok(match (field.place, value) {
-        (Place::Bytes { .. } | Place::Text { .. }, Value::Uint(_)) => {
-            Value::Bytes(text.as_bytes().to_vec())
-        }
+        (place, Value::Uint(_)) if !place.is_number() => Value::Bytes(text.as_bytes().to_vec()),
         (place @ Place::Bits { .. }, Value::Uint(number)) if text.starts_with('-') => {
             let mask = place.mask();
             ensure!(
@@ -141,10 +139,7 @@ fn value_for(field: &Field, text: &str) -> Result<Value> {
 
 /// The offset and length of the bytes that a field is part of.
 fn bytes_of(place: &Place) -> (u64, u64) {
-    match *place {
-        Place::Bits { offset, bytes, .. } => (offset, bytes.into()),
-        Place::Bytes { offset, len } | Place::Text { offset, len, .. } => (offset, len),
-    }
+    (place.offset(), place.len_bytes())
 }
 
 #[cfg(test)]

@@ -1,59 +1,65 @@
-//! The LUKS 1 partition header, of a LUKS volume or inside a qcow2 image.
+//! LUKS volumes of both versions, and the LUKS 1 header inside a qcow2 image.
 
+mod cipher;
+mod disk;
+mod hash;
+mod layout;
+mod limits;
+mod rules;
+mod split;
+mod text;
+mod v1;
+mod v2;
 mod volume;
+mod write;
 
-pub use volume::{SECTOR, SectorCipher, Volume};
-
-use crate::row::{Row, rows};
+use crate::checker::Checker;
+use crate::model::Driver;
 use crate::store::Store;
 use crate::structure::Structure;
-use crate::value::Endian;
+use crate::structured::{Schema, Structured};
 
-/// Bytes in the partition header.
-pub(crate) const HEADER_LENGTH: u64 = 592;
-/// Where the key slots start.
-pub(crate) const SLOTS_AT: u64 = 208;
-/// Key slots in a header.
-pub(crate) const SLOTS: u64 = 8;
-/// Bytes in a key slot.
-pub(crate) const SLOT_LENGTH: u64 = 48;
-/// `"LUKS\xba\xbe"`.
-pub(crate) const MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
+pub use cipher::{SECTOR, SectorCipher};
+pub use hash::Hash;
+pub use rules::RULES;
+pub use volume::Volume;
+pub use write::{FEATURES, Kdf, Slot, Spec, build};
 
-// LUKS, version 1, in the table of formats.
-crate::tables::driver!("luks", |ends| ends.head(0, MAGIC) && ends.head(6, &[0, 1]));
+pub(crate) use layout::MAGIC;
+pub(crate) use v1::{HEADER_LENGTH, ROWS, SLOT_LENGTH, SLOT_ROWS, SLOTS, SLOTS_AT, unlock};
 
-fn structure(_: &Store) -> Structure {
-    let header = Structure::new(Endian::Big)
-        .record("header", 0, ROWS)
-        .signature("header.magic", &MAGIC[..])
-        .signature("header.version", 1);
-    (0..SLOTS).fold(header, |found, index| {
-        let at = SLOTS_AT + index * SLOT_LENGTH;
-        found.record(&format!("key_slot[{index}]"), at, SLOT_ROWS)
-    })
+/// The name that the payload of a detached header has among the files of a disk, and in an
+/// image that is built: the header does not name it.
+pub const PAYLOAD_NAME: &str = "payload";
+
+/// LUKS in the table of formats.
+pub(crate) const DRIVER: Driver = Driver {
+    name: "luks",
+    probe: |ends| ends.head(0, MAGIC) && (ends.head(6, &[0, 1]) || ends.head(6, &[0, 2])),
+    open: |store| Structured::open(store, &SCHEMA),
+};
+
+static SCHEMA: Schema = Schema {
+    structure,
+    check,
+    disk: disk::open,
+    references: |store| match disk::is_detached(store) {
+        true => vec![PAYLOAD_NAME.as_bytes().to_vec()],
+        false => Vec::new(),
+    },
+    unit: |_| SECTOR,
+};
+
+fn structure(source: &Store) -> Structure {
+    match v2::is_version_2(source) {
+        true => v2::structure(source),
+        false => v1::structure(source),
+    }
 }
 
-/// The fields before the key slots.
-pub(crate) const ROWS: &[Row] = rows![
-    "magic", 0, 6, Bytes, "must be LUKS, 0xba, 0xbe";
-    "version", 6, 2, Version, "must be 1";
-    "cipher_name", 8, 32, Text, "ends in a zero byte";
-    "cipher_mode", 40, 32, Text, "ends in a zero byte";
-    "hash_spec", 72, 32, Text, "ends in a zero byte";
-    "payload_offset", 104, 4, Count, "in sectors of 512 bytes";
-    "key_bytes", 108, 4, Length, "as the cipher demands";
-    "mk_digest", 112, 20, Bytes, "";
-    "mk_digest_salt", 132, 32, Bytes, "";
-    "mk_digest_iterations", 164, 4, Count, "not 0";
-    "uuid", 168, 40, Text, "ends in a zero byte";
-];
-
-/// The fields of a key slot.
-pub(crate) const SLOT_ROWS: &[Row] = rows![
-    "active", 0, 4, Choice, "0x00ac71f3 in use, 0x0000dead not";
-    "iterations", 4, 4, Count, "not 0 when in use";
-    "salt", 8, 32, Bytes, "";
-    "key_material_offset", 40, 4, Count, "in sectors of 512 bytes, within the header area";
-    "stripes", 44, 4, Count, "must be 4000";
-];
+fn check(source: &Store, checker: &mut Checker) {
+    match v2::is_version_2(source) {
+        true => v2::check(source, checker),
+        false => v1::check(source, checker),
+    }
+}

@@ -54,7 +54,7 @@ pub(super) fn cipher(passphrase: &[u8]) -> SectorCipher {
     for (byte, given) in key.iter_mut().zip(passphrase) {
         *byte = *given;
     }
-    SectorCipher::new(key)
+    SectorCipher::aes_128_cbc(key)
 }
 
 impl Disk for QcowDisk {

@@ -5,6 +5,8 @@ mod bochs;
 mod cloop;
 #[path = "../common/mod.rs"]
 mod common;
+mod dmg;
+mod luks;
 mod parallels;
 mod qcow;
 mod qed;
@@ -19,13 +21,15 @@ use std::process::Command;
 use std::sync::Arc;
 
 use image_formats::{
-    Access, AnyImage, AnySpec, Block, BuiltFile, Content, Files, Format, Pattern, ReadAt, Store,
+    Access, AnyImage, AnySpec, Block, BuiltFile, Content, Derivation, Files, Format, Pattern,
+    ReadAt, Store,
 };
-
 use proptest::prelude::*;
 
 use common::{qemu_img, scratch};
 
+/// What unlocks the images that are encrypted.
+const PASSPHRASE: &str = "secret";
 /// The largest disk or file that is compared, in bytes.
 const MOST: u64 = 64 << 20;
 
@@ -52,7 +56,8 @@ fn disk(folder: &Path, name: &str, format: Format) -> Vec<u8> {
     let bytes = fs::read(folder.join(name)).unwrap();
     let image = AnyImage::open(Arc::new(bytes), format).unwrap();
     let files = Folder(folder);
-    let mut disk = image.disk(Access::to(&files)).unwrap();
+    let access = Access::to(&files).unlocked_by(PASSPHRASE.as_bytes());
+    let mut disk = image.disk(access).unwrap();
     assert!(disk.size() <= MOST, "a disk of {} bytes", disk.size());
     let mut data = vec![0x55; disk.size() as usize];
     disk.read(0, &mut data).unwrap();
@@ -69,8 +74,10 @@ fn disk(folder: &Path, name: &str, format: Format) -> Vec<u8> {
 /// The same, as `qemu-img convert` reads it.
 fn disk_of_qemu(folder: &Path, name: &str, format: Format) -> Vec<u8> {
     let out = folder.join("out.raw");
-    let words = ["convert", "-f", format.name(), "-O", "raw"];
-    let ran = qemu_img(&words, &[&folder.join(name), &out]);
+    let source = source(folder, name, format);
+    let mut words = vec!["convert", "-O", "raw"];
+    words.extend(source.iter().map(String::as_str));
+    let ran = qemu_img(&words, &[&out]);
     assert!(ran.status.success(), "{name}: {ran:?}");
     fs::read(out).unwrap()
 }
@@ -96,6 +103,15 @@ fn disk_of_7zip(folder: &Path, name: &str, kind: &str) -> Option<Result<Vec<u8>,
     })
 }
 
+/// The words that name an image for `qemu-img`.
+fn source(folder: &Path, name: &str, format: Format) -> Vec<String> {
+    let path = folder.join(name).to_str().unwrap().to_owned();
+    match format {
+        Format::Luks => luks::source(folder, &path),
+        _ => vec!["-f".to_owned(), format.name().to_owned(), path],
+    }
+}
+
 /// What QEMU does with an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Qemu {
@@ -107,6 +123,8 @@ enum Qemu {
     Refuses,
     /// It reads other data, and is wrong.
     Differs,
+    /// It opens it, and does not read its data, though it is valid.
+    FailsToRead,
 }
 
 /// Builds `spec` in an empty folder with the files of `others`, and holds it against all that
@@ -137,7 +155,16 @@ fn assert_valid(spec: &AnySpec, others: &[(&str, Vec<u8>)], qemu: Qemu) {
     let ours = disk(folder, &name, format);
     assert_eq!(ours.len() as u64, spec.virtual_size());
     if qemu == Qemu::Refuses {
-        let ran = qemu_img(&["info", "-f", format.name()], &[&folder.join(&name)]);
+        let source = source(folder, &name, format);
+        let mut words = vec!["info"];
+        words.extend(source.iter().map(String::as_str));
+        let ran = qemu_img(&words, &[]);
+        assert!(!ran.status.success(), "read after all: {spec:?}");
+        return;
+    }
+    if qemu == Qemu::FailsToRead {
+        let words = ["convert", "-f", format.name(), "-O", "raw"];
+        let ran = qemu_img(&words, &[&folder.join(&name), &folder.join("out.raw")]);
         assert!(!ran.status.success(), "read after all: {spec:?}");
         return;
     }
@@ -365,5 +392,56 @@ fn mutate(spec: &AnySpec, steps: &[(u16, u16)]) {
             }
         }
         image = open(image.bytes().clone());
+    }
+}
+
+/// All that can be done with bytes as an image of `format`, without expecting anything of them.
+fn exercise(bytes: Store, format: Format) {
+    let image = AnyImage::open(Arc::new(bytes), format).unwrap();
+    image.defects().unwrap();
+    for field in image.used_fields().take(500) {
+        assert_eq!(image.field(&field.path).unwrap().path, field.path);
+    }
+    let mut changed = image.clone();
+    changed.recompute(&[Derivation::Value, Derivation::Copy, Derivation::Checksum]);
+    for image in [image, changed] {
+        if let Ok(mut disk) = image.disk(Access::to(&())) {
+            for at in [0, 4000, disk.size().saturating_sub(600), u64::MAX - 5] {
+                let _ = disk.read(at, &mut [0; 1024]);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Bytes changed where metadata is, and the end cut off.
+    #[test]
+    fn damaged_images_do_no_harm(
+        which in any::<prop::sample::Index>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        text in prop::collection::vec((any::<prop::sample::Index>(), "[<>/{}\\[\\]:,\"0-9=A]"), 0..6),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let all = [luks::smallest(), dmg::smallest()].concat();
+        let spec = which.get(&all);
+        let mut bytes = spec.build("i").unwrap().swap_remove(0).bytes;
+        // What is behind, but for the end, is data or key material.
+        let len = bytes.len().min(30_000);
+        let from = |index: prop::sample::Index| match index.index(2) {
+            0 => index.index(len as usize) as u64,
+            _ => bytes.len() - 1 - index.index(len as usize) as u64,
+        };
+        let edits = edits.into_iter().map(|(at, byte)| (from(at), byte));
+        let text = text.into_iter().map(|(at, byte)| (from(at), byte.as_bytes()[0]));
+        let places: Vec<(u64, u8)> = edits.chain(text).collect();
+        for (at, byte) in places {
+            bytes.write(at, &[byte]);
+        }
+        if let Some(cut) = cut {
+            bytes.resize(cut.index(len as usize) as u64);
+        }
+        exercise(bytes, spec.format());
     }
 }

@@ -2,8 +2,7 @@
 
 use std::cell::OnceCell;
 
-use image_formats::AnyImage;
-use image_formats::{Field, Place};
+use image_formats::{AnyImage, Field};
 
 use crate::input::base::Prepared;
 use crate::input::map::Map;
@@ -54,8 +53,5 @@ pub(super) fn touches(field: &Field, start: u64, end: u64) -> bool {
 
 /// How many bytes a field is part of.
 pub(super) fn length(field: &Field) -> u64 {
-    match field.place {
-        Place::Bits { bytes, .. } => bytes.into(),
-        Place::Bytes { len, .. } | Place::Text { len, .. } => len,
-    }
+    field.place.len_bytes()
 }

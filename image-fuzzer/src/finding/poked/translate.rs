@@ -1,6 +1,6 @@
 //! Edits of one image as changes to another one that has the same structures elsewhere.
 
-use image_formats::{AnyImage, Field, Format, Kind, Place, ReadAt as _, Value};
+use image_formats::{AnyImage, Field, Format, Kind, ReadAt as _, Value};
 
 use crate::input::base::Prepared;
 use crate::input::case::apply;
@@ -117,10 +117,7 @@ impl Translator<'_> {
 
     /// Makes an edit to the other image that changes the field `before`.
     fn change(&mut self, edit: &Edit, before: &Field, mut comment: String) -> Option<()> {
-        let width = match before.place {
-            Place::Bits { bytes, .. } => usize::from(bytes),
-            Place::Bytes { len, .. } | Place::Text { len, .. } => usize::try_from(len).ok()?,
-        };
+        let width = usize::try_from(before.place.len_bytes()).ok()?;
         let offset = before.place.offset();
         let old = self.read(offset, width.min(MOST_POKED))?;
         apply(&mut self.made, edit).ok()?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{self, DiskError, Opening, read_parent};
 use crate::io::ReadAt;
+use crate::luks::{self, SectorCipher};
 use crate::qcow2::header::Incompatible;
 use crate::qcow2::image::Image;
 use crate::qcow2::read::guest::{Guest, GuestError, Source};
@@ -13,6 +14,8 @@ use crate::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use crate::qcow2::types::GuestOffset;
 use crate::store::Store;
 
+/// The encryption method of LUKS.
+const LUKS: u32 = 2;
 /// The longest name that is read, in bytes.
 const LONGEST_NAME: u64 = 4096;
 
@@ -20,6 +23,7 @@ const LONGEST_NAME: u64 = 4096;
 struct ActiveDisk {
     bytes: Store,
     size: u64,
+    cipher: Option<SectorCipher>,
     data_file: Option<Arc<dyn ReadAt>>,
     parent: Option<Box<dyn disk::Disk>>,
 }
@@ -28,18 +32,13 @@ struct ActiveDisk {
 ///
 /// # Errors
 ///
-/// A file that it names is missing, or the image is encrypted.
+/// A file that it names is missing, or the image is encrypted and cannot be unlocked.
 pub(crate) fn open_disk(
     image: &Image,
     opening: Opening<'_>,
 ) -> Result<Box<dyn disk::Disk>, DiskError> {
     let header = &image.layout().header;
-    if header.crypt_method != 0 {
-        let method = header.crypt_method;
-        return Err(DiskError::Unsupported(format!(
-            "encryption method {method}"
-        )));
-    }
+    let cipher = cipher(image, opening)?;
     let external = header.incompatible.contains(Incompatible::DATA_FILE);
     let data_file = match extension(image, EXT_DATA_FILE).filter(|_| external) {
         Some(name) => Some(opening.file(&name)?),
@@ -56,9 +55,26 @@ pub(crate) fn open_disk(
     Ok(Box::new(ActiveDisk {
         bytes: image.bytes().clone(),
         size: header.size,
+        cipher,
         data_file,
         parent,
     }))
+}
+
+/// What decrypts the data of an encrypted image.
+fn cipher(image: &Image, opening: Opening<'_>) -> Result<Option<SectorCipher>, DiskError> {
+    let layout = image.layout();
+    let passphrase = match layout.header.crypt_method {
+        0 => return Ok(None),
+        LUKS => opening.passphrase().ok_or(DiskError::Locked)?,
+        method => {
+            let text = format!("encryption method {method}");
+            return Err(DiskError::Unsupported(text));
+        }
+    };
+    let header = layout.luks_header();
+    let header = header.ok_or_else(|| DiskError::damaged("there is no LUKS header"))?;
+    luks::unlock(image.bytes(), header.offset, passphrase).map(Some)
 }
 
 /// The names of the files that `image` refers to, the backing file's last.
@@ -96,6 +112,9 @@ impl disk::Disk for ActiveDisk {
     fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), DiskError> {
         let data_file = self.data_file.as_deref();
         let mut guest = Guest::new(&self.bytes, Disk::Active, data_file, None)?;
+        if let Some(cipher) = &self.cipher {
+            guest.unlock(cipher.clone());
+        }
         let mut done = 0;
         while done < buf.len() {
             let Some(at) = offset.checked_add(done as u64) else {

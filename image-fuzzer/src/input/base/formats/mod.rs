@@ -3,6 +3,8 @@
 mod bochs;
 mod cloop;
 mod common;
+mod dmg;
+mod luks;
 mod parallels;
 mod qcow;
 mod qed;
@@ -38,9 +40,11 @@ const FORMATS: &[(Format, Draw)] = &[
     (Format::Vdi, vdi::draw),
     (Format::Qed, qed::draw),
     (Format::Parallels, parallels::draw),
+    (Format::Luks, luks::draw),
     (Format::Bochs, bochs::draw),
     (Format::Cloop, cloop::draw),
     (Format::Vpc, vpc::draw),
+    (Format::Dmg, dmg::draw),
 ];
 
 /// The features of a format that base images can have.
