@@ -11,9 +11,10 @@ use crate::rng::Rng;
 pub(super) fn draw(rng: &mut Rng) -> OtherBase {
     let extent_size = [1 << 14, 1 << 16, 512][rng.weighted(&[50, 35, 15]).unwrap_or(0)];
     let virtual_size = virtual_size(extent_size.into(), 4 << 20, rng);
+    let version = if rng.chance(30) { 1 } else { 2 };
     alone(AnySpec::Bochs(Spec {
         virtual_size,
-        version: if rng.chance(30) { 1 } else { 2 },
+        version,
         extent_size,
         header_size: if rng.chance(20) { 4096 } else { 512 },
         spare_entries: if rng.chance(30) {
@@ -21,7 +22,11 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
         } else {
             0
         },
-        timestamp: rng.below(1 << 32) as u32,
+        timestamp: if version == 2 {
+            rng.below(1 << 32) as u32
+        } else {
+            0
+        },
         blocks: blocks(
             virtual_size.div_ceil(extent_size.into()),
             10,

@@ -16,10 +16,10 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
     } else {
         size
     };
-    let image_type = if rng.chance(15) {
-        ImageType::Static
+    let (image_type, zeros) = if rng.chance(15) {
+        (ImageType::Static, 0)
     } else {
-        ImageType::Dynamic
+        (ImageType::Dynamic, 25)
     };
     alone(AnySpec::Vdi(Spec {
         virtual_size,
@@ -31,7 +31,7 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
         } else {
             String::new()
         },
-        blocks: blocks(virtual_size.div_ceil(BLOCK), 3, [75, 25, 0], rng),
+        blocks: blocks(virtual_size.div_ceil(BLOCK), 3, [75, zeros, 0], rng),
         map_offset: if rng.chance(20) { 4096 } else { 0 },
         data_offset: if rng.chance(20) { 65536 } else { 0 },
         seed: rng.below(1 << 16),
