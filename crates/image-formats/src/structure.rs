@@ -355,6 +355,9 @@ fn indexed<'p>(path: &'p str, name: &str) -> Option<(u64, &'p str)> {
     Some((index.parse().ok()?, rest))
 }
 
+/// Where the table with a number is, by the original bytes; `None` where there is none.
+type FindTable = Arc<dyn Fn(&Store, u64) -> Option<u64> + Send + Sync>;
+
 /// The tables that the entries of another table lead to.
 #[derive(Clone)]
 pub(crate) struct Nested {
@@ -363,7 +366,7 @@ pub(crate) struct Nested {
     /// How many there can be.
     count: u64,
     /// Where the table with this number is; `None` where there is none.
-    find: Arc<dyn Fn(&Store, u64) -> Option<u64> + Send + Sync>,
+    find: FindTable,
     /// What each of them is; it stands at byte 0 here.
     inner: Table,
 }

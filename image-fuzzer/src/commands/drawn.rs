@@ -56,7 +56,7 @@ mod tests {
         for round in 0..300 {
             let base = crate::input::base::draw(&mut rng);
             let base = base.qcow2().expect("a qcow2 image");
-            let commands = sequence(&base, &mut rng);
+            let commands = sequence(base, &mut rng);
             let named = commands[0].0.iter().any(|word| word.contains("$test_img"));
             assert!(named, "round {round}: {commands:?}");
         }

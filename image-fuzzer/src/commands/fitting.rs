@@ -135,12 +135,12 @@ mod tests {
             let base = crate::input::base::draw(&mut rng);
             let base = base.qcow2().expect("a qcow2 image");
             for (feature, met) in FEATURES.iter().zip(&mut met) {
-                if !(feature.has)(&base) {
+                if !(feature.has)(base) {
                     continue;
                 }
                 *met = true;
                 for command in feature.commands {
-                    let command = command(&base, &mut rng);
+                    let command = command(base, &mut rng);
                     let named = command.0.iter().any(|word| word.contains("$test_img"));
                     assert!(named, "{command:?}");
                 }

@@ -192,7 +192,7 @@ mod tests {
         for round in 0..2000 {
             let base = crate::input::base::draw(&mut rng);
             let base = base.qcow2().expect("a qcow2 image");
-            let command = one(&base, &mut rng);
+            let command = one(base, &mut rng);
             let behind = |word: &&String| {
                 word.contains("driver=qcow2,")
                     && word.contains("file.driver=blkdebug,")
@@ -241,7 +241,7 @@ mod tests {
         let base = crate::input::base::draw(&mut rng);
         let base = base.qcow2().expect("a qcow2 image");
         let mut rules: Vec<String> = events.iter().map(|it| at_event(it, &mut rng)).collect();
-        rules.extend((0..20).map(|_| anywhere(&base, &mut rng)));
+        rules.extend((0..20).map(|_| anywhere(base, &mut rng)));
         for rule in rules {
             // Here the driver is the image itself, and its options have no prefix.
             let options = rule.replace("file.", "");

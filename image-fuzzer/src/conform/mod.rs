@@ -136,8 +136,11 @@ mod tests {
             row(true, &[Outcome::Right, refused.clone()]),
             Summary::Mixed
         );
-        assert_eq!(row(true, &[refused.clone()]), Summary::Unsupported);
-        assert_eq!(row(false, &[refused.clone()]), Summary::Refused);
+        assert_eq!(
+            row(true, std::slice::from_ref(&refused)),
+            Summary::Unsupported
+        );
+        assert_eq!(row(false, std::slice::from_ref(&refused)), Summary::Refused);
         assert_eq!(row(false, &[Outcome::Accepted]), Summary::Accepted);
         let wrong = Outcome::WrongData { at: 0 };
         assert_eq!(

@@ -129,7 +129,7 @@ impl<'a> Tree<'a> {
     /// Counts the entries of tables, and says where one may have more than are listed.
     fn count(&mut self, path: &str) -> Result<()> {
         let table = path.rsplit_once('[').map_or("", |(table, _)| table);
-        let entry = path.ends_with(']') && table != "";
+        let entry = path.ends_with(']') && !table.is_empty();
         if !entry || table != self.table.0 {
             self.end_table()?;
         }

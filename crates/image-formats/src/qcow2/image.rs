@@ -299,11 +299,11 @@ impl Model for Image {
     }
 
     fn disk(&self, opening: Opening<'_>) -> Result<Box<dyn disk::Disk>, DiskError> {
-        open_disk(self, opening)
+        open_disk(&self.bytes, opening)
     }
 
     fn references(&self) -> Vec<Vec<u8>> {
-        references(self)
+        references(&self.bytes)
     }
 
     fn unit(&self) -> u64 {

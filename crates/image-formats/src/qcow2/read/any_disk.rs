@@ -7,9 +7,8 @@ use crate::disk::{self, DiskError, Opening, read_parent};
 use crate::io::ReadAt;
 use crate::luks::{self, SectorCipher};
 use crate::qcow2::header::Incompatible;
-use crate::qcow2::image::Image;
 use crate::qcow2::read::guest::{Guest, GuestError, Source};
-use crate::qcow2::read::layout::Disk;
+use crate::qcow2::read::layout::{Disk, Layout};
 use crate::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use crate::qcow2::types::GuestOffset;
 use crate::store::Store;
@@ -28,16 +27,32 @@ struct ActiveDisk {
     parent: Option<Box<dyn disk::Disk>>,
 }
 
-/// Opens the active disk of `image`.
+/// An image as it is now, whatever it was when it was opened.
+struct Image<'a> {
+    bytes: &'a Store,
+    layout: Layout,
+}
+
+impl<'a> Image<'a> {
+    fn of(bytes: &'a Store) -> Self {
+        Self {
+            bytes,
+            layout: Layout::read(bytes),
+        }
+    }
+}
+
+/// Opens the active disk of the image in `bytes`.
 ///
 /// # Errors
 ///
 /// A file that it names is missing, or the image is encrypted and cannot be unlocked.
 pub(crate) fn open_disk(
-    image: &Image,
+    bytes: &Store,
     opening: Opening<'_>,
 ) -> Result<Box<dyn disk::Disk>, DiskError> {
-    let header = &image.layout().header;
+    let image = &Image::of(bytes);
+    let header = &image.layout.header;
     let cipher = cipher(image, opening)?;
     let external = header.incompatible.contains(Incompatible::DATA_FILE);
     let data_file = match extension(image, EXT_DATA_FILE).filter(|_| external) {
@@ -53,7 +68,7 @@ pub(crate) fn open_disk(
         None => None,
     };
     Ok(Box::new(ActiveDisk {
-        bytes: image.bytes().clone(),
+        bytes: image.bytes.clone(),
         size: header.size,
         cipher,
         data_file,
@@ -62,8 +77,8 @@ pub(crate) fn open_disk(
 }
 
 /// What decrypts the data of an encrypted image.
-fn cipher(image: &Image, opening: Opening<'_>) -> Result<Option<SectorCipher>, DiskError> {
-    let layout = image.layout();
+fn cipher(image: &Image<'_>, opening: Opening<'_>) -> Result<Option<SectorCipher>, DiskError> {
+    let layout = &image.layout;
     let passphrase = match layout.header.crypt_method {
         0 => return Ok(None),
         LUKS => opening.passphrase().ok_or(DiskError::Locked)?,
@@ -74,34 +89,35 @@ fn cipher(image: &Image, opening: Opening<'_>) -> Result<Option<SectorCipher>, D
     };
     let header = layout.luks_header();
     let header = header.ok_or_else(|| DiskError::damaged("there is no LUKS header"))?;
-    luks::unlock(image.bytes(), header.offset, passphrase).map(Some)
+    luks::unlock(image.bytes, header.offset, passphrase).map(Some)
 }
 
-/// The names of the files that `image` refers to, the backing file's last.
-pub(crate) fn references(image: &Image) -> Vec<Vec<u8>> {
-    let external = image.layout().header.incompatible;
+/// The names of the files that the image in `bytes` refers to, the backing file's last.
+pub(crate) fn references(bytes: &Store) -> Vec<Vec<u8>> {
+    let image = &Image::of(bytes);
+    let external = image.layout.header.incompatible;
     let external = external.contains(Incompatible::DATA_FILE);
     let data_file = extension(image, EXT_DATA_FILE).filter(|_| external);
     data_file.into_iter().chain(backing_name(image)).collect()
 }
 
-fn backing_name(image: &Image) -> Option<Vec<u8>> {
-    let header = &image.layout().header;
+fn backing_name(image: &Image<'_>) -> Option<Vec<u8>> {
+    let header = &image.layout.header;
     let (at, len) = (header.backing_file_offset, header.backing_file_size);
     (at != 0 && len != 0).then(|| name(image, at, len.into()))
 }
 
 /// The data of the last header extension of a type, where it has any.
-fn extension(image: &Image, kind: u32) -> Option<Vec<u8>> {
-    let mut all = image.layout().extensions.iter().rev();
+fn extension(image: &Image<'_>, kind: u32) -> Option<Vec<u8>> {
+    let mut all = image.layout.extensions.iter().rev();
     let found = all.find(|extension| extension.kind == kind)?;
     let data = name(image, found.offset.saturating_add(8), found.present);
     (!data.is_empty()).then_some(data)
 }
 
-fn name(image: &Image, at: u64, len: u64) -> Vec<u8> {
+fn name(image: &Image<'_>, at: u64, len: u64) -> Vec<u8> {
     let len = usize::try_from(len.min(LONGEST_NAME)).unwrap_or(0);
-    image.bytes().read_vec(at, len)
+    image.bytes.read_vec(at, len)
 }
 
 impl disk::Disk for ActiveDisk {

@@ -37,6 +37,5 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
         data_fork_offset: if rng.chance(20) { 4096 } else { 0 },
         line_characters: if rng.chance(50) { 52 } else { 0 },
         placement: placement(false, rng),
-        ..Spec::default()
     }))
 }
