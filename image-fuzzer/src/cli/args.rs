@@ -641,7 +641,7 @@ mod tests {
             "image-fuzzer -c ''",
             "image-fuzzer --config '[]'",
             "image-fuzzer --intensity 3-1",
-            "image-fuzzer dir vmdk",
+            "image-fuzzer dir vmdq",
             "image-fuzzer -j 0",
             "image-fuzzer --guard middle",
             "image-fuzzer --status verbose",
