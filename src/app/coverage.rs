@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::run_tests::open_history;
 use super::{Invocation, say};
 use crate::build_id::build_id;
 use crate::dry_run;
@@ -292,7 +291,7 @@ fn tell_unrecorded(
     let mut missing: Vec<&Arc<Test>> = selected.iter().collect();
     missing.retain(|test| !names.contains(test.name.as_str()));
     if !missing.is_empty() {
-        let memory = open_history(&call.history_dir()).take_memory();
+        let memory = call.open_history().take_memory();
         let was_not_run = |test: &Test, combo: &Combo| {
             let past = memory.last(test, combo);
             past.is_some_and(|it| it.last_verdict == Some(Kind::NotRun))
