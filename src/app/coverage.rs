@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::{Invocation, say};
 use crate::build_id::build_id;
 use crate::dry_run;
-use crate::model::{Combo, Job, JobId, Test};
+use crate::model::{Combo, Job, JobId, Kind, Test};
 use crate::plan;
 use crate::programs::Programs;
 use crate::reach::{
@@ -176,7 +176,7 @@ pub(super) fn choose(
         let combos = combos.as_ref();
         combos.is_none_or(|all| all.iter().any(|it| **it == *combo))
     };
-    tell_unrecorded(&recording, &selected, &is_meant);
+    tell_unrecorded(call, &recording, tests, &is_meant);
     let meant = |it: &Candidate| selected.contains(it.test.as_str()) && is_meant(&it.combo);
     let candidates: Vec<Candidate> = candidates.into_iter().filter(meant).collect();
     match (candidates.is_empty(), args.affected_by.is_some()) {
@@ -273,25 +273,37 @@ fn tell_affected(what: &str, affected: &Affected, candidates: &[Candidate]) {
     list("no recorded code:", &affected.not_code);
 }
 
-/// Says how many of the selected tests are not recorded.
+/// Says how many of the selected tests are not recorded. Those that were not run when they were
+/// last selected, such as those for other formats, are not meant: they reach nothing.
 fn tell_unrecorded(
+    call: &Invocation,
     recording: &Recording,
-    selected: &HashSet<&str>,
+    selected: &[Arc<Test>],
     is_meant: &dyn Fn(&Combo) -> bool,
 ) {
     let recorded = recording.tests.iter().map(|it| &it.reached);
-    let recorded: HashSet<&str> = recorded
-        .filter(|it| is_meant(&it.combo))
-        .map(|it| it.test.as_str())
-        .collect();
-    let missing = selected
-        .iter()
-        .filter(|name| !recorded.contains(*name))
-        .count();
-    if missing > 0 {
+    let recorded = recorded.filter(|it| is_meant(&it.combo));
+    let (mut names, mut combos) = (HashSet::new(), HashSet::new());
+    for it in recorded {
+        names.insert(it.test.as_str());
+        combos.insert(&it.combo);
+    }
+    let mut missing: Vec<&Arc<Test>> = selected.iter().collect();
+    missing.retain(|test| !names.contains(test.name.as_str()));
+    if !missing.is_empty() {
+        let memory = call.open_history().take_memory();
+        let was_not_run = |test: &Test, combo: &Combo| {
+            let past = memory.last(test, combo);
+            past.is_some_and(|it| it.last_verdict == Some(Kind::NotRun))
+        };
+        missing.retain(|test| {
+            combos.is_empty() || !combos.iter().all(|combo| was_not_run(test, combo))
+        });
+    }
+    if !missing.is_empty() {
         say::error(&format!(
-            "{missing} of {} selected are not recorded, and may reach it too: run them with \
-             --coverage",
+            "{} of {} selected are not recorded, and may reach it too: run them with --coverage",
+            missing.len(),
             words::count(selected.len(), "test")
         ));
     }

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use super::run_tests::open_history;
 use super::{Invocation, say, var};
 use crate::environment::test_dir;
 use crate::golden::{self, Answers, Keys, Pending};
@@ -20,7 +19,7 @@ use crate::tree::Tree;
 /// Reviews what differed in the last run, and returns a summary.
 pub(super) fn review(call: &Invocation, tree: &Tree) -> Result<String> {
     golden::refuse_in_ci("--review")?;
-    let memory = open_history(&call.history_dir()).take_memory();
+    let memory = call.open_history().take_memory();
     let scratch = test_dir(&call.cwd, &var);
     let mut wanted = BTreeSet::new();
     for word in &call.args.tests {

@@ -55,7 +55,8 @@ pub(super) fn run_tests(
         (_, true) => "gdb",
         _ => "",
     };
-    let mut history = open_history(&call.history_dir())
+    let mut history = call
+        .open_history()
         .with_elapsed_cache(&call.cwd.join(ELAPSED_CACHE))
         .under(under);
     let memory = history.take_memory();
@@ -220,7 +221,7 @@ fn planned(
     chosen: Option<&Chosen>,
 ) -> Result<Vec<Job>> {
     let args = &call.args;
-    let memory = open_history(&call.history_dir()).take_memory();
+    let memory = call.open_history().take_memory();
     let share = share(args)?;
     let (_, Planned { jobs, .. }) =
         plan_jobs(args, tests, &memory, excludes, share.as_ref(), chosen);
@@ -233,16 +234,6 @@ fn tell_troubles(reporters: &mut [Box<dyn Reporter>]) -> bool {
     let troubles: Vec<String> = reporters.iter_mut().flat_map(|r| r.finish()).collect();
     troubles.iter().for_each(|trouble| say::error(trouble));
     !troubles.is_empty()
-}
-
-/// A run does not depend on its history: an error is only reported.
-pub(super) fn open_history(dir: &Path) -> History {
-    History::open(dir).unwrap_or_else(|error| {
-        say::error(&format!(
-            "this run is not recorded in the history: {error:#}"
-        ));
-        History::unrecorded()
-    })
 }
 
 fn plan_jobs(
@@ -383,5 +374,15 @@ impl Invocation {
         let mut dir = test_dir(&self.cwd, &var).into_os_string();
         dir.push("-history");
         dir.into()
+    }
+
+    /// The history. A run does not depend on it: an error is only reported.
+    pub(super) fn open_history(&self) -> History {
+        History::open(&self.history_dir()).unwrap_or_else(|error| {
+            say::error(&format!(
+                "this run is not recorded in the history: {error:#}"
+            ));
+            History::unrecorded()
+        })
     }
 }

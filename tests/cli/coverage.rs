@@ -219,6 +219,24 @@ fn tests_are_selected_by_what_they_reach() {
     );
 }
 
+/// A test for other formats was told as not recorded, with the advice to record it, whatever
+/// was recorded.
+#[test]
+fn tests_that_are_not_run_are_not_told_as_not_recorded() {
+    let suite = Suite::new();
+    suite.test("004", "touch \"$TEST_DIR/004.notrun\"\n", "");
+    suite.test("005", "exit 0\n", "");
+    let args = ["-n", "-raw", "--reaching", "grow"];
+    suite.record(&["--coverage", "1-4"]);
+    let told = said(&mut suite.check(&args)).err;
+    assert!(
+        told.contains("1 of 5 tests selected are not recorded"),
+        "{told}"
+    );
+    suite.record(&["--coverage", "5"]);
+    assert_eq!(said(&mut suite.check(&args)).err, "");
+}
+
 #[test]
 fn what_a_test_reaches_is_listed_and_reported() {
     let suite = Suite::new();
