@@ -35,7 +35,7 @@ use crate::signature::message::features;
 use crate::signature::{self, DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
 
 /// The name of the image as the test has it, next to what commands made of it.
-const PRISTINE: &str = "pristine.img";
+const PRISTINE: &str = "pristine.qcow2";
 
 /// When an image was last modified that no command has written to.
 const PRISTINE_TIME: SystemTime = SystemTime::UNIX_EPOCH;
