@@ -364,6 +364,9 @@ fn mutate_again(
         let at = rng.index(recipe.edits.len());
         recipe.edits.remove(at);
     }
+    if most == 0 {
+        return;
+    }
     let mutation = match operator {
         Some(Operator::Again) => mutate::again(context, &parents, &guidance.fields, rng),
         Some(Operator::Field) => mutate::field(context, &guidance.fields, rng),
@@ -375,12 +378,11 @@ fn mutate_again(
             recipe.edits.retain(|edit| !same_field(edit, &mutation));
             recipe.edits.push(mutation);
         }
-        None if most > 0 => {
+        None => {
             let weights = plan.restrict(guidance.families.clone());
             let drawn = mutate::one(context, &weights, rng);
             recipe.edits.extend(drawn);
         }
-        None => {}
     }
 }
 
@@ -444,6 +446,25 @@ fn retain_applicable(edits: &mut Vec<Mutation>, prepared: &Prepared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::campaign::novelty::NoveltySources;
+
+    /// A variation once had a field drawn by novelty where images were to be valid.
+    #[test]
+    fn variations_of_valid_images_are_valid() {
+        let plan = Plan {
+            intensity: Intensity::Mutations(0, 0),
+            ..Plan::default()
+        };
+        let mut maker = Maker::default();
+        let parent = fresh("valid/999999", &plan, &mut maker).unwrap();
+        assert_eq!(parent.edits, []);
+        let guidance = NoveltySources::default().guidance(mutate::first_weights());
+        for number in 0..200 {
+            let seed = format!("valid/{number}");
+            let (recipe, _) = variation(&seed, &parent, &plan, &guidance, &mut maker).unwrap();
+            assert_eq!(recipe.edits, [], "{seed}");
+        }
+    }
 
     /// Other refcount widths on clusters of 2 MiB once took a seventh of a campaign's time.
     #[test]
