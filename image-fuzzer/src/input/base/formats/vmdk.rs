@@ -56,7 +56,11 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
 /// Makes the streams of compressed grains longer by blocks of no bytes, mostly so long that
 /// they fill the room that readers have for them.
 fn fill_grains(spec: &mut Spec, rng: &mut Rng) {
-    if !spec.blocks.iter().any(|block| block.content != Content::Zero) {
+    if !spec
+        .blocks
+        .iter()
+        .any(|block| block.content != Content::Zero)
+    {
         spec.blocks = vec![Block {
             index: 0,
             content: Content::Compressed(Pattern::Count(rng.below(256))),
