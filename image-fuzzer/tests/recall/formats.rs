@@ -353,8 +353,8 @@ const ROWS: &[Row] = &[
 ];
 
 /// How many base images of a format are drawn at most, and how many tests of each.
-const BASES: usize = 400;
-const TESTS: usize = 60;
+const BASES: usize = 240;
+const TESTS: usize = 150;
 
 #[test]
 fn every_trigger_of_other_formats_can_be_drawn() {

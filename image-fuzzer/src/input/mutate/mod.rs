@@ -37,9 +37,11 @@ mod intensity;
 mod learned;
 mod legacy_names;
 mod lengths;
+mod logs;
 mod names;
 mod pointers;
 mod refcounts;
+mod sizes;
 mod snapshots;
 mod subclusters;
 mod tables;
@@ -106,6 +108,8 @@ pub const FAMILIES: &[Family] = &[
     family("text", 6, text::draw).of_other_formats(),
     family("word", 6, words::draw).of_other_formats(),
     family("entry", 6, entries::draw).of_other_formats(),
+    family("size", 4, sizes::draw).of_other_formats(),
+    family("log", 6, logs::draw).of_other_formats(),
     family("backing-name", 3, backing_names::draw).of_other_formats(),
     family(CHECKSUM, 2, checksums::draw).of_other_formats(),
 ];

@@ -24,7 +24,7 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
     let weights = SUBFORMATS.map(|(_, weight)| weight);
     let subformat = SUBFORMATS[rng.weighted(&weights).unwrap_or(0)].0;
     let mut spec = of_kind(subformat, rng);
-    if subformat == Subformat::StreamOptimized && rng.chance(25) {
+    if subformat == Subformat::StreamOptimized && rng.chance(40) {
         fill_grains(&mut spec, rng);
     }
     if rng.chance(6) {
