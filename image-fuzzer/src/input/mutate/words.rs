@@ -40,13 +40,16 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
             Some((*word, *around))
         })
         .collect();
-    let (word, text) = *rng.pick(&words)?;
+    let is_name = |(word, _): &&(&Field, &Field)| names_file(word);
+    let names: Vec<_> = words.iter().filter(is_name).copied().collect();
+    let (word, text) = *match names.is_empty() || rng.chance(65) {
+        true => rng.pick(&words)?,
+        false => rng.pick(&names)?,
+    };
     let (Value::Bytes(old), Value::Bytes(all)) = (&word.value, &text.value) else {
         return None;
     };
-    let names_file = ["file_name", "parentFileNameHint"];
-    let names_file = names_file.iter().any(|name| word.path.ends_with(name));
-    let new = if names_file && rng.chance(80) || rng.chance(10) {
+    let new = if names_file(word) && rng.chance(80) || rng.chance(10) {
         file_name(rng)?
     } else {
         (*rng.pick(&WORDS)?).to_owned()
@@ -65,6 +68,13 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
     })
 }
 
+/// Whether a word names a file that readers open.
+fn names_file(word: &Field) -> bool {
+    ["file_name", "parentFileNameHint"]
+        .iter()
+        .any(|name| word.path.ends_with(name))
+}
+
 /// Whether `word` is a part of `text`.
 fn holds(text: &Field, word: &Field) -> bool {
     let end = |field: &Field| field.offset + field.width_bits / 8;
@@ -78,4 +88,36 @@ fn room(map: &Map, text: &Field, start: u64) -> usize {
     let next = after.filter(|offset| *offset >= end).min();
     let next = next.unwrap_or(u64::MAX).min(start + (1 << 16));
     (next - start) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::base::Formats;
+    use crate::input::case::Maker;
+
+    /// Words within a descriptor once could not become longer.
+    #[test]
+    fn a_longer_word_moves_what_follows_it() {
+        let formats = Formats::named("vmdk").unwrap();
+        let mut rng = Rng::from_text("words");
+        let mut moved = 0;
+        for _ in 0..40 {
+            let base = formats.draw(&mut rng);
+            let prepared = Maker::default().prepared(&base).unwrap();
+            let map = &prepared.map;
+            let context = MutationContext { base: &base, map };
+            let Some(edits) = draw(context, &mut rng) else {
+                continue;
+            };
+            let Some(Edit::Bytes { at, bytes }) = edits.first() else {
+                panic!("{edits:?}");
+            };
+            let text = map.get("descriptor.text").unwrap();
+            let end = at.0 + bytes.0.len() as u64;
+            assert!(at.0 >= text.offset && end <= text.offset + (1 << 17));
+            moved += usize::from(end > text.offset + text.width_bits / 8);
+        }
+        assert!(moved > 0);
+    }
 }
