@@ -1,5 +1,8 @@
-//! Past bugs in the qcow2 code of QEMU: the fuzzer can draw each of their triggers. For every
-//! row images are drawn until one has the field, the value and the command.
+//! Past bugs in the image formats of QEMU: the fuzzer can draw each of their triggers. For every
+//! row images are drawn until one has the field, the value and the command. Those of other formats than qcow2 are in `recall/formats.rs`.
+
+#[path = "recall/formats.rs"]
+mod formats;
 
 use image_formats::Value;
 use image_formats::qcow2::Content;
@@ -12,13 +15,13 @@ use image_fuzzer::input::recipe::{Edit, Extension};
 use image_fuzzer::rng::Rng;
 
 /// What a drawn test consists of.
-struct Drawn<'a> {
-    base: &'a Qcow2Base,
+struct Drawn<'a, B = Qcow2Base> {
+    base: &'a B,
     map: &'a Map,
     edits: &'a [Edit],
 }
 
-impl Drawn<'_> {
+impl<B> Drawn<'_, B> {
     /// Whether a field whose path is like `pattern` (`*` for any index) gets a
     /// value that `wanted` accepts.
     fn sets(&self, pattern: &str, wanted: impl Fn(u64) -> bool) -> bool {
@@ -28,6 +31,20 @@ impl Drawn<'_> {
         })
     }
 
+    /// Whether bytes that are such a text are written.
+    fn writes(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        self.edits.iter().any(|edit| match edit {
+            Edit::Bytes { bytes, .. } => wanted(&String::from_utf8_lossy(&bytes.0)),
+            _ => false,
+        })
+    }
+
+    fn number(&self, path: &str) -> u64 {
+        self.map.number(path).unwrap_or(0)
+    }
+}
+
+impl Drawn<'_> {
     /// The lists of header extensions that are written.
     fn extensions(&self) -> impl Iterator<Item = &[Extension]> {
         self.edits.iter().filter_map(|edit| match edit {
@@ -44,14 +61,6 @@ impl Drawn<'_> {
         })
     }
 
-    /// Whether bytes that are such a text are written.
-    fn writes(&self, wanted: impl Fn(&str) -> bool) -> bool {
-        self.edits.iter().any(|edit| match edit {
-            Edit::Bytes { bytes, .. } => wanted(&String::from_utf8_lossy(&bytes.0)),
-            _ => false,
-        })
-    }
-
     fn cluster(&self) -> u64 {
         self.map.cluster
     }
@@ -59,10 +68,6 @@ impl Drawn<'_> {
     /// Whether a table entry gets an offset that is not aligned to clusters.
     fn unaligned(&self, pattern: &str) -> bool {
         self.sets(pattern, |offset| offset % self.cluster() != 0)
-    }
-
-    fn number(&self, path: &str) -> u64 {
-        self.map.number(path).unwrap_or(0)
     }
 }
 
@@ -461,7 +466,7 @@ fn every_trigger_of_the_past_can_be_drawn() {
             open.retain(|row| {
                 let found = (row.found)(&drawn);
                 if found {
-                    assert_in_the_bytes(row, &prepared.image, &edits);
+                    assert_in_the_bytes(row.reference, &prepared.image, &edits);
                 }
                 !found
             });
@@ -476,7 +481,7 @@ fn every_trigger_of_the_past_can_be_drawn() {
 
 /// The edits put the trigger into the bytes of the image: each field, read back
 /// from what was encoded, has the value.
-fn assert_in_the_bytes(row: &Row, image: &image_formats::AnyImage, edits: &[Edit]) {
+fn assert_in_the_bytes(reference: &str, image: &image_formats::AnyImage, edits: &[Edit]) {
     let mut mutated = image.clone();
     for edit in edits {
         if apply(&mut mutated, edit).is_err() {
@@ -486,7 +491,7 @@ fn assert_in_the_bytes(row: &Row, image: &image_formats::AnyImage, edits: &[Edit
     if let [Edit::Set { path, value }] = edits {
         let field = image.field(path).expect("the edited field is there");
         let read = field.place.get(mutated.bytes());
-        assert_eq!(read, Value::Uint(value.0), "{}: {path}", row.reference);
+        assert_eq!(read, Value::Uint(value.0), "{reference}: {path}");
     }
 }
 

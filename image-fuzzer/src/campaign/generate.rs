@@ -228,7 +228,7 @@ fn compose(
         let selection = plan.selection.as_ref();
         edits = mutate::draw(context, selection, plan.intensity, weights, rng);
         if base.qcow2().is_none() && !edits.is_empty() {
-            edits.extend(mutate::recomputed(rng));
+            mutate::recompute(&mut edits, rng);
         }
         retain_applicable(&mut edits, &prepared);
         if !edits.is_empty() || plan.intensity.allows_none() {

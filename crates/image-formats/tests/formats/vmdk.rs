@@ -466,6 +466,7 @@ fn a_marker_counts_as_much_as_readers_have_room_for() {
     };
     let plain = image(&spec).field("grain[0].marker.size").unwrap().value;
     spec.empty_blocks = (most - plain.as_uint().unwrap() as u32) / 5;
+    assert_eq!(spec.max_empty_blocks(), spec.empty_blocks);
     let mut image = image(&spec);
     assert_eq!(image.defects().unwrap(), []);
     let mut data = [0; 8192];

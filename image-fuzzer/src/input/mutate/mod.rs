@@ -13,33 +13,40 @@
 //! hashes into `tests/seeds.rs`.
 //!
 //! Imports go from this file to the families and `config`, from these to `edits`, from there
-//! to `boundary` and `cost`; families do not import each other.
+//! to `boundary`, `cost` and `file_names`; families do not import each other.
 
 mod again;
 mod alias;
+mod backing_names;
 mod bitmaps;
 mod boundary;
+mod checksums;
 mod compressed;
 mod config;
 mod cost;
 mod edits;
+mod entries;
 mod extensions;
 mod features;
 mod fields;
 mod file;
+mod file_names;
 mod flags;
 mod havoc;
 mod intensity;
 mod learned;
 mod legacy_names;
 mod lengths;
+mod logs;
 mod names;
 mod pointers;
 mod refcounts;
+mod sizes;
 mod snapshots;
 mod subclusters;
 mod tables;
 mod text;
+mod words;
 
 pub use boundary::interesting;
 pub use config::FieldSelection;
@@ -99,6 +106,12 @@ pub const FAMILIES: &[Family] = &[
     family("file", 3, file::draw),
     family("havoc", 2, havoc::draw),
     family("text", 6, text::draw).of_other_formats(),
+    family("word", 6, words::draw).of_other_formats(),
+    family("entry", 6, entries::draw).of_other_formats(),
+    family("size", 4, sizes::draw).of_other_formats(),
+    family("log", 6, logs::draw).of_other_formats(),
+    family("backing-name", 3, backing_names::draw).of_other_formats(),
+    family(CHECKSUM, 2, checksums::draw).of_other_formats(),
 ];
 
 const fn family(
@@ -178,13 +191,21 @@ pub fn draw(
     }
 }
 
+/// The family of wrong checksums.
+const CHECKSUM: &str = "checksum";
+
 /// The family of the mutation that corrects what follows from other bytes.
 const RECOMPUTE: &str = "recompute";
 
-/// Draws what of an image of another format than qcow2 is corrected after its mutations, as a
-/// writer would: checksums and copies in most images, so that readers get past them, and
-/// nothing in some.
-pub fn recomputed(rng: &mut Rng) -> Option<Mutation> {
+/// Adds to the mutations of an image of another format than qcow2 a correction of what follows
+/// from them, as a writer would: checksums and copies in most images, so that readers get past
+/// them, and nothing in some. Checksums that are wrong on purpose come after it.
+pub fn recompute(edits: &mut Vec<Mutation>, rng: &mut Rng) {
+    edits.extend(recomputed(rng));
+    edits.sort_by_key(|mutation| mutation.family == CHECKSUM);
+}
+
+fn recomputed(rng: &mut Rng) -> Option<Mutation> {
     let mut what = match rng.below(20) {
         0..=1 => return None,
         2..=4 => vec![Recomputed::Checksums],

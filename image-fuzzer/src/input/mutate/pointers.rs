@@ -38,7 +38,7 @@ fn target(context: MutationContext<'_>, field: &Field, rng: &mut Rng) -> Option<
         6 => end.next_multiple_of(map.cluster),
         7 => end.next_multiple_of(map.cluster) + map.cluster * rng.between(1, 64),
         8 => present ^ 512,
-        9 => present + map.cluster / 2,
+        9 => present.wrapping_add(map.cluster / 2),
         10 => present ^ (1 << rng.between(9, 55)),
         11 => (1 << 56) - map.cluster,
         12 => map.cluster.wrapping_neg(),

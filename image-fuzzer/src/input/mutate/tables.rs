@@ -20,9 +20,9 @@ pub(super) fn draw(context: MutationContext<'_>, rng: &mut Rng) -> Option<Vec<Ed
             let field = rng.pick(&sizes)?;
             let present = field.value.as_uint()?;
             let near = [
-                present + 1,
+                present.wrapping_add(1),
                 present.wrapping_sub(1),
-                present * 2,
+                present.wrapping_mul(2),
                 present / 2,
             ];
             Some(vec![set(field, *rng.pick(&near)?)?])

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use super::{Content, Part, Spec, Subformat, check_sectors};
+use super::{Block, Content, Part, Spec, Subformat, check_sectors};
+use crate::pattern::Pattern;
 use crate::spec_error::{SpecError, ensure};
 use crate::store::Store;
 use crate::vmdk::layout::{
@@ -264,11 +265,11 @@ fn grains(spec: &Spec, part: &Part<'_>) -> Result<Vec<(u64, Vec<u8>)>, SpecError
                 );
                 continue;
             }
-            Content::Data(pattern) if stream => compress(spec, *index, &pattern.bytes(len), 0)?,
+            Content::Data(pattern) if stream => compress(spec, *index, pattern, 0)?,
             Content::Data(pattern) => pattern.bytes(len),
             Content::Compressed(pattern) => {
                 ensure!(stream, "block {index}: only streamOptimized is compressed");
-                compress(spec, *index, &pattern.bytes(len), spec.level)?
+                compress(spec, *index, pattern, spec.level)?
             }
         };
         grains.push((*index, bytes));
@@ -276,14 +277,38 @@ fn grains(spec: &Spec, part: &Part<'_>) -> Result<Vec<(u64, Vec<u8>)>, SpecError
     Ok(grains)
 }
 
-/// The marker of a grain and its compressed data.
-fn compress(spec: &Spec, index: u64, data: &[u8], level: u32) -> Result<Vec<u8>, SpecError> {
-    /// A stored block of no bytes that is not the last one (RFC 1951, section 3.2.4).
-    const EMPTY: [u8; 5] = [0, 0, 0, 0xff, 0xff];
-    let failed = |error| SpecError(format!("block {index}: {error}"));
+/// A stored block of no bytes that is not the last one (RFC 1951, section 3.2.4).
+const EMPTY: [u8; 5] = [0, 0, 0, 0xff, 0xff];
+
+impl Spec {
+    /// The most [`Spec::empty_blocks`] that each of the compressed grains has room for; 0 where
+    /// there are no such grains.
+    pub fn max_empty_blocks(&self) -> u32 {
+        let len = |block: &Block| match &block.content {
+            Content::Zero => None,
+            Content::Data(pattern) => Some(deflated(self, pattern, 0)),
+            Content::Compressed(pattern) => Some(deflated(self, pattern, self.level)),
+        };
+        let most = 2 * u64::from(self.grain_size);
+        let longest = self.blocks.iter().filter_map(len).map(|stream| {
+            let len = stream.map_or(u64::MAX, |stream| stream.len() as u64);
+            most.saturating_sub(len) / EMPTY.len() as u64
+        });
+        longest.min().unwrap_or(0) as u32
+    }
+}
+
+/// The stream of a grain that is filled with a pattern.
+fn deflated(spec: &Spec, pattern: &Pattern, level: u32) -> std::io::Result<Vec<u8>> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(level));
-    encoder.write_all(data).map_err(failed)?;
-    let mut stream = encoder.finish().map_err(failed)?;
+    encoder.write_all(&pattern.bytes(spec.grain_size as usize))?;
+    encoder.finish()
+}
+
+/// The marker of a grain and its compressed data.
+fn compress(spec: &Spec, index: u64, pattern: &Pattern, level: u32) -> Result<Vec<u8>, SpecError> {
+    let stream = deflated(spec, pattern, level);
+    let mut stream = stream.map_err(|error| SpecError(format!("block {index}: {error}")))?;
     // The header of the stream has two bytes, and the first block begins with the next one.
     let empty = EMPTY.repeat(spec.empty_blocks as usize);
     stream.splice(2..2, empty);

@@ -22,7 +22,7 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
         .into_iter()
         .map(|index| block(index, block_size, rng))
         .collect();
-    let log = rng.chance(25).then(|| log(rng));
+    let log = rng.chance(35).then(|| log(rng));
     alone(AnySpec::Vhdx(Spec {
         virtual_size,
         block_size: block_size as u32,

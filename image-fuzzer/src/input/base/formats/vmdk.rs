@@ -1,7 +1,7 @@
 //! VMDK, of the sub-formats that QEMU reads.
 
-use image_formats::AnySpec;
 use image_formats::vmdk::{Parent as NamedParent, Spec, Subformat};
+use image_formats::{AnySpec, Block, Content, Pattern};
 
 use super::common::{alone, blocks, placement, virtual_size};
 use crate::input::base::{OtherBase, Parent, ParentDisk};
@@ -24,6 +24,12 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
     let weights = SUBFORMATS.map(|(_, weight)| weight);
     let subformat = SUBFORMATS[rng.weighted(&weights).unwrap_or(0)].0;
     let mut spec = of_kind(subformat, rng);
+    if subformat == Subformat::StreamOptimized && rng.chance(40) {
+        fill_grains(&mut spec, rng);
+    }
+    if rng.chance(6) {
+        lengthen_descriptor(&mut spec);
+    }
     let has_parent = spec.subformat == Subformat::MonolithicSparse && rng.chance(30);
     if !has_parent {
         return alone(AnySpec::Vmdk(spec));
@@ -45,6 +51,33 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
             disk: ParentDisk::Other(Box::new(alone(AnySpec::Vmdk(parent)))),
         }),
     }
+}
+
+/// Makes the streams of compressed grains longer by blocks of no bytes, mostly so long that
+/// they fill the room that readers have for them.
+fn fill_grains(spec: &mut Spec, rng: &mut Rng) {
+    if !spec
+        .blocks
+        .iter()
+        .any(|block| block.content != Content::Zero)
+    {
+        spec.blocks = vec![Block {
+            index: 0,
+            content: Content::Compressed(Pattern::Count(rng.below(256))),
+        }];
+    }
+    let most = spec.max_empty_blocks();
+    spec.empty_blocks = match rng.below(4) {
+        0 => rng.between(0, most.into()) as u32,
+        _ => most,
+    };
+}
+
+/// Makes the descriptor longer than the 20 sectors that writers reserve.
+fn lengthen_descriptor(spec: &mut Spec) {
+    const LINES: usize = 180;
+    spec.comments = vec!["one of many lines, each as long as the one before it".into(); LINES];
+    spec.descriptor_sectors = 40;
 }
 
 /// A random image of a sub-format without a parent.
