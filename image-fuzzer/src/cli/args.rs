@@ -519,7 +519,7 @@ fn program(text: &str) -> Result<ProgramWords, String> {
 }
 
 /// A file or folder that exists, as an absolute path.
-fn existing_path(text: &str) -> Result<PathBuf, String> {
+pub(super) fn existing_path(text: &str) -> Result<PathBuf, String> {
     std::fs::canonicalize(text).map_err(|why| why.to_string())
 }
 
