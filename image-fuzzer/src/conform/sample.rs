@@ -76,7 +76,10 @@ const MOST_DATA: u64 = 64 << 20;
 const DRAWN: u32 = 1500;
 
 /// What a feature is called that every image has: being an image of the format.
-const PLAIN: &str = "plain";
+const MINIMAL: &str = "minimal";
+
+/// The feature of images that hold data, as most formats call it.
+const DATA: &str = "data";
 
 /// A recipe of these edits without commands.
 fn recipe(seed: &str, base: Base, edits: Vec<Mutation>) -> Recipe {
@@ -99,8 +102,8 @@ fn recipe(seed: &str, base: Base, edits: Vec<Mutation>) -> Recipe {
 /// A base image cannot be made, which would be a bug of the fuzzer.
 pub fn valid(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Result<Vec<Sample>> {
     let candidates = candidates(format, seed);
-    let fewest = candidates.first().map_or(0, |it| it.features.len());
-    let mut subjects = vec![(PLAIN, "an image with nothing special")];
+    let fewest = candidates.first().map_or(0, Candidate::weight);
+    let mut subjects = vec![(MINIMAL, "an image with nothing special")];
     subjects.extend(features_of(format).iter().map(|it| (it.name, it.what)));
     let mut samples = Vec::new();
     for (name, what) in subjects {
@@ -109,7 +112,7 @@ pub fn valid(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Res
             what: what.to_owned(),
         };
         let shows = |it: &&Candidate| {
-            it.features.contains(&name) || name == PLAIN && it.features.len() <= fewest.max(1)
+            it.features.contains(&name) || name == MINIMAL && it.weight() == fewest
         };
         let found: Vec<_> = candidates.iter().filter(shows).collect();
         for candidate in rising(&found, count) {
@@ -126,9 +129,17 @@ struct Candidate {
     features: Vec<&'static str>,
 }
 
-/// Images of `format`, the simplest first: those with the fewest features, and of these the ones
-/// whose features are common. What a reader lacks is mostly something rare, so that an image of
-/// one feature with a common one beside it shows more of that feature.
+impl Candidate {
+    /// How many features it has besides data.
+    fn weight(&self) -> usize {
+        self.features.iter().filter(|name| **name != DATA).count()
+    }
+}
+
+/// Images of `format`, the simplest first: those with the fewest features besides data, of these
+/// the ones with data, which a reader must do more for than to write zeros, and of these the
+/// ones whose features are common. What a reader lacks is mostly something rare, so that an
+/// image of one feature with a common one beside it shows more of that feature.
 fn candidates(format: Format, seed: &str) -> Vec<Candidate> {
     let formats = Formats::of(format);
     let candidate = |seed: String, base: Base| Candidate {
@@ -152,9 +163,10 @@ fn candidates(format: Format, seed: &str) -> Vec<Candidate> {
     };
     let rarities: Vec<f64> = all.iter().map(rarity).collect();
     let mut keyed: Vec<_> = rarities.into_iter().zip(all).collect();
+    let rank = |it: &Candidate| (it.weight(), !it.features.contains(&DATA));
     keyed.sort_by(|(one, first), (other, second)| {
-        let lengths = first.features.len().cmp(&second.features.len());
-        lengths.then(one.total_cmp(other))
+        let ranks = rank(first).cmp(&rank(second));
+        ranks.then(one.total_cmp(other))
     });
     keyed.into_iter().map(|(_, candidate)| candidate).collect()
 }
@@ -278,17 +290,19 @@ mod tests {
     }
 
     /// The simplest image of a feature once had rare features beside it, for which readers
-    /// refused it.
+    /// refused it, or no data, which a reader that knows nothing of the feature reads right.
     #[test]
     fn images_with_common_features_come_first() {
         let candidates = candidates(Format::Qcow2, "simple");
-        let has = |it: &&Candidate| it.features.contains(&"data-file-raw");
-        let first = candidates.iter().find(has).unwrap();
-        assert!(!first.features.contains(&"compression-type"));
-        let lengths: Vec<_> = candidates.iter().map(|it| it.features.len()).collect();
-        assert!(lengths.is_sorted());
-        let plain = valid(Format::Vpc, 1, "simple", &mut Maker::default()).unwrap();
-        assert_eq!(plain[0].subject.name(), PLAIN);
+        let first = |name: &str| {
+            let has = |it: &&Candidate| it.features.contains(&name);
+            candidates.iter().find(has).unwrap().features.clone()
+        };
+        assert!(!first("data-file-raw").contains(&"compression-type"));
+        assert_eq!(first("extended-l2"), ["data", "extended-l2"]);
+        assert!(candidates.iter().is_sorted_by_key(Candidate::weight));
+        let minimal = valid(Format::Vpc, 1, "simple", &mut Maker::default()).unwrap();
+        assert_eq!(minimal[0].subject.name(), MINIMAL);
     }
 
     #[test]

@@ -150,6 +150,11 @@ fn generated_images_hold_what_is_said_of_them() {
                 continue;
             }
             let size = image["virtual_size"].as_u64().unwrap() as usize;
+            // Larger disks are not hashed.
+            if size > 64 << 20 {
+                assert_eq!(image["sha256"], Value::Null, "{place}");
+                continue;
+            }
             let mut data = converted(&folder, &image)
                 .unwrap_or_else(|said| panic!("{place}: {features:?}: {said}"));
             // QEMU counts in sectors.
@@ -312,7 +317,7 @@ fn unknown_words_of_conform_are_errors() {
         (
             &["qed", "--only", "dta", "--valid-only", "--", "true"],
             1,
-            "no image of qed for 'dta': --only takes plain, data, ",
+            "no image of qed for 'dta': --only takes minimal, data, ",
         ),
         (
             &[
