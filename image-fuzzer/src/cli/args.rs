@@ -86,8 +86,8 @@ pub(super) enum Subcommand {
     /// Write images of a format, each in a folder with its recipe and what is known of it
     ///
     /// image.json has the features that the image uses, the files that it needs, and of a valid
-    /// image the size of its disk and the SHA-256 of the data that its guest reads. The same
-    /// seed gives the same files.
+    /// image the size of its disk and, up to 64 MiB, the SHA-256 of the data that its guest
+    /// reads. The same seed gives the same files.
     Generate(GenerateArgs),
     /// Show which features of a format a reader knows, and which broken images it accepts
     ///
@@ -519,7 +519,7 @@ fn program(text: &str) -> Result<ProgramWords, String> {
 }
 
 /// A file or folder that exists, as an absolute path.
-fn existing_path(text: &str) -> Result<PathBuf, String> {
+pub(super) fn existing_path(text: &str) -> Result<PathBuf, String> {
     std::fs::canonicalize(text).map_err(|why| why.to_string())
 }
 

@@ -58,12 +58,13 @@ const OUT: &str = "conform.out";
 
 impl Reader {
     /// The reader that `words` run: `$img` is the image, added at the end where it is missing,
-    /// and `$out` the file that it writes.
+    /// and `$out` the file that it writes. It may read `readable` besides the system's files and
+    /// those of its own folder.
     ///
     /// # Errors
     ///
     /// There is no such program, or no scratch folder can be made.
-    pub fn new(mut words: Vec<String>, time: Duration) -> Result<Self> {
+    pub fn new(mut words: Vec<String>, time: Duration, readable: &[PathBuf]) -> Result<Self> {
         ensure!(!words.is_empty(), "name the reader after '--'");
         let has = |words: &[String], name: &str| words.iter().any(|word| word.contains(name));
         if !has(&words, "$img") {
@@ -74,6 +75,7 @@ impl Reader {
         let mut options = ExecOptions::new(scratch.path());
         // Readers in other languages do not fork well, and each runs a few hundred times.
         options.fork_server = false;
+        options.readable = readable.to_vec();
         let program = PathBuf::from(&words[0]);
         let program = match program.components().count() {
             1 => program,

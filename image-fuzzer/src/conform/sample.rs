@@ -76,7 +76,10 @@ const MOST_DATA: u64 = 64 << 20;
 const DRAWN: u32 = 1500;
 
 /// What a feature is called that every image has: being an image of the format.
-const PLAIN: &str = "plain";
+const MINIMAL: &str = "minimal";
+
+/// The feature of images that hold data, as most formats call it.
+const DATA: &str = "data";
 
 /// A recipe of these edits without commands.
 fn recipe(seed: &str, base: Base, edits: Vec<Mutation>) -> Recipe {
@@ -91,21 +94,16 @@ fn recipe(seed: &str, base: Base, edits: Vec<Mutation>) -> Recipe {
     }
 }
 
-/// Up to `count` valid images for each feature of `format`, those with the fewest other
-/// features first, drawn from `seed`.
+/// Up to `count` valid images for each feature of `format`, those with the fewest and the most
+/// common other features first, drawn from `seed`.
 ///
 /// # Errors
 ///
 /// A base image cannot be made, which would be a bug of the fuzzer.
 pub fn valid(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Result<Vec<Sample>> {
-    let formats = Formats::of(format);
-    let mut bases = vec![(format!("{seed}/plain"), formats.plain())];
-    for number in 0..DRAWN {
-        let seed = format!("{seed}/{number}");
-        let base = formats.draw(&mut Rng::from_text(&seed));
-        bases.push((seed, base));
-    }
-    let mut subjects = vec![(PLAIN, "an image with nothing special")];
+    let candidates = candidates(format, seed);
+    let fewest = candidates.first().map_or(0, Candidate::weight);
+    let mut subjects = vec![(MINIMAL, "an image with nothing special")];
     subjects.extend(features_of(format).iter().map(|it| (it.name, it.what)));
     let mut samples = Vec::new();
     for (name, what) in subjects {
@@ -113,19 +111,64 @@ pub fn valid(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Res
             name: name.to_owned(),
             what: what.to_owned(),
         };
-        let mut found = Vec::new();
-        for (seed, base) in &bases {
-            let features = base.features();
-            if features.contains(&name) || name == PLAIN && features.len() <= 1 {
-                found.push((features.len(), seed, base));
-            }
-        }
-        found.sort_by_key(|(count, ..)| *count);
-        for (_, seed, base) in rising(&found, count) {
-            samples.extend(sample(&subject, seed, base, maker)?);
+        let shows = |it: &&Candidate| {
+            it.features.contains(&name) || name == MINIMAL && it.weight() == fewest
+        };
+        let found: Vec<_> = candidates.iter().filter(shows).collect();
+        for candidate in rising(&found, count) {
+            samples.extend(sample(&subject, candidate, maker)?);
         }
     }
     Ok(samples)
+}
+
+/// A valid image that may become a sample.
+struct Candidate {
+    seed: String,
+    base: Base,
+    features: Vec<&'static str>,
+}
+
+impl Candidate {
+    /// How many features it has besides data.
+    fn weight(&self) -> usize {
+        self.features.iter().filter(|name| **name != DATA).count()
+    }
+}
+
+/// Images of `format`, the simplest first: those with the fewest features besides data, of these
+/// the ones with data, which a reader must do more for than to write zeros, and of these the
+/// ones whose features are common. What a reader lacks is mostly something rare, so that an
+/// image of one feature with a common one beside it shows more of that feature.
+fn candidates(format: Format, seed: &str) -> Vec<Candidate> {
+    let formats = Formats::of(format);
+    let candidate = |seed: String, base: Base| Candidate {
+        features: base.features(),
+        seed,
+        base,
+    };
+    let mut all = vec![candidate(format!("{seed}/plain"), formats.plain())];
+    for number in 0..DRAWN {
+        let seed = format!("{seed}/{number}");
+        let base = formats.draw(&mut Rng::from_text(&seed));
+        all.push(candidate(seed, base));
+    }
+    let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
+    for name in all.iter().flat_map(|it| &it.features) {
+        *counts.entry(name).or_default() += 1.0;
+    }
+    let rarity = |it: &Candidate| -> f64 {
+        let known = it.features.iter().filter_map(|name| counts.get(name));
+        known.map(|count| (all.len() as f64 / count).ln()).sum()
+    };
+    let rarities: Vec<f64> = all.iter().map(rarity).collect();
+    let mut keyed: Vec<_> = rarities.into_iter().zip(all).collect();
+    let rank = |it: &Candidate| (it.weight(), !it.features.contains(&DATA));
+    keyed.sort_by(|(one, first), (other, second)| {
+        let ranks = rank(first).cmp(&rank(second));
+        ranks.then(one.total_cmp(other))
+    });
+    keyed.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
 /// `count` of `all`, which is sorted by complexity: the first one, the last one, and between
@@ -140,16 +183,16 @@ fn rising<T>(all: &[T], count: usize) -> Vec<&T> {
 }
 
 /// A valid image as a sample; `None` where its disk is not known.
-fn sample(subject: &Subject, seed: &str, base: &Base, maker: &mut Maker) -> Result<Option<Sample>> {
-    let recipe = recipe(seed, base.clone(), Vec::new());
+fn sample(subject: &Subject, candidate: &Candidate, maker: &mut Maker) -> Result<Option<Sample>> {
+    let recipe = recipe(&candidate.seed, candidate.base.clone(), Vec::new());
     let files = maker.files(&recipe)?;
-    let Some(data) = data(&files, base.format()) else {
+    let Some(data) = data(&files, candidate.base.format()) else {
         return Ok(None);
     };
     Ok(Some(Sample {
         subject: subject.clone(),
-        seed: seed.to_owned(),
-        features: base.features(),
+        seed: candidate.seed.clone(),
+        features: candidate.features.clone(),
         recipe,
         files,
         data: Some(data),
@@ -244,6 +287,22 @@ mod tests {
         assert_eq!(rising(&all, 1), [&0]);
         assert_eq!(rising(&all[..2], 5), [&0, &1]);
         assert!(rising(&all[..0], 3).is_empty());
+    }
+
+    /// The simplest image of a feature once had rare features beside it, for which readers
+    /// refused it, or no data, which a reader that knows nothing of the feature reads right.
+    #[test]
+    fn images_with_common_features_come_first() {
+        let candidates = candidates(Format::Qcow2, "simple");
+        let first = |name: &str| {
+            let has = |it: &&Candidate| it.features.contains(&name);
+            candidates.iter().find(has).unwrap().features.clone()
+        };
+        assert!(!first("data-file-raw").contains(&"compression-type"));
+        assert!(first("extended-l2").contains(&DATA));
+        assert!(candidates.iter().is_sorted_by_key(Candidate::weight));
+        let minimal = valid(Format::Vpc, 1, "simple", &mut Maker::default()).unwrap();
+        assert_eq!(minimal[0].subject.name(), MINIMAL);
     }
 
     #[test]

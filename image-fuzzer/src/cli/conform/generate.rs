@@ -16,7 +16,7 @@ use crate::campaign::{Plan, fresh};
 use crate::conform::data;
 use crate::files::write_whole;
 use crate::input::base::Formats;
-use crate::input::case::Maker;
+use crate::input::case::{Maker, disk_of};
 use crate::input::guard::GuardPlan;
 use crate::input::mutate::Intensity;
 use crate::input::recipe::Recipe;
@@ -97,7 +97,11 @@ fn description(recipe: &Recipe, files: &[NamedFile]) -> Result<Value> {
         defects = image.defects()?;
     }
     let valid = recipe.edits.is_empty();
-    let data = if valid { data(files, format) } else { None };
+    let (mut size, mut hash) = (None, None);
+    if valid {
+        size = disk_of(files, format).ok().map(|disk| disk.size());
+        hash = data(files, format).map(|data| HEXLOWER.encode(&Sha256::digest(&data)));
+    }
     Ok(json!({
         "format": format,
         "image": names.first(),
@@ -105,8 +109,8 @@ fn description(recipe: &Recipe, files: &[NamedFile]) -> Result<Value> {
         "seed": recipe.seed,
         "valid": valid,
         "features": base.features(),
-        "virtual_size": data.as_ref().map(Vec::len),
-        "sha256": data.map(|data| HEXLOWER.encode(&Sha256::digest(&data))),
+        "virtual_size": size,
+        "sha256": hash,
         "passphrase": base.is_encrypted().then_some(crate::input::base::PASSPHRASE),
         "defects": defects,
     }))

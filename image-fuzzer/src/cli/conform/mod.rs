@@ -8,13 +8,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 use clap::builder::PossibleValuesParser;
+use image_formats::Format;
 use serde_json::json;
 
+use super::args::existing_path;
 use super::{FINDINGS, OK};
-use crate::conform::{Reader, Row, Summary, broken, conform, valid};
+use crate::conform::{Reader, Row, Sample, Summary, broken, conform, valid};
 use crate::files::write_whole;
 use crate::input::base::Formats;
 use crate::input::case::Maker;
@@ -46,16 +48,21 @@ pub(super) struct ConformArgs {
     #[arg(long)]
     valid_only: bool,
     /// Seconds that the reader has for an image
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// Let the reader read this folder or file, besides its own folder and the system's: where it
+    /// is a script, what that starts; can be repeated
+    #[arg(long, value_name = "PATH", value_parser = existing_path)]
+    allow_read: Vec<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
     /// Write a page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Keep the images that the reader did not do well on, a folder for each, as generate
-    /// writes them
+    /// Keep the images that the reader did not do well on in this new or empty folder, a folder
+    /// for each, as generate writes them
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -66,10 +73,14 @@ pub(super) struct ConformArgs {
 ///
 /// The reader cannot be started, or the output cannot be written.
 pub(super) fn run(args: &ConformArgs) -> Result<u8> {
-    let format = image_formats::Format::from_name(&args.format).context("no such format")?;
+    let format = Format::from_name(&args.format).context("no such format")?;
+    if let Some(keep) = &args.keep {
+        new_folder(keep)?;
+    }
     let mut reader = Reader::new(
         args.reader.clone(),
-        Duration::from_secs(args.timeout.max(1)),
+        Duration::from_secs(args.timeout),
+        &args.allow_read,
     )?;
     let mut maker = Maker::default();
     let (count, seed) = (args.count.max(1), args.campaign_seed.as_str());
@@ -77,13 +88,7 @@ pub(super) fn run(args: &ConformArgs) -> Result<u8> {
     if !args.valid_only {
         samples.extend(broken(format, count, seed, &mut maker)?);
     }
-    samples.retain(|sample| {
-        args.only.is_empty() || args.only.iter().any(|name| name == sample.subject.name())
-    });
-    anyhow::ensure!(
-        !samples.is_empty(),
-        "no image of {format} has what --only names"
-    );
+    select(&mut samples, &args.only, format)?;
     let mut number = 0;
     let mut problem = None;
     let rows = conform(&mut reader, samples, |sample, outcome| {
@@ -118,6 +123,24 @@ pub(super) fn run(args: &ConformArgs) -> Result<u8> {
     } else {
         OK
     })
+}
+
+/// Leaves the samples of the subjects that are named in `only`, or all where none is.
+///
+/// # Errors
+///
+/// There is no sample of a subject that is named.
+fn select(samples: &mut Vec<Sample>, only: &[String], format: Format) -> Result<()> {
+    let mut names: Vec<&str> = samples.iter().map(|it| it.subject.name()).collect();
+    names.dedup();
+    if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
+        bail!(
+            "no image of {format} for '{unknown}': --only takes {}",
+            names.join(", ")
+        );
+    }
+    samples.retain(|it| only.is_empty() || only.iter().any(|name| name == it.subject.name()));
+    Ok(())
 }
 
 /// A row with its summary.

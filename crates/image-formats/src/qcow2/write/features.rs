@@ -34,6 +34,8 @@ features! {
         |image| is_compressed(image) && image.compression == Compression::Deflate;
     "zstd", "clusters compressed with zstd",
         |image| is_compressed(image) && image.compression == Compression::Zstd;
+    "compression-type", "a header that names zstd, compressed clusters or not",
+        |image| image.compression == Compression::Zstd;
     "extended-l2", "extended L2 entries", |image| image.extended_l2;
     "subclusters", "clusters of which a part is allocated or zeros",
         |image| has(image, |content| matches!(content, Content::Subclusters { .. }));
