@@ -64,3 +64,12 @@ pub fn persist_as(image: TempPath, folder: &Path, name: &str) -> Result<()> {
 
 /// What temporary names begin with.
 pub const TEMP_PREFIX: &str = ".new-";
+
+/// A file or folder that exists, as an absolute path.
+///
+/// # Errors
+///
+/// There is none, in words.
+pub fn existing_path(text: &str) -> Result<std::path::PathBuf, String> {
+    std::fs::canonicalize(text).map_err(|why| why.to_string())
+}

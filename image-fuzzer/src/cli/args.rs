@@ -13,6 +13,7 @@ use super::read::ReadArgs;
 use crate::campaign::{Feedback, StatusMode};
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
+use crate::files::existing_path;
 use crate::input::base::Formats;
 use crate::input::guard::{GuardMode, GuardPlan};
 use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
@@ -516,11 +517,6 @@ fn program(text: &str) -> Result<ProgramWords, String> {
         Some(words) if words.is_empty() => Err("it is empty".into()),
         Some(words) => Ok(ProgramWords(words)),
     }
-}
-
-/// A file or folder that exists, as an absolute path.
-pub(super) fn existing_path(text: &str) -> Result<PathBuf, String> {
-    std::fs::canonicalize(text).map_err(|why| why.to_string())
 }
 
 /// Seconds, possibly with a fraction; more than 0.

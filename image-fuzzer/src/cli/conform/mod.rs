@@ -14,10 +14,9 @@ use clap::builder::PossibleValuesParser;
 use image_formats::Format;
 use serde_json::json;
 
-use super::args::existing_path;
 use super::{FINDINGS, OK};
 use crate::conform::{Reader, Row, Sample, Summary, broken, conform, valid};
-use crate::files::write_whole;
+use crate::files::{existing_path, write_whole};
 use crate::input::base::Formats;
 use crate::input::case::Maker;
 use crate::output;
