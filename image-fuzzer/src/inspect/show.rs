@@ -4,8 +4,8 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anstream::{AutoStream, ColorChoice, StripStream};
-use anyhow::{Context as _, Result};
-use image_formats::{AnyImage, Defect, Field, ReadAt as _};
+use anyhow::{Context as _, Result, bail};
+use image_formats::{AnyImage, Defect, Field, FieldError, ReadAt as _};
 
 use super::tree::{HEADING, Tree};
 use super::{image_file, json};
@@ -81,10 +81,12 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     // Fields that are not listed by default, such as the contents of a cluster, can be
     // requested by their path.
     let unlisted = match wanted {
-        Some(path) if listed.peek().is_none() => {
-            let field = image.field(path);
-            Some(field.map_err(image_file::field_error(&args.image))?)
-        }
+        Some(path) if listed.peek().is_none() => match image.field(path) {
+            Err(error @ FieldError::Missing { .. }) => {
+                bail!("{error} (it has {})", structures(image))
+            }
+            field => Some(field.map_err(image_file::field_error(&args.image))?),
+        },
         _ => None,
     };
     let fields = unlisted.into_iter().chain(listed);
@@ -106,6 +108,18 @@ fn write(image: &AnyImage, args: &ShowArgs, out: &mut dyn Write) -> Result<()> {
     Tree::new(defects, most, out).write(fields)?;
     // Fields that could not be read are not listed.
     image.bytes().check_reads().with_context(not_read)
+}
+
+/// The names of the structures of an image, in their order.
+fn structures(image: &AnyImage) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for field in image.overview(1) {
+        let first = field.path.split(['.', '[']).next().unwrap_or_default();
+        if !names.iter().any(|name| name == first) {
+            names.push(first.to_owned());
+        }
+    }
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -238,6 +252,22 @@ mod tests {
             assert!(error.contains(problem), "{path}: {error}");
         }
         assert!(std::fs::read(&image).unwrap() == wanted);
+    }
+
+    /// A format with a trailer has no header, and a user cannot know that.
+    #[test]
+    fn a_path_that_is_not_there_is_answered_with_those_that_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let error = run(&["show", &image, "--path", "trailer"]).unwrap_err();
+        let said = "the image has no field 'trailer'";
+        assert!(error.to_string().starts_with(said), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("(it has header, ext, refcount_table, refcount_block, l1, l2)"),
+            "{error}"
+        );
     }
 
     #[test]
