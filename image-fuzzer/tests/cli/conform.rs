@@ -149,6 +149,10 @@ fn generated_images_hold_what_is_said_of_them() {
             if format == Format::Vhdx.name() && features.iter().any(is_logged) {
                 continue;
             }
+            // Nor does it read all streams that fill twice the grain, which is its limit.
+            if features.iter().any(|name| name == "empty-blocks") {
+                continue;
+            }
             let size = image["virtual_size"].as_u64().unwrap() as usize;
             // Larger disks are not hashed.
             if size > 64 << 20 {
