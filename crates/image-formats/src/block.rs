@@ -46,7 +46,7 @@ impl SectorRun {
     }
 }
 
-/// Whether `runs` lie in the `sectors` sectors of a block one behind the other.
+/// Whether `runs` are within the `sectors` sectors of a block, in order and disjoint.
 ///
 /// # Errors
 ///

@@ -191,7 +191,7 @@ pub(crate) fn read_parent(
     }
 }
 
-/// Calls `part` for each part of a read of `buf` at byte `offset` that lies within one unit of
+/// Calls `part` for each part of a read of `buf` at byte `offset` that is within one unit of
 /// `unit` bytes: with the number of the unit, the byte within it, and that part of `buf`.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! `generate` and `conform`: the images are what is said of them, and readers that do wrong
-//! are told from those that do right.
+//! `generate` and `conform`: images agree with their descriptions, and faulty readers are
+//! distinguished from correct ones.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -16,7 +16,7 @@ struct BochsDisk {
 ///
 /// # Errors
 ///
-/// The size of extents or bitmaps is out of range, or the image lies over another one, whose
+/// The size of extents or bitmaps is out of range, or the image is an overlay of another one, whose
 /// name it does not have.
 pub(super) fn open(bytes: Store, _: Opening<'_>) -> Result<Box<dyn Disk>, DiskError> {
     let layout = Layout::read(&bytes);
@@ -24,7 +24,7 @@ pub(super) fn open(bytes: Store, _: Opening<'_>) -> Result<Box<dyn Disk>, DiskEr
         return Err(DiskError::damaged("extent or bitmap size is out of range"));
     }
     if bytes.read_vec(48, GROWING.len()) != GROWING {
-        let text = "a redolog without the image that it lies over";
+        let text = "a redolog without its base image";
         return Err(DiskError::Unsupported(text.to_owned()));
     }
     Ok(Box::new(BochsDisk { bytes, layout }))

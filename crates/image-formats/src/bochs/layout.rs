@@ -14,7 +14,7 @@ pub(super) const MAGIC: &[u8] = b"Bochs Virtual HD Image";
 pub(super) const TYPE: &[u8] = b"Redolog";
 /// The subtype of images that stand for themselves, padded with zeros.
 pub(super) const GROWING: &[u8] = b"Growing";
-/// The subtypes of what lies over another image.
+/// The subtypes of overlays.
 pub(super) const REDOLOGS: [&[u8]; 2] = [b"Undoable", b"Volatile"];
 /// Version 1.
 pub(super) const VERSION_1: u64 = 0x0001_0000;

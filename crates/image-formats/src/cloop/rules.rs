@@ -12,7 +12,7 @@ pub(super) mod sections {
 rules! {
     /// The header is a shell script that names a version of the format.
     SCRIPT_RULE = Must, sections::HEADER, "script";
-    /// The version is 2.0. Readers that are told the format do not look at it.
+    /// The version is 2.0. Readers that are given the format ignore it.
     VERSION = Should, sections::HEADER, "version";
     /// A block has sectors, at least one.
     BLOCK_SIZE = Must, sections::HEADER, "block-size";

@@ -142,7 +142,7 @@ impl Trailer {
         }
     }
 
-    /// Whether a part of the file lies before the trailer.
+    /// Whether a part of the file is before the trailer.
     pub(super) fn is_before(&self, (offset, len): (u64, u64)) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.at)
     }

@@ -87,7 +87,7 @@ impl Hash {
         all.find(|hash| hash.name().as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// The hash of the parts, one behind the other.
+    /// The hash of the parts, concatenated.
     pub(super) fn digest(self, parts: &[&[u8]]) -> Vec<u8> {
         with!(self, Function => {
             let mut hash = Function::new();

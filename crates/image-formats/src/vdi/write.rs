@@ -295,7 +295,7 @@ fn write_header(spec: &Spec, places: Places, allocated: u64, store: &mut Store) 
         put(&word(places.map), 4);
         put(&word(places.data), 4);
     }
-    // The geometry that guests of old firmware are told.
+    // The geometry that old firmware reports to guests.
     let sectors = spec.virtual_size / 512;
     let cylinders = (sectors / (16 * 63)).min(16383);
     for number in [cylinders, 16, 63, 512] {

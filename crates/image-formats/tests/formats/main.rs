@@ -224,7 +224,7 @@ fn assert_robust_image(image: &AnyImage) {
     }
 }
 
-/// What a disk holds whose `blocks`, of `unit` bytes each, lie over the bytes of `below`.
+/// The contents of a disk: `blocks`, of `unit` bytes each, over those of `below`.
 fn laid_over(mut below: Vec<u8>, blocks: &[Block], unit: usize) -> Vec<u8> {
     for block in blocks {
         let at = block.index as usize * unit;

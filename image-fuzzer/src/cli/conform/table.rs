@@ -32,7 +32,7 @@ pub(super) fn table(format: Format, reader: &[String], rows: &[Row]) -> String {
     text
 }
 
-/// A summary as it is told.
+/// A summary as a word of the table.
 pub(super) fn word(summary: Summary) -> &'static str {
     match summary {
         Summary::Right => "right",

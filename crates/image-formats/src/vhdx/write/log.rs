@@ -63,7 +63,7 @@ pub(super) fn write_log(
     put(spec, log, places, entries, store)
 }
 
-/// Writes the entries one behind the other.
+/// Writes the entries in sequence.
 fn put(
     spec: &Spec,
     log: &Log,
