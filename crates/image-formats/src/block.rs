@@ -85,14 +85,27 @@ pub(crate) fn write_runs(runs: &[SectorRun], sector_size: u64, at: u64, store: &
 ///
 /// One is named twice, or is not one of the `count` blocks of the disk.
 pub(crate) fn sorted(blocks: &[Block], count: u64) -> Result<Vec<&Block>, SpecError> {
-    let mut all: Vec<&Block> = blocks.iter().collect();
-    all.sort_by_key(|block| block.index);
+    sorted_by(blocks, |block| block.index, count)
+}
+
+/// As [`sorted`], of blocks of any type whose number `index` tells.
+///
+/// # Errors
+///
+/// Those of [`sorted`].
+pub(crate) fn sorted_by<T>(
+    blocks: &[T],
+    index: impl Fn(&T) -> u64,
+    count: u64,
+) -> Result<Vec<&T>, SpecError> {
+    let mut all: Vec<&T> = blocks.iter().collect();
+    all.sort_by_key(|block| index(block));
     for pair in all.windows(2) {
-        let index = pair[0].index;
-        ensure!(pair[1].index != index, "block {index} is named twice");
+        let first = index(pair[0]);
+        ensure!(index(pair[1]) != first, "block {first} is named twice");
     }
     if let Some(last) = all.last() {
-        let index = last.index;
+        let index = index(last);
         ensure!(index < count, "block {index} of {count}: past the disk");
     }
     Ok(all)

@@ -6,7 +6,7 @@ use super::places::{
     USER_GUID, arrange,
 };
 use super::spec::{Block, BlockState, Headers, Spec};
-use crate::block::write_runs;
+use crate::block::{sorted_by, write_runs};
 use crate::built::BuiltFile;
 use crate::guid::{self, Guid};
 use crate::spec_error::{SpecError, ensure};
@@ -48,16 +48,8 @@ pub fn build(spec: &Spec, name: &str) -> Result<Vec<BuiltFile>, SpecError> {
 /// The blocks in rising order, with those that a fixed image has in any case.
 fn all_blocks(spec: &Spec) -> Result<Vec<Block>, SpecError> {
     let count = spec.payload_blocks();
-    let mut blocks = spec.blocks.clone();
-    blocks.sort_by_key(|block| block.index);
-    for pair in blocks.windows(2) {
-        let index = pair[0].index;
-        ensure!(pair[1].index != index, "block {index} is named twice");
-    }
-    if let Some(last) = blocks.last() {
-        let index = last.index;
-        ensure!(index < count, "block {index} of {count}: past the disk");
-    }
+    let blocks = sorted_by(&spec.blocks, |block| block.index, count)?;
+    let mut blocks: Vec<Block> = blocks.into_iter().cloned().collect();
     if spec.fixed {
         ensure!(count <= MOST_BLOCKS, "a fixed image of {count} blocks");
         let named: Vec<u64> = blocks.iter().map(|block| block.index).collect();

@@ -1,7 +1,7 @@
 //! Building an image.
 
 use super::spec::{Block, Locator, Spec};
-use crate::block::write_runs;
+use crate::block::{sorted_by, write_runs};
 use crate::built::BuiltFile;
 use crate::guid;
 use crate::spec_error::{SpecError, ensure};
@@ -41,17 +41,7 @@ pub fn build(spec: &Spec, name: &str) -> Result<Vec<BuiltFile>, SpecError> {
 /// The blocks in rising order.
 fn sorted(spec: &Spec) -> Result<Vec<&Block>, SpecError> {
     let count = spec.virtual_size.div_ceil(spec.block_size.into());
-    let mut blocks: Vec<&Block> = spec.blocks.iter().collect();
-    blocks.sort_by_key(|block| block.index);
-    for pair in blocks.windows(2) {
-        let index = pair[0].index;
-        ensure!(pair[1].index != index, "block {index} is named twice");
-    }
-    if let Some(last) = blocks.last() {
-        let index = last.index;
-        ensure!(index < count, "block {index} of {count}: past the disk");
-    }
-    Ok(blocks)
+    sorted_by(&spec.blocks, |block| block.index, count)
 }
 
 /// The data, and behind it the footer.
