@@ -18,7 +18,7 @@ impl Files for () {
 }
 
 /// Files by their names.
-impl Files for [(String, Arc<dyn ReadAt>)] {
+impl Files for Vec<(String, Arc<dyn ReadAt>)> {
     fn file(&self, name: &[u8]) -> Option<Arc<dyn ReadAt>> {
         let found = self.iter().find(|(known, _)| known.as_bytes() == name)?;
         Some(Arc::clone(&found.1))

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use image_formats::{Access, AnyImage, Derivation, Disk, DiskError, Files, Format, ReadAt, Value};
+use image_formats::{Access, AnyImage, Derivation, Disk, DiskError, Format, ReadAt, Value};
 
 use crate::input::base::{Base, MOST_BYTES, NamedFile, PASSPHRASE, Prepared, prepare};
 use crate::input::recipe::{Edit, Extension, Recipe};
@@ -69,17 +69,7 @@ pub fn disk_of(files: &[NamedFile], format: Format) -> Result<Box<dyn Disk>, Dis
         .iter()
         .map(|file| (file.name.clone(), Arc::new(file.clone()) as Arc<dyn ReadAt>))
         .collect();
-    let files = FilesOfTest(others);
-    image.disk(Access::to(&files).unlocked_by(PASSPHRASE.as_bytes()))
-}
-
-/// The files of a test, by their names.
-struct FilesOfTest(Vec<(String, Arc<dyn ReadAt>)>);
-
-impl Files for FilesOfTest {
-    fn file(&self, name: &[u8]) -> Option<Arc<dyn ReadAt>> {
-        self.0.as_slice().file(name)
-    }
+    image.disk(Access::to(&others).unlocked_by(PASSPHRASE.as_bytes()))
 }
 
 /// Makes one change to an image.
