@@ -97,38 +97,43 @@ pub(super) fn judge(
     let End::Exit(status) = seen.end else {
         return None;
     };
+    let reads = command.reads();
+    let [reads] = reads.as_slice() else {
+        return None;
+    };
+    // An image is decoded only for what shows its data.
+    if matches!(reads.shown, Shown::Nowhere) {
+        return None;
+    }
     if let Some(disk) = subject.disk() {
-        return other(command, seen, status, disk, work);
+        return other(command, reads, (seen, status), disk, work);
     }
-    match command.reads().as_slice() {
-        [reads] => match &reads.shown {
-            Shown::Nowhere => None,
-            Shown::File(name) if status == 0 && name == OUTPUT => {
-                file(command, reads, subject, &work.join(name))
-            }
-            Shown::File(_) => None,
-            Shown::Pattern(pattern) => {
-                let refused = seen.stdout.windows(NOT_FOUND.len()).any(|w| w == NOT_FOUND);
-                let found = (status == 0).then_some(true).or(refused.then_some(false))?;
-                check_pattern(command, reads, subject, *pattern, found)
-            }
-        },
-        _ => None,
+    match &reads.shown {
+        Shown::File(name) if status == 0 && name == OUTPUT => {
+            file(command, reads, subject, &work.join(name))
+        }
+        Shown::Nowhere | Shown::File(_) => None,
+        Shown::Pattern(pattern) => {
+            let found = is_found(seen, status)?;
+            check_pattern(command, reads, subject, *pattern, found)
+        }
     }
+}
+
+/// Whether a command that looked for a pattern found it; `None` where it failed otherwise.
+fn is_found(seen: &Observation, status: i32) -> Option<bool> {
+    let refused = seen.stdout.windows(NOT_FOUND.len()).any(|w| w == NOT_FOUND);
+    (status == 0).then_some(true).or(refused.then_some(false))
 }
 
 /// Judges what `command` showed of the `disk` in an image of another format than qcow2.
 fn other(
     command: &Command,
-    seen: &Observation,
-    status: i32,
+    reads: &Reads,
+    (seen, status): (&Observation, i32),
     mut disk: Box<dyn image_formats::Disk>,
     work: &Path,
 ) -> Verdict {
-    let reads = command.reads();
-    let [reads] = reads.as_slice() else {
-        return None;
-    };
     let size = disk.size() / 512 * 512;
     let said = match &reads.shown {
         Shown::File(name) if status == 0 && name == OUTPUT && reads.snapshot.is_none() => {
@@ -143,8 +148,7 @@ fn other(
             if range.end > size || range.end - range.start > MAX_DISK {
                 return None;
             }
-            let refused = seen.stdout.windows(NOT_FOUND.len()).any(|w| w == NOT_FOUND);
-            let found = (status == 0).then_some(true).or(refused.then_some(false))?;
+            let found = is_found(seen, status)?;
             let mut wanted = vec![0; (range.end - range.start) as usize];
             disk.read(range.start, &mut wanted).ok()?;
             said_of_pattern(found, wanted.iter().all(|byte| byte == pattern), *pattern)?
