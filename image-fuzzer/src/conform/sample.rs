@@ -238,7 +238,7 @@ pub fn broken(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Re
         };
         let one = Intensity::Mutations(1, 1);
         let mut edits = mutate::draw(context, None, one, &weights, &mut rng);
-        edits.extend(mutate::repaired());
+        edits.push(mutate::repaired());
         let recipe = recipe(&seed, base.clone(), edits);
         let Ok(files) = maker.files(&recipe) else {
             continue;

@@ -206,7 +206,7 @@ pub fn recompute(edits: &mut Vec<Mutation>, rng: &mut Rng) {
 }
 
 fn recomputed(rng: &mut Rng) -> Option<Mutation> {
-    let mut what = match rng.below(20) {
+    let what = match rng.below(20) {
         0..=1 => return None,
         2..=4 => vec![Recomputed::Checksums],
         5..=16 => vec![Recomputed::Copies, Recomputed::Checksums],
@@ -216,21 +216,20 @@ fn recomputed(rng: &mut Rng) -> Option<Mutation> {
             Recomputed::Checksums,
         ],
     };
-    what.sort_unstable();
-    Some(Mutation {
+    Some(recomputation(what))
+}
+
+/// The correction of what follows from other bytes.
+fn recomputation(what: Vec<Recomputed>) -> Mutation {
+    Mutation {
         family: RECOMPUTE.to_owned(),
         edit: Edit::Recompute { what },
-    })
+    }
 }
 
 /// The correction of copies and checksums, as a writer makes it.
-pub fn repaired() -> Option<Mutation> {
-    Some(Mutation {
-        family: RECOMPUTE.to_owned(),
-        edit: Edit::Recompute {
-            what: vec![Recomputed::Copies, Recomputed::Checksums],
-        },
-    })
+pub fn repaired() -> Mutation {
+    recomputation(vec![Recomputed::Copies, Recomputed::Checksums])
 }
 
 /// Draws one mutation from the families, by `weights`.
