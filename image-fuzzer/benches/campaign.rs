@@ -15,11 +15,11 @@ use image_fuzzer::campaign::{Campaign, Plan, Stats, Summary, SweepMode, default_
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::blocks::ProgramBlocks;
 use image_fuzzer::exec::{End, ExecOptions, Executor, Limits, Request, for_program};
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
 use image_fuzzer::input::recipe::Recipe;
-use image_fuzzer::named_file::NamedFile;
 use image_fuzzer::oracle::runner::{Settings, TestRunner};
+use image_mutations::case::Maker;
+use image_mutations::named_file::NamedFile;
 
 /// How often each is measured, alternating, since other work on the machine comes and goes.
 const ROUNDS: u32 = 3;
@@ -139,7 +139,7 @@ fn coverage(time: Duration) -> Result<()> {
         let mut tests = Vec::new();
         for number in 0.. {
             let recipe = fresh(&format!("coverage/{}", number + 1000), &plan, &mut maker)?;
-            let files = maker.files(&recipe)?;
+            let files = maker.files(&recipe.base, &recipe.edits)?;
             tests.push((recipe, files));
             if tests.len() == TESTS {
                 break;

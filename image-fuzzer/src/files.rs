@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tempfile::TempPath;
 
-use crate::named_file::NamedFile;
+use image_mutations::named_file::NamedFile;
 
 /// Writes a file so that it is there whole or not at all.
 ///

@@ -10,10 +10,10 @@ use image_formats::ReadAt as _;
 use image_fuzzer::campaign::{Plan, fresh};
 use image_fuzzer::commands::{Command as Words, Programs};
 use image_fuzzer::exec::{End, Limits};
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::oracle::runner::{Outcome, Settings, TestRunner};
-use image_fuzzer::rng::{FNV_START, Rng, fnv};
+use image_mutations::case::Maker;
+use image_mutations::rng::{FNV_START, Rng, fnv};
 
 fn fuzzer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
@@ -44,7 +44,7 @@ fn hash_of_seeds() -> u64 {
     let mut maker = Maker::default();
     (0..20).fold(FNV_START, |hash, number| {
         let recipe = fresh(&format!("golden {number}"), &plan, &mut maker).expect("a recipe");
-        let files = maker.files(&recipe).expect("its files");
+        let files = maker.files(&recipe.base, &recipe.edits).expect("its files");
         let hash = fnv(hash, recipe.to_json().expect("its JSON").as_bytes());
         files.iter().fold(hash, |hash, file| {
             let hash = fnv(fnv(hash, file.name.as_bytes()), &file.len().to_be_bytes());
@@ -73,8 +73,11 @@ fn a_recipe_gives_the_same_image_again() {
         let text = recipe.to_json().unwrap();
         let read = serde_json::from_str(&text).unwrap();
         assert_eq!(recipe, read);
-        let files = Maker::default().files(&recipe).unwrap();
-        assert_eq!(files, Maker::default().files(&read).unwrap());
+        let files = Maker::default().files(&recipe.base, &recipe.edits).unwrap();
+        assert_eq!(
+            files,
+            Maker::default().files(&read.base, &read.edits).unwrap()
+        );
     }
 }
 
@@ -366,7 +369,7 @@ fn the_fork_server_and_plain_starts_give_the_same_outcomes() {
     let mut maker = Maker::default();
     for number in 0..25 {
         let recipe = fresh(&format!("both {number}"), &plan, &mut maker).unwrap();
-        let files = maker.files(&recipe).unwrap();
+        let files = maker.files(&recipe.base, &recipe.edits).unwrap();
         let one = forked.run(&recipe, &files).unwrap();
         let other = plain.run(&recipe, &files).unwrap();
         let ends = |outcome: &Outcome| -> Vec<End> {

@@ -5,10 +5,10 @@ use std::process::Command as Process;
 
 use image_formats::ReadAt as _;
 use image_fuzzer::commands::{self, Command, adapted};
-use image_fuzzer::input::base::{self, Base};
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::oracle::{check, data_change};
-use image_fuzzer::rng::Rng;
+use image_mutations::base::{self, Base};
+use image_mutations::case::Maker;
+use image_mutations::rng::Rng;
 
 /// The first few encrypted images that are drawn, each with a sequence of commands.
 fn drawn_ones(count: usize) -> Vec<(Base, Vec<Command>)> {

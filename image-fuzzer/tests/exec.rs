@@ -19,10 +19,10 @@ use image_fuzzer::exec::{
     End, ExecOptions, Executor, Limit, Limits, Observation, Request, SECRET, TimeoutHandler,
     for_program,
 };
-use image_fuzzer::input::base::TEST_IMG;
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
-use image_fuzzer::input::mutate::Intensity;
+use image_mutations::base::TEST_IMG;
+use image_mutations::case::Maker;
+use image_mutations::mutate::Intensity;
 use regex::bytes::Regex;
 
 /// A folder with a scratch folder in it, and executors over that.
@@ -213,7 +213,7 @@ fn commands_drawn_do_the_same_however_they_are_started() {
     }
     let wanted = std::env::var("COMPARED_COMMANDS").map_or(300, |count| count.parse().unwrap());
     let plan = Plan {
-        formats: image_fuzzer::input::base::Formats::default(),
+        formats: image_mutations::base::Formats::default(),
         commands: None,
         selection: None,
         intensity: Intensity::default(),
@@ -253,7 +253,7 @@ fn commands_drawn_do_the_same_however_they_are_started() {
     while compared < wanted {
         number += 1;
         let recipe = fresh(&format!("late {number}"), &plan, &mut maker).unwrap();
-        let files = maker.files(&recipe).unwrap();
+        let files = maker.files(&recipe.base, &recipe.edits).unwrap();
         let mut run = |way: usize| {
             scratch.fill(&files).unwrap();
             let mut done = Done::new();

@@ -9,13 +9,13 @@ use std::time::Duration;
 use image_fuzzer::campaign::{Plan, SweepMode, sweep, sweep_recipe};
 use image_fuzzer::commands::Programs;
 use image_fuzzer::exec::Limits;
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::{Guard, GuardMode, GuardPlan};
-use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::input::recipe::Recipe;
 use image_fuzzer::oracle::Class;
 use image_fuzzer::oracle::runner::{Outcome, Settings, TestRunner};
 use image_fuzzer::oracle::timeout::TimeoutPolicy;
+use image_mutations::case::Maker;
+use image_mutations::mutate::Intensity;
 
 const PLANTED: &str = env!("CARGO_BIN_EXE_planted");
 
@@ -27,7 +27,7 @@ const REACHED_WITHIN: u64 = 600;
 
 fn plan() -> Plan {
     Plan {
-        formats: image_fuzzer::input::base::Formats::default(),
+        formats: image_mutations::base::Formats::default(),
         commands: None,
         selection: None,
         intensity: Intensity::default(),
@@ -88,7 +88,9 @@ fn reached(faults: &BTreeMap<String, String>, fallback: &Path) -> BTreeMap<Strin
             break;
         }
         let recipe = sweep_recipe(&sweep, index, &plan()).expect("the sweep is longer");
-        let files = maker.files(&recipe).expect("the image can be made");
+        let files = maker
+            .files(&recipe.base, &recipe.edits)
+            .expect("the image can be made");
         let outcome = complete.run(&recipe, &files).expect("the commands run");
         // The reader does not know every rule.
         let mut violations = outcome.violations.iter();
@@ -137,7 +139,9 @@ fn each_missing_validation_is_found() {
     let mut maker = Maker::default();
     for (fault, expected) in &faults {
         let (index, recipe) = &reached[fault];
-        let files = maker.files(recipe).expect("the image can be made");
+        let files = maker
+            .files(&recipe.base, &recipe.edits)
+            .expect("the image can be made");
         let wall = if expected == "hang" { SHORT } else { LONG };
         let mut runner = runner(fault, wall, dir.path());
         let mut found = |guard| {

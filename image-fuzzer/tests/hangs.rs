@@ -6,8 +6,6 @@ use std::time::Duration;
 use image_formats::qcow2::Spec;
 use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
-use image_fuzzer::input::base::{Base, Qcow2Base};
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::recipe::{FUZZER, Recipe};
 use image_fuzzer::oracle::Class;
 use image_fuzzer::oracle::runner::{Settings, TestRunner};
@@ -15,6 +13,8 @@ use image_fuzzer::oracle::timeout::TimeoutPolicy;
 use image_fuzzer::triage::Key;
 use image_fuzzer::triage::judge::RunnerJudge;
 use image_fuzzer::triage::minimise::{Budget, Task};
+use image_mutations::base::{Base, Qcow2Base};
+use image_mutations::case::Maker;
 
 /// A test runner with a limit of a second; the program is slow for three.
 fn runner(fallback: &Path) -> TestRunner {
@@ -62,7 +62,9 @@ fn a_slow_run_is_no_smaller_example_of_a_hang() {
     let mut runner = runner(dir.path());
     let mut maker = Maker::default();
     let example = recipe(2);
-    let files = maker.files(&example).expect("its files");
+    let files = maker
+        .files(&example.base, &example.edits)
+        .expect("its files");
     let outcome = runner.run(&example, &files).expect("an outcome");
     let Some(found) = outcome.violations.first() else {
         println!("not run: on a machine so busy, what waits is not called a hang");
@@ -100,7 +102,7 @@ fn a_known_hang_is_assumed_only_when_hangs_are_parked() {
     let mut maker = Maker::default();
     let mut seen = |version, policy| {
         let recipe = recipe(version);
-        let files = maker.files(&recipe).expect("its files");
+        let files = maker.files(&recipe.base, &recipe.edits).expect("its files");
         let outcome = runner.run_with(&recipe, &files, policy);
         let outcome = outcome.expect("an outcome");
         (outcome.violations.first().cloned(), outcome.suspects)

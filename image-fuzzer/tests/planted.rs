@@ -11,12 +11,13 @@ use image_fuzzer::commands::{Command, Programs};
 use image_fuzzer::exec::Limits;
 use image_fuzzer::finding::{Record, records};
 use image_fuzzer::input::guard::GuardPlan;
-use image_fuzzer::input::mutate::Intensity;
-use image_fuzzer::input::recipe::{Edit, Recipe};
+use image_fuzzer::input::recipe::Recipe;
 use image_fuzzer::oracle::Class;
 use image_fuzzer::oracle::readers::SecondReader;
 use image_fuzzer::oracle::runner::Settings;
 use image_fuzzer::triage::minimise::Budget;
+use image_mutations::edit::Edit;
+use image_mutations::mutate::Intensity;
 
 /// The reader with the bugs.
 fn planted() -> PathBuf {

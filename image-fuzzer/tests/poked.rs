@@ -9,8 +9,8 @@ use image_fuzzer::campaign::{Campaign, Plan, SweepMode};
 use image_fuzzer::commands::Programs;
 use image_fuzzer::finding::records;
 use image_fuzzer::input::guard::GuardPlan;
-use image_fuzzer::input::mutate::Intensity;
 use image_fuzzer::oracle::runner::Settings;
+use image_mutations::mutate::Intensity;
 
 /// A reader that crashes where the L1 table is long.
 const READER: &str = env!("CARGO_BIN_EXE_planted");

@@ -9,11 +9,11 @@ use std::time::Duration;
 use image_fuzzer::campaign::{Plan, SweepMode, fresh, sweep, sweep_recipe};
 use image_fuzzer::commands::Programs;
 use image_fuzzer::exec::Limits;
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::GuardPlan;
 use image_fuzzer::oracle::Class;
 use image_fuzzer::oracle::runner::{Settings, TestRunner};
 use image_fuzzer::oracle::timeout::TimeoutPolicy;
+use image_mutations::case::Maker;
 
 /// A `qemu-img` that succeeds whatever it is given, and converts every image to zeros.
 const CARELESS: &str = r#"#!/bin/sh
@@ -266,7 +266,7 @@ fn of_qemu_nothing_is_said_without_a_fault() {
             0 => sweep_recipe(&all, number / 2, &plan).expect("so many tests"),
             _ => fresh(&format!("quiet/{number}"), &plan, &mut maker).unwrap(),
         };
-        let files = maker.files(&recipe).unwrap();
+        let files = maker.files(&recipe.base, &recipe.edits).unwrap();
         let outcome = runner.run_with(&recipe, &files, TimeoutPolicy::Short);
         for found in outcome.unwrap().violations {
             let judged = [Class::AcceptedInvalid, Class::WrongData].contains(&found.class);

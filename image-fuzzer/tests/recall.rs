@@ -7,12 +7,12 @@ mod formats;
 use image_formats::Value;
 use image_formats::qcow2::Content;
 use image_fuzzer::commands::{self, Command};
-use image_fuzzer::input::base::{self, BACKING_FILE, Qcow2Base};
-use image_fuzzer::input::case::{Maker, apply};
-use image_fuzzer::input::map::Map;
-use image_fuzzer::input::mutate::{self, Intensity, MutationContext};
-use image_fuzzer::input::recipe::{Edit, Extension};
-use image_fuzzer::rng::Rng;
+use image_mutations::base::{self, BACKING_FILE, Qcow2Base};
+use image_mutations::case::{Maker, apply};
+use image_mutations::edit::{Edit, Extension};
+use image_mutations::map::Map;
+use image_mutations::mutate::{self, Intensity};
+use image_mutations::rng::Rng;
 
 /// What a drawn test consists of.
 struct Drawn<'a, B = Qcow2Base> {
@@ -442,18 +442,9 @@ fn every_trigger_of_the_past_can_be_drawn() {
         let prepared = maker
             .prepared(&base)
             .expect("a drawn base image can be made");
-        let context = MutationContext {
-            base: &base,
-            map: &prepared.map,
-        };
+        let map = &prepared.map;
         for _ in 0..MUTATIONS {
-            let mutations = mutate::draw(
-                context,
-                None,
-                Intensity::Mutations(1, 1),
-                &weights,
-                &mut rng,
-            );
+            let mutations = mutate::draw(map, None, Intensity::Mutations(1, 1), &weights, &mut rng);
             let edits: Vec<Edit> = mutations
                 .into_iter()
                 .map(|mutation| mutation.edit)

@@ -4,15 +4,15 @@
 
 use image_fuzzer::campaign::{Plan, fresh};
 use image_fuzzer::commands::Command;
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::GuardPlan;
-use image_fuzzer::input::mutate::Intensity;
-use image_fuzzer::rng::{FNV_START, fnv};
+use image_mutations::case::Maker;
+use image_mutations::mutate::Intensity;
+use image_mutations::rng::{FNV_START, fnv};
 
 /// Hashes of the recipes, of the files and of the command lines of `count` seeds.
 fn hashes(count: u32, commands: Option<Vec<Command>>) -> [u64; 3] {
     let plan = Plan {
-        formats: image_fuzzer::input::base::Formats::default(),
+        formats: image_mutations::base::Formats::default(),
         commands,
         selection: None,
         intensity: Intensity::default(),
@@ -24,7 +24,7 @@ fn hashes(count: u32, commands: Option<Vec<Command>>) -> [u64; 3] {
     for number in 0..count {
         let recipe = fresh(&format!("seed-{number}"), &plan, &mut maker).unwrap();
         hashes[0] = fnv(hashes[0], recipe.to_json().unwrap().as_bytes());
-        for file in maker.files(&recipe).unwrap() {
+        for file in maker.files(&recipe.base, &recipe.edits).unwrap() {
             hashes[1] = fnv(hashes[1], file.name.as_bytes());
             hashes[1] = fnv(hashes[1], &file.to_vec());
         }

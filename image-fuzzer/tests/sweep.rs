@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use image_fuzzer::campaign::{Plan, fresh};
-use image_fuzzer::input::case::Maker;
 use image_fuzzer::input::guard::GuardPlan;
-use image_fuzzer::input::mutate::Intensity;
+use image_mutations::case::Maker;
+use image_mutations::mutate::Intensity;
 
 fn fuzzer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
@@ -147,7 +147,7 @@ fn each_test_has_a_mutation_unless_none_is_asked_for() {
 fn base_images_have_what_is_asked_for() {
     let bases = |families: &[&str], selection: Option<&str>| {
         let plan = Plan {
-            formats: image_fuzzer::input::base::Formats::default(),
+            formats: image_mutations::base::Formats::default(),
             guard: GuardPlan::Off,
             commands: None,
             selection: selection.map(|text| text.parse().unwrap()),

@@ -9,7 +9,7 @@ use super::reach_log::{self, Reach};
 use super::reached::Reached;
 use crate::exec::blocks::BlockId;
 use crate::input::recipe::Recipe;
-use crate::rng::Rng;
+use image_mutations::rng::Rng;
 
 /// The log of what recipes of the queue reach, in the work folder.
 pub(super) const REACH: &str = "reach";
@@ -375,7 +375,7 @@ mod tests {
         Recipe {
             fuzzer: FUZZER.into(),
             seed: seed.into(),
-            base: crate::input::base::draw(&mut Rng::from_text("corpus")),
+            base: image_mutations::base::draw(&mut Rng::from_text("corpus")),
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: false,

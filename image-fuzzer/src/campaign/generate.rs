@@ -5,15 +5,16 @@ use anyhow::Result;
 use super::novelty::{Changes, Guidance, Operator};
 use super::state::CampaignConfig;
 use crate::commands::{self, Command, adapted, given};
-use crate::input::base::{Base, Formats, Prepared};
-use crate::input::case::{self, Maker};
 use crate::input::guard::GuardPlan;
-use crate::input::map::Map;
-use crate::input::mutate::{self, FAMILIES, FieldSelection, Intensity, MutationContext};
-use crate::input::recipe::{Edit, FUZZER, Mutation, Recipe};
+use crate::input::recipe::{FUZZER, Recipe};
 use crate::input::sweep::bases;
 use crate::oracle::check;
-use crate::rng::Rng;
+use image_mutations::base::{Base, Formats, Prepared};
+use image_mutations::case::{self, Maker};
+use image_mutations::edit::{Edit, Mutation};
+use image_mutations::map::Map;
+use image_mutations::mutate::{self, FAMILIES, FieldSelection, Intensity};
+use image_mutations::rng::Rng;
 
 /// What tests are drawn from.
 #[derive(Clone, Debug, Default)]
@@ -71,11 +72,11 @@ impl Plan {
 
     /// Whether a base image has what the families mutate and the selection names: all of it,
     /// or `any`.
-    fn suits(&self, base: &Base, map: &Map, any: bool) -> bool {
+    fn suits(&self, map: &Map, any: bool) -> bool {
         let enough = |count: usize, of: usize| count == of || any && count > 0;
         let named = |name: &String| FAMILIES.iter().find(|family| family.name == name);
         let families = self.families.iter().filter_map(named);
-        let usable = families.filter(|family| family.suits(base));
+        let usable = families.filter(|family| family.suits(map));
         let selection = self.selection.as_ref();
         let (present, of) = selection.map_or((0, 0), |selection| selection.presence(map));
         enough(usable.count(), self.families.len()) && enough(present, of)
@@ -115,7 +116,7 @@ fn first_base(seed: &str, plan: &Plan, maker: &mut Maker) -> Option<Base> {
         .filter(|base| !keyless || !base.is_encrypted())
         .filter(|base| {
             let prepared = maker.prepared(base);
-            prepared.is_ok_and(|prepared| plan.suits(base, &prepared.map, false))
+            prepared.is_ok_and(|prepared| plan.suits(&prepared.map, false))
         });
     suitable.nth(number)
 }
@@ -161,7 +162,7 @@ fn valid_base(plan: &Plan, maker: &mut Maker, rng: &mut Rng) -> Base {
         }
         let any = attempt > TRIES;
         if let Ok(prepared) = maker.prepared(&base)
-            && (attempt > 2 * TRIES || plan.suits(&base, &prepared.map, any))
+            && (attempt > 2 * TRIES || plan.suits(&prepared.map, any))
         {
             return base;
         }
@@ -219,14 +220,11 @@ fn compose(
     rng: &mut Rng,
 ) -> Result<Recipe> {
     let prepared = maker.prepared(&base)?;
-    let context = MutationContext {
-        base: &base,
-        map: &prepared.map,
-    };
+    let map = &prepared.map;
     let mut edits = Vec::new();
     for _ in 0..TRIES {
         let selection = plan.selection.as_ref();
-        edits = mutate::draw(context, selection, plan.intensity, weights, rng);
+        edits = mutate::draw(map, selection, plan.intensity, weights, rng);
         if base.qcow2().is_none() && !edits.is_empty() {
             mutate::recompute(&mut edits, rng);
         }
@@ -314,10 +312,7 @@ pub(super) fn variation(
 ) -> Result<(Recipe, Changes)> {
     let mut rng = Rng::from_text(seed);
     let prepared = maker.prepared(&parent.base)?;
-    let context = MutationContext {
-        base: &parent.base,
-        map: &prepared.map,
-    };
+    let map = &prepared.map;
     let mut recipe = parent.clone();
     recipe.seed = seed.into();
     recipe.guard = plan.guard.draw(seed);
@@ -334,7 +329,7 @@ pub(super) fn variation(
             let draw = |rng: &mut Rng| commands::sequence(&parent.base, rng);
             recipe.commands = guidance.command(verb, &mut rng, draw);
         }
-        _ => mutate_again(&mut recipe, operator, context, plan, guidance, &mut rng),
+        _ => mutate_again(&mut recipe, operator, map, plan, guidance, &mut rng),
     }
     retain_applicable(&mut recipe.edits, &prepared);
     if recipe.edits.is_empty() && !plan.intensity.allows_none() {
@@ -353,13 +348,13 @@ pub(super) fn variation(
 fn mutate_again(
     recipe: &mut Recipe,
     operator: Option<Operator>,
-    context: MutationContext<'_>,
+    map: &Map,
     plan: &Plan,
     guidance: &Guidance,
     rng: &mut Rng,
 ) {
     let parents = recipe.edits.clone();
-    let most = plan.intensity.max_edits(context.map.fields().len());
+    let most = plan.intensity.max_edits(map.fields().len());
     while !recipe.edits.is_empty() && recipe.edits.len() >= most {
         let at = rng.index(recipe.edits.len());
         recipe.edits.remove(at);
@@ -368,8 +363,8 @@ fn mutate_again(
         return;
     }
     let mutation = match operator {
-        Some(Operator::Again) => mutate::again(context, &parents, &guidance.fields, rng),
-        Some(Operator::Field) => mutate::field(context, &guidance.fields, rng),
+        Some(Operator::Again) => mutate::again(map, &parents, &guidance.fields, rng),
+        Some(Operator::Field) => mutate::field(map, &guidance.fields, rng),
         _ => None,
     };
     match mutation {
@@ -380,7 +375,7 @@ fn mutate_again(
         }
         None => {
             let weights = plan.restrict(guidance.families.clone());
-            let drawn = mutate::one(context, &weights, rng);
+            let drawn = mutate::one(map, &weights, rng);
             recipe.edits.extend(drawn);
         }
     }
@@ -470,7 +465,7 @@ mod tests {
     #[test]
     fn few_tests_have_a_command_that_takes_seconds() {
         let mut rng = Rng::from_text("costly");
-        let mut base = crate::input::base::draw(&mut rng);
+        let mut base = image_mutations::base::draw(&mut rng);
         base.qcow2_mut().unwrap().image.encryption = None;
         base.qcow2_mut().unwrap().image.cluster_bits = 21;
         let amend = Command::new([

@@ -17,7 +17,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_whole;
-use crate::input::mutate::FieldWeights;
+use image_mutations::mutate::FieldWeights;
 
 /// The name of the file.
 const NOVELTY: &str = "novelty.json";

@@ -20,12 +20,12 @@ use super::totals::{Pace, STATS, Totals, unix_time};
 use crate::exec::blocks::{BlockId, ProgramBlocks};
 use crate::files::write_whole;
 use crate::finding::Findings;
-use crate::input::mutate::{FAMILIES, first_weights};
 use crate::input::recipe::Recipe;
-use crate::named_file::NamedFile;
 use crate::oracle::Class;
 use crate::oracle::runner::Outcome;
-use crate::rng::Rng;
+use image_mutations::mutate::{FAMILIES, first_weights};
+use image_mutations::named_file::NamedFile;
+use image_mutations::rng::Rng;
 
 /// What so many new blocks count beside new messages: a message stands for all the blocks that
 /// are reached with it.

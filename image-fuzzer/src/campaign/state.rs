@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::store::swept;
 use crate::commands::Command;
 use crate::files::write_whole;
-use crate::input::mutate::FieldSelection;
 use crate::input::recipe::{FUZZER, is_readable};
+use image_mutations::mutate::FieldSelection;
 
 /// What `state.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,7 +38,7 @@ use super::finished::Finished;
 use super::reached::{BLOCKS, BlockLog};
 use crate::files::{TEMP_PREFIX, append, persist_as, write_temp, write_whole};
 use crate::input::recipe::Recipe;
-use crate::named_file::NamedFile;
+use image_mutations::named_file::NamedFile;
 
 /// A campaign's work folder, locked for as long as this lives.
 #[derive(Debug)]
@@ -509,7 +509,9 @@ mod tests {
         let recipe = Recipe {
             fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "together".into(),
-            base: crate::input::base::draw(&mut crate::rng::Rng::from_text("together")),
+            base: image_mutations::base::draw(&mut image_mutations::rng::Rng::from_text(
+                "together",
+            )),
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: true,

@@ -8,7 +8,7 @@ use crate::commands::adapted;
 use crate::commands::{Command, given};
 use crate::input::recipe::{FUZZER, Recipe};
 use crate::input::sweep::{Restriction, Sweep};
-use crate::rng::Rng;
+use image_mutations::rng::Rng;
 
 use anyhow::Result;
 

@@ -212,7 +212,7 @@ mod tests {
         Recipe {
             fuzzer: crate::input::recipe::FUZZER.into(),
             seed: "tasks".into(),
-            base: crate::input::base::draw(&mut crate::rng::Rng::from_text("tasks")),
+            base: image_mutations::base::draw(&mut image_mutations::rng::Rng::from_text("tasks")),
             edits: Vec::new(),
             commands: Vec::new(),
             fresh_copies: false,

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use crate::commands::quote;
 use crate::files::{append, write_whole};
 use crate::input::recipe::Recipe;
-use crate::named_file::NamedFile;
 use crate::oracle::end_word;
 use crate::oracle::runner::Outcome;
+use image_mutations::named_file::NamedFile;
 
 /// Which tests are logged, and where. Failed tests are; the folders of those that show
 /// something new are kept.

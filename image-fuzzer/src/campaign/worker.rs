@@ -18,17 +18,17 @@ use super::{Campaign, RunControl};
 use crate::exec::blocks::BlockId;
 use crate::exec::stopwatch::Purpose;
 use crate::finding::{Candidate, Example};
-use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::input::sweep::Sweep;
-use crate::named_file::NamedFile;
 use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, Ran, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
-use crate::rng::Rng;
 use crate::triage::judge::{Judge as _, RunnerJudge};
 use crate::triage::minimise::Task;
 use crate::triage::{Key, full_keys};
+use image_mutations::case::Maker;
+use image_mutations::named_file::NamedFile;
+use image_mutations::rng::Rng;
 
 /// Works until the campaign is over.
 ///
@@ -133,7 +133,7 @@ impl Worker<'_> {
             Activity::Test(number)
         });
         self.last = number;
-        let files = self.maker.files(&recipe)?;
+        let files = self.maker.files(&recipe.base, &recipe.edits)?;
         self.lap(Purpose::Images);
         let policy = TimeoutPolicy::Park;
         let outcome = self.runner.run_with(&recipe, &files, policy)?;
@@ -227,7 +227,7 @@ impl Worker<'_> {
             recipe,
             suspect,
         } = parked;
-        let files = self.maker.files(recipe)?;
+        let files = self.maker.files(&recipe.base, &recipe.edits)?;
         let outcome = self.runner.run(recipe, &files)?;
         if self.is_aborted() {
             return Ok(false);
@@ -364,7 +364,7 @@ impl Worker<'_> {
             false => self.lock()?.next_untraced(),
         };
         if let Some((index, recipe)) = entry {
-            let files = self.maker.files(&recipe)?;
+            let files = self.maker.files(&recipe.base, &recipe.edits)?;
             let blocks = self.trace(&recipe, &files)?;
             if !self.is_aborted() {
                 let mut shared = self.lock()?;

@@ -14,14 +14,14 @@ use crate::campaign::{Feedback, StatusMode};
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
 use crate::files::existing_path;
-use crate::input::base::Formats;
 use crate::input::guard::{GuardMode, GuardPlan};
-use crate::input::mutate::{FAMILIES, FieldSelection, Intensity};
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
 use crate::oracle::Class;
 use crate::oracle::readers::SecondReader;
 use crate::oracle::runner::Settings;
+use image_mutations::base::Formats;
+use image_mutations::mutate::{FAMILIES, FieldSelection, Intensity};
 
 /// Makes disk images that are valid except for a few targeted corruptions, runs programs on
 /// them and checks for crashes, hangs and corruption.

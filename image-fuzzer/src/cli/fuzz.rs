@@ -18,17 +18,18 @@ use crate::campaign::{
 use crate::commands::{Command, Programs, given};
 use crate::exec::blocks::ProgramBlocks;
 use crate::exec::{End, GAP, cannot_guard};
-use crate::input::base::Formats;
-use crate::input::case::Maker;
 use crate::input::guard::GuardPlan;
-use crate::input::mutate::{FieldSelection, Intensity};
-use crate::input::recipe::{Edit, Mutation, Recipe};
+use crate::input::recipe::Recipe;
 use crate::input::sweep::Sweep;
-use crate::named_file::NamedFile;
 use crate::oracle::end_word;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::output::{self, counted};
 use crate::triage::minimise::Budget;
+use image_mutations::base::Formats;
+use image_mutations::case::Maker;
+use image_mutations::edit::{Edit, Mutation};
+use image_mutations::mutate::{FieldSelection, Intensity};
+use image_mutations::named_file::NamedFile;
 
 /// Runs a campaign, or a single test.
 ///
@@ -292,7 +293,7 @@ struct Checked {
 fn run_test(campaign: &Campaign, seed: &str, stop: &Arc<AtomicBool>) -> Result<u8> {
     let mut maker = Maker::default();
     let recipe = fresh(seed, &campaign.plan, &mut maker)?;
-    let files = maker.files(&recipe)?;
+    let files = maker.files(&recipe.base, &recipe.edits)?;
     let mut runner = TestRunner::new(campaign.settings.clone())?;
     runner.set_stop(Arc::clone(stop));
     let outcome = runner.run(&recipe, &files)?;

@@ -9,15 +9,16 @@ use anyhow::{Result, bail, ensure};
 
 use crate::commands::{Command, Programs, given};
 use crate::exec::{End, GAP, NOT_NOTED, Observation};
-use crate::input::base::{Base, Formats};
-use crate::input::case::Maker;
-use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
+use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::end_word;
 use crate::oracle::readers::{KnownReader, SecondReader};
 use crate::oracle::runner::{Settings, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 use crate::path::find_program;
-use crate::rng::Rng;
+use image_mutations::base::{Base, Formats};
+use image_mutations::case::Maker;
+use image_mutations::edit::{Edit, Mutation, Number};
+use image_mutations::rng::Rng;
 
 /// Runs programs once, to check that they can be run.
 pub(super) struct ProgramCheck {
@@ -177,7 +178,7 @@ impl ProgramCheck {
             fresh_copies: true,
             guard: None,
         };
-        let files = Maker::default().files(&recipe)?;
+        let files = Maker::default().files(&recipe.base, &recipe.edits)?;
         // Programs that serve, and those that are slow, are not waited for.
         let policy = TimeoutPolicy::Short;
         let outcome = self.runner.run_with(&recipe, &files, policy)?;

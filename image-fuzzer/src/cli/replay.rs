@@ -15,11 +15,11 @@ use super::{FINDINGS, OK};
 use crate::commands::Command;
 use crate::exec::trace::Trace;
 use crate::finding::{Record, Replay, minimise_folder, records, reproduce_folder, stack_of};
-use crate::input::base::Formats;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::Settings;
 use crate::output::{self, counted};
 use crate::triage::minimise::Budget;
+use image_mutations::base::Formats;
 
 /// Runs the recipe of a finding, or those of several.
 ///

@@ -2,9 +2,9 @@
 
 use super::Command;
 use super::words::{Words, weighted};
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
 use image_formats::qcow2::{Compression, Content};
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// Other widths of refcounts.
 const WIDTHS: [(u64, &str); 8] = [

@@ -4,8 +4,8 @@
 use super::Command;
 use super::image_opts::behind_blkdebug;
 use super::words::weighted;
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// `command`, which names an image by options, with errors in reading and writing its data.
 pub(super) fn in_requests(command: Command, rng: &mut Rng) -> Command {

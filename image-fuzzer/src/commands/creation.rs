@@ -2,8 +2,8 @@
 
 use super::Command;
 use super::words::{Words, weighted};
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// What a new qcow2 image is to be like.
 const OPTIONS: [(u64, &str); 26] = [

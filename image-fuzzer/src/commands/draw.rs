@@ -1,8 +1,8 @@
 //! Commands for images of any format.
 
 use super::{Command, drawn, encrypted, other};
-use crate::input::base::Base;
-use crate::rng::Rng;
+use image_mutations::base::Base;
+use image_mutations::rng::Rng;
 
 /// One to a few commands, drawn for an image made from `base`.
 pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {

@@ -3,8 +3,8 @@
 
 use super::encrypted::{self, with_key};
 use super::{Command, creation, fitting, img, io_errors, qemu_io};
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// One to four commands for an image made from `base`. The first one often only
 /// looks, since what cannot be opened is not worth more.
@@ -54,7 +54,7 @@ mod tests {
     fn every_sequence_names_the_image() {
         let mut rng = Rng::from_text("sequences");
         for round in 0..300 {
-            let base = crate::input::base::draw(&mut rng);
+            let base = image_mutations::base::draw(&mut rng);
             let base = base.qcow2().expect("a qcow2 image");
             let commands = sequence(base, &mut rng);
             let named = commands[0].0.iter().any(|word| word.contains("$test_img"));

@@ -3,8 +3,8 @@
 
 use super::image_opts::with_options;
 use super::{Command, blkdebug};
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// The encrypted copy of an image that is not encrypted.
 const COPY: &str = "encrypted.img";
@@ -104,9 +104,9 @@ fn words(parts: &[&[&str]]) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::base::PASSPHRASE;
     use image_formats::luks::Volume;
     use image_formats::qcow2::{Encryption, Spec};
+    use image_mutations::base::PASSPHRASE;
 
     fn encrypted() -> Qcow2Base {
         let volume = Volume {

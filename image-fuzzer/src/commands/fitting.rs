@@ -5,8 +5,8 @@ use image_formats::qcow2::Compression;
 
 use super::qemu_io::{Operation, script_of};
 use super::{Command, amend, img};
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// A feature that commands are about.
 struct Feature {
@@ -132,7 +132,7 @@ mod tests {
         let mut rng = Rng::from_text("fitting");
         let mut met = [false; FEATURES.len()];
         for _ in 0..400 {
-            let base = crate::input::base::draw(&mut rng);
+            let base = image_mutations::base::draw(&mut rng);
             let base = base.qcow2().expect("a qcow2 image");
             for (feature, met) in FEATURES.iter().zip(&mut met) {
                 if !(feature.has)(base) {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::{Command, Programs};
-use crate::rng::Rng;
+use image_mutations::rng::Rng;
 
 /// Bytes in a sector, the unit `$off` and `$len` are aligned to.
 const SECTOR: u64 = 512;

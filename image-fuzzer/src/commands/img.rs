@@ -4,8 +4,8 @@ use super::amend::amend;
 use super::creation::{self, create, measure};
 use super::words::Words;
 use super::{Command, qemu_io};
-use crate::input::base::{BACKING_FILE, Qcow2Base};
-use crate::rng::Rng;
+use image_mutations::base::{BACKING_FILE, Qcow2Base};
+use image_mutations::rng::Rng;
 
 /// The output formats `convert` and `dd` are asked for.
 const OUTPUTS: [&str; 12] = [

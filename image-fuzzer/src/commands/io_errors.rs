@@ -7,8 +7,8 @@ use super::image_opts::{behind_blkdebug, with_options};
 use super::qemu_io::{self, Operation};
 use super::words::weighted;
 use super::{Command, img};
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// An event that the qcow2 driver raises right before a request, and a script that leads to it.
 struct Event {
@@ -190,7 +190,7 @@ mod tests {
     fn errors_are_for_the_image_under_test_and_nothing_is_expected_of_what_is_read() {
         let mut rng = Rng::from_text("errors");
         for round in 0..2000 {
-            let base = crate::input::base::draw(&mut rng);
+            let base = image_mutations::base::draw(&mut rng);
             let base = base.qcow2().expect("a qcow2 image");
             let command = one(base, &mut rng);
             let behind = |word: &&String| {
@@ -238,7 +238,7 @@ mod tests {
         events.sort_unstable();
         events.dedup();
         let mut rng = Rng::from_text("rules");
-        let base = crate::input::base::draw(&mut rng);
+        let base = image_mutations::base::draw(&mut rng);
         let base = base.qcow2().expect("a qcow2 image");
         let mut rules: Vec<String> = events.iter().map(|it| at_event(it, &mut rng)).collect();
         rules.extend((0..20).map(|_| anywhere(base, &mut rng)));

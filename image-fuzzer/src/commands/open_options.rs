@@ -1,8 +1,8 @@
 //! Options of the qcow2 driver with which an image is opened, or opened again.
 
 use super::words::weighted;
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// Options that change what the driver does, each with its weight. Those that contradict each
 /// other or the image must be refused.

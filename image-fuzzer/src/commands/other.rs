@@ -6,8 +6,8 @@ use image_formats::Format;
 use super::Command;
 use super::image_opts::named_by;
 use super::words::weighted;
-use crate::input::base::OtherBase;
-use crate::rng::Rng;
+use image_mutations::base::OtherBase;
+use image_mutations::rng::Rng;
 
 /// What QEMU's driver of a format can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Random `qemu-io` scripts: the small operations a guest would send.
 
 use super::{Command, open_options};
-use crate::input::base::Qcow2Base;
-use crate::rng::Rng;
 use image_formats::qcow2::Cluster;
+use image_mutations::base::Qcow2Base;
+use image_mutations::rng::Rng;
 
 /// A script of one to six operations on the disk of `base`.
 pub(super) fn script(base: &Qcow2Base, rng: &mut Rng) -> Command {

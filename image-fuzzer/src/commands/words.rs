@@ -1,7 +1,7 @@
 //! A `qemu-img` command being put together.
 
 use super::Command;
-use crate::rng::Rng;
+use image_mutations::rng::Rng;
 
 /// The words of a `qemu-img` command so far.
 pub(super) struct Words(Vec<String>);

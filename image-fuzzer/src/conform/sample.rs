@@ -7,11 +7,13 @@ use image_formats::{AnyImage, Format, Requirement};
 use serde::Serialize;
 
 use super::Outcome;
-use crate::input::base::{Base, Formats, NamedFile, features_of};
-use crate::input::case::{Maker, disk_of};
-use crate::input::mutate::{self, Intensity, MutationContext};
-use crate::input::recipe::{FUZZER, Mutation, Recipe};
-use crate::rng::Rng;
+use crate::input::recipe::{FUZZER, Recipe};
+use image_mutations::base::{Base, Formats, features_of};
+use image_mutations::case::{Maker, disk_of};
+use image_mutations::edit::Mutation;
+use image_mutations::mutate::{self, Intensity};
+use image_mutations::named_file::NamedFile;
+use image_mutations::rng::Rng;
 
 /// What an image is to show.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -185,7 +187,7 @@ fn rising<T>(all: &[T], count: usize) -> Vec<&T> {
 /// A valid image as a sample; `None` where its disk is not known.
 fn sample(subject: &Subject, candidate: &Candidate, maker: &mut Maker) -> Result<Option<Sample>> {
     let recipe = recipe(&candidate.seed, candidate.base.clone(), Vec::new());
-    let files = maker.files(&recipe)?;
+    let files = maker.files(&recipe.base, &recipe.edits)?;
     let Some(data) = data(&files, candidate.base.format()) else {
         return Ok(None);
     };
@@ -232,15 +234,12 @@ pub fn broken(format: Format, count: usize, seed: &str, maker: &mut Maker) -> Re
             base = formats.draw(&mut rng);
         }
         let prepared = maker.prepared(&base)?;
-        let context = MutationContext {
-            base: &base,
-            map: &prepared.map,
-        };
+        let map = &prepared.map;
         let one = Intensity::Mutations(1, 1);
-        let mut edits = mutate::draw(context, None, one, &weights, &mut rng);
+        let mut edits = mutate::draw(map, None, one, &weights, &mut rng);
         edits.push(mutate::repaired());
         let recipe = recipe(&seed, base.clone(), edits);
-        let Ok(files) = maker.files(&recipe) else {
+        let Ok(files) = maker.files(&recipe.base, &recipe.edits) else {
             continue;
         };
         let Some(name) = single_broken_rule(&files, format) else {

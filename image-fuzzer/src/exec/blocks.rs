@@ -16,7 +16,7 @@ use object::elf::DT_SONAME;
 use object::read::elf::ElfFile64;
 
 use super::NOT_NOTED;
-use crate::rng::{FNV_START, fnv};
+use image_mutations::rng::{FNV_START, fnv};
 
 /// A block, the same in every run of the fuzzer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,8 +13,8 @@ use super::{
     BUSY_FACTOR, ExecOptions, Executor, Limits, Observation, Request, TimeoutHandler, for_program,
 };
 use crate::commands::{Command, Programs};
-use crate::input::base::TEST_IMG;
 use crate::input::guard::Guard;
+use image_mutations::base::TEST_IMG;
 
 /// What the runs of a pool came to.
 #[derive(Clone, Copy, Debug, Default)]

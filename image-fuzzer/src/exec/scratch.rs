@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::named_file::NamedFile;
+use image_mutations::named_file::NamedFile;
 
 /// What the names of scratch folders begin with.
 const PREFIX: &str = "image-fuzzer.";

@@ -9,14 +9,15 @@ use super::record::every_run;
 use crate::exec::Limits;
 use crate::exec::symbols::Symbols;
 use crate::exec::trace::Trace;
-use crate::input::base::{NamedFile, Prepared};
-use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::{Class, Violation};
 use crate::triage::Key;
 use crate::triage::judge::{Judge as _, RunnerJudge};
 use crate::triage::minimise::{Smallest, Task};
+use image_mutations::base::Prepared;
+use image_mutations::case::Maker;
+use image_mutations::named_file::NamedFile;
 
 /// An example of a group.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ impl Example {
         let mut example = Self {
             key: key.clone(),
             recipe: recipe.clone(),
-            files: maker.files(recipe)?,
+            files: maker.files(&recipe.base, &recipe.edits)?,
             prepared: maker.prepared(&recipe.base)?,
             outcome: outcome.clone(),
             stack: None,
@@ -114,7 +115,7 @@ impl Example {
         let outcome = match outcome {
             Some(outcome) => outcome,
             None => {
-                let outcome = runner.run(&recipe, &maker.files(&recipe)?)?;
+                let outcome = runner.run(&recipe, &maker.files(&recipe.base, &recipe.edits)?)?;
                 task.set_outcome(outcome.clone());
                 outcome
             }

@@ -211,7 +211,7 @@ mod tests {
     use super::super::folder::record;
     use super::super::test_examples::{edited, recipe};
     use super::*;
-    use crate::input::recipe::{Edit, Extension, Hex, Number};
+    use image_mutations::edit::{Edit, Extension, Hex, Number};
 
     /// Of a changed extension once only the length was told.
     #[test]

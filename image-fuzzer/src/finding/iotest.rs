@@ -14,9 +14,9 @@ use super::script::{CLEAN, chance, of_qemu};
 use crate::commands::adapted;
 use crate::commands::{Command, quote};
 use crate::files::write_whole;
-use crate::named_file::NamedFile;
 use crate::oracle::shell::comment;
 use crate::signature::REPORTS;
+use image_mutations::named_file::NamedFile;
 
 /// Writes `iotest` and `iotest.out` into a finding's folder.
 pub(super) fn write(folder: &Path, example: &Example) -> Result<()> {

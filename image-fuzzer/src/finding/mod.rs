@@ -35,5 +35,5 @@ pub fn image_in(folder: &std::path::Path) -> std::path::PathBuf {
         let path = folder.join(format!("test.{format}"));
         path.is_file().then_some(path)
     });
-    image.unwrap_or_else(|| folder.join(crate::input::base::TEST_IMG))
+    image.unwrap_or_else(|| folder.join(image_mutations::base::TEST_IMG))
 }

@@ -11,11 +11,11 @@ use super::record::every_run;
 use super::{Example, Record, write_folder};
 use crate::exec::symbols::Symbols;
 use crate::exec::trace::Trace;
-use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, Settings, TestRunner};
 use crate::triage::minimise::{Budget, Task};
 use crate::triage::{Key, full_keys};
+use image_mutations::case::Maker;
 
 /// The result of running a recipe again.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ pub fn stack_of(folder: &Path, replay: &Replay, settings: &Settings) -> Result<O
     let crash = violations.find(|it| has_stack(it.class));
     if let Some(crash) = crash.filter(|_| replay.is_reproduced()) {
         let mut runner = TestRunner::new(settings.clone())?;
-        let files = Maker::default().files(&replay.recipe)?;
+        let files = Maker::default().files(&replay.recipe.base, &replay.recipe.edits)?;
         if let Some(stack) = runner.stack(&replay.recipe, &files, crash.command)? {
             return Ok(Some(Trace::new(&stack, &mut symbols)));
         }
@@ -204,7 +204,7 @@ fn attempt(
     tries: usize,
     reproduced: &AtomicBool,
 ) -> Result<Replay> {
-    let files = Maker::default().files(recipe)?;
+    let files = Maker::default().files(&recipe.base, &recipe.edits)?;
     let mut left = tries;
     loop {
         let outcome = runner.run(recipe, &files)?;

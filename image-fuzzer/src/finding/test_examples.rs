@@ -7,12 +7,13 @@ use image_formats::qcow2::Spec;
 use super::{Example, write_folder};
 use crate::commands::Command;
 use crate::exec::Limits;
-use crate::input::base::{Base, Qcow2Base};
-use crate::input::case::Maker;
-use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
+use crate::input::recipe::{FUZZER, Recipe};
 use crate::oracle::Class;
 use crate::oracle::runner::Outcome;
 use crate::triage::Key;
+use image_mutations::base::{Base, Qcow2Base};
+use image_mutations::case::Maker;
+use image_mutations::edit::{Edit, Mutation, Number};
 
 /// A recipe with one command and no edit.
 pub(crate) fn recipe(words: &[&str]) -> Recipe {
@@ -56,7 +57,7 @@ pub(crate) fn edited(mut recipe: Recipe, edits: Vec<Edit>) -> Example {
         .collect();
     Example {
         key: Key::new(Class::Crash, "SIGSEGV"),
-        files: maker.files(&recipe).unwrap(),
+        files: maker.files(&recipe.base, &recipe.edits).unwrap(),
         prepared: maker.prepared(&recipe.base).unwrap(),
         recipe,
         outcome: Outcome::default(),

@@ -1,11 +1,7 @@
 //! What a test is made of: a valid base image, the mutations made to it, and the recipe that
 //! records both, with the commands that are run on it.
 
-pub mod base;
-pub mod case;
 pub mod command;
 pub mod guard;
-pub mod map;
-pub mod mutate;
 pub mod recipe;
 pub mod sweep;

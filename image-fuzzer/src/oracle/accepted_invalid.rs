@@ -294,11 +294,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::input::base::{Base, Qcow2Base};
-    use crate::input::case::Maker;
-    use crate::input::recipe::{Edit, FUZZER, Mutation, Number, Recipe};
+    use crate::input::recipe::{FUZZER, Recipe};
     use image_formats::Requirement;
     use image_formats::qcow2::{self, Cluster, Content, Pattern, Spec};
+    use image_mutations::base::{Base, Qcow2Base};
+    use image_mutations::case::Maker;
+    use image_mutations::edit::{Edit, Mutation, Number};
 
     #[test]
     fn each_rule_that_must_be_enforced_is_in_one_table() {
@@ -345,7 +346,7 @@ mod tests {
             fresh_copies: false,
             guard: None,
         };
-        let files = Maker::default().files(&recipe).unwrap();
+        let files = Maker::default().files(&recipe.base, &recipe.edits).unwrap();
         let seen = Observation {
             end: End::Exit(0),
             ..Observation::not_started(String::new())

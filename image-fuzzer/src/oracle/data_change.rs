@@ -11,8 +11,8 @@ use super::shell::Script;
 use super::{Around, Class, Oracle, Probe, Verdict};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
-use crate::input::base::TEST_IMG;
 use crate::signature::Signature;
+use image_mutations::base::TEST_IMG;
 
 /// The oracle.
 pub(super) struct DataChange;

@@ -8,7 +8,7 @@ use image_formats::qcow2::{Header, Incompatible};
 
 use crate::commands::{Command, ITSELF, Programs};
 use crate::exec::{End, Observation};
-use crate::rng::{FNV_START, fnv};
+use image_mutations::rng::{FNV_START, fnv};
 
 /// The largest disk that is compared, in bytes.
 pub const MAX_DISK: u64 = 64 << 20;

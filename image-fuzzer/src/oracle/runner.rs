@@ -27,12 +27,13 @@ use crate::exec::pool::{ExecutorPool, Totals};
 use crate::exec::scratch::Scratch;
 use crate::exec::stopwatch::{Purpose, Stopwatch};
 use crate::exec::{End, ExecOptions, Limits, Observation, TimeoutHandler, cannot_guard, sanitizer};
-use crate::input::base::Base;
 use crate::input::guard::Guard;
-use crate::input::recipe::{Edit, Recipe};
-use crate::named_file::{MOST_BYTES, NamedFile};
+use crate::input::recipe::Recipe;
 use crate::signature::message::features;
 use crate::signature::{self, DEPTH, DEPTH_EXACT, Frames, Signature, Stack};
+use image_mutations::base::Base;
+use image_mutations::edit::Edit;
+use image_mutations::named_file::{MOST_BYTES, NamedFile};
 
 /// The name of the image as the test has it, next to what commands made of it.
 const PRISTINE: &str = "pristine.qcow2";

@@ -9,10 +9,10 @@ use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use image_formats::qcow2::{Disk, Guest, GuestOffset, Image, Incompatible};
 use image_formats::{AnyImage, Defect, ReadAt};
 
-use crate::input::base::{BACKING_FILE, Base, DATA_FILE};
-use crate::input::case;
 use crate::input::recipe::Recipe;
-use crate::named_file::NamedFile;
+use image_mutations::base::{BACKING_FILE, Base, DATA_FILE};
+use image_mutations::case;
+use image_mutations::named_file::NamedFile;
 
 /// The bytes in a snapshot table entry before its extra data.
 const SNAPSHOT_FIXED: u64 = 40;
@@ -272,9 +272,9 @@ impl ReadAt for Backing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::base::{Base, Qcow2Base, file_of};
     use crate::input::recipe::FUZZER;
     use image_formats::qcow2::{Cluster, Content, Pattern, Snapshot, Spec, build};
+    use image_mutations::base::{Base, Qcow2Base, file_of};
 
     /// A test of this image.
     fn with<T>(image: Spec, act: impl FnOnce(&Subject<'_>) -> T) -> T {

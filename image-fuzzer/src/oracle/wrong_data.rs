@@ -280,9 +280,9 @@ fn source_word(guest: &Guest<'_>, at: u64) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::base::{Base, Qcow2Base, file_of};
     use crate::input::recipe::{FUZZER, Recipe};
     use image_formats::qcow2::{Cluster, Content, Pattern, Spec, build};
+    use image_mutations::base::{Base, Qcow2Base, file_of};
 
     /// What is said of a command that leaves `out.img` and ends so, on a disk of 3 KiB whose
     /// second KiB is 7.

@@ -5,7 +5,7 @@
 //! Numbers, paths and quoted names are taken out, so that the same complaint
 //! about another offset counts as the same.
 
-use crate::rng::{FNV_START, fnv};
+use image_mutations::rng::{FNV_START, fnv};
 
 /// The message with its accidents taken out: numbers become `N`, quoted parts
 /// `'Q'`, runs of blanks one blank; at most 200 characters of it.

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::Key;
 use crate::input::recipe::Recipe;
-use crate::named_file::NamedFile;
 use crate::oracle::runner::{Outcome, TestRunner};
+use image_mutations::named_file::NamedFile;
 
 /// The groups of an outcome's violations. A crash without diagnostic output is named by its
 /// stack, for which the command is run again under a debugger.

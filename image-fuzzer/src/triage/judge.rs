@@ -3,12 +3,12 @@
 use image_formats::AnyImage;
 
 use super::{Key, coarse_keys, full_keys};
-use crate::input::case::Maker;
 use crate::input::recipe::Recipe;
-use crate::named_file::NamedFile;
 use crate::oracle::Class;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
+use image_mutations::case::Maker;
+use image_mutations::named_file::NamedFile;
 
 /// How often an example is run that does not reproduce its finding: what depends on where
 /// the kernel puts a program in memory shows now and then.
@@ -77,7 +77,7 @@ pub struct RunnerJudge<'a> {
 impl RunnerJudge<'_> {
     /// The files of `recipe` and what came of it; `None` where it cannot be run.
     fn run(&mut self, recipe: &Recipe, policy: TimeoutPolicy) -> Option<(Vec<NamedFile>, Outcome)> {
-        let files = self.maker.files(recipe).ok()?;
+        let files = self.maker.files(&recipe.base, &recipe.edits).ok()?;
         let outcome = self.runner.run_with(recipe, &files, policy).ok()?;
         Some((files, outcome))
     }

@@ -198,9 +198,10 @@ mod tests {
 
     use super::*;
     use crate::commands::Command;
-    use crate::input::base::{Base, Qcow2Base};
-    use crate::input::recipe::{Edit, FUZZER, Mutation, Number};
+    use crate::input::recipe::FUZZER;
     use crate::oracle::Class;
+    use image_mutations::base::{Base, Qcow2Base};
+    use image_mutations::edit::{Edit, Mutation, Number};
 
     /// Judges by functions of the recipe, and notes how it was asked.
     struct Fake<C, F> {

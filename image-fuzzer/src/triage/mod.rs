@@ -12,8 +12,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::oracle::{Class, Violation};
-use crate::rng::{FNV_START, fnv};
 use crate::signature::Signature;
+use image_mutations::rng::{FNV_START, fnv};
 
 /// What tells a group of findings from the others. Stored as two texts, `class` and
 /// `signature`.

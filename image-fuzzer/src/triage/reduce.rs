@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::Key;
 use super::judge::Judge;
 use crate::commands::Command;
-use crate::input::base::{Base, Qcow2Base};
-use crate::input::recipe::{Edit, Number, Recipe};
+use crate::input::recipe::Recipe;
 use crate::oracle::timeout::TimeoutPolicy;
+use image_mutations::base::{Base, Qcow2Base};
+use image_mutations::edit::{Edit, Number};
 
 /// How long reducing may take.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use data_encoding::HEXLOWER;
 use image_formats::Format;
-use image_fuzzer::input::base::Formats;
+use image_mutations::base::Formats;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 

@@ -3,11 +3,11 @@
 use image_formats::AnySpec;
 use image_formats::vmdk::Subformat;
 use image_fuzzer::commands::{self, Command};
-use image_fuzzer::input::base::{Base, Formats, OtherBase};
-use image_fuzzer::input::case::Maker;
-use image_fuzzer::input::mutate::{self, Intensity, MutationContext};
-use image_fuzzer::input::recipe::Edit;
-use image_fuzzer::rng::Rng;
+use image_mutations::base::{Base, Formats, OtherBase};
+use image_mutations::case::Maker;
+use image_mutations::edit::Edit;
+use image_mutations::mutate::{self, Intensity};
+use image_mutations::rng::Rng;
 
 use super::{INT_MAX, assert_in_the_bytes, like};
 
@@ -384,13 +384,10 @@ fn draw_until_found(word: &str, open: &mut Vec<&Row>) {
         let Base::Other(of_format) = &base else {
             panic!("{word} is not qcow2");
         };
-        let context = MutationContext {
-            base: &base,
-            map: &prepared.map,
-        };
+        let map = &prepared.map;
         for _ in 0..TESTS {
             let intensity = Intensity::Mutations(1, 2);
-            let mut mutations = mutate::draw(context, None, intensity, &weights, &mut rng);
+            let mut mutations = mutate::draw(map, None, intensity, &weights, &mut rng);
             mutate::recompute(&mut mutations, &mut rng);
             let edits: Vec<Edit> = mutations.into_iter().map(|drawn| drawn.edit).collect();
             let drawn = Drawn {

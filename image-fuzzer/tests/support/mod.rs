@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use image_formats::qcow2::Spec;
-use image_fuzzer::input::base::{Base, Qcow2Base};
 use image_fuzzer::input::recipe::{FUZZER, Recipe};
+use image_mutations::base::{Base, Qcow2Base};
 
 /// A subcommand of the fuzzer, with the programs in `PATH`.
 pub(crate) fn fuzzer(subcommand: &str) -> Command {

@@ -15,13 +15,13 @@ use super::new_folder;
 use crate::campaign::{Plan, fresh};
 use crate::conform::data;
 use crate::files::write_whole;
-use crate::input::base::Formats;
-use crate::input::case::{Maker, disk_of};
 use crate::input::guard::GuardPlan;
-use crate::input::mutate::Intensity;
 use crate::input::recipe::Recipe;
-use crate::named_file::NamedFile;
 use crate::output::{self, counted};
+use image_mutations::base::Formats;
+use image_mutations::case::{Maker, disk_of};
+use image_mutations::mutate::Intensity;
+use image_mutations::named_file::NamedFile;
 
 /// The arguments of `generate`.
 #[derive(Debug, ClapArgs)]
@@ -65,7 +65,7 @@ pub(in crate::cli) fn run(args: &GenerateArgs) -> Result<u8> {
             &mut maker,
         )?;
         recipe.commands.clear();
-        let files = maker.files(&recipe)?;
+        let files = maker.files(&recipe.base, &recipe.edits)?;
         write_sample(&args.out.join(format!("{number:0width$}")), &recipe, &files)?;
     }
     let count = counted(args.count.into(), "image");
@@ -111,7 +111,7 @@ fn description(recipe: &Recipe, files: &[NamedFile]) -> Result<Value> {
         "features": base.features(),
         "virtual_size": size,
         "sha256": hash,
-        "passphrase": base.is_encrypted().then_some(crate::input::base::PASSPHRASE),
+        "passphrase": base.is_encrypted().then_some(image_mutations::base::PASSPHRASE),
         "defects": defects,
     }))
 }

@@ -17,9 +17,9 @@ use serde_json::json;
 use super::{FINDINGS, OK};
 use crate::conform::{Reader, Row, Sample, Summary, broken, conform, valid};
 use crate::files::{existing_path, write_whole};
-use crate::input::base::Formats;
-use crate::input::case::Maker;
 use crate::output;
+use image_mutations::base::Formats;
+use image_mutations::case::Maker;
 
 pub(super) use generate::{GenerateArgs, run as run_generate};
 

@@ -5,7 +5,7 @@ use image_formats::{Field, ReadAt as _, Store};
 use serde::{Deserialize, Serialize};
 
 use super::view::{View, is_part, length, touches};
-use crate::input::recipe::Hex;
+use image_mutations::edit::Hex;
 
 /// Bytes in a row, as hexadecimal dumps have them.
 const ROW: u64 = 16;

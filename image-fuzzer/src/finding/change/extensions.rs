@@ -7,7 +7,7 @@ use image_formats::{Field, Value};
 use super::view::{View, is_part};
 use super::words::says;
 use super::{Change, words};
-use crate::input::recipe::Extension;
+use image_mutations::edit::Extension;
 
 /// The most extensions that are told of one by one, and the most fields of one.
 const MAX_TOLD: usize = 12;

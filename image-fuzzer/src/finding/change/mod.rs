@@ -15,7 +15,7 @@ use image_formats::AnyImage;
 use serde::{Deserialize, Serialize};
 
 use super::Example;
-use crate::input::recipe::Edit;
+use image_mutations::edit::Edit;
 use view::View;
 
 /// What one edit changed, or a part of it where it changed several structures.

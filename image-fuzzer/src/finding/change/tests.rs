@@ -3,8 +3,9 @@ use image_formats::qcow2::{Backing, Cluster, Content, Pattern, Spec};
 
 use super::*;
 use crate::finding::test_examples::{edited, recipe};
-use crate::input::base::{BackingFile, Base, Qcow2Base};
-use crate::input::recipe::{Extension, Hex, Number, Recipe};
+use crate::input::recipe::Recipe;
+use image_mutations::base::{BackingFile, Base, Qcow2Base};
+use image_mutations::edit::{Extension, Hex, Number};
 
 /// A valid image of clusters of 64 KiB, with one that is allocated.
 fn plain() -> Base {

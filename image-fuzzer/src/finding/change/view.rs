@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 
 use image_formats::{AnyImage, Field};
 
-use crate::input::base::Prepared;
-use crate::input::map::Map;
+use image_mutations::base::Prepared;
+use image_mutations::map::Map;
 
 /// The most fields of the image of a finding that are looked at.
 const MAX_FIELDS: usize = 6000;

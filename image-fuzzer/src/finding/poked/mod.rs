@@ -15,12 +15,14 @@ pub(super) use translate::Change;
 use translate::{Offsets, Translator};
 
 use crate::commands::Command;
-use crate::input::base::{BACKING_FILE, DATA_FILE, NamedFile, Prepared, TEST_IMG};
-use crate::input::recipe::{Number, Recipe};
+use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, TestRunner};
 use crate::oracle::timeout::TimeoutPolicy;
 use crate::triage::judge::Judge;
 use crate::triage::{Key, coarse_keys, full_keys};
+use image_mutations::base::{BACKING_FILE, DATA_FILE, Prepared, TEST_IMG};
+use image_mutations::edit::Number;
+use image_mutations::named_file::NamedFile;
 
 /// After this no further way to make the image is tried.
 const MOST_TIME: Duration = Duration::from_secs(20);

@@ -3,7 +3,7 @@
 use image_formats::qcow2::{BitmapCluster, Compression, Content, Pattern, Spec};
 
 use crate::commands::Command;
-use crate::input::base::{BACKING_FILE, DATA_FILE, Qcow2Base};
+use image_mutations::base::{BACKING_FILE, DATA_FILE, Qcow2Base};
 
 /// The most clusters of the disk that are written: with more, the bytes say as much.
 const MOST_CLUSTERS: usize = 16;
@@ -253,7 +253,7 @@ mod tests {
     use image_formats::qcow2::{Bitmap, Cluster, Snapshot};
 
     use super::*;
-    use crate::input::base::BackingFile;
+    use image_mutations::base::BackingFile;
 
     /// The creations of a base, as lines of a shell.
     fn lines(image: Spec, backing: Option<BackingFile>) -> Vec<Vec<String>> {

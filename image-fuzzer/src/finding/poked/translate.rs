@@ -2,9 +2,9 @@
 
 use image_formats::{AnyImage, Field, Format, Kind, ReadAt as _, Value};
 
-use crate::input::base::Prepared;
-use crate::input::case::apply;
-use crate::input::recipe::{Edit, Hex, Number};
+use image_mutations::base::Prepared;
+use image_mutations::case::apply;
+use image_mutations::edit::{Edit, Hex, Number};
 
 /// The most bytes that one poke writes: with more, a test is no easier to read than with the
 /// whole image.
@@ -245,7 +245,7 @@ mod tests {
     use image_formats::qcow2::{Cluster, Content, Pattern, Placement, Spec};
 
     use super::*;
-    use crate::input::base::{Base, Qcow2Base, prepare};
+    use image_mutations::base::{Base, Qcow2Base, prepare};
 
     /// An image with one data cluster, its parts in that order.
     fn image(order: Vec<u32>) -> Prepared {

@@ -6,7 +6,7 @@ use image_formats::qcow2::{
     Pattern, Placement, Snapshot, Spec,
 };
 
-use crate::input::base::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRASE, Qcow2Base};
+use image_mutations::base::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRASE, Qcow2Base};
 
 /// A base image with the name that rows of the sweep and its list have for it.
 pub struct NamedBase {
@@ -279,7 +279,7 @@ fn features() -> Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::base::prepare;
+    use image_mutations::base::prepare;
 
     #[test]
     fn each_can_be_made_and_together_they_have_every_feature() {

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use anyhow::Result;
 use image_formats::Field;
 
-use crate::input::base::{Base, Prepared, prepare};
 use crate::input::command::Command;
-use crate::input::map::structure;
-use crate::input::mutate::{FieldSelection, interesting, numeric};
-use crate::input::recipe::{Edit, Mutation, Number};
+use image_mutations::base::{Base, Prepared, prepare};
+use image_mutations::edit::{Edit, Mutation, Number};
+use image_mutations::map::structure;
+use image_mutations::mutate::{FieldSelection, interesting, numeric};
 use rows::{FIRST, Row, SECOND};
 
 /// Which tests of the sweep are wanted.
@@ -313,9 +313,9 @@ fn command(prepared: &Prepared, path: &str, line: &str) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::case::Maker;
     use crate::input::recipe::{FUZZER, Recipe};
-    use crate::rng::{FNV_START, fnv};
+    use image_mutations::case::Maker;
+    use image_mutations::rng::{FNV_START, fnv};
 
     fn all() -> Sweep {
         Sweep::new(Restriction::default()).unwrap()
@@ -388,7 +388,7 @@ mod tests {
                 "{index}"
             );
             let recipe = recipe(test);
-            if let Err(why) = maker.files(&recipe) {
+            if let Err(why) = maker.files(&recipe.base, &recipe.edits) {
                 panic!("{index}: {why:#}\n{}", recipe.to_json().unwrap());
             }
         }

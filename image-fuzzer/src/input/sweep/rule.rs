@@ -5,9 +5,9 @@ use image_formats::qcow2::records::{
 };
 use image_formats::{Field, Kind, Value};
 
-use crate::input::base::Prepared;
-use crate::input::mutate::{extension, extensions};
-use crate::input::recipe::{Edit, Hex, Number};
+use image_mutations::base::Prepared;
+use image_mutations::edit::{Edit, Hex, Number};
+use image_mutations::mutate::{extension, extensions};
 
 /// How the new value of a field is found.
 #[derive(Clone, Copy, Debug)]

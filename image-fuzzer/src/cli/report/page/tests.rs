@@ -6,10 +6,10 @@ use crate::exec::trace::Trace;
 use crate::exec::{End, Observation};
 use crate::finding::test_examples::{edited, recipe};
 use crate::finding::{Change, records, write_folder};
-use crate::input::recipe::{Edit, Hex, Number};
 use crate::oracle::Violation;
 use crate::oracle::runner::Ran;
 use crate::signature::{Frame, Signature, Stack};
+use image_mutations::edit::{Edit, Hex, Number};
 
 /// What the program of the finding prints.
 const PRINTED: &str = "qemu-img: block/a.c:7: f: Assertion `a < 3' failed.\n";

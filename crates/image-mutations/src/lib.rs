@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+pub mod base;
+pub mod case;
+pub mod edit;
+pub mod map;
+pub mod mutate;
+pub mod named_file;
+pub mod rng;
