@@ -37,23 +37,31 @@ pub fn prepare(base: &Base) -> Result<Prepared> {
     }
 }
 
-/// The image in `file`, with its fields.
-fn prepared(
-    file: NamedFile,
-    format: Format,
-    cluster: Option<u64>,
-    extra_files: Vec<NamedFile>,
-) -> Result<Prepared> {
-    // Most of its bytes are read for every image made from it, so they are kept in few pieces.
-    let image = AnyImage::open(Arc::new(file), format)?;
-    let file_len = image.bytes().len();
-    let fields = image.used_fields().take(MAX_FIELDS).collect();
-    let cluster = cluster.unwrap_or_else(|| image.unit().clamp(512, 1 << 20));
-    Ok(Prepared {
-        map: Map::new(format, fields, file_len, cluster),
-        image,
-        extra_files,
-    })
+impl Prepared {
+    /// The image in `file`, with its fields, and the files that it refers to. It need not be
+    /// valid; what its allocation unit is, its `cluster` tells where that is known.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn of(
+        file: NamedFile,
+        format: Format,
+        cluster: Option<u64>,
+        extra_files: Vec<NamedFile>,
+    ) -> Result<Self> {
+        // Most of its bytes are read for every image made from it, so they are kept in few
+        // pieces.
+        let image = AnyImage::open(Arc::new(file), format)?;
+        let file_len = image.bytes().len();
+        let fields = image.used_fields().take(MAX_FIELDS).collect();
+        let cluster = cluster.unwrap_or_else(|| image.unit().clamp(512, 1 << 20));
+        Ok(Self {
+            map: Map::new(format, fields, file_len, cluster),
+            image,
+            extra_files,
+        })
+    }
 }
 
 fn prepare_qcow2(base: &Qcow2Base) -> Result<Prepared> {
@@ -67,7 +75,7 @@ fn prepare_qcow2(base: &Qcow2Base) -> Result<Prepared> {
         extra_files.push(NamedFile::new(DATA_FILE, store));
     }
     let (file, cluster) = (file_of(&built.image), base.cluster_size());
-    prepared(file, Format::Qcow2, Some(cluster), extra_files)
+    Prepared::of(file, Format::Qcow2, Some(cluster), extra_files)
 }
 
 fn prepare_other(base: &OtherBase) -> Result<Prepared> {
@@ -76,7 +84,7 @@ fn prepare_other(base: &OtherBase) -> Result<Prepared> {
     let mut files = files_of(base, &name)?;
     ensure!(!files.is_empty(), "the base image has no file");
     let image = files.remove(0);
-    prepared(image, format, None, files)
+    Prepared::of(image, format, None, files)
 }
 
 /// The backing file's contents: its first and last 4 KiB have data.
