@@ -67,6 +67,56 @@ pub(super) fn anywhere(base: &Qcow2Base, rng: &mut Rng) -> String {
     )
 }
 
+/// Errors in the requests to the file of an image of any format, some of whose structures are at
+/// `sectors`: from the start, at a place, or from one of the first writes on.
+pub(super) fn in_file(sectors: &[u64], rng: &mut Rng) -> String {
+    const KINDS: [(u64, &str); 6] = [
+        (14, "read"),
+        (6, "write"),
+        (3, "flush"),
+        (1, "discard"),
+        (2, "write-zeroes"),
+        (2, "block-status"),
+    ];
+    if rng.chance(45) {
+        return at_write(rng.below(10), rng);
+    }
+    let rule = "file.inject-error.0";
+    let kind = weighted(&KINDS, rng);
+    let place = match rng.below(8) {
+        0 => String::new(),
+        1 => format!(",{rule}.sector={}", rng.below(64) * 8),
+        _ if matches!(kind, "flush" | "discard" | "write-zeroes") => String::new(),
+        _ => {
+            let sector = rng.pick(sectors).copied().unwrap_or(0);
+            format!(",{rule}.sector={sector}")
+        }
+    };
+    format!(
+        "{rule}.event=none,{rule}.iotype={kind}{place},{}",
+        ending(rng)
+    )
+}
+
+/// Errors from the write number `number` on, the first being 0: each one before it changes the
+/// state by one.
+fn at_write(number: u64, rng: &mut Rng) -> String {
+    let mut rules = String::new();
+    for at in 0..number {
+        let (rule, state) = (format!("file.set-state.{at}"), at + 1);
+        rules += &format!(
+            "{rule}.event=pwritev,{rule}.state={state},{rule}.new_state={},",
+            state + 1
+        );
+    }
+    let rule = "file.inject-error.0";
+    let state = number + 1;
+    format!(
+        "{rules}{rule}.event=pwritev,{rule}.state={state},{}",
+        ending(rng)
+    )
+}
+
 /// The error, whether it is one for good, and whether it comes at once.
 fn ending(rng: &mut Rng) -> String {
     const ERRORS: [(u64, u32); 3] = [(12, 5), (3, 28), (1, 95)];

@@ -6,6 +6,7 @@ pub mod build;
 mod creation;
 mod draw;
 mod drawn;
+mod drivers;
 mod encrypted;
 mod fitting;
 pub mod given;

@@ -3,9 +3,9 @@
 
 use image_formats::{AnySpec, Format};
 
-use super::Command;
 use super::image_opts::named_by;
 use super::words::weighted;
+use super::{Command, drivers};
 use image_mutations::base::OtherBase;
 use image_mutations::rng::Rng;
 
@@ -84,6 +84,13 @@ pub(super) fn sequence(base: &OtherBase, rng: &mut Rng) -> Vec<Command> {
 
 /// One command.
 pub(super) fn one(base: &OtherBase, rng: &mut Rng) -> Command {
+    let script = |rng: &mut Rng| script(base, !driver(base.spec.format()).writes, rng);
+    let of_driver = drivers::one(base, rng, |rng| plain(base, rng), script);
+    adapted(base, of_driver.unwrap_or_else(|| plain(base, rng)))
+}
+
+/// One command that all drivers know.
+fn plain(base: &OtherBase, rng: &mut Rng) -> Command {
     let driver = driver(base.spec.format());
     let has = |has: bool, weight: u64| if has { weight } else { 1 };
     let rows = [
@@ -142,11 +149,10 @@ pub(super) fn one(base: &OtherBase, rng: &mut Rng) -> Command {
         (if driver.writes { 6 } else { 20 }, "qemu-io -r"),
     ];
     let line = weighted(&rows, rng).replace("SAME", base.spec.format().name());
-    let command = match line.strip_prefix("qemu-io") {
+    match line.strip_prefix("qemu-io") {
         Some(options) => script(base, !options.is_empty(), rng),
         None => Command(shlex::split(&line).unwrap_or_default()),
-    };
-    adapted(base, command)
+    }
 }
 
 /// A `qemu-io` script of reads, and unless `reads` is set, of writes.

@@ -81,9 +81,16 @@ impl Command {
         operation(&format!("read {arguments}")).and_then(|reads| reads.range)
     }
 
-    /// Whether options say that other files are used than those that the image names.
+    /// Whether options say that other files are used than those that the image names, or how
+    /// long its disk is.
     fn overrides_files(&self) -> bool {
-        let others = ["backing=", "backing.", "data-file"];
+        let others = [
+            "backing=",
+            "backing.",
+            "data-file",
+            "extents.",
+            "force_size_calc=",
+        ];
         let is_options = |word: &&String| word.contains("file.filename=$test_img");
         let mut options = self.0.iter().filter(is_options);
         options.any(|word| others.iter().any(|other| word.contains(other)))
