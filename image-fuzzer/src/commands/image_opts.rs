@@ -42,7 +42,12 @@ fn named(verb: &str, options: &str, word: String) -> String {
     if verb == "compare" && !word.contains(['$', '-', '=']) {
         return format!("driver=raw,file.filename={word}");
     }
-    if let Some(rest) = word.strip_prefix("driver=qcow2,") {
+    // Options that are there already stay, behind those that are added.
+    let driver = options.split_inclusive(',').next().unwrap_or_default();
+    let named_so = word
+        .strip_prefix("driver=qcow2,")
+        .or_else(|| word.strip_prefix(driver));
+    if let Some(rest) = named_so {
         return format!("{options}{rest}");
     }
     match word.as_str() {

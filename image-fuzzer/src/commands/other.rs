@@ -1,7 +1,7 @@
 //! Commands drawn for images of other formats than qcow2: those that QEMU's driver of the
 //! format knows.
 
-use image_formats::Format;
+use image_formats::{AnySpec, Format};
 
 use super::image_opts::named_by;
 use super::words::weighted;
@@ -223,11 +223,26 @@ fn range(size: u64, rng: &mut Rng) -> (u64, u64) {
     (at * 512, len.min(room) * 512)
 }
 
+/// The driver of an encrypted image, with the option that unlocks it; `None` for others.
+fn unlocked(spec: &AnySpec) -> Option<&'static str> {
+    match spec {
+        AnySpec::Luks(_) => Some("driver=luks,key-secret=key,"),
+        AnySpec::Qcow(spec) if spec.passphrase.is_some() => {
+            Some("driver=qcow,encrypt.key-secret=key,")
+        }
+        _ => None,
+    }
+}
+
 /// A `command` for a qcow2 image in the format of `base`, unlocked where it is encrypted.
 pub(super) fn adapted(base: &OtherBase, command: Command) -> Command {
     let format = base.spec.format();
-    if format == Format::Luks && command.needs_key() {
-        return named_by(command, &[SECRET], "driver=luks,key-secret=key,");
+    let names_image = command.0.iter().any(|word| word.contains("$test_img"));
+    if let Some(options) = unlocked(&base.spec)
+        && command.needs_key()
+        && names_image
+    {
+        return named_by(command, &[SECRET], options);
     }
     let mut words = command.0;
     for at in 1..words.len() {

@@ -90,8 +90,9 @@ impl Command {
             "data-file",
             "extents.",
             "force_size_calc=",
+            "header.",
         ];
-        let is_options = |word: &&String| word.contains("file.filename=$test_img");
+        let is_options = |word: &&String| word.contains("filename=$test_img");
         let mut options = self.0.iter().filter(is_options);
         options.any(|word| others.iter().any(|other| word.contains(other)))
     }
@@ -216,6 +217,8 @@ mod tests {
             "reader $test_img",
             "qemu-io --image-opts -c 'read 0 512' \
              driver=qcow2,file.filename=$test_img,backing=null-co://",
+            "qemu-io --image-opts -c 'read 0 512' \
+             driver=luks,header.filename=$test_img,file.driver=null-co",
         ] {
             assert_eq!(reads(line), [], "{line}");
         }

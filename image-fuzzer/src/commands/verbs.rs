@@ -78,7 +78,8 @@ const READER: Verb = Verb {
 const VERBS: [Verb; 15] = [
     Verb {
         name: "amend",
-        keeps_data: When::WithoutPrefix(&["size=", "backing_", "data_file"]),
+        // A key slot that is erased may have been the only one.
+        keeps_data: When::WithoutPrefix(&["size=", "backing_", "data_file", "state=inactive"]),
         ..UNKNOWN
     },
     Verb {
@@ -358,6 +359,9 @@ mod tests {
         let keeps = |line: &str| command(line).keeps_data();
         assert!(keeps("qemu-img amend -o refcount_bits=1 $test_img"));
         assert!(!keeps("qemu-img amend -o size=3M $test_img"));
+        assert!(!keeps(
+            "qemu-img amend -o state=inactive,keyslot=0 $test_img"
+        ));
         assert!(!keeps("qemu-img rebase -u -b x $test_img"));
         assert!(!keeps("qemu-img snapshot -a x $test_img"));
         assert!(command("qemu-img check -r all $test_img").repairs_all());

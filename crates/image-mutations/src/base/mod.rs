@@ -156,7 +156,11 @@ impl Base {
     pub fn is_encrypted(&self) -> bool {
         match self {
             Self::Qcow2(base) => base.image.encryption.is_some(),
-            Self::Other(other) => other.spec.format() == Format::Luks,
+            Self::Other(other) => match &other.spec {
+                AnySpec::Luks(_) => true,
+                AnySpec::Qcow(spec) => spec.passphrase.is_some(),
+                _ => false,
+            },
         }
     }
 

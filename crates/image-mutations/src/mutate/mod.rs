@@ -41,11 +41,15 @@ mod logs;
 mod names;
 mod pointers;
 mod refcounts;
+mod rising;
+mod shares;
 mod sizes;
 mod snapshots;
+mod streams;
 mod subclusters;
 mod tables;
 mod text;
+mod volumes;
 mod words;
 
 pub use boundary::interesting;
@@ -82,6 +86,8 @@ enum Needs {
     Qcow2(fn(&Map) -> bool),
     /// Images of other formats.
     Other,
+    /// Images of one format.
+    Format(Format),
 }
 
 /// Every family. Those that qcow2 images do not have stand at the end, so that what is drawn
@@ -110,6 +116,9 @@ pub const FAMILIES: &[Family] = &[
     family("log", 6, logs::draw).of_other_formats(),
     family("backing-name", 3, backing_names::draw).of_other_formats(),
     family(CHECKSUM, 2, checksums::draw).of_other_formats(),
+    family("rising", 20, rising::draw).of(Format::Cloop),
+    family("stream", 20, streams::draw).of(Format::Cloop),
+    family("volume", 60, volumes::draw).of(Format::Luks),
 ];
 
 const fn family(
@@ -140,11 +149,18 @@ impl Family {
         }
     }
 
+    const fn of(self, format: Format) -> Self {
+        Self {
+            needs: Needs::Format(format),
+            ..self
+        }
+    }
+
     /// Whether an image has what it mutates.
     pub fn suits(&self, map: &Map) -> bool {
         match self.needs {
             Needs::Qcow2(needs) => self.is_for(map.format) && needs(map),
-            Needs::Nothing | Needs::Other => self.is_for(map.format),
+            Needs::Nothing | Needs::Other | Needs::Format(_) => self.is_for(map.format),
         }
     }
 
@@ -154,6 +170,7 @@ impl Family {
             Needs::Nothing => true,
             Needs::Qcow2(_) => format == Format::Qcow2,
             Needs::Other => format != Format::Qcow2,
+            Needs::Format(wanted) => format == wanted,
         }
     }
 }
@@ -233,7 +250,7 @@ pub fn repaired() -> Mutation {
 pub fn one(map: &Map, weights: &[u64], rng: &mut Rng) -> Vec<Mutation> {
     let of_format = FAMILIES.iter().zip(weights);
     let of_format = of_format.map(|(family, weight)| match family.is_for(map.format) {
-        true => *weight,
+        true => shares::of(*weight, family.name, map.format),
         false => 0,
     });
     let weights: Vec<u64> = of_format.collect();

@@ -3,7 +3,13 @@
 //!
 //! A format is a file with a [`Driver`] and a row of [`DRIVERS`].
 
+mod bochs;
+mod cloop;
 mod dmg;
+mod luks;
+mod parallels;
+mod qcow;
+mod qed;
 mod vdi;
 mod vhdx;
 mod vmdk;
@@ -37,8 +43,14 @@ struct Driver {
 }
 
 /// The drivers.
-const DRIVERS: [&Driver; 5] = [
+const DRIVERS: [&Driver; 11] = [
+    &bochs::DRIVER,
+    &cloop::DRIVER,
     &dmg::DRIVER,
+    &luks::DRIVER,
+    &parallels::DRIVER,
+    &qcow::DRIVER,
+    &qed::DRIVER,
     &vdi::DRIVER,
     &vhdx::DRIVER,
     &vmdk::DRIVER,
@@ -78,7 +90,11 @@ pub(super) fn one(
         has(makes, 10),
         has(makes, 6),
         15,
-        has(!driver.lines.is_empty(), 10),
+        // Many lines are drawn more often, so that each of them is.
+        has(
+            !driver.lines.is_empty(),
+            10.max(driver.lines.len() as u64 / 2),
+        ),
         60,
     ];
     Some(match rng.weighted(&weights) {
