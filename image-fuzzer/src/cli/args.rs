@@ -9,6 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use super::conform::{ConformArgs, GenerateArgs};
+use super::export::ExportArgs;
+use super::merge::MergeArgs;
 use super::read::ReadArgs;
 use crate::campaign::{Feedback, Fleet, StatusMode};
 use crate::commands::{Command, Programs, given};
@@ -136,6 +138,21 @@ pub(super) enum Subcommand {
     /// function, as the distance from where the program is loaded, and with the command that
     /// installs them. A program that was replaced since has counts alone.
     Coverage(CoverageArgs),
+    /// Make one work folder of several
+    ///
+    /// The queue has the fewest recipes that reach what all of them reach; those of which it is
+    /// not known stay. Each group of findings has its smallest example and the hits of all
+    /// campaigns. The statistics are added up; curves over time, and the folders of tests that
+    /// were kept, stay where they are. A campaign can go on in the new folder. It appears whole
+    /// or not at all.
+    ///
+    /// Exit status: 0; 1 a folder is damaged, in use or of another version.
+    Merge(MergeArgs),
+    /// Write the images of a campaign for other fuzzers
+    ///
+    /// Those of the queue that reach something of their own, each once, without commands. Images
+    /// that show a finding are in crashes and hangs of the work folder.
+    Export(ExportArgs),
 }
 
 /// The options of a campaign.
