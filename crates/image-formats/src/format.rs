@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checker::Scope;
 use crate::defect::Defect;
@@ -15,7 +15,7 @@ use crate::path::{Path, PathSyntax};
 use crate::store::Store;
 use crate::structure::Derivation;
 use crate::value::Value;
-use crate::{bochs, cloop, dmg, luks, parallels, qcow, qcow2, qed, vdi, vhdx, vmdk, vpc};
+use crate::{bochs, cloop, dmg, luks, parallels, qcow, qcow2, qed, raw, vdi, vhdx, vmdk, vpc};
 
 /// Declares [`Format`] from one row for each format: its name here, and its driver.
 /// Images are probed in this order.
@@ -23,7 +23,9 @@ macro_rules! formats {
     ($($(#[$doc:meta])* $format:ident => $module:path,)*) => {
         /// Known disk-image formats: those of [`crate::AnySpec`] and [`Format::Qcow2`] are
         /// modelled completely, of the others the headers and first tables.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+        )]
         #[serde(rename_all = "snake_case")]
         pub enum Format {
             $($(#[$doc])* $format,)*
@@ -67,6 +69,8 @@ formats! {
     Vpc => vpc,
     /// Apple disk image.
     Dmg => dmg,
+    /// The bytes of the disk and nothing else; no image is recognised as it.
+    Raw => raw,
 }
 
 impl Format {

@@ -29,6 +29,8 @@ pub(super) struct Values<'a> {
     pub(super) now: i64,
     /// Images in the queue.
     pub(super) queue: usize,
+    /// Those of them that are of other instances of the fleet, since the fuzzer was started.
+    pub(super) imported: u64,
     /// Blocks that were reached or, where they are not noted, distinct messages and exit
     /// statuses.
     pub(super) edges: usize,
@@ -62,14 +64,15 @@ pub(super) fn fuzzer_stats(values: &Values<'_>) -> String {
     line("cycles_done", &0);
     line("cycles_wo_finds", &0);
     line("time_wo_finds", &without_news);
-    line("execs_done", &totals.commands);
+    // afl-whatsup divides by it.
+    line("execs_done", &totals.commands.max(1));
     let mean = totals.commands as f64 / run_time.max(0.001);
     line("execs_per_sec", &format!("{mean:.2}"));
     line("execs_ps_last_min", &format!("{:.2}", values.rate));
     line("corpus_count", &values.queue.max(1));
     line("corpus_favored", &0);
     line("corpus_found", &values.queue);
-    line("corpus_imported", &0);
+    line("corpus_imported", &values.imported);
     line("max_depth", &1);
     line("cur_item", &0);
     line("pending_favs", &0);
@@ -113,6 +116,7 @@ mod tests {
             totals: &Totals::default(),
             now: 10,
             queue: 3,
+            imported: 1,
             edges: 7,
             crashes: 2,
             hangs: 1,

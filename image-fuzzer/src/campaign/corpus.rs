@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::cover::{Candidate, cover};
+use super::fleet::operation;
 use super::reach_log::{self, Reach};
 use super::reached::Reached;
 use crate::exec::blocks::BlockId;
@@ -225,9 +226,10 @@ impl Corpus {
 
     /// Adds the recipe of test `number`; returns the name of its image in the queue.
     pub(super) fn add(&mut self, number: u64, recipe: &Recipe, added: &Added<'_>) -> String {
-        let families = recipe.edits.iter().map(|mutation| mutation.family.as_str());
-        let mut operation = families.collect::<Vec<_>>().join("+");
-        operation.truncate(60);
+        let operation = match recipe.base.imported() {
+            Some(_) if recipe.edits.is_empty() => "sync".to_owned(),
+            _ => operation(&recipe.edits),
+        };
         let id = self.next_id;
         self.next_id += 1;
         let novelty = added.novelty;
@@ -336,10 +338,10 @@ impl Corpus {
 }
 
 /// How long the part of a name is that tells it from others: `id:000012`.
-const ID: usize = 9;
+pub(super) const ID: usize = 9;
 
 /// A block among all that recipes reach.
-fn key(block: &BlockId) -> u64 {
+pub(super) fn key(block: &BlockId) -> u64 {
     let address = u64::from(block.address);
     block.file ^ address.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -355,7 +357,7 @@ const OPENED: &str = ",+opened";
 
 /// What the name of an image in the queue says: how many new features it showed, and whether
 /// it opened.
-fn parse_name(name: &str) -> (u64, bool) {
+pub(super) fn parse_name(name: &str) -> (u64, bool) {
     let novelty = name.split(',').find_map(|part| {
         let (label, number) = part.split_once(':')?;
         // `news` is what version 0.2 wrote.

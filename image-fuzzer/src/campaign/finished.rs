@@ -50,6 +50,19 @@ impl Finished {
         self.compact();
     }
 
+    /// Adds the numbers of another campaign, each higher by `first`.
+    pub(super) fn merge(&mut self, other: &Self, first: u64) {
+        self.beyond.extend(first..first + other.below);
+        self.beyond
+            .extend(other.beyond.iter().map(|number| first + number));
+        self.compact();
+    }
+
+    /// The lowest number that is higher than all that are finished.
+    pub(super) fn end(&self) -> u64 {
+        self.beyond.last().map_or(self.below, |last| last + 1)
+    }
+
     /// How many are finished.
     pub(super) fn count(&self) -> u64 {
         self.below + self.beyond.len() as u64

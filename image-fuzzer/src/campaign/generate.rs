@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::fleet::Import;
 use super::novelty::{Changes, Guidance, Operator};
 use super::state::CampaignConfig;
 use crate::commands::{self, Command, adapted, given};
@@ -243,6 +244,26 @@ fn compose(
         fresh_copies: plan.commands.is_some(),
         guard: plan.guard.draw(seed),
     })
+}
+
+/// The first test of an image that another instance of the fleet made.
+pub(super) fn imported(number: u64, import: Import, plan: &Plan) -> Recipe {
+    let Import { base, source } = import;
+    let seed = source.seed();
+    let mut rng = Rng::from_text(&format!("{seed}/{number}"));
+    let commands = match &plan.commands {
+        Some(commands) => given::resolve(commands, base.virtual_size(), &mut rng),
+        None => commands::survey(&base, &mut rng),
+    };
+    Recipe {
+        fuzzer: FUZZER.into(),
+        base: Base::Imported(base),
+        edits: Vec::new(),
+        commands,
+        fresh_copies: plan.commands.is_some(),
+        guard: plan.guard.draw(&seed),
+        seed,
+    }
 }
 
 /// The commands of a test.

@@ -4,8 +4,11 @@ mod activity;
 mod afl_stats;
 mod corpus;
 mod cover;
+mod export;
 mod finished;
+mod fleet;
 mod generate;
+mod merge;
 mod novelty;
 mod reach_log;
 mod reached;
@@ -16,12 +19,16 @@ mod stats;
 mod status;
 mod store;
 mod sweep;
+mod sync;
 mod task_queue;
 mod test_log;
 mod totals;
 mod worker;
 
+pub use export::{Exported, ExportedImage, exported};
+pub use fleet::{Fleet, FleetStats};
 pub use generate::{Plan, fresh};
+pub use merge::{Merged, merge};
 pub use novelty::{Credit, NoveltySources, Operator};
 pub use reached::{BlockCounts, BlockLog, First};
 pub use runs::Run;
@@ -36,7 +43,8 @@ pub use totals::{Moment, Totals, moments};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{ScopedJoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -54,6 +62,7 @@ use state::State;
 use status::Rates;
 use store::{Progress, Store};
 use sweep::SweepQueue;
+use sync::Sync;
 use task_queue::TaskQueue;
 
 /// What a campaign is to do.
@@ -94,6 +103,8 @@ pub struct Campaign {
     pub programs: BTreeMap<String, String>,
     /// How many groups end the campaign once they are confirmed.
     pub until_groups: Option<usize>,
+    /// The fleet that it is an instance of.
+    pub fleet: Option<Fleet>,
 }
 
 /// The result of a campaign.
@@ -130,6 +141,7 @@ impl Campaign {
             command_line: String::new(),
             programs: BTreeMap::new(),
             until_groups: None,
+            fleet: None,
         }
     }
 
@@ -158,24 +170,45 @@ impl Campaign {
         let findings = Findings::open(store.root())?;
         let hangs = KnownHangs::new(findings.hangs());
         let mut progress = store.progress()?;
+        let mut sync = match &self.fleet {
+            Some(fleet) => Some(Sync::open(
+                fleet,
+                store.root(),
+                &state.seed,
+                &self.command_line,
+            )?),
+            None => None,
+        };
+        let exchange = sync.as_ref().map(|sync| sync.exchange(&progress.queue));
         let queue = self.sweep_queue(&store, &mut progress, total, other)?;
         let tasks = TaskQueue::new(self.workers.max(1), self.settings.limits.wall, self.budget);
         let blocks = self.settings.blocks.clone();
         let mut shared = Shared::new(store, findings, progress, state.seed, tasks, queue, blocks);
         shared.feedback = self.feedback;
+        shared.exchange = exchange;
         // From here on a kill leaves totals to go on from.
         shared.store_totals()?;
+        if sync.is_some() {
+            // For AFL++'s tools, which show the instance from its beginning.
+            let timeout = self.settings.limits.wall;
+            shared.write_afl_stats(0.0, timeout, &self.command_line)?;
+        }
         let shared = Mutex::new(shared);
+        if let Some(sync) = &mut sync {
+            sync.begin(self, &shared);
+        }
         let started = Instant::now();
         let control = RunControl {
             stop,
             done: AtomicBool::new(false),
+            workers_done: AtomicBool::new(false),
+            sync: OnceLock::new(),
             deadline: self.duration.map(|duration| started + duration),
             hangs,
             budgets: TimeBudgets::default(),
             activities: Activities::new(self.workers.max(1)),
         };
-        let error = self.run_workers(&shared, &control, sweep.as_ref());
+        let error = self.run_workers(&shared, &control, sweep.as_ref(), sync);
         let shared = shared
             .into_inner()
             .ok()
@@ -226,8 +259,14 @@ impl Campaign {
         shared: &Mutex<Shared>,
         control: &RunControl<'_>,
         sweep: Option<&Sweep>,
+        sync: Option<Sync>,
     ) -> Option<String> {
         std::thread::scope(|scope| {
+            let sync = sync.map(|sync| scope.spawn(|| sync.run(self, shared, control)));
+            if let Some(sync) = &sync {
+                // It is set here alone.
+                let _ = control.sync.set(sync.thread().clone());
+            }
             let workers: Vec<_> = (0..self.workers.max(1))
                 .map(|index| scope.spawn(move || worker::work(self, shared, control, sweep, index)))
                 .collect();
@@ -241,9 +280,13 @@ impl Campaign {
                 }
             }
             control.done.store(true, Ordering::SeqCst);
+            control.workers_done.store(true, Ordering::SeqCst);
             reporter.thread().unpark();
             // A reporter that panicked has shown no more statistics, and lost nothing.
             let _ = reporter.join();
+            control.wake_sync();
+            // What it did not write it writes in the next run.
+            let _ = sync.map(ScopedJoinHandle::join);
             error
         })
     }
@@ -269,8 +312,12 @@ pub fn default_workers() -> usize {
 struct RunControl<'a> {
     /// Set when the user interrupts the campaign.
     stop: &'a Arc<AtomicBool>,
-    /// Set when all workers are done.
+    /// Set when no further test is to be started, and when all workers are done.
     done: AtomicBool,
+    /// Set when all workers are done.
+    workers_done: AtomicBool,
+    /// The thread that writes and reads the folder of the fleet.
+    sync: OnceLock<Thread>,
     /// When no further test is started.
     deadline: Option<Instant>,
     /// The hangs that are known to all workers.
@@ -285,6 +332,13 @@ impl RunControl<'_> {
     /// Whether the user interrupted the campaign.
     fn is_interrupted(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Has the folder of the fleet written and read now.
+    fn wake_sync(&self) {
+        if let Some(thread) = self.sync.get() {
+            thread.unpark();
+        }
     }
 
     /// The time until the campaign is over.

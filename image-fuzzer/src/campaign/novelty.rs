@@ -152,6 +152,14 @@ impl Credit {
             cpu_seconds: gain.cpu_seconds,
         });
     }
+
+    fn merge(&mut self, other: Self) {
+        self.tests += other.tests;
+        self.blocks += other.blocks;
+        self.messages += other.messages;
+        self.cpu_seconds += other.cpu_seconds;
+        self.recent.add(other.recent);
+    }
 }
 
 /// What is kept of where novelty came from, over all runs of the fuzzer.
@@ -216,6 +224,19 @@ impl NoveltySources {
                 .chain(self.operators.values_mut());
             credits.for_each(|credit| credit.recent.halve());
         }
+    }
+
+    /// Adds what another campaign learnt.
+    pub(super) fn merge(&mut self, other: Self) {
+        fn merge<K: Ord>(ours: &mut BTreeMap<K, Credit>, theirs: BTreeMap<K, Credit>) {
+            for (name, credit) in theirs {
+                ours.entry(name).or_default().merge(credit);
+            }
+        }
+        merge(&mut self.fields, other.fields);
+        merge(&mut self.commands, other.commands);
+        merge(&mut self.operators, other.operators);
+        self.since = self.since.max(other.since);
     }
 
     /// What gave most of late: fields, and commands; `None` before there is anything.

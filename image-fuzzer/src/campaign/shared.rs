@@ -10,6 +10,7 @@ use serde_json::json;
 use super::afl_stats::{FUZZER_STATS, PLOT_DATA, PLOT_HEADER, Values, fuzzer_stats, plot_line};
 use super::corpus::{Added, Corpus, REACH};
 use super::finished::Finished;
+use super::fleet::{Exchange, Import, Source};
 use super::novelty::{Changes, Gain, Guidance, NoveltySources};
 use super::reached::{FIRST_PAUSE, FIRST_SAMPLES, Reached, SAMPLE_PAUSE};
 use super::stats::Stats;
@@ -84,6 +85,8 @@ pub(super) struct Shared {
     cpu: Duration,
     pub(super) corpus: Corpus,
     pub(super) sweep: SweepQueue,
+    /// What passes between this and the other instances of its fleet, where it has one.
+    pub(super) exchange: Option<Exchange>,
     /// The weights of the families.
     weights: Vec<u64>,
     /// Where novelty came from.
@@ -161,6 +164,7 @@ impl Shared {
             cpu: Duration::ZERO,
             corpus,
             sweep,
+            exchange: None,
             weights: first_weights(),
             notes: BTreeSet::new(),
         }
@@ -219,8 +223,31 @@ impl Shared {
         Arc::clone(&self.guidance)
     }
 
+    /// The next image of another instance, and the number of its test, where it is the turn of
+    /// one and there are tests left.
+    pub(super) fn next_import(&mut self, most: Option<u64>) -> Option<(u64, Import)> {
+        let import = self.exchange.as_mut()?.next()?;
+        let number = self.number(most);
+        if let (None, Some(exchange)) = (number, &mut self.exchange) {
+            exchange.put_back(import);
+            return None;
+        }
+        Some((number?, import))
+    }
+
+    /// Takes in that an image of another instance was run, and whether it was kept. Gives
+    /// whether more are wanted.
+    pub(super) fn finish_import(&mut self, source: Source, kept: bool) -> bool {
+        let Some(exchange) = &mut self.exchange else {
+            return false;
+        };
+        let wanted = exchange.finish(source, kept);
+        self.stats.fleet = Some(exchange.stats);
+        wanted
+    }
+
     /// Takes in the feedback of a test. Where a feature of it is new, `image` goes into the
-    /// queue.
+    /// queue; whether it did.
     ///
     /// # Errors
     ///
@@ -232,7 +259,7 @@ impl Shared {
         changes: &Changes,
         image: Option<&NamedFile>,
         outcome: &Outcome,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let new: Vec<u64> = outcome
             .features
             .iter()
@@ -253,6 +280,7 @@ impl Shared {
         self.stats.messages = self.features.len();
         self.stats.add(recipe, outcome, novelty);
         self.pace.image();
+        let mut kept = false;
         if novelty > 0 {
             if self.feedback != Feedback::Off {
                 self.reweigh();
@@ -271,6 +299,12 @@ impl Shared {
                 self.stats.queue = self.corpus.len();
                 self.stats.scheduled = self.corpus.scheduled();
                 self.store.enqueue(&name, recipe, image)?;
+                kept = true;
+                let totals = self.totals();
+                if let Some(exchange) = &mut self.exchange {
+                    let time_ms = (totals.seconds * 1000.0) as u64;
+                    exchange.offer(&name, recipe, (time_ms, totals.commands));
+                }
             }
         }
         // After the image, so that each known feature has an image in the queue.
@@ -278,7 +312,8 @@ impl Shared {
             self.pace.message();
             self.store.log_features(&new)?;
         }
-        self.log_blocks(number, &blocks)
+        self.log_blocks(number, &blocks)?;
+        Ok(kept)
     }
 
     /// Takes in blocks that no test reached, but what was done besides tests. Those of programs
@@ -491,6 +526,7 @@ impl Shared {
             totals: &self.totals(),
             now: unix_time(),
             queue: self.stats.queue,
+            imported: self.exchange.as_ref().map_or(0, |it| it.stats.kept),
             edges: match self.stats.blocks {
                 0 => self.stats.messages,
                 blocks => blocks,

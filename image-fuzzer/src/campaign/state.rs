@@ -11,6 +11,7 @@ use crate::commands::Command;
 use crate::files::write_whole;
 use crate::input::recipe::{FUZZER, is_readable};
 use image_mutations::mutate::FieldSelection;
+use image_mutations::rng::{FNV_START, fnv};
 
 /// What `state.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,55 @@ impl State {
         Ok(state)
     }
 
+    /// The state of the campaign in the work folder `root`, which is not changed.
+    ///
+    /// # Errors
+    ///
+    /// There is none, it is damaged, or another version began it.
+    pub(super) fn read(root: &Path) -> Result<Self> {
+        let path = root.join(STATE);
+        let text = fs::read_to_string(&path).with_context(|| {
+            let path = path.display();
+            format!("cannot read '{path}'; name the work folder of a campaign")
+        })?;
+        let state: Self = serde_json::from_str(&text)
+            .with_context(|| format!("'{}' is damaged", path.display()))?;
+        if !is_readable(&state.fuzzer) {
+            bail!(
+                "'{}' belongs to a campaign of {}, this is {FUZZER}: use that version",
+                root.display(),
+                state.fuzzer
+            );
+        }
+        Ok(state)
+    }
+
+    /// The state of one campaign that others were merged into, with a seed of its own. It has a
+    /// configuration where all had the same, and its sweep goes on where theirs was the same.
+    pub(super) fn merged(states: &[Self]) -> Self {
+        let same = |is: &dyn Fn(&Self) -> bool| states.iter().all(is);
+        let first = states.first();
+        let config = first.and_then(|it| it.config.clone());
+        let config = config.filter(|config| same(&|it| it.config.as_ref() == Some(config)));
+        let sweep = first.and_then(|it| it.sweep);
+        let sweep = sweep.filter(|_| config.is_some());
+        let sweep =
+            sweep.filter(|sweep| same(&|it| it.sweep == Some(*sweep) && it.fuzzer == FUZZER));
+        let seeds = states.iter().map(|it| it.seed.as_bytes());
+        let hash = seeds.fold(FNV_START, |hash, seed| fnv(fnv(hash, seed), b"/"));
+        Self {
+            fuzzer: FUZZER.into(),
+            seed: format!("merge-{hash:016x}"),
+            config,
+            sweep,
+        }
+    }
+
+    /// Whether it has a sweep.
+    pub(super) fn sweeps(&self) -> bool {
+        self.sweep.is_some()
+    }
+
     /// Whether the sweep of the last start had the same tests.
     pub(super) fn has_sweep(&self, config: &CampaignConfig, tests: u64) -> bool {
         self.config.as_ref() == Some(config) && self.sweep == Some(tests)
@@ -117,7 +167,12 @@ impl State {
         self.write(root)
     }
 
-    fn write(&self, root: &Path) -> Result<()> {
+    /// Stores it.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub(super) fn write(&self, root: &Path) -> Result<()> {
         write_whole(&root.join(STATE), &serde_json::to_vec_pretty(self)?)
     }
 }

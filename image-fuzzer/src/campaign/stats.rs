@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::fleet::FleetStats;
 use crate::exec::End;
 use crate::input::recipe::Recipe;
 use crate::oracle::runner::{Outcome, Ran};
@@ -36,6 +37,9 @@ pub struct Stats {
     /// Tests of the sweep that are finished, those of earlier runs included, and how many
     /// it has.
     pub sweep: (u64, u64),
+    /// What was exchanged with the other instances of the fleet, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStats>,
     /// Tests that hit a group, by class.
     pub hits: BTreeMap<Class, u64>,
     /// The images of each mutation family.

@@ -280,6 +280,9 @@ impl View {
         if let Some(sweep) = stats.sweep_text() {
             rows.push(("sweep", sweep.trim_start_matches("sweep ").to_owned()));
         }
+        if let Some(fleet) = &stats.fleet {
+            rows.push(("fleet", fleet.to_string()));
+        }
         if stats.suspected > 0 {
             let text = format!("{} wait to be confirmed", stats.suspected);
             rows.push(("suspected hangs", text));

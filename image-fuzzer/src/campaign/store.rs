@@ -31,6 +31,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::corpus::REACH;
@@ -44,7 +45,7 @@ use image_mutations::named_file::NamedFile;
 #[derive(Debug)]
 pub(super) struct Store {
     root: PathBuf,
-    _lock: Flock<File>,
+    _lock: Option<Flock<File>>,
 }
 
 /// What a campaign has done in earlier runs.
@@ -137,6 +138,33 @@ impl Store {
             fs::rename(&earlier, &features)
                 .with_context(|| format!("cannot rename '{}'", earlier.display()))?;
         }
+        Ok(Self {
+            root,
+            _lock: Some(lock),
+        })
+    }
+
+    /// Opens the work folder to read it, and keeps fuzzers out. Nothing in it is changed.
+    ///
+    /// # Errors
+    ///
+    /// A fuzzer uses the folder, or it cannot be read.
+    pub(super) fn open_to_read(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root)?;
+        // A copy of a work folder may be without one.
+        let lock = match File::open(root.join(".lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            lock => Some(lock.with_context(|| format!("cannot read '{}'", root.display()))?),
+        };
+        let lock = match lock.map(|lock| Flock::lock(lock, FlockArg::LockSharedNonblock)) {
+            Some(Err((_, Errno::EWOULDBLOCK))) => bail!(
+                "an image-fuzzer is using '{}': wait for its end, or stop it",
+                root.display()
+            ),
+            // Not all shared file systems know locks.
+            Some(lock) => lock.ok(),
+            None => None,
+        };
         Ok(Self { root, _lock: lock })
     }
 
@@ -151,15 +179,25 @@ impl Store {
     ///
     /// The folder cannot be read or written, or is damaged.
     pub(super) fn progress(&self) -> Result<Progress> {
-        let finished = self.finished()?;
+        let progress = self.read()?;
         // The next number must not be appended to an incomplete line.
-        self.compact(&finished)?;
+        self.compact(&progress.finished)?;
+        Ok(progress)
+    }
+
+    /// The same, of a folder that is not to be changed.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read, or is damaged.
+    pub(super) fn read(&self) -> Result<Progress> {
+        let finished = self.finished()?;
         Ok(Progress {
             suspended: self.suspended(&finished)?,
             parked: self.by_number("parked")?,
             finished,
             queue: self.queue()?,
-            set_aside: self.read_set_aside(),
+            set_aside: read_set_aside(&self.root),
             reach: fs::read_to_string(self.root.join(REACH)).unwrap_or_default(),
             features: self.features(),
             blocks: BlockLog::read(&self.root),
@@ -315,11 +353,6 @@ impl Store {
         write_whole(&self.root.join(SET_ASIDE), lines.as_bytes())
     }
 
-    fn read_set_aside(&self) -> HashSet<String> {
-        let text = fs::read_to_string(self.root.join(SET_ASIDE)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
     /// Logs features that were not seen before, after the image that showed them is in the
     /// queue.
     ///
@@ -364,7 +397,13 @@ impl Store {
     /// read, are left out.
     fn recipes(&self, folder: &str) -> Result<Vec<(String, Recipe)>> {
         let mut recipes = Vec::new();
-        for entry in fs::read_dir(self.root.join(folder))? {
+        let path = self.root.join(folder);
+        let entries = match fs::read_dir(&path) {
+            // Earlier versions had fewer folders, and copies are without empty ones.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(recipes),
+            entries => entries.with_context(|| format!("cannot read '{}'", path.display()))?,
+        };
+        for entry in entries {
             let path = entry?.path();
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             if let Ok(recipe) = Recipe::read(&path) {
@@ -396,6 +435,13 @@ fn end_last_line(path: &Path) -> Result<()> {
         return Ok(());
     }
     append(path, "\n")
+}
+
+/// The names of the recipes in the work folder `root` that are not varied, since others reach
+/// the same.
+pub(super) fn read_set_aside(root: &Path) -> HashSet<String> {
+    let text = fs::read_to_string(root.join(SET_ASIDE)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 /// The finished tests of the sweep in the work folder `root`.

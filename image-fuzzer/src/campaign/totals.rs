@@ -113,6 +113,33 @@ impl Totals {
         }
     }
 
+    /// Adds what another campaign came to.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.images += other.images;
+        self.commands += other.commands;
+        self.opened += other.opened;
+        self.hung += other.hung;
+        self.seconds += other.seconds;
+        for (purpose, seconds) in other.worker_seconds {
+            *self.worker_seconds.entry(purpose).or_default() += seconds;
+        }
+        self.longest_gap_seconds = self.longest_gap_seconds.max(other.longest_gap_seconds);
+        // 0 stands for never.
+        self.begun = match (self.begun, other.begun) {
+            (0, begun) | (begun, 0) => begun,
+            (one, other) => one.min(other),
+        };
+        for (ours, theirs) in [
+            (&mut self.last_message, other.last_message),
+            (&mut self.last_block, other.last_block),
+            (&mut self.last_group, other.last_group),
+            (&mut self.last_crash, other.last_crash),
+            (&mut self.last_hang, other.last_hang),
+        ] {
+            *ours = theirs.max(*ours);
+        }
+    }
+
     /// The share of images that got past being opened, in percent.
     pub fn opened_percent(&self) -> f64 {
         self.opened as f64 * 100.0 / (self.images as f64).max(1.0)

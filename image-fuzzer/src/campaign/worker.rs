@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 
 use super::activity::Activity;
-use super::generate::{BasePool, changes, fresh, generate, spare, variation};
+use super::fleet::Source;
+use super::generate::{BasePool, changes, fresh, generate, imported, spare, variation};
 use super::novelty::Changes;
 use super::shared::Shared;
 use super::sweep::sweep_recipe;
@@ -90,6 +91,8 @@ struct Test {
     fresh: bool,
     /// Whether an earlier run of the fuzzer began it.
     replayed: bool,
+    /// The instance of the fleet whose image it has.
+    source: Option<Source>,
 }
 
 struct Worker<'a> {
@@ -123,6 +126,7 @@ impl Worker<'_> {
             changes,
             fresh,
             replayed,
+            source,
         }) = self.next_test()?
         else {
             return Ok(false);
@@ -146,9 +150,10 @@ impl Worker<'_> {
             // What a program does when it is ended from outside is no finding. The test is
             // run again when the campaign is resumed.
             self.lock()?.store.suspend(number, &recipe)?;
+            self.finish_import(source, false)?;
             return Ok(false);
         }
-        self.learn(number, &recipe, &changes, &files, &outcome)?;
+        let kept = self.learn(number, &recipe, &changes, &files, &outcome)?;
         self.sample(number, &recipe, &files, &outcome)?;
         let mut telling = false;
         for (key, violation) in keys.iter().zip(&outcome.violations) {
@@ -170,8 +175,19 @@ impl Worker<'_> {
         self.campaign.test_log().log(&test, telling)?;
         self.park(number, recipe.clone(), &outcome)?;
         self.lock()?.finish(number, &recipe)?;
+        self.finish_import(source, kept)?;
         self.end_lap()?;
         Ok(true)
+    }
+
+    /// Notes that an image of another instance of the fleet was run, once the test is on disk.
+    fn finish_import(&mut self, source: Option<Source>, kept: bool) -> Result<()> {
+        if let Some(source) = source
+            && self.lock()?.finish_import(source, kept)
+        {
+            self.control.wake_sync();
+        }
+        Ok(())
     }
 
     /// Keeps a test with a command that may hang, to be run again when there is time, unless
@@ -262,6 +278,20 @@ impl Worker<'_> {
                 fresh: again.is_ok_and(|again| again == recipe),
                 changes: Changes::default(),
                 replayed: true,
+                source: None,
+                number,
+                recipe,
+            }));
+        }
+        let import = self.lock()?.next_import(self.campaign.tests);
+        if let Some((number, import)) = import {
+            let source = Some(import.source.clone());
+            let recipe = imported(number, import, &self.campaign.plan);
+            return Ok(Some(Test {
+                changes: self.changes(&recipe)?,
+                fresh: false,
+                replayed: false,
+                source,
                 number,
                 recipe,
             }));
@@ -286,6 +316,7 @@ impl Worker<'_> {
                     recipe,
                     fresh: false,
                     replayed: false,
+                    source: None,
                 }));
             }
             let seed = format!("{}/{number}", shared.seed);
@@ -313,10 +344,12 @@ impl Worker<'_> {
             changes,
             fresh: fresh && !spared,
             replayed: false,
+            source: None,
         }))
     }
 
-    /// Takes in the feedback of a test; an image that showed something new is kept.
+    /// Takes in the feedback of a test; an image that showed something new is kept. Whether
+    /// this one is.
     fn learn(
         &mut self,
         number: u64,
@@ -324,7 +357,7 @@ impl Worker<'_> {
         changes: &Changes,
         files: &[NamedFile],
         outcome: &Outcome,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let notes = self.runner.take_notes();
         let reached = self.runner.take_reached();
         let mut shared = self.lock()?;
@@ -334,9 +367,10 @@ impl Worker<'_> {
         let failing = &self.campaign.failing;
         let opens = |ran: &Ran| ran.has_opened() && !failing.contains(&ran.index);
         shared.stats.opened += u64::from(outcome.ran.iter().any(opens));
-        shared.learn(number, recipe, changes, files.first(), outcome)?;
+        let kept = shared.learn(number, recipe, changes, files.first(), outcome)?;
         // And what was reached between tests.
-        shared.add_blocks(number, &reached)
+        shared.add_blocks(number, &reached)?;
+        Ok(kept)
     }
 
     /// What a test without a parent has: all of it.

@@ -9,8 +9,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use super::conform::{ConformArgs, GenerateArgs};
+use super::export::ExportArgs;
+use super::merge::MergeArgs;
 use super::read::ReadArgs;
-use crate::campaign::{Feedback, StatusMode};
+use crate::campaign::{Feedback, Fleet, StatusMode};
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
 use crate::files::existing_path;
@@ -136,6 +138,21 @@ pub(super) enum Subcommand {
     /// function, as the distance from where the program is loaded, and with the command that
     /// installs them. A program that was replaced since has counts alone.
     Coverage(CoverageArgs),
+    /// Make one work folder of several
+    ///
+    /// The queue has the fewest recipes that reach what all of them reach; those of which it is
+    /// not known stay. Each group of findings has its smallest example and the hits of all
+    /// campaigns. The statistics are added up; curves over time, and the folders of tests that
+    /// were kept, stay where they are. A campaign can go on in the new folder. It appears whole
+    /// or not at all.
+    ///
+    /// Exit status: 0; 1 a folder is damaged, in use or of another version.
+    Merge(MergeArgs),
+    /// Write the images of a campaign for other fuzzers
+    ///
+    /// Those of the queue that reach something of their own, each once, without commands. Images
+    /// that show a finding are in crashes and hangs of the work folder.
+    Export(ExportArgs),
 }
 
 /// The options of a campaign.
@@ -234,11 +251,31 @@ pub(super) struct FuzzArgs {
     /// Note the blocks of this library too, where a program has loaded it; can be repeated
     #[arg(long, value_name = "LIBRARY", value_parser = existing_path, conflicts_with_all = ["no_coverage", "no_fork_server"])]
     pub(super) cover: Vec<PathBuf>,
+    /// Share what is found with the other instances of a fleet, image-fuzzer and 'afl-fuzz -M'
+    /// or -S, that have their folders in this one; it may be on a shared file system
+    #[arg(long, value_name = "DIR", requires = "name", conflicts_with_all = ["seed", "sweep_only"])]
+    pub(super) sync: Option<PathBuf>,
+    /// The name of this instance, and of its folder in that of the fleet: up to 32 letters,
+    /// digits, - and _
+    #[arg(long, value_name = "NAME", requires = "sync", value_parser = instance)]
+    pub(super) name: Option<String>,
+    /// How long it is between two looks at the other instances
+    #[arg(long, value_name = "SECONDS", requires = "sync", default_value = "30", value_parser = seconds)]
+    pub(super) sync_interval: Duration,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
 
 impl FuzzArgs {
+    /// The fleet that the campaign is an instance of.
+    pub(super) fn fleet(&self) -> Option<Fleet> {
+        Some(Fleet {
+            dir: self.sync.clone()?,
+            name: self.name.clone()?,
+            interval: self.sync_interval,
+        })
+    }
+
     /// What to ask where the word for the work folder, given without the subcommand, is
     /// probably meant to be something else; `None` where it is not.
     pub(super) fn question(&self) -> Option<String> {
@@ -479,6 +516,15 @@ fn groups(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The name of an instance of a fleet, as AFL++ takes it.
+fn instance(text: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    match text.len() {
+        1..=32 if text.chars().all(is_part) => Ok(text.to_owned()),
+        _ => Err("must be 1 to 32 letters, digits, - and _".into()),
+    }
+}
+
 fn file_glob(text: &str) -> Result<FileGlob, String> {
     if text.is_empty() {
         return Err("it is empty".into());
@@ -655,6 +701,12 @@ mod tests {
             "image-fuzzer coverage --json --html page",
             "image-fuzzer --no-coverage --cover /lib",
             "image-fuzzer --no-fork-server --cover /lib",
+            "image-fuzzer --sync fleet",
+            "image-fuzzer --name a",
+            "image-fuzzer --sync fleet --name a/b",
+            "image-fuzzer --sync fleet --name ''",
+            "image-fuzzer --sync fleet --name a -s seed",
+            "image-fuzzer --sync fleet --name a --sweep-only",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

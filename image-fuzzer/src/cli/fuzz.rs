@@ -75,6 +75,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         command_line: command_line(),
         programs: BTreeMap::new(),
         until_groups: args.until.or(args.exit_on_finding.then_some(1)),
+        fleet: args.fleet(),
     };
     if args.list {
         return list(&campaign.plan);
@@ -170,6 +171,9 @@ fn run_campaign(campaign: &Campaign, stop: &Arc<AtomicBool>) -> Result<u8> {
     );
     if let Some(line) = summary.totals.line() {
         text.push_str(&format!("{line}\n"));
+    }
+    if let Some(fleet) = &stats.fleet {
+        text.push_str(&format!("fleet: {fleet}\n"));
     }
     if stats.suspected > 0 {
         text.push_str(&format!(

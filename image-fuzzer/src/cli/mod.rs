@@ -5,9 +5,11 @@ mod bisect;
 mod conform;
 mod coverage;
 mod curves;
+mod export;
 mod fuzz;
 mod html;
 mod interrupt;
+mod merge;
 mod program_check;
 mod read;
 mod replay;
@@ -81,6 +83,8 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Minimise(args)) => replay::minimise(&args),
         Some(Subcommand::Coverage(args)) => coverage::run(&args),
         Some(Subcommand::Report(args)) => report::run(&args),
+        Some(Subcommand::Merge(args)) => merge::run(&args),
+        Some(Subcommand::Export(args)) => export::run(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -156,7 +156,7 @@ impl ProgramCheck {
                 value: Number(0),
             },
             // Others have theirs elsewhere, or several; an empty file has none.
-            Base::Other(_) => Edit::Length { bytes: Number(0) },
+            Base::Other(_) | Base::Imported(_) => Edit::Length { bytes: Number(0) },
         };
         let family = "field".into();
         let seen = self.on_image(command, vec![Mutation { family, edit }])?;

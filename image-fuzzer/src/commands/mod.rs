@@ -12,6 +12,7 @@ mod fitting;
 pub mod given;
 mod image_opts;
 mod img;
+mod imported;
 mod io_errors;
 mod open_options;
 mod other;
@@ -22,6 +23,6 @@ mod verbs;
 mod words;
 
 pub use crate::input::command::{Command, quote};
-pub use draw::{adapted, one, sequence};
+pub use draw::{adapted, one, sequence, survey};
 pub use programs::{ITSELF, Programs};
 pub use reads::{Reads, Shown};

@@ -11,19 +11,19 @@ use image_mutations::rng::Rng;
 
 /// What QEMU's driver of a format can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Driver {
+pub(super) struct Driver {
     /// It writes.
-    writes: bool,
+    pub(super) writes: bool,
     /// `qemu-img check` knows the format.
-    checks: bool,
+    pub(super) checks: bool,
     /// It changes the size.
-    resizes: bool,
+    pub(super) resizes: bool,
     /// Images of it can have a backing file that `commit` and `rebase` know.
-    has_parents: bool,
+    pub(super) has_parents: bool,
 }
 
 /// What the driver of `format` can do.
-fn driver(format: Format) -> Driver {
+pub(super) fn driver(format: Format) -> Driver {
     let read_only = Driver {
         writes: false,
         checks: false,
@@ -45,7 +45,7 @@ fn driver(format: Format) -> Driver {
             checks: true,
             ..writer
         },
-        Format::Luks => Driver {
+        Format::Luks | Format::Raw => Driver {
             resizes: true,
             ..writer
         },
@@ -205,7 +205,7 @@ fn operation(base: &OtherBase, reads: bool, rng: &mut Rng) -> String {
 
 /// A range of sectors of a disk: often at its start or end, or around a multiple of 64 KiB,
 /// where blocks of many sizes begin.
-fn range(size: u64, rng: &mut Rng) -> (u64, u64) {
+pub(super) fn range(size: u64, rng: &mut Rng) -> (u64, u64) {
     let sectors = (size / 512).max(1);
     let at = match rng.below(5) {
         0 => 0,
@@ -236,13 +236,20 @@ fn unlocked(spec: &AnySpec) -> Option<&'static str> {
 
 /// A `command` for a qcow2 image in the format of `base`, unlocked where it is encrypted.
 pub(super) fn adapted(base: &OtherBase, command: Command) -> Command {
-    let format = base.spec.format();
     let names_image = command.0.iter().any(|word| word.contains("$test_img"));
     if let Some(options) = unlocked(&base.spec)
         && command.needs_key()
         && names_image
     {
         return named_by(command, &[SECRET], options);
+    }
+    in_format(base.spec.format(), command)
+}
+
+/// A `command` for a qcow2 image in `format`.
+pub(super) fn in_format(format: Format, command: Command) -> Command {
+    if format == Format::Luks && command.needs_key() {
+        return named_by(command, &[SECRET], "driver=luks,key-secret=key,");
     }
     let mut words = command.0;
     for at in 1..words.len() {

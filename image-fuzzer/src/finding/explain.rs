@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use image_formats::Format;
+
 use super::transcript::printable;
 use super::{Change, Example, Record};
 use crate::commands::Command;
@@ -43,7 +45,10 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         );
     }
     text.push_str("## What is wrong with the image\n\n");
-    if example.recipe.edits.is_empty() && record.defects.is_empty() {
+    let imported = example.recipe.base.imported();
+    if imported.is_some() {
+        let _ = writeln!(text, "{}", told_of_import(example));
+    } else if example.recipe.edits.is_empty() && record.defects.is_empty() {
         text.push_str("Nothing: the image is valid.\n");
     } else if example.recipe.edits.is_empty() {
         text.push_str("Nothing was changed in it: programs must handle it as it is.\n");
@@ -54,12 +59,16 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
     let changed = example.changed_bytes();
     let _ = writeln!(
         text,
-        "\n{} of its bytes {} from those of a valid image{}.\n",
+        "\n{} of its bytes {} from those of {}{}.\n",
         changed.len(),
         if changed.len() == 1 {
             "differs"
         } else {
             "differ"
+        },
+        match imported {
+            Some(_) => "the image that it was made from",
+            None => "a valid image",
         },
         places(&changed)
     );
@@ -117,6 +126,20 @@ pub(super) fn readme(example: &Example, record: &Record) -> String {
         "The test fails until the bug is fixed.\n"
     });
     text
+}
+
+/// Where an image comes from that was made elsewhere.
+fn told_of_import(example: &Example) -> String {
+    let format = match example.recipe.base.format() {
+        Format::Raw => "no known format".to_owned(),
+        format => format!("format {format}"),
+    };
+    let edits = if example.recipe.edits.is_empty() {
+        "nothing was changed in it but what minimising cut off and cleared"
+    } else {
+        "these changes were made to it"
+    };
+    format!("It was made elsewhere, by another fuzzer or program, and is of {format}; {edits}.\n")
 }
 
 /// What a guard does, in words.

@@ -54,14 +54,22 @@ pub enum Candidate {
 
 /// A line of `hits.jsonl`: a test that hit a group.
 #[derive(Debug, Serialize, Deserialize)]
-struct HitLine {
-    test: u64,
+pub(super) struct HitLine {
+    pub(super) test: u64,
     #[serde(flatten)]
-    key: Key,
+    pub(super) key: Key,
 }
 
 /// The log of hits.
-const HITS: &str = "hits.jsonl";
+pub(super) const HITS: &str = "hits.jsonl";
+
+/// The hits in the work folder `root`. An incomplete line, left by a kill, belongs to a test that
+/// will be run again.
+pub(super) fn hits(root: &Path) -> Vec<HitLine> {
+    let text = fs::read_to_string(root.join(HITS)).unwrap_or_default();
+    let hits = text.lines().map(serde_json::from_str);
+    hits.filter_map(Result::ok).collect()
+}
 
 impl Findings {
     /// The groups found so far in the work folder `root`.
@@ -71,12 +79,7 @@ impl Findings {
     /// The folder cannot be read, or a finding in it is damaged.
     pub fn open(root: &Path) -> Result<Self> {
         let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
-        let hits = fs::read_to_string(root.join(HITS)).unwrap_or_default();
-        // An incomplete line, left by a kill, belongs to a test that will be run again.
-        for hit in hits
-            .lines()
-            .filter_map(|line| serde_json::from_str::<HitLine>(line).ok())
-        {
+        for hit in hits(root) {
             groups.entry(hit.key).or_default().hits.insert(hit.test);
         }
         let mut unfinished = Vec::new();
@@ -241,10 +244,7 @@ impl Findings {
         let key = &example.key;
         let folder = self.group(key).folder.clone();
         let folder = folder.unwrap_or_else(|| self.root.join("findings").join(key.folder_name()));
-        let images = self.root.join(match key.class {
-            class if class.oracle().is_hang() => "hangs",
-            _ => "crashes",
-        });
+        let images = self.root.join(images_of(key.class));
         let image = match example.files.first() {
             Some(image) => Some((afl_name(&images, &folder)?, write_temp(&images, image)?)),
             None => None,
@@ -262,6 +262,14 @@ impl Findings {
 
     fn group(&mut self, key: &Key) -> &mut Group {
         self.groups.entry(key.clone()).or_default()
+    }
+}
+
+/// The folder in which AFL's tools look for the images of a class.
+pub(super) fn images_of(class: Class) -> &'static str {
+    match class {
+        class if class.oracle().is_hang() => "hangs",
+        _ => "crashes",
     }
 }
 

@@ -9,6 +9,7 @@ mod index;
 mod iotest;
 mod poked;
 mod record;
+mod regroup;
 mod reproduce;
 mod script;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use folder::{records, write_folder};
 pub use index::{Candidate, Findings, counts};
 pub use poked::PokedImage;
 pub use record::Record;
+pub use regroup::{Origin, regroup};
 pub use reproduce::{Replay, minimise_folder, reproduce_folder, stack_of};
 pub use transcript::Step;
 pub use version_record::{VersionRecord, VersionResult};

@@ -650,7 +650,7 @@ impl TestRunner {
     fn is_pristine(&self) -> bool {
         let copies = self.base.as_ref().is_some_and(|base| match base {
             Base::Qcow2(base) => base.image.encryption.is_none() && base.image.data_file.is_none(),
-            Base::Other(_) => !base.is_encrypted() && self.files.len() == 1,
+            Base::Other(_) | Base::Imported(_) => !base.is_encrypted() && self.files.len() == 1,
         });
         let path = self.files.first().map(|file| self.work().join(&file.name));
         let modified = |path| fs::metadata(path).ok()?.modified().ok();

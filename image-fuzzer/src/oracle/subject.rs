@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use image_formats::qcow2::{Disk, Guest, GuestOffset, Image, Incompatible};
-use image_formats::{AnyImage, Defect, ReadAt};
+use image_formats::{AnyImage, Defect, Format, ReadAt};
 
 use crate::input::recipe::Recipe;
-use image_mutations::base::{BACKING_FILE, Base, DATA_FILE};
+use image_mutations::base::{BACKING_FILE, DATA_FILE};
 use image_mutations::case;
 use image_mutations::named_file::NamedFile;
 
@@ -42,15 +42,15 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether the image is mutated at all.
+    /// Whether the image may be invalid: it is mutated, or was made elsewhere.
     pub(super) fn is_mutated(&self) -> bool {
-        !self.recipe.edits.is_empty()
+        !self.recipe.edits.is_empty() || self.recipe.base.imported().is_some()
     }
 
     /// The decoded image, if it is a qcow2 image.
     pub(super) fn decoded(&self) -> Option<&Decoded> {
         let decode = || {
-            self.recipe.base.qcow2()?;
+            (self.recipe.base.format() == Format::Qcow2).then_some(())?;
             let image = Image::open(Arc::new(self.files.first()?.clone())).ok()?;
             let broken = image.binding_defects().ok()?;
             Some(Decoded { image, broken })
@@ -61,11 +61,12 @@ impl<'a> Subject<'a> {
     /// What the guest must read from an image of another format than qcow2; `None` where that
     /// is not known, or the image refers to other files than those of the test.
     pub(super) fn disk(&self) -> Option<Box<dyn image_formats::Disk>> {
-        let Base::Other(base) = &self.recipe.base else {
+        let format = self.recipe.base.format();
+        // What is in a file that nothing decodes, a program may know.
+        if matches!(format, Format::Qcow2 | Format::Raw) {
             return None;
-        };
+        }
         let image = self.files.first()?;
-        let format = base.spec.format();
         let image = AnyImage::open(Arc::new(image.clone()), format).ok()?;
         // What must be refused may be read as anything.
         if !image.binding_defects().ok()?.is_empty() {
@@ -92,8 +93,8 @@ impl<'a> Subject<'a> {
         let data_file = self.file(external, DATA_FILE, self.data_file_name())?;
         let named = image.layout().header.backing_file_offset != 0;
         let backing = self.file(named, BACKING_FILE, self.backing_name())?;
-        let base = self.recipe.base.qcow2()?;
-        let backing = match (backing, &base.backing) {
+        let base = self.recipe.base.qcow2();
+        let backing = match (backing, base.and_then(|base| base.backing.as_ref())) {
             (Some(file), Some(base)) if self.has_backing_format(base.format()) => {
                 Some(Backing::new(file, base.qcow2)?)
             }

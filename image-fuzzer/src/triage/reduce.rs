@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use image_formats::AnyImage;
 use image_formats::qcow2::{Compression, Placement, Spec};
+use image_formats::{AnyImage, ReadAt as _};
 use serde_json::Value;
 
 use super::Key;
@@ -12,7 +12,7 @@ use super::judge::Judge;
 use crate::commands::Command;
 use crate::input::recipe::Recipe;
 use crate::oracle::timeout::TimeoutPolicy;
-use image_mutations::base::{Base, Qcow2Base};
+use image_mutations::base::{Base, ImportedBase, Qcow2Base};
 use image_mutations::edit::{Edit, Number};
 
 /// How long reducing may take.
@@ -192,6 +192,7 @@ impl Reducer<'_> {
         match &self.best.base {
             Base::Qcow2(_) => self.qcow2_base(),
             Base::Other(_) => self.other_base(),
+            Base::Imported(_) => self.imported_base(),
         }
     }
 
@@ -257,6 +258,45 @@ impl Reducer<'_> {
                 });
             }
         }
+    }
+
+    /// A shorter file, and zeros for as much of it as will do.
+    fn imported_base(&mut self) {
+        let len = |recipe: &Recipe| recipe.base.imported().map_or(0, |it| it.file().len());
+        let mut step = len(&self.best) / 2;
+        while step > 0 {
+            let cut = len(&self.best).saturating_sub(step);
+            if !self.change_imported(|base| base.truncate(cut)) {
+                step /= 2;
+            }
+            step = step.min(len(&self.best) / 2);
+        }
+        let mut piece = len(&self.best).next_power_of_two() / 2;
+        while piece > 0 {
+            let data = self.best.base.imported().map(ImportedBase::data);
+            let pieces = data.unwrap_or_default().into_iter().flat_map(|range| {
+                let first = range.start / piece;
+                (first..range.end.div_ceil(piece)).map(|index| index * piece)
+            });
+            let mut starts: Vec<u64> = pieces.collect();
+            starts.dedup();
+            // The finer ones are left to where there is time for all of them.
+            if starts.len() > self.tests as usize / 2 {
+                break;
+            }
+            for start in starts {
+                self.change_imported(|base| base.clear(start..start + piece));
+            }
+            piece /= 2;
+        }
+    }
+
+    fn change_imported(&mut self, change: impl FnOnce(&mut ImportedBase)) -> bool {
+        self.change(|recipe| {
+            if let Some(base) = recipe.base.imported_mut() {
+                change(base);
+            }
+        })
     }
 
     /// Tries a change to a field of the description of an image of another format.

@@ -34,6 +34,10 @@ pub fn prepare(base: &Base) -> Result<Prepared> {
     match base {
         Base::Qcow2(base) => prepare_qcow2(base),
         Base::Other(other) => prepare_other(other),
+        Base::Imported(imported) => {
+            let file = imported.file().clone();
+            Prepared::of(file, imported.format(), None, Vec::new())
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 mod build;
 mod draw;
 mod formats;
+mod imported;
 mod other;
 mod sparse;
 
 pub use build::{Prepared, file_of, prepare};
 pub use draw::draw;
 pub use formats::{Formats, features_of};
+pub use imported::ImportedBase;
 
 use image_formats::qcow2::Spec;
 use image_formats::{AnySpec, Format, Pattern};
@@ -23,6 +25,8 @@ pub enum Base {
     Qcow2(Qcow2Base),
     /// An image of another format.
     Other(OtherBase),
+    /// An image that was made elsewhere, of any format or none, as its bytes.
+    Imported(ImportedBase),
 }
 
 /// A qcow2 image and its backing file.
@@ -108,7 +112,7 @@ impl Base {
     pub fn qcow2(&self) -> Option<&Qcow2Base> {
         match self {
             Self::Qcow2(base) => Some(base),
-            Self::Other(_) => None,
+            Self::Other(_) | Self::Imported(_) => None,
         }
     }
 
@@ -116,7 +120,23 @@ impl Base {
     pub fn qcow2_mut(&mut self) -> Option<&mut Qcow2Base> {
         match self {
             Self::Qcow2(base) => Some(base),
-            Self::Other(_) => None,
+            Self::Other(_) | Self::Imported(_) => None,
+        }
+    }
+
+    /// The image that was made elsewhere; `None` for one that has a description.
+    pub fn imported(&self) -> Option<&ImportedBase> {
+        match self {
+            Self::Imported(base) => Some(base),
+            Self::Qcow2(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn imported_mut(&mut self) -> Option<&mut ImportedBase> {
+        match self {
+            Self::Imported(base) => Some(base),
+            Self::Qcow2(_) | Self::Other(_) => None,
         }
     }
 
@@ -125,6 +145,7 @@ impl Base {
         match self {
             Self::Qcow2(_) => Format::Qcow2,
             Self::Other(other) => other.spec.format(),
+            Self::Imported(imported) => imported.format(),
         }
     }
 
@@ -132,23 +153,26 @@ impl Base {
     pub fn image_name(&self) -> String {
         match self {
             Self::Qcow2(_) => TEST_IMG.to_owned(),
-            Self::Other(other) => format!("test.{}", other.spec.format()),
+            Self::Other(_) | Self::Imported(_) => format!("test.{}", self.format()),
         }
     }
 
-    /// The features of the format that the image has, by name.
+    /// The features of the format that the image has, by name; none where it was made
+    /// elsewhere.
     pub fn features(&self) -> Vec<&'static str> {
         match self {
             Self::Qcow2(base) => base.image.features(),
             Self::Other(other) => other.spec.features(),
+            Self::Imported(_) => Vec::new(),
         }
     }
 
-    /// Bytes on the disk.
+    /// Bytes on the disk; of an image that was made elsewhere what its bytes say.
     pub fn virtual_size(&self) -> u64 {
         match self {
             Self::Qcow2(base) => base.image.virtual_size,
             Self::Other(other) => other.spec.virtual_size(),
+            Self::Imported(imported) => imported.virtual_size(),
         }
     }
 
@@ -161,6 +185,7 @@ impl Base {
                 AnySpec::Qcow(spec) => spec.passphrase.is_some(),
                 _ => false,
             },
+            Self::Imported(imported) => imported.is_encrypted(),
         }
     }
 
@@ -169,6 +194,7 @@ impl Base {
         match self {
             Self::Qcow2(base) => base.cluster_size(),
             Self::Other(_) => 4096,
+            Self::Imported(imported) => imported.cluster_size(),
         }
     }
 }

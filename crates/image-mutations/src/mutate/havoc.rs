@@ -4,10 +4,16 @@ use image_formats::Kind;
 
 use crate::edit::{Edit, Hex, Number};
 use crate::map::Map;
+use crate::named_file::MOST_BYTES;
 use crate::rng::Rng;
 
-/// One to four random bytes inside a random field that is not guest data.
+/// One to four random bytes inside a random field that is not guest data; anywhere in a file
+/// that nothing decodes.
 pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
+    if map.fields().is_empty() {
+        let at = rng.below(map.file_len.min(MOST_BYTES - MOST));
+        return Some(bytes(at, rng));
+    }
     let fields = map.draw_structure(rng);
     let field = rng.pick(&fields)?;
     let width = field.width_bits.div_ceil(8).clamp(1, 64);
@@ -15,7 +21,14 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
         return None;
     }
     let at = field.offset + rng.below(width);
-    let bytes = (0..rng.between(1, 4))
+    Some(bytes(at, rng))
+}
+
+/// The most bytes.
+const MOST: u64 = 4;
+
+fn bytes(at: u64, rng: &mut Rng) -> Vec<Edit> {
+    let bytes = (0..rng.between(1, MOST))
         .map(|_| match rng.below(4) {
             0 => 0xff,
             1 => 0,
@@ -23,8 +36,8 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
             _ => rng.bits() as u8,
         })
         .collect();
-    Some(vec![Edit::Bytes {
+    vec![Edit::Bytes {
         at: Number(at),
         bytes: Hex(bytes),
-    }])
+    }]
 }

@@ -155,7 +155,7 @@ fn json_row(row: &Row) -> serde_json::Value {
 }
 
 /// Makes an empty folder, or fails where there is something already.
-fn new_folder(folder: &std::path::Path) -> Result<()> {
+pub(super) fn new_folder(folder: &std::path::Path) -> Result<()> {
     let name = folder.display();
     fs::create_dir_all(folder).with_context(|| format!("cannot create '{name}'"))?;
     let mut entries = fs::read_dir(folder).with_context(|| format!("cannot read '{name}'"))?;

@@ -1,4 +1,4 @@
-//! What the edits of an example changed in the valid image, as data: the README, the page and
+//! What the edits of an example changed in its base image, as data: the README, the page and
 //! JSON all tell it from here.
 
 mod excerpt;
@@ -94,8 +94,17 @@ pub(super) fn changes(example: &Example) -> Vec<Change> {
             changes.push(change);
         }
     }
+    if example.recipe.base.imported().is_some() {
+        for change in &mut changes {
+            change.words = change.words.replace("the valid image", IMPORTED);
+        }
+    }
     changes
 }
+
+/// What an image that was made elsewhere, and need not be valid, is called where the edits are
+/// told that were made to it.
+const IMPORTED: &str = "the imported image";
 
 #[cfg(test)]
 mod tests;
