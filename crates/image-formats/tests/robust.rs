@@ -187,7 +187,9 @@ fn a_failed_read_is_not_a_truncated_image() {
     let image = open(table).unwrap();
     assert!(image.used_fields().count() > 20);
     assert!(image.bytes().check_reads().is_err());
-    for format in Format::ALL {
+    // Of a raw image nothing is read to open it.
+    let structured = |format: &Format| *format != Format::Raw;
+    for format in Format::ALL.into_iter().filter(structured) {
         let bytes = bytes.clone();
         let any = AnyImage::open(Arc::new(Failing { bytes, from: 0 }), format);
         let opened = any.and_then(|any| any.defects());
