@@ -82,6 +82,10 @@ pub(super) const DRIVER: Driver = Driver {
             "qemu-io -f vmdk -c 'reopen -r' -c 'reopen -w' -c 'write 0 64k' $test_img",
         ),
         (2, "qemu-img info -U --output=json $test_img"),
+        (
+            2,
+            "qemu-img info --image-opts driver=vmdk,backing.driver=null-co,file.filename=$test_img",
+        ),
     ],
     // The header, the descriptor, the grain directories and tables, the grains.
     sectors: &[0, 0, 1, 2, 20, 21, 22, 23, 24, 26, 30, 40, 64, 128, 256],

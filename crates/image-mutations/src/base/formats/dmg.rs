@@ -1,11 +1,20 @@
-//! Apple disk images, of the kinds that QEMU reads without modules: raw and zlib.
+//! Apple disk images, of all kinds: QEMU reads raw and zlib chunks, bzip2 and LZFSE with a module
+//! that is not everywhere, and no others.
 
-use image_formats::AnySpec;
 use image_formats::dmg::{Compression, Directory, Spec};
+use image_formats::{AnySpec, Block, Content};
 
 use super::common::{alone, blocks, placement};
 use crate::base::OtherBase;
 use crate::rng::Rng;
+
+/// How chunks are compressed and how often each is drawn.
+const COMPRESSIONS: [(Compression, u64); 4] = [
+    (Compression::Zlib, 66),
+    (Compression::Bzip2, 24),
+    (Compression::Lzfse, 6),
+    (Compression::Adc, 4),
+];
 
 /// A random valid image.
 pub(super) fn draw(rng: &mut Rng) -> OtherBase {
@@ -16,11 +25,20 @@ pub(super) fn draw(rng: &mut Rng) -> OtherBase {
         true => count * chunk - rng.below(u64::from(chunk_sectors)) * 512,
         false => count * chunk,
     };
+    let weights = COMPRESSIONS.map(|(_, weight)| weight);
+    let compression = COMPRESSIONS[rng.weighted(&weights).unwrap_or(0)].0;
+    let mut blocks = blocks(count, 10, [25, 20, 55], rng);
+    if compression != Compression::Zlib {
+        // Without its module, the driver leaves such chunks out of its table, and looks past the
+        // end of the table for what is behind the last one that it has.
+        let is_last = |block: &Block| block.index == count - 1;
+        blocks.retain(|it| !is_last(it) || !matches!(it.content, Content::Compressed(_)));
+    }
     alone(AnySpec::Dmg(Spec {
         virtual_size,
         chunk_sectors,
-        blocks: blocks(count, 10, [25, 20, 55], rng),
-        compression: Compression::Zlib,
+        blocks,
+        compression,
         tables: if count > 3 && rng.chance(40) {
             vec![rng.between(1, count - 2)]
         } else {

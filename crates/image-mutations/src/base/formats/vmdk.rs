@@ -9,14 +9,14 @@ use crate::rng::Rng;
 
 /// The sub-formats and how often each is drawn.
 const SUBFORMATS: [(Subformat, u64); 8] = [
-    (Subformat::MonolithicSparse, 34),
-    (Subformat::StreamOptimized, 24),
+    (Subformat::MonolithicSparse, 32),
+    (Subformat::StreamOptimized, 21),
     (Subformat::MonolithicFlat, 8),
     (Subformat::TwoGbMaxExtentSparse, 10),
     (Subformat::TwoGbMaxExtentFlat, 6),
     (Subformat::Vmfs, 4),
-    (Subformat::VmfsSparse, 7),
-    (Subformat::SeSparse, 7),
+    (Subformat::VmfsSparse, 8),
+    (Subformat::SeSparse, 11),
 ];
 
 /// A random valid image.
