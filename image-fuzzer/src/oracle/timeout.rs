@@ -76,9 +76,12 @@ impl TimeBudgets {
 }
 
 /// What a command may take at first: one that looks at the metadata alone is done in
-/// milliseconds, and one that reads and writes all of a small disk in a few hundred.
+/// milliseconds, and one that reads and writes all of a small disk in a few hundred. One that
+/// makes keys of LUKS computes for seconds on purpose, whatever time it is given for that.
 fn first_budget(command: &Command) -> Duration {
+    let makes_keys = command.0.iter().any(|word| word.contains("iter-time="));
     Duration::from_secs(match command.group_verb().as_str() {
+        _ if makes_keys => 10,
         "qemu-img info" | "qemu-img map" | "qemu-img measure" | "qemu-img snapshot -l" => 1,
         verb if verb.starts_with("qemu-") => 2,
         _ => 3,
@@ -88,6 +91,20 @@ fn first_budget(command: &Command) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// New LUKS volumes were suspected to hang, and never made as long as there was other work.
+    #[test]
+    fn keys_take_their_time() {
+        let budgets = TimeBudgets::default();
+        let create = |options| {
+            let words = ["qemu-img", "create", "-f", "luks", "-o", options, "x", "1M"];
+            Command(words.into_iter().map(str::to_owned).collect())
+        };
+        let of = |options| budgets.of(&create(options));
+        budgets.exited(&create("key-secret=none"), Duration::from_millis(5));
+        assert_eq!(of("key-secret=key,iter-time=10"), Duration::from_secs(10));
+        assert_eq!(of("key-secret=key"), Duration::from_secs(2));
+    }
 
     #[test]
     fn a_budget_grows_with_its_kind() {
