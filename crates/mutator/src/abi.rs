@@ -52,7 +52,8 @@ unsafe fn buffer<'a>(data: *mut u8, len: usize) -> &'a mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(data, len) }
 }
 
-/// `AFL_CUSTOM_MUTATOR_LIBRARY`: see `docs/custom_mutators.md` of AFL++.
+/// `AFL_CUSTOM_MUTATOR_LIBRARY`: see `docs/custom_mutators.md` of AFL++. There is no
+/// `afl_custom_splice_optout`: the second input is put to use.
 #[cfg(feature = "afl")]
 pub mod afl {
     use std::ffi::{CString, c_char, c_int, c_uint, c_void};

@@ -49,6 +49,8 @@ pub struct Mutator {
     /// The weights of classes of fields that found something.
     classes: BTreeMap<String, u64>,
     last: Option<Last>,
+    /// The format of the last image among the inputs.
+    seen: Option<Format>,
     origins: Origins,
 }
 
@@ -78,6 +80,7 @@ impl Mutator {
             weights: options.weights.clone(),
             classes: BTreeMap::new(),
             last: None,
+            seen: None,
             origins: Origins::default(),
         }
     }
@@ -95,12 +98,12 @@ impl Mutator {
         let decoded = self.decoded(data);
         let new_image = match (&decoded, data.len()) {
             (Some(_), _) => 1,
-            // Too short for a header, as is the first input of an empty corpus.
-            (None, ..64) => 50,
-            (None, _) => 2,
+            // As is the first input of an empty corpus.
+            (None, ..16) => 25,
+            (None, _) => 1,
         };
         if self.rng.chance(new_image)
-            && let Some(image) = self.new_image(decoded.as_ref(), max_len)
+            && let Some(image) = self.new_image(max_len)
         {
             return image;
         }
@@ -178,12 +181,15 @@ impl Mutator {
             [format] if data.len() >= 64 => Some(*format),
             _ => None,
         };
-        self.cache.decoded(data, otherwise)
+        let decoded = self.cache.decoded(data, otherwise);
+        let format = decoded.as_ref().map(|decoded| decoded.map().format);
+        self.seen = format.or(self.seen);
+        decoded
     }
 
-    fn new_image(&mut self, decoded: Option<&Decoded>, max_len: usize) -> Option<Vec<u8>> {
-        let of_input: Option<Format> = decoded.map(|decoded| decoded.map().format);
-        let format = self.options.fresh(of_input, &mut self.rng);
+    /// A new image, by default of the format that the inputs have.
+    fn new_image(&mut self, max_len: usize) -> Option<Vec<u8>> {
+        let format = self.options.fresh(self.seen, &mut self.rng);
         let image = fresh::draw(format, max_len, &mut self.rng)?;
         self.last = Some(Last::Other("new-image"));
         Some(image)
@@ -241,5 +247,58 @@ impl Mutator {
     fn bytes(&mut self, data: &[u8], max_len: usize) -> Vec<u8> {
         self.last = Some(Last::Other("bytes"));
         havoc::mutate(data.to_vec(), max_len, &mut self.rng)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repair::hash;
+
+    #[test]
+    fn an_empty_corpus_becomes_images() {
+        let mut mutator = Mutator::new(1);
+        let formats = (0..400).filter_map(|_| {
+            let made = mutator.mutate(b"\n", 64 << 10);
+            Format::probe(&made[..]).ok().flatten()
+        });
+        assert!(formats.count() > 30);
+    }
+
+    #[test]
+    fn what_an_engine_keeps_is_drawn_more_often() {
+        let image = fresh::draw(Format::Qcow2, 64 << 10, &mut Rng::from_text("kept")).unwrap();
+        let mut mutator = Mutator::new(1);
+        for _ in 0..300 {
+            let made = mutator.mutate(&image, 64 << 10);
+            if mutator.describe().contains("pointer") {
+                mutator.found(hash(&made));
+            }
+        }
+        let at = FAMILIES.iter().position(|family| family.name == "pointer");
+        let at = at.expect("a family");
+        assert!(mutator.weights[at] > mutator.options.weights[at]);
+        assert!(!mutator.classes.is_empty());
+        assert!(
+            mutator
+                .classes
+                .values()
+                .all(|weight| *weight <= MAX_CLASS_WEIGHT)
+        );
+    }
+
+    #[test]
+    fn new_images_are_of_the_format_of_the_inputs() {
+        let image = fresh::draw(Format::Qed, 64 << 10, &mut Rng::from_text("seen")).unwrap();
+        let mut mutator = Mutator::new(2);
+        let _ = mutator.mutate(&image, 64 << 10);
+        for _ in 0..400 {
+            let made = mutator.mutate(b"no image", 64 << 10);
+            let format = Format::probe(&made[..]).ok().flatten();
+            assert!(
+                format.is_none_or(|format| format == Format::Qed),
+                "{format:?}"
+            );
+        }
     }
 }

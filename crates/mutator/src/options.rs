@@ -10,7 +10,7 @@ use image_mutations::rng::Rng;
 /// What is drawn.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The formats of new images; none: that of the input, any where it is not recognised.
+    /// The formats of new images; none: that of the inputs, any where none is recognised.
     pub(crate) formats: Vec<Format>,
     /// How often mutations of each family are drawn.
     pub(crate) weights: Vec<u64>,
@@ -106,9 +106,9 @@ impl Options {
         }
     }
 
-    /// The format of a new image in the place of an input of that format.
-    pub(crate) fn fresh(&self, of_input: Option<Format>, rng: &mut Rng) -> Format {
-        let drawn = match (self.formats.as_slice(), of_input) {
+    /// The format of a new image, where the inputs are of that format.
+    pub(crate) fn fresh(&self, of_inputs: Option<Format>, rng: &mut Rng) -> Format {
+        let drawn = match (self.formats.as_slice(), of_inputs) {
             ([], Some(format)) => return format,
             ([], None) => rng.pick(&Format::ALL),
             (formats, _) => rng.pick(formats),

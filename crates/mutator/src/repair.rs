@@ -57,10 +57,10 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let add = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR);
     let mut words = bytes.chunks_exact(8);
     let mut hash = words.by_ref().fold(bytes.len() as u64, |hash, word| {
+        // Always 8 bytes.
         add(
             hash,
-            word.iter()
-                .fold(0, |number, byte| number << 8 | u64::from(*byte)),
+            u64::from_le_bytes(word.try_into().unwrap_or_default()),
         )
     });
     for byte in words.remainder() {

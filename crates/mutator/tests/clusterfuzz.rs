@@ -72,6 +72,49 @@ fn images_of_the_input_folder_are_mutated() {
 }
 
 #[test]
+fn the_bundle_has_what_is_run() {
+    let installed = |program| Command::new(program).arg("-v").output().is_ok();
+    if !installed("zip") || !installed("unzip") {
+        println!("not run: zip and unzip are not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["in", "out"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/clusterfuzz-bundle");
+    let bundle = || {
+        Command::new(&script)
+            .args(["--flags", "info -f {format}", "images.zip"])
+            .env("CLUSTERFUZZ_RUN", program())
+            .current_dir(dir.path())
+            .output()
+            .unwrap()
+    };
+    let output = bundle();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let mut unzip = Command::new("unzip");
+    let unzip = unzip.args(["-q", "images.zip", "-d", "bundle"]);
+    assert!(unzip.current_dir(dir.path()).status().unwrap().success());
+    let run = run(
+        &dir.path().join("bundle/run"),
+        dir.path(),
+        &["--no_of_files=3"],
+    );
+    assert!(run.status.success());
+    assert_eq!(files(&dir.path().join("out"), "fuzz-").len(), 3);
+    let flags = files(&dir.path().join("out"), "flags-");
+    assert!(flags.iter().all(|(_, text)| text.starts_with(b"info -f ")));
+
+    let again = bundle();
+    assert_eq!(again.status.code(), Some(2));
+    let wanted =
+        "clusterfuzz-bundle: 'images.zip' exists already; remove it or name another file\n";
+    assert_eq!(String::from_utf8_lossy(&again.stderr), wanted);
+}
+
+#[test]
 fn an_empty_input_folder_gives_new_images() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("in")).unwrap();

@@ -24,6 +24,8 @@ type InitTrim = unsafe extern "C" fn(*mut c_void, *const u8, usize) -> c_int;
 type Trim = unsafe extern "C" fn(*mut c_void, *mut *const u8) -> usize;
 type PostTrim = unsafe extern "C" fn(*mut c_void, u8) -> c_int;
 type Describe = unsafe extern "C" fn(*mut c_void, usize) -> *const c_char;
+type FuzzCount = unsafe extern "C" fn(*mut c_void, *const u8, usize) -> c_uint;
+type NewEntry = unsafe extern "C" fn(*mut c_void, *const u8, *const u8) -> u8;
 type Mutate = unsafe extern "C" fn(*mut u8, usize, usize, c_uint) -> usize;
 type CrossOver =
     unsafe extern "C" fn(*const u8, usize, *const u8, usize, *mut u8, usize, c_uint) -> usize;
@@ -125,6 +127,22 @@ impl<'a> AflMutator<'a> {
         }
     }
 
+    /// What is run in the place of what comes of an input, given without a copy between, as
+    /// afl-fuzz does.
+    pub(crate) fn fuzz_and_run(&mut self, input: &[u8], max_size: usize) -> Vec<u8> {
+        let fuzz: Fuzz = self.library.get("afl_custom_fuzz");
+        let post_process: PostProcess = self.library.get("afl_custom_post_process");
+        let (mut made, mut ran) = (ptr::null(), ptr::null());
+        let none = ptr::null();
+        let (state, data, size) = (self.state, input.as_ptr(), input.len());
+        // SAFETY: as above.
+        unsafe {
+            let len = fuzz(state, data, size, &raw mut made, none, 0, max_size);
+            let len = post_process(state, made, len, &raw mut ran);
+            copied(ran, len)
+        }
+    }
+
     /// What is run in the place of an input.
     pub(crate) fn post_process(&mut self, input: &[u8]) -> Vec<u8> {
         let post_process: PostProcess = self.library.get("afl_custom_post_process");
@@ -134,6 +152,21 @@ impl<'a> AflMutator<'a> {
             let len = post_process(self.state, input.as_ptr(), input.len(), &raw mut out);
             copied(out, len)
         }
+    }
+
+    /// How often an input should be mutated.
+    pub(crate) fn fuzz_count(&mut self, input: &[u8]) -> u32 {
+        let fuzz_count: FuzzCount = self.library.get("afl_custom_fuzz_count");
+        // SAFETY: as above.
+        unsafe { fuzz_count(self.state, input.as_ptr(), input.len()) }
+    }
+
+    /// Says that the last input that was run is a new entry of the queue.
+    pub(crate) fn queue_new_entry(&mut self) -> bool {
+        let new_entry: NewEntry = self.library.get("afl_custom_queue_new_entry");
+        // SAFETY: the names of the files are not looked at.
+        let changed = unsafe { new_entry(self.state, ptr::null(), ptr::null()) };
+        changed != 0
     }
 
     /// Begins to trim an input.
