@@ -11,10 +11,10 @@ const SHARES: &[(Format, &[(&str, u64)])] = &[
     (
         Format::Cloop,
         &[
-            ("boundary", 6),
+            ("boundary", 10),
             ("pointer", 2),
             ("alias", 2),
-            ("table", 4),
+            ("table", 10),
             ("length", 8),
             ("entry", 3),
             ("size", 8),
