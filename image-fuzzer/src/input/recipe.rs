@@ -47,6 +47,9 @@ pub struct Recipe {
     pub guard: Option<Guard>,
 }
 
+/// What the bytes of an image that was made elsewhere count as: more edits than are drawn.
+const UNKNOWN_EDITS: usize = 1 << 16;
+
 impl Recipe {
     /// The recipe as indented JSON.
     ///
@@ -60,11 +63,16 @@ impl Recipe {
     }
 
     /// Its size, to compare two examples of a finding: edits, words of its commands, bytes
-    /// of its JSON.
+    /// of its JSON. Of an image that was made elsewhere it is not known what differs from a
+    /// valid one: it counts as larger than any that has a description.
     pub fn size(&self) -> (usize, usize, usize) {
         let words = self.commands.iter().map(|command| command.0.len()).sum();
         let text = serde_json::to_string(self).map_or(usize::MAX, |text| text.len());
-        (self.edits.len(), words, text)
+        let unknown = match self.base.imported() {
+            Some(_) => UNKNOWN_EDITS,
+            None => 0,
+        };
+        (self.edits.len() + unknown, words, text)
     }
 
     /// The recipe in the file `path`.
@@ -96,6 +104,30 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An image of another fuzzer once took the place of an example whose one edit was known.
+    #[test]
+    fn what_has_a_description_is_the_better_example() {
+        use image_mutations::base::{Base, ImportedBase};
+        let mut rng = image_mutations::rng::Rng::from_text("size");
+        let drawn = Recipe {
+            fuzzer: FUZZER.into(),
+            seed: "1/2".into(),
+            base: image_mutations::base::draw(&mut rng),
+            edits: Vec::new(),
+            commands: Vec::new(),
+            guard: None,
+            fresh_copies: false,
+        };
+        let bytes = image_formats::Store::new();
+        let imported = Recipe {
+            base: Base::Imported(ImportedBase::new(&bytes).unwrap()),
+            ..drawn.clone()
+        };
+        assert!(drawn.size() < imported.size());
+        let text = imported.to_json().unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), imported);
+    }
 
     /// Other ways of drawing do not matter to what was drawn.
     #[test]
