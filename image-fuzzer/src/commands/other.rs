@@ -45,7 +45,7 @@ fn driver(format: Format) -> Driver {
             checks: true,
             ..writer
         },
-        Format::Luks => Driver {
+        Format::Luks | Format::Raw => Driver {
             resizes: true,
             ..writer
         },
