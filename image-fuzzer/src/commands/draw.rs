@@ -1,6 +1,7 @@
 //! Commands for images of any format.
 
-use super::{Command, drawn, encrypted, other};
+use super::{Command, drawn, encrypted, other, raw};
+use image_formats::Format;
 use image_mutations::base::Base;
 use image_mutations::rng::Rng;
 
@@ -8,6 +9,7 @@ use image_mutations::rng::Rng;
 pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
     match base {
         Base::Qcow2(base) => drawn::sequence(base, rng),
+        Base::Other(base) if base.spec.format() == Format::Raw => raw::sequence(base, rng),
         Base::Other(base) => other::sequence(base, rng),
     }
 }
@@ -16,6 +18,7 @@ pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
 pub fn one(base: &Base, rng: &mut Rng) -> Command {
     match base {
         Base::Qcow2(base) => drawn::one(base, rng),
+        Base::Other(base) if base.spec.format() == Format::Raw => raw::one(base, rng),
         Base::Other(base) => other::one(base, rng),
     }
 }
