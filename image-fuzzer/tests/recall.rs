@@ -424,7 +424,7 @@ const COMMANDS: [CommandRow; 14] = [
 ];
 
 /// How many base images are drawn at most, and how many mutations of each.
-const BASES: usize = 1500;
+const BASES: usize = 4000;
 const MUTATIONS: usize = 120;
 
 #[test]

@@ -102,6 +102,76 @@ fn a_campaign_resumes_its_sweep_where_it_was() {
 }
 
 #[test]
+fn other_formats_have_a_sweep_that_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let mut command = fuzzer();
+    command.args(["--sweep-only", "--list", "--format", "qed"]);
+    let all = text(&run(command.arg(&work)).stdout);
+    let lines: Vec<&str> = all.lines().collect();
+    assert!((200..=4000).contains(&lines.len()), "{}", lines.len());
+    let first: Vec<&str> = lines[0].split('\t').collect();
+    assert_eq!(first[..3], ["0", "qed-0", "boundary"]);
+    assert!(
+        first[4].starts_with("qemu-img convert -f qed "),
+        "{first:?}"
+    );
+    // Each class of fields comes first once, with one value.
+    let changed = |line: &&str| line.split('\t').nth(3).map(|it| it.to_owned());
+    let starts: Vec<String> = lines.iter().take(12).filter_map(changed).collect();
+    let fields: std::collections::BTreeSet<&str> = starts
+        .iter()
+        .filter_map(|it| it.split('=').next())
+        .collect();
+    assert_eq!(fields.len(), 12, "{starts:?}");
+
+    let said = until(&work, "15", &["--format", "qed"]);
+    assert!(said.contains("sweep 15 of "), "{said}");
+    let said = until(&work, "30", &["--format", "qed"]);
+    assert!(said.contains("sweep 30 of "), "{said}");
+    assert_eq!(swept(&work), 30);
+}
+
+#[test]
+fn fields_of_other_formats_are_selected_by_their_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = |config: &str| {
+        let mut command = fuzzer();
+        command.args([
+            "--sweep-only",
+            "--list",
+            "--format",
+            "vpc",
+            "--config",
+            config,
+        ]);
+        command
+            .arg(dir.path().join("work"))
+            .output()
+            .expect("the fuzzer starts")
+    };
+    let footer = list(r#"[["footer","type"],["bat"]]"#);
+    assert!(footer.status.success(), "{footer:?}");
+    let listed = text(&footer.stdout);
+    assert!(
+        listed.contains("\tfooter.type=") && listed.contains("\tbat["),
+        "{listed}"
+    );
+    assert!(!listed.contains("\tdynamic."), "{listed}");
+    let unknown = list(r#"[["l1_table"]]"#);
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    let said = text(&unknown.stderr);
+    assert!(
+        said.contains("unknown structure 'l1_table'; known: "),
+        "{said}"
+    );
+    assert!(
+        said.contains("dynamic") && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[test]
 fn the_sweep_alone_ends_with_its_last_test() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("work");

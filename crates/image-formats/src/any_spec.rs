@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::built::{BuiltFile, Feature};
 use crate::format::Format;
 use crate::spec_error::SpecError;
-use crate::{bochs, cloop, dmg, luks, parallels, qcow, qed, vdi, vhdx, vmdk, vpc};
+use crate::{bochs, cloop, dmg, luks, parallels, qcow, qed, raw, vdi, vhdx, vmdk, vpc};
 
 /// Declares [`AnySpec`] from a row for each format: its name, and its module, which has
 /// `Spec`, `build` and `FEATURES`.
@@ -97,4 +97,5 @@ specs! {
     Vpc => vpc,
     Luks => luks,
     Dmg => dmg,
+    Raw => raw,
 }

@@ -1,12 +1,13 @@
 //! The table of formats, and one interface to images of all of them.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Scope;
-use crate::defect::Defect;
+use crate::defect::{Defect, Rule};
 use crate::disk::{Access, Disk, DiskError, Opening, RawDisk};
 use crate::field::{Field, FieldError};
 use crate::io::{ReadAt, ReadError};
@@ -40,6 +41,14 @@ macro_rules! formats {
                     $(Self::$format => { use $module as module; &module::DRIVER })*
                 }
             }
+
+            /// The rules of the format, in the order of its structures.
+            #[must_use]
+            pub fn rules(self) -> &'static [Rule] {
+                match self {
+                    $(Self::$format => { use $module as module; module::RULES })*
+                }
+            }
         }
     };
 }
@@ -69,7 +78,7 @@ formats! {
     Vpc => vpc,
     /// Apple disk image.
     Dmg => dmg,
-    /// The bytes of the disk and nothing else; no image is recognised as it.
+    /// The bytes of the disk and nothing else. It has no signature.
     Raw => raw,
 }
 
@@ -92,9 +101,19 @@ impl Format {
     ///
     /// The source cannot be read.
     pub fn probe(source: &(impl ReadAt + ?Sized)) -> Result<Option<Self>, ReadError> {
+        Ok(Self::signatures(source)?.first().copied())
+    }
+
+    /// The formats whose signatures the image has: a signature at the start and another at the
+    /// end make the same file an image of two formats.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read.
+    pub fn signatures(source: &(impl ReadAt + ?Sized)) -> Result<Vec<Self>, ReadError> {
         let ends = Ends::read(source)?;
-        let mut all = Self::ALL.into_iter();
-        Ok(all.find(|format| (format.driver().probe)(&ends)))
+        let all = Self::ALL.into_iter();
+        Ok(all.filter(|it| (it.driver().probe)(&ends)).collect())
     }
 }
 
@@ -229,6 +248,13 @@ impl AnyImage {
     /// image was opened: values first, then copies, then checksums.
     pub fn recompute(&mut self, wanted: &[Derivation]) {
         self.model.recompute(wanted);
+    }
+
+    /// The places of structures that are copies of others, as bytes of the file, where they
+    /// stood when the image was opened.
+    #[must_use]
+    pub fn copies(&self) -> Vec<Range<u64>> {
+        self.model.copies()
     }
 
     /// The guest's view of the disk.

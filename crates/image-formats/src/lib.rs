@@ -24,7 +24,7 @@ mod pattern;
 pub mod qcow;
 pub mod qcow2;
 pub mod qed;
-mod raw;
+pub mod raw;
 mod row;
 mod spec_error;
 mod store;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::ops::Range;
 
 use crate::checker::Scope;
 use crate::defect::Defect;
@@ -84,6 +85,9 @@ pub(crate) trait Model: Debug + Send + Sync {
 
     /// See [`crate::AnyImage::recompute`].
     fn recompute(&mut self, wanted: &[Derivation]);
+
+    /// See [`crate::AnyImage::copies`].
+    fn copies(&self) -> Vec<Range<u64>>;
 
     /// See [`crate::AnyImage::bytes`].
     fn bytes(&self) -> &Store;

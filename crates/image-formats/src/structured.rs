@@ -1,6 +1,7 @@
 //! Images of the formats that are described by a [`Structure`].
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::checker::{Checker, Scope};
@@ -12,7 +13,7 @@ use crate::model::Model;
 use crate::path::Path;
 use crate::row::Leaf;
 use crate::store::Store;
-use crate::structure::{Derivation, Structure};
+use crate::structure::{Derivation, Derived, Structure};
 use crate::value::Value;
 
 /// How a guest's disk is opened: its bytes, and what else is needed.
@@ -145,6 +146,16 @@ impl Model for Structured {
                 let _ = derived.place.set(&mut self.bytes, &value);
             }
         }
+    }
+
+    fn copies(&self) -> Vec<Range<u64>> {
+        let derived = self.structure.all_derived().into_iter();
+        let copies = derived.filter(|derived| derived.why == Derivation::Copy);
+        let place = |derived: &Derived| {
+            let start = derived.place.offset();
+            start..start.saturating_add(derived.place.width_bits() / 8)
+        };
+        copies.map(place).collect()
     }
 
     fn bytes(&self) -> &Store {

@@ -3,6 +3,7 @@
 pub mod base;
 pub mod case;
 pub mod edit;
+mod file_names;
 pub mod map;
 pub mod mutate;
 pub mod named_file;

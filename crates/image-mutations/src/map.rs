@@ -1,6 +1,7 @@
 //! The fields of a base image, as the families choose among them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use image_formats::{Field, Format, Kind};
 
@@ -23,6 +24,8 @@ pub struct Map {
     pub file_len: u64,
     /// Bytes in a cluster.
     pub cluster: u64,
+    /// Where structures are that are copies of others, as bytes of the file.
+    pub copies: Vec<Range<u64>>,
 }
 
 impl Map {
@@ -63,7 +66,14 @@ impl Map {
             format,
             file_len,
             cluster,
+            copies: Vec::new(),
         }
+    }
+
+    /// With these copies of structures.
+    #[must_use]
+    pub fn with_copies(self, copies: Vec<Range<u64>>) -> Self {
+        Self { copies, ..self }
     }
 
     /// All fields.

@@ -11,6 +11,7 @@ use crate::input::sweep::{Restriction, Sweep};
 use image_mutations::rng::Rng;
 
 use anyhow::Result;
+use image_formats::Format;
 
 /// How much of a campaign is the sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,24 +30,23 @@ pub enum SweepMode {
 const SEED: &str = "sweep/";
 
 /// The tests of the sweep that `plan` leaves; none where images without mutations are asked
-/// for.
+/// for, or of a format that has no fields.
 ///
 /// # Errors
 ///
 /// A base image cannot be made, which would be a bug of the fuzzer.
 pub fn sweep(plan: &Plan, mode: SweepMode) -> Result<Option<Sweep>> {
-    // Its rows are limits of qcow2.
-    let other = !plan.formats.is_qcow2();
-    if mode == SweepMode::Off || plan.intensity.asks_for_none() || other {
+    let is_raw = plan.formats.single() == Some(Format::Raw);
+    if mode == SweepMode::Off || plan.intensity.asks_for_none() || is_raw {
         return Ok(None);
     }
-    let sweep = Sweep::new(Restriction {
+    let restriction = Restriction {
         families: &plan.families,
         selection: plan.selection.as_ref(),
         keyless: plan.is_keyless(),
         without_commands: plan.commands.is_some(),
-    })?;
-    Ok(Some(sweep))
+    };
+    Ok(Some(Sweep::new(&plan.formats, restriction)?))
 }
 
 /// The recipe of test `index` of the sweep. Each command gets a fresh copy of the image.

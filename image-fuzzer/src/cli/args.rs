@@ -185,9 +185,10 @@ pub(super) struct FuzzArgs {
     pub(super) campaign_seed: Option<String>,
     /// Change only these structures and fields, a JSON array:
     /// [["header"], ["header","version"]]; of a structure a random share of its fields is
-    /// changed, a named field always
-    #[arg(long, value_name = "JSON")]
-    pub(super) config: Option<FieldSelection>,
+    /// changed, a named field always. Of formats other than qcow2 they are named as 'show' names
+    /// them, without indexes: [["footer","checksum"], ["bat"]]
+    #[arg(long, value_name = "JSON", value_parser = selection)]
+    pub(super) config: Option<String>,
     /// Keep the folders of tests that passed
     #[arg(short, long, alias = "keep_passed")]
     pub(super) keep_passed: bool,
@@ -228,7 +229,7 @@ pub(super) struct FuzzArgs {
     /// lines now and then, or not at all [default: a screen on a terminal, elsewhere plain]
     #[arg(long, value_name = "HOW", value_parser = status)]
     pub(super) status: Option<StatusMode>,
-    /// Leave out the sweep, which tries the limits of the format in a fixed order before and
+    /// Leave out the sweep, which tries the limits of the formats in a fixed order before and
     /// between the tests drawn at random
     #[arg(long)]
     pub(super) no_sweep: bool,
@@ -301,7 +302,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PROGRAM", value_parser = program)]
     pub(super) compare_with: Option<ProgramWords>,
     /// Programs given with -c that are not QEMU's must refuse images that break the rules of
-    /// qcow2, as its specification says readers must [default: where they refuse an image
+    /// the format, as its specification says readers must [default: where they refuse an image
     /// without the magic bytes]
     #[arg(long)]
     pub(super) must_refuse: bool,
@@ -502,6 +503,13 @@ fn guard(text: &str) -> Result<GuardPlan, String> {
         (None, "off") => Ok(GuardPlan::Off),
         (None, _) => Err("must be off, ends, starts or all".into()),
     }
+}
+
+/// A selection, whose names are looked up when the formats are known.
+fn selection(text: &str) -> Result<String, String> {
+    let list = FieldSelection::list(text);
+    list.map(|_| text.to_owned())
+        .map_err(|why| format!("{why:#}"))
 }
 
 /// `3-groups`, or just the number.

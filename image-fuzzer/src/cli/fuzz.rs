@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::args::FuzzArgs;
 use super::interrupt::{self, unless_stopped};
 use super::program_check::ProgramCheck;
-use super::{FAILED, FINDINGS, OK, print_message};
+use super::{FAILED, FINDINGS, OK, USAGE, print_message};
 use crate::campaign::{
     Campaign, CampaignConfig, LoggedTest, Plan, SweepMode, TestLog, default_workers, fresh, sweep,
     sweep_recipe,
@@ -37,6 +37,19 @@ use image_mutations::named_file::NamedFile;
 ///
 /// The work folder cannot be used, or a program cannot be run.
 pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
+    let formats = formats(args);
+    let selection = args.config.as_deref();
+    let selection = selection.map(|text| FieldSelection::for_formats(text, &formats));
+    let selection = match selection.transpose() {
+        Ok(selection) => selection,
+        Err(why) => {
+            print_message(&format!(
+                "--config '{}': {why:#}",
+                args.config.as_deref().unwrap_or("")
+            ));
+            return Ok(USAGE);
+        }
+    };
     let mut settings = args.run.settings(&args.test_dir)?;
     // The fork server notes them, and a single test has no use for them.
     if !args.no_coverage && !args.run.no_fork_server && args.seed.is_none() {
@@ -51,13 +64,13 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
         dir: args.test_dir.clone(),
         seed: args.campaign_seed.clone(),
         plan: Plan {
-            formats: formats(args),
+            formats,
             commands: commands(args, &settings.programs)?,
-            selection: args.config.clone(),
             intensity: args.intensity.unwrap_or_else(|| {
-                let selection = args.config.as_ref();
+                let selection = selection.as_ref();
                 selection.map_or_else(Intensity::default, FieldSelection::intensity)
             }),
+            selection,
             families: args.family.clone(),
             guard: args.guard.unwrap_or_default(),
         },

@@ -1,6 +1,7 @@
 //! Commands for images of any format.
 
-use super::{Command, drawn, encrypted, imported, other};
+use super::{Command, drawn, encrypted, imported, other, raw};
+use image_formats::Format;
 use image_mutations::base::{Base, ImportedBase};
 use image_mutations::rng::Rng;
 
@@ -8,6 +9,7 @@ use image_mutations::rng::Rng;
 pub fn sequence(base: &Base, rng: &mut Rng) -> Vec<Command> {
     match base {
         Base::Qcow2(base) => drawn::sequence(base, rng),
+        Base::Other(base) if base.spec.format() == Format::Raw => raw::sequence(base, rng),
         Base::Other(base) => other::sequence(base, rng),
         Base::Imported(base) => imported::sequence(base, rng),
     }
@@ -23,6 +25,7 @@ pub fn survey(base: &ImportedBase, rng: &mut Rng) -> Vec<Command> {
 pub fn one(base: &Base, rng: &mut Rng) -> Command {
     match base {
         Base::Qcow2(base) => drawn::one(base, rng),
+        Base::Other(base) if base.spec.format() == Format::Raw => raw::one(base, rng),
         Base::Other(base) => other::one(base, rng),
         Base::Imported(base) => imported::one(base, rng),
     }

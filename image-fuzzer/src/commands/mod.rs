@@ -18,6 +18,7 @@ mod open_options;
 mod other;
 mod programs;
 mod qemu_io;
+mod raw;
 mod reads;
 mod verbs;
 mod words;

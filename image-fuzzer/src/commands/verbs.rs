@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use image_formats::Format;
+
 use super::Command;
 
 /// On which words of a command something depends.
@@ -244,6 +246,19 @@ impl Command {
     pub fn is_comparable(&self) -> bool {
         !self.injects_errors()
             && matches!(self.kind(), Kind::Img(verb, words) if verb.comparable.holds(words))
+    }
+
+    /// Whether options of QEMU's tools say that the image is of that format, which they else
+    /// find out by its content.
+    pub fn names_format(&self, format: Format) -> bool {
+        let words = &self.0;
+        let driver = format!("driver={format}");
+        words
+            .windows(2)
+            .any(|pair| pair[0] == "-f" && pair[1] == format.name())
+            || words
+                .iter()
+                .any(|word| word.split(',').any(|part| part == driver))
     }
 
     /// Whether it is a program of QEMU that may write to the image.

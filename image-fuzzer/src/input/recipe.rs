@@ -20,7 +20,7 @@ pub const FUZZER: &str = concat!("image-fuzzer ", env!("CARGO_PKG_VERSION"));
 /// Whether recipes of `fuzzer` can be replayed: they hold what was drawn, so that other ways
 /// of drawing do not matter.
 pub fn is_readable(fuzzer: &str) -> bool {
-    let earlier = ["image-fuzzer 0.2.", "image-fuzzer 0.3."];
+    let earlier = ["0.2.", "0.3.", "0.4."].map(|it| format!("image-fuzzer {it}"));
     fuzzer == FUZZER || earlier.iter().any(|version| fuzzer.starts_with(version))
 }
 
@@ -148,6 +148,7 @@ mod tests {
             ("image-fuzzer 0.2.0", true),
             ("image-fuzzer 0.2.7", true),
             ("image-fuzzer 0.3.0", true),
+            ("image-fuzzer 0.4.0", true),
             ("image-fuzzer 0.1.0", false),
             ("image-fuzzer 9.0.0", false),
         ] {

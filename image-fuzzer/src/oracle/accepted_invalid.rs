@@ -1,8 +1,14 @@
 //! An image that breaks a rule which the specification says a reader must enforce has to be
 //! refused, or the part of it that the rule is about; a check has to report it.
+//!
+//! Here are the rules of qcow2; `other` judges images of other formats, of which `rules` says
+//! when a program must notice what is wrong.
 
-use image_formats::Defect;
+mod other;
+mod rules;
+
 use image_formats::qcow2::Disk;
+use image_formats::{Defect, Format};
 
 use super::shell::Script;
 use super::subject::{Decoded, Subject};
@@ -141,24 +147,34 @@ pub(super) fn judge(
     if seen.end != End::Exit(0) || !subject.is_mutated() {
         return None;
     }
+    if subject.format() != Format::Qcow2 {
+        return other::judge(command, subject, are_readers);
+    }
     let open = Opening::of(command, are_readers)?;
     let decoded = subject.decoded()?;
-    if !open.as_qcow2 && !decoded.is_recognised() {
+    if !open.as_qcow2 && (!decoded.is_recognised() || subject.is_ambiguous()) {
         return None;
     }
     let defect = decoded
         .broken
         .iter()
         .find(|defect| open.must_notice(defect, decoded))?;
-    let verb = command.group_verb();
-    Some((
-        Class::AcceptedInvalid,
-        Signature::Message {
-            verb: None,
-            text: format!("{}: {}", without_indices(&defect.path), defect.name),
-        },
-        format!("{verb} succeeded, though the image breaks a rule: {defect}"),
+    let place = without_indices(&defect.path);
+    Some(verdict(
+        command,
+        format!("{place}: {}", defect.name),
+        defect,
     ))
+}
+
+/// The verdict that `command` had to notice `defect`, under a signature of this text.
+fn verdict(command: &Command, text: String, defect: &Defect) -> (Class, Signature, String) {
+    let verb = command.group_verb();
+    (
+        Class::AcceptedInvalid,
+        Signature::Message { verb: None, text },
+        format!("{verb} succeeded, though the image breaks a rule: {defect}"),
+    )
 }
 
 /// How a command opens the image under test.

@@ -3,8 +3,10 @@
 
 use serde_json::Value;
 
+use super::format_change::info;
 use super::readers::{SecondReader, Shown, convert};
 use super::shell::Script;
+use super::subject::Subject;
 use super::{Class, Oracle, Verdict, end_word};
 use crate::commands::Command;
 use crate::exec::{End, Observation};
@@ -24,6 +26,15 @@ impl Oracle for Disagreement {
             return data_verdict(*what, verb, script);
         }
         let line = script.line;
+        if is_of_size(script.signature) {
+            return format!(
+                "size=$({} | sed -n 's/^    \"virtual-size\": \\([0-9]*\\),*$/\\1/p')\n\
+                 {line} || {{ echo 'the command reports failure'; exit 1; }}\n\
+                 echo \"info: $size bytes, convert: $(wc -c <{OUTPUT})\"\n\
+                 [ \"$(wc -c <{OUTPUT})\" -ne \"$size\" ]\n",
+                (script.own)(info())
+            );
+        }
         format!(
             "# OTHER_IMG is the qemu-img to compare with.\n\
              [ -n \"${{OTHER_IMG-}}\" ] || {{ echo 'OTHER_IMG names no program' >&2; exit 2; }}\n\
@@ -52,6 +63,36 @@ enum What {
 
 /// The words of signatures.
 const ASPECTS: [(What, &str); 2] = [(What::Data, "data"), (What::Refusal, "refusal")];
+
+/// The word of signatures where two commands take the same image for disks of other sizes.
+const SIZE: &str = "virtual-size";
+
+/// The raw image that is compared with what `info` says.
+const OUTPUT: &str = "out.img";
+
+fn is_of_size(signature: &Signature) -> bool {
+    matches!(signature, Signature::Command { aspect: Some(aspect), .. } if aspect == SIZE)
+}
+
+/// Whether `command` shows, in `out.img`, the disk of an image whose format it is not told, and
+/// which could be one of several.
+pub(super) fn shows_probed(command: &Command, subject: &Subject<'_>) -> bool {
+    let words: Vec<&str> = command.0.iter().map(String::as_str).collect();
+    subject.is_ambiguous() && words == ["qemu-img", "convert", "-O", "raw", "$test_img", OUTPUT]
+}
+
+/// Judges a conversion that succeeded by what `info` told of the same image; `len` are the
+/// bytes of the disk that it made.
+pub(super) fn judge_size(command: &Command, told: (String, u64), len: u64) -> Verdict {
+    let (format, size) = told;
+    (size != len).then(|| {
+        (
+            Class::Disagreement,
+            Signature::aspect(SIZE, command.group_verb()),
+            format!("info tells of a disk of {size} bytes ({format}), and {len} were converted"),
+        )
+    })
+}
 
 /// The lines of a script for two readers, the other one being `name`.
 fn data_verdict(what: What, name: &str, script: &Script<'_>) -> String {
@@ -247,5 +288,31 @@ mod tests {
         assert!(!say_the_same(older, br#"[{"start": 0, "zero": false}]"#));
         assert!(!say_the_same(older, b"[]"));
         assert!(!say_the_same(b"text", b"text"));
+    }
+
+    #[test]
+    fn two_commands_take_an_image_for_disks_of_the_same_size() {
+        let line = "qemu-img convert -O raw $test_img out.img";
+        let command = Command(shlex::split(line).unwrap());
+        let judged = |size| judge_size(&command, ("qcow2".into(), size), 512);
+        assert!(judged(512).is_none());
+        let (_, signature, _) = judged(1024).unwrap();
+        assert_eq!(signature.to_string(), "virtual-size qemu-img convert");
+
+        let folder = tempfile::tempdir().unwrap();
+        let reproduces = |size: u64| {
+            let text = Disagreement.verdict(&Script {
+                line: "printf abc >out.img",
+                signature: &signature,
+                summary: "",
+                limits: &crate::exec::Limits::default(),
+                own: &|_| format!("printf '{{\n    \"virtual-size\": {size},\n}}\n'"),
+            });
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &text]).current_dir(&folder);
+            shell.status().unwrap().success()
+        };
+        assert!(reproduces(4));
+        assert!(!reproduces(3));
     }
 }

@@ -1,7 +1,10 @@
 //! The program opened a file or an address that the image names and the command does not.
 
+use image_formats::Format;
+
 use super::shell::Script;
-use super::{Class, Oracle, Verdict};
+use super::subject::Subject;
+use super::{Class, Oracle, Verdict, Violation};
 use crate::commands::Command;
 use crate::exec::Observation;
 use crate::signature::Signature;
@@ -14,21 +17,10 @@ impl Oracle for ExternalAccess {
     /// a reader of the whole chain must do, so for commands that read the chain only those
     /// count that look at the image alone.
     fn judge(&self, command: &Command, seen: &Observation) -> Verdict {
-        let first = seen.touched.first()?;
         if command.follows_chain() {
             return None;
         }
-        let kind = if first.to_string_lossy().starts_with("tcp:") {
-            "address"
-        } else {
-            "file"
-        };
-        Some((
-            Class::ExternalAccess,
-            // That it follows the image's names is one finding, wherever these lead.
-            Signature::verb(command.group_verb()),
-            format!("opened the {kind} '{}'", first.display()),
-        ))
+        verdict("", command, seen)
     }
 
     fn verdict(&self, script: &Script<'_>) -> String {
@@ -46,4 +38,39 @@ impl Oracle for ExternalAccess {
     fn is_testable(&self) -> bool {
         false
     }
+}
+
+/// Whether what the image names is what a guest wrote into a valid raw image, which is opened
+/// where the format is probed.
+pub(super) fn is_of_guest(found: &Violation, subject: &Subject<'_>) -> bool {
+    let is_valid = subject.format() == Format::Raw && !subject.is_mutated();
+    found.class == Class::ExternalAccess && is_valid
+}
+
+/// Judges a `command` on a raw image that is taken for one of another format by what a guest
+/// wrote: whatever it is to read, a raw image names no file.
+pub(super) fn judge_probed(
+    command: &Command,
+    seen: &Observation,
+    subject: &Subject<'_>,
+) -> Verdict {
+    let is_raw = subject.format() == Format::Raw && subject.is_mutated();
+    let probed = is_raw && !command.names_format(Format::Raw);
+    probed.then(|| verdict("probed ", command, seen))?
+}
+
+/// The verdict about the first canary that was touched.
+fn verdict(how: &str, command: &Command, seen: &Observation) -> Verdict {
+    let first = seen.touched.first()?;
+    let kind = if first.to_string_lossy().starts_with("tcp:") {
+        "address"
+    } else {
+        "file"
+    };
+    Some((
+        Class::ExternalAccess,
+        // That it follows the image's names is one finding, wherever these lead.
+        Signature::verb(format!("{how}{}", command.group_verb())),
+        format!("opened the {kind} '{}'", first.display()),
+    ))
 }

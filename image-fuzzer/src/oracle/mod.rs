@@ -12,6 +12,7 @@ pub mod data_change;
 pub mod disagreement;
 mod external_access;
 mod false_repair;
+mod format_change;
 pub mod hang;
 mod known_hangs;
 mod memory_error;
@@ -165,6 +166,10 @@ oracles! {
     ExternalAccess = "external-access" | "outside",
         "opened a file that only the image names",
         |text| Signature::verb(text), external_access::ExternalAccess;
+    /// What a guest wrote made a raw image one of another format.
+    FormatChange = "format-change",
+        "let a guest make a raw image one of another format",
+        Signature::about_command, format_change::FormatChange;
     /// `check -r all` reported success and left errors.
     FalseRepair = "false-repair",
         "reported a repair and left errors in the image",
@@ -211,7 +216,7 @@ impl Class {
     pub fn severity(self) -> Severity {
         match self {
             Self::Sanitizer | Self::MemoryError | Self::Uninitialised => Severity::Memory,
-            Self::ExternalAccess => Severity::Memory,
+            Self::ExternalAccess | Self::FormatChange => Severity::Memory,
             Self::FalseRepair | Self::MetadataDamage | Self::DataChange | Self::WrongData => {
                 Severity::Data
             }

@@ -16,7 +16,8 @@ use super::timeout::{TimeBudgets, TimeoutPolicy};
 use super::uninitialised::{self, Trace};
 use super::{
     Class, KnownHangs, Probe, Verdict, Violation, accepted_invalid, data_change, disagreement,
-    end_word, false_repair, hang, judge, metadata_damage, violation, wrong_data,
+    end_word, external_access, false_repair, format_change, hang, judge, metadata_damage,
+    violation, wrong_data,
 };
 use crate::commands::adapted;
 use crate::commands::{Command, Programs};
@@ -187,6 +188,8 @@ struct Before {
     remembered: bool,
     /// What the other program makes of the command.
     compared: Option<Observation>,
+    /// Whether the image was taken for raw, which a guest must not change.
+    raw: bool,
 }
 
 impl TestRunner {
@@ -467,10 +470,11 @@ impl TestRunner {
         subject: &Subject<'_>,
         progress: &mut Progress,
     ) -> Result<(Observation, Option<Violation>)> {
-        let before = self.prepare(command, progress)?;
+        let before = self.prepare(command, subject, progress)?;
         let policy = progress.policy;
         let (seen, stack) = self.under(self.guard, |runner| runner.observe(command, policy))?;
-        let mut violation = judge(command, index, &seen);
+        let found = judge(command, index, &seen);
+        let mut violation = found.filter(|it| !external_access::is_of_guest(it, subject));
         if self.is_aborted() {
             violation = None;
         } else if progress.policy.inspects()
@@ -492,8 +496,14 @@ impl TestRunner {
     }
 
     /// Does what the oracles need done before `command` runs.
-    fn prepare(&mut self, command: &Command, progress: &mut Progress) -> Result<Before> {
-        let checked = command.is_qemu_writer();
+    fn prepare(
+        &mut self,
+        command: &Command,
+        subject: &Subject<'_>,
+        progress: &mut Progress,
+    ) -> Result<Before> {
+        // What is written to an image of another format may be anywhere.
+        let checked = command.is_qemu_writer() && subject.is_opened_as_made(command);
         let pristine = checked && progress.clean.is_none() && self.is_pristine();
         if checked && !pristine && progress.clean.is_none() {
             progress.clean = Some(health(self) == Health::Clean);
@@ -505,6 +515,8 @@ impl TestRunner {
             pristine,
             remembered: clean && command.keeps_data() && self.remember_data(),
             compared: self.compare(command)?,
+            raw: format_change::concerns(command, subject)
+                && format_change::probed(self).is_some_and(|format| format == "raw"),
         })
     }
 
@@ -600,7 +612,11 @@ impl TestRunner {
         subject: &Subject<'_>,
         progress: &mut Progress,
     ) -> Option<Violation> {
-        let mut verdict = false_repair::judge(command, seen, self);
+        let mut verdict = external_access::judge_probed(command, seen, subject)
+            .or_else(|| false_repair::judge(command, seen, self));
+        if verdict.is_none() && before.raw {
+            verdict = format_change::judge(command, seen, self);
+        }
         // Of what failed nothing is asked, but where it was made to.
         let succeeded = match seen.end {
             End::Exit(status) => status == 0 || command.injects_errors(),
@@ -638,6 +654,12 @@ impl TestRunner {
             let are_readers = self.settings.must_refuse;
             verdict = accepted_invalid::judge(command, seen, subject, are_readers)
                 .or_else(|| wrong_data::judge(command, seen, subject, &self.scratch.work()));
+            if verdict.is_none()
+                && seen.end == End::Exit(0)
+                && disagreement::shows_probed(command, subject)
+            {
+                verdict = self.compare_size(command);
+            }
             if verdict.is_none() && !progress.compared && !command.reads().is_empty() {
                 progress.compared = true;
                 verdict = self.compare_data(subject);
@@ -715,6 +737,13 @@ impl TestRunner {
         let seen = self.start_with(&programs, command)?;
         self.stopwatch.lap(Purpose::Comparison);
         Ok(Some(seen))
+    }
+
+    /// Compares the size of the disk that `command` converted with the one that `info` tells.
+    fn compare_size(&mut self, command: &Command) -> Verdict {
+        let told = format_change::told(&Probe::run(self, &format_change::info()))?;
+        let len = fs::metadata(self.work().join("out.img")).ok()?.len();
+        disagreement::judge_size(command, told, len)
     }
 
     /// Has both readers show the disk of the image, where the other one is meant to read it.

@@ -7,12 +7,19 @@ use std::sync::Arc;
 
 use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE};
 use image_formats::qcow2::{Disk, Guest, GuestOffset, Image, Incompatible};
-use image_formats::{AnyImage, Defect, Format, ReadAt};
+use image_formats::{AnyImage, Defect, DiskError, Format, ReadAt};
 
+use crate::commands::Command;
 use crate::input::recipe::Recipe;
-use image_mutations::base::{BACKING_FILE, DATA_FILE};
+use image_mutations::base::{BACKING_FILE, Base, DATA_FILE};
 use image_mutations::case;
 use image_mutations::named_file::NamedFile;
+
+/// How much of a disk is read at a time, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// How much of a disk is read to see whether that is possible, in bytes.
+const MOST_READ: u64 = 64 << 20;
 
 /// The bytes in a snapshot table entry before its extra data.
 const SNAPSHOT_FIXED: u64 = 40;
@@ -22,9 +29,10 @@ pub(super) struct Subject<'a> {
     recipe: &'a Recipe,
     files: &'a [NamedFile],
     decoded: OnceCell<Option<Decoded>>,
+    broken: OnceCell<Vec<Defect>>,
 }
 
-/// A decoded image.
+/// A decoded qcow2 image.
 pub(super) struct Decoded {
     /// The image.
     pub image: Image,
@@ -39,6 +47,7 @@ impl<'a> Subject<'a> {
             recipe,
             files,
             decoded: OnceCell::new(),
+            broken: OnceCell::new(),
         }
     }
 
@@ -58,21 +67,77 @@ impl<'a> Subject<'a> {
         self.decoded.get_or_init(decode).as_ref()
     }
 
+    /// The format that the image is made in.
+    pub(super) fn format(&self) -> Format {
+        self.recipe.base.format()
+    }
+
+    /// The formats whose signatures the image has.
+    fn signatures(&self) -> Vec<Format> {
+        let found = self.files.first().map(Format::signatures);
+        found.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Whether the image has the signature of its format and no other.
+    pub(super) fn has_signature(&self) -> bool {
+        self.signatures() == [self.format()]
+    }
+
+    /// Whether the image has the signature of another format.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.signatures().iter().any(|it| *it != self.format())
+    }
+
+    /// Whether `command` opens the image as one of the format that it was made in, if it opens
+    /// it: it is told to, or there is nothing else to take it for.
+    pub(super) fn is_opened_as_made(&self, command: &Command) -> bool {
+        command.names_format(self.format()) || !self.is_ambiguous()
+    }
+
+    /// The rules of another format than qcow2 that the image breaks and a reader must enforce;
+    /// none where it cannot be read.
+    pub(super) fn broken(&self) -> &[Defect] {
+        self.broken.get_or_init(|| {
+            let defects = || {
+                let image = Arc::new(self.files.first()?.clone());
+                let image = AnyImage::open(image, self.format()).ok()?;
+                image.binding_defects().ok()
+            };
+            defects().unwrap_or_default()
+        })
+    }
+
     /// What the guest must read from an image of another format than qcow2; `None` where that
     /// is not known, or the image refers to other files than those of the test.
     pub(super) fn disk(&self) -> Option<Box<dyn image_formats::Disk>> {
-        let format = self.recipe.base.format();
         // What is in a file that nothing decodes, a program may know.
-        if matches!(format, Format::Qcow2 | Format::Raw) {
+        if matches!(self.recipe.base, Base::Imported(_)) && self.format() == Format::Raw {
             return None;
         }
-        let image = self.files.first()?;
-        let image = AnyImage::open(Arc::new(image.clone()), format).ok()?;
         // What must be refused may be read as anything.
-        if !image.binding_defects().ok()?.is_empty() {
-            return None;
-        }
-        case::disk_of(self.files, format).ok()
+        let known = self.format() != Format::Qcow2 && self.broken().is_empty();
+        known.then(|| case::disk_of(self.files, self.format()).ok())?
+    }
+
+    /// The base image and the edits of the test.
+    pub(super) fn recipe(&self) -> &Recipe {
+        self.recipe
+    }
+
+    /// Whether a part of the guest's disk, or all of it, cannot be read, since the image is
+    /// damaged there.
+    pub(super) fn is_unreadable(&self, range: Option<Range<u64>>) -> bool {
+        let read = || {
+            let mut disk = case::disk_of(self.files, self.format())?;
+            let range = range.unwrap_or(0..disk.size());
+            let mut piece = vec![0; PIECE];
+            for at in (range.start..range.end.min(MOST_READ)).step_by(PIECE) {
+                let count = (range.end - at).min(PIECE as u64) as usize;
+                disk.read(at, &mut piece[..count])?;
+            }
+            Ok(())
+        };
+        matches!(read(), Err(DiskError::Damaged(_)))
     }
 
     /// What the guest must read from a disk of the image, where that is known: `read` is

@@ -1,5 +1,10 @@
 //! Where nothing was written, a guest must read what the image holds: what a command shows is
 //! compared with the model of the image.
+//!
+//! Findings are told apart by where a qcow2 image stores the data, and in other formats by the
+//! field that the reader does as if it had the value of the valid image (`ignored`).
+
+mod ignored;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -102,11 +107,11 @@ pub(super) fn judge(
         return None;
     };
     // An image is decoded only for what shows its data.
-    if matches!(reads.shown, Shown::Nowhere) {
+    if matches!(reads.shown, Shown::Nowhere) || !subject.is_opened_as_made(command) {
         return None;
     }
     if let Some(disk) = subject.disk() {
-        return other(command, reads, (seen, status), disk, work);
+        return other(command, reads, (seen, status), (subject, disk), work);
     }
     match &reads.shown {
         Shown::File(name) if status == 0 && name == OUTPUT => {
@@ -131,17 +136,26 @@ fn other(
     command: &Command,
     reads: &Reads,
     (seen, status): (&Observation, i32),
-    mut disk: Box<dyn image_formats::Disk>,
+    (subject, mut disk): (&Subject<'_>, Box<dyn image_formats::Disk>),
     work: &Path,
 ) -> Verdict {
     let size = disk.size() / 512 * 512;
-    let said = match &reads.shown {
+    let (said, aspect) = match &reads.shown {
         Shown::File(name) if status == 0 && name == OUTPUT && reads.snapshot.is_none() => {
             let file = File::open(work.join(name)).ok()?;
             if size > MAX_DISK || file.metadata().ok()?.len() != size {
                 return None;
             }
-            first_difference(&file, size, disk.as_mut())?.summary()
+            let byte = first_difference(&file, size, disk.as_mut())?;
+            let at = byte.at / 512 * 512;
+            let mut shown = [0; 512];
+            file.read_exact_at(&mut shown, at).ok()?;
+            let cause = ignored::field(subject, &|disk| {
+                let mut sector = [0; 512];
+                disk.read(at, &mut sector).is_ok() && sector == shown
+            });
+            let what = if shown == [0; 512] { "zeros" } else { "data" };
+            (byte.summary(), cause.unwrap_or_else(|| what.to_owned()))
         }
         Shown::Pattern(pattern) => {
             let range = reads.range.clone()?;
@@ -149,13 +163,19 @@ fn other(
                 return None;
             }
             let found = is_found(seen, status)?;
-            let mut wanted = vec![0; (range.end - range.start) as usize];
-            disk.read(range.start, &mut wanted).ok()?;
-            said_of_pattern(found, wanted.iter().all(|byte| byte == pattern), *pattern)?
+            let holds = |disk: &mut dyn image_formats::Disk| {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                disk.read(range.start, &mut bytes).ok()?;
+                Some(bytes.iter().all(|byte| byte == pattern))
+            };
+            let said = said_of_pattern(found, holds(disk.as_mut())?, *pattern)?;
+            let cause = ignored::field(subject, &|disk| holds(disk) == Some(found));
+            (said, cause.unwrap_or_else(|| "pattern".to_owned()))
         }
         _ => return None,
     };
-    let signature = Signature::aspect("data".to_owned(), command.group_verb());
+    let aspect = format!("{}:{aspect}", subject.format());
+    let signature = Signature::aspect(aspect, command.group_verb());
     Some((Class::WrongData, signature, said))
 }
 
@@ -281,8 +301,12 @@ fn source_word(guest: &Guest<'_>, at: u64) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::input::recipe::{FUZZER, Recipe};
-    use image_formats::qcow2::{Cluster, Content, Pattern, Spec, build};
-    use image_mutations::base::{Base, Qcow2Base, file_of};
+    use image_formats::qcow2::{Cluster, Content, Spec, build};
+    use image_formats::{AnySpec, Pattern, SectorRun, vpc};
+    use image_mutations::base::{Base, OtherBase, Qcow2Base, file_of};
+    use image_mutations::case::Maker;
+    use image_mutations::edit::{Edit, Mutation, Number};
+    use image_mutations::named_file::NamedFile;
 
     /// What is said of a command that leaves `out.img` and ends so, on a disk of 3 KiB whose
     /// second KiB is 7.
@@ -297,18 +321,40 @@ mod tests {
             ..Spec::default()
         };
         let files = [file_of(&build(&image).unwrap().image)];
-        let recipe = Recipe {
+        let backing = None;
+        let recipe = recipe(Base::Qcow2(Qcow2Base { image, backing }), &[]);
+        judged_on(&recipe, &files, line, out, status, stdout)
+    }
+
+    /// A test of this base image with these fields set.
+    fn recipe(base: Base, edits: &[(&str, u64)]) -> Recipe {
+        let set = |(path, value): &(&str, u64)| Mutation {
+            family: String::new(),
+            edit: Edit::Set {
+                path: (*path).to_owned(),
+                value: Number(*value),
+            },
+        };
+        Recipe {
             fuzzer: FUZZER.into(),
             seed: String::new(),
-            base: Base::Qcow2(Qcow2Base {
-                image,
-                backing: None,
-            }),
-            edits: Vec::new(),
+            base,
+            edits: edits.iter().map(set).collect(),
             commands: Vec::new(),
             fresh_copies: false,
             guard: None,
-        };
+        }
+    }
+
+    /// What is said of a command that leaves `out.img` and ends so, on that image.
+    fn judged_on(
+        recipe: &Recipe,
+        files: &[NamedFile],
+        line: &str,
+        out: &[u8],
+        status: i32,
+        stdout: &str,
+    ) -> Option<(String, String)> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(OUTPUT), out).unwrap();
         let seen = Observation {
@@ -317,7 +363,7 @@ mod tests {
             ..Observation::not_started(String::new())
         };
         let command = Command(shlex::split(line).unwrap());
-        let subject = Subject::new(&recipe, &files);
+        let subject = Subject::new(recipe, files);
         let verdict = judge(&command, &seen, &subject, folder.path());
         verdict.map(|(_, signature, summary)| {
             assert_eq!(
@@ -387,5 +433,47 @@ mod tests {
         assert!(!shows("printf 'abc\\011' >out.img"));
         assert!(!shows("printf abc >out.img"));
         assert!(!shows("false"));
+    }
+
+    /// Blocks of vpc whose bitmaps are ignored once hid all other data that were read wrong.
+    #[test]
+    fn other_formats_are_told_apart_by_the_field_that_is_ignored() {
+        let block = |index| vpc::Block {
+            index,
+            runs: vec![SectorRun {
+                first: 0,
+                count: 1,
+                data: Pattern::Fill(5),
+            }],
+            all_sectors: true,
+        };
+        let spec = vpc::Spec {
+            virtual_size: 8192,
+            block_size: 4096,
+            blocks: vec![block(0), block(1)],
+            ..vpc::Spec::default()
+        };
+        let base = Base::Other(OtherBase {
+            spec: AnySpec::Vpc(spec),
+            parent: None,
+        });
+        let judged = |edits: &[(&str, u64)], first: u8| {
+            let mut shown = vec![0; 8192];
+            shown[..512].fill(first);
+            shown[4096..4608].fill(5);
+            let recipe = recipe(base.clone(), edits);
+            let files = Maker::default().files(&recipe.base, &recipe.edits).unwrap();
+            let line = "qemu-img convert -f vpc -O raw $test_img out.img";
+            judged_on(&recipe, &files, line, &shown, 0, "").map(|(signature, _)| signature)
+        };
+        assert_eq!(judged(&[], 5), None);
+        let bitmap = [("bitmap[0].entry[0]", 0), ("footer.features", 3)];
+        let found = judged(&bitmap, 5).unwrap();
+        assert_eq!(found, "vpc:bitmap[].entry[] qemu-img convert");
+        // No field alone explains these.
+        let found = judged(&bitmap, 6).unwrap();
+        assert_eq!(found, "vpc:data qemu-img convert");
+        let found = judged(&[("footer.features", 3)], 0).unwrap();
+        assert_eq!(found, "vpc:zeros qemu-img convert");
     }
 }

@@ -10,6 +10,9 @@ use super::{DEPTH, Signature};
 /// What a report of the guard begins with.
 const PREFIX: &str = "image-fuzzer guard: ";
 
+/// What is done in all reads past the end of a block.
+const OVER_READ: &str = "read past the end of a block";
+
 /// A report of the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardReport {
@@ -73,14 +76,31 @@ fn stack(frames: &str) -> Stack {
 
 impl GuardReport {
     /// What groups findings: what was done, where the block was allocated, and where it was
-    /// done.
+    /// done. A block that is too short is read past its end wherever its contents are looked
+    /// at, by whatever function, so that of such a read only the allocation counts, where that
+    /// is known to be in the program itself.
     #[must_use]
     pub fn signature(&self) -> Signature {
+        let allocated = self.allocated.key(DEPTH);
+        if self.is_over_read() && self.allocated.is_in_program(DEPTH) {
+            return Signature::MemoryError {
+                kind: OVER_READ.to_owned(),
+                allocated,
+                accessed: None,
+            };
+        }
         Signature::MemoryError {
             kind: self.kind.clone(),
-            allocated: self.allocated.key(DEPTH),
+            allocated,
             accessed: self.accessed.key(DEPTH),
         }
+    }
+
+    /// Whether a block was read past its end, by an instruction or by a function of a library
+    /// that was told to.
+    fn is_over_read(&self) -> bool {
+        let how = self.kind.strip_suffix(" past the end of a block");
+        how.is_some_and(|how| how == "read" || how.starts_with("read by "))
     }
 
     /// All of it in a sentence.
@@ -122,6 +142,36 @@ mod tests {
         let text = String::from_utf8_lossy(stderr);
         assert!(text.contains(&report.summary()), "{}", report.summary());
         assert_eq!(guard(b"qemu-img: Invalid argument\n"), None);
+    }
+
+    /// One buffer that was too short was once as many findings as there are functions that look
+    /// at it.
+    #[test]
+    fn reads_past_the_end_of_a_block_are_told_apart_by_its_allocation() {
+        let signature = |what: &str, accessed: &str, allocated: &str| {
+            let line = format!(
+                "{PREFIX}{what} 0 bytes past the end of a block of 9 bytes; accessed at \
+                 {accessed}; allocated at {allocated}\n"
+            );
+            guard(line.as_bytes()).unwrap().signature()
+        };
+        let (one, other) = ("qemu-img+0x1 < qemu-img+0x2", "qemu-img+0x3 < qemu-img+0x4");
+        let buffer = "libglib-2.0.so.0+0x5 < qemu-img+0x9";
+        let read = signature("read", one, buffer);
+        assert_eq!(read, signature("read", other, buffer));
+        assert_eq!(read, signature("read by memcpy", other, buffer));
+        assert_eq!(Signature::memory_error(&read.to_string()), read);
+        assert_ne!(read, signature("read", one, "qemu-img+0x8"));
+        // What is overwritten depends on who writes; and a library allocates for many.
+        assert_ne!(
+            signature("write", one, buffer),
+            signature("write", other, buffer)
+        );
+        let library = "libglib-2.0.so.0+0x5 < libc.so.6+0x9";
+        assert_ne!(
+            signature("read", one, library),
+            signature("read", other, library)
+        );
     }
 
     #[test]

@@ -187,6 +187,13 @@ impl Stack {
         inner.is_some_and(|name| name.contains("+0x") && in_library(name).is_none())
     }
 
+    /// Whether one of its innermost `depth` frames is in the program itself.
+    #[must_use]
+    pub fn is_in_program(&self, depth: usize) -> bool {
+        let mut names = self.frames.iter().take(depth).map(|frame| &frame.name);
+        names.any(|name| in_library(name).is_none())
+    }
+
     /// What groups findings: the innermost `depth` functions, without lines, which change
     /// with every edit of the source, and without offsets into libraries, which change with
     /// every update of the system. Of a recursion, one turn, which begins at the same

@@ -50,6 +50,17 @@ impl Drawn<'_> {
         })
     }
 
+    /// Whether a raw disk begins so.
+    fn begins(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
+        match &self.base.spec {
+            AnySpec::Raw(spec) => {
+                let mut first = spec.parts.iter().filter(|part| part.at == 0);
+                first.any(|part| part.bytes.len() >= 8 && wanted(&part.bytes))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the file gets such a length.
     fn resizes(&self, wanted: impl Fn(u64) -> bool) -> bool {
         self.edits.iter().any(|edit| match edit {
@@ -349,6 +360,34 @@ const ROWS: &[Row] = &[
         |d| d.sets_two("header.key_bytes", "key_slot[0].stripes", |bytes, stripes| {
             bytes.saturating_mul(stripes) >= 1 << 32
         })),
+    row("vpc", "two formats", "the trailer of a DMG behind the footer",
+        |d| d.edits.iter().any(|edit| matches!(edit, Edit::Bytes { at, bytes }
+            if at.0 >= d.map.file_len && bytes.0.starts_with(b"koly")))),
+    row("qed", "two formats", "the footer of a VHD in the last sector",
+        |d| d.edits.iter().any(|edit| matches!(edit, Edit::Bytes { at, bytes }
+            if at.0 + 512 == d.map.file_len && bytes.0.starts_with(b"conectix")))),
+    row("vmdk", "two formats", "the signature of a VDI at byte 64",
+        |d| d.edits.iter().any(|edit| matches!(edit, Edit::Bytes { at, bytes }
+            if at.0 == 0x40 && bytes.0.starts_with(&[0x7f, 0x10, 0xda, 0xbe])))),
+    row("raw", "CVE-2008-2004", "a disk that begins as an image which names a file",
+        |d| d.begins(|start| start.starts_with(b"QFI\xfb") && start.windows(6).any(|w| w == b"canary"))),
+    row("raw", "CVE-2008-2004", "a descriptor whose extent is another file",
+        |d| d.begins(|start| start.starts_with(b"# Disk DescriptorFile")
+            && start.windows(6).any(|w| w == b"canary"))),
+    row("raw", "CVE-2008-2004", "a signature that lacks a byte",
+        |d| d.begins(|start| start.iter().zip(b"QFI\xfb").filter(|(is, wanted)| is != wanted).count() == 1)),
+    row("raw", "CVE-2008-2004", "the header of LUKS, written over the first sector",
+        |d| d.edits.iter().any(|edit| matches!(edit, Edit::Bytes { at, bytes }
+            if at.0 == 0 && bytes.0.starts_with(b"LUKS\xba\xbe")))),
+    row("raw", "two formats", "a disk that ends as a VHD does",
+        |d| match &d.base.spec {
+            AnySpec::Raw(spec) => spec.parts.iter().any(|part| {
+                let end = part.at + part.bytes.len() as u64;
+                let last = part.bytes.len().checked_sub(512).map(|at| &part.bytes[at..]);
+                end == spec.virtual_size && last.is_some_and(|last| last.starts_with(b"conectix"))
+            }),
+            _ => false,
+        }),
 ];
 
 /// How many base images of a format are drawn at most, and how many tests of each.

@@ -61,7 +61,7 @@ impl Prepared {
         let fields = image.used_fields().take(MAX_FIELDS).collect();
         let cluster = cluster.unwrap_or_else(|| image.unit().clamp(512, 1 << 20));
         Ok(Self {
-            map: Map::new(format, fields, file_len, cluster),
+            map: Map::new(format, fields, file_len, cluster).with_copies(image.copies()),
             image,
             extra_files,
         })

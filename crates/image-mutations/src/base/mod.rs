@@ -5,12 +5,15 @@ mod draw;
 mod formats;
 mod imported;
 mod other;
+mod showcase;
 mod sparse;
 
+pub use crate::file_names::TEST_IMG;
 pub use build::{Prepared, file_of, prepare};
 pub use draw::draw;
 pub use formats::{Formats, features_of};
 pub use imported::ImportedBase;
+pub use showcase::showcase;
 
 use image_formats::qcow2::Spec;
 use image_formats::{AnySpec, Format, Pattern};
@@ -97,9 +100,6 @@ impl BackingFile {
     }
 }
 
-/// The name of the image under test in its scratch folder, which is the working
-/// folder of every command.
-pub const TEST_IMG: &str = "test.qcow2";
 /// The name of the backing file, where there is one.
 pub const BACKING_FILE: &str = "backing.img";
 /// The passphrase of an encrypted base image.

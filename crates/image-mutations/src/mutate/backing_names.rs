@@ -1,8 +1,8 @@
 //! The name of the backing file in formats that keep it in the header, with its place and length.
 
 use super::edits::set;
-use super::file_names::file_name;
 use crate::edit::{Edit, Hex, Number};
+use crate::file_names::file_name;
 use crate::map::Map;
 use crate::rng::Rng;
 

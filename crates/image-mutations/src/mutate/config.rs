@@ -1,5 +1,9 @@
 //! Which structures and fields are changed: `--config`.
+//!
+//! Those of qcow2 have names of their own, many of them from QEMU's image fuzzer; those of other
+//! formats are found out from the paths of images of the format.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,12 +11,14 @@ use anyhow::{Context, Result, bail};
 use image_formats::qcow2::records::{
     EXT_BACKING_FORMAT, EXT_BITMAPS, EXT_DATA_FILE, EXT_ENCRYPTION, EXT_END, EXT_FEATURE_NAMES,
 };
-use image_formats::{Field, Kind, nearest};
+use image_formats::{Field, Format, Kind, nearest};
 
 use super::boundary::interesting;
 use super::edits::{numeric, set};
 use super::intensity::Intensity;
 use super::legacy_names;
+use super::paths::{self, can_change};
+use crate::base::Formats;
 use crate::edit::{Edit, Mutation};
 use crate::map::{self, Map};
 use crate::rng::Rng;
@@ -28,11 +34,12 @@ pub struct FieldSelection {
 /// A structure, or one field of it in each of its places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Selector {
-    structure: &'static Structure,
+    structure: String,
     field: Option<String>,
 }
 
-/// A structure that can be named.
+/// A structure of qcow2 that can be named; those of other formats have the names that their
+/// paths begin with (`paths`).
 #[derive(Debug, PartialEq, Eq)]
 struct Structure {
     name: &'static str,
@@ -184,53 +191,70 @@ impl Structure {
 impl FromStr for FieldSelection {
     type Err = anyhow::Error;
 
-    /// Reads a JSON array of arrays: `[["header"], ["header", "version"]]`.
+    /// Reads a JSON array of arrays about qcow2 images: `[["header"], ["header", "version"]]`.
     fn from_str(text: &str) -> Result<Self> {
-        let list: Vec<Vec<String>> = serde_json::from_str(text).context(
-            "give a JSON array of structures and fields, such as [[\"header\", \"version\"]]",
-        )?;
-        if list.is_empty() {
-            bail!("the list names no structure, so nothing would be changed");
-        }
-        let selectors = list
-            .iter()
-            .map(|words| selector(words))
-            .collect::<Result<_>>()?;
-        Ok(Self { selectors })
+        Self::for_formats(text, &Formats::default())
     }
 }
 
+/// The names of structures, and of the fields of each.
+type Names = BTreeMap<String, Vec<String>>;
+
+/// The names in images of `formats`.
+fn names(formats: &Formats) -> Names {
+    let mut names = Names::new();
+    if formats.names().contains(&Format::Qcow2.name()) {
+        let known = STRUCTURES.iter().map(|known| {
+            let fields = known.names().into_iter().map(str::to_owned);
+            (known.name.to_owned(), fields.collect())
+        });
+        names.extend(known);
+    }
+    for (structure, fields) in paths::names(formats) {
+        let known = names.entry(structure).or_default();
+        known.extend(fields);
+        let mut seen = BTreeSet::new();
+        known.retain(|name| seen.insert(name.clone()));
+    }
+    names
+}
+
 /// One element of the list.
-fn selector(words: &[String]) -> Result<Selector> {
+fn selector(words: &[String], known: &Names) -> Result<Selector> {
     let (name, field) = match words {
         [name] => (name, None),
         [name, field] => (name, Some(field.clone())),
         _ => bail!("each element names a structure, or a structure and a field, not {words:?}"),
     };
-    let Some(structure) = STRUCTURES.iter().find(|known| known.name == name) else {
-        let names: Vec<&str> = STRUCTURES.iter().map(|known| known.name).collect();
+    let Some(fields) = known.get(name) else {
+        let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
+        // In the order of the image, where that is known.
+        let place = |name: &str| STRUCTURES.iter().position(|known| known.name == name);
+        names.sort_by_key(|name| place(name).unwrap_or(usize::MAX));
         bail!("unknown structure '{name}'; known: {}", names.join(", "));
     };
-    let names = structure.names();
     if let Some(field) = &field
-        && !names.contains(&field.as_str())
+        && !fields.contains(field)
     {
-        match nearest(field, names.iter().copied()) {
+        match nearest(field, fields.iter().map(String::as_str)) {
             Some(near) => bail!("no field '{field}' in '{name}'; did you mean '{near}'?"),
             None => bail!(
                 "no field '{field}' in '{name}'; known: {}",
-                names.join(", ")
+                fields.join(", ")
             ),
         }
     }
-    Ok(Selector { structure, field })
+    Ok(Selector {
+        structure: name.clone(),
+        field,
+    })
 }
 
 /// As JSON, in the form that is read.
 impl fmt::Display for FieldSelection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = |selector: &Selector| -> Vec<String> {
-            let structure = selector.structure.name.to_owned();
+            let structure = selector.structure.clone();
             std::iter::once(structure)
                 .chain(selector.field.clone())
                 .collect()
@@ -241,6 +265,36 @@ impl fmt::Display for FieldSelection {
 }
 
 impl FieldSelection {
+    /// Reads a JSON array of arrays about images of `formats`: `[["footer"], ["bat"]]`. Names
+    /// that one of them has are known.
+    ///
+    /// # Errors
+    ///
+    /// It is not such a list, or none of the formats has a structure or field of that name; the
+    /// error says which there are.
+    pub fn for_formats(text: &str, formats: &Formats) -> Result<Self> {
+        let list = Self::list(text)?;
+        let known = names(formats);
+        let selectors = list.iter().map(|words| selector(words, &known));
+        let selectors = selectors.collect::<Result<_>>()?;
+        Ok(Self { selectors })
+    }
+
+    /// The elements of a selection, whatever they name.
+    ///
+    /// # Errors
+    ///
+    /// It is not a list of lists of names, or has none.
+    pub fn list(text: &str) -> Result<Vec<Vec<String>>> {
+        let list: Vec<Vec<String>> = serde_json::from_str(text).context(
+            "give a JSON array of structures and fields, such as [[\"header\", \"version\"]]",
+        )?;
+        if list.is_empty() {
+            bail!("the list names no structure, so nothing would be changed");
+        }
+        Ok(list)
+    }
+
     /// How much is changed where no intensity is given: of whole structures the share that
     /// QEMU's image fuzzer changed.
     pub fn intensity(&self) -> Intensity {
@@ -302,13 +356,18 @@ pub(super) fn share(map: &Map, intensity: Intensity, rng: &mut Rng) -> Vec<Mutat
 impl Selector {
     /// The fields selected.
     fn fields<'a>(&self, map: &'a Map) -> Vec<&'a Field> {
-        let fields = self.structure.fields(map);
-        let Some(name) = &self.field else {
-            return fields
-                .filter(|field| numeric(field) || field.kind == Kind::Text)
-                .collect();
+        if map.format != Format::Qcow2 {
+            return paths::fields(map, &self.structure, self.field.as_deref());
+        }
+        let structure = STRUCTURES.iter().find(|known| known.name == self.structure);
+        let Some(structure) = structure else {
+            return Vec::new();
         };
-        match legacy_names::of(self.structure.name).find(|(_, known, _)| known == name) {
+        let fields = structure.fields(map);
+        let Some(name) = &self.field else {
+            return fields.filter(|field| can_change(field)).collect();
+        };
+        match legacy_names::of(structure.name).find(|(_, known, _)| known == name) {
             Some((_, _, names)) => fields.filter(|field| names(field)).collect(),
             None => fields
                 .filter(|field| legacy_names::last(field) == name)
@@ -358,8 +417,6 @@ fn edit(map: &Map, field: &Field, rng: &mut Rng) -> Option<Edit> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::base;
     use crate::case::Maker;
@@ -420,8 +477,11 @@ mod tests {
             let prepared = maker.prepared(&base).unwrap();
             for structure in STRUCTURES {
                 let of = |field: Option<&str>| {
-                    let field = field.map(str::to_owned);
-                    let fields = Selector { structure, field }.fields(&prepared.map);
+                    let fields = Selector {
+                        structure: structure.name.to_owned(),
+                        field: field.map(str::to_owned),
+                    };
+                    let fields = fields.fields(&prepared.map);
                     let paths = fields.iter().map(|field| field.path.clone());
                     paths.collect::<BTreeSet<String>>()
                 };
@@ -463,5 +523,44 @@ mod tests {
         );
         let field = selection(r#"[["header", "version"]]"#).unwrap();
         assert_eq!(field.intensity(), Intensity::default());
+    }
+
+    #[test]
+    fn other_formats_have_the_names_of_their_paths() {
+        let of = |word: &str, text: &str| {
+            FieldSelection::for_formats(text, &Formats::named(word).unwrap())
+        };
+        let vpc = r#"[["header"],["footer","checksum"],["bat"]]"#;
+        assert_eq!(of("vpc", vpc).unwrap().to_string(), vpc);
+        let error = of("vpc", r#"[["l1_table"]]"#).unwrap_err().to_string();
+        assert!(
+            error.contains("'l1_table'; known: ") && error.contains("footer"),
+            "{error}"
+        );
+        let error = of("vpc", r#"[["footer","chekcsum"]]"#).unwrap_err();
+        assert!(
+            error.to_string().ends_with("did you mean 'checksum'?"),
+            "{error}"
+        );
+        assert!(of("qcow2", r#"[["footer"]]"#).is_err());
+
+        let base = Formats::named("vpc").unwrap().plain();
+        let prepared = Maker::default().prepared(&base).unwrap();
+        let selected = of("vpc", r#"[["footer","checksum"]]"#).unwrap();
+        assert!(selected.contains(&prepared.map, "footer.checksum"));
+        assert!(!selected.contains(&prepared.map, "header.checksum"));
+        assert_eq!(selected.presence(&prepared.map), (1, 1));
+        let mut rng = Rng::from_text("vpc");
+        let mutations = selected.draw(&prepared.map, Intensity::default(), &mut rng);
+        let [
+            Mutation {
+                edit: Edit::Set { path, .. },
+                ..
+            },
+        ] = &mutations[..]
+        else {
+            panic!("{mutations:?}");
+        };
+        assert_eq!(path, "footer.checksum");
     }
 }

@@ -12,8 +12,8 @@
 //! which test each seed stands for, so raise the version in `Cargo.toml` and write the new
 //! hashes into `tests/seeds.rs`.
 //!
-//! Imports go from this file to the families and `config`, from these to `edits`, from there
-//! to `boundary`, `cost` and `file_names`; families do not import each other.
+//! Imports go from this file to the families and `config`, from these to `paths` and `edits`, from there
+//! to `boundary` and `cost`; families do not import each other.
 
 mod again;
 mod alias;
@@ -23,6 +23,7 @@ mod boundary;
 mod checksums;
 mod compressed;
 mod config;
+mod copies;
 mod cost;
 mod edits;
 mod entries;
@@ -30,7 +31,6 @@ mod extensions;
 mod features;
 mod fields;
 mod file;
-mod file_names;
 mod flags;
 mod havoc;
 mod intensity;
@@ -39,7 +39,9 @@ mod legacy_names;
 mod lengths;
 mod logs;
 mod names;
+mod paths;
 mod pointers;
+mod probe;
 mod refcounts;
 mod rising;
 mod shares;
@@ -57,6 +59,7 @@ pub use config::FieldSelection;
 pub use edits::{extension, extensions, numeric};
 pub use intensity::Intensity;
 pub use learned::{FieldWeights, class_of};
+pub use probe::magics;
 
 use image_formats::Format;
 
@@ -109,6 +112,7 @@ pub const FAMILIES: &[Family] = &[
     family("feature", 3, features::draw).needing(|_| true),
     family("file", 3, file::draw),
     family("havoc", 2, havoc::draw),
+    family("probe", 1, probe::draw),
     family("text", 6, text::draw).of_other_formats(),
     family("word", 6, words::draw).of_other_formats(),
     family("entry", 6, entries::draw).of_other_formats(),
@@ -119,6 +123,7 @@ pub const FAMILIES: &[Family] = &[
     family("rising", 20, rising::draw).of(Format::Cloop),
     family("stream", 20, streams::draw).of(Format::Cloop),
     family("volume", 60, volumes::draw).of(Format::Luks),
+    family(COPY, 3, copies::draw).of_other_formats(),
 ];
 
 const fn family(
@@ -208,15 +213,23 @@ pub fn draw(
 /// The family of wrong checksums.
 const CHECKSUM: &str = "checksum";
 
+/// The family of copies that differ.
+const COPY: &str = "copy";
+
 /// The family of the mutation that corrects what follows from other bytes.
 const RECOMPUTE: &str = "recompute";
 
 /// Adds to the mutations of an image of another format than qcow2 a correction of what follows
 /// from them, as a writer would: checksums and copies in most images, so that readers get past
-/// them, and nothing in some. Checksums that are wrong on purpose come after it.
+/// them, and nothing in some. Checksums that are wrong and copies that differ on purpose come
+/// after it.
 pub fn recompute(edits: &mut Vec<Mutation>, rng: &mut Rng) {
     edits.extend(recomputed(rng));
-    edits.sort_by_key(|mutation| mutation.family == CHECKSUM);
+    edits.sort_by_key(|mutation| match mutation.family.as_str() {
+        COPY => 1,
+        CHECKSUM => 2,
+        _ => 0,
+    });
 }
 
 fn recomputed(rng: &mut Rng) -> Option<Mutation> {

@@ -3,8 +3,8 @@
 use image_formats::qcow2::records::{EXT_BACKING_FORMAT, EXT_DATA_FILE, EXT_END};
 
 use super::edits::{extension, extensions, set};
-use super::file_names::file_name;
 use crate::edit::{Edit, Hex, Number};
+use crate::file_names::file_name;
 use crate::map::Map;
 use crate::rng::Rng;
 

@@ -3,8 +3,8 @@
 
 use image_formats::{Field, Kind, Value};
 
-use super::file_names::file_name;
 use crate::edit::{Edit, Hex, Number};
+use crate::file_names::file_name;
 use crate::map::Map;
 use crate::rng::Rng;
 

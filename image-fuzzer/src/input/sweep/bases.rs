@@ -1,4 +1,4 @@
-//! The base images of the sweep: fixed ones that together have every feature.
+//! The base images of the sweep of qcow2: fixed ones that together have every feature.
 
 use image_formats::luks::Volume;
 use image_formats::qcow2::{
@@ -11,12 +11,12 @@ use image_mutations::base::{BACKING_FILE, BackingFile, Base, DATA_FILE, PASSPHRA
 /// A base image with the name that rows of the sweep and its list have for it.
 pub struct NamedBase {
     /// The name.
-    pub name: &'static str,
+    pub name: String,
     /// What it consists of.
     pub base: Base,
 }
 
-/// All of them. Those that the first rows use come first.
+/// Those of qcow2. Those that the first rows use come first.
 pub fn bases() -> Vec<NamedBase> {
     vec![
         named("plain", plain(14)),
@@ -41,7 +41,7 @@ fn named(name: &'static str, image: Spec) -> NamedBase {
         virtual_size: image.virtual_size.min(1 << 20),
     });
     NamedBase {
-        name,
+        name: name.to_owned(),
         base: Qcow2Base { image, backing }.into(),
     }
 }

@@ -1,12 +1,15 @@
 //! The sweep: the limits of the format, each tried alone, in a fixed order.
 //!
-//! The first pass tries one or two telling values for each field that readers check, the
+//! Of qcow2 the first pass tries one or two telling values for each field that readers check, the
 //! second the other limits (`rows`), the third every boundary value of every field of every
-//! base image.
+//! base image. Of other formats (`other`) the first pass tries one boundary value of each class
+//! of fields, the second a few more, the third the others.
 //!
-//! Imports go from this file to `rows`, `rule` and `bases`, and from `rows` to `rule`.
+//! Imports go from this file to `rows`, `rule`, `bases` and `other`, from `rows` to `rule` and
+//! from `other` to `bases`.
 
 mod bases;
+mod other;
 mod rows;
 mod rule;
 
@@ -16,10 +19,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use anyhow::Result;
-use image_formats::Field;
+use image_formats::{Field, Format};
 
 use crate::input::command::Command;
-use image_mutations::base::{Base, Prepared, prepare};
+use image_mutations::base::{Base, Formats, Prepared, prepare};
 use image_mutations::edit::{Edit, Mutation, Number};
 use image_mutations::map::structure;
 use image_mutations::mutate::{FieldSelection, interesting, numeric};
@@ -50,7 +53,7 @@ pub struct Sweep {
 /// A base image and its fields.
 #[derive(Debug)]
 struct Swept {
-    name: &'static str,
+    name: String,
     base: Base,
     prepared: Prepared,
 }
@@ -76,7 +79,7 @@ enum Entry {
 #[derive(Clone, Debug)]
 pub struct SweepTest<'a> {
     /// The name of its base image.
-    pub name: &'static str,
+    pub name: &'a str,
     /// The base image.
     pub base: &'a Base,
     /// What is tried, in a few words.
@@ -88,38 +91,104 @@ pub struct SweepTest<'a> {
 }
 
 impl Sweep {
-    /// The tests that `restriction` leaves.
+    /// The tests of `formats` that `restriction` leaves.
     ///
     /// # Errors
     ///
     /// A base image cannot be made, which would be a bug of the fuzzer.
-    pub fn new(restriction: Restriction<'_>) -> Result<Self> {
-        let named = bases()
-            .into_iter()
-            .filter(|named| !restriction.keyless || !named.base.is_encrypted());
-        let bases = named
-            .map(|NamedBase { name, base }| {
-                let prepared = prepare(&base)?;
-                Ok(Swept {
-                    name,
-                    base,
-                    prepared,
-                })
-            })
-            .collect::<Result<Vec<Swept>>>()?;
+    pub fn new(formats: &Formats, restriction: Restriction<'_>) -> Result<Self> {
+        let mut passes: [Vec<Vec<Entry>>; 3] = Default::default();
         let mut sweep = Self {
-            bases,
+            bases: Vec::new(),
             tests: Vec::new(),
             ends: [0; 3],
         };
-        let mut seen = HashSet::new();
-        for (pass, rows) in [FIRST, SECOND].into_iter().enumerate() {
-            sweep.add_rows(rows, restriction, &mut seen);
+        for name in formats.names() {
+            let Some(format) = Format::from_name(name) else {
+                continue;
+            };
+            let start = sweep.bases.len();
+            let of_format = match format {
+                Format::Qcow2 => bases(),
+                _ => other::bases(format),
+            };
+            sweep.prepare(of_format, restriction)?;
+            let entries = match format {
+                Format::Qcow2 => sweep.rows_and_boundaries(restriction),
+                _ => sweep.other_boundaries(start, restriction),
+            };
+            for (pass, entries) in passes.iter_mut().zip(entries) {
+                pass.push(entries);
+            }
+        }
+        for (pass, entries) in passes.into_iter().enumerate() {
+            sweep.tests.extend(in_turn(entries));
             sweep.ends[pass] = sweep.tests.len();
         }
-        sweep.add_boundaries(restriction);
-        sweep.ends[2] = sweep.tests.len();
         Ok(sweep)
+    }
+
+    /// Adds base images, made ready to be changed.
+    fn prepare(&mut self, bases: Vec<NamedBase>, restriction: Restriction<'_>) -> Result<()> {
+        for NamedBase { name, base } in bases {
+            if restriction.keyless && base.is_encrypted() {
+                continue;
+            }
+            let prepared = prepare(&base)?;
+            self.bases.push(Swept {
+                name,
+                base,
+                prepared,
+            });
+        }
+        Ok(())
+    }
+
+    /// The passes of qcow2.
+    fn rows_and_boundaries(&self, restriction: Restriction<'_>) -> [Vec<Entry>; 3] {
+        let mut seen = HashSet::new();
+        let mut rows = |rows| self.rows(rows, restriction, &mut seen);
+        [rows(FIRST), rows(SECOND), self.boundaries(restriction)]
+    }
+
+    /// The passes of another format, whose base images are those from `start` on. A class of
+    /// fields is tried in the first image that has it; in the others a few values last.
+    fn other_boundaries(&self, start: usize, restriction: Restriction<'_>) -> [Vec<Entry>; 3] {
+        let (mut first, mut again) = (Vec::new(), Vec::new());
+        let mut known = BTreeSet::new();
+        for (base, swept) in self.bases.iter().enumerate().skip(start) {
+            for (class, field) in other::fields(&swept.prepared) {
+                let path: Arc<str> = field.path.as_str().into();
+                if !restriction.allows_other(&swept.prepared, &path) {
+                    continue;
+                }
+                let mut values = other::values(&swept.prepared, field);
+                if known.insert(class) {
+                    first.push((base, path, values));
+                } else {
+                    values.truncate(other::AGAIN);
+                    again.push((base, path, values));
+                }
+            }
+        }
+        let mut rounds = in_rounds(&first);
+        let [one, few] = other::FIRST_ROUNDS;
+        let mut rest: Vec<Entry> = rounds
+            .split_off(few.min(rounds.len()))
+            .into_iter()
+            .flatten()
+            .collect();
+        let second = rounds
+            .split_off(one.min(rounds.len()))
+            .into_iter()
+            .flatten();
+        let second: Vec<Entry> = second.collect();
+        let first: Vec<Entry> = rounds.into_iter().flatten().collect();
+        let mut last: Vec<Entry> = in_rounds(&again).into_iter().flatten().collect();
+        last.append(&mut rest);
+        let left = other::MOST_TESTS.saturating_sub(first.len() + second.len());
+        last.truncate(left);
+        [first, second, last]
     }
 
     /// How many tests there are.
@@ -140,41 +209,49 @@ impl Sweep {
     /// The test of that index.
     pub fn get(&self, index: u64) -> Option<SweepTest<'_>> {
         let entry = self.tests.get(usize::try_from(index).ok()?)?;
-        let (base, class, edits, commands, path) = match entry {
-            Entry::Row { base, row, edits } => {
-                (*base, row.class, edits.clone(), row.commands, row.path)
+        let (Entry::Row { base, .. } | Entry::Boundary { base, .. }) = entry;
+        let Swept {
+            name,
+            base,
+            prepared,
+        } = &self.bases[*base];
+        let (class, edits, commands, path) = match entry {
+            Entry::Row { row, edits, .. } => {
+                let edits = label(prepared, row.path, edits.clone());
+                (row.class, edits, row.commands, row.path)
             }
-            Entry::Boundary { base, field, value } => {
+            Entry::Boundary { field, value, .. } if base.format() != Format::Qcow2 => {
+                let edits = other::edits(prepared, field, *value);
+                ("boundary", edits, other::commands(base.format()), &**field)
+            }
+            Entry::Boundary { field, value, .. } => {
                 let edit = Edit::Set {
                     path: field.to_string(),
                     value: Number(*value),
                 };
                 let commands = rows::commands_for(structure(field));
-                (*base, "boundary", vec![edit], commands, &**field)
+                let edits = label(prepared, field, vec![edit]);
+                ("boundary", edits, commands, &**field)
             }
         };
-        let Swept {
-            name,
-            base,
-            prepared,
-        } = &self.bases[base];
         let commands = commands.iter().map(|line| command(prepared, path, line));
         Some(SweepTest {
             name,
             base,
             class,
-            edits: label(prepared, path, edits),
+            edits,
             commands: commands.collect(),
         })
     }
 
     /// The values of `rows`, the first of each row before the second of any.
-    fn add_rows(
-        &mut self,
+    fn rows(
+        &self,
         rows: &'static [Row],
         restriction: Restriction<'_>,
         seen: &mut HashSet<String>,
-    ) {
+    ) -> Vec<Entry> {
+        let mut tests = Vec::new();
         let most = rows.iter().map(|row| row.values.len()).max().unwrap_or(0);
         for round in 0..most {
             for row in rows {
@@ -200,17 +277,19 @@ impl Sweep {
                 };
                 let new = seen.insert(format!("{base} {edits:?} {commands:?}"));
                 if new && restriction.allows(prepared, row.path, &edits) {
-                    self.tests.push(Entry::Row { base, row, edits });
+                    tests.push(Entry::Row { base, row, edits });
                 }
             }
         }
+        tests
     }
 
     /// Every boundary value of the fields, one of each field before another of any. Of the
     /// entries of a table only the first of their kind are taken.
-    fn add_boundaries(&mut self, restriction: Restriction<'_>) {
+    fn boundaries(&self, restriction: Restriction<'_>) -> Vec<Entry> {
         let mut fields = Vec::new();
-        for (index, swept) in self.bases.iter().enumerate() {
+        let qcow2 = |(_, swept): &(usize, &Swept)| swept.base.format() == Format::Qcow2;
+        for (index, swept) in self.bases.iter().enumerate().filter(qcow2) {
             let map = &swept.prepared.map;
             let mut kinds = BTreeSet::new();
             for field in map.fields().iter().filter(|field| numeric(field)) {
@@ -228,22 +307,51 @@ impl Sweep {
                 }
             }
         }
-        let most = fields.iter().map(|(.., values)| values.len()).max();
-        for round in 0..most.unwrap_or(0) {
-            for (base, field, values) in &fields {
-                if let Some(value) = values.get(round) {
-                    self.tests.push(Entry::Boundary {
-                        base: *base,
-                        field: Arc::clone(field),
-                        value: *value,
-                    });
-                }
-            }
+        in_rounds(&fields).into_iter().flatten().collect()
+    }
+}
+
+/// A field of a base image, and its values.
+type Tried = (usize, Arc<str>, Vec<u64>);
+
+/// One value of each field before another of any, a list for each round.
+fn in_rounds(fields: &[Tried]) -> Vec<Vec<Entry>> {
+    let most = fields.iter().map(|(.., values)| values.len()).max();
+    let round = |round: usize| {
+        let of_round = fields.iter().filter_map(|(base, field, values)| {
+            Some(Entry::Boundary {
+                base: *base,
+                field: Arc::clone(field),
+                value: *values.get(round)?,
+            })
+        });
+        of_round.collect()
+    };
+    (0..most.unwrap_or(0)).map(round).collect()
+}
+
+/// One of each list before another of any.
+fn in_turn(lists: Vec<Vec<Entry>>) -> Vec<Entry> {
+    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        all.extend(lists.iter_mut().filter_map(Iterator::next));
+        if all.len() == before {
+            return all;
         }
     }
 }
 
 impl Restriction<'_> {
+    /// Whether a field of an image of another format than qcow2 may be changed.
+    fn allows_other(self, prepared: &Prepared, path: &str) -> bool {
+        let family = other::family(prepared, path);
+        let in_family = self.families.is_empty() || self.families.iter().any(|it| it == family);
+        let map = &prepared.map;
+        in_family && self.selection.is_none_or(|it| it.contains(map, path))
+    }
+
     /// Whether such edits may be made.
     fn allows(self, prepared: &Prepared, path: &str, edits: &[Edit]) -> bool {
         let family = rule::family(path, field(prepared, path, edits));
@@ -318,7 +426,7 @@ mod tests {
     use image_mutations::rng::{FNV_START, fnv};
 
     fn all() -> Sweep {
-        Sweep::new(Restriction::default()).unwrap()
+        Sweep::new(&Formats::default(), Restriction::default()).unwrap()
     }
 
     fn recipe(test: SweepTest<'_>) -> Recipe {
@@ -469,21 +577,23 @@ mod tests {
     #[test]
     fn families_and_fields_restrict_the_list() {
         let families = ["bitmap".to_owned()];
-        let bitmaps = Sweep::new(Restriction {
+        let bitmaps = Restriction {
             families: &families,
             ..Restriction::default()
-        });
+        };
+        let bitmaps = Sweep::new(&Formats::default(), bitmaps);
         let bitmaps = bitmaps.unwrap();
         assert!(bitmaps.len() > 100 && bitmaps.len() < all().len() / 5);
         let family = |test: &SweepTest<'_>| test.edits[0].family == "bitmap";
         assert!((0..bitmaps.len()).all(|index| bitmaps.get(index).is_some_and(|t| family(&t))));
         let selection: FieldSelection = r#"[["header","l1_size"]]"#.parse().unwrap();
-        let fields = Sweep::new(Restriction {
+        let fields = Restriction {
             selection: Some(&selection),
             keyless: true,
             without_commands: true,
             ..Restriction::default()
-        });
+        };
+        let fields = Sweep::new(&Formats::default(), fields);
         let fields = fields.unwrap();
         assert!(fields.len() > 10);
         for test in (0..fields.len()).filter_map(|index| fields.get(index)) {
@@ -493,5 +603,58 @@ mod tests {
                 if path == "header.l1_size")
             );
         }
+    }
+
+    /// What the tests of a format change, by class, in the order of the sweep.
+    fn classes(sweep: &Sweep, pass: usize) -> Vec<String> {
+        let tests = (0..sweep.len()).filter(|index| sweep.pass(*index) == pass);
+        let class = |index| {
+            let test = sweep.get(index)?;
+            let Edit::Set { path, .. } = &test.edits.first()?.edit else {
+                return None;
+            };
+            let base = sweep.bases.iter().find(|it| it.name == test.name)?;
+            Some(base.prepared.map.class(path))
+        };
+        tests.filter_map(class).collect()
+    }
+
+    #[test]
+    fn other_formats_begin_with_each_class_once() {
+        let mut maker = Maker::default();
+        for word in Formats::words_of_one() {
+            let formats = Formats::named(word).unwrap();
+            if ["qcow2", "raw"].contains(&word) {
+                continue;
+            }
+            let sweep = Sweep::new(&formats, Restriction::default()).unwrap();
+            assert!(
+                (50..=other::MOST_TESTS as u64).contains(&sweep.len()),
+                "{word}"
+            );
+            let first = classes(&sweep, 0);
+            let once: BTreeSet<&String> = first.iter().collect();
+            assert_eq!(once.len(), first.len(), "{word}");
+            let all: BTreeSet<String> = (0..3).flat_map(|it| classes(&sweep, it)).collect();
+            assert_eq!(all.len(), first.len(), "{word}");
+            for index in (0..sweep.len()).step_by(97) {
+                let recipe = recipe(sweep.get(index).unwrap());
+                maker.files(&recipe.base, &recipe.edits).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_formats_of_a_sweep_take_turns() {
+        let all = Formats::named("all").unwrap();
+        let selection = FieldSelection::for_formats(r#"[["header","version"]]"#, &all).unwrap();
+        let restriction = Restriction {
+            selection: Some(&selection),
+            ..Restriction::default()
+        };
+        let sweep = Sweep::new(&all, restriction).unwrap();
+        let format = |index| sweep.get(index).unwrap().base.format();
+        let first: BTreeSet<Format> = (0..4).map(format).collect();
+        assert_eq!(first.len(), 4);
     }
 }

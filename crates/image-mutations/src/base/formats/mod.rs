@@ -8,6 +8,7 @@ mod luks;
 mod parallels;
 mod qcow;
 mod qed;
+mod raw;
 mod vdi;
 mod vhdx;
 mod vmdk;
@@ -46,6 +47,7 @@ const FORMATS: &[(Format, Draw)] = &[
     (Format::Cloop, cloop::draw),
     (Format::Vpc, vpc::draw),
     (Format::Dmg, dmg::draw),
+    (Format::Raw, raw::draw),
 ];
 
 /// The features of a format that base images can have.

@@ -1,7 +1,10 @@
 //! File names to put into images.
 
-use crate::base::TEST_IMG;
 use crate::rng::Rng;
+
+/// The name of a qcow2 image under test in its scratch folder, which is the working folder of
+/// every command.
+pub const TEST_IMG: &str = "test.qcow2";
 
 /// File names that a reader of images must be careful with.
 const FILES: [&str; 14] = [
@@ -35,12 +38,17 @@ const CANARIES: [&str; 9] = [
     "json:{\"driver\":\"nbd\",\"server\":{\"type\":\"unix\",\"path\":\"../w.canary/secret.sock\"}}",
 ];
 
+/// The name of a canary.
+pub(crate) fn canary(rng: &mut Rng) -> Option<String> {
+    rng.pick(&CANARIES).map(|name| (*name).to_owned())
+}
+
 /// Any file name, the image itself among them.
-pub(super) fn file_name(rng: &mut Rng) -> Option<String> {
+pub(crate) fn file_name(rng: &mut Rng) -> Option<String> {
     Some(match rng.below(8) {
         0 => TEST_IMG.to_owned(),
         1 => "x".repeat(rng.between(900, 1100) as usize),
-        2..=4 => (*rng.pick(&CANARIES)?).to_owned(),
+        2..=4 => canary(rng)?,
         _ => (*rng.pick(&FILES)?).to_owned(),
     })
 }
