@@ -39,7 +39,7 @@ fn hashes(count: u32, commands: Option<Vec<Command>>) -> [u64; 3] {
 fn seeds_give_the_same_tests() {
     assert_eq!(
         hashes(1000, None).map(|hash| format!("{hash:016x}")),
-        ["bfa807b029d2c295", "71df262b07463a1b", "a7deadd3097e1e8a"]
+        ["67e6896d699fe213", "71df262b07463a1b", "a7deadd3097e1e8a"]
     );
     let info = Command::new(["qemu-img", "info", "$test_img"]);
     assert_eq!(

@@ -147,7 +147,7 @@ mod tests {
         let wanted = ["0x51 0 1", "0x46 1 1", "0x49 2 1", "0xfb 3 1"];
         assert!(any(&|it| {
             let has = |wanted: &&str| it.0.iter().any(|word| word.ends_with(*wanted));
-            !it.0.iter().any(|word| word == "-f") && wanted.iter().all(|it| has(it))
+            !it.0.iter().any(|word| word == "-f") && wanted.iter().all(has)
         }));
         let as_qcow2 = |it: &Command| it.0.windows(2).any(|pair| pair == ["-f", "qcow2"]);
         assert!(!any(&as_qcow2));

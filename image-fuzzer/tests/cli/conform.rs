@@ -118,6 +118,9 @@ fn converted(folder: &Path, image: &Value) -> Result<Vec<u8>, String> {
         let secret = format!("secret,id=key,data={passphrase}");
         let options = match format {
             "luks" => format!("driver=luks,key-secret=key,file.filename={name}"),
+            "qcow" => format!(
+                "driver=qcow,encrypt.format=aes,encrypt.key-secret=key,file.filename={name}"
+            ),
             _ => format!(
                 "driver={format},encrypt.format=luks,encrypt.key-secret=key,file.filename={name}"
             ),

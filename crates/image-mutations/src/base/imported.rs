@@ -294,7 +294,9 @@ mod tests {
     #[test]
     fn an_image_has_the_facts_and_the_fields_of_its_format() {
         let mut rng = Rng::from_text("imported");
-        for name in Formats::words_of_one() {
+        // Raw images may look like those of any format.
+        let words = Formats::words_of_one().into_iter();
+        for name in words.filter(|name| *name != "raw") {
             let formats = Formats::named(name).unwrap();
             let mut drawn = formats.draw(&mut rng);
             if let Some(base) = drawn.qcow2_mut() {

@@ -9,7 +9,7 @@ use crate::rng::Rng;
 
 /// How many images are drawn in a row that show nothing new, before the rest is left: some
 /// features are never drawn.
-const IDLE: u32 = 16;
+const IDLE: u32 = 40;
 
 /// The most images.
 const MOST: usize = 16;
