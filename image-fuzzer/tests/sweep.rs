@@ -125,7 +125,7 @@ fn other_formats_have_a_sweep_that_is_resumed() {
         .collect();
     assert_eq!(fields.len(), 12, "{starts:?}");
 
-    // Those that would not change their image count as finished.
+    // After the first pass there are tests drawn at random between those of the sweep.
     let tried = |said: &str| {
         let rest = said
             .split("sweep ")
@@ -136,7 +136,7 @@ fn other_formats_have_a_sweep_that_is_resumed() {
     let first = tried(&until(&work, "15", &["--format", "qed"]));
     assert!(first >= Some(15), "{first:?}");
     let second = tried(&until(&work, "30", &["--format", "qed"]));
-    assert!(second >= first.map(|first| first + 15), "{second:?}");
+    assert!(second > first, "{second:?}");
     assert_eq!(Some(swept(&work)), second);
 }
 

@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn images_of_every_format_fit_into_a_megabyte() {
-        for format in Format::ALL {
+        // Of raw images nothing says what they are.
+        let known = |format: &Format| *format != Format::Raw;
+        for format in Format::ALL.into_iter().filter(known) {
             let images = seeds(format, 3, 1 << 20, "fresh");
             // The structures of VHDX alone take more.
             let most = if format == Format::Vhdx { 0 } else { 3 };

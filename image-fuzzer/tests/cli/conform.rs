@@ -152,6 +152,11 @@ fn generated_images_hold_what_is_said_of_them() {
             if format == Format::Vhdx.name() && features.iter().any(is_logged) {
                 continue;
             }
+            // Modules that are packages of their own read these.
+            let in_module = |name: &Value| name == "bzip2" || name == "lzfse";
+            if features.iter().any(in_module) {
+                continue;
+            }
             // Nor does it read all streams that fill twice the grain, which is its limit.
             if features.iter().any(|name| name == "empty-blocks") {
                 continue;
