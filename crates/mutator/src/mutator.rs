@@ -10,6 +10,7 @@ use image_mutations::rng::Rng;
 use crate::decoded::{Cache, Decoded};
 use crate::options::Options;
 use crate::origins::Origins;
+use crate::repair::hash;
 use crate::trim::Trim;
 use crate::{cross_over, fresh, havoc, summary};
 
@@ -146,8 +147,14 @@ impl Mutator {
         (fields as u32 * 4).clamp(32, 512)
     }
 
-    /// Takes notice that the engine keeps what came of the last mutation: as an input with the
-    /// bytes of that [`hash`](crate::repair::hash). What was changed in it is drawn more often.
+    /// Takes notice that the engine keeps what came of the last mutation, with these bytes: they
+    /// may have been [`repaired`](crate::repaired) since. What was changed in it is drawn more
+    /// often, and [`Mutator::trim`] can undo it.
+    pub fn kept(&mut self, input: &[u8]) {
+        self.found(hash(input));
+    }
+
+    /// As [`Mutator::kept`], of an input with that hash.
     pub(crate) fn found(&mut self, hash: u64) {
         let Some(Last::Edits(decoded, edits)) = self.last.take() else {
             return;
@@ -253,7 +260,6 @@ impl Mutator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repair::hash;
 
     #[test]
     fn an_empty_corpus_becomes_images() {
@@ -272,7 +278,7 @@ mod tests {
         for _ in 0..300 {
             let made = mutator.mutate(&image, 64 << 10);
             if mutator.describe().contains("pointer") {
-                mutator.found(hash(&made));
+                mutator.kept(&made);
             }
         }
         let at = FAMILIES.iter().position(|family| family.name == "pointer");

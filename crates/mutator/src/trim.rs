@@ -280,7 +280,6 @@ mod tests {
     use super::*;
     use crate::Mutator;
     use crate::fresh::seeds;
-    use crate::repair::hash;
 
     /// Tries all steps; returns what is left and how many candidates there were.
     fn run(mut trim: Trim, same: impl Fn(&[u8]) -> bool) -> (Vec<u8>, usize) {
@@ -324,7 +323,7 @@ mod tests {
             if changed.len() < image.len() {
                 continue;
             }
-            mutator.found(hash(&changed));
+            mutator.kept(&changed);
             let trim = mutator.trim(&changed);
             let edits = trim.origin.as_ref().map_or(0, |(_, edits)| edits.len());
             if edits > 0 {
