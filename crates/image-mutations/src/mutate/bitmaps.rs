@@ -21,7 +21,12 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
             let size = map.get("header.size")?;
             own.first()?;
             let present = size.value.as_uint()?;
-            let sizes = [present * 2, present / 2, 512, present + 512];
+            let sizes = [
+                present.wrapping_mul(2),
+                present / 2,
+                512,
+                present.wrapping_add(512),
+            ];
             Some(vec![set(size, *rng.pick(&sizes)?)?])
         }
         1 => {

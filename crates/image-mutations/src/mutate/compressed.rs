@@ -18,17 +18,17 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
     match rng.below(8) {
         0 => {
             let most = sectors.place.mask();
-            let near = [0, 1, most, sectors.value.as_uint()? + 1];
+            let near = [0, 1, most, sectors.value.as_uint()?.wrapping_add(1)];
             Some(vec![set(sectors, *rng.pick(&near)?)?])
         }
         1 => {
             let targets = [
                 0,
                 1,
-                map.file_len - 1,
+                map.file_len.saturating_sub(1),
                 map.file_len,
                 offset.place.mask(),
-                start + 511,
+                start.wrapping_add(511),
                 start ^ 1 << rng.between(9, 54),
             ];
             Some(vec![set(offset, *rng.pick(&targets)?)?])
@@ -43,7 +43,7 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
             zstd::bulk::compress(&vec![7; cluster as usize * 4], 1).ok()?,
         )),
         _ => {
-            let at = start + rng.below(32);
+            let at = start.wrapping_add(rng.below(32));
             Some(data(at, vec![rng.bits() as u8]))
         }
     }

@@ -75,7 +75,7 @@ fn extension_data(map: &Map, index: usize, length: u64) -> Vec<u8> {
     let Some(head) = map.get(&format!("{prefix}type")) else {
         return bytes;
     };
-    let start = head.offset + 8;
+    let start = head.offset.wrapping_add(8);
     for field in map.under(&prefix) {
         let Some(at) = field.offset.checked_sub(start) else {
             continue;

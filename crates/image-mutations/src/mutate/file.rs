@@ -13,9 +13,9 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
         1 => len.saturating_sub(512),
         2 => len.saturating_sub(1),
         3 => rng.below(len),
-        4 => len + cluster,
-        5 => len + 512,
-        _ => len + (1 << rng.between(20, 42)),
+        4 => len.saturating_add(cluster),
+        5 => len.saturating_add(512),
+        _ => len.saturating_add(1 << rng.between(20, 42)),
     };
     (bytes != len).then(|| {
         vec![Edit::Length {

@@ -20,7 +20,7 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
     if field.kind == Kind::Bytes && field.path.ends_with(".data") && rng.chance(80) {
         return None;
     }
-    let at = field.offset + rng.below(width);
+    let at = field.offset.wrapping_add(rng.below(width));
     Some(bytes(at, rng))
 }
 

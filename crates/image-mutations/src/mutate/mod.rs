@@ -305,3 +305,51 @@ fn label(family: &str, edits: Vec<Edit>) -> Vec<Mutation> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use image_formats::{AnyImage, Value};
+
+    use super::*;
+    use crate::base::{Formats, Prepared};
+    use crate::case::Maker;
+    use crate::named_file::NamedFile;
+
+    /// An image of another fuzzer may have any numbers in its fields. Sums of them once were
+    /// larger than 64 bits.
+    #[test]
+    fn families_take_images_that_are_broken() {
+        const FAR: [u64; 6] = [u64::MAX, u64::MAX - 4, 1 << 63, 0, 1, 1 << 40];
+        for word in Formats::words_of_one() {
+            let formats = Formats::named(word).unwrap();
+            let mut rng = Rng::from_text(&format!("broken {word}"));
+            for _ in 0..12 {
+                let base = formats.draw(&mut rng);
+                let prepared = Maker::default().prepared(&base).unwrap();
+                let mut image = AnyImage::clone(&prepared.image);
+                for _ in 0..4 {
+                    let fields = prepared.map.filter(numeric);
+                    let Some(field) = rng.pick(&fields) else {
+                        break;
+                    };
+                    let value = rng.pick(&FAR).copied().unwrap_or(0) & field.place.mask();
+                    let _ = image.set(&field.path, Value::from(value));
+                }
+                let file = NamedFile::new("image", image.bytes());
+                let format = image.format();
+                let broken = Prepared::of(file, format, None, Vec::new()).unwrap();
+                for family in FAMILIES.iter().filter(|family| family.suits(&broken.map)) {
+                    for _ in 0..8 {
+                        let edits = (family.draw)(&broken.map, &mut rng);
+                        let mut changed = AnyImage::open(Arc::new(image.bytes().clone()), format);
+                        for edit in edits.into_iter().flatten() {
+                            let _ = crate::case::apply(changed.as_mut().unwrap(), &edit);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -35,13 +35,17 @@ fn target(map: &Map, field: &Field, rng: &mut Rng) -> Option<u64> {
         0 => 0,
         1..=4 => *rng.pick(places)?,
         5 => field.offset - field.offset % map.cluster,
-        6 => end.next_multiple_of(map.cluster),
-        7 => end.next_multiple_of(map.cluster) + map.cluster * rng.between(1, 64),
+        6 => end.checked_next_multiple_of(map.cluster)?,
+        7 => {
+            let beyond = map.cluster.wrapping_mul(rng.between(1, 64));
+            end.checked_next_multiple_of(map.cluster)?
+                .wrapping_add(beyond)
+        }
         8 => present ^ 512,
         9 => present.wrapping_add(map.cluster / 2),
         10 => present ^ (1 << rng.between(9, 55)),
-        11 => (1 << 56) - map.cluster,
+        11 => (1_u64 << 56).wrapping_sub(map.cluster),
         12 => map.cluster.wrapping_neg(),
-        _ => rng.below(end / map.cluster + 2) * map.cluster,
+        _ => rng.below(end / map.cluster + 2).wrapping_mul(map.cluster),
     })
 }

@@ -25,7 +25,7 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
     }
     let at = rng.index(table.len());
     let low = if at == 0 { 0 } else { numbers[at - 1] };
-    let last = map.file_len.max(numbers[at]) + map.cluster;
+    let last = map.file_len.max(numbers[at]).saturating_add(map.cluster);
     let high = numbers.get(at + 1).copied().unwrap_or(last);
     (0..4).find_map(|_| {
         let value = match rng.below(6) {

@@ -35,7 +35,7 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
             } else {
                 40
             };
-            let near = [count.value.as_uint()? + 1, 0, many];
+            let near = [count.value.as_uint()?.wrapping_add(1), 0, many];
             Some(vec![set(count, *rng.pick(&near)?)?])
         }
         3 => {

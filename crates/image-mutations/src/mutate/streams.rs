@@ -24,7 +24,7 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
     let random = rng.chance(70) && count <= 4;
     let bytes = (0..count).map(|_| if random { rng.bits() as u8 } else { 0 });
     Some(vec![Edit::Bytes {
-        at: Number(start + from),
+        at: Number(start.wrapping_add(from)),
         bytes: Hex(bytes.collect()),
     }])
 }

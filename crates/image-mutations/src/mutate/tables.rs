@@ -31,7 +31,7 @@ pub(super) fn draw(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
         1 => {
             let field = rng.pick(&offsets)?;
             let place = *rng.pick(map.places())?;
-            Some(vec![set(field, place + map.cluster)?])
+            Some(vec![set(field, place.wrapping_add(map.cluster))?])
         }
         2 => {
             // Long enough to reach over what follows it, and still short of

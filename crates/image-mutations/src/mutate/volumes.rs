@@ -98,7 +98,7 @@ fn payload_offset(map: &Map, payload: &Field, rng: &mut Rng) -> Option<u64> {
         1 => end.saturating_sub(1),
         2 => end + 1,
         3 => end + rng.below(1 << 20),
-        _ => present + rng.between(1, 16),
+        _ => present.wrapping_add(rng.between(1, 16)),
     })
 }
 
@@ -130,12 +130,12 @@ fn other_slot(map: &Map, rng: &mut Rng) -> Option<Vec<Edit>> {
     let materials = map.filter(|field| field.path.ends_with("].material"));
     let last = materials.last().filter(|_| materials.len() > 1)?;
     let within = rng.below((last.width_bits / 8).max(1));
-    Some(vec![random_byte(last.offset + within, rng)])
+    Some(vec![random_byte(last.offset.wrapping_add(within), rng)])
 }
 
 /// A byte of the payload, or the file ends within it.
 fn behind(map: &Map, payload: &Field, rng: &mut Rng) -> Option<Vec<Edit>> {
-    let start = payload.value.as_uint()? * SECTOR;
+    let start = payload.value.as_uint()?.checked_mul(SECTOR)?;
     let len = map.file_len.checked_sub(start).filter(|len| *len > 0)?;
     let at = start + rng.below(len);
     Some(vec![match rng.chance(40) {

@@ -76,17 +76,17 @@ fn names_file(word: &Field) -> bool {
 
 /// Whether `word` is a part of `text`.
 fn holds(text: &Field, word: &Field) -> bool {
-    let end = |field: &Field| field.offset + field.width_bits / 8;
+    let end = |field: &Field| field.offset.saturating_add(field.width_bits / 8);
     text.width_bits > word.width_bits && text.offset <= word.offset && end(word) <= end(text)
 }
 
 /// Bytes from `start` to the structure after `text`, at most 64 KiB.
 fn room(map: &Map, text: &Field, start: u64) -> usize {
-    let end = text.offset + text.width_bits / 8;
+    let end = text.offset.saturating_add(text.width_bits / 8);
     let after = map.fields().iter().map(|field| field.offset);
     let next = after.filter(|offset| *offset >= end).min();
-    let next = next.unwrap_or(u64::MAX).min(start + (1 << 16));
-    (next - start) as usize
+    let next = next.unwrap_or(u64::MAX).min(start.saturating_add(1 << 16));
+    next.saturating_sub(start) as usize
 }
 
 #[cfg(test)]
