@@ -400,6 +400,8 @@ fn mutate_again(
             recipe.edits.extend(drawn);
         }
     }
+    // What was added is corrected as what was there before.
+    mutate::in_order(&mut recipe.edits);
 }
 
 /// What a recipe has that its parent has not, where it has one.
@@ -480,6 +482,33 @@ mod tests {
             let (recipe, _) = variation(&seed, &parent, &plan, &guidance, &mut maker).unwrap();
             assert_eq!(recipe.edits, [], "{seed}");
         }
+    }
+
+    /// What a variation added to an image of another format once stood behind the correction of
+    /// checksums, so that these were wrong and the image was refused.
+    #[test]
+    fn what_a_variation_adds_is_corrected() {
+        let plan = Plan {
+            formats: Formats::named("vhdx").unwrap(),
+            ..Plan::default()
+        };
+        let mut maker = Maker::default();
+        let guidance = NoveltySources::default().guidance(mutate::first_weights());
+        let mut corrected = 0;
+        for number in 0..30 {
+            let parent = fresh(&format!("parent/{number}"), &plan, &mut maker).unwrap();
+            let seed = format!("variation/{number}");
+            let (recipe, _) = variation(&seed, &parent, &plan, &guidance, &mut maker).unwrap();
+            let is = |wanted: &'static str| move |edit: &Mutation| edit.family == wanted;
+            let Some(at) = recipe.edits.iter().position(is("recompute")) else {
+                continue;
+            };
+            let rest = &recipe.edits[at + 1..];
+            let on_purpose = |edit| is("copy")(edit) || is("checksum")(edit);
+            assert!(rest.iter().all(on_purpose), "{:?}", recipe.edits);
+            corrected += 1;
+        }
+        assert!(corrected > 5, "{corrected}");
     }
 
     /// Other refcount widths on clusters of 2 MiB once took a seventh of a campaign's time.

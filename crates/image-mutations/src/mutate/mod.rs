@@ -225,9 +225,15 @@ const RECOMPUTE: &str = "recompute";
 /// after it.
 pub fn recompute(edits: &mut Vec<Mutation>, rng: &mut Rng) {
     edits.extend(recomputed(rng));
+    in_order(edits);
+}
+
+/// Puts corrections behind what they correct, and what is wrong on purpose behind these.
+pub fn in_order(edits: &mut [Mutation]) {
     edits.sort_by_key(|mutation| match mutation.family.as_str() {
-        COPY => 1,
-        CHECKSUM => 2,
+        RECOMPUTE => 1,
+        COPY => 2,
+        CHECKSUM => 3,
         _ => 0,
     });
 }
