@@ -177,7 +177,13 @@ fn each_missing_validation_is_found() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let classes: BTreeSet<&String> = faults.values().collect();
     let without: Vec<&String> = oracles.iter().filter(|it| !classes.contains(it)).collect();
-    // These are no missing validations, and are tested for in `planted` and `readers`.
-    let elsewhere = ["disagreement", "external-access", "slow", "wrong-data"];
+    // These are no missing validations, and are tested for in `planted`, `probe` and `readers`.
+    let elsewhere = [
+        "disagreement",
+        "external-access",
+        "format-change",
+        "slow",
+        "wrong-data",
+    ];
     assert_eq!(without, elsewhere);
 }
