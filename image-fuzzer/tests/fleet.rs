@@ -10,8 +10,8 @@ use std::process::{Command, Output, Stdio};
 use image_formats::qcow2::{Spec, build};
 use image_fuzzer::finding::records;
 
-/// Ends commands that hang early, where the number of findings does not matter.
-const SHORT: [&str; 2] = ["--timeout", "0.5"];
+/// A reader that is there on every machine, refuses most of what is wrong, and never hangs.
+const READER: &str = "fault snapshot-count info";
 
 /// A folder for the fleet, and work folders beside it.
 struct Fleet(tempfile::TempDir);
@@ -33,7 +33,7 @@ impl Fleet {
     fn instance(&self, name: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_image-fuzzer"));
         command.env_remove("QEMU_IMG").env_remove("QEMU_IO");
-        let reader = format!("{} read", env!("CARGO_BIN_EXE_planted"));
+        let reader = format!("{} {READER}", env!("CARGO_BIN_EXE_planted"));
         command.args(["-j", "2", "--no-sweep", "-c", &reader, "--sync"]);
         command.arg(self.dir()).args(["--name", name]).args(words);
         command.arg(self.work(name));
@@ -41,8 +41,7 @@ impl Fleet {
         command
     }
 
-    /// Runs it to its end, and gives what it printed. With [`SHORT`], what hangs is soon known
-    /// to; what is slow for other reasons may seem to.
+    /// Runs it to its end, and gives what it printed.
     fn run(&self, name: &str, words: &[&str]) -> String {
         let done = self.instance(name, words).output().unwrap();
         assert!(matches!(done.status.code(), Some(0 | 3)), "{}", both(&done));
@@ -137,13 +136,13 @@ fn is_contiguous(names: &[String]) -> bool {
 #[test]
 fn two_instances_read_each_others_entries() {
     let fleet = Fleet::new();
-    let said = fleet.run("one", &[&SHORT[..], &["--tests", "30"]].concat());
+    let said = fleet.run("one", &["--tests", "30"]);
     let ones = fleet.queue("one");
     assert!(!ones.is_empty() && is_contiguous(&ones), "{ones:?}");
     assert_eq!(counted(&said, "images written"), ones.len() as u64);
     assert!(names(&fleet.dir().join("one")).contains(&"fuzzer_stats".to_owned()));
 
-    let said = fleet.run("two", &[&SHORT[..], &["--tests", "120"]].concat());
+    let said = fleet.run("two", &["--tests", "120"]);
     assert_eq!(fleet.synced("two", "one") as usize, ones.len());
     assert_eq!(counted(&said, "other instance"), 1);
     assert!(counted(&said, "of others run") > 0, "{said}");
@@ -161,7 +160,7 @@ fn two_instances_read_each_others_entries() {
     assert!(of_two.iter().all(|image| !of_one.contains(image)));
     let before = snapshot(&fleet.dir().join("two"));
 
-    fleet.run("one", &[&SHORT[..], &["--tests", "160"]].concat());
+    fleet.run("one", &["--tests", "160"]);
     assert_eq!(fleet.synced("one", "two") as usize, twos.len());
     assert!(fleet.queue("one").starts_with(&ones));
     assert!(is_contiguous(&fleet.queue("one")));
@@ -191,7 +190,7 @@ fn an_image_of_another_fuzzer_becomes_a_finding_with_all_that_belongs_to_it() {
     let [(folder, record)] = found.as_slice() else {
         panic!("{found:?}");
     };
-    assert!(record.summary.contains("nb_snapshots"), "{record:?}");
+    assert!(record.summary.contains("count <= MAX"), "{record:?}");
     let readme = fs::read_to_string(folder.join("README.md")).unwrap();
     assert!(readme.contains("It was made elsewhere"), "{readme}");
     // It says again what it was, in each of the ways that there are.
@@ -214,11 +213,7 @@ fn an_image_of_another_fuzzer_becomes_a_finding_with_all_that_belongs_to_it() {
     let file = image_fuzzer::finding::image_in(folder);
     let bytes = fs::read(&file).unwrap();
     let used = bytes.iter().filter(|byte| **byte != 0).count();
-    assert!(
-        bytes.len() <= 64 && used < 8,
-        "{} bytes, {used} used",
-        bytes.len()
-    );
+    assert!(used < 64, "{used} bytes used");
 }
 
 /// Entries that another fuzzer left half written, or that are none.
@@ -262,7 +257,7 @@ fn a_damaged_sibling_harms_nothing() {
 fn an_instance_that_is_killed_harms_none_and_goes_on() {
     let fleet = Fleet::new();
     let quick = ["--sync-interval", "0.05"];
-    let forever = [&SHORT[..], &quick, &["--tests", "1000000"]].concat();
+    let forever = [&quick[..], &["--tests", "1000000"]].concat();
     for round in 0..3 {
         let mut killed = fleet.instance("one", &forever);
         let mut killed = killed
@@ -430,7 +425,7 @@ fn afl_fuzz_reads_our_entries_and_we_read_its() {
         println!("not run: afl-clang-fast cannot build: {}", both(&built));
         return;
     }
-    fleet.run("ours", &[&SHORT[..], &["--tests", "40"]].concat());
+    fleet.run("ours", &["--tests", "40"]);
     let ours = fleet.queue("ours").len();
     fs::create_dir(at("seeds")).unwrap();
     // One that the reader refuses at once, so that ours reach more.
@@ -445,7 +440,7 @@ fn afl_fuzz_reads_our_entries_and_we_read_its() {
     ] {
         afl.env(variable, "1");
     }
-    afl.args(["-M", "afl", "-E", "3000", "-t", "5000", "-i"])
+    afl.args(["-M", "afl", "-E", "1000", "-t", "5000", "-i"])
         .arg(at("seeds"));
     afl.arg("-o")
         .arg(fleet.dir())
@@ -465,7 +460,7 @@ fn afl_fuzz_reads_our_entries_and_we_read_its() {
         taken.iter().any(|name| name.contains(",sync:ours,")),
         "{taken:?}"
     );
-    let said = fleet.run("ours", &[&SHORT[..], &["--tests", "200"]].concat());
+    let said = fleet.run("ours", &["--tests", "100"]);
     assert!(counted(&said, "of others run") > 0, "{said}");
     assert!(fleet.synced("ours", "afl") > 0);
     let summary = Command::new("afl-whatsup")
