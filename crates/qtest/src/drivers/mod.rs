@@ -1,0 +1,1 @@
+//! Small drivers, as the specifications of the devices describe them.

@@ -1,0 +1,75 @@
+//! The table of nodes: a new machine, device or driver is a row here.
+
+use super::{Kind, Node};
+
+const fn machine(name: &'static str, argument: &'static str, gives: Gives) -> Node {
+    Node {
+        name,
+        kind: Kind::Machine(argument),
+        needs: None,
+        gives,
+        hotplug: false,
+    }
+}
+
+const fn device(
+    name: &'static str,
+    needs: &'static str,
+    argument: &'static str,
+    gives: Gives,
+) -> Node {
+    Node {
+        name,
+        kind: Kind::Device(argument),
+        needs: Some(needs),
+        gives,
+        hotplug: false,
+    }
+}
+
+/// A device that can be plugged in and unplugged.
+const fn plugged(
+    name: &'static str,
+    needs: &'static str,
+    argument: &'static str,
+    gives: Gives,
+) -> Node {
+    let mut node = device(name, needs, argument, gives);
+    node.hotplug = true;
+    node
+}
+
+const fn built_in(name: &'static str, needs: &'static str, gives: Gives) -> Node {
+    Node {
+        name,
+        kind: Kind::BuiltIn,
+        needs: Some(needs),
+        gives,
+        hotplug: false,
+    }
+}
+
+const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> Node {
+    Node {
+        name,
+        kind: Kind::Driver(open),
+        needs: Some(needs),
+        gives: BLOCK,
+        hotplug: false,
+    }
+}
+
+type Gives = &'static [(&'static str, &'static str)];
+
+/// What drivers give.
+const BLOCK: Gives = &[("block", "")];
+
+/// All of them.
+pub(super) const NODES: &[Node] = &[
+    machine("pc", "pc", &[("pci", "pci.0"), ("pc", "")]),
+    machine(
+        "q35",
+        "q35",
+        &[("pci", "pcie.0"), ("pcie", "pcie.0"), ("q35", "")],
+    ),
+];
