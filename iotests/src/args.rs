@@ -175,6 +175,20 @@ impl Ctx {
     /// `QEMU_OPTIONS` with an accelerator that the emulator has: distributions
     /// build without qtest.
     pub(crate) fn machine_options(&self) -> Vec<String> {
+        self.options_with(&ACCELERATORS)
+    }
+
+    /// `QEMU_OPTIONS` with an accelerator that lets processors and clocks run.
+    pub(crate) fn running_machine_options(&self) -> Vec<String> {
+        let mut options = self.options_with(&["tcg", "kvm"]);
+        if let Some(at) = options.iter().position(|w| w == "qtest") {
+            // There is none; the emulator says so itself.
+            "tcg".clone_into(&mut options[at]);
+        }
+        options
+    }
+
+    fn options_with(&self, accelerators: &[&str]) -> Vec<String> {
         let env = &self.env;
         let mut options = env.qemu_options.clone();
         let has = |name: &str| match name {
@@ -186,10 +200,10 @@ impl Ctx {
         };
         if let Some(asked) = options.get_mut(at + 1)
             && ACCELERATORS.contains(&asked.as_str())
-            && !has(asked)
-            && let Some(there) = ACCELERATORS.into_iter().find(|a| has(a))
+            && (!has(asked) || !accelerators.contains(&asked.as_str()))
+            && let Some(there) = accelerators.iter().find(|a| has(a))
         {
-            there.clone_into(asked);
+            (*there).clone_into(asked);
         }
         options
     }

@@ -24,6 +24,8 @@ pub(crate) struct Ctx {
     pub(crate) daemons: Cell<usize>,
     /// The daemons that have not been waited for, by name.
     pub(crate) running: RefCell<Vec<String>>,
+    /// What is logged while it is kept back.
+    captured: RefCell<Option<Vec<u8>>>,
 }
 
 impl Ctx {
@@ -57,6 +59,7 @@ impl Ctx {
             images: RefCell::default(),
             daemons: Cell::new(0),
             running: RefCell::default(),
+            captured: RefCell::default(),
         }))
     }
 
@@ -64,7 +67,7 @@ impl Ctx {
     pub(crate) fn log(&self, text: impl AsRef<[u8]>) {
         let mut text = self.filter.borrow().text(text.as_ref());
         text.push(b'\n');
-        write_out(&text);
+        self.write(&text);
     }
 
     /// Logs a program's output, filtered; a missing last end of line is added.
@@ -73,7 +76,24 @@ impl Ctx {
         if !text.is_empty() && !text.ends_with(b"\n") {
             text.push(b'\n');
         }
-        write_out(&text);
+        self.write(&text);
+    }
+
+    fn write(&self, text: &[u8]) {
+        match self.captured.borrow_mut().as_mut() {
+            Some(captured) => captured.extend(text),
+            None => write_out(text),
+        }
+    }
+
+    /// Keeps back what is logged from now on.
+    pub(crate) fn start_capture(&self) {
+        *self.captured.borrow_mut() = Some(Vec::new());
+    }
+
+    /// What was kept back; from now on lines are logged again.
+    pub(crate) fn end_capture(&self) -> Vec<u8> {
+        self.captured.borrow_mut().take().unwrap_or_default()
     }
 
     /// From now on `real` is logged as `shown`.

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 
 use crate::ctx::Ctx;
+use crate::env::Env;
 use crate::filter::json as filter_json;
 use crate::image::{Image, extend};
 use crate::qmp::{Qmp, QmpError};
@@ -51,6 +52,16 @@ impl Daemon {
         args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
         args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
         args.extend(options.iter().map(|w| ctx.expand(w)));
+        Self::start(ctx, Kind::Vm, args, true).await
+    }
+
+    /// An emulator whose processors run, with these options and nothing else beside the monitor
+    /// and the secret.
+    pub(crate) async fn running_machine(ctx: &Rc<Ctx>, options: Vec<String>) -> Result<Self> {
+        let mut args = options;
+        args.extend(["-object".to_owned(), ctx.secret()[1].clone()]);
+        args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
+        args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
         Self::start(ctx, Kind::Vm, args, true).await
     }
 
@@ -321,8 +332,11 @@ impl Daemon {
     /// The node that [`Daemon::add_with`] adds: with cache and aio mode.
     #[must_use]
     pub fn node_with(&self, image: &Image, node: &str, options: &Value) -> Value {
+        Self::node_in(&self.ctx.env, image, node, options)
+    }
+
+    pub(crate) fn node_in(env: &Env, image: &Image, node: &str, options: &Value) -> Value {
         let mut full = image.node(node);
-        let env = &self.ctx.env;
         match env.cache.as_str() {
             "none" | "directsync" => full["cache"] = json!({"direct": true}),
             "unsafe" => full["cache"] = json!({"no-flush": true}),

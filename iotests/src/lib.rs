@@ -21,6 +21,7 @@ pub mod create;
 mod ctx;
 pub mod daemon;
 pub mod damage;
+pub mod device;
 pub mod disk_model;
 pub mod env;
 pub mod filter;

@@ -117,6 +117,18 @@ impl Probes {
         output.contains(&format!("\"{name}\""))
     }
 
+    /// What the emulator prints of its machines (`-M help`).
+    #[must_use]
+    pub fn machines(&self, env: &Env) -> String {
+        self.output_of(env.programs.qemu.as_deref(), &["-M", "help"])
+    }
+
+    /// What the emulator prints of its devices (`-device help`).
+    #[must_use]
+    pub fn devices(&self, env: &Env) -> String {
+        self.output_of(env.programs.qemu.as_deref(), &["-device", "help"])
+    }
+
     /// Whether the emulator has this accelerator.
     #[must_use]
     pub fn has_accel(&self, env: &Env, name: &str) -> bool {

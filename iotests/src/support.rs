@@ -33,6 +33,7 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::QemuNbd => e.programs.nbd.is_some(),
         Need::QemuStorageDaemon => e.programs.qsd.is_some(),
         Need::QemuSystem => e.programs.qemu.is_some(),
+        Need::Qtest => p.machines(e).lines().any(|l| l.starts_with("pc ")),
         Need::Fuse => has_fuse(e, p),
         Need::Backing => has_backing(&e.format),
         Need::Snapshots => e.format == "qcow2",

@@ -89,6 +89,11 @@ impl Guest {
         self.patience = patience;
     }
 
+    /// Goes on with another emulator, to which the machine has been migrated.
+    pub fn move_to(&mut self, client: Client) {
+        self.client = client;
+    }
+
     /// The connection.
     pub const fn client(&mut self) -> &mut Client {
         &mut self.client

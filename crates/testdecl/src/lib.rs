@@ -166,6 +166,8 @@ needs! {
     QemuStorageDaemon, "qemu-storage-daemon", "qemu-storage-daemon is not installed";
     /// `qemu-system`: an emulator.
     QemuSystem, "qemu-system", "no qemu-system program is installed";
+    /// `qtest`: an emulator of a PC, whose devices a test can drive.
+    Qtest, "qtest", "no emulator of a PC is installed (qemu-system-x86_64)";
     /// `fuse`: FUSE exports: storage daemon, /dev/fuse, fusermount3.
     Fuse, "fuse", "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)";
     /// `backing`: a format with backing files.

@@ -48,6 +48,8 @@ pub struct Node {
     pub gives: &'static [(&'static str, &'static str)],
     /// Whether the device can be plugged in and unplugged while the machine runs.
     pub hotplug: bool,
+    /// The size in bytes that an image has to have here; none where any will do.
+    pub size: Option<u64>,
 }
 
 /// From a machine to an interface.
@@ -176,6 +178,12 @@ impl Path {
             arguments.extend(["-device".to_owned(), device]);
         }
         arguments
+    }
+
+    /// The size in bytes of the disk's image, where `wanted` is not one that the device takes.
+    #[must_use]
+    pub fn size(&self, wanted: u64) -> u64 {
+        self.nodes.iter().find_map(|n| n.size).unwrap_or(wanted)
     }
 
     /// The name (`id`) of the device that has the image.

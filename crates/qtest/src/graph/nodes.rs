@@ -9,6 +9,7 @@ const fn machine(name: &'static str, argument: &'static str, gives: Gives) -> No
         needs: None,
         gives,
         hotplug: false,
+        size: None,
     }
 }
 
@@ -24,6 +25,7 @@ const fn device(
         needs: Some(needs),
         gives,
         hotplug: false,
+        size: None,
     }
 }
 
@@ -46,6 +48,7 @@ const fn built_in(name: &'static str, needs: &'static str, gives: Gives) -> Node
         needs: Some(needs),
         gives,
         hotplug: false,
+        size: None,
     }
 }
 
@@ -56,6 +59,7 @@ const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> N
         needs: Some(needs),
         gives: BLOCK,
         hotplug: false,
+        size: None,
     }
 }
 

@@ -1,0 +1,369 @@
+//! One disk behind a device, and a model of what it has to hold.
+
+use anyhow::{Result, anyhow, bail, ensure};
+use qtest::block::{self, Disk, Features, Request, Status, Tag};
+use qtest::graph::Path;
+use qtest::{Buffer, Guest};
+
+use super::Lacking;
+use crate::daemon::Daemon;
+use crate::disk_model::{DiskModel, Op};
+use crate::image::Image;
+use crate::test::Test;
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Pending {
+    tag: Tag,
+    op: Op,
+    buffer: Buffer,
+}
+
+/// A disk behind a device of a running machine.
+pub struct DeviceDisk {
+    /// The emulator.
+    pub vm: Daemon,
+    /// The machine's memory and registers.
+    pub guest: Guest,
+    /// The driver.
+    pub disk: Box<dyn Disk>,
+    /// From the machine to the disk.
+    pub path: Path,
+    /// What it has to hold.
+    pub model: DiskModel,
+    /// What ended while something else was awaited.
+    ended: Vec<(Tag, Status)>,
+}
+
+impl DeviceDisk {
+    pub(super) fn new(
+        vm: Daemon,
+        guest: Guest,
+        disk: Box<dyn Disk>,
+        path: Path,
+        model: DiskModel,
+    ) -> Self {
+        Self {
+            vm,
+            guest,
+            disk,
+            path,
+            model,
+            ended: Vec::new(),
+        }
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.model.size()
+    }
+
+    /// What the device can do.
+    #[must_use]
+    pub fn features(&self) -> &Features {
+        self.disk.features()
+    }
+
+    /// Leaves this path out where the device does not have what the test is about.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not, and only then.
+    pub fn needs(&self, what: &'static str, has: impl Fn(&Features) -> bool) -> Result<()> {
+        if has(self.features()) {
+            return Ok(());
+        }
+        Err(Lacking(what).into())
+    }
+
+    /// Does operations, logs them, and compares what is read with the model. Where the device
+    /// has no command for zeroes, they are written; discards are left out.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one fails, or something else is read than the model has.
+    pub fn run(&mut self, ops: &[Op]) -> Result<()> {
+        for op in ops {
+            self.vm.ctx.log(op.to_string());
+        }
+        self.run_quietly(ops)
+    }
+
+    /// As [`Self::run`], and nothing is logged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn run_quietly(&mut self, ops: &[Op]) -> Result<()> {
+        for op in ops {
+            for op in self.pieces(op) {
+                let Some(pending) = self.start(&op)? else {
+                    continue;
+                };
+                let status = self.end_of(pending)?;
+                self.settled(&op, &status)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One operation that has to be refused, or to fail; logged.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it succeeds.
+    pub fn fails(&mut self, op: &Op) -> Result<()> {
+        let Some(pending) = self.start(op)? else {
+            bail!("the device has no request for {op}");
+        };
+        match self.end_of(pending)? {
+            Status::Failed { .. } => self.vm.ctx.log(format!("{op}: failed, as it has to")),
+            Status::Done => bail!("{op} succeeded (expected a failure)"),
+        }
+        Ok(())
+    }
+
+    /// Starts an operation and does not wait; nothing for what the device has no request for.
+    /// The model has it when [`Self::finish`] has seen its end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the driver cannot start it.
+    pub fn start(&mut self, op: &Op) -> Result<Option<Pending>> {
+        self.start_on(0, op)
+    }
+
+    /// As [`Self::start`], on one of several queues.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_on(&mut self, queue: usize, op: &Op) -> Result<Option<Pending>> {
+        let features = self.features();
+        let (zeroes, discard, flush) = (features.write_zeroes, features.discard, features.flush);
+        let mut buffer = Buffer::default();
+        let request = match *op {
+            Op::Write {
+                pattern,
+                offset,
+                length,
+            } => {
+                buffer = self.filled(pattern, length)?;
+                self.write_request(offset, &buffer)
+            }
+            Op::Zero {
+                offset,
+                length,
+                unmap,
+            } if zeroes => Request::WriteZeroes {
+                offset,
+                length,
+                unmap,
+            },
+            Op::Zero { offset, length, .. } => {
+                buffer = self.filled(0, length)?;
+                self.write_request(offset, &buffer)
+            }
+            Op::Discard { offset, length } if discard => Request::Discard { offset, length },
+            Op::Flush if flush => Request::Flush,
+            Op::Discard { .. } | Op::Flush => return Ok(None),
+            Op::Read { offset, length } => {
+                buffer = self.filled(0xee, length)?;
+                let buffer = buffer.clone();
+                Request::Read { offset, buffer }
+            }
+        };
+        let tag = self.disk.submit(&mut self.guest, queue, &request)?;
+        let op = *op;
+        Ok(Some(Pending { tag, op, buffer }))
+    }
+
+    fn filled(&mut self, pattern: u8, length: u64) -> Result<Buffer> {
+        let length = u32::try_from(length)?;
+        let buffer = self.guest.buffer(&[length], 4096)?;
+        for &(address, length) in &buffer.pieces {
+            self.guest.fill(address, length.into(), pattern)?;
+        }
+        Ok(buffer)
+    }
+
+    fn write_request(&self, offset: u64, buffer: &Buffer) -> Request {
+        let buffer = buffer.clone();
+        let fua = false;
+        Request::Write {
+            offset,
+            buffer,
+            fua,
+        }
+    }
+
+    /// Waits for requests; each has to succeed, and what is read to be what the model has.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one fails or reads something else, or does not end.
+    pub fn finish(&mut self, pending: Vec<Pending>) -> Result<()> {
+        for pending in pending {
+            let op = pending.op;
+            let status = self.end_of(pending)?;
+            self.settled(&op, &status)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a request; its end. What was read is compared with the model.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not end, or reads something else than the model has.
+    pub fn end_of(&mut self, pending: Pending) -> Result<Status> {
+        let position = self.ended.iter().position(|(tag, _)| *tag == pending.tag);
+        let status = match position {
+            Some(at) => self.ended.swap_remove(at).1,
+            None => block::wait(
+                self.disk.as_mut(),
+                &mut self.guest,
+                pending.tag,
+                &mut self.ended,
+            )
+            .map_err(|e| anyhow!("{}: {e}", pending.op))?,
+        };
+        if let (Op::Read { offset, .. }, Status::Done) = (pending.op, &status) {
+            let bytes = self.guest.buffer_bytes(&pending.buffer)?;
+            self.compare(offset, &bytes)?;
+        }
+        self.guest.free_buffer(&pending.buffer);
+        Ok(status)
+    }
+
+    /// Whether a request has ended, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the device is not as it has to be.
+    pub fn has_ended(&mut self, pending: &Pending) -> Result<bool> {
+        self.ended.extend(self.disk.poll(&mut self.guest)?);
+        Ok(self.ended.iter().any(|(tag, _)| *tag == pending.tag))
+    }
+
+    fn settled(&mut self, op: &Op, status: &Status) -> Result<()> {
+        if let Status::Failed { why } = status {
+            bail!("{op}: {why}");
+        }
+        if !matches!(op, Op::Discard { .. }) || self.features().discard {
+            self.model.apply(op);
+        }
+        Ok(())
+    }
+
+    /// Bytes that were read hold what the model has.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first place that differs.
+    pub fn compare(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        for (start, length, value) in self.model.runs(offset, bytes.len() as u64) {
+            let Some(value) = value else { continue };
+            let from = usize::try_from(start - offset)?;
+            let part = &bytes[from..from + usize::try_from(length)?];
+            if let Some(at) = part.iter().position(|b| *b != value) {
+                bail!(
+                    "read at {}: {:#04x}, written was {value:#04x}",
+                    start + at as u64,
+                    part[at]
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the whole disk and compares it with the model; logs that.
+    ///
+    /// # Errors
+    ///
+    /// Fails if something else is read.
+    pub fn matches(&mut self) -> Result<()> {
+        let op = Op::Read {
+            offset: 0,
+            length: self.size(),
+        };
+        self.run_quietly(&[op])?;
+        self.vm.ctx.log("the disk matches the model");
+        Ok(())
+    }
+
+    /// An operation in requests that the device takes.
+    fn pieces(&self, op: &Op) -> Vec<Op> {
+        const MIB: u64 = 1 << 20;
+        let step = self.features().longest.min(MIB);
+        let parts = |offset: u64, length: u64| {
+            let starts = (0..length.max(1)).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+            starts.map(move |at| (offset + at, step.min(length - at)))
+        };
+        match *op {
+            Op::Write {
+                pattern,
+                offset,
+                length,
+            } => parts(offset, length)
+                .map(|(offset, length)| Op::write(pattern, offset, length))
+                .collect(),
+            Op::Read { offset, length } => parts(offset, length)
+                .map(|(offset, length)| Op::Read { offset, length })
+                .collect(),
+            Op::Zero {
+                offset,
+                length,
+                unmap,
+            } => parts(offset, length)
+                .map(|(offset, length)| Op::Zero {
+                    offset,
+                    length,
+                    unmap,
+                })
+                .collect(),
+            Op::Discard { .. } | Op::Flush => vec![*op],
+        }
+    }
+
+    /// Resets the device, as a driver does.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not come back.
+    pub fn reset(&mut self) -> Result<()> {
+        self.ended.clear();
+        self.disk.reset(&mut self.guest)?;
+        Ok(())
+    }
+
+    /// Finds the disk again after the machine was reset.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there.
+    pub fn reopen(&mut self) -> Result<()> {
+        self.ended.clear();
+        self.guest.free_all();
+        self.disk = self.path.open(&mut self.guest)?;
+        Ok(())
+    }
+
+    /// Ends the emulator; the image is checked and holds what the model has.
+    pub(super) async fn end(self, t: &Test, image: &Image) -> Result<()> {
+        let Self { vm, model, .. } = self;
+        vm.quit().await?;
+        ensure!(
+            t.virtual_size(image).await? >= model.size(),
+            "{image} is smaller than the disk"
+        );
+        t.check(image).await?;
+        t.io(image, model.reads(0, model.size()))
+            .options(["-r"])
+            .quiet()
+            .await?;
+        t.log(format!("{image}: matches the model"));
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! Disks as a guest's drivers see them: the test is the guest.
+//!
+//! A test is run on each path of `qtest`'s graph that the emulator can make, from the machine
+//! to the disk, and logs the same on all of them.
+
+mod disk;
+
+use std::fmt::Display;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use qtest::graph::{self, Emulator, NotRun, Path};
+use qtest::{Client, Guest, firmware};
+use serde_json::{Value, json};
+
+use crate::daemon::Daemon;
+use crate::env::Env;
+use crate::image::Image;
+use crate::probe::Probes;
+use crate::test::Test;
+
+pub use disk::DeviceDisk;
+
+/// The memory of the guests.
+const RAM: u64 = 128 << 20;
+
+/// How long the emulator may take for one operation, and a device for a request.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The node of the disk's image.
+pub const NODE: &str = "disk";
+
+/// The interface that disks give.
+pub const BLOCK: &str = "block";
+
+/// What the emulator of this environment has.
+#[must_use]
+pub fn emulator(env: &Env, probes: &Probes) -> Emulator {
+    Emulator::from_help(&probes.machines(env), &probes.devices(env))
+}
+
+/// A device does not have what a test needs: the path is left out.
+#[derive(Debug, thiserror::Error)]
+#[error("the device has no {0}")]
+struct Lacking(&'static str);
+
+/// What a path is tried with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    size: u64,
+    properties: String,
+    options: Vec<String>,
+    node: Value,
+    image: String,
+}
+
+impl Setup {
+    /// A disk of `size` bytes, where the device takes that: floppies and SD cards have sizes of
+    /// their own.
+    #[must_use]
+    pub fn new(size: u64) -> Self {
+        Self {
+            size,
+            properties: String::new(),
+            options: Vec::new(),
+            node: json!({}),
+            image: String::new(),
+        }
+    }
+
+    /// Properties of the device that has the image, such as `werror=stop`.
+    #[must_use]
+    pub fn property(mut self, property: impl Display) -> Self {
+        self.properties += &format!(",{property}");
+        self
+    }
+
+    /// Options of the emulator: words, as on the command line.
+    #[must_use]
+    pub fn options<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.options.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Options of the disk's node, such as `{"discard": "unmap"}`.
+    #[must_use]
+    pub fn node(mut self, options: Value) -> Self {
+        self.node = options;
+        self
+    }
+
+    /// Options that the image is created with, in place of `IMGOPTS`.
+    #[must_use]
+    pub fn image(mut self, options: &str) -> Self {
+        options.clone_into(&mut self.image);
+        self
+    }
+}
+
+impl Test {
+    /// The paths to a disk that this emulator can make, and those it cannot.
+    #[must_use]
+    pub fn disk_paths(&self) -> (Vec<Path>, Vec<NotRun>) {
+        graph::paths(BLOCK, &emulator(self.env(), self.probes()))
+    }
+
+    /// Does `body` on each path for which `fits` holds, each with an image and an emulator of
+    /// its own, and afterwards checks the image and compares it with the model. All have to log
+    /// the same; the golden has it once.
+    ///
+    /// A path whose device has no such feature ([`DeviceDisk::needs`]) is left out. `IOTEST_PATH`
+    /// in the environment chooses the paths that have this text in their name.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the name of the path where something went wrong or another log came out, and
+    /// if there is no path.
+    pub async fn on_each_disk(
+        &self,
+        setup: &Setup,
+        fits: impl Fn(&Path) -> bool,
+        mut body: impl AsyncFnMut(&mut DeviceDisk) -> Result<()>,
+    ) -> Result<()> {
+        let chosen = std::env::var("IOTEST_PATH").unwrap_or_default();
+        let mut first: Option<(String, Vec<u8>)> = None;
+        for path in self.disk_paths().0 {
+            let name = path.to_string();
+            if !fits(&path) || !name.contains(&chosen) {
+                continue;
+            }
+            self.ctx.start_capture();
+            let result = self.on_disk(setup, &path, &mut body).await;
+            let log = self.ctx.end_capture();
+            match result {
+                Ok(()) => {}
+                Err(error) if error.is::<Lacking>() => {
+                    if self.env().debug {
+                        eprintln!("{name}: left out: {error}");
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    self.ctx.log_output(&log);
+                    return Err(error.context(name));
+                }
+            }
+            match &first {
+                None => {
+                    self.ctx.log_output(&log);
+                    first = Some((name, log));
+                }
+                Some((other, expected)) => same_log(&name, &log, other, expected)?,
+            }
+        }
+        ensure!(first.is_some(), "the emulator has no such disk");
+        Ok(())
+    }
+
+    async fn on_disk(
+        &self,
+        setup: &Setup,
+        path: &Path,
+        body: &mut impl AsyncFnMut(&mut DeviceDisk) -> Result<()>,
+    ) -> Result<()> {
+        let image = self.disk_image(setup, path).await?;
+        let mut disk = self.start_disk(setup, path, &image).await?;
+        let result = body(&mut disk).await;
+        if let Err(error) = result {
+            // Its other errors would hide this one.
+            let told = disk.vm.stderr();
+            disk.vm.kill().await?;
+            let told = told.trim();
+            return Err(if told.is_empty() { error } else { error.context(told.to_owned()) });
+        }
+        disk.end(self, &image).await
+    }
+
+    /// An image for the disk of a path, `TEST_DIR/t.IMGFMT`; not logged.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be made.
+    pub async fn disk_image(&self, setup: &Setup, path: &Path) -> Result<Image> {
+        let image = self.create(path.size(setup.size)).quiet();
+        if setup.image.is_empty() {
+            image.await
+        } else {
+            image.without_imgopts().options(&setup.image).await
+        }
+    }
+
+    /// Starts an emulator with the machine of a path, the image as node `disk`, and a guest that
+    /// does nothing; the disk is set up by its driver.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the emulator does not start or the driver does not find the disk.
+    pub async fn start_disk(
+        &self,
+        setup: &Setup,
+        path: &Path,
+        image: &Image,
+    ) -> Result<DeviceDisk> {
+        let (vm, client) = self.start_guest(setup, path, image).await?;
+        let mut guest = Guest::new(client, RAM);
+        guest.set_patience(PATIENCE);
+        let disk = path
+            .open(&mut guest)
+            .map_err(|e| anyhow!("setting the disk up: {e}"))?;
+        self.name(path.disk_id(), "DISK");
+        let model = self.disk_model(disk.size());
+        Ok(DeviceDisk::new(vm, guest, disk, path.clone(), model))
+    }
+
+    /// As [`Test::start_disk`], without a driver; the connection to its QTest server.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the emulator does not start.
+    pub async fn start_guest(
+        &self,
+        setup: &Setup,
+        path: &Path,
+        image: &Image,
+    ) -> Result<(Daemon, Client)> {
+        let count = self.ctx.daemons.get() + 1;
+        let socket = self.env().sock_dir.join(format!("qtest-{count}"));
+        let firmware = self.path("firmware");
+        std::fs::write(&firmware, firmware::halt())
+            .with_context(|| format!("failed to write {}", firmware.display()))?;
+        let listener = UnixListener::bind(&socket)
+            .with_context(|| format!("failed to make the socket {}", socket.display()))?;
+        let mut words: Vec<String> = self.ctx.running_machine_options();
+        words.extend(["-m".to_owned(), (RAM >> 20).to_string()]);
+        words.extend(["-bios".to_owned(), firmware.display().to_string()]);
+        words.extend(["-chardev".to_owned(), format!("socket,id=qtest,path={}", comma(&socket.display().to_string()))]);
+        words.extend(["-qtest", "chardev:qtest", "-qtest-log", "/dev/null"].map(str::to_owned));
+        let node = Daemon::node_in(&self.ctx.env, image, NODE, &setup.node);
+        words.extend(["-blockdev".to_owned(), node.to_string()]);
+        words.extend(setup.options.iter().map(|w| self.ctx.expand(w)));
+        words.extend(path.arguments(NODE, &setup.properties));
+        let vm = Daemon::running_machine(&self.ctx, words).await?;
+        listener.set_nonblocking(true)?;
+        // It has connected before its monitor greeted.
+        let (stream, _) = listener.accept().context("the emulator has no QTest server")?;
+        let _ = std::fs::remove_file(&socket);
+        Ok((vm, Client::over_socket(stream, PATIENCE)?))
+    }
+}
+
+/// In options of QEMU a comma is written twice.
+fn comma(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+fn same_log(name: &str, log: &[u8], other: &str, expected: &[u8]) -> Result<()> {
+    let (mut lines, mut wanted) = (log.split(|b| *b == b'\n'), expected.split(|b| *b == b'\n'));
+    loop {
+        match (lines.next(), wanted.next()) {
+            (None, None) => return Ok(()),
+            (line, want) if line == want => {}
+            (line, want) => bail!(
+                "{name} logs '{}', and {other} logs '{}'",
+                String::from_utf8_lossy(line.unwrap_or_default()),
+                String::from_utf8_lossy(want.unwrap_or_default())
+            ),
+        }
+    }
+}
