@@ -58,6 +58,7 @@ pub mod prelude {
     pub use crate::create::Builder;
     pub use crate::daemon::{Daemon, transaction};
     pub use crate::damage::Counts;
+    pub use crate::device::{DeviceDisk, Setup};
     pub use crate::disk_model::{DiskModel, Op, Plan};
     pub use crate::guest::Guest;
     pub use crate::image::Image;

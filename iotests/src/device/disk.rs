@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use qtest::block::{self, Disk, Features, Request, Status, Tag};
 use qtest::graph::Path;
 use qtest::{Buffer, Guest};
+use serde_json::{Value, json};
 
 use super::Lacking;
 use crate::daemon::Daemon;
@@ -324,6 +325,59 @@ impl DeviceDisk {
                 })
                 .collect(),
             Op::Discard { .. } | Op::Flush => vec![*op],
+        }
+    }
+
+    /// Keeps requests waiting from now on ([`super::Setup::holds`]): one write is let through,
+    /// so that the next one waits.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the emulator does not.
+    pub async fn hold(&mut self) -> Result<()> {
+        // One byte in about as many seconds as there are in a century, after the first.
+        self.limits(json!({"bps-total": 1})).await
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the emulator does not.
+    pub async fn release(&mut self) -> Result<()> {
+        self.limits(json!({"bps-total": 0})).await
+    }
+
+    async fn limits(&mut self, limits: Value) -> Result<()> {
+        let arguments = json!({"path": "/objects/hold", "property": "limits", "value": limits});
+        self.vm.run("qom-set", arguments).await.map(drop)
+    }
+
+    /// Starts operations that do not end until [`Self::release`], or until all requests are
+    /// drained: [`Self::hold`] has been called.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one cannot be started, or ends.
+    pub fn start_held(&mut self, ops: &[Op]) -> Result<Vec<Pending>> {
+        let mut pending = Vec::new();
+        for op in ops {
+            self.vm.ctx.log(format!("{op}: started"));
+            pending.extend(self.start(op)?);
+        }
+        for pending in &pending {
+            ensure!(!self.has_ended(pending)?, "{} was not held", pending.op);
+        }
+        Ok(pending)
+    }
+
+    /// What becomes of requests that a reset gave up is not known: their range may hold what it
+    /// did, or what they wrote.
+    pub fn forget(&mut self, pending: Vec<Pending>) {
+        for pending in pending {
+            if let Op::Write { offset, length, .. } | Op::Zero { offset, length, .. } = pending.op {
+                self.model.set(offset, length, None);
+            }
         }
     }
 

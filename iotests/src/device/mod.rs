@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The node of the disk's image.
 pub const NODE: &str = "disk";
 
+/// The node above it, where there is one.
+pub const FILTER: &str = "filter";
+
 /// The interface that disks give.
 pub const BLOCK: &str = "block";
 
@@ -52,6 +55,7 @@ pub struct Setup {
     properties: String,
     options: Vec<String>,
     node: Value,
+    filter: Option<Value>,
     image: String,
 }
 
@@ -65,6 +69,7 @@ impl Setup {
             properties: String::new(),
             options: Vec::new(),
             node: json!({}),
+            filter: None,
             image: String::new(),
         }
     }
@@ -88,6 +93,22 @@ impl Setup {
     pub fn node(mut self, options: Value) -> Self {
         self.node = options;
         self
+    }
+
+    /// A node above the disk's node, which becomes its `file`: `{"driver": "throttle",
+    /// "throttle-group": "group"}`; the device gets it, as node [`FILTER`].
+    #[must_use]
+    pub fn filter(mut self, node: Value) -> Self {
+        self.filter = Some(node);
+        self
+    }
+
+    /// Requests can be kept waiting: by a throttle group `hold`, which has no limits at first
+    /// ([`DeviceDisk::hold`]).
+    #[must_use]
+    pub fn holds(self) -> Self {
+        self.options(["-object", "throttle-group,id=hold"])
+            .filter(json!({"driver": "throttle", "throttle-group": "hold"}))
     }
 
     /// Options that the image is created with, in place of `IMGOPTS`.
@@ -163,6 +184,7 @@ impl Test {
         path: &Path,
         body: &mut impl AsyncFnMut(&mut DeviceDisk) -> Result<()>,
     ) -> Result<()> {
+        self.ctx.daemons.set(0);
         let image = self.disk_image(setup, path).await?;
         let mut disk = self.start_disk(setup, path, &image).await?;
         let result = body(&mut disk).await;
@@ -239,7 +261,15 @@ impl Test {
         let node = Daemon::node_in(&self.ctx.env, image, NODE, &setup.node);
         words.extend(["-blockdev".to_owned(), node.to_string()]);
         words.extend(setup.options.iter().map(|w| self.ctx.expand(w)));
-        words.extend(path.arguments(NODE, &setup.properties));
+        let mut top = NODE;
+        if let Some(filter) = &setup.filter {
+            let mut filter = filter.clone();
+            filter["node-name"] = FILTER.into();
+            filter["file"] = NODE.into();
+            words.extend(["-blockdev".to_owned(), filter.to_string()]);
+            top = FILTER;
+        }
+        words.extend(path.arguments(top, &setup.properties));
         let vm = Daemon::running_machine(&self.ctx, words).await?;
         listener.set_nonblocking(true)?;
         // It has connected before its monitor greeted.
