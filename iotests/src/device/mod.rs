@@ -204,7 +204,7 @@ impl Test {
     ///
     /// Fails if it cannot be made.
     pub async fn disk_image(&self, setup: &Setup, path: &Path) -> Result<Image> {
-        let image = self.create(path.size(setup.size)).quiet();
+        let image = self.create(path.image_size(setup.size)).quiet();
         if setup.image.is_empty() {
             image.await
         } else {

@@ -34,6 +34,17 @@ pub enum Kind {
     Driver(Open),
 }
 
+/// Which sizes of images a device takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageSize {
+    /// Any number of blocks.
+    Any,
+    /// Powers of two: SD cards.
+    PowerOfTwo,
+    /// This number of bytes: media of one size, such as floppy disks.
+    Exactly(u64),
+}
+
 /// Something that gives interfaces to others, if it gets the one that it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Node {
@@ -48,8 +59,8 @@ pub struct Node {
     pub gives: &'static [(&'static str, &'static str)],
     /// Whether the device can be plugged in and unplugged while the machine runs.
     pub hotplug: bool,
-    /// The size in bytes that an image has to have here; none where any will do.
-    pub size: Option<u64>,
+    /// Which images it takes, where it has one.
+    pub image_size: ImageSize,
 }
 
 /// From a machine to an interface.
@@ -180,12 +191,6 @@ impl Path {
         arguments
     }
 
-    /// The size in bytes of the disk's image, where `wanted` is not one that the device takes.
-    #[must_use]
-    pub fn size(&self, wanted: u64) -> u64 {
-        self.nodes.iter().find_map(|n| n.size).unwrap_or(wanted)
-    }
-
     /// The name (`id`) of the device that has the image.
     #[must_use]
     pub fn disk_id(&self) -> String {
@@ -201,6 +206,19 @@ impl Path {
         let has_drive =
             |n: &&&Node| matches!(n.kind, Kind::Device(text) if text.contains("{drive}"));
         self.nodes.iter().find(has_drive).is_some_and(|n| n.hotplug)
+    }
+
+    /// The size in bytes of an image for the path, at least `wanted` where the device lets one
+    /// choose.
+    #[must_use]
+    pub fn image_size(&self, wanted: u64) -> u64 {
+        self.nodes
+            .iter()
+            .fold(wanted, |size, node| match node.image_size {
+                ImageSize::Any => size,
+                ImageSize::PowerOfTwo => size.next_power_of_two(),
+                ImageSize::Exactly(bytes) => bytes,
+            })
     }
 
     /// Whether a node of this name is on it.

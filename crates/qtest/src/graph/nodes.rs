@@ -1,6 +1,6 @@
 //! The table of nodes: a new machine, device or driver is a row here.
 
-use super::{Kind, Node};
+use super::{ImageSize, Kind, Node};
 
 const fn machine(name: &'static str, argument: &'static str, gives: Gives) -> Node {
     Node {
@@ -9,7 +9,7 @@ const fn machine(name: &'static str, argument: &'static str, gives: Gives) -> No
         needs: None,
         gives,
         hotplug: false,
-        size: None,
+        image_size: ImageSize::Any,
     }
 }
 
@@ -25,7 +25,7 @@ const fn device(
         needs: Some(needs),
         gives,
         hotplug: false,
-        size: None,
+        image_size: ImageSize::Any,
     }
 }
 
@@ -48,7 +48,7 @@ const fn built_in(name: &'static str, needs: &'static str, gives: Gives) -> Node
         needs: Some(needs),
         gives,
         hotplug: false,
-        size: None,
+        image_size: ImageSize::Any,
     }
 }
 
@@ -59,7 +59,7 @@ const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> N
         needs: Some(needs),
         gives: BLOCK,
         hotplug: false,
-        size: None,
+        image_size: ImageSize::Any,
     }
 }
 

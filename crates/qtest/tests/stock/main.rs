@@ -34,11 +34,12 @@ fn every_disk_keeps_what_is_written() {
 }
 
 fn keeps_what_is_written(path: &graph::Path) {
-    let mut machine = Machine::of(path, SIZE);
+    let size = path.image_size(SIZE);
+    let mut machine = Machine::of(path, size);
     let mut disk = machine.disk(path);
     let disk = disk.as_mut();
     let features = disk.features().clone();
-    assert_eq!(disk.size(), SIZE, "{path}");
+    assert_eq!(disk.size(), size, "{path}");
     let guest = &mut machine.guest;
 
     let data = pattern(1, 128 << 10);
@@ -46,7 +47,7 @@ fn keeps_what_is_written(path: &graph::Path) {
     let back = block::read(disk, guest, 3 * BLOCK, 128 << 10).unwrap();
     assert!(back == data, "{path}: what is read is not what was written");
     let last = pattern(2, BLOCK);
-    block::write(disk, guest, SIZE - BLOCK, &last).unwrap();
+    block::write(disk, guest, size - BLOCK, &last).unwrap();
     if features.flush {
         let status = block::execute(disk, guest, &Request::Flush).unwrap();
         assert_eq!(status, Status::Done, "{path}: flush");
@@ -84,7 +85,7 @@ fn keeps_what_is_written(path: &graph::Path) {
 
     let buffer = guest.buffer(&[4096], 4096).unwrap();
     let past = Request::Read {
-        offset: SIZE,
+        offset: size,
         buffer,
     };
     let status = block::execute(disk, guest, &past).unwrap();
@@ -128,9 +129,12 @@ fn keeps_what_is_written(path: &graph::Path) {
     }
 
     disk.reset(guest).unwrap();
-    let back = block::read(disk, guest, SIZE - BLOCK, BLOCK).unwrap();
+    let back = block::read(disk, guest, size - BLOCK, BLOCK).unwrap();
     assert!(back == last, "{path}: after a reset");
-    assert_eq!(disk.refresh_size(guest).unwrap(), SIZE, "{path}");
+    assert_eq!(disk.refresh_size(guest).unwrap(), size, "{path}");
     let image = machine.image();
-    assert!(image[SIZE as usize - 4096..] == last, "{path}: the image");
+    assert!(
+        image[usize::try_from(size).unwrap() - 4096..] == last,
+        "{path}: the image"
+    );
 }
