@@ -6,7 +6,7 @@ use qtest::graph::Path;
 use qtest::{Buffer, Guest};
 use serde_json::{Value, json};
 
-use super::Lacking;
+use super::{Lacking, Setup};
 use crate::daemon::Daemon;
 use crate::disk_model::{DiskModel, Op};
 use crate::image::Image;
@@ -32,6 +32,8 @@ pub struct DeviceDisk {
     pub path: Path,
     /// What it has to hold.
     pub model: DiskModel,
+    /// Its image, which the model is compared with at the end.
+    pub image: Image,
     /// What ended while something else was awaited.
     ended: Vec<(Tag, Status)>,
 }
@@ -42,7 +44,7 @@ impl DeviceDisk {
         guest: Guest,
         disk: Box<dyn Disk>,
         path: Path,
-        model: DiskModel,
+        (model, image): (DiskModel, Image),
     ) -> Self {
         Self {
             vm,
@@ -50,6 +52,7 @@ impl DeviceDisk {
             disk,
             path,
             model,
+            image,
             ended: Vec::new(),
         }
     }
@@ -109,20 +112,30 @@ impl DeviceDisk {
         Ok(())
     }
 
-    /// One operation that has to be refused, or to fail; logged.
+    /// One operation that has to fail; logged.
     ///
     /// # Errors
     ///
     /// Fails if it succeeds.
     pub fn fails(&mut self, op: &Op) -> Result<()> {
+        self.refuses(op)?;
+        self.vm.ctx.log(format!("{op}: failed, as it has to"));
+        Ok(())
+    }
+
+    /// As [`Self::fails`]; not logged.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it succeeds.
+    pub fn refuses(&mut self, op: &Op) -> Result<()> {
         let Some(pending) = self.start(op)? else {
             bail!("the device has no request for {op}");
         };
         match self.end_of(pending)? {
-            Status::Failed { .. } => self.vm.ctx.log(format!("{op}: failed, as it has to")),
+            Status::Failed { .. } => Ok(()),
             Status::Done => bail!("{op} succeeded (expected a failure)"),
         }
-        Ok(())
     }
 
     /// Starts an operation and does not wait; nothing for what the device has no request for.
@@ -246,6 +259,39 @@ impl DeviceDisk {
     pub fn has_ended(&mut self, pending: &Pending) -> Result<bool> {
         self.ended.extend(self.disk.poll(&mut self.guest)?);
         Ok(self.ended.iter().any(|(tag, _)| *tag == pending.tag))
+    }
+
+    /// Waits until the machine has stopped, with the request still on its way.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the request ends instead.
+    pub async fn wait_for_stop(&mut self, pending: &Pending) -> Result<()> {
+        loop {
+            let status = self.vm.run("query-status", json!({})).await?;
+            if status["running"] == false {
+                return Ok(());
+            }
+            ensure!(!self.has_ended(pending)?, "{} ended", pending.op);
+        }
+    }
+
+    /// Migrates the machine to another emulator, with all that is on its way, and ends the one
+    /// that it came from. Both share the image.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not succeed.
+    pub async fn migrate(&mut self, t: &Test, setup: &Setup, image: &Image) -> Result<()> {
+        let setup = setup.clone().options(["-incoming", "defer"]);
+        let (mut vm, client) = t.start_guest(&setup, &self.path, image).await?;
+        let events = json!({"capabilities": [{"capability": "events", "state": true}]});
+        for vm in [&mut self.vm, &mut vm] {
+            vm.run("migrate-set-capabilities", events.clone()).await?;
+        }
+        t.migrate(&mut self.vm, &mut vm).await?;
+        self.guest.move_to(client);
+        std::mem::replace(&mut self.vm, vm).quit().await
     }
 
     fn settled(&mut self, op: &Op, status: &Status) -> Result<()> {
@@ -405,15 +451,17 @@ impl DeviceDisk {
     }
 
     /// Ends the emulator; the image is checked and holds what the model has.
-    pub(super) async fn end(self, t: &Test, image: &Image) -> Result<()> {
-        let Self { vm, model, .. } = self;
+    pub(super) async fn end(self, t: &Test) -> Result<()> {
+        let Self {
+            vm, model, image, ..
+        } = self;
         vm.quit().await?;
         ensure!(
-            t.virtual_size(image).await? >= model.size(),
+            t.virtual_size(&image).await? >= model.size(),
             "{image} is smaller than the disk"
         );
-        t.check(image).await?;
-        t.io(image, model.reads(0, model.size()))
+        t.check(&image).await?;
+        t.io(&image, model.reads(0, model.size()))
             .options(["-r"])
             .quiet()
             .await?;

@@ -4,6 +4,7 @@
 //! to the disk, and logs the same on all of them.
 
 mod disk;
+pub mod fits;
 
 use std::fmt::Display;
 use std::os::unix::net::UnixListener;
@@ -34,6 +35,9 @@ pub const NODE: &str = "disk";
 /// The node above it, where there is one.
 pub const FILTER: &str = "filter";
 
+/// What backing files are full of.
+pub const BACKING: u8 = 0xba;
+
 /// The interface that disks give.
 pub const BLOCK: &str = "block";
 
@@ -53,10 +57,12 @@ struct Lacking(&'static str);
 pub struct Setup {
     size: u64,
     properties: String,
+    bus_properties: String,
     options: Vec<String>,
     node: Value,
     filter: Option<Value>,
     image: String,
+    backed: bool,
 }
 
 impl Setup {
@@ -67,10 +73,12 @@ impl Setup {
         Self {
             size,
             properties: String::new(),
+            bus_properties: String::new(),
             options: Vec::new(),
             node: json!({}),
             filter: None,
             image: String::new(),
+            backed: false,
         }
     }
 
@@ -78,6 +86,13 @@ impl Setup {
     #[must_use]
     pub fn property(mut self, property: impl Display) -> Self {
         self.properties += &format!(",{property}");
+        self
+    }
+
+    /// Properties of the virtio device, be it the disk or the bus of one: `iothread=thread`.
+    #[must_use]
+    pub fn virtio_property(mut self, property: impl Display) -> Self {
+        self.bus_properties += &format!(",{property}");
         self
     }
 
@@ -95,6 +110,13 @@ impl Setup {
         self
     }
 
+    /// With a backing file, which is full of a pattern.
+    #[must_use]
+    pub const fn backed(mut self) -> Self {
+        self.backed = true;
+        self
+    }
+
     /// A node above the disk's node, which becomes its `file`: `{"driver": "throttle",
     /// "throttle-group": "group"}`; the device gets it, as node [`FILTER`].
     #[must_use]
@@ -109,6 +131,23 @@ impl Setup {
     pub fn holds(self) -> Self {
         self.options(["-object", "throttle-group,id=hold"])
             .filter(json!({"driver": "throttle", "throttle-group": "hold"}))
+    }
+
+    /// The first request of a kind (`read`, `write`, `flush`) that touches `offset` fails with
+    /// this error number, once; several times for several errors.
+    #[must_use]
+    pub fn fails_once(mut self, kind: &str, offset: u64, errno: i32) -> Self {
+        let filter = self
+            .filter
+            .get_or_insert_with(|| json!({"driver": "blkdebug", "inject-error": []}));
+        if let Some(rules) = filter["inject-error"].as_array_mut() {
+            let mut rule = json!({"event": "none", "iotype": kind, "errno": errno, "once": true});
+            if kind != "flush" {
+                rule["sector"] = (offset / 512).into();
+            }
+            rules.push(rule);
+        }
+        self
     }
 
     /// Options that the image is created with, in place of `IMGOPTS`.
@@ -195,7 +234,7 @@ impl Test {
             let told = told.trim();
             return Err(if told.is_empty() { error } else { error.context(told.to_owned()) });
         }
-        disk.end(self, &image).await
+        disk.end(self).await
     }
 
     /// An image for the disk of a path, `TEST_DIR/t.IMGFMT`; not logged.
@@ -204,7 +243,15 @@ impl Test {
     ///
     /// Fails if it cannot be made.
     pub async fn disk_image(&self, setup: &Setup, path: &Path) -> Result<Image> {
-        let image = self.create(path.image_size(setup.size)).quiet();
+        let size = path.image_size(setup.size);
+        let mut image = self.create(size).quiet();
+        if setup.backed {
+            let base = self.image("base").size(size).quiet().await?;
+            self.io(&base, [format!("write -P {BACKING} 0 {size}")])
+                .quiet()
+                .await?;
+            image = image.backing(&base);
+        }
         if setup.image.is_empty() {
             image.await
         } else {
@@ -231,8 +278,12 @@ impl Test {
             .open(&mut guest)
             .map_err(|e| anyhow!("setting the disk up: {e}"))?;
         self.name(path.disk_id(), "DISK");
-        let model = self.disk_model(disk.size());
-        Ok(DeviceDisk::new(vm, guest, disk, path.clone(), model))
+        let mut model = self.disk_model(disk.size());
+        if setup.backed {
+            model.set(0, disk.size(), Some(BACKING));
+        }
+        let content = (model, image.clone());
+        Ok(DeviceDisk::new(vm, guest, disk, path.clone(), content))
     }
 
     /// As [`Test::start_disk`], without a driver; the connection to its QTest server.
@@ -265,11 +316,17 @@ impl Test {
         if let Some(filter) = &setup.filter {
             let mut filter = filter.clone();
             filter["node-name"] = FILTER.into();
-            filter["file"] = NODE.into();
+            let child = if filter["driver"] == "blkdebug" { "image" } else { "file" };
+            filter[child] = NODE.into();
             words.extend(["-blockdev".to_owned(), filter.to_string()]);
             top = FILTER;
         }
-        words.extend(path.arguments(top, &setup.properties));
+        for mut word in path.arguments(top, &setup.properties) {
+            if word.starts_with("virtio-") {
+                word += &setup.bus_properties;
+            }
+            words.push(word);
+        }
         let vm = Daemon::running_machine(&self.ctx, words).await?;
         listener.set_nonblocking(true)?;
         // It has connected before its monitor greeted.

@@ -221,6 +221,12 @@ impl Path {
             })
     }
 
+    /// Whether the disk can become larger and smaller while the machine runs.
+    #[must_use]
+    pub fn resizes(&self) -> bool {
+        self.nodes.iter().all(|n| n.image_size == ImageSize::Any)
+    }
+
     /// Whether a node of this name is on it.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -1,0 +1,34 @@
+//! Requests past the end of a disk, over its end and of places that no disk has are refused by
+//! the device, and harm nothing.
+//!
+//! group: rw device
+//! supported_fmt: generic
+//! supported_proto: file nbd
+//! needs: qtest
+
+use iotests::prelude::*;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    t.on_each_disk(&Setup::new(4 * MIB), |_| true, async |disk| {
+        let size = disk.size();
+        disk.run(&[Op::write(1, 0, 64 * KIB)])?;
+        disk.run_quietly(&[Op::write(2, size - 64 * KIB, 64 * KIB)])?;
+        let places = [
+            ("at the end", size),
+            ("over the end", size - 2 * KIB),
+            ("far behind", size + 64 * MIB),
+        ];
+        for (name, offset) in places {
+            for op in [Op::write(0xbd, offset, 4 * KIB), Op::Read { offset, length: 4 * KIB }] {
+                disk.refuses(&op)?;
+            }
+            t.log(format!("{name}: refused"));
+        }
+        if disk.features().write_zeroes {
+            disk.refuses(&Op::Zero { offset: size, length: 4 * KIB, unmap: false })?;
+        }
+        disk.run(&[Op::write(3, 128 * KIB, 4 * KIB), Op::Flush])?;
+        disk.matches()
+    })
+    .await
+}

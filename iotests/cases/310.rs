@@ -1,0 +1,32 @@
+//! A disk that grows and shrinks while it is used: the guest is told the new size, and can use
+//! all of it and nothing behind it.
+//!
+//! group: rw device resize
+//! supported_fmt: generic
+//! supported_proto: file
+//! needs: qtest resize
+//! unsupported_imgopts: data_file
+
+use iotests::prelude::*;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let fits = |path: &qtest::graph::Path| path.resizes();
+    t.on_each_disk(&Setup::new(4 * MIB), fits, async |disk| {
+        disk.run(&[Op::write(1, 0, 4 * MIB)])?;
+        let mut sizes = vec![6 * MIB];
+        if matches!(t.format(), "raw" | "qcow2") {
+            sizes.push(3 * MIB);
+        }
+        for size in sizes {
+            disk.vm.run("block_resize", json!({"node-name": "disk", "size": size})).await?;
+            let told = disk.disk.refresh_size(&mut disk.guest)?;
+            ensure!(told == size, "the guest is told {told} bytes, not {size}");
+            disk.model.resize(size);
+            disk.run_quietly(&[Op::write(2, size - 64 * KIB, 64 * KIB), Op::Flush])?;
+            disk.refuses(&Op::Read { offset: size, length: 4 * KIB })?;
+            disk.matches()?;
+        }
+        Ok(())
+    })
+    .await
+}

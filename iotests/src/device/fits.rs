@@ -1,0 +1,49 @@
+//! What devices of QEMU can be told or can do, by the names of the nodes on a path.
+
+use qtest::graph::Path;
+
+/// Whether a node on the path has one of these names, or begins with one that ends in `*`.
+fn any(path: &Path, names: &[&str]) -> bool {
+    path.nodes.iter().any(|node| {
+        names.iter().any(|name| match name.strip_suffix('*') {
+            Some(start) => node.name.starts_with(start),
+            None => node.name == *name,
+        })
+    })
+}
+
+/// Whether the disk is a virtio device, or on the bus of one.
+#[must_use]
+pub fn virtio(path: &Path) -> bool {
+    any(path, &["virtio-blk*", "virtio-scsi*"])
+}
+
+/// Whether the device that has the image takes `werror` and `rerror`.
+#[must_use]
+pub fn error_policy(path: &Path) -> bool {
+    any(path, &["virtio-blk*", "scsi-hd", "ide-hd", "usb-storage"])
+}
+
+/// Whether the machine can be migrated and saved with the device.
+#[must_use]
+pub fn migration(path: &Path) -> bool {
+    !any(path, &["nvme*", "usb-uas", "ufs*"])
+}
+
+/// Whether the device takes an image that is read-only.
+#[must_use]
+pub fn read_only(path: &Path) -> bool {
+    any(path, &["virtio-blk*", "scsi-hd"])
+}
+
+/// Whether the device takes blocks of another size than 512 bytes.
+#[must_use]
+pub fn block_size(path: &Path) -> bool {
+    any(path, &["virtio-blk*", "scsi-hd"])
+}
+
+/// Whether each request is counted once in the statistics of the disk.
+#[must_use]
+pub fn statistics(path: &Path) -> bool {
+    any(path, &["virtio-blk*", "scsi-hd", "nvme*"])
+}
