@@ -26,8 +26,6 @@ pub mod opcode {
     pub const READ_16: u8 = 0x88;
     /// WRITE(16), SBC-3 5.40.
     pub const WRITE_16: u8 = 0x8a;
-    /// SYNCHRONIZE CACHE(16), SBC-3 5.25.
-    pub const SYNCHRONIZE_CACHE_16: u8 = 0x91;
     /// WRITE SAME(16), SBC-3 5.50.
     pub const WRITE_SAME_16: u8 = 0x93;
     /// SERVICE ACTION IN(16), SPC-4: the second byte says which.
@@ -115,12 +113,6 @@ pub fn write_16(lba: u64, blocks: u32, fua: bool) -> Vec<u8> {
 #[must_use]
 pub fn synchronize_cache_10(lba: u32, blocks: u16) -> Vec<u8> {
     short(opcode::SYNCHRONIZE_CACHE_10, 0, lba, blocks)
-}
-
-/// SYNCHRONIZE CACHE(16); no blocks are all up to the end.
-#[must_use]
-pub fn synchronize_cache_16(lba: u64, blocks: u32) -> Vec<u8> {
-    long(opcode::SYNCHRONIZE_CACHE_16, 0, lba, blocks)
 }
 
 /// WRITE SAME(16); with `unmap`, blocks may be given up if they read as zeroes then.

@@ -315,11 +315,7 @@ impl<T: ScsiTransport> ScsiDisk<T> {
                 return Ok((Command { cdb, data }, None));
             }
             Request::Flush => {
-                let cdb = if self.transport.long_commands() {
-                    cdb::synchronize_cache_16(0, 0)
-                } else {
-                    cdb::synchronize_cache_10(0, 0)
-                };
+                let cdb = cdb::synchronize_cache_10(0, 0);
                 let data = Data::None;
                 return Ok((Command { cdb, data }, None));
             }
