@@ -1,1 +1,4 @@
 //! Small drivers, as the specifications of the devices describe them.
+
+pub mod scsi;
+pub mod virtio;
