@@ -1,1 +1,3 @@
 //! Small drivers, as the specifications of the devices describe them.
+
+pub mod nvme;

@@ -1,5 +1,7 @@
 //! The table of nodes: a new machine, device or driver is a row here.
 
+use crate::drivers;
+
 use super::{ImageSize, Kind, Node};
 
 const fn machine(name: &'static str, argument: &'static str, gives: Gives) -> Node {
@@ -76,4 +78,23 @@ pub(super) const NODES: &[Node] = &[
         "q35",
         &[("pci", "pcie.0"), ("pcie", "pcie.0"), ("q35", "")],
     ),
+    plugged(
+        "nvme",
+        "pci",
+        "nvme,bus={bus},id={id},serial=qtest,drive={drive}",
+        &[("nvme", "")],
+    ),
+    device(
+        "nvme-controller",
+        "pci",
+        "nvme,bus={bus},id={id},serial=qtest",
+        &[("nvme-bus", "{id}")],
+    ),
+    device(
+        "nvme-ns",
+        "nvme-bus",
+        "nvme-ns,bus={bus},id={id},drive={drive}",
+        &[("nvme", "")],
+    ),
+    driver("nvme-namespace", "nvme", drivers::nvme::open),
 ];
