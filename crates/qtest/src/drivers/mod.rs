@@ -1,3 +1,6 @@
 //! Small drivers, as the specifications of the devices describe them.
 
+pub mod ahci;
+pub mod ata;
+pub mod ide;
 pub mod nvme;
