@@ -232,7 +232,11 @@ impl Test {
             let told = disk.vm.stderr();
             disk.vm.kill().await?;
             let told = told.trim();
-            return Err(if told.is_empty() { error } else { error.context(told.to_owned()) });
+            return Err(if told.is_empty() {
+                error
+            } else {
+                error.context(told.to_owned())
+            });
         }
         disk.end(self).await
     }
@@ -307,7 +311,13 @@ impl Test {
         let mut words: Vec<String> = self.ctx.running_machine_options();
         words.extend(["-m".to_owned(), (RAM >> 20).to_string()]);
         words.extend(["-bios".to_owned(), firmware.display().to_string()]);
-        words.extend(["-chardev".to_owned(), format!("socket,id=qtest,path={}", comma(&socket.display().to_string()))]);
+        words.extend([
+            "-chardev".to_owned(),
+            format!(
+                "socket,id=qtest,path={}",
+                comma(&socket.display().to_string())
+            ),
+        ]);
         words.extend(["-qtest", "chardev:qtest", "-qtest-log", "/dev/null"].map(str::to_owned));
         let node = Daemon::node_in(&self.ctx.env, image, NODE, &setup.node);
         words.extend(["-blockdev".to_owned(), node.to_string()]);
@@ -316,7 +326,11 @@ impl Test {
         if let Some(filter) = &setup.filter {
             let mut filter = filter.clone();
             filter["node-name"] = FILTER.into();
-            let child = if filter["driver"] == "blkdebug" { "image" } else { "file" };
+            let child = if filter["driver"] == "blkdebug" {
+                "image"
+            } else {
+                "file"
+            };
             filter[child] = NODE.into();
             words.extend(["-blockdev".to_owned(), filter.to_string()]);
             top = FILTER;
@@ -330,7 +344,9 @@ impl Test {
         let vm = Daemon::running_machine(&self.ctx, words).await?;
         listener.set_nonblocking(true)?;
         // It has connected before its monitor greeted.
-        let (stream, _) = listener.accept().context("the emulator has no QTest server")?;
+        let (stream, _) = listener
+            .accept()
+            .context("the emulator has no QTest server")?;
         let _ = std::fs::remove_file(&socket);
         Ok((vm, Client::over_socket(stream, PATIENCE)?))
     }

@@ -1,4 +1,8 @@
 //! Small drivers, as the specifications of the devices describe them.
 
+pub mod ahci;
+pub mod ata;
+pub mod ide;
+pub mod nvme;
 pub mod scsi;
 pub mod virtio;

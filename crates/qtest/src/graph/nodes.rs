@@ -1,5 +1,7 @@
 //! The table of nodes: a new machine, device or driver is a row here.
 
+use crate::drivers;
+
 use super::{ImageSize, Kind, Node};
 use crate::block::Disk;
 use crate::drivers::virtio;
@@ -207,4 +209,58 @@ pub(super) const NODES: &[Node] = &[
     driver("virtio-scsi-legacy", "virtio-scsi-legacy", |guest| {
         disk(virtio::Scsi::legacy(guest))
     }),
+    plugged(
+        "nvme",
+        "pci",
+        "nvme,bus={bus},id={id},serial=qtest,drive={drive}",
+        &[("nvme", "")],
+    ),
+    device(
+        "nvme-controller",
+        "pci",
+        "nvme,bus={bus},id={id},serial=qtest",
+        &[("nvme-bus", "{id}")],
+    ),
+    device(
+        "nvme-ns",
+        "nvme-bus",
+        "nvme-ns,bus={bus},id={id},drive={drive}",
+        &[("nvme", "")],
+    ),
+    built_in("piix3-ide", "pc", &[("ide", "ide.0")]),
+    device(
+        "piix4-ide",
+        "q35",
+        "piix4-ide,id={id}",
+        &[("ide", "{id}.0")],
+    ),
+    device("isa-ide", "q35", "isa-ide,id={id}", &[("ide", "{id}.0")]),
+    device(
+        "ide-hd",
+        "ide",
+        "ide-hd,bus={bus},id={id},drive={drive}",
+        &[("ide-disk", "")],
+    ),
+    device(
+        "ide-cf",
+        "ide",
+        "ide-cf,bus={bus},id={id},drive={drive}",
+        &[("ide-disk", "")],
+    ),
+    driver("ata", "ide-disk", drivers::ide::open),
+    built_in("ich9-sata", "q35", &[("sata", "ide.0")]),
+    device(
+        "ich9-ahci",
+        "pci",
+        "ich9-ahci,bus={bus},id={id}",
+        &[("sata", "{id}.0")],
+    ),
+    device(
+        "ide-hd-sata",
+        "sata",
+        "ide-hd,bus={bus},id={id},drive={drive}",
+        &[("sata-disk", "")],
+    ),
+    driver("ahci", "sata-disk", drivers::ahci::open),
+    driver("nvme-namespace", "nvme", drivers::nvme::open),
 ];

@@ -1,6 +1,7 @@
 //! Every path of the graph on the emulator that is installed.
 
 mod emulator;
+mod nvme;
 
 use emulator::{Machine, emulator};
 use qtest::block::{self, Request, Status};
