@@ -1,4 +1,5 @@
-//! What a guest writes through any disk device it reads back, and the image holds it.
+//! What a guest writes through a disk device it reads back, on every way from a machine to a
+//! disk, and the image holds it.
 //!
 //! group: rw device
 //! supported_fmt: generic
@@ -9,7 +10,7 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plan = Plan { count: 24, longest: 64 * KIB, ..Plan::default() };
-    t.on_each_disk(&Setup::new(4 * MIB), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(4 * MIB).all_paths(), |_| true, async |disk| {
         // The same operations for all sizes, so that all log the same.
         let ops = plan.ops(&mut t.rng(), MIB);
         disk.run(&ops)?;

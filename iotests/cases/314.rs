@@ -3,19 +3,20 @@
 //! group: rw device throttle
 //! supported_fmt: generic
 //! supported_proto: file
-//! needs: qtest driver:throttle
+//! needs: qtest
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB).holds(), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(4 * MIB), fits::limits, async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB)])?;
         for round in 0..2 {
-            disk.hold().await?;
+            disk.set_limit(1).await?;
             // The first one is within the limit.
             disk.run(&[Op::write(2, 0, 4 * KIB)])?;
             let held = disk.start_held(&[Op::write(3 + round, 128 * KIB, 8 * KIB)])?;
-            disk.release().await?;
+            disk.set_limit(0).await?;
             disk.finish(held)?;
             t.log("ended");
         }

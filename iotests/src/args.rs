@@ -181,9 +181,11 @@ impl Ctx {
     /// `QEMU_OPTIONS` with an accelerator that lets processors and clocks run.
     pub(crate) fn running_machine_options(&self) -> Vec<String> {
         let mut options = self.options_with(&["tcg", "kvm"]);
-        if let Some(at) = options.iter().position(|w| w == "qtest") {
+        match options.iter().position(|w| w == "qtest") {
             // There is none; the emulator says so itself.
-            "tcg".clone_into(&mut options[at]);
+            Some(at) => "tcg".clone_into(&mut options[at]),
+            None if options.iter().any(|w| w == "-accel") => {}
+            None => options.extend(["-accel", "tcg"].map(str::to_owned)),
         }
         options
     }

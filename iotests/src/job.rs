@@ -54,7 +54,9 @@ impl Daemon {
         if arguments.get("job-id").is_none() {
             arguments["job-id"] = "job0".into();
         }
-        if arguments.get("auto-dismiss").is_none() && !command.starts_with("blockdev-create") {
+        let always_kept = ["blockdev-create", "snapshot-"];
+        let always_kept = always_kept.iter().any(|start| command.starts_with(start));
+        if arguments.get("auto-dismiss").is_none() && !always_kept {
             arguments["auto-dismiss"] = false.into();
         }
         let id = arguments["job-id"].as_str().unwrap_or_default().to_owned();

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use iotests::{Env, Probes, Test, not_run};
+use iotests::{Env, Probes, Test, device, not_run};
 use testdecl::Decl;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,7 +24,7 @@ type Body<'t> = Pin<Box<dyn Future<Output = Result<()>> + 't>>;
 
 include!(concat!(env!("OUT_DIR"), "/cases.rs"));
 
-const USAGE: &str = "usage: iotest NNN [-d]\n       iotest --list\n\nNNN  the number of a test; it reads IMGFMT, IMGPROTO, TEST_DIR and the\n     other variables of the environment\n-d   show every command line and what the programs printed, on stderr\n";
+const USAGE: &str = "usage: iotest NNN [-d]\n       iotest --list\n       iotest graph [--dot]\n\nNNN  the number of a test; it reads IMGFMT, IMGPROTO, TEST_DIR and the\n     other variables of the environment\n-d   show every command line and what the programs printed, on stderr\ngraph  the ways from a machine to a disk that the emulator can make\n";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os()
@@ -34,6 +34,8 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["--list"] => list(),
+        ["graph"] => graph(false),
+        ["graph", "--dot"] => graph(true),
         ["-h" | "--help"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS
@@ -61,6 +63,31 @@ fn list() -> ExitCode {
             decl.groups().join(" ")
         );
     }
+    ExitCode::SUCCESS
+}
+
+/// Prints the ways to a disk that this emulator can make and those it cannot, or the graph for
+/// Graphviz.
+fn graph(dot: bool) -> ExitCode {
+    let env = match Env::from_process(false) {
+        Ok(env) => env,
+        Err(error) => {
+            eprintln!("iotest graph: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if env.programs.qemu.is_none() {
+        eprintln!("iotest graph: no emulator was found; name it in QEMU_PROG");
+        return ExitCode::FAILURE;
+    }
+    let emulator = device::emulator(&env, &Probes::default());
+    let text = if dot {
+        qtest::graph::dot(&emulator)
+    } else {
+        qtest::graph::text(device::BLOCK, &emulator)
+    };
+    // A reader that has gone is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 

@@ -1,6 +1,6 @@
 //! One disk behind a device, and a model of what it has to hold.
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use qtest::block::{self, Disk, Features, Request, Status, Tag};
 use qtest::graph::Path;
 use qtest::{Buffer, Guest};
@@ -11,6 +11,7 @@ use crate::daemon::Daemon;
 use crate::disk_model::{DiskModel, Op};
 use crate::image::Image;
 use crate::test::Test;
+use crate::writelog::WriteLog;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -385,7 +386,8 @@ impl DeviceDisk {
         self.limits(json!({"bps-total": 1})).await
     }
 
-    /// Lets them go on.
+    /// Holds no more requests. Those that are held go on when they are drained: by a reset, a
+    /// stop, a change of the graph.
     ///
     /// # Errors
     ///
@@ -394,13 +396,67 @@ impl DeviceDisk {
         self.limits(json!({"bps-total": 0})).await
     }
 
+    /// The name by which QMP knows the device's use of its image.
+    #[must_use]
+    pub fn backend_id(&self) -> String {
+        let id = self.path.disk_id();
+        if self.path.to_string().contains("/virtio-blk-") {
+            format!("/machine/peripheral/{id}/virtio-backend")
+        } else {
+            id
+        }
+    }
+
+    /// What has been written to the file so far ([`Setup::write_log`]).
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no log, or it cannot be read.
+    pub fn write_log(&self, t: &Test) -> Result<WriteLog> {
+        let file = t.path(super::LOG);
+        let bytes = std::fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        WriteLog::parse(&bytes)
+    }
+
+    /// Plugs the device that was unplugged in again, and sets the disk up.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the emulator refuses it, or the disk is not found.
+    pub async fn plug(&mut self, top: &str) -> Result<()> {
+        let id = format!("id={}", self.path.disk_id());
+        let devices = self.path.devices(top, "", "");
+        let device = devices.iter().find(|text| text.split(',').any(|w| w == id));
+        let mut words = device.into_iter().flat_map(|text| text.split(','));
+        let mut arguments = json!({"driver": words.next()});
+        for word in words {
+            if let Some((key, value)) = word.split_once('=') {
+                arguments[key] = value.into();
+            }
+        }
+        self.vm.run("device_add", arguments).await?;
+        self.reopen()
+    }
+
+    /// Limits the device to so many bytes in a second; 0 is no limit.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the emulator does not.
+    pub async fn set_limit(&mut self, bytes: u64) -> Result<()> {
+        let mut limits = json!({"id": self.backend_id(), "bps": bytes});
+        for other in ["bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] {
+            limits[other] = 0.into();
+        }
+        self.vm.run("block_set_io_throttle", limits).await.map(drop)
+    }
+
     async fn limits(&mut self, limits: Value) -> Result<()> {
         let arguments = json!({"path": "/objects/hold", "property": "limits", "value": limits});
         self.vm.run("qom-set", arguments).await.map(drop)
     }
 
-    /// Starts operations that do not end until [`Self::release`], or until all requests are
-    /// drained: [`Self::hold`] has been called.
+    /// Starts operations that do not end until all requests are drained, after [`Self::hold`].
     ///
     /// # Errors
     ///

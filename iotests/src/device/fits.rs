@@ -2,12 +2,14 @@
 
 use qtest::graph::Path;
 
-/// Whether a node on the path has one of these names, or begins with one that ends in `*`.
+/// Whether a node on the path has one of these names, or begins or ends with one that has a `*`
+/// there.
 fn any(path: &Path, names: &[&str]) -> bool {
     path.nodes.iter().any(|node| {
-        names.iter().any(|name| match name.strip_suffix('*') {
-            Some(start) => node.name.starts_with(start),
-            None => node.name == *name,
+        names.iter().any(|name| match (name.strip_suffix('*'), name.strip_prefix('*')) {
+            (Some(start), _) => node.name.starts_with(start),
+            (_, Some(end)) => node.name.ends_with(end),
+            _ => node.name == *name,
         })
     })
 }
@@ -21,7 +23,7 @@ pub fn virtio(path: &Path) -> bool {
 /// Whether the device that has the image takes `werror` and `rerror`.
 #[must_use]
 pub fn error_policy(path: &Path) -> bool {
-    any(path, &["virtio-blk*", "scsi-hd", "ide-hd", "usb-storage"])
+    any(path, &["virtio-blk*", "*-hd", "ide-hd*", "usb-storage"])
 }
 
 /// Whether the machine can be migrated and saved with the device.
@@ -33,17 +35,36 @@ pub fn migration(path: &Path) -> bool {
 /// Whether the device takes an image that is read-only.
 #[must_use]
 pub fn read_only(path: &Path) -> bool {
-    any(path, &["virtio-blk*", "scsi-hd"])
+    any(path, &["virtio-blk*", "*-hd"]) && !any(path, &["ide*"])
 }
 
 /// Whether the device takes blocks of another size than 512 bytes.
 #[must_use]
 pub fn block_size(path: &Path) -> bool {
-    any(path, &["virtio-blk*", "scsi-hd"])
+    any(path, &["virtio-blk*", "*-hd"]) && !any(path, &["ide*"])
 }
 
 /// Whether each request is counted once in the statistics of the disk.
 #[must_use]
 pub fn statistics(path: &Path) -> bool {
-    any(path, &["virtio-blk*", "scsi-hd", "nvme*"])
+    any(path, &["virtio-blk*", "*-hd", "nvme*"]) && !any(path, &["ide*"])
+}
+
+/// Whether the device's own limits can be set: the id is that of the device with the image.
+#[must_use]
+pub fn limits(path: &Path) -> bool {
+    any(path, &["virtio-blk*", "*-hd", "ide-hd*"])
+}
+
+/// Whether the device takes the properties that all disks of its kind have: `share-rw`,
+/// `write-cache`.
+#[must_use]
+pub fn block_properties(path: &Path) -> bool {
+    any(path, &["virtio-blk*", "*-hd", "ide-hd*", "nvme"])
+}
+
+/// Whether the disk can be unplugged at once, without the guest's consent: on SCSI and USB.
+#[must_use]
+pub fn plain_unplug(path: &Path) -> bool {
+    path.hotplug() && any(path, &["*-hd", "usb-storage"])
 }

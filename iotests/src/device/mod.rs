@@ -35,6 +35,9 @@ pub const NODE: &str = "disk";
 /// The node above it, where there is one.
 pub const FILTER: &str = "filter";
 
+/// The file with the log of writes, in `TEST_DIR`.
+const LOG: &str = "writes.log";
+
 /// What backing files are full of.
 pub const BACKING: u8 = 0xba;
 
@@ -63,6 +66,9 @@ pub struct Setup {
     filter: Option<Value>,
     image: String,
     backed: bool,
+    all_paths: bool,
+    write_log: bool,
+    encrypted: bool,
 }
 
 impl Setup {
@@ -79,6 +85,9 @@ impl Setup {
             filter: None,
             image: String::new(),
             backed: false,
+            all_paths: false,
+            write_log: false,
+            encrypted: false,
         }
     }
 
@@ -107,6 +116,27 @@ impl Setup {
     #[must_use]
     pub fn node(mut self, options: Value) -> Self {
         self.node = options;
+        self
+    }
+
+    /// On every path, and not only on as many as have every device and driver.
+    #[must_use]
+    pub const fn all_paths(mut self) -> Self {
+        self.all_paths = true;
+        self
+    }
+
+    /// With a log of what is written to the file ([`DeviceDisk::write_log`]).
+    #[must_use]
+    pub const fn write_log(mut self) -> Self {
+        self.write_log = true;
+        self
+    }
+
+    /// With LUKS inside the format.
+    #[must_use]
+    pub const fn encrypted(mut self) -> Self {
+        self.encrypted = true;
         self
     }
 
@@ -165,8 +195,9 @@ impl Test {
         graph::paths(BLOCK, &emulator(self.env(), self.probes()))
     }
 
-    /// Does `body` on each path for which `fits` holds, each with an image and an emulator of
-    /// its own, and afterwards checks the image and compares it with the model. All have to log
+    /// Does `body` on a few paths that have every device and driver for which `fits` holds
+    /// ([`graph::cover`]); on all of them with [`Setup::all_paths`]. Each with an image and an emulator of
+    /// its own; afterwards it checks the image and compares it with the model. All have to log
     /// the same; the golden has it once.
     ///
     /// A path whose device has no such feature ([`DeviceDisk::needs`]) is left out. `IOTEST_PATH`
@@ -184,11 +215,13 @@ impl Test {
     ) -> Result<()> {
         let chosen = std::env::var("IOTEST_PATH").unwrap_or_default();
         let mut first: Option<(String, Vec<u8>)> = None;
-        for path in self.disk_paths().0 {
+        let mut paths = self.disk_paths().0;
+        paths.retain(|path| fits(path) && path.to_string().contains(&chosen));
+        if !setup.all_paths && chosen.is_empty() {
+            paths = graph::cover(&paths);
+        }
+        for path in paths {
             let name = path.to_string();
-            if !fits(&path) || !name.contains(&chosen) {
-                continue;
-            }
             self.ctx.start_capture();
             let result = self.on_disk(setup, &path, &mut body).await;
             let log = self.ctx.end_capture();
@@ -256,6 +289,9 @@ impl Test {
                 .await?;
             image = image.backing(&base);
         }
+        if setup.encrypted {
+            image = image.encrypted();
+        }
         if setup.image.is_empty() {
             image.await
         } else {
@@ -309,6 +345,7 @@ impl Test {
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("failed to make the socket {}", socket.display()))?;
         let mut words: Vec<String> = self.ctx.running_machine_options();
+        words.extend(["-nodefaults", "-display", "none"].map(str::to_owned));
         words.extend(["-m".to_owned(), (RAM >> 20).to_string()]);
         words.extend(["-bios".to_owned(), firmware.display().to_string()]);
         words.extend([
@@ -319,7 +356,14 @@ impl Test {
             ),
         ]);
         words.extend(["-qtest", "chardev:qtest", "-qtest-log", "/dev/null"].map(str::to_owned));
-        let node = Daemon::node_in(&self.ctx.env, image, NODE, &setup.node);
+        let mut node = Daemon::node_in(&self.ctx.env, image, NODE, &json!({}));
+        merge(&mut node, &setup.node);
+        if setup.write_log {
+            let log = json!({"driver": "file", "filename": self.path(LOG)});
+            std::fs::write(self.path(LOG), b"").context("failed to make the log of writes")?;
+            node["file"] = json!({"driver": "blklogwrites", "file": node["file"], "log": log,
+                "log-super-update-interval": 1});
+        }
         words.extend(["-blockdev".to_owned(), node.to_string()]);
         words.extend(setup.options.iter().map(|w| self.ctx.expand(w)));
         let mut top = NODE;
@@ -349,6 +393,21 @@ impl Test {
             .context("the emulator has no QTest server")?;
         let _ = std::fs::remove_file(&socket);
         Ok((vm, Client::over_socket(stream, PATIENCE)?))
+    }
+}
+
+/// Adds options, those of children too.
+fn merge(node: &mut Value, more: &Value) {
+    let (Some(node), Some(more)) = (node.as_object_mut(), more.as_object()) else {
+        return;
+    };
+    for (key, value) in more {
+        match node.get_mut(key) {
+            Some(old) if old.is_object() && value.is_object() => merge(old, value),
+            _ => {
+                node.insert(key.clone(), value.clone());
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod nodes;
 pub use draw::{dot, text};
 pub use emulator::Emulator;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::block::Disk;
@@ -143,7 +144,41 @@ pub fn paths(interface: &str, emulator: &Emulator) -> (Vec<Path>, Vec<NotRun>) {
     (run, not_run)
 }
 
+/// A few of these paths on which every node of theirs is, with every driver behind every
+/// device that it is for.
+#[must_use]
+pub fn cover(paths: &[Path]) -> Vec<Path> {
+    let mut left: BTreeSet<(&str, &str)> = paths.iter().flat_map(Path::parts).collect();
+    let mut chosen: Vec<&Path> = Vec::new();
+    while !left.is_empty() {
+        let news = |path: &Path| path.parts().filter(|part| left.contains(part)).count();
+        // The first of those with the most.
+        let Some(best) = paths.iter().rev().max_by_key(|path| news(path)) else {
+            break;
+        };
+        for part in best.parts() {
+            left.remove(&part);
+        }
+        chosen.push(best);
+    }
+    paths
+        .iter()
+        .filter(|path| chosen.iter().any(|c| std::ptr::eq(*c, *path)))
+        .cloned()
+        .collect()
+}
+
 impl Path {
+    /// What [`cover`] has to have: the nodes, and the driver with the device before it.
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let driver = match self.nodes.as_slice() {
+            [.., device, driver] => Some((device.name, driver.name)),
+            _ => None,
+        };
+        let nodes = self.nodes.iter().map(|node| (node.name, ""));
+        nodes.chain(driver).collect::<Vec<_>>().into_iter()
+    }
+
     /// The machine, as `-M` takes it.
     #[must_use]
     pub fn machine(&self) -> &'static str {
@@ -305,5 +340,43 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_nodes_are_unique_and_paths_end_at_drivers() {
+        let names: BTreeSet<_> = nodes().iter().map(|n| n.name).collect();
+        assert_eq!(names.len(), nodes().len());
+        for path in all_paths("block") {
+            assert!(
+                matches!(path.nodes.last().map(|n| n.kind), Some(Kind::Driver(_))),
+                "{path}"
+            );
+            assert!(matches!(path.nodes[0].kind, Kind::Machine(_)), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_interface_that_is_needed_is_given() {
+        for node in nodes() {
+            let Some(needed) = node.needs else { continue };
+            let given = nodes()
+                .iter()
+                .any(|n| n.gives.iter().any(|(g, _)| *g == needed));
+            assert!(given, "{}: {needed}", node.name);
+        }
+    }
+
+    #[test]
+    fn a_cover_has_every_node_and_is_smaller() {
+        let all = all_paths("block");
+        let few = cover(&all);
+        let parts = |paths: &[Path]| paths.iter().flat_map(Path::parts).collect::<BTreeSet<_>>();
+        assert_eq!(parts(&few), parts(&all));
+        assert!(few.len() * 2 < all.len(), "{} of {}", few.len(), all.len());
     }
 }

@@ -58,6 +58,7 @@ const fn global(
         needs: Some(needs),
         gives,
         hotplug: false,
+        image_size: ImageSize::Any,
     }
 }
 

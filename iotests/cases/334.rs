@@ -1,0 +1,19 @@
+//! An encrypted disk through a device.
+//!
+//! group: rw device crypto
+//! supported_fmt: qcow2
+//! supported_proto: file
+//! needs: qtest luks
+
+use iotests::prelude::*;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let plan = Plan { count: 16, longest: 64 * KIB, ..Plan::default() };
+    let fits = |path: &qtest::graph::Path| path.has("q35");
+    t.on_each_disk(&Setup::new(4 * MIB).encrypted(), fits, async |disk| {
+        disk.run(&plan.ops(&mut t.rng(), MIB))?;
+        disk.run(&[Op::Flush])?;
+        disk.matches()
+    })
+    .await
+}
