@@ -2,5 +2,6 @@
 
 pub mod ahci;
 pub mod ata;
+pub mod floppy;
 pub mod ide;
 pub mod nvme;

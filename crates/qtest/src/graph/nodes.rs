@@ -54,6 +54,12 @@ const fn built_in(name: &'static str, needs: &'static str, gives: Gives) -> Node
     }
 }
 
+/// A device that does not take images of any size.
+const fn sized(mut node: Node, image_size: ImageSize) -> Node {
+    node.image_size = image_size;
+    node
+}
+
 const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> Node {
     Node {
         name,
@@ -96,6 +102,23 @@ pub(super) const NODES: &[Node] = &[
         "nvme-ns,bus={bus},id={id},drive={drive}",
         &[("nvme", "")],
     ),
+    built_in("pc-fdc", "pc", &[("floppy-bus", "floppy-bus.0")]),
+    device(
+        "isa-fdc",
+        "q35",
+        "isa-fdc,id={id}",
+        &[("floppy-bus", "{id}.0")],
+    ),
+    sized(
+        device(
+            "floppy",
+            "floppy-bus",
+            "floppy,bus={bus},id={id},drive={drive},drive-type=144",
+            &[("floppy", "")],
+        ),
+        ImageSize::Exactly(drivers::floppy::SIZE),
+    ),
+    driver("floppy-disk", "floppy", drivers::floppy::open),
     built_in("piix3-ide", "pc", &[("ide", "ide.0")]),
     device(
         "piix4-ide",
