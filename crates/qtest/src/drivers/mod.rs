@@ -5,3 +5,4 @@ pub mod ata;
 pub mod floppy;
 pub mod ide;
 pub mod nvme;
+pub mod sdhci;

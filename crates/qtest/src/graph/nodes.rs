@@ -84,6 +84,22 @@ pub(super) const NODES: &[Node] = &[
         "q35",
         &[("pci", "pcie.0"), ("pcie", "pcie.0"), ("q35", "")],
     ),
+    device(
+        "sdhci-pci",
+        "pci",
+        "sdhci-pci,bus={bus},id={id}",
+        &[("sd-bus", "{id}/sd-bus")],
+    ),
+    sized(
+        device(
+            "sd-card",
+            "sd-bus",
+            "sd-card,id={id},drive={drive}",
+            &[("sd-card", "")],
+        ),
+        ImageSize::PowerOfTwo,
+    ),
+    driver("sd", "sd-card", drivers::sdhci::open),
     plugged(
         "nvme",
         "pci",
