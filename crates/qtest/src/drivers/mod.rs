@@ -1,4 +1,7 @@
 //! Small drivers, as the specifications of the devices describe them.
 
+pub mod megasas;
+pub mod mptsas;
+pub mod pvscsi;
 pub mod scsi;
 pub mod virtio;

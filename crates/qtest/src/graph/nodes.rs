@@ -2,6 +2,9 @@
 
 use super::{Kind, Node};
 use crate::block::Disk;
+use crate::drivers::megasas::Megasas;
+use crate::drivers::mptsas::Mptsas;
+use crate::drivers::pvscsi::Pvscsi;
 use crate::drivers::virtio;
 use crate::error::Result;
 
@@ -87,9 +90,16 @@ type Gives = &'static [(&'static str, &'static str)];
 /// What drivers give.
 const BLOCK: Gives = &[("block", "")];
 
-/// A disk on the bus of any host adapter. Each adapter has a row with it, since the driver is the
+/// A disk on the bus of a host adapter. Each adapter has a row with it, since the driver is the
 /// adapter's.
-const SCSI_HD: &str = "scsi-hd,bus={bus},id={id},drive={drive}";
+const fn hd(name: &'static str, needs: &'static str, gives: Gives) -> Node {
+    plugged(
+        name,
+        needs,
+        "scsi-hd,bus={bus},id={id},drive={drive}",
+        gives,
+    )
+}
 
 /// All of them.
 pub(super) const NODES: &[Node] = &[
@@ -185,16 +195,10 @@ pub(super) const NODES: &[Node] = &[
         "virtio-scsi-pci-transitional,bus={bus},id={id}",
         &[("virtio-scsi-legacy-bus", "{id}.0")],
     ),
-    plugged(
-        "virtio-scsi-hd",
-        "virtio-scsi-bus",
-        SCSI_HD,
-        &[("virtio-scsi", "")],
-    ),
-    plugged(
+    hd("virtio-scsi-hd", "virtio-scsi-bus", &[("virtio-scsi", "")]),
+    hd(
         "virtio-scsi-legacy-hd",
         "virtio-scsi-legacy-bus",
-        SCSI_HD,
         &[("virtio-scsi", ""), ("virtio-scsi-legacy", "")],
     ),
     driver("virtio-scsi", "virtio-scsi", |guest| {
@@ -203,4 +207,45 @@ pub(super) const NODES: &[Node] = &[
     driver("virtio-scsi-legacy", "virtio-scsi-legacy", |guest| {
         disk(virtio::Scsi::legacy(guest))
     }),
+    // Other host adapters.
+    device(
+        "pvscsi",
+        "pci",
+        "pvscsi,bus={bus},id={id}",
+        &[("pvscsi-bus", "{id}.0")],
+    ),
+    hd("pvscsi-hd", "pvscsi-bus", &[("pvscsi", "")]),
+    driver("pvscsi-driver", "pvscsi", |guest| disk(Pvscsi::open(guest))),
+    device(
+        "megasas",
+        "pci",
+        "megasas,bus={bus},id={id}",
+        &[("megasas-bus", "{id}.0")],
+    ),
+    hd("megasas-hd", "megasas-bus", &[("megasas", "")]),
+    driver("megasas-driver", "megasas", |guest| {
+        disk(Megasas::first(guest))
+    }),
+    device(
+        "megasas-gen2",
+        "pci",
+        "megasas-gen2,bus={bus},id={id}",
+        &[("megasas-gen2-bus", "{id}.0")],
+    ),
+    hd(
+        "megasas-gen2-hd",
+        "megasas-gen2-bus",
+        &[("megasas-gen2", "")],
+    ),
+    driver("megasas-gen2-driver", "megasas-gen2", |guest| {
+        disk(Megasas::second(guest))
+    }),
+    device(
+        "mptsas1068",
+        "pci",
+        "mptsas1068,bus={bus},id={id}",
+        &[("mptsas-bus", "{id}.0")],
+    ),
+    hd("mptsas-hd", "mptsas-bus", &[("mptsas", "")]),
+    driver("mptsas", "mptsas", |guest| disk(Mptsas::open(guest))),
 ];
