@@ -1,8 +1,12 @@
 //! The table of nodes: a new machine, device or driver is a row here.
 
-use crate::drivers;
-
 use super::{ImageSize, Kind, Node};
+use crate::block::Disk;
+use crate::drivers::megasas::Megasas;
+use crate::drivers::mptsas::Mptsas;
+use crate::drivers::pvscsi::Pvscsi;
+use crate::drivers::{self, virtio};
+use crate::error::Result;
 
 const fn machine(name: &'static str, argument: &'static str, gives: Gives) -> Node {
     Node {
@@ -43,6 +47,22 @@ const fn plugged(
     node
 }
 
+const fn global(
+    name: &'static str,
+    needs: &'static str,
+    setting: &'static str,
+    gives: Gives,
+) -> Node {
+    Node {
+        name,
+        kind: Kind::Global(setting),
+        needs: Some(needs),
+        gives,
+        hotplug: false,
+        image_size: ImageSize::Any,
+    }
+}
+
 const fn built_in(name: &'static str, needs: &'static str, gives: Gives) -> Node {
     Node {
         name,
@@ -71,19 +91,174 @@ const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> N
     }
 }
 
+/// The disk that a driver has set up, as tests see it.
+fn disk(disk: Result<impl Disk + 'static>) -> Result<Box<dyn Disk>> {
+    disk.map(|disk| Box::new(disk) as Box<dyn Disk>)
+}
+
 type Gives = &'static [(&'static str, &'static str)];
 
 /// What drivers give.
 const BLOCK: Gives = &[("block", "")];
 
+/// A disk on the bus of a host adapter. Each adapter has a row with it, since the driver is the
+/// adapter's.
+const fn hd(name: &'static str, needs: &'static str, gives: Gives) -> Node {
+    plugged(
+        name,
+        needs,
+        "scsi-hd,bus={bus},id={id},drive={drive}",
+        gives,
+    )
+}
+
 /// All of them.
 pub(super) const NODES: &[Node] = &[
-    machine("pc", "pc", &[("pci", "pci.0"), ("pc", "")]),
+    machine(
+        "pc",
+        "pc",
+        &[("pci", "pci.0"), ("pc-pci", "pci.0"), ("pc", "")],
+    ),
     machine(
         "q35",
         "q35",
         &[("pci", "pcie.0"), ("pcie", "pcie.0"), ("q35", "")],
     ),
+    machine("microvm", "microvm", &[("microvm", "")]),
+    // Buses. A chassis has one slot of each number, so one of these is enough in a machine.
+    device(
+        "pcie-root-port",
+        "pcie",
+        "pcie-root-port,bus={bus},id={id}",
+        &[("pci", "{id}")],
+    ),
+    device(
+        "pci-bridge",
+        "pc-pci",
+        "pci-bridge,bus={bus},id={id},chassis_nr=1",
+        &[("pci", "{id}")],
+    ),
+    global(
+        "virtio-mmio-modern",
+        "microvm",
+        "virtio-mmio.force-legacy=off",
+        &[("virtio-mmio", "")],
+    ),
+    built_in("virtio-mmio-legacy", "microvm", &[("virtio-mmio", "")]),
+    // Virtio.
+    plugged(
+        "virtio-blk-pci",
+        "pci",
+        "virtio-blk-pci,bus={bus},id={id},drive={drive}",
+        &[("virtio-blk", ""), ("virtio-blk-direct", "")],
+    ),
+    plugged(
+        "virtio-blk-pci-transitional",
+        "pci",
+        "virtio-blk-pci-transitional,bus={bus},id={id},drive={drive}",
+        &[("virtio-blk", ""), ("virtio-blk-legacy", "")],
+    ),
+    plugged(
+        "virtio-blk-pci-non-transitional",
+        "pci",
+        "virtio-blk-pci-non-transitional,bus={bus},id={id},drive={drive}",
+        &[("virtio-blk", "")],
+    ),
+    plugged(
+        "virtio-blk-pci-packed",
+        "pci",
+        "virtio-blk-pci,bus={bus},id={id},drive={drive},packed=on,num-queues=4",
+        &[("virtio-blk", ""), ("virtio-blk-direct", "")],
+    ),
+    device(
+        "virtio-blk-device",
+        "virtio-mmio",
+        "virtio-blk-device,id={id},drive={drive}",
+        &[("virtio-blk-mmio", "")],
+    ),
+    driver("virtio-blk", "virtio-blk", |guest| {
+        disk(virtio::Blk::modern(guest))
+    }),
+    driver("virtio-blk-direct", "virtio-blk-direct", |guest| {
+        disk(virtio::Blk::direct(guest))
+    }),
+    driver("virtio-blk-legacy", "virtio-blk-legacy", |guest| {
+        disk(virtio::Blk::legacy(guest))
+    }),
+    driver("virtio-blk-mmio", "virtio-blk-mmio", |guest| {
+        disk(virtio::Blk::mmio(guest))
+    }),
+    device(
+        "virtio-scsi-pci",
+        "pci",
+        "virtio-scsi-pci,bus={bus},id={id},num_queues=2",
+        &[("virtio-scsi-bus", "{id}.0")],
+    ),
+    device(
+        "virtio-scsi-pci-packed",
+        "pci",
+        "virtio-scsi-pci,bus={bus},id={id},packed=on",
+        &[("virtio-scsi-bus", "{id}.0")],
+    ),
+    device(
+        "virtio-scsi-pci-transitional",
+        "pci",
+        "virtio-scsi-pci-transitional,bus={bus},id={id}",
+        &[("virtio-scsi-legacy-bus", "{id}.0")],
+    ),
+    hd("virtio-scsi-hd", "virtio-scsi-bus", &[("virtio-scsi", "")]),
+    hd(
+        "virtio-scsi-legacy-hd",
+        "virtio-scsi-legacy-bus",
+        &[("virtio-scsi", ""), ("virtio-scsi-legacy", "")],
+    ),
+    driver("virtio-scsi", "virtio-scsi", |guest| {
+        disk(virtio::Scsi::modern(guest))
+    }),
+    driver("virtio-scsi-legacy", "virtio-scsi-legacy", |guest| {
+        disk(virtio::Scsi::legacy(guest))
+    }),
+    // Other host adapters.
+    device(
+        "pvscsi",
+        "pci",
+        "pvscsi,bus={bus},id={id}",
+        &[("pvscsi-bus", "{id}.0")],
+    ),
+    hd("pvscsi-hd", "pvscsi-bus", &[("pvscsi", "")]),
+    driver("pvscsi-driver", "pvscsi", |guest| disk(Pvscsi::open(guest))),
+    device(
+        "megasas",
+        "pci",
+        "megasas,bus={bus},id={id}",
+        &[("megasas-bus", "{id}.0")],
+    ),
+    hd("megasas-hd", "megasas-bus", &[("megasas", "")]),
+    driver("megasas-driver", "megasas", |guest| {
+        disk(Megasas::first(guest))
+    }),
+    device(
+        "megasas-gen2",
+        "pci",
+        "megasas-gen2,bus={bus},id={id}",
+        &[("megasas-gen2-bus", "{id}.0")],
+    ),
+    hd(
+        "megasas-gen2-hd",
+        "megasas-gen2-bus",
+        &[("megasas-gen2", "")],
+    ),
+    driver("megasas-gen2-driver", "megasas-gen2", |guest| {
+        disk(Megasas::second(guest))
+    }),
+    device(
+        "mptsas1068",
+        "pci",
+        "mptsas1068,bus={bus},id={id}",
+        &[("mptsas-bus", "{id}.0")],
+    ),
+    hd("mptsas-hd", "mptsas-bus", &[("mptsas", "")]),
+    driver("mptsas", "mptsas", |guest| disk(Mptsas::open(guest))),
     device(
         "sdhci-pci",
         "pci",
