@@ -1,5 +1,5 @@
-//! A disk that is taken out of a running machine while requests are on their way, and put in
-//! again: what was written is there, and the image is whole.
+//! A disk is taken out of a running machine while requests are on their way, and is plugged in
+//! once more with what was written, and the image is whole.
 //!
 //! group: rw device throttle
 //! supported_fmt: generic

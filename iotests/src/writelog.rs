@@ -58,7 +58,12 @@ impl WriteLog {
     /// Whether a write of a block full of `pattern` is there, with a flush behind it.
     #[must_use]
     pub fn flushed_after(&self, pattern: u8) -> bool {
-        let full = |entry: &Logged| entry.data.chunks_exact(512).any(|b| b.iter().all(|x| *x == pattern));
+        let full = |entry: &Logged| {
+            entry
+                .data
+                .chunks_exact(512)
+                .any(|b| b.iter().all(|x| *x == pattern))
+        };
         let last = self.entries.iter().rposition(full);
         last.is_some_and(|last| self.entries[last..].iter().any(|entry| entry.flush))
     }

@@ -414,7 +414,8 @@ impl DeviceDisk {
     /// Fails if there is no log, or it cannot be read.
     pub fn write_log(&self, t: &Test) -> Result<WriteLog> {
         let file = t.path(super::LOG);
-        let bytes = std::fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        let bytes =
+            std::fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
         WriteLog::parse(&bytes)
     }
 

@@ -6,11 +6,13 @@ use qtest::graph::Path;
 /// there.
 fn any(path: &Path, names: &[&str]) -> bool {
     path.nodes.iter().any(|node| {
-        names.iter().any(|name| match (name.strip_suffix('*'), name.strip_prefix('*')) {
-            (Some(start), _) => node.name.starts_with(start),
-            (_, Some(end)) => node.name.ends_with(end),
-            _ => node.name == *name,
-        })
+        names.iter().any(
+            |name| match (name.strip_suffix('*'), name.strip_prefix('*')) {
+                (Some(start), _) => node.name.starts_with(start),
+                (_, Some(end)) => node.name.ends_with(end),
+                _ => node.name == *name,
+            },
+        )
     })
 }
 

@@ -2,7 +2,13 @@
 
 pub mod ahci;
 pub mod ata;
+pub mod floppy;
 pub mod ide;
+pub mod megasas;
+pub mod mptsas;
 pub mod nvme;
+pub mod pvscsi;
 pub mod scsi;
+pub mod sdhci;
+pub mod usb;
 pub mod virtio;

@@ -1,10 +1,11 @@
 //! The table of nodes: a new machine, device or driver is a row here.
 
-use crate::drivers;
-
 use super::{ImageSize, Kind, Node};
 use crate::block::Disk;
-use crate::drivers::virtio;
+use crate::drivers::megasas::Megasas;
+use crate::drivers::mptsas::Mptsas;
+use crate::drivers::pvscsi::Pvscsi;
+use crate::drivers::{self, virtio};
 use crate::error::Result;
 
 const fn machine(name: &'static str, argument: &'static str, gives: Gives) -> Node {
@@ -73,6 +74,12 @@ const fn built_in(name: &'static str, needs: &'static str, gives: Gives) -> Node
     }
 }
 
+/// A device that does not take images of any size.
+const fn sized(mut node: Node, image_size: ImageSize) -> Node {
+    node.image_size = image_size;
+    node
+}
+
 const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> Node {
     Node {
         name,
@@ -94,9 +101,16 @@ type Gives = &'static [(&'static str, &'static str)];
 /// What drivers give.
 const BLOCK: Gives = &[("block", "")];
 
-/// A disk on the bus of any host adapter. Each adapter has a row with it, since the driver is the
+/// A disk on the bus of a host adapter. Each adapter has a row with it, since the driver is the
 /// adapter's.
-const SCSI_HD: &str = "scsi-hd,bus={bus},id={id},drive={drive}";
+const fn hd(name: &'static str, needs: &'static str, gives: Gives) -> Node {
+    plugged(
+        name,
+        needs,
+        "scsi-hd,bus={bus},id={id},drive={drive}",
+        gives,
+    )
+}
 
 /// All of them.
 pub(super) const NODES: &[Node] = &[
@@ -192,16 +206,10 @@ pub(super) const NODES: &[Node] = &[
         "virtio-scsi-pci-transitional,bus={bus},id={id}",
         &[("virtio-scsi-legacy-bus", "{id}.0")],
     ),
-    plugged(
-        "virtio-scsi-hd",
-        "virtio-scsi-bus",
-        SCSI_HD,
-        &[("virtio-scsi", "")],
-    ),
-    plugged(
+    hd("virtio-scsi-hd", "virtio-scsi-bus", &[("virtio-scsi", "")]),
+    hd(
         "virtio-scsi-legacy-hd",
         "virtio-scsi-legacy-bus",
-        SCSI_HD,
         &[("virtio-scsi", ""), ("virtio-scsi-legacy", "")],
     ),
     driver("virtio-scsi", "virtio-scsi", |guest| {
@@ -210,6 +218,103 @@ pub(super) const NODES: &[Node] = &[
     driver("virtio-scsi-legacy", "virtio-scsi-legacy", |guest| {
         disk(virtio::Scsi::legacy(guest))
     }),
+    // Other host adapters.
+    device(
+        "pvscsi",
+        "pci",
+        "pvscsi,bus={bus},id={id}",
+        &[("pvscsi-bus", "{id}.0")],
+    ),
+    hd("pvscsi-hd", "pvscsi-bus", &[("pvscsi", "")]),
+    driver("pvscsi-driver", "pvscsi", |guest| disk(Pvscsi::open(guest))),
+    device(
+        "megasas",
+        "pci",
+        "megasas,bus={bus},id={id}",
+        &[("megasas-bus", "{id}.0")],
+    ),
+    hd("megasas-hd", "megasas-bus", &[("megasas", "")]),
+    driver("megasas-driver", "megasas", |guest| {
+        disk(Megasas::first(guest))
+    }),
+    device(
+        "megasas-gen2",
+        "pci",
+        "megasas-gen2,bus={bus},id={id}",
+        &[("megasas-gen2-bus", "{id}.0")],
+    ),
+    hd(
+        "megasas-gen2-hd",
+        "megasas-gen2-bus",
+        &[("megasas-gen2", "")],
+    ),
+    driver("megasas-gen2-driver", "megasas-gen2", |guest| {
+        disk(Megasas::second(guest))
+    }),
+    device(
+        "mptsas1068",
+        "pci",
+        "mptsas1068,bus={bus},id={id}",
+        &[("mptsas-bus", "{id}.0")],
+    ),
+    hd("mptsas-hd", "mptsas-bus", &[("mptsas", "")]),
+    driver("mptsas", "mptsas", |guest| disk(Mptsas::open(guest))),
+    device(
+        "qemu-xhci",
+        "pci",
+        "qemu-xhci,bus={bus},id={id}",
+        &[("usb-3", "{id}.0")],
+    ),
+    device(
+        "qemu-xhci-high-speed",
+        "pci",
+        "qemu-xhci,bus={bus},id={id},p2=4,p3=0",
+        &[("usb-3", "{id}.0")],
+    ),
+    device(
+        "nec-usb-xhci",
+        "pci",
+        "nec-usb-xhci,bus={bus},id={id}",
+        &[("usb-3", "{id}.0")],
+    ),
+    plugged(
+        "usb-storage",
+        "usb-3",
+        "usb-storage,bus={bus},id={id},drive={drive}",
+        &[("usb-bot", "")],
+    ),
+    device(
+        "usb-bot",
+        "usb-3",
+        "usb-bot,bus={bus},id={id}",
+        &[("usb-bot-bus", "{id}.0")],
+    ),
+    hd("usb-bot-hd", "usb-bot-bus", &[("usb-bot", "")]),
+    device(
+        "usb-uas",
+        "usb-3",
+        "usb-uas,bus={bus},id={id}",
+        &[("usb-uas-bus", "{id}.0")],
+    ),
+    hd("usb-uas-hd", "usb-uas-bus", &[("usb-uas", "")]),
+    driver("xhci-bot", "usb-bot", drivers::usb::open_bot),
+    driver("xhci-uas", "usb-uas", drivers::usb::open_uas),
+    device(
+        "sdhci-pci",
+        "pci",
+        "sdhci-pci,bus={bus},id={id}",
+        &[("sd-bus", "{id}/sd-bus")],
+    ),
+    sized(
+        device(
+            "sd-card",
+            "sd-bus",
+            "sd-card,id={id},drive={drive}",
+            &[("sd-card", "")],
+        ),
+        ImageSize::PowerOfTwo,
+    ),
+    driver("sd", "sd-card", drivers::sdhci::open),
     plugged(
         "nvme",
         "pci",
@@ -228,6 +333,23 @@ pub(super) const NODES: &[Node] = &[
         "nvme-ns,bus={bus},id={id},drive={drive}",
         &[("nvme", "")],
     ),
+    built_in("pc-fdc", "pc", &[("floppy-bus", "floppy-bus.0")]),
+    device(
+        "isa-fdc",
+        "q35",
+        "isa-fdc,id={id}",
+        &[("floppy-bus", "{id}.0")],
+    ),
+    sized(
+        device(
+            "floppy",
+            "floppy-bus",
+            "floppy,bus={bus},id={id},drive={drive},drive-type=144",
+            &[("floppy", "")],
+        ),
+        ImageSize::Exactly(drivers::floppy::SIZE),
+    ),
+    driver("floppy-disk", "floppy", drivers::floppy::open),
     built_in("piix3-ide", "pc", &[("ide", "ide.0")]),
     device(
         "piix4-ide",

@@ -6,8 +6,10 @@
 pub mod cdb;
 mod disk;
 pub mod sense;
+mod slots;
 
 pub use disk::ScsiDisk;
+pub use slots::Slots;
 
 use crate::block::Tag;
 use crate::error::Result;
