@@ -21,6 +21,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         load["job-id"] = "load".into();
         disk.vm.job("snapshot-load", load).await?;
         disk.model = then;
+        // The guest's memory went back too, so its driver starts anew.
+        disk.reopen()?;
         disk.matches()?;
         disk.run(&[Op::write(3, 64 * KIB, 64 * KIB), Op::Flush])?;
         disk.matches()
