@@ -10,7 +10,8 @@ use iotests::prelude::*;
 use qtest::block::{Request, Status, execute};
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(8 * MIB), |_| true, async |disk| {
+    let fits = |path: &qtest::graph::Path| path.resizes();
+    t.on_each_disk(&Setup::new(8 * MIB), fits, async |disk| {
         disk.needs("scattered requests", |f| f.scatter)?;
         let pieces: [&[u32]; 4] = [
             &[512, 512, 1024, 2048, 4096],
