@@ -10,6 +10,9 @@ WITH ?=
 DURATION ?= 60
 # How long each measurement of 'make bench' takes, in seconds.
 BENCH_SECONDS ?= 10
+# The profile of cargo that 'make bench' and 'make recall' build in. In dev they use what 'make
+# check' has built, and figures mean nothing.
+BENCH_PROFILE ?= bench
 # How long 'make recall' searches for each fault, in seconds.
 RECALL_SECONDS ?= 20
 # The faults that 'make mutants' injects, or 'make recall' plants; all, where none is named.
@@ -81,9 +84,12 @@ fuzz: deps-there
 	@# Status 3 says that there are findings, which is what is looked for.
 	@$(TARGET)/release/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
 
+# With the features of the whole workspace, as 'make check' has them: others are another build.
+bench = cargo bench --workspace --profile $(BENCH_PROFILE)
+
 recall:
-	cargo bench -p image-fuzzer --bench recall -- $(RECALL_SECONDS) $(FAULTS)
+	$(bench) --bench recall -- $(RECALL_SECONDS) $(FAULTS)
 
 bench:
-	cargo bench -p check --bench own_cost --bench dry_run
-	cargo bench -p image-fuzzer --bench campaign -- $(BENCH_SECONDS)
+	$(bench) --bench own_cost --bench dry_run
+	$(bench) --bench campaign -- $(BENCH_SECONDS)

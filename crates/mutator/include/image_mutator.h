@@ -1,6 +1,6 @@
 /* Mutations of disk images by their structure: libimage_mutator.a, libimage_mutator.so.
  *
- * Written by cbindgen; see crates/mutator/tests/header.rs. */
+ * Written by cbindgen; see crates/mutator/tests/all/header.rs. */
 
 #ifndef IMAGE_MUTATOR_H
 #define IMAGE_MUTATOR_H

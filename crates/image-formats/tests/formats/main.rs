@@ -1,5 +1,7 @@
 //! Images of every format that can be built: without defects, read by QEMU as by this crate,
-//! and the same bytes for the same description. A file for each format.
+//! and the same bytes for the same description. A file for each format, and more on qcow2: what
+//! QEMU says of images that are built here (`qemu`), images that QEMU made (`stock`), each rule
+//! broken (`rules`), any bytes (`robust`).
 
 #[path = "../common/any_format.rs"]
 mod any_format;
@@ -8,10 +10,16 @@ mod cloop;
 #[path = "../common/mod.rs"]
 mod common;
 mod dmg;
+#[path = "../common/exercise.rs"]
+mod exercise;
 mod luks;
 mod parallels;
 mod qcow;
 mod qed;
+mod qemu;
+mod robust;
+mod rules;
+mod stock;
 mod vdi;
 mod vhdx;
 mod vmdk;

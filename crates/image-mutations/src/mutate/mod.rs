@@ -10,7 +10,7 @@
 //! `None` where the image has nothing to mutate; `edits` has what families share. Help,
 //! `--family`, weights and statistics take the families from the table. The new row changes
 //! which test each seed stands for, so raise the version in `Cargo.toml` and write the new
-//! hashes into `tests/seeds.rs`.
+//! hashes into `tests/all/seeds.rs`.
 //!
 //! Imports go from this file to the families and `config`, from these to `paths` and `edits`, from there
 //! to `boundary` and `cost`; families do not import each other.

@@ -1,15 +1,13 @@
 //! Builds of the programs: which of them show a finding, and since when.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::{fuzzer, write_recipe};
 use image_fuzzer::commands::build::Build;
-use support::{fuzzer, write_recipe};
 
 fn output(command: &mut Command) -> Output {
     command.output().expect("it starts")

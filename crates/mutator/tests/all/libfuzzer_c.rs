@@ -1,12 +1,9 @@
 //! The static library in a fuzz target in C, linked as docs/engines.md says.
 
-#[path = "common/built.rs"]
-mod built;
-
 use std::path::Path;
 use std::process::Command;
 
-use built::library_path;
+use crate::built::library_path;
 
 /// A target that tells whether it was given an image, with the header for C.
 const TARGET: &str = r#"

@@ -3,16 +3,13 @@
 // Calling a loaded function needs it.
 #![allow(unsafe_code)]
 
-#[path = "common/built.rs"]
-mod built;
-mod common;
-
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 
-use built::library_path;
-use common::{AflMutator, Inputs, Loaded};
 use image_mutator::{Format, seeds};
+
+use crate::built::library_path;
+use crate::common::{AflMutator, Inputs, Loaded};
 
 #[test]
 fn twenty_thousand_calls_on_hostile_bytes() {

@@ -15,7 +15,7 @@ fn generated() -> String {
     String::from_utf8(text).expect("text")
 }
 
-/// `WRITE_HEADER=1 cargo test -p image-mutator --test header` writes it anew.
+/// `WRITE_HEADER=1 cargo test -p image-mutator --test all header` writes it anew.
 #[test]
 fn the_header_is_that_of_the_source() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/image_mutator.h");
@@ -26,7 +26,7 @@ fn the_header_is_that_of_the_source() {
     let present = std::fs::read_to_string(&path).expect("the header");
     assert_eq!(
         present, wanted,
-        "write it anew: WRITE_HEADER=1 cargo test -p image-mutator --test header"
+        "write it anew: WRITE_HEADER=1 cargo test -p image-mutator --test all header"
     );
     for name in [
         "afl_custom_fuzz",

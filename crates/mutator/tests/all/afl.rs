@@ -1,13 +1,11 @@
 //! The library in a real afl-fuzz, on a small reader that is compiled here.
 
-#[path = "common/built.rs"]
-mod built;
-
 use std::path::Path;
 use std::process::Command;
 
-use built::library_path;
 use image_mutator::{Format, seeds};
+
+use crate::built::library_path;
 
 /// Reads the header of a qcow2 image, as far as to tell a few of its fields apart.
 const READER: &str = r#"

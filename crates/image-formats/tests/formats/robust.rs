@@ -1,8 +1,5 @@
 //! Whatever the bytes: no panic, bounded memory, and the same bytes back.
 
-#[path = "common/exercise.rs"]
-mod exercise;
-
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +8,7 @@ use image_formats::qcow2::{Disk, GuestError, Image, RecountError};
 use image_formats::{AnyImage, FieldError, Format, ReadAt};
 use proptest::prelude::*;
 
-use exercise::{BASES, exercise};
+use crate::exercise::{BASES, exercise};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]

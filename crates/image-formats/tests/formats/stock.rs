@@ -1,8 +1,6 @@
 //! Images that `qemu-img` made, with every creation option: their fields, data
 //! and mapping; read by this crate, by QEMU and by imago.
 
-mod common;
-
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +12,7 @@ use image_formats::qcow2::{
 use image_formats::{AnyImage, Format, ReadAt, Surroundings};
 use serde_json::Value;
 
-use common::{program, qemu_img, scratch};
+use crate::common::{program, qemu_img, scratch};
 
 const SIZE: u64 = 3 << 20;
 

@@ -1,18 +1,16 @@
 //! Stacks with the names that debug symbols give.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::{fuzzer, write_recipe};
 use image_fuzzer::exec::symbols::Symbols;
 use image_fuzzer::exec::trace::Trace;
 use image_fuzzer::exec::{Debugger, ExecOptions, Request};
 use image_fuzzer::signature::Stack;
-use support::{fuzzer, write_recipe};
 
 /// A program that crashes, without its symbols, and a folder with its debug file.
 struct Fixture {

@@ -1,7 +1,5 @@
 //! The crate against `qemu-img`: what it builds, what it reads, what it names.
 
-mod common;
-
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +11,7 @@ use image_formats::qcow2::{
     Extension, GuestOffset, Image, Pattern, Placement, Snapshot, Spec, build,
 };
 
-use common::{qemu_img, scratch};
+use crate::common::{qemu_img, scratch};
 
 /// `qemu-img check` must find neither errors nor leaks.
 fn check(path: &Path, what: &str) {

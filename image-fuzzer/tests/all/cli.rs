@@ -1,7 +1,6 @@
 //! Output and messages: a full or closed standard output, pages in pipes, unknown words; and
 //! the subcommands `generate` and `conform`.
 
-#[path = "cli/conform.rs"]
 mod conform;
 
 use std::fs::{self, File};
