@@ -9,7 +9,9 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB).holds(), |_| true, async |disk| {
+    // Its reset waits for every request, and the emulator with it: known-limits.md.
+    let fits = |path: &qtest::graph::Path| !path.to_string().contains("megasas");
+    t.on_each_disk(&Setup::new(4 * MIB).holds(), fits, async |disk| {
         disk.needs("queue", |f| f.depth >= 4)?;
         disk.run(&[Op::write(1, 0, MIB), Op::Flush])?;
         disk.hold().await?;
