@@ -10,4 +10,5 @@ pub mod nvme;
 pub mod pvscsi;
 pub mod scsi;
 pub mod sdhci;
+pub mod usb;
 pub mod virtio;
