@@ -10,5 +10,6 @@ pub mod nvme;
 pub mod pvscsi;
 pub mod scsi;
 pub mod sdhci;
+pub mod ufs;
 pub mod usb;
 pub mod virtio;

@@ -300,6 +300,25 @@ pub(super) const NODES: &[Node] = &[
     driver("xhci-bot", "usb-bot", drivers::usb::open_bot),
     driver("xhci-uas", "usb-uas", drivers::usb::open_uas),
     device(
+        "ufs",
+        "pci",
+        "ufs,bus={bus},id={id},serial=qtest",
+        &[("ufs-bus", "{id}")],
+    ),
+    device(
+        "ufs-queues",
+        "pci",
+        "ufs,bus={bus},id={id},serial=qtest,mcq=on",
+        &[("ufs-bus", "{id}")],
+    ),
+    device(
+        "ufs-lu",
+        "ufs-bus",
+        "ufs-lu,bus={bus},id={id},drive={drive}",
+        &[("ufs-lu", "")],
+    ),
+    driver("ufs-unit", "ufs-lu", drivers::ufs::open),
+    device(
         "sdhci-pci",
         "pci",
         "sdhci-pci,bus={bus},id={id}",
