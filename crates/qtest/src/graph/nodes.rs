@@ -2,6 +2,7 @@
 
 use super::{Kind, Node};
 use crate::block::Disk;
+use crate::drivers::lsi::Lsi;
 use crate::drivers::megasas::Megasas;
 use crate::drivers::mptsas::Mptsas;
 use crate::drivers::pvscsi::Pvscsi;
@@ -248,4 +249,24 @@ pub(super) const NODES: &[Node] = &[
     ),
     hd("mptsas-hd", "mptsas-bus", &[("mptsas", "")]),
     driver("mptsas", "mptsas", |guest| disk(Mptsas::open(guest))),
+    device(
+        "lsi53c895a",
+        "pci",
+        "lsi53c895a,bus={bus},id={id}",
+        &[("lsi53c895a-bus", "{id}.0")],
+    ),
+    hd("lsi53c895a-hd", "lsi53c895a-bus", &[("lsi53c895a", "")]),
+    driver("lsi53c895a-driver", "lsi53c895a", |guest| {
+        disk(Lsi::lsi53c895a(guest))
+    }),
+    device(
+        "lsi53c810",
+        "pci",
+        "lsi53c810,bus={bus},id={id}",
+        &[("lsi53c810-bus", "{id}.0")],
+    ),
+    hd("lsi53c810-hd", "lsi53c810-bus", &[("lsi53c810", "")]),
+    driver("lsi53c810-driver", "lsi53c810", |guest| {
+        disk(Lsi::lsi53c810(guest))
+    }),
 ];
