@@ -1,5 +1,6 @@
 //! Small drivers, as the specifications of the devices describe them.
 
+pub mod esp;
 pub mod lsi;
 pub mod megasas;
 pub mod mptsas;

@@ -2,6 +2,7 @@
 
 use super::{Kind, Node};
 use crate::block::Disk;
+use crate::drivers::esp::Esp;
 use crate::drivers::lsi::Lsi;
 use crate::drivers::megasas::Megasas;
 use crate::drivers::mptsas::Mptsas;
@@ -268,5 +269,21 @@ pub(super) const NODES: &[Node] = &[
     hd("lsi53c810-hd", "lsi53c810-bus", &[("lsi53c810", "")]),
     driver("lsi53c810-driver", "lsi53c810", |guest| {
         disk(Lsi::lsi53c810(guest))
+    }),
+    device(
+        "am53c974",
+        "pci",
+        "am53c974,bus={bus},id={id}",
+        &[("am53c974-bus", "{id}.0")],
+    ),
+    device(
+        "dc390",
+        "pci",
+        "dc390,bus={bus},id={id}",
+        &[("am53c974-bus", "{id}.0")],
+    ),
+    hd("am53c974-hd", "am53c974-bus", &[("am53c974", "")]),
+    driver("am53c974-driver", "am53c974", |guest| {
+        disk(Esp::open(guest))
     }),
 ];
