@@ -1,6 +1,9 @@
 //! Every path of the graph on the emulator that is installed.
 
 mod emulator;
+mod qmp;
+mod scsi;
+mod virtio;
 
 use emulator::{Machine, emulator};
 use qtest::block::{self, Request, Status};
