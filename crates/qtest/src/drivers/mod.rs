@@ -2,8 +2,10 @@
 
 pub mod ahci;
 pub mod ata;
+pub mod esp;
 pub mod floppy;
 pub mod ide;
+pub mod lsi;
 pub mod megasas;
 pub mod mptsas;
 pub mod nvme;

@@ -2,6 +2,9 @@
 
 mod emulator;
 mod nvme;
+mod qmp;
+mod scsi;
+mod virtio;
 
 use emulator::{Machine, emulator};
 use qtest::block::{self, Request, Status};
