@@ -6,10 +6,11 @@
 //! supported_proto: file
 //! needs: qtest driver:throttle
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB).holds(), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(4 * MIB).holds(), fits::asynchronous, async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB)])?;
         disk.hold().await?;
         disk.run(&[Op::write(2, 0, 4 * KIB)])?;

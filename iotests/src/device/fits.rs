@@ -70,3 +70,10 @@ pub fn block_properties(path: &Path) -> bool {
 pub fn plain_unplug(path: &Path) -> bool {
     path.hotplug() && any(path, &["*-hd", "usb-storage"])
 }
+
+/// Whether requests can be on their way while the processor goes on: those of SD cards and floppy
+/// disks are done within an access to a register, and the emulator waits for them.
+#[must_use]
+pub fn asynchronous(path: &Path) -> bool {
+    !any(path, &["sd-card", "floppy*"])
+}

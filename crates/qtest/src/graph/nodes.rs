@@ -2,6 +2,8 @@
 
 use super::{ImageSize, Kind, Node};
 use crate::block::Disk;
+use crate::drivers::esp::Esp;
+use crate::drivers::lsi::Lsi;
 use crate::drivers::megasas::Megasas;
 use crate::drivers::mptsas::Mptsas;
 use crate::drivers::pvscsi::Pvscsi;
@@ -260,6 +262,42 @@ pub(super) const NODES: &[Node] = &[
     hd("mptsas-hd", "mptsas-bus", &[("mptsas", "")]),
     driver("mptsas", "mptsas", |guest| disk(Mptsas::open(guest))),
     device(
+        "lsi53c895a",
+        "pci",
+        "lsi53c895a,bus={bus},id={id}",
+        &[("lsi53c895a-bus", "{id}.0")],
+    ),
+    hd("lsi53c895a-hd", "lsi53c895a-bus", &[("lsi53c895a", "")]),
+    driver("lsi53c895a-driver", "lsi53c895a", |guest| {
+        disk(Lsi::lsi53c895a(guest))
+    }),
+    device(
+        "lsi53c810",
+        "pci",
+        "lsi53c810,bus={bus},id={id}",
+        &[("lsi53c810-bus", "{id}.0")],
+    ),
+    hd("lsi53c810-hd", "lsi53c810-bus", &[("lsi53c810", "")]),
+    driver("lsi53c810-driver", "lsi53c810", |guest| {
+        disk(Lsi::lsi53c810(guest))
+    }),
+    device(
+        "am53c974",
+        "pci",
+        "am53c974,bus={bus},id={id}",
+        &[("am53c974-bus", "{id}.0")],
+    ),
+    device(
+        "dc390",
+        "pci",
+        "dc390,bus={bus},id={id}",
+        &[("am53c974-bus", "{id}.0")],
+    ),
+    hd("am53c974-hd", "am53c974-bus", &[("am53c974", "")]),
+    driver("am53c974-driver", "am53c974", |guest| {
+        disk(Esp::open(guest))
+    }),
+    device(
         "qemu-xhci",
         "pci",
         "qemu-xhci,bus={bus},id={id}",
@@ -299,6 +337,25 @@ pub(super) const NODES: &[Node] = &[
     hd("usb-uas-hd", "usb-uas-bus", &[("usb-uas", "")]),
     driver("xhci-bot", "usb-bot", drivers::usb::open_bot),
     driver("xhci-uas", "usb-uas", drivers::usb::open_uas),
+    device(
+        "ufs",
+        "pci",
+        "ufs,bus={bus},id={id},serial=qtest",
+        &[("ufs-bus", "{id}")],
+    ),
+    device(
+        "ufs-queues",
+        "pci",
+        "ufs,bus={bus},id={id},serial=qtest,mcq=on",
+        &[("ufs-bus", "{id}")],
+    ),
+    device(
+        "ufs-lu",
+        "ufs-bus",
+        "ufs-lu,bus={bus},id={id},drive={drive}",
+        &[("ufs-lu", "")],
+    ),
+    driver("ufs-unit", "ufs-lu", drivers::ufs::open),
     device(
         "sdhci-pci",
         "pci",

@@ -62,7 +62,7 @@ impl Machine {
             .args([
                 "-blockdev",
                 &format!(
-                    "raw,node-name=disk,discard=unmap,file.driver=file,file.filename={}",
+                    "raw,node-name=disk,discard=unmap,cache.no-flush=on,file.driver=file,file.filename={}",
                     at("disk.raw")
                 ),
             ])

@@ -2,10 +2,13 @@
 
 mod emulator;
 mod nvme;
+mod qmp;
+mod scsi;
+mod virtio;
 
 use emulator::{Machine, emulator};
-use qtest::block::{self, Request, Status};
-use qtest::graph;
+use qtest::block::{self, Disk, Request, Status};
+use qtest::{Guest, graph};
 
 const SIZE: u64 = 1440 << 10;
 const BLOCK: u64 = 4096;
@@ -51,6 +54,47 @@ fn every_disk_of_q35_keeps_what_is_written() {
 #[test]
 fn every_disk_of_microvm_keeps_what_is_written() {
     every_disk_of("microvm");
+}
+
+/// Requests of all queues at once, of which none disturbs another, nor the one that fails.
+fn requests_go_together(disk: &mut dyn Disk, guest: &mut Guest, path: &graph::Path) {
+    let features = disk.features().clone();
+    let count = features.depth.min(8) as u64;
+    let mut sent = Vec::new();
+    for index in 0..count {
+        let buffer = guest.buffer(&[4096], 4096).unwrap();
+        guest
+            .fill_buffer(&buffer, &pattern(20 + index, BLOCK))
+            .unwrap();
+        let offset = (100 + index) * BLOCK;
+        let fua = false;
+        let request = Request::Write {
+            offset,
+            buffer,
+            fua,
+        };
+        let queue = usize::try_from(index).unwrap() % features.queues;
+        sent.push(disk.submit(guest, queue, &request).unwrap());
+    }
+    let mut ended = Vec::new();
+    let last = *sent.last().unwrap();
+    let status = block::wait(disk, guest, last, &mut ended).unwrap();
+    ended.push((last, status));
+    while ended.len() < sent.len() {
+        ended.extend(disk.poll(guest).unwrap());
+    }
+    for (tag, status) in ended {
+        assert!(sent.contains(&tag), "{path}");
+        assert_eq!(status, Status::Done, "{path}");
+    }
+    let back = block::read(disk, guest, 100 * BLOCK, count * BLOCK).unwrap();
+    for index in 0..count {
+        let at = usize::try_from(index * BLOCK).unwrap();
+        assert!(
+            back[at..at + 4096] == pattern(20 + index, BLOCK),
+            "{path}: request {index} of several"
+        );
+    }
 }
 
 fn keeps_what_is_written(path: &graph::Path) {
@@ -102,6 +146,8 @@ fn keeps_what_is_written(path: &graph::Path) {
             "{path}: scattered"
         );
     }
+
+    requests_go_together(disk, guest, path);
 
     let buffer = guest.buffer(&[4096], 4096).unwrap();
     // Floppy drives step a little beyond the last cylinder.

@@ -124,7 +124,6 @@ impl Xhci {
         )?;
         let port = self.registers.attach(guest)?;
         let slot = self.command(guest, Block::new(kind::ENABLE_SLOT, 0, 0, 0))?;
-        #[expect(clippy::cast_possible_truncation, reason = "the highest byte")]
         let slot = (slot.control >> 24) as u8;
         let control = Ring::new(guest)?;
         self.rings.insert((CONTROL, 0), control);

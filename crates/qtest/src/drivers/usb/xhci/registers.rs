@@ -216,7 +216,6 @@ impl Registers {
                 Ok(ready.then_some(state))
             })?;
             self.set(guest, "xhci port status and control", at, POWER | CHANGES)?;
-            #[expect(clippy::cast_possible_truncation, reason = "four bits")]
             let speed = (state >> 10 & 15) as u8;
             return Ok(Port { number, speed });
         }

@@ -111,7 +111,7 @@ impl Ring {
     /// Where the next block will be, with the cycle bit that it will have: the dequeue pointer
     /// of a ring on which nothing is on its way.
     pub(super) fn pointer(&self) -> u64 {
-        self.memory + BLOCK * self.next | u64::from(self.cycle)
+        (self.memory + BLOCK * self.next) | u64::from(self.cycle)
     }
 
     /// Writes blocks that belong together; their addresses.
