@@ -1,6 +1,7 @@
 //! Every path of the graph on the emulator that is installed.
 
 mod emulator;
+mod plugged;
 mod qmp;
 mod scsi;
 mod virtio;
