@@ -59,6 +59,8 @@ impl Machine {
             ])
             .args(["-bios", &at("firmware"), "-qtest-log", "/dev/null"])
             .args(["-qtest", &format!("unix:{}", at("qtest"))])
+            // What the host's disk is busy with is no matter of the devices, so that flushes end
+            // at the image's file.
             .args([
                 "-blockdev",
                 &format!(
