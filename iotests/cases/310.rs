@@ -7,11 +7,11 @@
 //! needs: qtest resize
 //! unsupported_imgopts: data_file
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let fits = |path: &qtest::graph::Path| path.resizes();
-    t.on_each_disk(&Setup::new(4 * MIB), fits, async |disk| {
+    t.on_each_disk(&Setup::new(4 * MIB), fits::resizing, async |disk| {
         disk.run(&[Op::write(1, 0, 4 * MIB)])?;
         let mut sizes = vec![6 * MIB];
         if matches!(t.format(), "raw" | "qcow2") {

@@ -6,13 +6,14 @@
 //! supported_proto: file
 //! needs: qtest driver:blkdebug
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let setup = Setup::new(4 * MIB)
         .fails_once("write", 256 * KIB, 5)
         .fails_once("read", 512 * KIB, 5);
-    t.on_each_disk(&setup, |_| true, async |disk| {
+    t.on_each_disk(&setup, fits::reports_errors, async |disk| {
         disk.run(&[Op::write(1, 0, 128 * KIB), Op::Flush])?;
         for op in [
             Op::write(0xbd, 256 * KIB, 4 * KIB),

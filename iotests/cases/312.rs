@@ -14,7 +14,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .property("werror=stop,rerror=stop")
         .fails_once("write", 256 * KIB, 5)
         .fails_once("read", 512 * KIB, 5);
-    t.on_each_disk(&setup, fits::error_policy, async |disk| {
+    t.on_each_disk(&setup, fits::stops_at_errors, async |disk| {
         disk.run(&[Op::write(1, 0, 128 * KIB), Op::Flush])?;
         for op in [
             Op::write(2, 256 * KIB, 4 * KIB),

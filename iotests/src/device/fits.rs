@@ -28,6 +28,25 @@ pub fn error_policy(path: &Path) -> bool {
     any(path, &["virtio-blk*", "*-hd", "ide-hd*", "usb-storage"])
 }
 
+/// Whether the machine can stop at an error. With AHCI its emulator ends by a failed assertion
+/// instead: `known-limits.md`.
+#[must_use]
+pub fn stops_at_errors(path: &Path) -> bool {
+    error_policy(path) && !any(path, &["ide-hd-sata"])
+}
+
+/// Whether the guest hears of requests that fail. SD cards tell it of none: `known-limits.md`.
+#[must_use]
+pub fn reports_errors(path: &Path) -> bool {
+    !any(path, &["sd-card"])
+}
+
+/// Whether the disk can become larger and smaller while the machine runs.
+#[must_use]
+pub fn resizing(path: &Path) -> bool {
+    path.resizes() && !any(path, &["nvme*"])
+}
+
 /// Whether the machine can be migrated and saved with the device.
 #[must_use]
 pub fn migration(path: &Path) -> bool {
