@@ -169,10 +169,17 @@ impl Guest {
     ///
     /// As [`Client::run_all`].
     pub fn run_all(&mut self, ops: Vec<Op>) -> Result<Vec<Answer>> {
-        self.flush()?;
-        let answers = self.client.run_all(&ops);
+        if self.posted.is_some() && ops.iter().all(Op::is_write) {
+            let answers = ops.into_iter().map(|op| self.run(op));
+            return answers.collect();
+        }
+        let posted = self.posted.as_mut().map(std::mem::take);
+        let mut all = posted.unwrap_or_default();
+        let before = all.len();
+        all.extend_from_slice(&ops);
         self.note(ops);
-        answers
+        let mut answers = self.client.run_all(&all)?;
+        Ok(answers.split_off(before))
     }
 
     fn note(&mut self, ops: impl IntoIterator<Item = Op>) {

@@ -220,6 +220,20 @@ pub(super) const NODES: &[Node] = &[
     driver("virtio-scsi-legacy", "virtio-scsi-legacy", |guest| {
         disk(virtio::Scsi::legacy(guest))
     }),
+    device(
+        "virtio-scsi-device",
+        "virtio-mmio",
+        "virtio-scsi-device,id={id}",
+        &[("virtio-scsi-mmio-bus", "{id}.0")],
+    ),
+    hd(
+        "virtio-scsi-mmio-hd",
+        "virtio-scsi-mmio-bus",
+        &[("virtio-scsi-mmio", "")],
+    ),
+    driver("virtio-scsi-mmio", "virtio-scsi-mmio", |guest| {
+        disk(virtio::Scsi::mmio(guest))
+    }),
     // Other host adapters.
     device(
         "pvscsi",

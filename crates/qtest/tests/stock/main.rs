@@ -2,6 +2,7 @@
 
 mod emulator;
 mod nvme;
+mod plugged;
 mod qmp;
 mod scsi;
 mod virtio;

@@ -189,7 +189,7 @@ impl<T: ScsiTransport> ScsiDisk<T> {
         if !self.transport.long_commands() {
             features.longest = features.longest.min(BLOCKS_10 * block);
         }
-        features.longest -= features.longest % block;
+        features.longest = (features.longest - features.longest % block).max(block);
         self.features = features;
         Ok(())
     }

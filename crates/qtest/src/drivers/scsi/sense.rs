@@ -140,6 +140,17 @@ pub fn status_words(status: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_sense_data_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(sense) = Sense::decode(&bytes) {
+                prop_assert!(sense.key < 16);
+                prop_assert!(!sense.words().is_empty());
+            }
+        }
+    }
 
     #[test]
     fn both_formats_are_read() {

@@ -17,14 +17,13 @@ mod bit {
     pub(super) const RO: u64 = 1 << 5;
     pub(super) const BLK_SIZE: u64 = 1 << 6;
     pub(super) const FLUSH: u64 = 1 << 9;
-    pub(super) const TOPOLOGY: u64 = 1 << 10;
     pub(super) const CONFIG_WCE: u64 = 1 << 11;
     pub(super) const MQ: u64 = 1 << 12;
     pub(super) const DISCARD: u64 = 1 << 13;
     pub(super) const WRITE_ZEROES: u64 = 1 << 14;
     /// Everything that this driver knows.
     pub(super) const ALL: u64 =
-        SEG_MAX | RO | BLK_SIZE | FLUSH | TOPOLOGY | CONFIG_WCE | MQ | DISCARD | WRITE_ZEROES;
+        SEG_MAX | RO | BLK_SIZE | FLUSH | CONFIG_WCE | MQ | DISCARD | WRITE_ZEROES;
 }
 
 /// Places in the configuration: section 5.2.4.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::queue::Segment;
-use super::{Device, PciLegacy, PciModern, Transport, feature, id};
+use super::{Device, Mmio, PciLegacy, PciModern, Transport, feature, id};
 use crate::block::Tag;
 use crate::drivers::scsi::{Command, Outcome, ScsiDisk, ScsiTransport};
 use crate::error::{Error, Result};
@@ -30,6 +30,9 @@ mod config {
 const CONTROL: u16 = 0;
 const EVENTS: u16 = 1;
 const REQUESTS: u16 = 2;
+
+/// Features of queues that a driver asks for.
+const RING: u64 = feature::INDIRECT | feature::EVENT_INDEX | feature::PACKED;
 
 /// In bytes, before the command descriptor block: address, number, attribute, priority.
 const HEADER: u32 = 19;
@@ -135,7 +138,6 @@ impl Scsi {
     ///
     /// As [`Self::open`] and [`ScsiDisk::open`].
     pub fn modern(guest: &mut Guest) -> Result<ScsiDisk<Self>> {
-        const RING: u64 = feature::INDIRECT | feature::EVENT_INDEX | feature::PACKED;
         let transport = PciModern::find(guest, NAME, id::SCSI)?;
         let scsi = Self::open(guest, Box::new(transport), RING)?;
         ScsiDisk::open(guest, scsi)
@@ -150,6 +152,17 @@ impl Scsi {
     pub fn legacy(guest: &mut Guest) -> Result<ScsiDisk<Self>> {
         let transport = PciLegacy::find(guest, NAME, id::SCSI)?;
         let scsi = Self::open(guest, Box::new(transport), 0)?;
+        ScsiDisk::open(guest, scsi)
+    }
+
+    /// The disk of the first one with registers in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`] and [`ScsiDisk::open`].
+    pub fn mmio(guest: &mut Guest) -> Result<ScsiDisk<Self>> {
+        let transport = Mmio::find(guest, NAME, id::SCSI)?;
+        let scsi = Self::open(guest, Box::new(transport), RING)?;
         ScsiDisk::open(guest, scsi)
     }
 

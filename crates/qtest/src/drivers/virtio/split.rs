@@ -144,16 +144,26 @@ impl SplitQueue {
     ///
     /// As there.
     pub fn take_used(&mut self, guest: &mut Guest) -> Result<Vec<Used>> {
-        #[expect(clippy::cast_possible_truncation, reason = "two bytes were read")]
-        let index = guest.read(Width::W, self.areas.device + 2)? as u16;
+        // The next entry is read at once with the index; it means something if there is one.
+        let (width, address) = (Width::W, self.areas.device + 2);
+        let index = Op::Read { width, address };
+        let (width, address) = (Width::Q, self.used_entry());
+        let answers = guest.run_all(vec![index, Op::Read { width, address }])?;
+        let (index, mut next) = match &answers[..] {
+            #[expect(clippy::cast_possible_truncation, reason = "two bytes were read")]
+            [index, entry] => (index.value() as u16, Some(entry.value())),
+            _ => (self.taken, None),
+        };
         let mut all = Vec::new();
         if index.wrapping_sub(self.taken) > self.areas.size {
             let what = "the index of the used ring went too far";
             return Err(Error::device("virtio", what));
         }
         while self.taken != index {
-            let slot = u64::from(self.taken % self.areas.size);
-            let entry = guest.read(Width::Q, self.areas.device + 4 + 8 * slot)?;
+            let entry = match next.take() {
+                Some(entry) => entry,
+                None => guest.read(Width::Q, self.used_entry())?,
+            };
             self.taken = self.taken.wrapping_add(1);
             let id = u16::try_from(entry & 0xffff_ffff).ok();
             let chain = id.and_then(|id| self.chains.remove(&id));
@@ -175,6 +185,12 @@ impl SplitQueue {
             guest.write(Width::W, at, self.taken.into())?;
         }
         Ok(all)
+    }
+
+    /// The address of the used entry that is taken next.
+    fn used_entry(&self) -> u64 {
+        let slot = u64::from(self.taken % self.areas.size);
+        self.areas.device + 4 + 8 * slot
     }
 
     /// How many requests the device is not done with.
