@@ -98,6 +98,35 @@ fn requests_go_together(disk: &mut dyn Disk, guest: &mut Guest, path: &graph::Pa
     }
 }
 
+/// A request that fails among others: all end, and the device goes on. A disk with queued
+/// commands may give up all that are on their way.
+fn one_fails_among_others(disk: &mut dyn Disk, guest: &mut Guest, path: &graph::Path) {
+    let count = disk.features().depth.min(6) as u64;
+    let bad = count / 2;
+    let mut sent = Vec::new();
+    for index in 0..count {
+        let buffer = guest.buffer(&[4096], 4096).unwrap();
+        let beyond = if index == bad { 2 * disk.size() } else { 0 };
+        let offset = (100 + index) * BLOCK + beyond;
+        let request = Request::Read { offset, buffer };
+        sent.push(disk.submit(guest, 0, &request).unwrap());
+    }
+    let mut ended = Vec::new();
+    let failing = sent[usize::try_from(bad).unwrap()];
+    let status = block::wait(disk, guest, failing, &mut ended).unwrap();
+    assert!(
+        matches!(status, Status::Failed { .. }),
+        "{path}: {status:?}"
+    );
+    for tag in sent.into_iter().filter(|tag| *tag != failing) {
+        if !ended.iter().any(|(other, _)| *other == tag) {
+            block::wait(disk, guest, tag, &mut ended).unwrap();
+        }
+    }
+    let back = block::read(disk, guest, 100 * BLOCK, BLOCK).unwrap();
+    assert!(back == pattern(20, BLOCK), "{path}: after a failure");
+}
+
 fn keeps_what_is_written(path: &graph::Path) {
     let size = path.image_size(SIZE);
     let mut machine = Machine::of(path, size);
@@ -149,6 +178,7 @@ fn keeps_what_is_written(path: &graph::Path) {
     }
 
     requests_go_together(disk, guest, path);
+    one_fails_among_others(disk, guest, path);
 
     let buffer = guest.buffer(&[4096], 4096).unwrap();
     // Floppy drives step a little beyond the last cylinder.

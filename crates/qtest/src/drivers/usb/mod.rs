@@ -5,6 +5,7 @@
 
 mod bot;
 mod descriptors;
+mod ehci;
 mod uas;
 mod xhci;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::guest::{Buffer, Guest};
 use bot::Bot;
 use descriptors::Interface;
+use ehci::Ehci;
 use uas::Uas;
 use xhci::Xhci;
 
@@ -238,15 +240,24 @@ fn clear_halt(
     request(host, guest, device, setup)
 }
 
+fn bot(guest: &mut Guest, host: impl Host + 'static) -> Result<Box<dyn Disk>> {
+    let transport = Bot::open(guest, host)?;
+    Ok(Box::new(ScsiDisk::open(guest, transport)?))
+}
+
+fn uas(guest: &mut Guest, host: impl Host + 'static) -> Result<Box<dyn Disk>> {
+    let transport = Uas::open(guest, host)?;
+    Ok(Box::new(ScsiDisk::open(guest, transport)?))
+}
+
 /// A disk with bulk-only transport at an xHCI controller.
 ///
 /// # Errors
 ///
 /// Fails if there is none, or it does not answer.
-pub fn open_bot(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+pub fn open_xhci_bot(guest: &mut Guest) -> Result<Box<dyn Disk>> {
     let host = Xhci::open(guest)?;
-    let transport = Bot::open(guest, host)?;
-    Ok(Box::new(ScsiDisk::open(guest, transport)?))
+    bot(guest, host)
 }
 
 /// A disk with USB attached SCSI at an xHCI controller.
@@ -254,8 +265,27 @@ pub fn open_bot(guest: &mut Guest) -> Result<Box<dyn Disk>> {
 /// # Errors
 ///
 /// Fails if there is none, or it does not answer.
-pub fn open_uas(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+pub fn open_xhci_uas(guest: &mut Guest) -> Result<Box<dyn Disk>> {
     let host = Xhci::open(guest)?;
-    let transport = Uas::open(guest, host)?;
-    Ok(Box::new(ScsiDisk::open(guest, transport)?))
+    uas(guest, host)
+}
+
+/// A disk with bulk-only transport at an EHCI controller.
+///
+/// # Errors
+///
+/// Fails if there is none, or it does not answer.
+pub fn open_ehci_bot(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+    let host = Ehci::open(guest)?;
+    bot(guest, host)
+}
+
+/// A disk with USB attached SCSI at an EHCI controller.
+///
+/// # Errors
+///
+/// Fails if there is none, or it does not answer.
+pub fn open_ehci_uas(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+    let host = Ehci::open(guest)?;
+    uas(guest, host)
 }
