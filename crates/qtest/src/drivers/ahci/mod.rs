@@ -230,17 +230,10 @@ impl Ahci {
 
     /// Brings the port back after an error (section 6.2.2): what is on its way is lost.
     fn recover(&mut self, guest: &mut Guest, why: &str) -> Result<Vec<(Tag, Status)>> {
-        let queued = self
-            .slots
-            .values()
-            .any(|p| matches!(p.method, Method::Queued { .. }));
         let several = self.slots.len() > 1;
-        if queued {
-            // A disk stops queued commands until it is asked for its log or is reset.
-            self.port.reset(guest)?;
-        } else {
-            self.port.restart(guest)?;
-        }
+        // A disk stops queued commands until it is asked for its log or is reset; and that of QEMU
+        // tells the error of a command that was not queued again with the next one that is.
+        self.port.reset(guest)?;
         let mut ended = Vec::new();
         for prepared in std::mem::take(&mut self.slots).into_values() {
             prepared.owned.iter().for_each(|&memory| guest.free(memory));

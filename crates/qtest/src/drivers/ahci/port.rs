@@ -198,16 +198,6 @@ impl Port {
         self.write(guest, "ahci port command", offset::COMMAND, receive | START)
     }
 
-    /// Stops and starts the port after an error (section 6.2.2.1).
-    ///
-    /// # Errors
-    ///
-    /// Fails if it does not come back.
-    pub(super) fn restart(&self, guest: &mut Guest) -> Result<()> {
-        self.stop(guest)?;
-        self.run(guest)
-    }
-
     /// Resets the link and with it the disk (section 10.4.2).
     ///
     /// # Errors
