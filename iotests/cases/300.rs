@@ -10,7 +10,7 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plan = Plan { count: 24, longest: 64 * KIB, ..Plan::default() };
-    t.on_each_disk(&Setup::new(4 * MIB).all_paths(), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB).all_paths(), |_| true, async |disk| {
         // The same operations for all sizes, so that all log the same.
         let ops = plan.ops(&mut t.rng(), MIB);
         disk.run(&ops)?;

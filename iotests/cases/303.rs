@@ -11,7 +11,7 @@ use qtest::block::{Request, Status, execute};
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let fits = |path: &qtest::graph::Path| path.resizes();
-    t.on_each_disk(&Setup::new(8 * MIB), fits, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), fits, async |disk| {
         disk.needs("scattered requests", |f| f.scatter)?;
         let pieces: [&[u32]; 4] = [
             &[512, 512, 1024, 2048, 4096],
@@ -21,7 +21,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ];
         for (n, sizes) in pieces.into_iter().enumerate() {
             let length: u64 = sizes.iter().map(|n| u64::from(*n)).sum();
-            let (offset, pattern) = (n as u64 * MIB + 64 * KIB, n as u8 + 1);
+            let (offset, pattern) = (n as u64 * 256 * KIB + 64 * KIB, n as u8 + 1);
             let buffer = disk.guest.buffer(sizes, 4096)?;
             for &(address, length) in &buffer.pieces {
                 disk.guest.fill(address, length.into(), pattern)?;
@@ -41,12 +41,12 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             disk.guest.free_buffer(&buffer);
             t.log(format!("{} pieces: written and read", sizes.len()));
         }
-        let longest = disk.features().longest.min(4 * MIB);
-        let op = Op::write(9, 4 * MIB, longest);
+        let longest = disk.features().longest.min(MIB);
+        let op = Op::write(9, MIB, longest);
         let pending = disk.start(&op)?.into_iter().collect();
         disk.finish(pending)?;
         t.log("the longest write");
-        let read = disk.start(&Op::Read { offset: 4 * MIB, length: longest })?;
+        let read = disk.start(&Op::Read { offset: MIB, length: longest })?;
         disk.finish(read.into_iter().collect())?;
         disk.matches()
     })

@@ -9,7 +9,7 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
         let size = disk.size();
         disk.run(&[Op::write(1, 0, 64 * KIB)])?;
         disk.run_quietly(&[Op::write(2, size - 64 * KIB, 64 * KIB)])?;

@@ -9,7 +9,7 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
         disk.needs("queue", |f| f.depth >= 4)?;
         let depth = disk.features().depth.min(64) as u64;
         let place = |n: u64| n * 20 * KIB;

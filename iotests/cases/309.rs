@@ -8,7 +8,7 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
         disk.needs("second queue", |f| f.queues > 1)?;
         let queues = disk.features().queues.min(8);
         for round in 0..4u64 {

@@ -11,11 +11,11 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB), fits::resizing, async |disk| {
-        disk.run(&[Op::write(1, 0, 4 * MIB)])?;
-        let mut sizes = vec![6 * MIB];
+    t.on_each_disk(&Setup::new(2 * MIB), fits::resizing, async |disk| {
+        disk.run(&[Op::write(1, 0, 2 * MIB)])?;
+        let mut sizes = vec![3 * MIB];
         if matches!(t.format(), "raw" | "qcow2") {
-            sizes.push(3 * MIB);
+            sizes.push(MIB);
         }
         for size in sizes {
             disk.vm.run("block_resize", json!({"node-name": "disk", "size": size})).await?;

@@ -10,7 +10,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let setup = Setup::new(4 * MIB)
+    let setup = Setup::new(2 * MIB)
         .property("werror=stop,rerror=stop")
         .fails_once("write", 256 * KIB, 5)
         .fails_once("read", 512 * KIB, 5);

@@ -11,7 +11,7 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     t.section("enospc");
-    let setup = Setup::new(4 * MIB)
+    let setup = Setup::new(2 * MIB)
         .property("werror=enospc")
         .fails_once("write", 256 * KIB, 28)
         .fails_once("write", 512 * KIB, 5);
@@ -29,7 +29,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     .await?;
 
     t.section("ignore");
-    let setup = Setup::new(4 * MIB).property("werror=ignore").fails_once("write", 256 * KIB, 5);
+    let setup = Setup::new(2 * MIB).property("werror=ignore").fails_once("write", 256 * KIB, 5);
     t.on_each_disk(&setup, fits::stops_at_errors, async |disk| {
         // It is lost, and was to be.
         let lost = disk.start(&Op::write(2, 256 * KIB, 4 * KIB))?.context("no request")?;

@@ -10,13 +10,13 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plan = Plan { count: 16, longest: 64 * KIB, ..Plan::default() };
-    let setup = Setup::new(4 * MIB)
+    let setup = Setup::new(2 * MIB)
         .options(["-object", "iothread,id=thread"])
         .virtio_property("iothread=thread");
     t.on_each_disk(&setup, fits::virtio, async |disk| {
         let ops = plan.ops(&mut t.rng(), MIB);
         disk.run(&ops)?;
-        let pending = disk.start(&Op::write(9, 2 * MIB, 64 * KIB))?;
+        let pending = disk.start(&Op::write(9, MIB, 64 * KIB))?;
         disk.vm.qmp("stop", json!({})).await?;
         disk.vm.qmp("cont", json!({})).await?;
         disk.finish(pending.into_iter().collect())?;

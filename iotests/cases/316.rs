@@ -11,7 +11,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB).holds(), fits::asynchronous, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB).holds(), fits::asynchronous, async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB)])?;
         let top = t.image("top").size(disk.size()).quiet().without_imgopts().await?;
         let added = json!({"backing": null});

@@ -11,7 +11,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let setup = Setup::new(4 * MIB).holds();
+    let setup = Setup::new(2 * MIB).holds();
     t.on_each_disk(&setup, |p| fits::migration(p) && fits::asynchronous(p), async |disk| {
         let image = disk.image.clone();
         disk.run(&[Op::write(1, 0, 512 * KIB)])?;

@@ -10,7 +10,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB), fits::migration, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), fits::migration, async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB), Op::Flush])?;
         let then = disk.model.clone();
         let names = json!({"job-id": "save", "tag": "then", "vmstate": "disk", "devices": ["disk"]});

@@ -9,7 +9,7 @@ use iotests::job::AtReady;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
         disk.run(&[Op::write(1, 0, MIB)])?;
         let copy = t.image("copy").size(disk.size()).quiet().await?;
         disk.vm.run("blockdev-add", disk.vm.node_with(&copy, "copy", &json!({}))).await?;

@@ -10,7 +10,7 @@ use iotests::job::AtReady;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB).backed(), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB).backed(), |_| true, async |disk| {
         disk.run(&[Op::write(1, 64 * KIB, 512), Op::write(2, 200 * KIB + 512, 4 * KIB)])?;
         disk.matches()?;
         let job = disk.vm.start_job("block-stream", json!({"device": "disk"})).await?;

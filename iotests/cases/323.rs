@@ -11,12 +11,12 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plan = Plan { count: 24, longest: 64 * KIB, align: 4096, ..Plan::default() };
-    let setup = Setup::new(4 * MIB).property("logical_block_size=4096,physical_block_size=4096");
+    let setup = Setup::new(2 * MIB).property("logical_block_size=4096,physical_block_size=4096");
     t.on_each_disk(&setup, fits::block_size, async |disk| {
         let told = disk.disk.block_size();
         ensure!(told == 4096, "the guest is told blocks of {told} bytes");
         disk.run(&plan.ops(&mut t.rng(), MIB))?;
-        disk.run(&[Op::write(1, 2 * MIB, 4 * KIB), Op::Flush])?;
+        disk.run(&[Op::write(1, MIB, 4 * KIB), Op::Flush])?;
         disk.matches()
     })
     .await

@@ -9,7 +9,7 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     const GRAIN: u64 = 64 * KIB;
-    t.on_each_disk(&Setup::new(4 * MIB), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
         disk.run(&[Op::write(1, 0, MIB)])?;
         let bitmap = json!({"node": "disk", "name": "bitmap", "granularity": GRAIN});
         disk.vm.run("block-dirty-bitmap-add", bitmap).await?;

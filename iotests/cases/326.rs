@@ -9,7 +9,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB), fits::statistics, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), fits::statistics, async |disk| {
         let before = stats(disk).await?;
         let mut ops: Vec<Op> = (0..5).map(|n| Op::write(1, n * 64 * KIB, 4 * KIB)).collect();
         ops.extend((0..3).map(|n| Op::Read { offset: n * 64 * KIB, length: 8 * KIB }));

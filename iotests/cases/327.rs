@@ -10,7 +10,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(4 * MIB).holds(), fits::plain_unplug, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB).holds(), fits::plain_unplug, async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB), Op::Flush])?;
         let id = disk.path.disk_id();
         for round in 0..2u8 {

@@ -13,7 +13,7 @@ use qtest::block::{Request, Status, execute};
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     const OFFSET: u64 = MIB;
-    let setup = Setup::new(4 * MIB).write_log();
+    let setup = Setup::new(2 * MIB).write_log();
     t.on_each_disk(&setup, |_| true, async |disk| {
         disk.needs("flush", |f| f.flush)?;
         disk.run(&[Op::write(1, OFFSET, 4 * KIB), Op::Flush])?;

@@ -11,7 +11,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let setup = Setup::new(4 * MIB).write_log().property("write-cache=off");
+    let setup = Setup::new(2 * MIB).write_log().property("write-cache=off");
     t.on_each_disk(&setup, fits::block_properties, async |disk| {
         for pattern in 1..4u8 {
             disk.run(&[Op::write(pattern, u64::from(pattern) * 64 * KIB, 4 * KIB)])?;

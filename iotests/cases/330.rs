@@ -9,7 +9,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let setup = Setup::new(4 * MIB).property("share-rw=on");
+    let setup = Setup::new(2 * MIB).property("share-rw=on");
     t.on_each_disk(&setup, fits::block_properties, async |disk| {
         let url = disk.vm.export_nbd("disk").await?;
         let mut client = t.session(&url).await?;

@@ -10,7 +10,7 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plan = Plan { count: 16, longest: 64 * KIB, ..Plan::default() };
     let fits = |path: &qtest::graph::Path| path.has("q35");
-    t.on_each_disk(&Setup::new(4 * MIB).encrypted(), fits, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB).encrypted(), fits, async |disk| {
         disk.run(&plan.ops(&mut t.rng(), MIB))?;
         disk.run(&[Op::Flush])?;
         disk.matches()
