@@ -117,6 +117,15 @@ impl Probes {
         output.contains(&format!("\"{name}\""))
     }
 
+    /// Whether the emulator has this machine.
+    #[must_use]
+    pub fn has_machine(&self, env: &Env, name: &str) -> bool {
+        let output = self.output_of(env.programs.qemu.as_deref(), &["-machine", "help"]);
+        output
+            .lines()
+            .any(|l| l.split_whitespace().next() == Some(name))
+    }
+
     /// Whether the emulator has this accelerator.
     #[must_use]
     pub fn has_accel(&self, env: &Env, name: &str) -> bool {

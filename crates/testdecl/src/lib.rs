@@ -166,6 +166,8 @@ needs! {
     QemuStorageDaemon, "qemu-storage-daemon", "qemu-storage-daemon is not installed";
     /// `qemu-system`: an emulator.
     QemuSystem, "qemu-system", "no qemu-system program is installed";
+    /// `guest`: a Linux guest that an emulator boots.
+    Guest, "guest", "there is no guest to boot; make one with: make guest";
     /// `fuse`: FUSE exports: storage daemon, /dev/fuse, fusermount3.
     Fuse, "fuse", "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)";
     /// `backing`: a format with backing files.
