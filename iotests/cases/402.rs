@@ -64,6 +64,7 @@ async fn cut(t: &Test, before: &[u8], log: &WriteLog, name: &str, count: usize) 
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plain = t.image("plain").size(SIZE).await?;
+    t.clear(&plain).await?;
     let files = t.image("files").size(SIZE).await?;
     let mut before = Vec::new();
     let mut boot = t.linux();

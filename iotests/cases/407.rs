@@ -14,6 +14,7 @@ const RECORDS: u64 = 15;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let img = t.create("32M").await?;
+    t.clear(&img).await?;
     let backup = t.image("backup").size("32M").await?;
     let moved = t.image("moved").size("32M").await?;
     let mut guest = t.linux().disk(&img, "disk0", Bus::Nvme).boot().await?;

@@ -14,6 +14,7 @@ const RECORDS: u64 = 15;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let here = t.image("here").size("32M").await?;
+    t.clear(&here).await?;
     let there = t.image("there").size("32M").await?;
     let mut guest = t.linux().disk(&here, "disk0", Bus::VirtioScsi).boot().await?;
     let mut other = t.linux().disk(&there, "disk0", Bus::VirtioScsi).incoming().await?;

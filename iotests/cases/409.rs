@@ -13,6 +13,7 @@ const RECORDS: u64 = 15;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let plain = t.image("plain").size("32M").await?;
+    t.clear(&plain).await?;
     let files = t.image("files").size("32M").await?;
     let machine =
         || t.linux().disk(&plain, "plain", Bus::VirtioBlk).disk(&files, "files", Bus::VirtioScsi);

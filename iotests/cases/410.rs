@@ -13,6 +13,7 @@ const RECORDS: u64 = 10;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let stays = t.image("stays").size("32M").await?;
+    t.clear(&stays).await?;
     let plugged = t.image("plugged").size("32M").await?;
     let mut guest = t.linux().disk(&stays, "stays", Bus::VirtioBlk).boot().await?;
     let mut sequence = Sequence::default();

@@ -25,6 +25,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let mut images = Vec::new();
     for (mode, cache, device, bus) in &modes {
         let img = t.image(mode).size("32M").await?;
+        t.clear(&img).await?;
         let node = if *cache == json!({}) { json!({}) } else { json!({"cache": cache}) };
         boot = boot.disk_with(&img, mode, *bus, &node, &json!({"write-cache": device}));
         images.push(img);

@@ -133,6 +133,20 @@ impl Sequence {
 }
 
 impl Test {
+    /// Makes an image read as zeroes where a [`Sequence`] goes: sectors of luks that were never
+    /// written read as noise. Not logged.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the image cannot be written.
+    pub async fn clear(&self, image: &Image) -> Result<()> {
+        if image.format() == "luks" {
+            let write = format!("write -P 0 0 {}", Sequence::BYTES);
+            self.io(image, [write]).quiet().await?;
+        }
+        Ok(())
+    }
+
     /// What a guest reads from the start of an image, as far as a [`Sequence`] goes, with
     /// more options for `qemu-img convert`; not logged.
     ///
