@@ -3,6 +3,7 @@
 //!
 //! group: rw machine guest
 //! supported_fmt: generic
+//! unsupported_fmt: qed
 //! supported_proto: file
 //! needs: guest device:nvme device:virtio-scsi-pci
 //! timeout: 900

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 /// Has a node answer flushes without doing them: QEMU's own option for disks whose loss does
-/// not matter. What a guest wrote is still there after the emulator was killed, as the host
-/// has it; it is lost where power fails, which tests bring about with a log of writes.
+/// not matter. A kill of the emulator loses what a format still had in memory; the rest, which
+/// the host has, is lost where power fails, and tests bring that about with a log of writes.
 pub(crate) fn lose_flushes(word: &str) -> String {
     match serde_json::from_str::<Value>(word) {
         Ok(mut node) if node["node-name"].is_string() && node["driver"].is_string() => {
