@@ -18,7 +18,7 @@ RECALL_SECONDS ?= 20
 # The faults that 'make mutants' injects, or 'make recall' plants; all, where none is named.
 FAULTS ?=
 
-.PHONY: help deps check-block check mutants fuzz recall bench
+.PHONY: help deps check-block check guest mutants fuzz recall bench
 
 help:
 	@echo 'make deps                      install the packages that the tests need'
@@ -29,6 +29,8 @@ help:
 	@echo 'make check-block-DRIVER        run every test with one format or protocol'
 	@echo "                               (ARGS='...' adds options of ./check)"
 	@echo '                               Both install missing packages first.'
+	@echo 'make guest                     make the Linux guest that the tests of group guest boot'
+	@echo '                               (fetches packages; nothing is installed)'
 	@echo 'make check                     run the tests of this project itself'
 	@echo 'make mutants [FAULTS=...]      count the injected faults that the suite detects'
 	@echo 'make fuzz [DURATION=SECONDS]   fuzz the image tools'
@@ -75,6 +77,9 @@ deps-there:
 check: deps-there
 	@command -v cc >/dev/null || { echo 'make check: cc is missing: nothing can be linked; install it with: make deps' >&2; exit 1; }
 	cargo test --workspace
+
+guest:
+	@scripts/guest
 
 mutants: deps-there
 	@ARGS='$(ARGS)' scripts/mutants $(FAULTS)

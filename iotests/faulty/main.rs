@@ -11,6 +11,7 @@ mod img;
 mod io;
 mod qmp;
 mod relay;
+mod vm;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +19,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 use call::Call;
+
+/// What the emulator's link is called, whatever machine it is for.
+const EMULATOR: &str = "qemu-system";
 
 /// What a fault does, by where it is placed between test and tool.
 #[derive(Clone, Copy)]
@@ -30,6 +34,8 @@ enum Act {
     Qmp(qmp::Fault),
     /// Drops a word from the command line of `qemu-nbd`.
     Nbd(fn(&str) -> bool),
+    /// Changes a word of the command line of the emulator.
+    Vm(fn(&str) -> String),
     /// Nothing.
     Nothing,
 }
@@ -76,6 +82,7 @@ const FAULTS: &[Fault] = &[
     fault("qmp-error-succeeds", "a QMP command that failed is answered as a success", Act::Qmp(qmp::ERROR_SUCCEEDS)),
     fault("qmp-bitmap-stale", "a node's bitmaps are not cleared and not merged", Act::Qmp(qmp::BITMAP_STALE)),
     fault("nbd-writable", "qemu-nbd -r exports for writing too", Act::Nbd(|word| word == "-r" || word == "--read-only")),
+    fault("flush-lost", "a flush of the emulator is reported and not done", Act::Vm(vm::lose_flushes)),
     fault("none", "nothing: the control", Act::Nothing),
 ];
 
@@ -86,6 +93,7 @@ impl Act {
             Self::Io(_) => "qemu-io",
             Self::Qmp(_) => "qemu-storage-daemon",
             Self::Nbd(_) => "qemu-nbd",
+            Self::Vm(_) => EMULATOR,
             Self::Nothing => "all",
         }
     }
@@ -107,6 +115,10 @@ fn run_tool(act: Act, fault: &str, call: &Call) -> Result<ExitCode> {
         (Act::Nbd(dropped), "qemu-nbd") => {
             let kept = call.args.iter().filter(|a| !dropped(a)).cloned();
             Err(call.exec(&kept.collect::<Vec<_>>()))
+        }
+        (Act::Vm(change), EMULATOR) => {
+            let changed: Vec<String> = call.args.iter().map(|a| change(a)).collect();
+            Err(call.exec(&changed))
         }
         (Act::Io(_) | Act::Nothing, "qemu-io") if call.reads_commands() => {
             relay::start(call, fault)
@@ -135,7 +147,7 @@ fn run() -> Result<ExitCode> {
                 (Act::Qmp(fault), _) => relay::qmp(fault)?,
                 (Act::Nothing, "qemu-io") => relay::io(|_| None)?,
                 (Act::Nothing, _) => relay::qmp(qmp::NONE)?,
-                (Act::Img(..) | Act::Nbd(_), _) => bail!("{name} needs no relay"),
+                (Act::Img(..) | Act::Nbd(_) | Act::Vm(_), _) => bail!("{name} needs no relay"),
             }
             return Ok(ExitCode::SUCCESS);
         }

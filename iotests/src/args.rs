@@ -20,6 +20,17 @@ const TAKES_FORMAT: [&str; 13] = [
 /// not in the emulator.
 const ACCELERATORS: [&str; 3] = ["qtest", "tcg", "kvm"];
 
+/// Whether this process may use KVM and the processor has what KVM is made for: where it
+/// has not, there may still be a KVM, which does not run Linux.
+fn kvm_works() -> bool {
+    let access = nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK;
+    let features = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    nix::unistd::access("/dev/kvm", access).is_ok()
+        && features
+            .split_whitespace()
+            .any(|w| w == "vmx" || w == "svm")
+}
+
 impl Ctx {
     /// The options that define the pass phrase.
     pub(crate) fn secret(&self) -> [String; 2] {
@@ -170,6 +181,34 @@ impl Ctx {
             }
         }
         args
+    }
+
+    /// `QEMU_OPTIONS` for a machine whose processors run: with KVM where that works, and
+    /// with another accelerator where the caller named one that runs processors.
+    pub(crate) fn running_machine_options(&self) -> Vec<String> {
+        let mut options = self.machine_options();
+        while let Some(at) = options.iter().position(|w| w == "-machine") {
+            options.drain(at..(at + 2).min(options.len()));
+        }
+        if self
+            .env
+            .qemu_options
+            .windows(2)
+            .any(|w| w == ["-accel", "qtest"])
+        {
+            while let Some(at) = options.iter().position(|w| w == "-accel") {
+                options.drain(at..(at + 2).min(options.len()));
+            }
+        }
+        if !options.iter().any(|w| w == "-accel") {
+            let accel = if kvm_works() && self.probes.has_accel(&self.env, "kvm") {
+                "kvm"
+            } else {
+                "tcg"
+            };
+            options.extend(["-accel", accel].map(str::to_owned));
+        }
+        options
     }
 
     /// `QEMU_OPTIONS` with an accelerator that the emulator has: distributions

@@ -12,7 +12,6 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 
 use crate::ctx::Ctx;
-use crate::env::Env;
 use crate::filter::json as filter_json;
 use crate::image::{Image, extend};
 use crate::qmp::{Qmp, QmpError};
@@ -46,7 +45,15 @@ impl Daemon {
     }
 
     pub(crate) async fn machine(ctx: &Rc<Ctx>, options: &[String]) -> Result<Self> {
-        let mut args = ctx.machine_options();
+        Self::emulator(ctx, ctx.machine_options(), options).await
+    }
+
+    /// An emulator with `options` after `args`, stopped before its first instruction.
+    pub(crate) async fn emulator(
+        ctx: &Rc<Ctx>,
+        mut args: Vec<String>,
+        options: &[String],
+    ) -> Result<Self> {
         args.push("-S".to_owned());
         args.extend(["-object".to_owned(), ctx.secret()[1].clone()]);
         args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
@@ -332,11 +339,15 @@ impl Daemon {
     /// The node that [`Daemon::add_with`] adds: with cache and aio mode.
     #[must_use]
     pub fn node_with(&self, image: &Image, node: &str, options: &Value) -> Value {
-        Self::node_in(&self.ctx.env, image, node, options)
+        self.ctx.node_with(image, node, options)
     }
+}
 
-    pub(crate) fn node_in(env: &Env, image: &Image, node: &str, options: &Value) -> Value {
+impl Ctx {
+    /// The node of an image, with cache and aio mode and more options.
+    pub(crate) fn node_with(&self, image: &Image, node: &str, options: &Value) -> Value {
         let mut full = image.node(node);
+        let env = &self.env;
         match env.cache.as_str() {
             "none" | "directsync" => full["cache"] = json!({"direct": true}),
             "unsafe" => full["cache"] = json!({"no-flush": true}),
@@ -348,7 +359,9 @@ impl Daemon {
         extend(&mut full, options);
         full
     }
+}
 
+impl Daemon {
     /// Exports a node over NBD, writable, and gives the name by which `t.io` and
     /// `t.img` reach it. Not logged.
     ///

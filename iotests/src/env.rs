@@ -67,6 +67,9 @@ pub struct Env {
     pub sock_dir: PathBuf,
     /// Sample images (`SAMPLE_IMG_DIR`), where there are any.
     pub sample_dir: Option<PathBuf>,
+    /// The kernel and the initramfs of the guest (`GUEST_DIR`), absolute; they may not be
+    /// there.
+    pub guest_dir: PathBuf,
     /// The programs.
     pub programs: Programs,
     /// Options for `qemu-img` (`QEMU_IMG_OPTIONS`).
@@ -166,6 +169,10 @@ impl Env {
                 None => cache == "writeback",
             },
             sample_dir: get("SAMPLE_IMG_DIR").map(PathBuf::from),
+            guest_dir: match get("GUEST_DIR").filter(|v| !v.is_empty()) {
+                Some(dir) => absolute(&dir)?,
+                None => beside_builds("guest"),
+            },
             programs: Programs {
                 img: program("QEMU_IMG_PROG", "qemu-img"),
                 io: program("QEMU_IO_PROG", "qemu-io"),
@@ -237,6 +244,13 @@ fn default_options(format: &str) -> &'static str {
         "vmdk" => "zeroed_grain=on",
         _ => "",
     }
+}
+
+/// A folder beside those of the builds: `target/NAME` for a program in `target/PROFILE`.
+fn beside_builds(name: &str) -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let target = program.parent().and_then(std::path::Path::parent);
+    target.unwrap_or(&program).join(name)
 }
 
 fn absolute(dir: &std::ffi::OsStr) -> Result<PathBuf> {

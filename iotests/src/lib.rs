@@ -30,6 +30,7 @@ pub mod guest;
 pub mod image;
 pub mod io;
 pub mod job;
+pub mod linux_guest;
 pub mod machine;
 pub mod migration;
 pub mod patch;
@@ -64,6 +65,7 @@ pub mod prelude {
     pub use crate::image::Image;
     pub use crate::io::Session;
     pub use crate::job::{AtReady, Conclusion};
+    pub use crate::linux_guest::{Bus, LinuxGuest, Sequence};
     pub use crate::protocol::{Server, nbd_name};
     pub use crate::qmp::QmpError;
     pub use crate::steps::Patch;

@@ -5,6 +5,9 @@ use serde_json::json;
 
 use crate::daemon::Daemon;
 
+/// The machine that guests are booted in.
+pub(crate) const MACHINE: &str = "q35";
+
 impl Daemon {
     /// Runs `qemu-io` commands on a disk of the machine, as its device would;
     /// logged. `device` is the id of the disk: `disk0`.

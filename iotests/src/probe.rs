@@ -129,6 +129,14 @@ impl Probes {
         self.output_of(env.programs.qemu.as_deref(), &["-device", "help"])
     }
 
+    /// Whether the emulator has this machine.
+    #[must_use]
+    pub fn has_machine(&self, env: &Env, name: &str) -> bool {
+        self.machines(env)
+            .lines()
+            .any(|l| l.split_whitespace().next() == Some(name))
+    }
+
     /// Whether the emulator has this accelerator.
     #[must_use]
     pub fn has_accel(&self, env: &Env, name: &str) -> bool {

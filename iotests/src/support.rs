@@ -5,6 +5,7 @@ use std::path::Path;
 use testdecl::{Decl, Need};
 
 use crate::env::Env;
+use crate::machine::MACHINE;
 use crate::probe::Probes;
 use crate::protocol::FIXED_FILE_FORMATS;
 
@@ -33,7 +34,8 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::QemuNbd => e.programs.nbd.is_some(),
         Need::QemuStorageDaemon => e.programs.qsd.is_some(),
         Need::QemuSystem => e.programs.qemu.is_some(),
-        Need::Qtest => p.machines(e).lines().any(|l| l.starts_with("pc ")),
+        Need::Qtest => p.has_machine(e, "pc"),
+        Need::Guest => guest_lacks(e, p).is_none(),
         Need::Fuse => has_fuse(e, p),
         Need::Backing => has_backing(&e.format),
         Need::Snapshots => e.format == "qcow2",
@@ -142,6 +144,9 @@ fn need(word: &str, env: &Env, probes: &Probes) -> Option<String> {
     if word == "ssh" {
         return crate::ssh::lacks(env, probes);
     }
+    if word == "guest" {
+        return guest_lacks(env, probes);
+    }
     if let Some((need, reason)) = Need::of(word) {
         return (!met(need, env, probes)).then(|| reason.to_owned());
     }
@@ -219,6 +224,24 @@ fn has_fuse(env: &Env, probes: &Probes) -> bool {
     probes.has_export(env, "fuse")
         && device.is_ok()
         && (which::which("fusermount3").is_ok() || nix::unistd::geteuid().is_root())
+}
+
+/// Why no guest can be booted here.
+fn guest_lacks(env: &Env, probes: &Probes) -> Option<String> {
+    if env.programs.qemu.is_none() {
+        return Some("no qemu-system program is installed".to_owned());
+    }
+    if !["kernel", "initramfs"]
+        .iter()
+        .all(|name| env.guest_dir.join(name).is_file())
+    {
+        return Some(format!(
+            "no guest in {}; make it with: make guest",
+            env.guest_dir.display()
+        ));
+    }
+    (!probes.has_machine(env, MACHINE))
+        .then(|| format!("the emulator has no machine {MACHINE}, which the guest is for"))
 }
 
 /// Whether a file with a hole takes less space than its length.

@@ -168,6 +168,8 @@ needs! {
     QemuSystem, "qemu-system", "no qemu-system program is installed";
     /// `qtest`: an emulator of a PC, whose devices a test can drive.
     Qtest, "qtest", "no emulator of a PC is installed (qemu-system-x86_64)";
+    /// `guest`: a Linux guest that an emulator boots.
+    Guest, "guest", "there is no guest to boot; make one with: make guest";
     /// `fuse`: FUSE exports: storage daemon, /dev/fuse, fusermount3.
     Fuse, "fuse", "there are no FUSE exports here (storage daemon, /dev/fuse, fusermount3)";
     /// `backing`: a format with backing files.

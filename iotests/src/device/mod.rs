@@ -356,7 +356,7 @@ impl Test {
             ),
         ]);
         words.extend(["-qtest", "chardev:qtest", "-qtest-log", "/dev/null"].map(str::to_owned));
-        let mut node = Daemon::node_in(&self.ctx.env, image, NODE, &json!({}));
+        let mut node = self.ctx.node_with(image, NODE, &json!({}));
         merge(&mut node, &setup.node);
         if setup.write_log {
             let log = json!({"driver": "file", "filename": self.path(LOG)});

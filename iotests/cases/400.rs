@@ -1,0 +1,45 @@
+//! A guest makes a file system on a disk of each bus, fills and checks it, and its image
+//! holds what the guest read, from first to last byte.
+//!
+//! group: rw machine guest
+//! supported_fmt: generic
+//! unsupported_fmt: qed
+//! supported_proto: file
+//! needs: guest device:nvme device:virtio-scsi-pci
+//! timeout: 900
+
+use iotests::prelude::*;
+
+pub(crate) async fn run(t: &Test) -> Result<()> {
+    let mut boot = t.linux();
+    let mut disks = Vec::new();
+    for bus in Bus::ALL {
+        let id = bus.name().replace('-', "");
+        let img = t.image(&id).size("32M").await?;
+        boot = boot.disk(&img, &id, bus);
+        disks.push((img, id));
+    }
+    let mut guest = boot.boot().await?;
+    let mut hashes = Vec::new();
+    for (_, id) in &disks {
+        t.section(id);
+        guest.make_file_system(id).await?;
+        guest.run("seq 200000 >/mnt/numbers; dd if=/dev/urandom of=/mnt/noise bs=1k count=3000 2>/dev/null").await?;
+        guest.run("mkdir /mnt/many; for n in $(seq 200); do echo $n >/mnt/many/$n; done").await?;
+        let noise = guest.hash("/mnt/noise").await?;
+        guest.run("mv /mnt/many /mnt/more; rm /mnt/more/1*; ls /mnt/more | wc -l").await?;
+        guest.unmount(id).await?;
+        guest.mount(id).await?;
+        guest.run("sha256sum </mnt/numbers").await?;
+        ensure!(guest.hash("/mnt/noise").await? == noise, "the file has changed on {id}");
+        guest.unmount(id).await?;
+        hashes.push(guest.hash(&format!("/dev/{id}")).await?);
+    }
+    guest.shut_down().await?;
+    t.section("the images");
+    for ((img, _), hash) in disks.iter().zip(&hashes) {
+        t.check(img).await?;
+        t.has_hash(img, hash).await?;
+    }
+    Ok(())
+}
