@@ -183,9 +183,10 @@ impl Ctx {
         args
     }
 
-    /// `QEMU_OPTIONS` for a machine whose processors run: with KVM where that works, and
-    /// with another accelerator where the caller named one that runs processors.
-    pub(crate) fn running_machine_options(&self) -> Vec<String> {
+    /// `QEMU_OPTIONS` for a machine whose processors run: with the first of these accelerators
+    /// that works (`kvm`, `tcg`), and with another one where the caller named one that runs
+    /// processors.
+    pub(crate) fn running_machine_options(&self, accelerators: &[&str]) -> Vec<String> {
         let mut options = self.machine_options();
         while let Some(at) = options.iter().position(|w| w == "-machine") {
             options.drain(at..(at + 2).min(options.len()));
@@ -201,11 +202,11 @@ impl Ctx {
             }
         }
         if !options.iter().any(|w| w == "-accel") {
-            let accel = if kvm_works() && self.probes.has_accel(&self.env, "kvm") {
-                "kvm"
-            } else {
-                "tcg"
+            let works = |name: &&&str| {
+                self.probes.has_accel(&self.env, name) && (**name != "kvm" || kvm_works())
             };
+            // Where there is none, the emulator says so itself.
+            let accel = accelerators.iter().find(works).unwrap_or(&"tcg");
             options.extend(["-accel", accel].map(str::to_owned));
         }
         options
@@ -214,22 +215,6 @@ impl Ctx {
     /// `QEMU_OPTIONS` with an accelerator that the emulator has: distributions
     /// build without qtest.
     pub(crate) fn machine_options(&self) -> Vec<String> {
-        self.options_with(&ACCELERATORS)
-    }
-
-    /// `QEMU_OPTIONS` with an accelerator that lets processors and clocks run.
-    pub(crate) fn running_machine_options(&self) -> Vec<String> {
-        let mut options = self.options_with(&["tcg", "kvm"]);
-        match options.iter().position(|w| w == "qtest") {
-            // There is none; the emulator says so itself.
-            Some(at) => "tcg".clone_into(&mut options[at]),
-            None if options.iter().any(|w| w == "-accel") => {}
-            None => options.extend(["-accel", "tcg"].map(str::to_owned)),
-        }
-        options
-    }
-
-    fn options_with(&self, accelerators: &[&str]) -> Vec<String> {
         let env = &self.env;
         let mut options = env.qemu_options.clone();
         let has = |name: &str| match name {
@@ -241,10 +226,10 @@ impl Ctx {
         };
         if let Some(asked) = options.get_mut(at + 1)
             && ACCELERATORS.contains(&asked.as_str())
-            && (!has(asked) || !accelerators.contains(&asked.as_str()))
-            && let Some(there) = accelerators.iter().find(|a| has(a))
+            && !has(asked)
+            && let Some(there) = ACCELERATORS.into_iter().find(|a| has(a))
         {
-            (*there).clone_into(asked);
+            there.clone_into(asked);
         }
         options
     }

@@ -45,30 +45,21 @@ impl Daemon {
     }
 
     pub(crate) async fn machine(ctx: &Rc<Ctx>, options: &[String]) -> Result<Self> {
-        Self::emulator(ctx, ctx.machine_options(), options).await
+        let mut args = ctx.machine_options();
+        args.push("-S".to_owned());
+        Self::emulator(ctx, args, options).await
     }
 
-    /// An emulator with `options` after `args`, stopped before its first instruction.
+    /// An emulator with `options` after `args`.
     pub(crate) async fn emulator(
         ctx: &Rc<Ctx>,
         mut args: Vec<String>,
         options: &[String],
     ) -> Result<Self> {
-        args.push("-S".to_owned());
         args.extend(["-object".to_owned(), ctx.secret()[1].clone()]);
         args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
         args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
         args.extend(options.iter().map(|w| ctx.expand(w)));
-        Self::start(ctx, Kind::Vm, args, true).await
-    }
-
-    /// An emulator whose processors run, with these options and nothing else beside the monitor
-    /// and the secret.
-    pub(crate) async fn running_machine(ctx: &Rc<Ctx>, options: Vec<String>) -> Result<Self> {
-        let mut args = options;
-        args.extend(["-object".to_owned(), ctx.secret()[1].clone()]);
-        args.extend(["-chardev".into(), "socket,id=mon,fd=0".into()]);
-        args.extend(["-mon".into(), "chardev=mon,mode=control".into()]);
         Self::start(ctx, Kind::Vm, args, true).await
     }
 

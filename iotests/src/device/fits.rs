@@ -50,7 +50,7 @@ pub fn resizing(path: &Path) -> bool {
 /// Whether the machine can be migrated and saved with the device.
 #[must_use]
 pub fn migration(path: &Path) -> bool {
-    !any(path, &["nvme*", "usb-uas", "ufs*"])
+    !any(path, &["nvme*", "usb-uas*", "ufs*"])
 }
 
 /// Whether the device takes an image that is read-only.

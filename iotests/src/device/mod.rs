@@ -344,7 +344,8 @@ impl Test {
             .with_context(|| format!("failed to write {}", firmware.display()))?;
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("failed to make the socket {}", socket.display()))?;
-        let mut words: Vec<String> = self.ctx.running_machine_options();
+        let machine = self.ctx.running_machine_options(&["tcg", "kvm"]);
+        let mut words = Vec::new();
         words.extend(["-nodefaults", "-display", "none"].map(str::to_owned));
         words.extend(["-m".to_owned(), (RAM >> 20).to_string()]);
         words.extend(["-bios".to_owned(), firmware.display().to_string()]);
@@ -385,7 +386,7 @@ impl Test {
             }
             words.push(word);
         }
-        let vm = Daemon::running_machine(&self.ctx, words).await?;
+        let vm = Daemon::emulator(&self.ctx, machine, &words).await?;
         listener.set_nonblocking(true)?;
         // It has connected before its monitor greeted.
         let (stream, _) = listener

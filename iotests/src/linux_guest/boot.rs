@@ -138,10 +138,11 @@ impl Boot {
         add(["-chardev", &port]);
         add(["-device", "virtio-serial-pci"]);
         add(["-device", "virtserialport,chardev=port,name=iotests"]);
-        options.push("-no-reboot".to_owned());
+        options.extend(["-S", "-no-reboot"].map(str::to_owned));
         options.extend(bus::controllers());
         options.extend(self.options);
-        let vm = Daemon::emulator(ctx, ctx.running_machine_options(), &options).await?;
+        let vm =
+            Daemon::emulator(ctx, ctx.running_machine_options(&["kvm", "tcg"]), &options).await?;
         let connected = UnixStream::connect(&socket).await;
         let connected = connected.context("failed to connect to the guest's port")?;
         // The name is not needed any more.
