@@ -11,15 +11,16 @@ use iotests::prelude::*;
 pub(crate) async fn run(t: &Test) -> Result<()> {
     t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
         let size = disk.size();
+        let block = u64::from(disk.disk.block_size());
         disk.run(&[Op::write(1, 0, 64 * KIB)])?;
         disk.run_quietly(&[Op::write(2, size - 64 * KIB, 64 * KIB)])?;
         let places = [
             ("at the end", size),
-            ("over the end", size - 2 * KIB),
+            ("over the end", size - block),
             ("far behind", size + 64 * MIB),
         ];
         for (name, offset) in places {
-            for op in [Op::write(0xbd, offset, 4 * KIB), Op::Read { offset, length: 4 * KIB }] {
+            for op in [Op::write(0xbd, offset, 2 * block), Op::Read { offset, length: 2 * block }] {
                 disk.refuses(&op)?;
             }
             if disk.path.has("sd-card") && offset < size {

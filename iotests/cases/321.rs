@@ -16,7 +16,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let job = disk.vm.start_job("block-stream", json!({"device": "disk"})).await?;
         let mut pending = Vec::new();
         for n in 0..disk.features().depth.min(4) as u64 {
-            pending.extend(disk.start(&Op::write(3 + n as u8, n * 96 * KIB + KIB, 2 * KIB))?);
+            pending.extend(disk.start(&Op::write(3 + n as u8, n * 96 * KIB + 4 * KIB, 4 * KIB))?);
         }
         disk.finish(pending)?;
         disk.vm.conclude(&job, AtReady::Complete).await?;
