@@ -4,7 +4,7 @@ mod emulator;
 
 use emulator::{Machine, emulator};
 use qtest::block::{self, Request, Status};
-use qtest::graph;
+use qtest::{Width, graph};
 
 const SIZE: u64 = 1440 << 10;
 const BLOCK: u64 = 4096;
@@ -30,6 +30,27 @@ fn every_disk_keeps_what_is_written() {
     for path in paths.iter().filter(|p| p.to_string().contains(&only)) {
         eprintln!("{path}");
         keeps_what_is_written(path);
+    }
+}
+
+#[test]
+fn a_reset_is_done_before_what_follows() {
+    if emulator().is_none() {
+        eprintln!("skipped: there is no emulator");
+        return;
+    }
+    for name in ["pc", "q35"] {
+        let mut machine = Machine::with(&["-M".to_owned(), name.to_owned()], SIZE);
+        let guest = &mut machine.guest;
+        // The bus number of the address that the ports of the configuration space select.
+        let select = 0x8001_0000;
+        guest.port_out(Width::L, 0xcf8, select).unwrap();
+        assert_eq!(guest.port_in(Width::L, 0xcf8).unwrap(), select);
+        for _ in 0..3 {
+            guest.client().reset().unwrap();
+            assert_eq!(guest.port_in(Width::L, 0xcf8).unwrap(), 0, "{name}");
+            guest.port_out(Width::L, 0xcf8, select).unwrap();
+        }
     }
 }
 
