@@ -69,7 +69,12 @@ pub struct Guest {
     patience: Duration,
     label: &'static str,
     record: Option<Vec<Recorded>>,
+    /// Writes that were not sent yet; none where each is sent at once.
+    posted: Option<Vec<Op>>,
 }
+
+/// As many writes wait at most before they are sent.
+const POSTED: usize = 64;
 
 impl Guest {
     /// A machine with `ram` bytes of memory, at least 2 MiB, whose processor does nothing.
@@ -81,6 +86,7 @@ impl Guest {
             patience: PATIENCE,
             label: "",
             record: None,
+            posted: None,
         }
     }
 
@@ -89,7 +95,33 @@ impl Guest {
         self.patience = patience;
     }
 
-    /// The connection.
+    /// Says whether writes may wait until something is read, as those of a processor do that are
+    /// posted: they are sent together, in their order, which takes a fraction of the time. What
+    /// the emulator refuses is told with the next read then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::flush`].
+    pub fn set_posted(&mut self, posted: bool) -> Result<()> {
+        self.flush()?;
+        self.posted = posted.then(Vec::new);
+        Ok(())
+    }
+
+    /// Sends the writes that wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::run_all`].
+    pub fn flush(&mut self) -> Result<()> {
+        let posted = self.posted.as_mut().map(std::mem::take);
+        match posted {
+            Some(ops) if !ops.is_empty() => self.client.run_all(&ops).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// The connection. It knows nothing of writes that wait: [`Self::flush`].
     pub const fn client(&mut self) -> &mut Client {
         &mut self.client
     }
@@ -115,9 +147,20 @@ impl Guest {
     ///
     /// As [`Client::run`].
     pub fn run(&mut self, op: Op) -> Result<Answer> {
-        let answer = self.client.run(&op);
+        let Some(posted) = &mut self.posted else {
+            let answer = self.client.run(&op);
+            self.note([op]);
+            return answer;
+        };
+        let waits = op.is_write() && posted.len() < POSTED;
+        posted.push(op.clone());
         self.note([op]);
-        answer
+        if waits {
+            return Ok(Answer::Done);
+        }
+        let ops = self.posted.as_mut().map(std::mem::take);
+        let answers = self.client.run_all(&ops.unwrap_or_default())?;
+        Ok(answers.into_iter().next_back().unwrap_or(Answer::Done))
     }
 
     /// Does operations in their order without waiting for each.
@@ -126,9 +169,17 @@ impl Guest {
     ///
     /// As [`Client::run_all`].
     pub fn run_all(&mut self, ops: Vec<Op>) -> Result<Vec<Answer>> {
-        let answers = self.client.run_all(&ops);
+        if self.posted.is_some() && ops.iter().all(Op::is_write) {
+            let answers = ops.into_iter().map(|op| self.run(op));
+            return answers.collect();
+        }
+        let posted = self.posted.as_mut().map(std::mem::take);
+        let mut all = posted.unwrap_or_default();
+        let before = all.len();
+        all.extend_from_slice(&ops);
         self.note(ops);
-        answers
+        let mut answers = self.client.run_all(&all)?;
+        Ok(answers.split_off(before))
     }
 
     fn note(&mut self, ops: impl IntoIterator<Item = Op>) {
@@ -317,6 +368,47 @@ impl Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::io;
+    use std::sync::mpsc;
+
+    /// A connection whose emulator answers these lines, and says what was sent at a time.
+    fn connection(answers: &'static str) -> (Client, mpsc::Receiver<String>) {
+        struct Sent(mpsc::Sender<String>);
+        impl io::Write for Sent {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.send(String::from_utf8_lossy(bytes).into()).unwrap();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sender, receiver) = mpsc::channel();
+        let client = Client::new(io::Cursor::new(answers), Sent(sender));
+        (client, receiver)
+    }
+
+    #[test]
+    fn posted_writes_are_sent_with_the_next_read_in_their_order() {
+        let (client, sent) = connection("OK\nOK\nOK 0x7\nOK\nFAIL no\n");
+        let mut guest = Guest::new(client, 4 << 20);
+        guest.set_posted(true).unwrap();
+        guest.start_record();
+        guest.port_out(Width::B, 1, 2).unwrap();
+        guest.write(Width::L, 3, 4).unwrap();
+        assert!(sent.try_recv().is_err(), "a write did not wait");
+        assert_eq!(guest.read(Width::L, 5).unwrap(), 7);
+        let lines = sent.try_recv().unwrap();
+        assert_eq!(lines, "outb 0x1 0x2\nwritel 0x3 0x4\nreadl 0x5\n");
+        guest.write(Width::B, 6, 1).unwrap();
+        guest.flush().unwrap();
+        assert_eq!(sent.try_recv().unwrap(), "writeb 0x6 0x1\n");
+        guest.write(Width::B, 7, 1).unwrap();
+        let refused = guest.read(Width::B, 8).unwrap_err().to_string();
+        assert_eq!(refused, "line 5: writeb 0x7 0x1: FAIL no");
+        assert_eq!(guest.end_record().len(), 6);
+    }
 
     #[test]
     fn a_part_of_a_buffer_goes_over_its_pieces() {

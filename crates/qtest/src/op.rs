@@ -139,6 +139,15 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it writes to a port or to memory.
+    #[must_use]
+    pub const fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Out { .. } | Self::Write { .. } | Self::WriteBlock { .. } | Self::Fill { .. }
+        )
+    }
+
     /// Whether a value or bytes come with the answer.
     #[must_use]
     pub const fn is_read(&self) -> bool {

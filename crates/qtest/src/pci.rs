@@ -428,4 +428,9 @@ impl Msix {
         }
         Ok(came)
     }
+
+    /// Gives the memory of the words back; the function must not interrupt any more.
+    pub fn free(&self, guest: &mut Guest) {
+        guest.free(self.words);
+    }
 }

@@ -29,7 +29,7 @@ pub fn dot(emulator: &Emulator) -> String {
         let shape = match node.kind {
             Kind::Machine(_) => "box3d",
             Kind::Device(_) => "box",
-            Kind::BuiltIn => "component",
+            Kind::Global(_) | Kind::BuiltIn => "component",
             Kind::Driver(_) => "cds",
         };
         let alone = super::Path { nodes: vec![node] };

@@ -56,7 +56,7 @@ impl Emulator {
                 let there = self.devices.contains(&name);
                 (!there).then(|| format!("the emulator has no device {name}"))
             }
-            Kind::BuiltIn | Kind::Driver(_) => None,
+            Kind::Global(_) | Kind::BuiltIn | Kind::Driver(_) => None,
         })
     }
 }

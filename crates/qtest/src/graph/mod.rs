@@ -28,10 +28,23 @@ pub enum Kind {
     /// A device: `-device` with this argument, in which `{bus}` is the bus of the node before,
     /// `{id}` a name of its own and `{drive}` the node name of the disk's image.
     Device(&'static str),
+    /// A setting for all devices of a kind: `-global` with this argument.
+    Global(&'static str),
     /// What is in the machine without being asked for.
     BuiltIn,
     /// A driver of this crate.
     Driver(Open),
+}
+
+/// Which sizes of images a device takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageSize {
+    /// Any number of blocks.
+    Any,
+    /// Powers of two: SD cards.
+    PowerOfTwo,
+    /// This number of bytes: media of one size, such as floppy disks.
+    Exactly(u64),
 }
 
 /// Something that gives interfaces to others, if it gets the one that it needs.
@@ -48,6 +61,8 @@ pub struct Node {
     pub gives: &'static [(&'static str, &'static str)],
     /// Whether the device can be plugged in and unplugged while the machine runs.
     pub hotplug: bool,
+    /// Which images it takes, where it has one.
+    pub image_size: ImageSize,
 }
 
 /// From a machine to an interface.
@@ -172,6 +187,11 @@ impl Path {
     #[must_use]
     pub fn arguments(&self, drive: &str, properties: &str) -> Vec<String> {
         let mut arguments = vec!["-M".to_owned(), self.machine().to_owned()];
+        for node in &self.nodes {
+            if let Kind::Global(setting) = node.kind {
+                arguments.extend(["-global".to_owned(), setting.to_owned()]);
+            }
+        }
         for device in self.devices(drive, properties, "") {
             arguments.extend(["-device".to_owned(), device]);
         }
@@ -187,12 +207,39 @@ impl Path {
         format!("dev{index}")
     }
 
-    /// Whether the device that has the image can be plugged in and unplugged.
+    /// Whether the device that has the image can be plugged in and unplugged: it has to be one
+    /// that can, on a bus that takes it. The root of PCI Express takes nothing while the machine
+    /// runs; ports behind it do.
     #[must_use]
     pub fn hotplug(&self) -> bool {
+        const FIXED: &str = "pcie.0";
         let has_drive =
-            |n: &&&Node| matches!(n.kind, Kind::Device(text) if text.contains("{drive}"));
-        self.nodes.iter().find(has_drive).is_some_and(|n| n.hotplug)
+            |n: &&Node| matches!(n.kind, Kind::Device(text) if text.contains("{drive}"));
+        let Some(index) = self.nodes.iter().position(has_drive) else {
+            return false;
+        };
+        let node = self.nodes[index];
+        let bus = self.nodes[..index].last().and_then(|before| {
+            let given = before
+                .gives
+                .iter()
+                .find(|(given, _)| Some(*given) == node.needs);
+            given.map(|(_, bus)| *bus)
+        });
+        node.hotplug && bus != Some(FIXED)
+    }
+
+    /// The size in bytes of an image for the path, at least `wanted` where the device lets one
+    /// choose.
+    #[must_use]
+    pub fn image_size(&self, wanted: u64) -> u64 {
+        self.nodes
+            .iter()
+            .fold(wanted, |size, node| match node.image_size {
+                ImageSize::Any => size,
+                ImageSize::PowerOfTwo => size.next_power_of_two(),
+                ImageSize::Exactly(bytes) => bytes,
+            })
     }
 
     /// Whether a node of this name is on it.
@@ -214,5 +261,43 @@ impl Path {
                 format!("{self} ends at no driver"),
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> Path {
+        let paths = all_paths("block");
+        let found = paths.into_iter().find(|path| path.to_string() == name);
+        found.unwrap_or_else(|| panic!("no path {name}"))
+    }
+
+    #[test]
+    fn nothing_is_plugged_into_the_root_of_pci_express() {
+        assert!(path("pc/virtio-blk-pci/virtio-blk").hotplug());
+        assert!(!path("q35/virtio-blk-pci/virtio-blk").hotplug());
+        assert!(path("q35/pcie-root-port/virtio-blk-pci/virtio-blk").hotplug());
+        assert!(!path("microvm/virtio-mmio-legacy/virtio-blk-device/virtio-blk-mmio").hotplug());
+    }
+
+    #[test]
+    fn settings_are_arguments_of_the_machine() {
+        let path = path("microvm/virtio-mmio-modern/virtio-blk-device/virtio-blk-mmio");
+        assert_eq!(
+            path.arguments("disk", "").join(" "),
+            "-M microvm -global virtio-mmio.force-legacy=off \
+             -device virtio-blk-device,id=dev2,drive=disk"
+        );
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = nodes().iter().map(|node| node.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 }

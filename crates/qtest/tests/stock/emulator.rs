@@ -14,7 +14,7 @@ const PROGRAM: &str = "qemu-system-x86_64";
 const RAM: u64 = 128 << 20;
 
 /// What the emulator here has; nothing where there is none.
-pub fn emulator() -> Option<Emulator> {
+pub(crate) fn emulator() -> Option<Emulator> {
     let help = |option: &str| {
         let output = Command::new(PROGRAM).args([option, "help"]).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -23,10 +23,10 @@ pub fn emulator() -> Option<Emulator> {
 }
 
 /// An emulator that runs; it is ended when this is dropped.
-pub struct Machine {
+pub(crate) struct Machine {
     child: Child,
-    pub guest: Guest,
-    pub dir: TempDir,
+    pub(crate) guest: Guest,
+    pub(crate) dir: TempDir,
 }
 
 impl Drop for Machine {
@@ -39,7 +39,7 @@ impl Drop for Machine {
 impl Machine {
     /// Starts an emulator with these arguments and `disk.raw` of `size` bytes as the node
     /// `disk`.
-    pub fn with(arguments: &[String], size: u64) -> Self {
+    pub(crate) fn with(arguments: &[String], size: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         fs::File::create(at("disk.raw"))
@@ -62,7 +62,7 @@ impl Machine {
             .args([
                 "-blockdev",
                 &format!(
-                    "raw,node-name=disk,discard=unmap,file.driver=file,file.filename={}",
+                    "raw,node-name=disk,discard=unmap,cache.no-flush=on,file.driver=file,file.filename={}",
                     at("disk.raw")
                 ),
             ])
@@ -93,17 +93,17 @@ impl Machine {
     }
 
     /// Starts the machine of a path.
-    pub fn of(path: &Path, size: u64) -> Self {
+    pub(crate) fn of(path: &Path, size: u64) -> Self {
         Self::with(&path.arguments("disk", ""), size)
     }
 
     /// The bytes of the image, as they are now.
-    pub fn image(&self) -> Vec<u8> {
+    pub(crate) fn image(&self) -> Vec<u8> {
         fs::read(self.dir.path().join("disk.raw")).unwrap()
     }
 
     /// The disk of a path.
-    pub fn disk(&mut self, path: &Path) -> Box<dyn Disk> {
+    pub(crate) fn disk(&mut self, path: &Path) -> Box<dyn Disk> {
         path.open(&mut self.guest).unwrap()
     }
 }
