@@ -5,6 +5,7 @@ pub mod campaign;
 pub mod cli;
 pub mod commands;
 pub mod conform;
+pub mod device;
 pub mod exec;
 pub mod files;
 pub mod finding;

@@ -174,16 +174,97 @@ impl Notes {
     }
 }
 
+/// What was noted, as it comes: the memory stays mapped.
+pub struct Follower {
+    view: View,
+    len: usize,
+    /// How many of the list were taken.
+    taken: usize,
+}
+
+// SAFETY: what other processes and threads change in the memory is atomic.
+unsafe impl Send for Follower {}
+
+impl Notes {
+    /// Follows what is noted from now on, and what was so far.
+    ///
+    /// # Errors
+    ///
+    /// The memory cannot be mapped.
+    pub fn follow(&self) -> io::Result<Follower> {
+        let attached = View::attach_notes(self.notes.as_fd(), self.blocks);
+        let (view, len) = attached.ok_or_else(io::Error::last_os_error)?;
+        Ok(Follower {
+            view,
+            len,
+            taken: 0,
+        })
+    }
+}
+
+impl Follower {
+    /// The numbers of the blocks that were reached since the last call, in the order in which
+    /// they were.
+    pub fn take(&mut self) -> Vec<u32> {
+        // A place of the list is taken first and filled then: what is not there yet is left for
+        // the next call.
+        let places = self.taken..self.view.reached();
+        let filled = places.map_while(|place| self.view.at(place));
+        let new: Vec<u32> = filled.filter_map(|it| u32::try_from(it).ok()).collect();
+        self.taken += new.len();
+        new
+    }
+
+    /// What keeps a process from noting blocks.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        self.view.obstacle()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `attach_notes` made, of this length; no reference to it is
+        // left.
+        unsafe { libc::munmap(self.view.notes_start().as_ptr().cast(), self.len) };
+    }
+}
+
 /// What [`ENV`] is to be for a test that has these programs noted.
 #[must_use]
 pub fn value<'a>(programs: impl IntoIterator<Item = (&'a Program, &'a Notes)>) -> String {
-    let mut value = std::process::id().to_string();
+    value_of(&std::process::id().to_string(), programs)
+}
+
+/// The same for a process that inherits [`descriptors`] under their numbers: in a sandbox it may
+/// not look at those of the controller. What it starts itself finds nothing.
+#[must_use]
+pub fn inherited_value(program: &Program, notes: &Notes) -> String {
+    value_of("self", [(program, notes)])
+}
+
+/// The descriptors that [`inherited_value`] names. They are closed when another program is
+/// executed, unless the child that executes it changes that.
+#[must_use]
+pub fn descriptors<'a>(program: &'a Program, notes: &'a Notes) -> Vec<BorrowedFd<'a>> {
+    files(program, notes).map(AsFd::as_fd).collect()
+}
+
+fn files<'a>(program: &'a Program, notes: &'a Notes) -> impl Iterator<Item = &'a File> {
+    let texts = program.text.as_ref().zip(notes.text.as_ref());
+    let files = [&program.fixed, &notes.notes].into_iter();
+    files.chain(texts.into_iter().flat_map(|(all, own)| [all, own]))
+}
+
+fn value_of<'a>(
+    controller: &str,
+    programs: impl IntoIterator<Item = (&'a Program, &'a Notes)>,
+) -> String {
+    let mut value = controller.to_owned();
     for (program, notes) in programs {
-        let texts = program.text.as_ref().zip(notes.text.as_ref());
-        let files = [&program.fixed, &notes.notes].into_iter();
-        let files = files.chain(texts.into_iter().flat_map(|(all, own)| [all, own]));
-        let files: Vec<String> = files.map(|it| it.as_raw_fd().to_string()).collect();
-        let _ = write!(value, ":{}={}", program.id.name(), files.join(","));
+        let numbers = files(program, notes).map(|it| it.as_raw_fd().to_string());
+        let numbers: Vec<String> = numbers.collect();
+        let _ = write!(value, ":{}={}", program.id.name(), numbers.join(","));
     }
     value
 }
@@ -434,5 +515,25 @@ mod tests {
         assert_eq!(noted.processes, 1);
         assert_eq!(noted.obstacle, Some(Obstacle::Handler));
         assert!(View::attach_files(files.notes.as_fd(), files.notes.as_fd()).is_none());
+        let mut follower = notes.follow().unwrap();
+        assert_eq!(follower.take(), [2, 0]);
+        view.note(1);
+        assert_eq!(follower.take(), [1]);
+        assert!(follower.take().is_empty());
+        assert_eq!(follower.obstacle(), Some(Obstacle::Handler));
+    }
+
+    #[test]
+    fn a_process_that_inherits_the_files_finds_them() {
+        let program = Program::new(own(), &BLOCKS, None).unwrap();
+        let notes = Notes::new(&program).unwrap();
+        let value = inherited_value(&program, &notes);
+        assert!(value.starts_with("self:"), "{value}");
+        assert!(Files::find(&value, own()).is_some());
+        let numbers: Vec<String> = descriptors(&program, &notes)
+            .iter()
+            .map(|fd| fd.as_raw_fd().to_string())
+            .collect();
+        assert!(value.ends_with(&format!("={}", numbers.join(","))));
     }
 }

@@ -10,6 +10,7 @@ use data_encoding::BASE64;
 
 use crate::error::{Error, Result};
 use crate::op::Op;
+use crate::reset;
 
 /// What the emulator answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +153,19 @@ impl Client {
             rest = later;
         }
         Ok(answers)
+    }
+
+    /// Resets the machine, a PC, and waits until that is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn reset(&mut self) -> Result<()> {
+        self.send(&reset::Lines.to_string(), 3)?;
+        self.answer(&Op::Endianness, "the line before the reset")?;
+        self.answer(&reset::CONTROL, "the reset of the machine")?;
+        self.answer(&Op::Endianness, "the line behind the reset")?;
+        Ok(())
     }
 
     fn send(&mut self, lines: &str, count: u64) -> Result<()> {

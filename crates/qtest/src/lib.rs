@@ -18,6 +18,7 @@ mod guest;
 mod memory;
 mod op;
 pub mod pci;
+pub mod reset;
 
 pub use client::{Answer, Client};
 pub use error::{Error, Result};

@@ -30,6 +30,7 @@ pub use fleet::{Fleet, FleetStats};
 pub use generate::{Plan, fresh};
 pub use merge::{Merged, merge};
 pub use novelty::{Credit, NoveltySources, Operator};
+pub(crate) use reached::Reached;
 pub use reached::{BlockCounts, BlockLog, First};
 pub use runs::Run;
 pub use shared::Feedback;

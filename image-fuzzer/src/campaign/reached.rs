@@ -31,7 +31,7 @@ pub(super) const FIRST_SAMPLES: u64 = 40;
 
 /// The blocks that were reached so far.
 #[derive(Debug, Default)]
-pub(super) struct Reached {
+pub(crate) struct Reached {
     known: HashSet<BlockId>,
     /// The files that the log tells of.
     files: HashSet<u64>,
@@ -41,7 +41,7 @@ pub(super) struct Reached {
 
 impl Reached {
     /// What earlier runs reached.
-    pub(super) fn of(log: &BlockLog) -> Self {
+    pub(crate) fn of(log: &BlockLog) -> Self {
         Self {
             known: log.reached.iter().map(|first| first.block).collect(),
             files: log.files.keys().copied().collect(),
@@ -50,12 +50,12 @@ impl Reached {
     }
 
     /// How many blocks there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
 
     /// Those of `blocks` that are new, each once.
-    pub(super) fn add(&mut self, blocks: &[BlockId]) -> Vec<BlockId> {
+    pub(crate) fn add(&mut self, blocks: &[BlockId]) -> Vec<BlockId> {
         let new = blocks.iter().copied();
         new.filter(|block| self.known.insert(*block)).collect()
     }
@@ -88,7 +88,7 @@ impl Reached {
 
     /// The lines of the log for new blocks, which test `number` reached so many seconds after
     /// the campaign was begun. `files` are the files that blocks are in.
-    pub(super) fn lines(
+    pub(crate) fn lines(
         &mut self,
         new: &[BlockId],
         number: u64,

@@ -9,14 +9,16 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
 
 use super::conform::{ConformArgs, GenerateArgs};
+use super::device_args::{DeviceArgs, EmulatorArgs};
 use super::export::ExportArgs;
 use super::merge::MergeArgs;
 use super::read::ReadArgs;
+use super::values::{groups, guard, seconds};
 use crate::campaign::{Feedback, Fleet, StatusMode};
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
 use crate::files::existing_path;
-use crate::input::guard::{GuardMode, GuardPlan};
+use crate::input::guard::GuardPlan;
 use crate::inspect::set::SetArgs;
 use crate::inspect::show::ShowArgs;
 use crate::oracle::Class;
@@ -75,6 +77,13 @@ impl Args {
 pub(super) enum Subcommand {
     /// Run a campaign; the same as without a subcommand
     Fuzz(Box<FuzzArgs>),
+    /// Fuzz a device of an emulator: what a guest can do to it
+    ///
+    /// Inputs are accesses of ports, registers and memory, over the QTest protocol of a stock
+    /// emulator. See docs/devices.md.
+    ///
+    /// Exit status: 0 no findings, 3 findings, 1 an error, 2 a wrong command line.
+    Device(Box<DeviceArgs>),
     /// Show the structure of an image and its defects
     Show(ShowArgs),
     /// Change one field of an image and nothing else
@@ -418,9 +427,17 @@ pub(super) struct BisectArgs {
 /// The options of `minimise`.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ReplayArgs {
-    /// Folder of a finding or of a test
+    /// Folder of a finding or of a test; with --device-args a trace of QTest operations
     #[arg(value_name = "DIR")]
     pub(super) dir: PathBuf,
+    /// The arguments of the emulator for a trace from elsewhere: '-M pc -device lsi ...'
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    pub(super) device_args: Option<String>,
+    /// Folder to make for the trace, the tests and the text to mail [default: DIR.minimised]
+    #[arg(long, value_name = "DIR", requires = "device_args")]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) emulator: EmulatorArgs,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
@@ -441,6 +458,9 @@ pub(super) struct ReportArgs {
     /// the programs: which are new here, gone, or still there
     #[arg(long, value_name = "TEST_DIR")]
     pub(super) against: Option<PathBuf>,
+    /// Of the findings in a device, print the tests in C for QEMU's tests/qtest
+    #[arg(long, conflicts_with_all = ["html", "sarif", "json"])]
+    pub(super) qtest_c: bool,
     /// Print JSON
     #[arg(long, conflicts_with_all = ["html", "sarif"])]
     pub(super) json: bool,
@@ -495,33 +515,11 @@ fn commands(text: &str) -> Result<GivenCommands, String> {
         .map_err(|why| format!("{why:#}"))
 }
 
-fn guard(text: &str) -> Result<GuardPlan, String> {
-    let modes = [GuardMode::Ends, GuardMode::Starts, GuardMode::All];
-    let mode = modes.into_iter().find(|mode| mode.word() == text);
-    match (mode, text) {
-        (Some(mode), _) => Ok(GuardPlan::Always(mode)),
-        (None, "off") => Ok(GuardPlan::Off),
-        (None, _) => Err("must be off, ends, starts or all".into()),
-    }
-}
-
 /// A selection, whose names are looked up when the formats are known.
 fn selection(text: &str) -> Result<String, String> {
     let list = FieldSelection::list(text);
     list.map(|_| text.to_owned())
         .map_err(|why| format!("{why:#}"))
-}
-
-/// `3-groups`, or just the number.
-fn groups(text: &str) -> Result<usize, String> {
-    let number = text
-        .strip_suffix("-groups")
-        .or(text.strip_suffix("-group"))
-        .unwrap_or(text);
-    match number.parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("must be a number of groups above 0, such as 3-groups".into()),
-    }
 }
 
 /// The name of an instance of a fleet, as AFL++ takes it.
@@ -573,19 +571,10 @@ fn program(text: &str) -> Result<ProgramWords, String> {
     }
 }
 
-/// Seconds, possibly with a fraction; more than 0.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())?;
-    if duration.is_zero() {
-        return Err("must be more than 0".into());
-    }
-    Ok(duration)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::guard::GuardMode;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(shlex::split(line).unwrap())

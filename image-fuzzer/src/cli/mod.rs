@@ -5,6 +5,8 @@ mod bisect;
 mod conform;
 mod coverage;
 mod curves;
+mod device;
+mod device_args;
 mod export;
 mod fuzz;
 mod html;
@@ -14,6 +16,7 @@ mod program_check;
 mod read;
 mod replay;
 mod report;
+mod values;
 mod versions;
 
 use std::io::Write as _;
@@ -72,16 +75,28 @@ pub fn main() -> ExitCode {
     let result = match args.subcommand {
         None => fuzz::run(&args.fuzz),
         Some(Subcommand::Fuzz(args)) => fuzz::run(&args),
+        Some(Subcommand::Device(args)) => device::run(&args),
         Some(Subcommand::Show(args)) => show::run(&args).map(|()| OK),
         Some(Subcommand::Set(args)) => set::run(&args).map(|()| OK),
         Some(Subcommand::Generate(args)) => conform::run_generate(&args),
         Some(Subcommand::Conform(args)) => conform::run(&args),
         Some(Subcommand::Read(args)) => read::run(&args).map(|()| OK),
         Some(Subcommand::Reproduce(args)) if !args.with.is_empty() => versions::run(&args),
+        Some(Subcommand::Reproduce(args)) if args.dirs.iter().all(|it| device::is_finding(it)) => {
+            device::reproduce(&args.dirs)
+        }
         Some(Subcommand::Reproduce(args)) => replay::reproduce(&args),
         Some(Subcommand::Bisect(args)) => bisect::run(&args),
+        Some(Subcommand::Minimise(args))
+            if args.device_args.is_some() || device::is_finding(&args.dir) =>
+        {
+            device::minimise(&args)
+        }
         Some(Subcommand::Minimise(args)) => replay::minimise(&args),
         Some(Subcommand::Coverage(args)) => coverage::run(&args),
+        Some(Subcommand::Report(args)) if device::is_work_folder(&args.dir) => {
+            device::report(&args)
+        }
         Some(Subcommand::Report(args)) => report::run(&args),
         Some(Subcommand::Merge(args)) => merge::run(&args),
         Some(Subcommand::Export(args)) => export::run(&args),

@@ -202,7 +202,8 @@ fn frame(line: &str, modules: &[Module<'_>], is_return: bool) -> Option<Frame> {
     };
     let (name, rest) = rest.split_once(" (")?;
     let address = address.and_then(|address| in_module(address, modules, is_return));
-    if name == "??" {
+    // Some versions of gdb leave the name out.
+    if name == "??" || name.is_empty() {
         let name = address.as_ref().map_or("??".into(), ToString::to_string);
         return Some(Frame {
             address,
@@ -270,6 +271,18 @@ Mapped address spaces:
             stack.key(2).map(|frames| frames.to_string()).as_deref(),
             Some("qemu-img+0x1169 < qcow2_open")
         );
+    }
+
+    /// gdb 13 has no name where it knows none, and others have `??`.
+    #[test]
+    fn a_frame_without_a_name_is_read() {
+        let output = OUTPUT.replace(
+            "#0  0x0000555555555169 in ?? ()",
+            "#0  0x0000555555555169 in  ()",
+        );
+        assert_ne!(output, OUTPUT);
+        let stack = parse_backtrace(output.as_bytes()).unwrap();
+        assert_eq!(stack.frames[0].name, "qemu-img+0x1169");
     }
 
     #[test]

@@ -113,6 +113,45 @@ pub(super) fn launch(launch: &Launch<'_>) -> io::Result<i32> {
     }
 }
 
+/// How a program that is executed once is contained.
+pub(super) struct Contained {
+    /// A Landlock ruleset to enforce.
+    pub(super) ruleset: Option<OwnedFd>,
+    /// Descriptors that the program inherits under their numbers. They stay open until it is
+    /// started.
+    pub(super) inherited: Vec<RawFd>,
+    /// The length of any one file that it writes, in bytes.
+    pub(super) file_size: u64,
+}
+
+/// Has the program that `command` starts end with the calling thread, in a session of its own
+/// and in a sandbox.
+pub(super) fn contain(command: &mut std::process::Command, contained: Contained) {
+    use std::os::unix::process::CommandExt as _;
+    let start = move || {
+        let limit = libc::rlimit {
+            rlim_cur: contained.file_size,
+            rlim_max: contained.file_size,
+        };
+        // SAFETY: calls that take integers, and one a live structure.
+        let kept = unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::setsid();
+            libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
+            let mut fds = contained.inherited.iter();
+            fds.all(|&fd| libc::fcntl(fd, libc::F_SETFD, 0) == 0)
+        };
+        let ruleset = contained.ruleset.as_ref();
+        let entered = ruleset.is_none_or(|ruleset| restrict(ruleset.as_raw_fd()));
+        match kept && entered {
+            true => Ok(()),
+            false => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure only makes system calls: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(start) };
+}
+
 /// Receives the listening socket that a server in a network namespace sends.
 ///
 /// # Errors

@@ -231,7 +231,7 @@ pub(super) fn locate(program: &Path) -> Result<PathBuf, ExecError> {
 
 /// Where a program's own libraries and data are: in its folder in a build tree, and next to
 /// its `bin` folder where it is installed below a prefix.
-fn own_paths(program: &Path) -> Vec<PathBuf> {
+pub(super) fn own_paths(program: &Path) -> Vec<PathBuf> {
     let mut folders = vec![program.to_owned()];
     let Some(folder) = program.parent() else {
         return folders;

@@ -169,7 +169,7 @@ fn is_warning(report: &[u8]) -> bool {
 }
 
 /// The part of `stderr` from the line where a report begins.
-fn report_in(stderr: &[u8]) -> Option<&[u8]> {
+pub(crate) fn report_in(stderr: &[u8]) -> Option<&[u8]> {
     let has_place = |at: &usize| stderr[..*at].last().is_some_and(u8::is_ascii_digit);
     let at = MARKERS
         .iter()

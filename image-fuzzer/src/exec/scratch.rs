@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use image_mutations::named_file::NamedFile;
 
 /// What the names of scratch folders begin with.
-const PREFIX: &str = "image-fuzzer.";
+pub(crate) const PREFIX: &str = "image-fuzzer.";
 
 /// A folder of one worker's own, removed with everything in it when dropped.
 #[derive(Debug)]

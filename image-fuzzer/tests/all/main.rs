@@ -5,6 +5,7 @@
 mod campaign;
 mod cli;
 mod coverage;
+mod device;
 mod encrypted;
 mod exec;
 mod faults;

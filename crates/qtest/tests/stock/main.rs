@@ -4,6 +4,7 @@ mod emulator;
 mod nvme;
 mod plugged;
 mod qmp;
+mod reset;
 mod scsi;
 mod virtio;
 
