@@ -6,10 +6,11 @@
 //! supported_proto: file nbd
 //! needs: qtest
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), fits::ends, async |disk| {
         let size = disk.size();
         let block = u64::from(disk.disk.block_size());
         disk.run(&[Op::write(1, 0, 64 * KIB)])?;

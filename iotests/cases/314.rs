@@ -9,7 +9,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(2 * MIB), fits::limits, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), |p| fits::limits(p) && fits::statistics(p), async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB)])?;
         for round in 0..2 {
             disk.set_limit(1).await?;

@@ -1,5 +1,5 @@
-//! Flushes reach the file behind the data that they are for, and FUA writes are followed by one
-//! where the file cannot do them.
+//! Flushes reach the file behind the data that they are for, and a write with FUA (Force Unit
+//! Access) ends when it has been flushed.
 //!
 //! group: device
 //! supported_fmt: raw qcow2
@@ -8,6 +8,7 @@
 //! needs: qtest driver:blklogwrites
 //! unsupported_imgopts: data_file
 
+use iotests::device::fits;
 use iotests::prelude::*;
 use qtest::block::{Request, Status, execute};
 
@@ -20,7 +21,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let log = disk.write_log(t)?;
         ensure!(log.flushed_after(1), "no flush behind the data");
         t.log("a flush is behind the data");
-        if disk.features().fua {
+        if disk.features().fua && fits::forces_access(&disk.path) {
             let buffer = disk.guest.buffer(&[4096], 4096)?;
             disk.guest.fill(buffer.pieces[0].0, 4096, 2)?;
             let write = Request::Write { offset: OFFSET + 64 * KIB, buffer, fua: true };

@@ -10,13 +10,13 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let setup = Setup::new(2 * MIB)
         .node(json!({"discard": "unmap", "detect-zeroes": "unmap", "file": {"discard": "unmap"}}));
-    let fits = |path: &qtest::graph::Path| path.resizes();
-    t.on_each_disk(&setup, fits, async |disk| {
+    t.on_each_disk(&setup, fits::statistics, async |disk| {
         let file = t.path(format!("t.{}", t.format()));
         let used = || Ok::<_, anyhow::Error>(std::fs::metadata(&file)?.blocks() * 512);
         disk.run(&[Op::write(1, 0, 2 * MIB), Op::Flush])?;

@@ -9,7 +9,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(2 * MIB), fits::limits, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB), |p| fits::limits(p) && fits::statistics(p), async |disk| {
         let id = disk.backend_id();
         let bounds = json!({"id": id, "boundaries": [1000, 1_000_000, 1_000_000_000]});
         disk.vm.run("block-latency-histogram-set", bounds).await?;

@@ -41,6 +41,20 @@ pub fn reports_errors(path: &Path) -> bool {
     !any(path, &["sd-card"])
 }
 
+/// Whether a write with FUA ends when it is on the medium. NVMe and the queued commands of AHCI
+/// ignore it: `known-limits.md`.
+#[must_use]
+pub fn forces_access(path: &Path) -> bool {
+    !any(path, &["nvme*", "ide-hd-sata"])
+}
+
+/// Whether the disk ends where its image does. QEMU's floppy disks have a cylinder more:
+/// `known-limits.md`.
+#[must_use]
+pub fn ends(path: &Path) -> bool {
+    !any(path, &["floppy*"])
+}
+
 /// Whether the disk can become larger and smaller while the machine runs.
 #[must_use]
 pub fn resizing(path: &Path) -> bool {

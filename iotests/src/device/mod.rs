@@ -381,7 +381,7 @@ impl Test {
             top = FILTER;
         }
         for mut word in path.arguments(top, &setup.properties) {
-            if word.starts_with("virtio-") {
+            if word.starts_with("virtio-blk") || word.starts_with("virtio-scsi") {
                 word += &setup.bus_properties;
             }
             words.push(word);
