@@ -3,6 +3,7 @@
 //!
 //! group: rw machine guest
 //! supported_fmt: generic
+//! unsupported_fmt: luks parallels
 //! supported_proto: file
 //! unsupported_imgopts: data_file
 //! needs: guest discard sparse device:nvme device:virtio-scsi-pci

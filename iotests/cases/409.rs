@@ -2,7 +2,7 @@
 //! loses nothing.
 //!
 //! group: rw machine guest migration
-//! supported_fmt: raw qcow2 qed luks
+//! supported_fmt: raw qcow2 luks
 //! supported_proto: file
 //! needs: guest device:virtio-scsi-pci
 //! timeout: 900

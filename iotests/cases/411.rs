@@ -51,8 +51,13 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for (_, id) in &images[..3] {
         t.section(id);
         guest.quiet("dmesg -c >/dev/null").await?;
-        guest.make_file_system(id).await?;
-        guest.quiet("(seq 100000 >/mnt/numbers; for n in 1 2 3 4 5 6; do echo $n >/mnt/$n; sync; done; echo \"! wrote $?\" >&3) 2>&1 &").await?;
+        // How many flushes there are before depends on the format.
+        let make = format!(
+            "/sbin/mke2fs -q -t ext4 -E nodiscard /dev/{id} && mount -t ext4 /dev/{id} /mnt"
+        );
+        let write =
+            "seq 100000 >/mnt/numbers && for n in 1 2 3 4 5 6; do echo $n >/mnt/$n; sync; done";
+        guest.quiet(format!("({make} && {write}; echo \"! wrote $?\" >&3) 2>&1 &")).await?;
         let error = guest.vm.event("BLOCK_IO_ERROR").await?;
         t.log(format!("{}, {}", error["data"]["operation"], error["data"]["action"]));
         guest.vm.event("STOP").await?;
