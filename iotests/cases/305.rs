@@ -6,12 +6,11 @@
 //! supported_proto: file
 //! needs: qtest driver:throttle
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    // Its reset waits for every request, and the emulator with it: known-limits.md.
-    let fits = |path: &qtest::graph::Path| !path.to_string().contains("megasas");
-    t.on_each_disk(&Setup::new(2 * MIB).holds(), fits, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB).holds(), fits::drops_requests, async |disk| {
         disk.needs("queue", |f| f.depth >= 4)?;
         disk.run(&[Op::write(1, 0, MIB), Op::Flush])?;
         disk.hold().await?;

@@ -10,7 +10,7 @@ use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(2 * MIB).holds(), fits::asynchronous, async |disk| {
+    t.on_each_disk(&Setup::new(2 * MIB).holds(), |p| fits::asynchronous(p) && fits::drops_requests(p), async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB), Op::Flush])?;
         disk.hold().await?;
         disk.run(&[Op::write(2, 0, 4 * KIB)])?;

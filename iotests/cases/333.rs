@@ -5,6 +5,7 @@
 //! supported_proto: file
 //! needs: qtest extended_l2
 
+use iotests::device::fits;
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
@@ -12,7 +13,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     for options in ["extended_l2=on,cluster_size=16k", "cluster_size=512", "lazy_refcounts=on"] {
         t.section(options);
         let setup = Setup::new(2 * MIB).image(options).node(json!({"discard": "unmap"}));
-        t.on_each_disk(&setup, fits, async |disk| {
+        t.on_each_disk(&setup, fits::one_of_each_bus, async |disk| {
             disk.run(&plan.ops(&mut t.rng(), MIB))?;
             disk.run(&[Op::Flush])?;
             disk.matches()
@@ -20,9 +21,4 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .await?;
     }
     Ok(())
-}
-
-/// The devices that differ in how they ask for zeroes and discards.
-fn fits(path: &qtest::graph::Path) -> bool {
-    path.has("q35") && ["virtio-blk-pci", "nvme", "ich9-sata", "virtio-scsi-pci"].iter().any(|n| path.has(n))
 }

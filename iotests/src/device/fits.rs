@@ -55,6 +55,24 @@ pub fn ends(path: &Path) -> bool {
     !any(path, &["floppy*"])
 }
 
+/// Whether a reset gives up the requests that are on their way. Megasas waits for each, and the
+/// emulator with it (`known-limits.md`); UFS goes on with them.
+#[must_use]
+pub fn drops_requests(path: &Path) -> bool {
+    !any(path, &["megasas*", "ufs*"])
+}
+
+/// A few paths, of buses whose requests differ, for tests that take long on each.
+#[must_use]
+pub fn one_of_each_bus(path: &Path) -> bool {
+    any(path, &["q35"])
+        && any(
+            path,
+            &["virtio-blk-pci", "virtio-scsi-pci", "nvme", "ich9-sata"],
+        )
+        && !any(path, &["pcie-root-port"])
+}
+
 /// Whether the disk can become larger and smaller while the machine runs.
 #[must_use]
 pub fn resizing(path: &Path) -> bool {
