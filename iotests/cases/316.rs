@@ -2,7 +2,7 @@
 //! above, and nothing is lost between.
 //!
 //! group: rw device snapshot throttle
-//! supported_fmt: qcow2 qed vmdk
+//! supported_fmt: qcow2 qed
 //! supported_proto: file
 //! needs: qtest driver:throttle backing
 //! unsupported_imgopts: data_file

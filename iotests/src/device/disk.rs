@@ -442,7 +442,7 @@ impl DeviceDisk {
     #[must_use]
     pub fn backend_id(&self) -> String {
         let id = self.path.disk_id();
-        if self.path.to_string().contains("/virtio-blk-") {
+        if self.path.to_string().contains("/virtio-blk-pci") {
             format!("/machine/peripheral/{id}/virtio-backend")
         } else {
             id

@@ -35,10 +35,11 @@ pub fn stops_at_errors(path: &Path) -> bool {
     error_policy(path) && !any(path, &["ide-hd-sata"])
 }
 
-/// Whether the guest hears of requests that fail. SD cards tell it of none: `known-limits.md`.
+/// Whether the guest hears of requests that fail. SD cards tell it of no write, floppy disks of no
+/// read: `known-limits.md`.
 #[must_use]
 pub fn reports_errors(path: &Path) -> bool {
-    !any(path, &["sd-card"])
+    !any(path, &["sd-card", "floppy*"])
 }
 
 /// Whether a write with FUA ends when it is on the medium. NVMe and the queued commands of AHCI
