@@ -56,11 +56,11 @@ pub fn ends(path: &Path) -> bool {
     !any(path, &["floppy*"])
 }
 
-/// Whether a reset gives up the requests that are on their way. Megasas waits for each, and the
-/// emulator with it (`known-limits.md`); UFS goes on with them.
+/// Whether a reset gives up the requests that are on their way. Megasas and ATA disks wait for each,
+/// and the emulator with them (`known-limits.md`); UFS goes on with them.
 #[must_use]
 pub fn drops_requests(path: &Path) -> bool {
-    !any(path, &["megasas*", "ufs*"])
+    !any(path, &["megasas*", "ide*", "ufs*"])
 }
 
 /// A few paths, of buses whose requests differ, for tests that take long on each.
@@ -123,9 +123,10 @@ pub fn plain_unplug(path: &Path) -> bool {
     path.hotplug() && any(path, &["*-hd", "usb-storage"])
 }
 
-/// Whether requests can be on their way while the processor goes on: those of SD cards and floppy
-/// disks are done within an access to a register, and the emulator waits for them.
+/// Whether requests can be kept on their way while the processor goes on. Those of SD cards and
+/// floppy disks are done within an access to a register, and the emulator waits for them; ATA disks
+/// write in parts, each of which waits for the processor.
 #[must_use]
 pub fn asynchronous(path: &Path) -> bool {
-    !any(path, &["sd-card", "floppy*"])
+    !any(path, &["sd-card", "floppy*", "ide*"])
 }
