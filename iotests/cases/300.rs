@@ -1,7 +1,7 @@
 //! What a guest writes through a disk device it reads back, on every way from a machine to a
 //! disk, and the image holds it.
 //!
-//! group: rw device
+//! group: rw device slow
 //! supported_fmt: generic
 //! supported_proto: file nbd
 //! needs: qtest

@@ -1,6 +1,6 @@
 //! All queues of a device at once, and in turns.
 //!
-//! group: rw device
+//! group: rw device quick
 //! supported_fmt: raw qcow2
 //! supported_proto: file nbd
 //! needs: qtest

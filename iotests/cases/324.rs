@@ -1,6 +1,6 @@
 //! A disk that is read-only refuses what would change it, and can be read.
 //!
-//! group: rw device
+//! group: rw device quick
 //! supported_fmt: generic
 //! supported_proto: file nbd
 //! needs: qtest

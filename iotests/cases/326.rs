@@ -1,6 +1,6 @@
 //! Statistics of a disk count what its guest asked for: reads, writes and flushes, and bytes.
 //!
-//! group: device qmp
+//! group: device qmp quick
 //! supported_fmt: raw qcow2
 //! supported_proto: file
 //! needs: qtest

@@ -1,6 +1,6 @@
 //! The latency histograms of a disk count each of its guest's requests once.
 //!
-//! group: device qmp
+//! group: device qmp quick
 //! supported_fmt: raw qcow2
 //! supported_proto: file
 //! needs: qtest
