@@ -15,11 +15,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         let block = u64::from(disk.disk.block_size());
         disk.run(&[Op::write(1, 0, 64 * KIB)])?;
         disk.run_quietly(&[Op::write(2, size - 64 * KIB, 64 * KIB)])?;
-        let places = [
-            ("at the end", size),
-            ("over the end", size - block),
-            ("far behind", size + 64 * MIB),
-        ];
+        let places =
+            [("at the end", size), ("over the end", size - block), ("far behind", size + 64 * MIB)];
         for (name, offset) in places {
             for op in [Op::write(0xbd, offset, 2 * block), Op::Read { offset, length: 2 * block }] {
                 disk.refuses(&op)?;

@@ -9,27 +9,31 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    t.on_each_disk(&Setup::new(2 * MIB), |_| true, async |disk| {
-        disk.needs("queue", |f| f.depth >= 4)?;
-        let depth = disk.features().depth.min(64) as u64;
-        let place = |n: u64| n * 20 * KIB;
-        for round in 0..3 {
-            let mut pending = Vec::new();
-            for n in 0..depth {
-                let pattern = (round * 64 + n + 1) as u8;
-                pending.extend(disk.start(&Op::write(pattern, place(n), 16 * KIB))?);
+    t.on_each_disk(
+        &Setup::new(2 * MIB),
+        |_| true,
+        async |disk| {
+            disk.needs("queue", |f| f.depth >= 4)?;
+            let depth = disk.features().depth.min(64) as u64;
+            let place = |n: u64| n * 20 * KIB;
+            for round in 0..3 {
+                let mut pending = Vec::new();
+                for n in 0..depth {
+                    let pattern = (round * 64 + n + 1) as u8;
+                    pending.extend(disk.start(&Op::write(pattern, place(n), 16 * KIB))?);
+                }
+                // In the other order.
+                pending.reverse();
+                disk.finish(pending)?;
+                let mut pending = Vec::new();
+                for n in 0..depth {
+                    pending.extend(disk.start(&Op::Read { offset: place(n), length: 20 * KIB })?);
+                }
+                disk.finish(pending)?;
             }
-            // In the other order.
-            pending.reverse();
-            disk.finish(pending)?;
-            let mut pending = Vec::new();
-            for n in 0..depth {
-                pending.extend(disk.start(&Op::Read { offset: place(n), length: 20 * KIB })?);
-            }
-            disk.finish(pending)?;
-        }
-        t.log("three rounds of all at once");
-        disk.matches()
-    })
+            t.log("three rounds of all at once");
+            disk.matches()
+        },
+    )
     .await
 }

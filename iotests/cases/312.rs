@@ -16,10 +16,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         .fails_once("read", 512 * KIB, 5);
     t.on_each_disk(&setup, fits::stops_at_errors, async |disk| {
         disk.run(&[Op::write(1, 0, 128 * KIB), Op::Flush])?;
-        for op in [
-            Op::write(2, 256 * KIB, 4 * KIB),
-            Op::Read { offset: 512 * KIB, length: 4 * KIB },
-        ] {
+        for op in
+            [Op::write(2, 256 * KIB, 4 * KIB), Op::Read { offset: 512 * KIB, length: 4 * KIB }]
+        {
             let pending = disk.start(&op)?.context("no request")?;
             disk.wait_for_stop(&pending).await?;
             let data = disk.vm.event("BLOCK_IO_ERROR").await?["data"].clone();

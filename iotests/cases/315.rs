@@ -13,16 +13,20 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     let setup = Setup::new(2 * MIB)
         .options(["-object", "iothread,id=thread"])
         .virtio_property("iothread=thread");
-    t.on_each_disk(&setup, |p| fits::virtio(p) && !p.has("microvm"), async |disk| {
-        let ops = plan.ops(&mut t.rng(), MIB);
-        disk.run(&ops)?;
-        let pending = disk.start(&Op::write(9, MIB, 64 * KIB))?;
-        disk.vm.qmp("stop", json!({})).await?;
-        disk.vm.qmp("cont", json!({})).await?;
-        disk.finish(pending.into_iter().collect())?;
-        disk.reset()?;
-        disk.run(&ops)?;
-        disk.matches()
-    })
+    t.on_each_disk(
+        &setup,
+        |p| fits::virtio(p) && !p.has("microvm"),
+        async |disk| {
+            let ops = plan.ops(&mut t.rng(), MIB);
+            disk.run(&ops)?;
+            let pending = disk.start(&Op::write(9, MIB, 64 * KIB))?;
+            disk.vm.qmp("stop", json!({})).await?;
+            disk.vm.qmp("cont", json!({})).await?;
+            disk.finish(pending.into_iter().collect())?;
+            disk.reset()?;
+            disk.run(&ops)?;
+            disk.matches()
+        },
+    )
     .await
 }

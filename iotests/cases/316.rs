@@ -25,7 +25,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         disk.finish(held)?;
         disk.run(&[Op::write(4, 256 * KIB, 4 * KIB), Op::Flush])?;
         disk.matches()?;
-        let job = json!({"device": "filter", "job-id": "commit", "base-node": "disk", "top-node": "top"});
+        let job =
+            json!({"device": "filter", "job-id": "commit", "base-node": "disk", "top-node": "top"});
         let job = disk.vm.start_job("block-commit", job).await?;
         disk.run(&[Op::write(5, 384 * KIB, 4 * KIB)])?;
         disk.vm.conclude(&job, iotests::job::AtReady::Complete).await?;

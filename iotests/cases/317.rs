@@ -12,19 +12,23 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let setup = Setup::new(2 * MIB).holds();
-    t.on_each_disk(&setup, |p| fits::migration(p) && fits::asynchronous(p) && !p.to_string().contains("megasas"), async |disk| {
-        let image = disk.image.clone();
-        disk.run(&[Op::write(1, 0, 512 * KIB)])?;
-        for round in 0..2u8 {
-            disk.hold().await?;
-            disk.run(&[Op::write(2, 0, 4 * KIB)])?;
-            let held = disk.start_held(&[Op::write(3 + round, 128 * KIB, 4 * KIB)])?;
-            disk.migrate(t, &setup, &image).await?;
-            disk.finish(held)?;
-            disk.run(&[Op::write(5 + round, 256 * KIB, 8 * KIB), Op::Flush])?;
-            disk.matches()?;
-        }
-        Ok(())
-    })
+    t.on_each_disk(
+        &setup,
+        |p| fits::migration(p) && fits::asynchronous(p) && !p.to_string().contains("megasas"),
+        async |disk| {
+            let image = disk.image.clone();
+            disk.run(&[Op::write(1, 0, 512 * KIB)])?;
+            for round in 0..2u8 {
+                disk.hold().await?;
+                disk.run(&[Op::write(2, 0, 4 * KIB)])?;
+                let held = disk.start_held(&[Op::write(3 + round, 128 * KIB, 4 * KIB)])?;
+                disk.migrate(t, &setup, &image).await?;
+                disk.finish(held)?;
+                disk.run(&[Op::write(5 + round, 256 * KIB, 8 * KIB), Op::Flush])?;
+                disk.matches()?;
+            }
+            Ok(())
+        },
+    )
     .await
 }

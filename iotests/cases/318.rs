@@ -13,7 +13,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
     t.on_each_disk(&Setup::new(2 * MIB), fits::migration, async |disk| {
         disk.run(&[Op::write(1, 0, 512 * KIB), Op::Flush])?;
         let then = disk.model.clone();
-        let names = json!({"job-id": "save", "tag": "then", "vmstate": "disk", "devices": ["disk"]});
+        let names =
+            json!({"job-id": "save", "tag": "then", "vmstate": "disk", "devices": ["disk"]});
         disk.vm.job("snapshot-save", names.clone()).await?;
         disk.run(&[Op::write(2, 128 * KIB, 512 * KIB), Op::Flush])?;
         disk.matches()?;

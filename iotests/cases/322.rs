@@ -11,12 +11,16 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     let setup = Setup::new(2 * MIB).backed().filter(json!({"driver": "copy-on-read"}));
-    t.on_each_disk(&setup, |_| true, async |disk| {
-        let mut ops = vec![Op::write(1, 64 * KIB, 512)];
-        ops.extend([60, 100, 1000].map(|at| Op::Read { offset: at * KIB, length: 8 * KIB }));
-        ops.extend([Op::write(2, 1004 * KIB, KIB), Op::Flush]);
-        disk.run(&ops)?;
-        disk.matches()
-    })
+    t.on_each_disk(
+        &setup,
+        |_| true,
+        async |disk| {
+            let mut ops = vec![Op::write(1, 64 * KIB, 512)];
+            ops.extend([60, 100, 1000].map(|at| Op::Read { offset: at * KIB, length: 8 * KIB }));
+            ops.extend([Op::write(2, 1004 * KIB, KIB), Op::Flush]);
+            disk.run(&ops)?;
+            disk.matches()
+        },
+    )
     .await
 }

@@ -15,7 +15,9 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         ops.extend((0..3).map(|n| Op::Read { offset: n * 64 * KIB, length: 8 * KIB }));
         disk.run(&ops)?;
         let after = stats(disk).await?;
-        for key in ["wr_operations", "wr_bytes", "rd_operations", "rd_bytes", "failed_wr_operations"] {
+        for key in
+            ["wr_operations", "wr_bytes", "rd_operations", "rd_bytes", "failed_wr_operations"]
+        {
             let count = after[key].as_u64().unwrap_or(0) - before[key].as_u64().unwrap_or(0);
             t.log(format!("{key}: {count}"));
         }

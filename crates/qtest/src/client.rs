@@ -155,6 +155,19 @@ impl Client {
         Ok(answers)
     }
 
+    /// Lets the emulator come back to its main loop, where devices do what they put off.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn settle(&mut self) -> Result<()> {
+        for _ in 0..reset::TURNS {
+            self.send(&reset::long_line(), 1)?;
+            self.answer(&Op::Endianness, "a long line")?;
+        }
+        Ok(())
+    }
+
     /// Resets the machine, a PC, and waits until that is done.
     ///
     /// # Errors

@@ -26,6 +26,15 @@ pub const BEFORE: &str = "endianness # before a reset ";
 /// How the line behind a reset begins.
 pub const BEHIND: &str = "endianness # behind a reset ";
 
+/// After so many long lines, devices have begun what they put off, and what that puts off in turn.
+pub const TURNS: usize = 4;
+
+/// A line that does nothing and is longer than what the emulator reads at once.
+#[must_use]
+pub fn long_line() -> String {
+    format!("{BEFORE}{:->READ_AT_ONCE$}", "")
+}
+
 /// The three lines of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lines;

@@ -211,10 +211,23 @@ impl Emulator {
 
     /// Runs an input and resets the machine.
     pub fn run(&mut self, program: &Program) -> Ran {
+        self.run_to(program, |emulator| emulator.reset())
+    }
+
+    /// Runs an input and lets devices do what they put off, without a reset.
+    pub fn run_alone(&mut self, program: &Program) -> Ran {
+        self.run_to(program, |emulator| emulator.guest.client().settle())
+    }
+
+    fn run_to(
+        &mut self,
+        program: &Program,
+        end: impl FnOnce(&mut Self) -> Result<(), qtest::Error>,
+    ) -> Ran {
         self.inputs += 1;
         self.lines_before = self.guest.client().lines();
         self.process.deadline().set(self.limits.time);
-        let done = self.steps(&program.steps).and_then(|()| self.reset());
+        let done = self.steps(&program.steps).and_then(|()| end(self));
         match done {
             Ok(()) => match self.process.memory() {
                 memory if memory > self.limits.memory => Ran::Memory(memory),

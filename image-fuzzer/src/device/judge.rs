@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::emulator::{Emulator, Ran};
 use super::machine::Machine;
-use super::program::Program;
+use super::program::{Program, Step};
 use crate::commands::Command;
 use crate::exec::debuggers::DebuggerPool;
 use crate::exec::{End, ExecOptions, Limits, Observation, Request, sanitizer};
@@ -79,7 +79,7 @@ fn ended(end: &End, stderr: &[u8]) -> Option<Failure> {
 }
 
 /// What gdb may take for one stack.
-const STACK_LIMIT: Duration = Duration::from_secs(60);
+const STACK_LIMIT: Duration = Duration::from_secs(40);
 
 /// Looks at stacks, for which an input is run again, or the process that hangs is looked at.
 pub struct Namer<'a> {
@@ -109,7 +109,9 @@ impl<'a> Namer<'a> {
         let more = ["-qtest", "stdio", "-qtest-log", "none"];
         let argv = ["qemu"].into_iter().chain(words).chain(more);
         let mut request = Request::new(argv.map(Into::into).collect(), self.scratch);
-        request.stdin = Some(program.to_string().into_bytes());
+        // A reset behind an input may be what it crashes in.
+        let text = format!("{program}{}\n", Step::Reset);
+        request.stdin = Some(text.into_bytes());
         request.limits = Limits {
             memory: 4 << 30,
             ..Limits::default()

@@ -267,11 +267,7 @@ mod tests {
                             address: 8, value, ..
                         },
                         _,
-                    ) => {
-                        if value & 16 != 0 && byte == 7 && armed {
-                            return true;
-                        }
-                    }
+                    ) if value & 16 != 0 && byte == 7 && armed => return true,
                     _ => {}
                 }
             }

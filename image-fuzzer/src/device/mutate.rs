@@ -25,15 +25,15 @@ struct Sources<'a> {
 
 /// The changes, with weights.
 const CHANGES: [(u64, Change); 9] = [
-    (40, field),
-    (14, number),
+    (40, |steps, sources, rng| field(steps, sources, rng)),
+    (14, |steps, sources, rng| number(steps, sources, rng)),
     (10, drop_steps),
     (8, double),
     (8, swap),
     (8, insert),
-    (6, width),
+    (6, |steps, sources, rng| width(steps, sources, rng)),
     (6, splice),
-    (5, length),
+    (5, |steps, sources, rng| length(steps, sources, rng)),
 ];
 
 /// An input made from `program` by a few changes.
@@ -95,7 +95,7 @@ fn place_of(
 }
 
 /// Sets a field of a structure in memory, which is 1, 2, 4 or 8 bytes where such fields are.
-fn field(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
+fn field(steps: &mut [Step], sources: &Sources<'_>, rng: &mut Rng) -> bool {
     let is_block = |op: &Op| matches!(op, Op::WriteBlock { .. });
     let Some(index) = place_of(steps, sources, rng, is_block) else {
         return false;
@@ -142,7 +142,7 @@ fn changed(old: u64, surface: &Surface, rng: &mut Rng) -> u64 {
 }
 
 /// Changes the value that a register gets.
-fn number(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
+fn number(steps: &mut [Step], sources: &Sources<'_>, rng: &mut Rng) -> bool {
     let is_write = |op: &Op| matches!(op, Op::Write { .. } | Op::Out { .. });
     let Some(index) = place_of(steps, sources, rng, is_write) else {
         return false;
@@ -206,7 +206,7 @@ fn insert(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
 }
 
 /// Accesses a register by another width.
-fn width(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
+fn width(steps: &mut [Step], sources: &Sources<'_>, rng: &mut Rng) -> bool {
     let is_access = |op: &Op| {
         matches!(
             op,
@@ -254,7 +254,7 @@ fn splice(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
 }
 
 /// Makes a block of memory shorter or longer.
-fn length(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
+fn length(steps: &mut [Step], sources: &Sources<'_>, rng: &mut Rng) -> bool {
     let is_block = |op: &Op| matches!(op, Op::WriteBlock { .. });
     let Some(index) = place_of(steps, sources, rng, is_block) else {
         return false;

@@ -103,6 +103,29 @@ impl<'a> Replayer<'a> {
         key: &Key,
         budget: Duration,
     ) -> Result<Option<Smallest>> {
+        let smallest = self.smallest(program, key, budget)?;
+        let Some(mut smallest) = smallest else {
+            return Ok(None);
+        };
+        // Each input was followed by a reset, which may be what shows it. A trace has it only
+        // where it is.
+        if smallest.program.steps.last() != Some(&Step::Reset) {
+            let mut emulator = Emulator::start(self.setup, None)?;
+            let ran = emulator.run_alone(&smallest.program);
+            let failure = judge(self.setup.machine, &ran);
+            if !failure.is_some_and(|it| is_same(&it.key, key)) {
+                smallest.program.steps.push(Step::Reset);
+            }
+        }
+        Ok(Some(smallest))
+    }
+
+    fn smallest(
+        &mut self,
+        program: &Program,
+        key: &Key,
+        budget: Duration,
+    ) -> Result<Option<Smallest>> {
         if !self.is_shown(program, key)? {
             return Ok(None);
         }

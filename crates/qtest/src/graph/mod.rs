@@ -334,20 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique() {
-        let mut names: Vec<&str> = nodes().iter().map(|node| node.name).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
     fn names_of_nodes_are_unique_and_paths_end_at_drivers() {
         let names: BTreeSet<_> = nodes().iter().map(|n| n.name).collect();
         assert_eq!(names.len(), nodes().len());
