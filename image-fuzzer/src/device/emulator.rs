@@ -48,7 +48,7 @@ pub struct InputLimits {
 impl Default for InputLimits {
     fn default() -> Self {
         Self {
-            time: Duration::from_secs(5),
+            time: Duration::from_secs(2),
             memory: 1 << 30,
         }
     }

@@ -103,11 +103,7 @@ fn tell(dir: &Path, outcome: &Outcome) -> Result<()> {
     let groups = outcome.groups as u64;
     output::line(&match groups {
         0 => "no findings".to_owned(),
-        _ => format!(
-            "{} in {}",
-            counted(groups, "group of findings"),
-            dir.display()
-        ),
+        _ => format!("{} in {}", counted(groups, "group"), dir.display()),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::commands::quote;
+use crate::device::InputLimits;
 use crate::device::machine::FIRMWARE;
 use crate::device::program::Program;
 use crate::device::store::{Finding, TRACE};
@@ -69,12 +70,17 @@ fn words(finding: &Finding) -> String {
 
 /// The script that shows a finding: exit status 0 where it does.
 pub(super) fn reproduce(finding: &Finding, program: &Program) -> String {
+    // A hang takes longer than an input may; one that ends at last is one, too.
+    let seconds = match finding.key.class {
+        Class::Hang => InputLimits::default().time.as_secs(),
+        _ => SECONDS,
+    };
     let mut text = format!(
         "#!/usr/bin/env bash\n# {}\n# {}\n#\n# usage: [QEMU_PROG=EMULATOR] ./reproduce.sh\n#\n\
          # Exit status: 0 reproduced, 3 not reproduced.\n\n\
          cd \"$(dirname \"$0\")\" || exit 1\n\
          qemu=${{QEMU_PROG:-{}}}\n\
-         seconds={SECONDS}\n\n{RUN}\n",
+         seconds={seconds}\n\n{RUN}\n",
         comment(&finding.key.to_string()),
         comment(&finding.summary),
         quote(&finding.machine.program.to_string_lossy()),
