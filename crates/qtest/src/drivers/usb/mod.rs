@@ -1,7 +1,7 @@
 //! USB: disks at a host controller.
 //!
-//! [`Host`] is what a host controller does for one device: it carries control and bulk transfers.
-//! [`bot`] and [`uas`] carry SCSI commands over them. USB 3.1, chapter 9.
+//! `Host` is what a host controller does for one device: it carries control and bulk transfers.
+//! `bot` and `uas` carry SCSI commands over them. USB 3.1, chapter 9.
 
 mod bot;
 mod descriptors;
