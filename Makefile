@@ -13,6 +13,8 @@ BENCH_SECONDS ?= 10
 # The profile of cargo that 'make bench' and 'make recall' build in. In dev they use what 'make
 # check' has built, and figures mean nothing.
 BENCH_PROFILE ?= bench
+# The same for 'make fuzz', which is slow in dev.
+FUZZ_PROFILE ?= release
 # How long 'make recall' searches for each fault, in seconds.
 RECALL_SECONDS ?= 20
 # The faults that 'make mutants' injects, or 'make recall' plants; all, where none is named.
@@ -85,9 +87,9 @@ mutants: deps-there
 	@ARGS='$(ARGS)' scripts/mutants $(FAULTS)
 
 fuzz: deps-there
-	@cargo build --release --quiet -p image-fuzzer --bin image-fuzzer
+	@cargo build --profile $(FUZZ_PROFILE) --quiet --workspace --bin image-fuzzer
 	@# Status 3 says that there are findings, which is what is looked for.
-	@$(TARGET)/release/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
+	@$(TARGET)/$(if $(filter dev,$(FUZZ_PROFILE)),debug,$(FUZZ_PROFILE))/image-fuzzer -d $(DURATION) $(ARGS) || [ $$? -eq 3 ]
 
 # With the features of the whole workspace, as 'make check' has them: others are another build.
 bench = cargo bench --workspace --profile $(BENCH_PROFILE)
