@@ -56,11 +56,11 @@ pub fn ends(path: &Path) -> bool {
     !any(path, &["floppy*"])
 }
 
-/// Whether a reset gives up the requests that are on their way. Megasas and ATA disks wait for each,
-/// and the emulator with them (`known-limits.md`); UFS goes on with them.
+/// Whether a reset gives up the requests that are on their way. Megasas, ATA disks and USB disks wait
+/// for each, and the emulator with them (`known-limits.md`); UFS goes on with them.
 #[must_use]
 pub fn drops_requests(path: &Path) -> bool {
-    !any(path, &["megasas*", "ide*", "ufs*"])
+    !any(path, &["megasas*", "ide*", "usb*", "ufs*"])
 }
 
 /// A few paths, of buses whose requests differ, for tests that take long on each.
