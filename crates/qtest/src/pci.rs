@@ -243,16 +243,6 @@ impl Pci {
         bridge.write(guest, Width::L, offset::PREFETCHABLE_BASE, 0xfff0)
     }
 
-    /// Looks for the registers of what was plugged into a bus since, and maps them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::enumerate`]. The registers of everything get new places.
-    pub fn rescan(&mut self, guest: &mut Guest) -> Result<()> {
-        *self = Self::enumerate(guest)?;
-        Ok(())
-    }
-
     /// The first function with one of these ids.
     ///
     /// # Errors

@@ -156,10 +156,17 @@ impl Megasas {
         self.init(guest)
     }
 
+    fn send(&self, guest: &mut Guest, slot: u16, command: &Command) -> Result<()> {
+        let frame = self.frame(slot, command)?;
+        let at = self.slots.address(slot);
+        guest.label("megasas frame");
+        guest.write_block(at, &frame)?;
+        self.set(guest, register::INBOUND_QUEUE, at)
+    }
+
     /// Tells the firmware where the queue of replies is.
     fn init(&mut self, guest: &mut Guest) -> Result<()> {
-        let full = || Error::device(NAME, "too many commands are on their way");
-        let slot = self.slots.take().ok_or_else(full)?;
+        let slot = self.slots.take(NAME)?;
         let at = self.slots.address(slot);
         let information = at + 64;
         let mut bytes = vec![0; 4];
@@ -343,20 +350,9 @@ impl ScsiTransport for Megasas {
     }
 
     fn start(&mut self, guest: &mut Guest, _queue: usize, command: &Command) -> Result<Tag> {
-        let full = || Error::device(NAME, "too many commands are on their way");
-        let slot = self.slots.take().ok_or_else(full)?;
-        let frame = match self.frame(slot, command) {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.slots.give_back(slot);
-                return Err(error);
-            }
-        };
-        let at = self.slots.address(slot);
-        guest.label("megasas frame");
-        guest.write_block(at, &frame)?;
-        self.set(guest, register::INBOUND_QUEUE, at)?;
-        Ok(self.slots.started(slot))
+        let slot = self.slots.take(NAME)?;
+        let sent = self.send(guest, slot, command);
+        self.slots.sent(slot, sent)
     }
 
     fn poll(&mut self, guest: &mut Guest) -> Result<Vec<(Tag, Outcome)>> {
@@ -365,10 +361,7 @@ impl ScsiTransport for Megasas {
         while self.consumed != produced {
             let entry = guest.read(Width::L, self.queue + 4 * u64::from(self.consumed))?;
             self.consumed = (self.consumed + 1) % self.entries;
-            let slot = u16::try_from(entry).ok();
-            let ended = slot.and_then(|slot| Some((slot, self.slots.ended(slot)?)));
-            let unknown = || Error::device(NAME, "a command ended that was not on its way");
-            let (slot, tag) = ended.ok_or_else(unknown)?;
+            let (slot, tag) = self.slots.ended(NAME, entry)?;
             all.push((tag, self.outcome(guest, slot)?));
         }
         if !all.is_empty() {

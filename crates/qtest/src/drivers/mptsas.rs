@@ -150,8 +150,7 @@ impl Mptsas {
     }
 
     fn enable_port(&mut self, guest: &mut Guest) -> Result<()> {
-        let full = || Error::device(NAME, "too many commands are on their way");
-        let slot = self.slots.take().ok_or_else(full)?;
+        let slot = self.slots.take(NAME)?;
         let at = self.slots.address(slot);
         guest.label("mptsas message");
         guest.write_block(at, &message(function::PORT_ENABLE, 12))?;
@@ -278,12 +277,6 @@ impl Mptsas {
         self.set(guest, register::REQUEST_FIFO, at)
     }
 
-    /// The slot and the command that a message is about.
-    fn take(&mut self, context: u64) -> Option<(u16, Tag)> {
-        let slot = u16::try_from(context).ok()?;
-        Some((slot, self.slots.ended(slot)?))
-    }
-
     /// What an entry of the FIFO of replies means.
     fn ended(&mut self, guest: &mut Guest, value: u64) -> Result<(Tag, Outcome)> {
         const ADDRESS: u64 = 1 << 31;
@@ -291,14 +284,13 @@ impl Mptsas {
         const RECOVERED: u16 = 0x40;
         const UNDERRUN: u16 = 0x45;
         const AUTOSENSE_VALID: u8 = 1;
-        let unknown = || Error::device(NAME, "a command ended that was not on its way");
         if value & ADDRESS == 0 {
-            let (_, tag) = self.take(value).ok_or_else(unknown)?;
+            let (_, tag) = self.slots.ended(NAME, value)?;
             return Ok((tag, Outcome::GOOD));
         }
         let bytes = self.reply(guest, value)?;
         let context = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-        let (slot, tag) = self.take(context.into()).ok_or_else(unknown)?;
+        let (slot, tag) = self.slots.ended(NAME, context.into())?;
         let code = u16::from_le_bytes([bytes[14], bytes[15]]);
         if !matches!(code, SUCCESS | RECOVERED | UNDERRUN) {
             let why = status_words(code);
@@ -417,15 +409,9 @@ impl ScsiTransport for Mptsas {
     }
 
     fn start(&mut self, guest: &mut Guest, _queue: usize, command: &Command) -> Result<Tag> {
-        let full = || Error::device(NAME, "too many commands are on their way");
-        let slot = self.slots.take().ok_or_else(full)?;
-        match self.request(guest, slot, command) {
-            Ok(()) => Ok(self.slots.started(slot)),
-            Err(error) => {
-                self.slots.give_back(slot);
-                Err(error)
-            }
-        }
+        let slot = self.slots.take(NAME)?;
+        let sent = self.request(guest, slot, command);
+        self.slots.sent(slot, sent)
     }
 
     fn poll(&mut self, guest: &mut Guest) -> Result<Vec<(Tag, Outcome)>> {

@@ -197,11 +197,9 @@ impl Pvscsi {
         self.consumed = self.consumed.wrapping_add(1);
         let mut context = [0; 8];
         context.copy_from_slice(&bytes[..8]);
-        let slot = u64::from_le_bytes(context).checked_sub(1);
-        let slot = slot.and_then(|slot| u16::try_from(slot).ok());
-        let tag = slot.and_then(|slot| Some((slot, self.slots.ended(slot)?)));
-        let unknown = || Error::device(NAME, "a command ended that was not on its way");
-        let (slot, tag) = tag.ok_or_else(unknown)?;
+        // A request has the number of its slot and one, since 0 is no context.
+        let slot = u64::from_le_bytes(context).wrapping_sub(1);
+        let (slot, tag) = self.slots.ended(NAME, slot)?;
         let sense_length = u32::from_le_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
         let host_status = u16::from_le_bytes([bytes[20], bytes[21]]);
         if let Some(why) = host_words(host_status) {
@@ -259,15 +257,9 @@ impl ScsiTransport for Pvscsi {
             let what = format!("a command of {} bytes", command.cdb.len());
             return Err(Error::device(NAME, what));
         }
-        let full = || Error::device(NAME, "too many commands are on their way");
-        let slot = self.slots.take().ok_or_else(full)?;
-        match self.request(guest, slot, command) {
-            Ok(()) => Ok(self.slots.started(slot)),
-            Err(error) => {
-                self.slots.give_back(slot);
-                Err(error)
-            }
-        }
+        let slot = self.slots.take(NAME)?;
+        let sent = self.request(guest, slot, command);
+        self.slots.sent(slot, sent)
     }
 
     fn poll(&mut self, guest: &mut Guest) -> Result<Vec<(Tag, Outcome)>> {

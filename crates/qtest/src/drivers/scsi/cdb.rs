@@ -30,8 +30,6 @@ pub mod opcode {
     pub const WRITE_SAME_16: u8 = 0x93;
     /// SERVICE ACTION IN(16), SPC-4: the second byte says which.
     pub const SERVICE_ACTION_IN_16: u8 = 0x9e;
-    /// REPORT LUNS, SPC-4 6.33.
-    pub const REPORT_LUNS: u8 = 0xa0;
 }
 
 /// Force Unit Access, in the second byte of reads and writes.
@@ -74,15 +72,6 @@ pub fn read_capacity_10() -> Vec<u8> {
 pub fn read_capacity_16(length: u32) -> Vec<u8> {
     const READ_CAPACITY: u8 = 0x10;
     long(opcode::SERVICE_ACTION_IN_16, READ_CAPACITY, 0, length)
-}
-
-/// REPORT LUNS.
-#[must_use]
-pub fn report_luns(length: u32) -> Vec<u8> {
-    let mut cdb = vec![opcode::REPORT_LUNS, 0, 0, 0, 0, 0];
-    cdb.extend(length.to_be_bytes());
-    cdb.extend([0, 0]);
-    cdb
 }
 
 /// READ(10).

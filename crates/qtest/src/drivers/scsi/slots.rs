@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::block::Tag;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guest::Guest;
 
 /// Parts of the guest's memory of one length, each for a command on its way.
@@ -40,9 +40,14 @@ impl Slots {
         self.memory + u64::from(slot) * self.length
     }
 
-    /// Takes one that no command has.
-    pub fn take(&mut self) -> Option<u16> {
-        self.unused.pop()
+    /// Takes one that no command of the adapter `device` has.
+    ///
+    /// # Errors
+    ///
+    /// Fails if all have one.
+    pub fn take(&mut self, device: &'static str) -> Result<u16> {
+        let full = || Error::device(device, "too many commands are on their way");
+        self.unused.pop().ok_or_else(full)
     }
 
     /// Gives back one whose command was not started.
@@ -58,11 +63,35 @@ impl Slots {
         tag
     }
 
-    /// Its command ended: which one it was, if there was any.
-    pub fn ended(&mut self, slot: u16) -> Option<Tag> {
-        let tag = self.running.remove(&slot)?;
+    /// Its command was sent and is on its way, or could not be, and the slot is free again.
+    ///
+    /// # Errors
+    ///
+    /// That of `sent`.
+    pub fn sent(&mut self, slot: u16, sent: Result<()>) -> Result<Tag> {
+        match sent {
+            Ok(()) => Ok(self.started(slot)),
+            Err(error) => {
+                self.give_back(slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// The adapter `device` says that the command of a slot ended: the slot, and which command it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there was none.
+    pub fn ended(&mut self, device: &'static str, slot: u64) -> Result<(u16, Tag)> {
+        let ended = u16::try_from(slot)
+            .ok()
+            .and_then(|slot| Some((slot, self.running.remove(&slot)?)));
+        let unknown = || Error::device(device, "a command ended that was not on its way");
+        let (slot, tag) = ended.ok_or_else(unknown)?;
         self.unused.push(slot);
-        Some(tag)
+        Ok((slot, tag))
     }
 
     /// Those whose commands are on their way.

@@ -89,7 +89,7 @@ impl Ufs {
             let ended = self.queues.ended(guest, &self.controller, &self.slots)?;
             Ok(ended.contains(&slot).then_some(()))
         })?;
-        self.slots.ended(slot);
+        self.slots.ended(NAME, slot.into())?;
         match self.response(guest, slot)? {
             Ok(response) if response[upiu::RESPONSE_CODE] == 0 => Ok(response),
             Ok(response) => {
@@ -116,8 +116,7 @@ impl Ufs {
         if entries.len() as u64 > LONGEST_LIST {
             return Err(Error::device(NAME, "too many pieces of memory"));
         }
-        let full = || Error::device(NAME, "too many requests are on their way");
-        let slot = self.slots.take().ok_or_else(full)?;
+        let slot = self.slots.take(NAME)?;
         let memory = self.slots.address(slot);
         let mut request = request.to_vec();
         // The number of the request is in the header too.
@@ -226,8 +225,7 @@ impl ScsiTransport for Ufs {
         let mut all = Vec::new();
         for slot in self.queues.ended(guest, &self.controller, &self.slots)? {
             let outcome = self.outcome(guest, slot)?;
-            let unknown = || Error::device(NAME, "a request ended that was not sent");
-            let tag = self.slots.ended(slot).ok_or_else(unknown)?;
+            let (_, tag) = self.slots.ended(NAME, slot.into())?;
             all.push((tag, outcome));
         }
         Ok(all)
