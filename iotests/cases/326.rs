@@ -10,11 +10,11 @@ use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
     t.on_each_disk(&Setup::new(2 * MIB), fits::statistics, async |disk| {
-        let before = stats(disk).await?;
+        let before = disk.statistics().await?;
         let mut ops: Vec<Op> = (0..5).map(|n| Op::write(1, n * 64 * KIB, 4 * KIB)).collect();
         ops.extend((0..3).map(|n| Op::Read { offset: n * 64 * KIB, length: 8 * KIB }));
         disk.run(&ops)?;
-        let after = stats(disk).await?;
+        let after = disk.statistics().await?;
         for key in
             ["wr_operations", "wr_bytes", "rd_operations", "rd_bytes", "failed_wr_operations"]
         {
@@ -24,12 +24,4 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-async fn stats(disk: &mut DeviceDisk) -> Result<Value> {
-    let all = disk.vm.run("query-blockstats", json!({})).await?;
-    let one = all
-        .as_array()
-        .and_then(|all| all.iter().find(|d| d["qdev"].as_str().is_some_and(|q| q.contains("dev"))));
-    Ok(one.context("no statistics")?["stats"].clone())
 }

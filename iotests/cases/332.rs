@@ -20,10 +20,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
             ops.extend((0..3).map(|n| Op::Read { offset: n * 64 * KIB, length: 4 * KIB }));
             ops.push(Op::Flush);
             disk.run(&ops)?;
-            let all = disk.vm.run("query-blockstats", json!({})).await?;
-            let all = all.as_array().context("no statistics")?;
-            let one = all.iter().find(|d| d["stats"].get("wr_latency_histogram").is_some());
-            let stats = &one.context("no histogram")?["stats"];
+            let stats = disk.statistics().await?;
             for kind in ["wr", "rd", "flush"] {
                 let bins = stats[format!("{kind}_latency_histogram")]["bins"].as_array();
                 let count: u64 = bins.context("no bins")?.iter().filter_map(Value::as_u64).sum();

@@ -11,14 +11,7 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let mut boot = t.linux();
-    let mut disks = Vec::new();
-    for bus in Bus::ALL {
-        let id = bus.name().replace('-', "");
-        let img = t.image(&id).size("32M").await?;
-        boot = boot.disk(&img, &id, bus);
-        disks.push((img, id));
-    }
+    let (boot, disks) = t.linux().disk_on_each_bus(t, |_| json!({})).await?;
     let mut guest = boot.boot().await?;
     let mut hashes = Vec::new();
     for (_, id) in &disks {
@@ -36,10 +29,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         hashes.push(guest.hash(&format!("/dev/{id}")).await?);
     }
     guest.shut_down().await?;
-    t.section("the images");
-    for ((img, _), hash) in disks.iter().zip(&hashes) {
-        t.check(img).await?;
-        t.has_hash(img, hash).await?;
-    }
-    Ok(())
+    t.have_hashes(&disks, &hashes).await
 }

@@ -19,14 +19,7 @@ fn space(img: &Image) -> Result<u64> {
 }
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let mut boot = t.linux();
-    let mut disks = Vec::new();
-    for bus in Bus::ALL {
-        let id = bus.name().replace('-', "");
-        let img = t.image(&id).size("32M").await?;
-        boot = boot.disk_with(&img, &id, bus, &json!({"discard": "unmap"}), &json!({}));
-        disks.push((img, id));
-    }
+    let (boot, disks) = t.linux().disk_on_each_bus(t, |_| json!({"discard": "unmap"})).await?;
     let mut guest = boot.boot().await?;
     let mut hashes = Vec::new();
     for (img, id) in &disks {

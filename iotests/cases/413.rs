@@ -11,15 +11,11 @@
 use iotests::prelude::*;
 
 pub(crate) async fn run(t: &Test) -> Result<()> {
-    let mut boot = t.linux();
-    let mut disks = Vec::new();
-    for (n, bus) in Bus::ALL.into_iter().enumerate() {
-        let id = bus.name().replace('-', "");
-        let img = t.image(&id).size("32M").await?;
-        let node = if n % 2 == 0 { json!({"discard": "unmap"}) } else { json!({}) };
-        boot = boot.disk_with(&img, &id, bus, &node, &json!({}));
-        disks.push((img, id));
-    }
+    let node = |bus| match bus {
+        Bus::VirtioBlk | Bus::VirtioScsi => json!({"discard": "unmap"}),
+        Bus::Nvme | Bus::Ahci => json!({}),
+    };
+    let (boot, disks) = t.linux().disk_on_each_bus(t, node).await?;
     let mut guest = boot.boot().await?;
     let mut hashes = Vec::new();
     for (_, id) in &disks {
@@ -40,10 +36,5 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         hashes.push(guest.hash(&format!("/dev/{id}")).await?);
     }
     guest.shut_down().await?;
-    t.section("the images");
-    for ((img, _), hash) in disks.iter().zip(&hashes) {
-        t.check(img).await?;
-        t.has_hash(img, hash).await?;
-    }
-    Ok(())
+    t.have_hashes(&disks, &hashes).await
 }

@@ -61,6 +61,33 @@ impl Op {
     }
 }
 
+impl Op {
+    /// Offset and length of what it is about (bytes); nothing for a flush.
+    #[must_use]
+    pub const fn range(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Write { offset, length, .. }
+            | Self::Zero { offset, length, .. }
+            | Self::Discard { offset, length }
+            | Self::Read { offset, length } => Some((offset, length)),
+            Self::Flush => None,
+        }
+    }
+
+    /// The same for another range.
+    #[must_use]
+    pub const fn over(mut self, to: u64, size: u64) -> Self {
+        match &mut self {
+            Self::Write { offset, length, .. }
+            | Self::Zero { offset, length, .. }
+            | Self::Discard { offset, length }
+            | Self::Read { offset, length } => (*offset, *length) = (to, size),
+            Self::Flush => {}
+        }
+        self
+    }
+}
+
 impl Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

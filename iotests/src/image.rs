@@ -78,6 +78,26 @@ pub(crate) fn extend(object: &mut Value, more: &Value) {
     }
 }
 
+/// As [`extend`], and objects that both have become one in the same way.
+pub(crate) fn extend_deep(object: &mut Value, more: &Value) {
+    let (Some(object), Some(more)) = (object.as_object_mut(), more.as_object()) else {
+        return;
+    };
+    for (key, value) in more {
+        match object.get_mut(key) {
+            Some(old) if old.is_object() && value.is_object() => extend_deep(old, value),
+            _ => {
+                object.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// A value in options of QEMU, where a comma is written twice.
+pub(crate) fn option_value(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
 /// A JSON object as dotted keys; commas in values are doubled.
 fn flatten(prefix: &str, value: &Value, options: &mut Vec<String>) {
     match value {
@@ -87,7 +107,7 @@ fn flatten(prefix: &str, value: &Value, options: &mut Vec<String>) {
                 flatten(&format!("{prefix}{dot}{key}"), value, options);
             }
         }
-        Value::String(text) => options.push(format!("{prefix}={}", text.replace(',', ",,"))),
+        Value::String(text) => options.push(format!("{prefix}={}", option_value(text))),
         other => options.push(format!("{prefix}={other}")),
     }
 }

@@ -147,18 +147,8 @@ impl Machine {
                 .map(str::to_owned)
                 .into();
         }
-        let common = [
-            "-nodefaults",
-            "-display",
-            "none",
-            "-accel",
-            "tcg",
-            "-m",
-            "128",
-            "-bios",
-            FIRMWARE,
-        ];
-        self.args = common.map(str::to_owned).into();
+        self.args = firmware::arguments(FIRMWARE);
+        self.args.extend(["-accel", "tcg"].map(str::to_owned));
         if machine.iter().any(|it| it.contains("drive=disk")) {
             self.args.extend(["-blockdev".to_owned(), self.blockdev()]);
         }

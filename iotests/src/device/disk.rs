@@ -120,27 +120,21 @@ impl DeviceDisk {
     /// Whether the device can do it: its blocks may be larger than those of tests.
     fn is_aligned(&self, op: &Op) -> bool {
         let block = u64::from(self.disk.block_size());
-        match *op {
-            Op::Write { offset, length, .. }
-            | Op::Zero { offset, length, .. }
-            | Op::Discard { offset, length }
-            | Op::Read { offset, length } => offset % block == 0 && length % block == 0,
-            Op::Flush => true,
-        }
+        op.range()
+            .is_none_or(|(offset, length)| offset % block == 0 && length % block == 0)
     }
 
     /// As a guest does it: whole blocks are read, changed and written.
     fn run_unaligned(&mut self, op: &Op) -> Result<()> {
         let block = u64::from(self.disk.block_size());
-        let (offset, length, value) = match *op {
-            Op::Write {
-                pattern,
-                offset,
-                length,
-            } => (offset, length, Some(pattern)),
-            Op::Zero { offset, length, .. } => (offset, length, Some(0)),
-            Op::Read { offset, length } => (offset, length, None),
+        let value = match *op {
+            Op::Write { pattern, .. } => Some(pattern),
+            Op::Zero { .. } => Some(0),
+            Op::Read { .. } => None,
             Op::Discard { .. } | Op::Flush => return Ok(()),
+        };
+        let Some((offset, length)) = op.range() else {
+            return Ok(());
         };
         let start = offset / block * block;
         let end = (offset + length).next_multiple_of(block);
@@ -294,6 +288,45 @@ impl DeviceDisk {
         Ok(status)
     }
 
+    /// Starts up to four writes of 64 KiB at once, with the patterns from `first` on, each 96 KiB
+    /// behind the one before, and waits for them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one fails.
+    pub fn write_at_once(&mut self, first: u8) -> Result<()> {
+        const KIB: u64 = 1 << 10;
+        let mut pending = Vec::new();
+        for (n, pattern) in (0..self.features().depth.min(4) as u64).zip(first..) {
+            pending.extend(self.start(&Op::write(pattern, n * 96 * KIB, 64 * KIB))?);
+        }
+        self.finish(pending)
+    }
+
+    /// An image of the disk's size as node `copy`, for a job to copy to; not logged.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be made or added.
+    pub async fn add_copy(&mut self, t: &Test) -> Result<Image> {
+        let copy = t.image("copy").size(self.size()).quiet().await?;
+        let node = self.vm.node_with(&copy, "copy", &json!({}));
+        self.vm.run("blockdev-add", node).await?;
+        Ok(copy)
+    }
+
+    /// What the emulator counts for the device (`query-blockstats`).
+    ///
+    /// # Errors
+    ///
+    /// Fails if it counts nothing for it.
+    pub async fn statistics(&mut self) -> Result<Value> {
+        let all = self.vm.run("query-blockstats", json!({})).await?;
+        let of_device = |entry: &&Value| entry["qdev"].as_str().is_some_and(|q| q.contains("dev"));
+        let one = all.as_array().and_then(|all| all.iter().find(of_device));
+        Ok(one.context("no statistics")?["stats"].clone())
+    }
+
     /// Whether a request has ended, without waiting.
     ///
     /// # Errors
@@ -386,35 +419,14 @@ impl DeviceDisk {
     /// An operation in requests that the device takes.
     fn pieces(&self, op: &Op) -> Vec<Op> {
         const MIB: u64 = 1 << 20;
-        let step = self.features().longest.min(MIB);
-        let parts = |offset: u64, length: u64| {
-            let starts = (0..length.max(1)).step_by(usize::try_from(step).unwrap_or(usize::MAX));
-            starts.map(move |at| (offset + at, step.min(length - at)))
+        let (Some((offset, length)), false) = (op.range(), matches!(op, Op::Discard { .. })) else {
+            return vec![*op];
         };
-        match *op {
-            Op::Write {
-                pattern,
-                offset,
-                length,
-            } => parts(offset, length)
-                .map(|(offset, length)| Op::write(pattern, offset, length))
-                .collect(),
-            Op::Read { offset, length } => parts(offset, length)
-                .map(|(offset, length)| Op::Read { offset, length })
-                .collect(),
-            Op::Zero {
-                offset,
-                length,
-                unmap,
-            } => parts(offset, length)
-                .map(|(offset, length)| Op::Zero {
-                    offset,
-                    length,
-                    unmap,
-                })
-                .collect(),
-            Op::Discard { .. } | Op::Flush => vec![*op],
-        }
+        let step = self.features().longest.min(MIB);
+        let starts = (0..length.max(1)).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+        starts
+            .map(|at| op.over(offset + at, step.min(length - at)))
+            .collect()
     }
 
     /// Keeps requests waiting from now on ([`super::Setup::holds`]): one write is let through,
@@ -424,7 +436,7 @@ impl DeviceDisk {
     ///
     /// Fails if the emulator does not.
     pub async fn hold(&mut self) -> Result<()> {
-        // One byte in about as many seconds as there are in a century, after the first.
+        // What goes over a limit of one byte a second is waited for before the next request.
         self.limits(json!({"bps-total": 1})).await
     }
 

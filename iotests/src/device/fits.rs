@@ -1,4 +1,4 @@
-//! What devices of QEMU can be told or can do, by the names of the nodes on a path.
+//! Properties and abilities of QEMU's devices, by the names of the nodes on a path.
 
 use qtest::graph::Path;
 
@@ -35,7 +35,7 @@ pub fn stops_at_errors(path: &Path) -> bool {
     error_policy(path) && !any(path, &["ide-hd-sata"])
 }
 
-/// Whether the guest hears of requests that fail. SD cards tell it of no write, floppy disks of no
+/// Whether requests that fail are reported to the guest. SD cards report no write, floppy disks no
 /// read: `known-limits.md`.
 #[must_use]
 pub fn reports_errors(path: &Path) -> bool {

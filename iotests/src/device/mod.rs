@@ -17,14 +17,11 @@ use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
 use crate::env::Env;
-use crate::image::Image;
+use crate::image::{Image, extend_deep, option_value};
 use crate::probe::Probes;
 use crate::test::Test;
 
 pub use disk::DeviceDisk;
-
-/// The memory of the guests.
-const RAM: u64 = 128 << 20;
 
 /// How long the emulator may take for one operation, and a device for a request.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -262,13 +259,13 @@ impl Test {
         let result = body(&mut disk).await;
         if let Err(error) = result {
             // Its other errors would hide this one.
-            let told = disk.vm.stderr();
+            let stderr = disk.vm.stderr();
             disk.vm.kill().await?;
-            let told = told.trim();
-            return Err(if told.is_empty() {
+            let stderr = stderr.trim();
+            return Err(if stderr.is_empty() {
                 error
             } else {
-                error.context(told.to_owned())
+                error.context(stderr.to_owned())
             });
         }
         disk.end(self).await
@@ -312,7 +309,7 @@ impl Test {
         image: &Image,
     ) -> Result<DeviceDisk> {
         let (vm, client) = self.start_guest(setup, path, image).await?;
-        let mut guest = Guest::new(client, RAM);
+        let mut guest = Guest::new(client, firmware::RAM);
         guest.set_patience(PATIENCE);
         let disk = path
             .open(&mut guest)
@@ -339,26 +336,23 @@ impl Test {
     ) -> Result<(Daemon, Client)> {
         let count = self.ctx.daemons.get() + 1;
         let socket = self.env().sock_dir.join(format!("qtest-{count}"));
-        let firmware = self.path("firmware");
-        std::fs::write(&firmware, firmware::halt())
-            .with_context(|| format!("failed to write {}", firmware.display()))?;
+        let file = self.path("firmware");
+        std::fs::write(&file, firmware::halt())
+            .with_context(|| format!("failed to write {}", file.display()))?;
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("failed to make the socket {}", socket.display()))?;
         let machine = self.ctx.running_machine_options(&["tcg", "kvm"]);
-        let mut words = Vec::new();
-        words.extend(["-nodefaults", "-display", "none"].map(str::to_owned));
-        words.extend(["-m".to_owned(), (RAM >> 20).to_string()]);
-        words.extend(["-bios".to_owned(), firmware.display().to_string()]);
+        let mut words = firmware::arguments(&file.display().to_string());
         words.extend([
             "-chardev".to_owned(),
             format!(
                 "socket,id=qtest,path={}",
-                comma(&socket.display().to_string())
+                option_value(&socket.display().to_string())
             ),
         ]);
         words.extend(["-qtest", "chardev:qtest", "-qtest-log", "/dev/null"].map(str::to_owned));
         let mut node = self.ctx.node_with(image, NODE, &json!({}));
-        merge(&mut node, &setup.node);
+        extend_deep(&mut node, &setup.node);
         if setup.write_log {
             let log = json!({"driver": "file", "filename": self.path(LOG)});
             std::fs::write(self.path(LOG), b"").context("failed to make the log of writes")?;
@@ -395,26 +389,6 @@ impl Test {
         let _ = std::fs::remove_file(&socket);
         Ok((vm, Client::over_socket(stream, PATIENCE)?))
     }
-}
-
-/// Adds options, those of children too.
-fn merge(node: &mut Value, more: &Value) {
-    let (Some(node), Some(more)) = (node.as_object_mut(), more.as_object()) else {
-        return;
-    };
-    for (key, value) in more {
-        match node.get_mut(key) {
-            Some(old) if old.is_object() && value.is_object() => merge(old, value),
-            _ => {
-                node.insert(key.clone(), value.clone());
-            }
-        }
-    }
-}
-
-/// In options of QEMU a comma is written twice.
-fn comma(text: &str) -> String {
-    text.replace(',', ",,")
 }
 
 fn same_log(name: &str, log: &[u8], other: &str, expected: &[u8]) -> Result<()> {

@@ -11,18 +11,18 @@ use tokio::net::UnixStream;
 use super::{Bus, LinuxGuest, bus};
 use crate::ctx::Ctx;
 use crate::daemon::Daemon;
-use crate::image::Image;
+use crate::image::{Image, option_value};
 use crate::machine::MACHINE;
 use crate::test::Test;
 
 /// The guest's memory.
 const MEMORY: &str = "256M";
 
-/// What the kernel is told: no console but the serial port, and no waiting after a panic.
+/// The kernel's command line: no console but the serial port, and no waiting after a panic.
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 quiet mitigations=off";
 
 /// A guest that is about to boot, with its disks.
-#[must_use = "nothing boots until it is told to"]
+#[must_use = "nothing boots until `boot` is called"]
 pub struct Boot {
     ctx: Rc<Ctx>,
     options: Vec<String>,
@@ -31,7 +31,7 @@ pub struct Boot {
 }
 
 impl Test {
-    /// A guest that boots when it is told to ([`Boot::boot`]).
+    /// A guest that [`Boot::boot`] boots.
     pub fn linux(&self) -> Boot {
         Boot {
             ctx: Rc::clone(&self.ctx),
@@ -61,6 +61,26 @@ impl Boot {
     ) -> Self {
         let node = self.ctx.node_with(image, id, node);
         self.node(&node).device(id, bus, device)
+    }
+
+    /// A disk of 32 MiB on each bus, with these options of its node; the images, with the ids.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an image cannot be made.
+    pub async fn disk_on_each_bus(
+        mut self,
+        t: &Test,
+        node: impl Fn(Bus) -> Value,
+    ) -> Result<(Self, Vec<(Image, String)>)> {
+        let mut disks = Vec::new();
+        for bus in Bus::ALL {
+            let id = bus.name().replace('-', "");
+            let image = t.image(&id).size("32M").await?;
+            self = self.disk_with(&image, &id, bus, &node(bus), &json!({}));
+            disks.push((image, id));
+        }
+        Ok((self, disks))
     }
 
     /// One more node.
@@ -126,14 +146,14 @@ impl Boot {
             "file,id=console,path={},append=on",
             match ctx.env.print_qemu {
                 true => "/dev/fd/2".to_owned(),
-                false => console.display().to_string(),
+                false => option_value(&console.display().to_string()),
             }
         );
         add(["-chardev", &shown]);
         add(["-serial", "chardev:console"]);
         let port = format!(
             "socket,id=port,path={},server=on,wait=off",
-            socket.display()
+            option_value(&socket.display().to_string())
         );
         add(["-chardev", &port]);
         add(["-device", "virtio-serial-pci"]);

@@ -94,6 +94,20 @@ impl Test {
         Ok(())
     }
 
+    /// The images of disks are whole, and have the bytes with these SHA-256, in the same order.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one is damaged or has others.
+    pub async fn have_hashes(&self, disks: &[(Image, String)], hashes: &[String]) -> Result<()> {
+        self.section("the images");
+        for ((image, _), hash) in disks.iter().zip(hashes) {
+            self.check(image).await?;
+            self.has_hash(image, hash).await?;
+        }
+        Ok(())
+    }
+
     /// An image has the bytes with this SHA-256, from first to last, as
     /// [`LinuxGuest::hash`] had them.
     ///

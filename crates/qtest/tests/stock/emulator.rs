@@ -11,7 +11,6 @@ use qtest::{Client, Guest, firmware};
 use tempfile::TempDir;
 
 const PROGRAM: &str = "qemu-system-x86_64";
-const RAM: u64 = 128 << 20;
 
 /// What the emulator here has; nothing where there is none.
 pub(crate) fn emulator() -> Option<Emulator> {
@@ -48,16 +47,8 @@ impl Machine {
         fs::write(at("firmware"), firmware::halt()).unwrap();
         let listener = UnixListener::bind(at("qtest")).unwrap();
         let child = Command::new(PROGRAM)
-            .args([
-                "-nodefaults",
-                "-display",
-                "none",
-                "-accel",
-                "tcg",
-                "-m",
-                "128",
-            ])
-            .args(["-bios", &at("firmware"), "-qtest-log", "/dev/null"])
+            .args(firmware::arguments(&at("firmware")))
+            .args(["-accel", "tcg", "-qtest-log", "/dev/null"])
             .args(["-qtest", &format!("unix:{}", at("qtest"))])
             // What the host's disk is busy with is no matter of the devices, so that flushes end
             // at the image's file.
@@ -89,7 +80,7 @@ impl Machine {
         let client = Client::over_socket(socket, Duration::from_secs(60)).unwrap();
         Self {
             child: machine.0,
-            guest: Guest::new(client, RAM),
+            guest: Guest::new(client, firmware::RAM),
             dir,
         }
     }
