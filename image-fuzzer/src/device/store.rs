@@ -63,7 +63,7 @@ pub struct Finding {
     pub minimised: bool,
     /// How often it was seen.
     pub hits: u64,
-    /// The frames at the end, the innermost first, where a debugger told.
+    /// The frames at the end, the innermost first, where a debugger found them.
     #[serde(default)]
     pub stack: Vec<String>,
     /// What the emulator says of its version.
@@ -230,13 +230,7 @@ fn has_others_files(root: &Path) -> bool {
 ///
 /// It cannot be made.
 pub fn scratch(root: &Path) -> Result<TempDir> {
-    let make = || -> std::io::Result<TempDir> {
-        let mut builder = tempfile::Builder::new();
-        let folder = builder.prefix(scratch::PREFIX).tempdir_in(root)?;
-        fs::write(folder.path().join("owner"), std::process::id().to_string())?;
-        Ok(folder)
-    };
-    make().with_context(|| format!("cannot make a folder in '{}'", root.display()))
+    scratch::owned(root).with_context(|| format!("cannot make a folder in '{}'", root.display()))
 }
 
 /// What the work folder `root` fuzzes.

@@ -26,14 +26,11 @@ impl Scratch {
     /// Neither can be written.
     pub fn new(fallback: &Path) -> Result<Self> {
         let memory = Path::new("/dev/shm");
-        let make = |parent: &Path| tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
-        let folder = make(memory).or_else(|_| make(fallback)).with_context(|| {
-            format!("cannot create a scratch folder in '{}'", fallback.display())
-        })?;
-        // The process that owns it, by which a later run finds out that the owner was
-        // killed.
-        fs::write(folder.path().join("owner"), std::process::id().to_string())
-            .context("cannot write into the scratch folder")?;
+        let folder = owned(memory)
+            .or_else(|_| owned(fallback))
+            .with_context(|| {
+                format!("cannot create a scratch folder in '{}'", fallback.display())
+            })?;
         for name in ["w", "gdb"] {
             fs::create_dir(folder.path().join(name)).context("cannot create a scratch folder")?;
         }
@@ -67,6 +64,18 @@ impl Scratch {
         }
         files.iter().try_for_each(|file| file.write_into(&work))
     }
+}
+
+/// A folder below `parent` that [`sweep`] removes once this process is gone.
+///
+/// # Errors
+///
+/// It cannot be made or written.
+pub(crate) fn owned(parent: &Path) -> io::Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+    // The process that owns it, by which a later run finds out that the owner was killed.
+    fs::write(folder.path().join("owner"), std::process::id().to_string())?;
+    Ok(folder)
 }
 
 /// Removes scratch folders below `places` whose owner was killed.
