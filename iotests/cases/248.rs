@@ -1,4 +1,4 @@
-//! A node is resized below a filter, and the filter tells the new size, too.
+//! A node is resized below a filter, and the filter reports the new size, too.
 //!
 //! group: resize throttle qmp quick
 //! supported_fmt: generic

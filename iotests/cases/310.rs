@@ -1,4 +1,4 @@
-//! A disk that grows and shrinks while it is used: the guest is told the new size, and can use
+//! A disk that grows and shrinks while it is used: the device reports the new size, and a guest can use
 //! all of it and nothing behind it.
 //!
 //! group: rw device resize
@@ -19,8 +19,8 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         for size in sizes {
             disk.vm.run("block_resize", json!({"node-name": "disk", "size": size})).await?;
-            let told = disk.disk.refresh_size(&mut disk.guest)?;
-            ensure!(told == size, "the guest is told {told} bytes, not {size}");
+            let reported = disk.disk.refresh_size(&mut disk.guest)?;
+            ensure!(reported == size, "the device reports {reported} bytes, not {size}");
             disk.model.resize(size);
             disk.run_quietly(&[Op::write(2, size - 64 * KIB, 64 * KIB), Op::Flush])?;
             disk.refuses(&Op::Read { offset: size, length: 4 * KIB })?;

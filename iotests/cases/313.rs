@@ -1,5 +1,5 @@
-//! A full medium stops the machine and another error does not (`werror=enospc`); what a guest is
-//! told to ignore it does not hear of (`werror=ignore`).
+//! A full medium stops the machine and another error does not (`werror=enospc`); an ignored error is
+//! not reported to the guest (`werror=ignore`).
 //!
 //! group: rw device blkdebug
 //! supported_fmt: raw qcow2

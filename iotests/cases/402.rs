@@ -44,7 +44,7 @@ struct Point {
     sequence: Sequence,
     /// How many writes there were up to the last flush.
     count: usize,
-    /// How long the file was, in bytes, which the log of writes does not tell.
+    /// How long the file was, in bytes, which is not in the log of writes.
     length: u64,
 }
 

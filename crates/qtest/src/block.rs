@@ -43,7 +43,7 @@ pub enum Request {
     },
 }
 
-/// What a disk can do, as it tells the guest.
+/// What a disk can do, as its device reports it.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a feature of its own"

@@ -10,7 +10,7 @@ use crate::op::{Op, Width};
 /// The first address that is given out. What is below belongs to the firmware.
 const RAM_START: u64 = 1 << 20;
 
-/// How long devices have for what they have to do, unless told otherwise.
+/// How long devices have for what they have to do, unless another time is set.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One operation of a driver, and what it is for.
@@ -102,7 +102,7 @@ impl Guest {
 
     /// Says whether writes may wait until something is read, as those of a processor do that are
     /// posted: they are sent together, in their order, which takes a fraction of the time. What
-    /// the emulator refuses is told with the next read then.
+    /// the emulator refuses is the error of the next read then.
     ///
     /// # Errors
     ///

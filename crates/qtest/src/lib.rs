@@ -1,6 +1,6 @@
 //! The QTest protocol of QEMU, and what a guest's drivers do with it.
 //!
-//! An emulator that is started with `-qtest` does what a processor would do, as it is told over
+//! An emulator that is started with `-qtest` does what a processor would do, by commands over
 //! a connection: it reads and writes ports and memory. It needs no accelerator of that name;
 //! any emulator does, if its processor does nothing ([`firmware`]).
 //!

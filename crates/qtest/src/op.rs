@@ -124,12 +124,12 @@ pub enum Op {
         /// In nanoseconds; to the next timer where none.
         nanoseconds: Option<u64>,
     },
-    /// Asks to be told of the interrupts that come to a device.
+    /// Reports the interrupts that come to a device from now on.
     InterceptIn {
         /// The QOM path of the device: `ioapic`.
         path: String,
     },
-    /// Asks to be told of the interrupts that a device raises.
+    /// Reports the interrupts that a device raises from now on.
     InterceptOut {
         /// The QOM path of the device.
         path: String,

@@ -3,7 +3,7 @@
 //! The emulator carries it out when it comes back to its main loop, behind the lines that it has
 //! read already: up to [`READ_AT_ONCE`] bytes. A line that is longer than that is answered only
 //! after the reset, so a trace in a file can have resets in it. Another one before the reset lets
-//! devices begin what they were told last: many do that in the main loop as well.
+//! devices begin what the last accesses asked for: many do that in the main loop as well.
 
 use std::fmt;
 

@@ -83,7 +83,7 @@ const TIME_OF_ONE: Duration = Duration::from_secs(30);
 /// How long the example of a new group is made smaller before the worker goes on.
 const MINIMISED_FOR: Duration = Duration::from_secs(40);
 
-/// How often the status is told and the totals are stored.
+/// How often the status is shown and the totals are stored.
 const STATUS: Duration = Duration::from_secs(10);
 
 /// What the workers share.
@@ -111,7 +111,7 @@ struct State {
     groups: BTreeMap<Key, u64>,
     /// The group that a failure at a place of the device belongs to.
     places: BTreeMap<(Key, String), Key>,
-    told: Option<Instant>,
+    shown: Option<Instant>,
 }
 
 /// Runs a campaign until its time is over, or `stop` is set.
@@ -297,15 +297,15 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Tells the status now and then, and stores the totals.
-    fn tell(&self) -> Result<()> {
+    /// Shows the status now and then, and stores the totals.
+    fn show_status(&self) -> Result<()> {
         {
             let mut state = self.state();
-            let last = state.told.unwrap_or(self.begun);
+            let last = state.shown.unwrap_or(self.begun);
             if last.elapsed() < STATUS {
                 return Ok(());
             }
-            state.told = Some(Instant::now());
+            state.shown = Some(Instant::now());
         }
         self.put_totals()?;
         let now = self.outcome();
@@ -381,7 +381,7 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             self.note_blocks(inputs.last())?;
-            self.shared.tell()?;
+            self.shared.show_status()?;
         }
         Ok(())
     }
@@ -448,8 +448,8 @@ impl<'a> Worker<'a> {
         let known = {
             let state = self.shared.state();
             let named = state.places.get(&place).cloned();
-            let told = Some(&failure.key).filter(|it| state.groups.contains_key(it));
-            named.or_else(|| told.cloned())
+            let grouped = Some(&failure.key).filter(|it| state.groups.contains_key(it));
+            named.or_else(|| grouped.cloned())
         };
         if let Some(key) = known {
             *self.shared.state().groups.entry(key).or_default() += 1;

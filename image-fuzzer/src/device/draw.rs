@@ -71,8 +71,8 @@ pub(super) fn draw(surface: &Surface, rng: &mut Rng) -> Vec<Step> {
         Kind::Doorbell => {
             let at = piece(rng);
             let filled = memory(surface, at, rng);
-            let told = register(surface, rng).map(|it| write(it, at));
-            return [Some(filled), told].into_iter().flatten().collect();
+            let doorbell = register(surface, rng).map(|it| write(it, at));
+            return [Some(filled), doorbell].into_iter().flatten().collect();
         }
         Kind::Configuration => return configuration(surface, rng),
         Kind::Fill => Some(Step::op(Op::Fill {

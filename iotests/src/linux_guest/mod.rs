@@ -1,4 +1,4 @@
-//! A Linux guest that boots and uses disks: what it is told it does as any machine would.
+//! A Linux guest that boots, uses disks and runs commands, as any machine would.
 //!
 //! `scripts/guest` makes kernel and initramfs. The guest's first program
 //! (`iotests/guest/init`) takes commands through a virtio port; the console is kept in a
@@ -171,7 +171,7 @@ impl LinuxGuest {
         self.commands += 1;
         let line = format!("{} {}\n", self.commands, BASE64.encode(command.as_bytes()));
         let sent = self.input.write_all(line.as_bytes()).await;
-        sent.context("failed to tell the guest a command")
+        sent.context("failed to send the guest a command")
     }
 
     /// The next event that fits, kept or yet to come; those before it are dropped.

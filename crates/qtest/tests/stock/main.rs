@@ -15,7 +15,7 @@ use qtest::{Guest, graph};
 const SIZE: u64 = 1440 << 10;
 const BLOCK: u64 = 4096;
 
-/// Bytes that tell where they belong.
+/// Bytes that differ by their place.
 fn pattern(seed: u64, length: u64) -> Vec<u8> {
     (0..length)
         .map(|i| ((i / 512 + seed) % 251 + i % 3) as u8)

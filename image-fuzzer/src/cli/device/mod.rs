@@ -81,12 +81,12 @@ pub(super) fn run(args: &DeviceArgs) -> Result<u8> {
         say: &print_message,
     };
     let outcome = run_campaign(&campaign, &stop)?;
-    tell(&dir, &outcome)?;
+    print_summary(&dir, &outcome)?;
     Ok(if outcome.groups > 0 { FINDINGS } else { OK })
 }
 
 /// The last lines of a campaign.
-fn tell(dir: &Path, outcome: &Outcome) -> Result<()> {
+fn print_summary(dir: &Path, outcome: &Outcome) -> Result<()> {
     let totals = outcome.totals;
     output::line(&format!(
         "{} in {}, {:.0} a second; {} in the queue; {} reached",

@@ -31,7 +31,7 @@ pub fn c_test(finding: &Finding, program: &Program) -> String {
     for step in &program.steps {
         let _ = writeln!(text, "    {}", call(step));
     }
-    // Under the accelerator of QEMU's tests time goes on when it is told to.
+    // The virtual clock of the accelerator qtest stands still between steps.
     text.push_str("    qtest_clock_step(s, 1000000000);\n    qtest_quit(s);\n}\n\n");
     let _ = write!(
         text,

@@ -53,7 +53,7 @@ run() {
     rm -f in out
 }
 
-# Whether the emulator, which was told nothing more, has ended: a dead process is a zombie until
+# Whether the emulator has ended: a dead process is a zombie until
 # it is waited for.
 ended() {
     case $(cut -d ')' -f 2 \"/proc/$emulator/stat\" 2>/dev/null) in

@@ -232,7 +232,7 @@ impl Ahci {
     fn recover(&mut self, guest: &mut Guest, why: &str) -> Result<Vec<(Tag, Status)>> {
         let several = self.slots.len() > 1;
         // A disk stops queued commands until it is asked for its log or is reset; and that of QEMU
-        // tells the error of a command that was not queued again with the next one that is.
+        // reports the error of a command that was not queued again with the next one that is.
         self.port.reset(guest)?;
         let mut ended = Vec::new();
         for prepared in std::mem::take(&mut self.slots).into_values() {

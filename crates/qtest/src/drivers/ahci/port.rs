@@ -14,7 +14,7 @@ mod host {
     pub(super) const PORT_LENGTH: u64 = 0x80;
 }
 
-/// Adapter control: the adapter is told as AHCI says; interrupts.
+/// Adapter control (GHC): AHCI Enable, Interrupt Enable.
 const AHCI_ENABLE: u32 = 1 << 31;
 const INTERRUPT_ENABLE: u32 = 1 << 1;
 

@@ -74,7 +74,7 @@ pub(super) fn reset(guest: &mut Guest) -> Result<()> {
     if guest.port_in(Width::B, port::MAIN_STATUS)? == 0xff {
         return Err(Error::device(NAME, "there is no controller"));
     }
-    // Each of the four drives tells that it may have changed.
+    // Each of the four drives reports that it may have changed.
     for _ in 0..4 {
         send(guest, &[command::SENSE_INTERRUPT])?;
         result::<2>(guest)?;

@@ -187,7 +187,7 @@ impl Floppy {
         if current.write || current.moved == current.now {
             return Err(Error::device(
                 NAME,
-                "the controller transfers more than it was told to",
+                "the controller transfers more than was asked for",
             ));
         }
         let part = current.data.part(current.done + current.moved, SECTOR);

@@ -1,4 +1,4 @@
-//! Disks that are told by SCSI commands, whatever carries them.
+//! Disks that take SCSI commands, whatever transport carries them.
 //!
 //! [`ScsiTransport`] is what a host adapter, a USB bridge or a UFS controller does: it carries a
 //! command and its data. [`ScsiDisk`] makes a disk of it. SPC-4 and SBC-3.

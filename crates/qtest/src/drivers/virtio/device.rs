@@ -85,7 +85,7 @@ impl Device {
         self.features & feature != 0
     }
 
-    /// Sets up so many queues, and tells the device that the driver is ready.
+    /// Sets up so many queues, and sets DRIVER_OK.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Device {
     /// Whether the device interrupted since the last call: for a queue, or for its
     /// configuration where there is none.
     ///
-    /// Without messages one register tells of all queues, and asking clears it.
+    /// Without messages one register is for all queues, and reading clears it.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl Device {
         Ok(self.transport.interrupt_status(guest)? & bit != 0)
     }
 
-    /// Puts a request into a queue, and tells the device if it wants to be told.
+    /// Puts a request into a queue, and notifies the device if it wants notifications.
     ///
     /// # Errors
     ///

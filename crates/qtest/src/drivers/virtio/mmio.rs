@@ -41,7 +41,7 @@ const FIRST: u64 = 0xfeb0_0000;
 const STEP: u64 = 0x200;
 const MOST: u64 = 24;
 
-/// What legacy devices are told to count in.
+/// The page size of legacy devices, in bytes.
 const PAGE: u64 = 4096;
 
 /// A device with registers in memory.

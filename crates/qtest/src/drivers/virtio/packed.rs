@@ -60,7 +60,7 @@ pub struct PackedQueue {
     pub next_used: Position,
     /// How many descriptors no request has.
     unused: u16,
-    /// As many descriptors were made available since the device was last told.
+    /// As many descriptors were made available since the last notification.
     since: u16,
     /// Numbers that no request has.
     ids: Vec<u16>,

@@ -71,7 +71,7 @@ pub struct Options {
     pub event_index: bool,
 }
 
-/// Whether an event at `event` lies between `old` and `new`: section 2.7.7.1.
+/// Whether the index goes past `event` on its way from `old` to `new`: section 2.7.7.1.
 pub(super) const fn passed(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }

@@ -71,7 +71,7 @@ pub enum TaskManagement {
     QueryTaskSet,
 }
 
-/// What a device tells without being asked: section 5.6.6.3.
+/// An event that a device reports: section 5.6.6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// 1: a unit came or went, 3: a parameter such as the size changed. The highest bit says
@@ -221,7 +221,7 @@ impl Scsi {
         Ok(())
     }
 
-    /// What the device told since the last call.
+    /// The events that the device reported since the last call.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ mod flag {
     pub(super) const INDIRECT: u16 = 4;
 }
 
-/// The device does not want to be told: section 2.7.10, in the flags of the used ring.
+/// The device wants no notifications: section 2.7.10, in the flags of the used ring.
 const NO_NOTIFY: u64 = 1;
 
 /// A table of descriptors, a ring of what is available, and a ring of what is used.
@@ -29,7 +29,7 @@ pub struct SplitQueue {
     pub available: u16,
     /// How many used ones were taken, modulo 2^16.
     pub taken: u16,
-    /// The same as `available` when the device was last told.
+    /// `available` at the last notification.
     notified: u16,
     /// The descriptors that no request has.
     unused: Vec<u16>,

@@ -52,7 +52,7 @@ impl Virtqueue {
         }
     }
 
-    /// Whether the device wants to be told of what was added since the last call.
+    /// Whether the device wants a notification of what was added since the last call.
     ///
     /// # Errors
     ///

@@ -29,9 +29,9 @@ const CONTEXTS: u64 = 32;
 pub(super) struct Device {
     /// The array with the address of each device's contexts.
     pub(super) contexts: u64,
-    /// What is told to the controller with commands.
+    /// The input context, which commands pass to the controller.
     pub(super) input: u64,
-    /// What the controller tells.
+    /// The output context, which the controller writes.
     output: u64,
     pub(super) slot: u8,
     port: Port,
