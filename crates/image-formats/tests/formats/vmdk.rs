@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use image_formats::vmdk::{Access as Writers, Parent, Spec, Subformat, build};
 use image_formats::{
-    Access, AnyImage, AnySpec, Block, BuiltFile, Content, Files, Format, Pattern, Placement, ReadAt,
+    Access, AnyImage, AnySpec, Block, BuiltFile, Content, Defect, Files, Format, Pattern,
+    Placement, ReadAt, Value,
 };
 use proptest::prelude::*;
 
@@ -277,6 +278,17 @@ fn raw() -> Vec<u8> {
     data
 }
 
+/// Whether a defect is what QEMU leaves when it writes a content ID with fewer digits than the
+/// one before: the text gets shorter, and its last bytes stay behind the zero that ends it. IDs
+/// are random, and are written without leading zeros.
+fn left_by_a_longer_id(image: &AnyImage, defect: &Defect) -> bool {
+    let id = || match image.field("descriptor.CID").unwrap().value {
+        Value::Bytes(id) => id.trim_ascii().len(),
+        number @ Value::Uint(_) => panic!("a content ID is text, not {number}"),
+    };
+    defect.name == "text-end" && id() < 8
+}
+
 /// An image that another program made: all of its files are valid, and it is read as
 /// `wanted`, or as QEMU reads it.
 fn assert_valid_elsewhere(folder: &Path, name: &str, wanted: Option<&[u8]>) {
@@ -285,7 +297,9 @@ fn assert_valid_elsewhere(folder: &Path, name: &str, wanted: Option<&[u8]>) {
         let bytes = fs::read(&path).unwrap();
         if Format::probe(&bytes).unwrap() == Some(Format::Vmdk) {
             let image = AnyImage::open(Arc::new(bytes), Format::Vmdk).unwrap();
-            assert_eq!(image.defects().unwrap(), [], "{}", path.display());
+            let mut defects = image.defects().unwrap();
+            defects.retain(|defect| !left_by_a_longer_id(&image, defect));
+            assert_eq!(defects, [], "{}", path.display());
         }
     }
     let ours = disk(folder, name, Format::Vmdk);
@@ -320,6 +334,35 @@ fn images_of_qemu_img_are_valid() {
         run(folder, "qemu-img", &[&words[..], &["i.vmdk"]].concat());
         assert_valid_elsewhere(folder, "i.vmdk", Some(&data));
     }
+}
+
+#[test]
+fn a_content_id_that_gets_shorter_leaves_the_end_of_the_text() {
+    let Some(folder) = scratch() else { return };
+    let folder = folder.path();
+    run(
+        folder,
+        "qemu-img",
+        &["create", "-q", "-f", "vmdk", "i.vmdk", "2M"],
+    );
+    // As long as no ID that QEMU writes is. The sectors of the text end with zeros.
+    let mut bytes = fs::read(folder.join("i.vmdk")).unwrap();
+    let at = bytes.windows(4).position(|word| word == b"CID=").unwrap() + 4;
+    let end = at + bytes[at..].iter().position(|&byte| byte == 0).unwrap();
+    bytes.copy_within(at..end, at + 8);
+    bytes[at..at + 8].fill(b'0');
+    fs::write(folder.join("i.vmdk"), &bytes).unwrap();
+    let writes = ["-f", "vmdk", "-c", "write -P 1 0 64k", "i.vmdk"];
+    run(folder, "qemu-io", &writes);
+    let bytes = fs::read(folder.join("i.vmdk")).unwrap();
+    let image = AnyImage::open(Arc::new(bytes), Format::Vmdk).unwrap();
+    let names: Vec<_> = image
+        .defects()
+        .unwrap()
+        .iter()
+        .map(|defect| defect.name)
+        .collect();
+    assert_eq!(names, ["text-end"]);
 }
 
 /// What QEMU writes into a child, zeros among it, is there, and the rest is that of its parent.
