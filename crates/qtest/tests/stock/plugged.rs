@@ -38,6 +38,12 @@ fn arguments(device: &str) -> String {
     fields.join(", ")
 }
 
+/// Whether a command for a disk that is not there is never answered: so are those to a bridge of
+/// UAS by streams, which only controllers for SuperSpeed have.
+fn waits_for_absent_units(path: &Path) -> bool {
+    path.has("usb-uas") && !path.has("qemu-xhci-high-speed")
+}
+
 #[test]
 fn what_can_be_plugged_in_is_found_then() {
     for path in paths() {
@@ -50,7 +56,9 @@ fn what_can_be_plugged_in_is_found_then() {
         }
         all.extend(qmp.arguments());
         let mut machine = Machine::with(&all, SIZE);
-        assert!(path.open(&mut machine.guest).is_err(), "{path}");
+        if !waits_for_absent_units(&path) {
+            assert!(path.open(&mut machine.guest).is_err(), "{path}");
+        }
         qmp.run(&format!(
             "\"device_add\", \"arguments\": {{{}}}",
             arguments(&device)

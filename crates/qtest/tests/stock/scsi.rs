@@ -111,7 +111,7 @@ fn a_device_says_why_it_refuses() {
 }
 
 #[test]
-fn errors_of_the_medium_are_told_and_leave_the_device_as_it_was() {
+fn errors_of_the_medium_are_reported_and_leave_the_device_as_it_was() {
     for path in paths() {
         // Every read of this sector fails.
         let blockdev = "blkdebug,node-name=broken,image=disk,inject-error.0.event=none,\

@@ -195,7 +195,7 @@ fn a_disk_has_a_name() {
 }
 
 #[test]
-fn tasks_are_managed_and_events_told() {
+fn tasks_are_managed_and_events_reported() {
     let qmp = Qmp::new();
     let devices = ["virtio-scsi-pci,id=hba", "scsi-hd,drive=disk,bus=hba.0"];
     let Some(mut machine) = machine("pc", &devices, &qmp.arguments()) else {
