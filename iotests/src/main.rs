@@ -84,7 +84,7 @@ fn graph(dot: bool) -> ExitCode {
     let text = if dot {
         qtest::graph::dot(&emulator)
     } else {
-        qtest::graph::text(device::BLOCK, &emulator)
+        qtest::graph::text(&emulator)
     };
     // A reader that has gone is no error.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         eprintln!("there is no emulator");
         std::process::exit(1);
     };
-    let (paths, _) = graph::paths("block", &emulator);
+    let (paths, _) = graph::paths(graph::BLOCK, &emulator);
     println!(
         "{:>8} {:>8} {:>8} {:>6}  path",
         "one", "posted", "eight", "lines"

@@ -123,6 +123,25 @@ pub trait Disk {
     /// Fails if it does not come back.
     fn reset(&mut self, guest: &mut Guest) -> Result<()>;
 
+    /// Carries out a SCSI command that has up to `length` bytes of data for the guest; what the
+    /// device says if it refuses.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk takes no SCSI commands, and as [`Self::submit`].
+    fn scsi(
+        &mut self,
+        guest: &mut Guest,
+        cdb: Vec<u8>,
+        length: u32,
+    ) -> Result<Result<Vec<u8>, String>> {
+        let _ = (guest, cdb, length);
+        Err(Error::device(
+            self.name(),
+            "the disk takes no SCSI commands",
+        ))
+    }
+
     /// Asks the device anew how large it is.
     ///
     /// # Errors

@@ -429,6 +429,16 @@ impl DeviceDisk {
             .collect()
     }
 
+    /// Carries out a SCSI command that has `length` bytes of data for the guest; what the device
+    /// says if it refuses.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk takes no SCSI commands, or the device does not answer.
+    pub fn scsi(&mut self, cdb: Vec<u8>, length: u32) -> Result<Result<Vec<u8>, String>> {
+        Ok(self.disk.scsi(&mut self.guest, cdb, length)?)
+    }
+
     /// Keeps requests waiting from now on ([`super::Setup::holds`]): one write is let through,
     /// so that the next one waits.
     ///

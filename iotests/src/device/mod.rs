@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use qtest::graph::{self, Emulator, NotRun, Path};
+use qtest::graph::{self, Emulator, Path};
 use qtest::{Client, Guest, firmware};
 use serde_json::{Value, json};
 
@@ -38,9 +38,6 @@ const LOG: &str = "writes.log";
 /// What backing files are full of.
 pub const BACKING: u8 = 0xba;
 
-/// The interface that disks give.
-pub const BLOCK: &str = "block";
-
 /// What the emulator of this environment has.
 #[must_use]
 pub fn emulator(env: &Env, probes: &Probes) -> Emulator {
@@ -55,6 +52,7 @@ struct Lacking(&'static str);
 /// What a path is tried with.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    interface: &'static str,
     size: u64,
     properties: String,
     bus_properties: String,
@@ -74,6 +72,7 @@ impl Setup {
     #[must_use]
     pub fn new(size: u64) -> Self {
         Self {
+            interface: graph::BLOCK,
             size,
             properties: String::new(),
             bus_properties: String::new(),
@@ -85,6 +84,16 @@ impl Setup {
             all_paths: false,
             write_log: false,
             encrypted: false,
+        }
+    }
+
+    /// A CD drive with a medium of `size` bytes.
+    #[must_use]
+    pub fn cd_drive(size: u64) -> Self {
+        Self {
+            interface: graph::CD,
+            node: json!({"read-only": true}),
+            ..Self::new(size)
         }
     }
 
@@ -186,12 +195,6 @@ impl Setup {
 }
 
 impl Test {
-    /// The paths to a disk that this emulator can make, and those it cannot.
-    #[must_use]
-    pub fn disk_paths(&self) -> (Vec<Path>, Vec<NotRun>) {
-        graph::paths(BLOCK, &emulator(self.env(), self.probes()))
-    }
-
     /// Does `body` on a few paths that have every device and driver for which `fits` holds
     /// ([`graph::cover`]); on all of them with [`Setup::all_paths`]. Each with an image and an emulator of
     /// its own; afterwards it checks the image and compares it with the model. All have to log
@@ -212,7 +215,8 @@ impl Test {
     ) -> Result<()> {
         let chosen = std::env::var("IOTEST_PATH").unwrap_or_default();
         let mut first: Option<(String, Vec<u8>)> = None;
-        let mut paths = self.disk_paths().0;
+        let emulator = emulator(self.env(), self.probes());
+        let mut paths = graph::paths(setup.interface, &emulator).0;
         paths.retain(|path| fits(path) && path.to_string().contains(&chosen));
         if !setup.all_paths && chosen.is_empty() {
             paths = graph::cover(&paths);

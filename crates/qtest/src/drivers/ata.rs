@@ -30,6 +30,10 @@ pub mod command {
     pub const WRITE_MULTIPLE_EXT: u8 = 0x39;
     /// Write by DMA, to the medium, 48 bits.
     pub const WRITE_DMA_FUA_EXT: u8 = 0x3d;
+    /// A SCSI command for a drive of packets follows (ATA/ATAPI-7 volume 1, section 6.25).
+    pub const PACKET: u8 = 0xa0;
+    /// What a drive of packets is.
+    pub const IDENTIFY_PACKET_DEVICE: u8 = 0xa1;
     /// Read, one of several commands that the disk has queued.
     pub const READ_FPDMA_QUEUED: u8 = 0x60;
     /// Write, one of several commands that the disk has queued.
@@ -203,6 +207,17 @@ impl TaskFile {
         file
     }
 
+    /// Of a packet whose data are transferred by DMA, or in pieces by the processor
+    /// (ATA/ATAPI-7 volume 1, section 6.25).
+    #[must_use]
+    pub const fn packet(dma: bool) -> Self {
+        const LONGEST_PIECE: u64 = 0xfffe;
+        let mut file = Self::plain(command::PACKET);
+        file.features = dma as u16;
+        file.lba = LONGEST_PIECE << 8;
+        file
+    }
+
     /// The device register.
     #[must_use]
     pub const fn device_register(&self) -> u8 {
@@ -212,6 +227,17 @@ impl TaskFile {
             self.device | (self.lba >> 24 & 15) as u8
         }
     }
+}
+
+/// The length of a packet in bytes.
+pub const PACKET: usize = 12;
+
+/// A SCSI command as a packet; nothing if it is too long for one.
+#[must_use]
+pub fn packet(cdb: &[u8]) -> Option<[u8; PACKET]> {
+    let mut packet = [0; PACKET];
+    packet.get_mut(..cdb.len())?.copy_from_slice(cdb);
+    Some(packet)
 }
 
 /// The ranges of a trim as data: whole sectors (section 7.5, table 12).

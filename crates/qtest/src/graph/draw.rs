@@ -2,21 +2,25 @@
 
 use std::fmt::Write;
 
-use super::{Emulator, Kind, nodes, paths};
+use super::{BLOCK, CD, Emulator, Kind, nodes, paths};
 
-/// The paths to an interface that are run, and those that are not with the reason, a line each.
+/// The paths to disks and CD drives that are run, and those that are not with the reason, a line
+/// each.
 #[must_use]
-pub fn text(interface: &str, emulator: &Emulator) -> String {
-    let (run, not_run) = paths(interface, emulator);
-    let mut text = format!("{interface}: {} paths\n", run.len());
-    for path in run {
-        let _ = writeln!(text, "  {path}");
-    }
-    if !not_run.is_empty() {
-        let _ = writeln!(text, "not run: {} paths", not_run.len());
-    }
-    for not_run in not_run {
-        let _ = writeln!(text, "  {}: {}", not_run.path, not_run.reason);
+pub fn text(emulator: &Emulator) -> String {
+    let mut text = String::new();
+    for interface in [BLOCK, CD] {
+        let (run, not_run) = paths(interface, emulator);
+        let _ = writeln!(text, "{interface}: {} paths", run.len());
+        for path in run {
+            let _ = writeln!(text, "  {path}");
+        }
+        if !not_run.is_empty() {
+            let _ = writeln!(text, "not run: {} paths", not_run.len());
+        }
+        for not_run in not_run {
+            let _ = writeln!(text, "  {}: {}", not_run.path, not_run.reason);
+        }
     }
     text
 }

@@ -1,7 +1,7 @@
 //! What provides and what needs what: machines, buses, devices and drivers, and every way
 //! from a machine to what a test asks for.
 //!
-//! As in QEMU's qgraph, a test names an interface (`block`) and is run on each path to it that
+//! As in QEMU's qgraph, a test names an interface ([`BLOCK`], [`CD`]) and is run on each path to it that
 //! the emulator can make.
 
 mod draw;
@@ -17,6 +17,13 @@ use std::fmt;
 use crate::block::Disk;
 use crate::error::Result;
 use crate::guest::Guest;
+
+/// The interface that drivers of disks give.
+pub const BLOCK: &str = "block";
+
+/// The interface that drivers of CD drives give. A CD drive is a disk that is read only, and may
+/// be without a medium.
+pub const CD: &str = "cd";
 
 /// Finds a device in a running machine and sets it up.
 pub type Open = fn(&mut Guest) -> Result<Box<dyn Disk>>;
@@ -310,7 +317,7 @@ mod tests {
     use super::*;
 
     fn path(name: &str) -> Path {
-        let paths = all_paths("block");
+        let paths = all_paths(BLOCK);
         let found = paths.into_iter().find(|path| path.to_string() == name);
         found.unwrap_or_else(|| panic!("no path {name}"))
     }
@@ -337,7 +344,7 @@ mod tests {
     fn names_of_nodes_are_unique_and_paths_end_at_drivers() {
         let names: BTreeSet<_> = nodes().iter().map(|n| n.name).collect();
         assert_eq!(names.len(), nodes().len());
-        for path in all_paths("block") {
+        for path in all_paths(BLOCK) {
             assert!(
                 matches!(path.nodes.last().map(|n| n.kind), Some(Kind::Driver(_))),
                 "{path}"
@@ -359,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_cover_has_every_node_and_is_smaller() {
-        let all = all_paths("block");
+        let all = all_paths(BLOCK);
         let few = cover(&all);
         let parts = |paths: &[Path]| paths.iter().flat_map(Path::parts).collect::<BTreeSet<_>>();
         assert_eq!(parts(&few), parts(&all));

@@ -87,10 +87,17 @@ const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> N
         name,
         kind: Kind::Driver(open),
         needs: Some(needs),
-        gives: BLOCK,
+        gives: &[(super::BLOCK, "")],
         hotplug: false,
         image_size: ImageSize::Any,
     }
+}
+
+/// A driver of CD drives.
+const fn cd_driver(name: &'static str, needs: &'static str, open: super::Open) -> Node {
+    let mut node = driver(name, needs, open);
+    node.gives = &[(super::CD, "")];
+    node
 }
 
 /// The disk that a driver has set up, as tests see it.
@@ -100,9 +107,6 @@ fn disk(disk: Result<impl Disk + 'static>) -> Result<Box<dyn Disk>> {
 
 type Gives = &'static [(&'static str, &'static str)];
 
-/// What drivers give.
-const BLOCK: Gives = &[("block", "")];
-
 /// A disk on the bus of a host adapter. Each adapter has a row with it, since the driver is the
 /// adapter's.
 const fn hd(name: &'static str, needs: &'static str, gives: Gives) -> Node {
@@ -110,6 +114,16 @@ const fn hd(name: &'static str, needs: &'static str, gives: Gives) -> Node {
         name,
         needs,
         "scsi-hd,bus={bus},id={id},drive={drive}",
+        gives,
+    )
+}
+
+/// A CD drive on the bus of a host adapter.
+const fn cd(name: &'static str, needs: &'static str, gives: Gives) -> Node {
+    plugged(
+        name,
+        needs,
+        "scsi-cd,bus={bus},id={id},drive={drive}",
         gives,
     )
 }
@@ -478,4 +492,51 @@ pub(super) const NODES: &[Node] = &[
     ),
     driver("ahci", "sata-disk", drivers::ahci::open),
     driver("nvme-namespace", "nvme", drivers::nvme::open),
+    // CD drives.
+    cd(
+        "virtio-scsi-cd",
+        "virtio-scsi-bus",
+        &[("virtio-scsi-cd", "")],
+    ),
+    cd_driver("virtio-scsi-cd-driver", "virtio-scsi-cd", |guest| {
+        disk(virtio::Scsi::modern(guest))
+    }),
+    cd("pvscsi-cd", "pvscsi-bus", &[("pvscsi-cd", "")]),
+    cd_driver("pvscsi-cd-driver", "pvscsi-cd", |guest| {
+        disk(Pvscsi::open(guest))
+    }),
+    cd("megasas-cd", "megasas-bus", &[("megasas-cd", "")]),
+    cd_driver("megasas-cd-driver", "megasas-cd", |guest| {
+        disk(Megasas::first(guest))
+    }),
+    cd("mptsas-cd", "mptsas-bus", &[("mptsas-cd", "")]),
+    cd_driver("mptsas-cd-driver", "mptsas-cd", |guest| {
+        disk(Mptsas::open(guest))
+    }),
+    cd("lsi53c895a-cd", "lsi53c895a-bus", &[("lsi53c895a-cd", "")]),
+    cd_driver("lsi53c895a-cd-driver", "lsi53c895a-cd", |guest| {
+        disk(Lsi::lsi53c895a(guest))
+    }),
+    cd("am53c974-cd", "am53c974-bus", &[("am53c974-cd", "")]),
+    cd_driver("am53c974-cd-driver", "am53c974-cd", |guest| {
+        disk(Esp::open(guest))
+    }),
+    cd("usb-bot-cd", "usb-bot-bus", &[("usb-bot-cd", "")]),
+    cd_driver("xhci-bot-cd", "usb-bot-cd", drivers::usb::open_xhci_bot),
+    cd("usb-uas-cd", "usb-uas-bus", &[("usb-uas-cd", "")]),
+    cd_driver("xhci-uas-cd", "usb-uas-cd", drivers::usb::open_xhci_uas),
+    device(
+        "ide-cd",
+        "ide",
+        "ide-cd,bus={bus},id={id},drive={drive}",
+        &[("ide-cd", "")],
+    ),
+    cd_driver("ide-packets", "ide-cd", drivers::ide::open_cd),
+    device(
+        "ide-cd-sata",
+        "sata",
+        "ide-cd,bus={bus},id={id},drive={drive}",
+        &[("sata-cd", "")],
+    ),
+    cd_driver("ahci-packets", "sata-cd", drivers::ahci::open_cd),
 ];

@@ -1,5 +1,6 @@
 //! Every path of the graph on the emulator that is installed.
 
+mod cd;
 mod emulator;
 mod nvme;
 mod plugged;
@@ -29,7 +30,7 @@ fn every_disk_of(machine: &str) {
         eprintln!("skipped: there is no emulator");
         return;
     };
-    let (paths, not_run) = graph::paths("block", &emulator);
+    let (paths, not_run) = graph::paths(graph::BLOCK, &emulator);
     for path in not_run {
         eprintln!("not run: {}: {}", path.path, path.reason);
     }

@@ -12,7 +12,7 @@ fn paths() -> Vec<Path> {
     let Some(emulator) = emulator() else {
         return Vec::new();
     };
-    let (mut paths, _) = graph::paths("block", &emulator);
+    let (mut paths, _) = graph::paths(graph::BLOCK, &emulator);
     paths.retain(|path| {
         let simple = path.nodes.len() == 3 || path.has("virtio-blk-pci");
         path.hotplug() && (simple || path.machine() == "pc" && !path.has("pci-bridge"))

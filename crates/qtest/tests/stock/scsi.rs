@@ -11,7 +11,7 @@ fn paths() -> Vec<Path> {
     let Some(emulator) = emulator() else {
         return Vec::new();
     };
-    let (mut paths, _) = graph::paths("block", &emulator);
+    let (mut paths, _) = graph::paths(graph::BLOCK, &emulator);
     paths.retain(|path| {
         let mut nodes = path.nodes.iter();
         let disk = nodes

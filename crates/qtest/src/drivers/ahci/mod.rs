@@ -1,17 +1,20 @@
-//! AHCI: a port of a host bus adapter with a SATA disk.
+//! AHCI: a port of a host bus adapter with a SATA disk or CD drive.
 //!
 //! Serial ATA AHCI 1.3.1.
 
+mod packets;
 mod port;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::block::{Disk, Features, Request, Status, Tag};
 use crate::drivers::ata::{self, Identity, TaskFile, command};
+use crate::drivers::scsi::ScsiDisk;
 use crate::error::{Error, Result};
 use crate::guest::{Buffer, Guest};
 use crate::op::Width;
 use crate::pci::Pci;
+use packets::Packets;
 use port::Port;
 
 const NAME: &str = "ahci";
@@ -31,15 +34,31 @@ const SLOTS: u8 = 32;
 ///
 /// Fails if there is no adapter with a disk, or it does not answer.
 pub fn open(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+    let port = find(guest, port::DISK)?;
+    Ok(Box::new(Ahci::open(guest, port)?))
+}
+
+/// Finds a CD drive on an adapter and sets it up.
+///
+/// # Errors
+///
+/// Fails if there is no adapter with one, or it does not answer.
+pub fn open_cd(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+    let port = find(guest, port::PACKETS)?;
+    Ok(Box::new(ScsiDisk::open(guest, Packets::new(port))?))
+}
+
+/// The first port with what has this signature.
+fn find(guest: &mut Guest, signature: u32) -> Result<Port> {
     let pci = Pci::enumerate(guest)?;
     let adapters = pci.functions.iter().filter(|f| f.class == CLASS);
     for adapter in adapters {
         let registers = adapter.memory(NAME, BAR)?;
-        if let Some(port) = Port::find(guest, registers)? {
-            return Ok(Box::new(Ahci::open(guest, port)?));
+        if let Some(port) = Port::find(guest, registers, signature)? {
+            return Ok(port);
         }
     }
-    Err(Error::device(NAME, "no adapter with a disk was found"))
+    Err(Error::device(NAME, "no adapter with a drive was found"))
 }
 
 /// How a command is carried out.

@@ -2,6 +2,7 @@
 
 use super::{NAME, SLOTS, register, set};
 use crate::drivers::ata::{TaskFile, status};
+use crate::drivers::scsi::Data;
 use crate::error::{Error, Result};
 use crate::guest::{Buffer, Guest};
 
@@ -52,15 +53,19 @@ const ERRORS: u32 = 1 << 30 | 1 << 29 | 1 << 28 | 1 << 27 | 1 << 24;
 const DETECTED: u32 = 3;
 const LINK_RESET: u32 = 1;
 
-/// The signature of a disk.
-const DISK: u32 = 0x0000_0101;
+/// The signatures of disks and of drives that take packets (Serial ATA 2.6, section 11.2).
+pub(super) const DISK: u32 = 0x0000_0101;
+pub(super) const PACKETS: u32 = 0xeb14_0101;
 
 /// The lengths of the command list and of the received FISes in bytes.
 const LIST_LENGTH: u64 = 32 * SLOTS as u64;
 const FIS_LENGTH: u64 = 256;
 
+/// Where a packet is in a command table, in bytes (section 4.2.3.2).
+const TABLE_PACKET: usize = 0x40;
+
 /// A command table before its entries of memory, and the most bytes that one of these names.
-const TABLE_LENGTH: u64 = 0x80;
+const TABLE_LENGTH: usize = 0x80;
 const ENTRY_LONGEST: u32 = 4 << 20;
 
 /// What is on its way, and whether anything failed.
@@ -84,12 +89,12 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// The first port of an adapter at which there is a disk.
+    /// The first port of an adapter at which there is what has this signature.
     ///
     /// # Errors
     ///
     /// As [`Guest::run`].
-    pub(super) fn find(guest: &mut Guest, adapter: u64) -> Result<Option<Self>> {
+    pub(super) fn find(guest: &mut Guest, adapter: u64, signature: u32) -> Result<Option<Self>> {
         let control = AHCI_ENABLE | INTERRUPT_ENABLE;
         set(
             guest,
@@ -114,7 +119,7 @@ impl Port {
                 received,
             };
             port.start(guest)?;
-            if register(guest, registers + offset::SIGNATURE)? == DISK {
+            if register(guest, registers + offset::SIGNATURE)? == signature {
                 return Ok(Some(port));
             }
             port.stop(guest)?;
@@ -237,19 +242,53 @@ impl Port {
         write: bool,
         data: &Buffer,
     ) -> Result<u64> {
+        self.issue_table(guest, slot, (file, None), write, data)
+    }
+
+    /// As [`Self::issue`], for a packet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::issue`].
+    pub(super) fn issue_packet(
+        &self,
+        guest: &mut Guest,
+        slot: u8,
+        packet: &[u8],
+        data: &Data,
+    ) -> Result<u64> {
+        let command = (&TaskFile::packet(!data.is_empty()), Some(packet));
+        let buffer = data.buffer().cloned().unwrap_or_default();
+        self.issue_table(guest, slot, command, !data.is_in(), &buffer)
+    }
+
+    fn issue_table(
+        &self,
+        guest: &mut Guest,
+        slot: u8,
+        (file, packet): (&TaskFile, Option<&[u8]>),
+        write: bool,
+        data: &Buffer,
+    ) -> Result<u64> {
         const FIS_WORDS: u32 = 5;
+        const PACKET: u32 = 1 << 5;
         const WRITE: u32 = 1 << 6;
         let entries = entries(data)?;
         let count = u32::try_from(entries.len() / 16).unwrap_or(u32::MAX);
         if count > 0xffff {
             return Err(Error::device(NAME, "too many pieces of memory"));
         }
-        let table = guest.allocate(TABLE_LENGTH + entries.len() as u64, 128)?;
+        let table = guest.allocate((TABLE_LENGTH + entries.len()) as u64, 128)?;
         guest.label("ahci command FIS");
         guest.write_block(table, &fis(file))?;
+        if let Some(packet) = packet {
+            guest.label("ata packet");
+            guest.write_block(table + TABLE_PACKET as u64, packet)?;
+        }
         guest.label("ahci physical region descriptors");
-        guest.write_block(table + TABLE_LENGTH, &entries)?;
-        let flags = FIS_WORDS | if write { WRITE } else { 0 } | count << 16;
+        guest.write_block(table + TABLE_LENGTH as u64, &entries)?;
+        let kind = packet.map_or(0, |_| PACKET) | if write { WRITE } else { 0 };
+        let flags = FIS_WORDS | kind | count << 16;
         let mut header = Vec::with_capacity(32);
         header.extend(flags.to_le_bytes());
         header.extend(0u32.to_le_bytes());

@@ -1,7 +1,7 @@
 //! The ports of a channel, and of its bus master.
 
 use super::NAME;
-use crate::drivers::ata::{TaskFile, command, status};
+use crate::drivers::ata::{TaskFile, status};
 use crate::error::{Error, Result};
 use crate::guest::{Buffer, Guest};
 use crate::op::{Op, Width};
@@ -103,18 +103,18 @@ impl Channel {
         self.output(guest, offset::DEVICE, register | which | ALWAYS)
     }
 
-    /// Whether there is a disk.
+    /// Whether there is what answers to a command that identifies it.
     ///
     /// # Errors
     ///
     /// Fails if something is there that does not answer.
-    pub(super) fn has_disk(&self, guest: &mut Guest) -> Result<bool> {
+    pub(super) fn identifies(&self, guest: &mut Guest, command: u8) -> Result<bool> {
         self.select(guest, 0)?;
         let state = self.status(guest)?;
         if state == 0 || state == 0xff {
             return Ok(false);
         }
-        self.command(guest, &TaskFile::plain(command::IDENTIFY_DEVICE))?;
+        self.command(guest, &TaskFile::plain(command))?;
         let state = guest.wait(NAME, "the end of a command", |guest| {
             let state = self.status(guest)?;
             Ok((state & status::BUSY == 0).then_some(state))
@@ -142,6 +142,17 @@ impl Channel {
     /// As [`Guest::run`].
     pub(super) fn error(&self, guest: &mut Guest) -> Result<u8> {
         self.input(guest, offset::ERROR)
+    }
+
+    /// How many bytes a drive of packets transfers now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::run`].
+    pub(super) fn byte_count(&self, guest: &mut Guest) -> Result<u64> {
+        let low = self.input(guest, offset::LBA_MID)?;
+        let high = self.input(guest, offset::LBA_HIGH)?;
+        Ok(u16::from_le_bytes([low, high]).into())
     }
 
     /// Sends a command.

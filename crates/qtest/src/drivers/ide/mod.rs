@@ -1,17 +1,20 @@
-//! IDE: a disk at the ports that PCs have for it, with or without a bus master.
+//! IDE: a disk or CD drive at the ports that PCs have for it, with or without a bus master.
 //!
 //! ATA8-ACS for commands, ATA/ATAPI-7 volume 2 for the protocols, and the Programming Interface
 //! for Bus Master IDE Controller 1.0.
 
 mod channel;
+mod packets;
 
 use crate::block::{Disk, Features, Request, Status, Tag};
 use crate::drivers::ata::{self, Identity, TaskFile, command, status};
+use crate::drivers::scsi::ScsiDisk;
 use crate::error::{Error, Result};
 use crate::guest::{Buffer, Guest};
 use crate::op::Width;
 use crate::pci::{Bar, Pci};
 use channel::Channel;
+use packets::Packets;
 
 const NAME: &str = "ide";
 
@@ -31,6 +34,22 @@ const MOST_BY_PROCESSOR: u64 = 32;
 ///
 /// Fails if there is none, or it does not answer.
 pub fn open(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+    let channel = find(guest, command::IDENTIFY_DEVICE)?;
+    Ok(Box::new(Ide::open(guest, channel)?))
+}
+
+/// Finds a CD drive and sets it up.
+///
+/// # Errors
+///
+/// Fails if there is none, or it does not answer.
+pub fn open_cd(guest: &mut Guest) -> Result<Box<dyn Disk>> {
+    let channel = find(guest, command::IDENTIFY_PACKET_DEVICE)?;
+    Ok(Box::new(ScsiDisk::open(guest, Packets::new(channel))?))
+}
+
+/// The first place with what this command identifies.
+fn find(guest: &mut Guest, command: u8) -> Result<Channel> {
     let pci = Pci::enumerate(guest)?;
     let controller = pci.find_class(NAME, CLASS, CLASS_MASK).ok();
     let master = match controller.map(|f| f.bars[BAR]) {
@@ -38,11 +57,11 @@ pub fn open(guest: &mut Guest) -> Result<Box<dyn Disk>> {
         _ => None,
     };
     for channel in Channel::all(master) {
-        if channel.has_disk(guest)? {
-            return Ok(Box::new(Ide::open(guest, channel)?));
+        if channel.identifies(guest, command)? {
+            return Ok(channel);
         }
     }
-    Err(Error::device(NAME, "no disk was found"))
+    Err(Error::device(NAME, "no drive was found"))
 }
 
 /// How data get to the disk and from it.

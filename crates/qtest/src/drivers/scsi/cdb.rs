@@ -1,4 +1,4 @@
-//! Command descriptor blocks: SPC-4 chapter 6, SBC-3 chapter 5.
+//! Command descriptor blocks: SPC-4 chapter 6, SBC-3 chapter 5, MMC-6 chapter 6.
 
 use super::sense;
 
@@ -12,6 +12,10 @@ pub mod opcode {
     pub const INQUIRY: u8 = 0x12;
     /// MODE SENSE(6), SPC-4 6.13.
     pub const MODE_SENSE_6: u8 = 0x1a;
+    /// START STOP UNIT, MMC-6 6.42.
+    pub const START_STOP_UNIT: u8 = 0x1b;
+    /// PREVENT ALLOW MEDIUM REMOVAL, SPC-4 and MMC-6 6.18.
+    pub const PREVENT_ALLOW_MEDIUM_REMOVAL: u8 = 0x1e;
     /// READ CAPACITY(10), SBC-3 5.15.
     pub const READ_CAPACITY_10: u8 = 0x25;
     /// READ(10), SBC-3 5.11.
@@ -22,6 +26,8 @@ pub mod opcode {
     pub const SYNCHRONIZE_CACHE_10: u8 = 0x35;
     /// UNMAP, SBC-3 5.28.
     pub const UNMAP: u8 = 0x42;
+    /// GET EVENT STATUS NOTIFICATION, MMC-6 6.5.
+    pub const GET_EVENT_STATUS_NOTIFICATION: u8 = 0x4a;
     /// READ(16), SBC-3 5.13.
     pub const READ_16: u8 = 0x88;
     /// WRITE(16), SBC-3 5.40.
@@ -60,6 +66,52 @@ pub fn inquiry(page: Option<u8>, length: u16) -> Vec<u8> {
 pub fn mode_sense(page: u8, length: u8) -> Vec<u8> {
     vec![opcode::MODE_SENSE_6, 0, page, 0, length, 0]
 }
+
+/// START STOP UNIT for the tray of a drive: open it, or close it.
+#[must_use]
+pub fn move_tray(open: bool) -> Vec<u8> {
+    const LOAD_EJECT: u8 = 1 << 1;
+    const START: u8 = 1;
+    let action = if open { 0 } else { START };
+    vec![opcode::START_STOP_UNIT, 0, 0, 0, LOAD_EJECT | action, 0]
+}
+
+/// PREVENT ALLOW MEDIUM REMOVAL: whether the medium is to stay where it is.
+#[must_use]
+pub fn prevent_removal(prevent: bool) -> Vec<u8> {
+    vec![
+        opcode::PREVENT_ALLOW_MEDIUM_REMOVAL,
+        0,
+        0,
+        0,
+        prevent.into(),
+        0,
+    ]
+}
+
+/// GET EVENT STATUS NOTIFICATION without waiting, for what happened to the medium: the answer
+/// has [`MEDIA_EVENT_LENGTH`] bytes.
+#[must_use]
+pub fn media_event() -> Vec<u8> {
+    const POLLED: u8 = 1;
+    const MEDIA: u8 = 1 << 4;
+    let [high, low] = MEDIA_EVENT_LENGTH.to_be_bytes();
+    let mut cdb = vec![
+        opcode::GET_EVENT_STATUS_NOTIFICATION,
+        POLLED,
+        0,
+        0,
+        MEDIA,
+        0,
+        0,
+    ];
+    cdb.extend([high, low, 0]);
+    cdb
+}
+
+/// In bytes; the event is in the low four bits of the fifth, the state of the tray in the sixth
+/// (MMC-6 6.5.2.6).
+pub const MEDIA_EVENT_LENGTH: u16 = 8;
 
 /// READ CAPACITY(10).
 #[must_use]
@@ -172,5 +224,7 @@ mod tests {
             ]
         );
         assert_eq!(inquiry(Some(0xb0), 64), [0x12, 1, 0xb0, 0, 64, 0]);
+        assert_eq!(media_event(), [0x4a, 1, 0, 0, 16, 0, 0, 0, 8, 0]);
+        assert_eq!(move_tray(true), [0x1b, 0, 0, 0, 2, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! A disk of any transport.
+//! A disk or CD drive of any transport.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,12 @@ use crate::block::{Disk, Features, Request, Status, Tag};
 use crate::error::{Error, Result};
 use crate::guest::{Buffer, Guest};
 
-/// A disk behind a transport.
+/// A disk or CD drive behind a transport. A drive without a medium has a size of 0.
 #[derive(Debug)]
 pub struct ScsiDisk<T> {
     transport: T,
+    /// Whether it is a CD drive.
+    removable: bool,
     features: Features,
     block_size: u32,
     size: u64,
@@ -26,6 +28,12 @@ pub struct ScsiDisk<T> {
 /// How often TEST UNIT READY is sent to a device that has something to say: a few unit
 /// attentions are waiting after a reset.
 const ATTENTIONS: usize = 16;
+
+/// The type of a CD or DVD drive, SPC-4 6.6.2.
+const CD_DRIVE: u8 = 5;
+
+/// The size of a CD's blocks in bytes.
+const CD_BLOCK: u32 = 2048;
 
 /// The largest number of blocks of READ(10) and WRITE(10).
 const BLOCKS_10: u64 = 0xffff;
@@ -52,6 +60,7 @@ impl<T: ScsiTransport> ScsiDisk<T> {
     pub fn open(guest: &mut Guest, transport: T) -> Result<Self> {
         let mut disk = Self {
             transport,
+            removable: false,
             features: Features::default(),
             block_size: 512,
             size: 0,
@@ -101,7 +110,11 @@ impl<T: ScsiTransport> ScsiDisk<T> {
         length: u32,
     ) -> Result<Result<Vec<u8>, String>> {
         let buffer = guest.buffer(&[length], 64)?;
-        let data = Data::In(buffer.clone());
+        let data = if length == 0 {
+            Data::None
+        } else {
+            Data::In(buffer.clone())
+        };
         let outcome = self.execute(guest, &Command { cdb, data })?;
         let bytes = guest.buffer_bytes(&buffer)?;
         guest.free_buffer(&buffer);
@@ -140,8 +153,9 @@ impl<T: ScsiTransport> ScsiDisk<T> {
         Ok(all)
     }
 
-    /// Hears what the device has to say since it was reset or changed.
-    fn settle(&mut self, guest: &mut Guest) -> Result<()> {
+    /// Hears what the device has to say since it was reset or changed. Whether it is ready: a
+    /// drive without a medium is not.
+    fn settle(&mut self, guest: &mut Guest) -> Result<bool> {
         let command = Command {
             cdb: cdb::test_unit_ready(),
             data: Data::None,
@@ -150,11 +164,13 @@ impl<T: ScsiTransport> ScsiDisk<T> {
         for _ in 0..ATTENTIONS {
             let outcome = self.execute(guest, &command)?;
             match status(&outcome) {
-                Status::Done => return Ok(()),
+                Status::Done => return Ok(true),
                 Status::Failed { why } => said = why,
             }
-            if key(&outcome) != Some(sense::UNIT_ATTENTION) {
-                break;
+            match key(&outcome) {
+                Some(sense::UNIT_ATTENTION) => {}
+                Some(sense::NOT_READY) if self.removable => return Ok(false),
+                _ => break,
             }
         }
         Err(Error::device(self.transport.name(), said))
@@ -166,14 +182,14 @@ impl<T: ScsiTransport> ScsiDisk<T> {
             .ask(guest, cdb::inquiry(None, 36), 36)?
             .map_err(|why| Error::device(name, format!("INQUIRY: {why}")))?;
         // The qualifier and the type of the device, SPC-4 6.6.2; 0 is a disk that is there.
-        if standard[0] != 0 {
-            let what = format!(
-                "INQUIRY: the device is of type {:#04x}, no disk",
-                standard[0]
-            );
-            return Err(Error::device(name, what));
-        }
-        self.settle(guest)?;
+        self.removable = match standard[0] {
+            0 => false,
+            CD_DRIVE => true,
+            other => {
+                let what = format!("INQUIRY: the device is of type {other:#04x}, no disk");
+                return Err(Error::device(name, what));
+            }
+        };
         let provisioned = self.capacity(guest)?;
         let mut features = Features {
             flush: true,
@@ -183,8 +199,13 @@ impl<T: ScsiTransport> ScsiDisk<T> {
             longest: self.transport.longest(),
             ..Features::default()
         };
-        self.mode(guest, &mut features)?;
-        self.limits(guest, &mut features, provisioned)?;
+        if self.removable {
+            features.flush = false;
+            features.read_only = true;
+        } else {
+            self.mode(guest, &mut features)?;
+            self.limits(guest, &mut features, provisioned)?;
+        }
         let block = u64::from(self.block_size);
         if !self.transport.long_commands() {
             features.longest = features.longest.min(BLOCKS_10 * block);
@@ -236,11 +257,20 @@ impl<T: ScsiTransport> ScsiDisk<T> {
         Ok(())
     }
 
-    /// How large it is; whether it can give blocks up.
+    /// How large it is when it has settled; whether it can give blocks up.
     fn capacity(&mut self, guest: &mut Guest) -> Result<bool> {
         const LENGTH: u32 = 32;
         const LBPME: u8 = 1 << 7;
-        let long = self.ask(guest, cdb::read_capacity_16(LENGTH), LENGTH)?;
+        if !self.settle(guest)? {
+            (self.block_size, self.size) = (CD_BLOCK, 0);
+            return Ok(false);
+        }
+        let command = cdb::read_capacity_16(LENGTH);
+        let long = if command.len() <= self.transport.longest_command() {
+            self.ask(guest, command, LENGTH)?
+        } else {
+            Err("the command is too long for the transport".to_owned())
+        };
         let (last, block, provisioned) = if let Ok(bytes) = long {
             (
                 be::<8>(&bytes, 0),
@@ -415,9 +445,17 @@ impl<T: ScsiTransport> Disk for ScsiDisk<T> {
         self.identify(guest)
     }
 
+    fn scsi(
+        &mut self,
+        guest: &mut Guest,
+        cdb: Vec<u8>,
+        length: u32,
+    ) -> Result<Result<Vec<u8>, String>> {
+        self.ask(guest, cdb, length)
+    }
+
     fn refresh_size(&mut self, guest: &mut Guest) -> Result<u64> {
         // A device whose size changed says so to the next command.
-        self.settle(guest)?;
         self.capacity(guest)?;
         Ok(self.size)
     }

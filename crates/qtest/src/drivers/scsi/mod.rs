@@ -1,7 +1,7 @@
-//! Disks that take SCSI commands, whatever transport carries them.
+//! Disks and CD drives that take SCSI commands, whatever transport carries them.
 //!
 //! [`ScsiTransport`] is what a host adapter, a USB bridge or a UFS controller does: it carries a
-//! command and its data. [`ScsiDisk`] makes a disk of it. SPC-4 and SBC-3.
+//! command and its data. [`ScsiDisk`] makes a disk of it. SPC-4, SBC-3 and MMC-6.
 
 pub mod cdb;
 mod disk;
@@ -130,6 +130,11 @@ pub trait ScsiTransport {
     /// to be. A transport may not carry any: then the disk has at most 2^32 blocks.
     fn long_commands(&self) -> bool {
         false
+    }
+
+    /// The longest command descriptor block in bytes, 12 or 16.
+    fn longest_command(&self) -> usize {
+        16
     }
 
     /// Starts a command on a queue from 0 to below [`Self::queues`]. Data may be shorter than

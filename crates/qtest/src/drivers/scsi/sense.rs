@@ -6,6 +6,9 @@ pub const LENGTH: u8 = 96;
 /// The status of a command with sense data.
 pub const CHECK_CONDITION: u8 = 0x02;
 
+/// The key of a device that cannot be accessed, such as a drive without a medium.
+pub const NOT_READY: u8 = 0x2;
+
 /// The key of what happened to the device since, such as a reset.
 pub const UNIT_ATTENTION: u8 = 0x6;
 
@@ -113,10 +116,13 @@ const CODES: &[(u8, u8, &str)] = &[
     (0x2c, 0x00, "COMMAND SEQUENCE ERROR"),
     (0x39, 0x00, "SAVING PARAMETERS NOT SUPPORTED"),
     (0x3a, 0x00, "MEDIUM NOT PRESENT"),
+    (0x3a, 0x01, "MEDIUM NOT PRESENT - TRAY CLOSED"),
+    (0x3a, 0x02, "MEDIUM NOT PRESENT - TRAY OPEN"),
     (0x3f, 0x0e, "REPORTED LUNS DATA HAS CHANGED"),
     (0x44, 0x00, "INTERNAL TARGET FAILURE"),
     (0x4b, 0x01, "TOO MUCH WRITE DATA"),
     (0x4e, 0x00, "OVERLAPPED COMMANDS ATTEMPTED"),
+    (0x53, 0x02, "MEDIUM REMOVAL PREVENTED"),
     (0x55, 0x00, "SYSTEM RESOURCE FAILURE"),
 ];
 
