@@ -19,7 +19,7 @@ pub(crate) async fn run(t: &Test) -> Result<()> {
         }
         for size in sizes {
             disk.vm.run("block_resize", json!({"node-name": "disk", "size": size})).await?;
-            let reported = disk.disk.refresh_size(&mut disk.guest)?;
+            let reported = disk.refresh_size()?;
             ensure!(reported == size, "the device reports {reported} bytes, not {size}");
             disk.model.resize(size);
             disk.run_quietly(&[Op::write(2, size - 64 * KIB, 64 * KIB), Op::Flush])?;

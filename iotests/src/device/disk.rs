@@ -429,6 +429,15 @@ impl DeviceDisk {
             .collect()
     }
 
+    /// Asks the device anew how large it is, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not say.
+    pub fn refresh_size(&mut self) -> Result<u64> {
+        Ok(self.disk.refresh_size(&mut self.guest)?)
+    }
+
     /// Carries out a SCSI command that has `length` bytes of data for the guest; what the device
     /// says if it refuses.
     ///
