@@ -25,6 +25,8 @@ pub struct Pending {
 pub struct DeviceDisk {
     /// The emulator.
     pub vm: Daemon,
+    /// The storage daemon that serves the disk, where one does ([`Setup::served`]).
+    pub server: Option<Daemon>,
     /// The machine's memory and registers.
     pub guest: Guest,
     /// The driver.
@@ -49,6 +51,7 @@ impl DeviceDisk {
     ) -> Self {
         Self {
             vm,
+            server: None,
             guest,
             disk,
             path,
@@ -583,9 +586,16 @@ impl DeviceDisk {
     /// Ends the emulator; the image is checked and holds what the model has.
     pub(super) async fn end(self, t: &Test) -> Result<()> {
         let Self {
-            vm, model, image, ..
+            vm,
+            server,
+            model,
+            image,
+            ..
         } = self;
         vm.quit().await?;
+        if let Some(server) = server {
+            server.quit().await?;
+        }
         ensure!(
             t.virtual_size(&image).await? >= model.size(),
             "{image} is smaller than the disk"

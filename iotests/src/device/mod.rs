@@ -8,6 +8,7 @@ pub mod fits;
 
 use std::fmt::Display;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -93,6 +94,16 @@ impl Setup {
         Self {
             interface: graph::CD,
             node: json!({"read-only": true}),
+            ..Self::new(size)
+        }
+    }
+
+    /// A disk of `size` bytes that a storage daemon serves to the device by vhost-user
+    /// ([`DeviceDisk::server`]); what is said of nodes and filters is for disks in the emulator.
+    #[must_use]
+    pub fn served(size: u64) -> Self {
+        Self {
+            interface: graph::SERVED,
             ..Self::new(size)
         }
     }
@@ -312,6 +323,11 @@ impl Test {
         path: &Path,
         image: &Image,
     ) -> Result<DeviceDisk> {
+        let server = if setup.interface == graph::SERVED {
+            Some(self.serve(image).await?)
+        } else {
+            None
+        };
         let (vm, client) = self.start_guest(setup, path, image).await?;
         let mut guest = Guest::new(client, firmware::RAM);
         guest.set_patience(PATIENCE);
@@ -324,7 +340,51 @@ impl Test {
             model.set(0, disk.size(), Some(BACKING));
         }
         let content = (model, image.clone());
-        Ok(DeviceDisk::new(vm, guest, disk, path.clone(), content))
+        let mut disk = DeviceDisk::new(vm, guest, disk, path.clone(), content);
+        disk.server = server;
+        Ok(disk)
+    }
+
+    /// Starts a storage daemon with the image as node `disk`, which it serves by vhost-user.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not start, or QEMU refuses the export.
+    pub async fn serve(&self, image: &Image) -> Result<Daemon> {
+        let mut server = self.qsd("").await?;
+        let node = self.ctx.node_with(image, NODE, &json!({}));
+        server.run("blockdev-add", node).await?;
+        let address = json!({"type": "unix", "path": self.vhost_socket()});
+        let export = json!({"type": "vhost-user-blk", "id": "vhost", "node-name": NODE,
+            "writable": true, "num-queues": 2, "addr": address});
+        server.run("block-export-add", export).await?;
+        Ok(server)
+    }
+
+    fn vhost_socket(&self) -> PathBuf {
+        self.env().sock_dir.join("vhost")
+    }
+
+    /// The words by which the emulator becomes a client of [`Test::serve`]: the server maps the
+    /// machine's memory, and is connected to again where it was lost.
+    fn client_words(&self) -> Vec<String> {
+        let socket = option_value(&self.vhost_socket().display().to_string());
+        let again = if self.probes().version(self.env()) >= (9, 2) {
+            "reconnect-ms=10"
+        } else {
+            "reconnect=1"
+        };
+        vec![
+            "-object".to_owned(),
+            format!(
+                "memory-backend-memfd,id=ram,size={},share=on",
+                firmware::RAM
+            ),
+            "-machine".to_owned(),
+            "memory-backend=ram".to_owned(),
+            "-chardev".to_owned(),
+            format!("socket,id=vhost,path={socket},{again}"),
+        ]
     }
 
     /// As [`Test::start_disk`], without a driver; the connection to its QTest server.
@@ -355,6 +415,11 @@ impl Test {
             ),
         ]);
         words.extend(["-qtest", "chardev:qtest", "-qtest-log", "/dev/null"].map(str::to_owned));
+        if setup.interface == graph::SERVED {
+            words.extend(self.client_words());
+            words.extend(path.arguments("", &setup.properties));
+            return self.connect(machine, &words, &listener, &socket).await;
+        }
         let mut node = self.ctx.node_with(image, NODE, &json!({}));
         extend_deep(&mut node, &setup.node);
         if setup.write_log {
@@ -384,13 +449,24 @@ impl Test {
             }
             words.push(word);
         }
-        let vm = Daemon::emulator(&self.ctx, machine, &words).await?;
+        self.connect(machine, &words, &listener, &socket).await
+    }
+
+    /// Starts an emulator and takes its connection.
+    async fn connect(
+        &self,
+        machine: Vec<String>,
+        words: &[String],
+        listener: &UnixListener,
+        socket: &std::path::Path,
+    ) -> Result<(Daemon, Client)> {
+        let vm = Daemon::emulator(&self.ctx, machine, words).await?;
         listener.set_nonblocking(true)?;
         // It has connected before its monitor greeted.
         let (stream, _) = listener
             .accept()
             .context("the emulator has no QTest server")?;
-        let _ = std::fs::remove_file(&socket);
+        let _ = std::fs::remove_file(socket);
         Ok((vm, Client::over_socket(stream, PATIENCE)?))
     }
 }

@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-use super::{BLOCK, CD, Emulator, Kind, nodes, paths};
+use super::{BLOCK, CD, Emulator, Kind, SERVED, nodes, paths};
 
 /// The paths to disks and CD drives that are run, and those that are not with the reason, a line
 /// each.
 #[must_use]
 pub fn text(emulator: &Emulator) -> String {
     let mut text = String::new();
-    for interface in [BLOCK, CD] {
+    for interface in [BLOCK, SERVED, CD] {
         let (run, not_run) = paths(interface, emulator);
         let _ = writeln!(text, "{interface}: {} paths", run.len());
         for path in run {

@@ -1,7 +1,7 @@
 //! What provides and what needs what: machines, buses, devices and drivers, and every way
 //! from a machine to what a test asks for.
 //!
-//! As in QEMU's qgraph, a test names an interface ([`BLOCK`], [`CD`]) and is run on each path to it that
+//! As in QEMU's qgraph, a test names an interface ([`BLOCK`], [`CD`], [`SERVED`]) and is run on each path to it that
 //! the emulator can make.
 
 mod draw;
@@ -20,6 +20,10 @@ use crate::guest::Guest;
 
 /// The interface that drivers of disks give.
 pub const BLOCK: &str = "block";
+
+/// The interface that drivers of disks in another process give: it serves them as back ends of
+/// vhost-user, at the character device `vhost`.
+pub const SERVED: &str = "served";
 
 /// The interface that drivers of CD drives give. A CD drive is a disk that is read only, and may
 /// be without a medium.

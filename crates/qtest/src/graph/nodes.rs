@@ -93,6 +93,13 @@ const fn driver(name: &'static str, needs: &'static str, open: super::Open) -> N
     }
 }
 
+/// A driver of disks in another process.
+const fn served_driver(name: &'static str, needs: &'static str, open: super::Open) -> Node {
+    let mut node = driver(name, needs, open);
+    node.gives = &[(super::SERVED, "")];
+    node
+}
+
 /// A driver of CD drives.
 const fn cd_driver(name: &'static str, needs: &'static str, open: super::Open) -> Node {
     let mut node = driver(name, needs, open);
@@ -492,6 +499,19 @@ pub(super) const NODES: &[Node] = &[
     ),
     driver("ahci", "sata-disk", drivers::ahci::open),
     driver("nvme-namespace", "nvme", drivers::nvme::open),
+    // Disks in another process.
+    device(
+        "vhost-user-blk-pci",
+        "pci",
+        "vhost-user-blk-pci,bus={bus},id={id},chardev=vhost",
+        &[("vhost-user-blk", "")],
+    ),
+    served_driver("vhost-user-blk", "vhost-user-blk", |guest| {
+        disk(virtio::Blk::modern(guest))
+    }),
+    served_driver("vhost-user-blk-direct", "vhost-user-blk", |guest| {
+        disk(virtio::Blk::direct(guest))
+    }),
     // CD drives.
     cd(
         "virtio-scsi-cd",
