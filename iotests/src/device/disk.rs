@@ -6,7 +6,7 @@ use qtest::graph::Path;
 use qtest::{Buffer, Guest};
 use serde_json::{Value, json};
 
-use super::{Lacking, Setup};
+use super::{Lacking, Setup, device_object};
 use crate::daemon::Daemon;
 use crate::disk_model::{DiskModel, Op};
 use crate::image::Image;
@@ -504,14 +504,8 @@ impl DeviceDisk {
         let id = format!("id={}", self.path.disk_id());
         let devices = self.path.devices(top, "", "");
         let device = devices.iter().find(|text| text.split(',').any(|w| w == id));
-        let mut words = device.into_iter().flat_map(|text| text.split(','));
-        let mut arguments = json!({"driver": words.next()});
-        for word in words {
-            if let Some((key, value)) = word.split_once('=') {
-                arguments[key] = value.into();
-            }
-        }
-        self.vm.run("device_add", arguments).await?;
+        let device = device.context("no device of the path has the image")?;
+        self.vm.run("device_add", device_object(device)).await?;
         self.reopen()
     }
 

@@ -56,6 +56,7 @@ pub struct Setup {
     interface: &'static str,
     size: u64,
     properties: String,
+    json_properties: Value,
     bus_properties: String,
     options: Vec<String>,
     node: Value,
@@ -76,6 +77,7 @@ impl Setup {
             interface: graph::BLOCK,
             size,
             properties: String::new(),
+            json_properties: json!({}),
             bus_properties: String::new(),
             options: Vec::new(),
             node: json!({}),
@@ -112,6 +114,13 @@ impl Setup {
     #[must_use]
     pub fn property(mut self, property: impl Display) -> Self {
         self.properties += &format!(",{property}");
+        self
+    }
+
+    /// Properties of the device that has the image which cannot be given as words, such as lists.
+    #[must_use]
+    pub fn json_properties(mut self, properties: Value) -> Self {
+        self.json_properties = properties;
         self
     }
 
@@ -447,6 +456,12 @@ impl Test {
             if word.starts_with("virtio-blk") || word.starts_with("virtio-scsi") {
                 word += &setup.bus_properties;
             }
+            let has_image = word.contains(&format!("drive={top}"));
+            if has_image && setup.json_properties != json!({}) {
+                let mut device = device_object(&word);
+                extend_deep(&mut device, &setup.json_properties);
+                word = device.to_string();
+            }
             words.push(word);
         }
         self.connect(machine, &words, &listener, &socket).await
@@ -469,6 +484,16 @@ impl Test {
         let _ = std::fs::remove_file(socket);
         Ok((vm, Client::over_socket(stream, PATIENCE)?))
     }
+}
+
+/// A device as `device_add` takes it, of what `-device` takes.
+fn device_object(text: &str) -> Value {
+    let mut words = text.split(',');
+    let mut device = json!({"driver": words.next()});
+    for (key, value) in words.filter_map(|word| word.split_once('=')) {
+        device[key] = value.into();
+    }
+    device
 }
 
 fn same_log(name: &str, log: &[u8], other: &str, expected: &[u8]) -> Result<()> {
