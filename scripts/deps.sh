@@ -14,6 +14,9 @@
 
 set -u
 
+# shellcheck source=scripts/lib/packages.sh
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib/packages.sh"
+
 # The image tools, each with the packages it may be in: Debian 12 has the storage
 # daemon in another package than later ones.
 TOOLS=(qemu-img:qemu-utils qemu-io:qemu-utils qemu-nbd:qemu-utils
@@ -23,27 +26,6 @@ note() { printf 'deps: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 # Prints the text at the top of this file.
 help() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
-
-# The package with the emulator of this machine.
-emulator_package() {
-    case $(uname -m) in
-        x86_64 | i?86) echo qemu-system-x86 ;;
-        aarch64 | arm*) echo qemu-system-arm ;;
-        ppc*) echo qemu-system-ppc ;;
-        s390x) echo qemu-system-s390x ;;
-        riscv*) echo qemu-system-riscv ;;
-        *) echo qemu-system-misc ;;
-    esac
-}
-
-emulator_program() {
-    case $(uname -m) in
-        i?86) echo qemu-system-i386 ;;
-        arm*) echo qemu-system-arm ;;
-        ppc64*) echo qemu-system-ppc64 ;;
-        *) echo "qemu-system-$(uname -m)" ;;
-    esac
-}
 
 # Options of every apt call: waits for another apt that is running.
 apt_options=(-o DPkg::Lock::Timeout=120)
@@ -124,26 +106,16 @@ offered() {
 # from a suite that is no longer enabled. The machine's own lists of sources and
 # packages are not changed.
 enable_for_now() {
-    local uri key own
-    own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null)
-    uri=$(sed -nE "s|^deb +(\[[^]]*\] +)?([a-z]+://[^ ]*) +$1 .*|\2|p" <<<"$own" | head -n 1)
-    if [ -z "$uri" ]; then
-        # Paragraphs of key: value lines; the one with this suite.
-        own=$(awk -v RS= -v suite="$1" '
-            /(^|\n)Suites:/ { s = $0; sub(/(.*\n)?Suites:/, " ", s); sub(/\n.*/, "", s);
-                              if (index(s " ", " " suite " ")) { print; exit } }' \
-            /etc/apt/sources.list.d/*.sources 2>/dev/null)
-        uri=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' <<<"$own")
-    fi
+    local uri
+    uri=$(suite_uri "$1")
     [ -n "$uri" ] || return
-    key=/usr/share/keyrings/debian-archive-keyring.gpg
-    [ -e "$key" ] || return
+    [ -e "$DEBIAN_KEY" ] || return
     private=$(mktemp -d) || return
     trap 'rm -rf "$private"' EXIT
     chmod 755 "$private"
     mkdir -p "$private/sources" "$private/lists/partial"
     cp /etc/apt/sources.list.d/* "$private/sources/" 2>/dev/null
-    printf 'deb [signed-by=%s] %s %s main\n' "$key" "$uri" "$2" >"$private/sources/for-now.list"
+    printf 'deb [signed-by=%s] %s %s main\n' "$DEBIAN_KEY" "$uri" "$2" >"$private/sources/for-now.list"
     note "the image tools come from $2, which is not enabled here; using it only for $package"
     apt_options+=(-o "Dir::Etc::SourceParts=$private/sources" -o "Dir::State::Lists=$private/lists")
     apt_get update || note "cannot fetch the package lists of $2"

@@ -28,10 +28,10 @@ const BASICS: [&str; 15] = [
 fn copy(dir: &Path) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let top = dir.join("top");
-    for sub in ["scripts", "src", "crates", "iotests"] {
+    for sub in ["scripts", "scripts/lib", "src", "crates", "iotests"] {
         std::fs::create_dir_all(top.join(sub)).expect("a directory");
     }
-    for file in ["check", "scripts/deps.sh"] {
+    for file in ["check", "scripts/deps.sh", "scripts/lib/packages.sh"] {
         std::fs::copy(here.join(file), top.join(file)).expect("a copy");
     }
     top
