@@ -113,12 +113,16 @@ fn var(name: &str) -> Option<OsString> {
 
 fn dispatch(argv0: OsString, args: LowArgs, archive: Option<Within>) -> Result<u8> {
     let cwd = std::env::current_dir().context("cannot determine the current directory")?;
-    let call = Invocation {
+    let mut call = Invocation {
         argv0: argv0.into(),
         args,
         cwd,
         archive,
     };
+    // The history has them as they are, wherever a run was started.
+    for folder in &mut call.args.qemu {
+        *folder = full_path(&call.cwd, folder);
+    }
     let args = &call.args;
     match &args.action {
         Action::Help { long } => say(&args::help(*long))?,
@@ -138,6 +142,13 @@ fn dispatch(argv0: OsString, args: LowArgs, archive: Option<Within>) -> Result<u
         Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?)?,
     }
     Ok(exit::OK)
+}
+
+/// The whole path of a folder, which need not be there.
+fn full_path(cwd: &Path, folder: &str) -> String {
+    let path = cwd.join(folder);
+    let path = path.canonicalize().unwrap_or(path);
+    path.to_str().unwrap_or(folder).to_owned()
 }
 
 /// What this program is.

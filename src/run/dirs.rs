@@ -144,6 +144,7 @@ impl Names {
             };
             let cache = differ(|c| &c.cache);
             let aio = differ(|c| &c.aio);
+            let qemus: BTreeSet<&str> = combos.iter().map(|c| c.qemu.as_str()).collect();
             let options: Vec<&str> = combos
                 .iter()
                 .map(|c| c.options.as_str())
@@ -162,6 +163,11 @@ impl Names {
                     // Options can be long and hold any character.
                     let n = options.iter().position(|o| *o == combo.options);
                     suffix = format!("{suffix}-o{}", n.unwrap_or(0));
+                }
+                if qemus.len() > 1 {
+                    // Sockets need short names, and folders may have long ones.
+                    let n = qemus.iter().position(|q| *q == combo.qemu);
+                    suffix = format!("{suffix}-q{}", n.unwrap_or(0));
                 }
                 suffixes.insert(Arc::clone(combo), suffix);
             }
