@@ -282,6 +282,21 @@ mod tests {
         c.aio = "native".into();
         c.options = "compat=0.10".into();
         assert_eq!(combo(&c), "qcow2-file-none-native (compat=0.10)");
+        c.qemu = "/opt/qemu-7.2".into();
+        c.options.clear();
+        assert_eq!(combo(&c), "qcow2-file-none-native@qemu-7.2");
+    }
+
+    #[test]
+    fn a_folder_is_named_from_a_name_that_says_something() {
+        for (folder, name) in [
+            ("/opt/qemu-7.2", "qemu-7.2"),
+            ("/src/qemu/build", "qemu/build"),
+            ("/q/sid/usr/bin", "sid/usr/bin"),
+            ("/usr/bin", "/usr/bin"),
+        ] {
+            assert_eq!(folder_name(folder), name, "{folder}");
+        }
     }
 
     #[test]
