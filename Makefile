@@ -69,7 +69,7 @@ deps-there:
 	@mkdir -p $(TARGET)
 	@[ -z "$$(find $(TARGET)/.deps-tried -mmin -60 2>/dev/null)" ] || exit 0; \
 	[ -e $(TARGET)/.deps-seen ] || wanted=y; \
-	for tool in cc qemu-img qemu-io qemu-nbd qemu-storage-daemon; do \
+	for tool in cc cargo qemu-img qemu-io qemu-nbd qemu-storage-daemon; do \
 	    command -v $$tool >/dev/null || wanted=y; \
 	done; \
 	[ -n "$$wanted" ] || exit 0; \
@@ -78,6 +78,7 @@ deps-there:
 
 check: deps-there
 	@command -v cc >/dev/null || { echo 'make check: cc is missing: nothing can be linked; install it with: make deps' >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo 'make check: cargo is missing: nothing can be built; install it with: make deps' >&2; exit 1; }
 	cargo test --workspace
 
 guest:

@@ -128,6 +128,7 @@ impl Suite {
             cache: "writeback".into(),
             aio: "threads".into(),
             options: String::new(),
+            qemu: String::new(),
         });
         let mut jobs = Vec::with_capacity(count);
         for n in 0..count {

@@ -10,9 +10,16 @@
 # valgrind. The word 'ssh' means what images over ssh:// need: an ssh server that
 # each test starts for itself, and QEMU's ssh driver.
 #
-# The exit status is 0 when the image tools and a linker are installed at the end, else 1.
+# Where there is no cargo, Debian's own is installed: the first of rustc, rustc-web and that of
+# backports that is new enough. A toolchain that is there is left alone.
+#
+# The exit status is 0 when the image tools, cargo and a linker are installed at the end, else 1.
 
 set -u
+
+top=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
+# shellcheck source=scripts/lib/packages.sh
+. "$top/scripts/lib/packages.sh"
 
 # The image tools, each with the packages it may be in: Debian 12 has the storage
 # daemon in another package than later ones.
@@ -23,27 +30,6 @@ note() { printf 'deps: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 # Prints the text at the top of this file.
 help() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
-
-# The package with the emulator of this machine.
-emulator_package() {
-    case $(uname -m) in
-        x86_64 | i?86) echo qemu-system-x86 ;;
-        aarch64 | arm*) echo qemu-system-arm ;;
-        ppc*) echo qemu-system-ppc ;;
-        s390x) echo qemu-system-s390x ;;
-        riscv*) echo qemu-system-riscv ;;
-        *) echo qemu-system-misc ;;
-    esac
-}
-
-emulator_program() {
-    case $(uname -m) in
-        i?86) echo qemu-system-i386 ;;
-        arm*) echo qemu-system-arm ;;
-        ppc64*) echo qemu-system-ppc64 ;;
-        *) echo "qemu-system-$(uname -m)" ;;
-    esac
-}
 
 # Options of every apt call: waits for another apt that is running.
 apt_options=(-o DPkg::Lock::Timeout=120)
@@ -95,7 +81,7 @@ install() {
 # What does not work without a package.
 what_for() {
     case $1 in
-        gcc | libc6-dev) echo "nothing can be built without it" ;;
+        gcc | libc6-dev | cargo* | rustc*) echo "nothing can be built without it" ;;
         qemu-utils | qemu-system-common) echo "no test can be run without its image tools" ;;
         qemu-system-*) echo "tests that need a machine are not run" ;;
         fuse3) echo "tests of FUSE exports are not run" ;;
@@ -121,30 +107,21 @@ offered() {
 }
 
 # Makes apt use suite $2 in this run, from the server of suite $1: image tools may come
-# from a suite that is no longer enabled. The machine's own lists of sources and
+# from a suite that is no longer enabled. $3 says what comes from there. The machine's own lists of sources and
 # packages are not changed.
 enable_for_now() {
-    local uri key own
-    own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null)
-    uri=$(sed -nE "s|^deb +(\[[^]]*\] +)?([a-z]+://[^ ]*) +$1 .*|\2|p" <<<"$own" | head -n 1)
-    if [ -z "$uri" ]; then
-        # Paragraphs of key: value lines; the one with this suite.
-        own=$(awk -v RS= -v suite="$1" '
-            /(^|\n)Suites:/ { s = $0; sub(/(.*\n)?Suites:/, " ", s); sub(/\n.*/, "", s);
-                              if (index(s " ", " " suite " ")) { print; exit } }' \
-            /etc/apt/sources.list.d/*.sources 2>/dev/null)
-        uri=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' <<<"$own")
-    fi
+    local uri
+    [ -z "${private-}" ] || return
+    uri=$(suite_uri "$1")
     [ -n "$uri" ] || return
-    key=/usr/share/keyrings/debian-archive-keyring.gpg
-    [ -e "$key" ] || return
+    [ -e "$DEBIAN_KEY" ] || return
     private=$(mktemp -d) || return
     trap 'rm -rf "$private"' EXIT
     chmod 755 "$private"
     mkdir -p "$private/sources" "$private/lists/partial"
     cp /etc/apt/sources.list.d/* "$private/sources/" 2>/dev/null
-    printf 'deb [signed-by=%s] %s %s main\n' "$key" "$uri" "$2" >"$private/sources/for-now.list"
-    note "the image tools come from $2, which is not enabled here; using it only for $package"
+    printf 'deb [signed-by=%s] %s %s main\n' "$DEBIAN_KEY" "$uri" "$2" >"$private/sources/for-now.list"
+    note "$3 from $2, which is not enabled here; using it in this run only"
     apt_options+=(-o "Dir::Etc::SourceParts=$private/sources" -o "Dir::State::Lists=$private/lists")
     apt_get update || note "cannot fetch the package lists of $2"
 }
@@ -164,7 +141,7 @@ install_matching() {
     case $version in
         *bpo*)
             suite=(-t "$codename-backports")
-            offered || enable_for_now "$codename" "$codename-backports"
+            offered || enable_for_now "$codename" "$codename-backports" "the image tools come"
             ;;
     esac
     if ! offered; then
@@ -175,6 +152,54 @@ install_matching() {
     note "installing $package, version $version"
     apt_get install --no-install-recommends "${suite[@]}" "$package=$version" ||
         note "cannot install $package; $(what_for "$package")"
+}
+
+# The version of Rust that the sources need.
+rust_version() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1; }
+
+# Whether apt would install package $1 in a version that is new enough; with $2 from that suite.
+new_enough() {
+    local version
+    version=$(apt-cache "${apt_options[@]}" ${2:+-t "$2"} policy "$1" 2>/dev/null |
+        sed -n 's/^ *Candidate: *\([0-9][^ ]*\).*/\1/p')
+    [ -n "$version" ] && [ "$(printf '%s\n' "$(rust_version)" "$version" | sort -V | head -n 1)" = "$(rust_version)" ]
+}
+
+# Installs cargo and rustc from wherever the distribution has them new enough, and the
+# certificates with which cargo fetches.
+install_cargo() {
+    local suffix suite=() packages=() codename
+    fetch_lists
+    for suffix in '' -web; do
+        new_enough "rustc$suffix" && new_enough "cargo$suffix" && packages=("rustc$suffix" "cargo$suffix") && break
+    done
+    if [ "${#packages[@]}" = 0 ]; then
+        # shellcheck source=/dev/null
+        codename=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME-}")
+        suite=(-t "$codename-backports")
+        lists_fetched=
+        new_enough cargo "${suite[1]}" || enable_for_now "$codename" "${suite[1]}" "cargo comes"
+        if new_enough cargo "${suite[1]}"; then
+            packages=(rustc cargo)
+        else
+            note "no package has Rust $(rust_version) or newer; nothing can be built without it:" \
+                 "install it from https://rustup.rs"
+            return 1
+        fi
+    fi
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
+    note "missing: cargo; installing ${packages[*]} with apt-get"
+    apt_get install --no-install-recommends "${suite[@]}" "${packages[@]}" ||
+        note "cannot install ${packages[*]}; $(what_for cargo)"
+    hash -r
+}
+
+# Whether there is a cargo; one that is not in PATH is named.
+have_cargo() {
+    local own=${CARGO_HOME:-${HOME-}/.cargo}/bin
+    have cargo && return
+    [ -x "$own/cargo" ] || return
+    note "cargo is in $own, which is not in PATH; run: export PATH=\$PATH:$own"
 }
 
 install_emulator() {
@@ -219,12 +244,14 @@ main() {
         esac
     done
 
-    local hindrance=
-    if [ "${#missing[@]}" != 0 ] || ! have "$(emulator_program)"; then
+    local hindrance= cargo=
+    have_cargo || cargo=missing
+    if [ "${#missing[@]}" != 0 ] || [ -n "$cargo" ] || ! have "$(emulator_program)"; then
         hindrance=$(hindrance)
     fi
     if [ -n "$hindrance" ]; then
         need "$(emulator_program)" "$(emulator_package)"
+        [ -z "$cargo" ] || missing+=(cargo)
         for entry in "${missing[@]}"; do
             note "cannot install $entry ($hindrance); $(what_for "$entry")"
         done
@@ -242,12 +269,13 @@ main() {
             install qemu-system-common
             hash -r
         fi
+        [ -z "$cargo" ] || install_cargo
         install_emulator "$(emulator_package)"
         [ -z "$ssh" ] || install_ssh_driver
     fi
 
     local lacking=()
-    for entry in cc qemu-img qemu-io qemu-nbd qemu-storage-daemon; do
+    for entry in cc cargo qemu-img qemu-io qemu-nbd qemu-storage-daemon; do
         have "$entry" || lacking+=("$entry")
     done
     if [ "${#lacking[@]}" != 0 ]; then

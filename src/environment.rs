@@ -23,6 +23,9 @@ const GDB_OPTIONS: &str = "localhost:12345";
 /// The variable that tells tests of a debugger that is not gdbserver.
 const DEBUGGER_VARIABLE: &str = "CHECK_DEBUGGER";
 
+/// A program that is not there: tests look for one that no variable names in `PATH`.
+const NO_PROGRAM: &str = "/nonexistent";
+
 /// Formats that images cannot be created in by every test.
 const NOT_GENERIC: [&str; 4] = ["bochs", "cloop", "dmg", "vvfat"];
 
@@ -53,6 +56,8 @@ pub struct Environment {
     /// `TEST_DIR`, absolute.
     pub test_dir: PathBuf,
     layout: Layout,
+    /// Whether the programs are those of a folder, and no others.
+    in_folder: bool,
     misalign: bool,
     /// Whether no cache mode was asked for.
     default_cache: bool,
@@ -62,13 +67,23 @@ pub struct Environment {
 
 impl Environment {
     /// Makes the environment that the arguments and the caller's variables ask
-    /// for.
+    /// for, with the programs in the folder `qemu`; where that is empty, with those that the
+    /// variables name.
     ///
     /// # Errors
     ///
     /// A program is missing, or the emulator does not list its machines.
-    pub fn new(tree: &Tree, args: &LowArgs, cwd: &Path, vars: Vars<'_>) -> Result<Self> {
-        let programs = Programs::find(tree.layout, &tree.build, vars)?;
+    pub fn new(
+        tree: &Tree,
+        args: &LowArgs,
+        qemu: &str,
+        cwd: &Path,
+        vars: Vars<'_>,
+    ) -> Result<Self> {
+        let programs = match qemu {
+            "" => Programs::find(tree.layout, &tree.build, vars)?,
+            folder => Programs::in_folder(tree.layout, Path::new(folder))?,
+        };
         let machine = match &programs.qemu {
             Some(qemu) => default_machine(&qemu.path)?,
             None => String::new(),
@@ -77,6 +92,7 @@ impl Environment {
             python: python(tree.layout, vars),
             test_dir: test_dir(cwd, vars),
             layout: tree.layout,
+            in_folder: !qemu.is_empty(),
             misalign: args.misalign,
             default_cache: args.cache.is_none() && args.caches.is_empty(),
             common: std::env::vars_os().collect(),
@@ -127,6 +143,8 @@ impl Environment {
         self.put("QEMU_NBD_PROG", programs.nbd.path);
         if let Some(qsd) = programs.qsd {
             self.put("QSD_PROG", qsd.path);
+        } else if self.in_folder {
+            self.put("QSD_PROG", NO_PROGRAM);
         }
         let mut options = "-nodefaults -display none -accel qtest".to_owned();
         if let Some(qemu) = programs.qemu {
@@ -134,6 +152,8 @@ impl Environment {
                 options = format!("{options} -machine {machine}");
             }
             self.put("QEMU_PROG", qemu.path);
+        } else if self.in_folder {
+            self.put("QEMU_PROG", NO_PROGRAM);
         }
         self.put("QEMU_OPTIONS", options);
         self.put("QEMU_DEFAULT_MACHINE", self.machine.clone());

@@ -8,6 +8,7 @@ pub mod build_id;
 pub mod diff;
 pub mod dry_run;
 pub mod environment;
+pub mod environments;
 pub mod exclude;
 pub mod exit;
 pub mod golden;

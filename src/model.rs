@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// One way to run the suite: format, protocol, cache mode, aio mode, options.
+/// One way to run the suite: format, protocol, cache mode, aio mode, options, build of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Combo {
     /// Image format, such as `qcow2` (`IMGFMT`).
@@ -28,6 +28,9 @@ pub struct Combo {
     /// Image creation options as handed to tests (`IMGOPTS`), those the runner
     /// adds for luks and vmdk included; empty for none.
     pub options: String,
+    /// The folder of the programs under test (`--qemu`), absolute; empty where none is named.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub qemu: String,
 }
 
 /// How a test is started.

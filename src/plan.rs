@@ -34,11 +34,11 @@ pub fn names_combination(args: &LowArgs) -> bool {
         &args.aio,
         &args.options,
     ];
-    let lists = [&args.formats, &args.protocols, &args.caches];
+    let lists = [&args.formats, &args.protocols, &args.caches, &args.qemu];
     words.iter().any(|w| w.is_some()) || lists.iter().any(|l| !l.is_empty())
 }
 
-/// Whether `combo` has the format, protocol and cache mode that the arguments name; what
+/// Whether `combo` has the format, protocol, cache mode and QEMU that the arguments name; what
 /// they do not name may be anything.
 #[must_use]
 pub fn is_named(args: &LowArgs, combo: &Combo) -> bool {
@@ -48,6 +48,7 @@ pub fn is_named(args: &LowArgs, combo: &Combo) -> bool {
     named(&args.formats, &args.format, &combo.format)
         && named(&args.protocols, &args.protocol, &combo.protocol)
         && named(&args.caches, &args.cache, &combo.cache)
+        && named(&args.qemu, &None, &combo.qemu)
 }
 
 /// Every combination that the arguments ask for, in order.
@@ -63,16 +64,20 @@ pub fn combos(args: &LowArgs) -> Vec<Arc<Combo>> {
     let formats = either(&args.formats, &args.format, "raw");
     let protocols = either(&args.protocols, &args.protocol, "file");
     let caches = either(&args.caches, &args.cache, "writeback");
+    let builds = either(&args.qemu, &None, "");
     let mut combos = Vec::new();
     for format in &formats {
         for protocol in &protocols {
             for cache in &caches {
-                combos.push(Arc::new(Combo {
-                    format: format.clone(),
-                    protocol: protocol.clone(),
-                    cache: cache.clone(),
-                    aio: args.aio.clone().unwrap_or_else(|| "threads".to_owned()),
-                    options: options(format, args.options.as_deref().unwrap_or_default()),
+                combos.extend(builds.iter().map(|qemu| {
+                    Arc::new(Combo {
+                        format: format.clone(),
+                        protocol: protocol.clone(),
+                        cache: cache.clone(),
+                        aio: args.aio.clone().unwrap_or_else(|| "threads".to_owned()),
+                        options: options(format, args.options.as_deref().unwrap_or_default()),
+                        qemu: qemu.clone(),
+                    })
                 }));
             }
         }
@@ -442,6 +447,9 @@ pub fn rerun(program: &str, args: &LowArgs, job: &Job) -> String {
     }
     if let Some(options) = &args.options {
         words.extend(["-o".into(), options.clone()]);
+    }
+    if !combo.qemu.is_empty() {
+        words.extend(["--qemu".into(), combo.qemu.clone()]);
     }
     for (given, word) in [
         (args.misalign, "-misalign"),

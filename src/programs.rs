@@ -22,6 +22,8 @@ pub type Vars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub enum Origin {
     /// Its variable names it.
     Variable(&'static str),
+    /// The folder that `--qemu` names.
+    Folder,
     /// The build tree.
     Build,
     /// The directories of `PATH`.
@@ -110,6 +112,69 @@ impl Programs {
         })
     }
 
+    /// The programs in `folder`, which has them in `bin` or `usr/bin` or itself, as a build
+    /// directory of QEMU does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Programs::find`]: what may be missing is the same.
+    pub fn in_folder(layout: Layout, folder: &Path) -> Result<Self> {
+        let wrong = |what: &str| format!("argument --qemu: {} {what}", folder.display());
+        if !folder.is_dir() {
+            let what = match folder.exists() {
+                true => "is not a folder",
+                false => "does not exist; scripts/qemu-version makes such folders",
+            };
+            bail!(wrong(what));
+        }
+        let dirs = ["bin", "usr/bin", ""].map(|dir| folder.join(dir));
+        let Some(dir) = dirs.into_iter().find(|dir| dir.join(IMG.name).exists()) else {
+            bail!(wrong("has no qemu-img, in bin or usr/bin or itself"));
+        };
+        let program = |name: &str| -> Result<Option<Program>> {
+            let path = dir.join(name);
+            if !path.exists() {
+                return Ok(None);
+            }
+            if !executable(&path) {
+                bail!(wrong(&format!("has a {name} that cannot be executed")));
+            }
+            Ok(Some(Program {
+                path,
+                origin: Origin::Folder,
+            }))
+        };
+        let needed = |name: &str| program(name)?.with_context(|| wrong(&format!("has no {name}")));
+        let own = format!("qemu-system-{}", machine());
+        let found = Self {
+            img: needed(IMG.name)?,
+            io: needed(IO.name)?,
+            nbd: needed(NBD.name)?,
+            qemu: match program(&own)? {
+                Some(qemu) => Some(qemu),
+                None => emulators_in(&dir).into_iter().next().map(|path| Program {
+                    path,
+                    origin: Origin::Folder,
+                }),
+            },
+            qsd: match program(QSD.built)? {
+                Some(built) => Some(built),
+                None => program(QSD.name)?,
+            },
+        };
+        if layout == Layout::Qemu {
+            found
+                .qemu
+                .as_ref()
+                .with_context(|| wrong(&format!("has no {own}")))?;
+            found
+                .qsd
+                .as_ref()
+                .with_context(|| wrong(&format!("has no {}", QSD.name)))?;
+        }
+        Ok(found)
+    }
+
     /// Whether any program is an installed one, found in `PATH`.
     #[must_use]
     pub fn any_installed(&self) -> bool {
@@ -140,6 +205,7 @@ impl Programs {
             let place = match program.map(|p| p.origin) {
                 None => "missing".to_owned(),
                 Some(Origin::Variable(variable)) => variable.to_owned(),
+                Some(Origin::Folder) => "--qemu".to_owned(),
                 Some(Origin::Build) => "build tree".to_owned(),
                 Some(Origin::Installed) => "PATH".to_owned(),
             };

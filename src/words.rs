@@ -39,7 +39,27 @@ pub(crate) fn combo(combo: &Combo) -> String {
     if !combo.options.is_empty() {
         text.push_str(&format!(" ({})", combo.options));
     }
+    if !combo.qemu.is_empty() {
+        text.push_str(&format!("@{}", folder_name(&combo.qemu)));
+    }
     text
+}
+
+/// Names of folders that say nothing of which build of QEMU is in them.
+const COMMON_FOLDERS: [&str; 3] = ["bin", "build", "usr"];
+
+/// The folder of a build of QEMU in short: the end of its path, from a name that says something.
+/// `bookworm`, `qemu/build`.
+pub(crate) fn folder_name(folder: &str) -> &str {
+    let path = folder.trim_end_matches('/');
+    let mut start = path.len();
+    while let Some(slash) = path[..start].rfind('/') {
+        if !COMMON_FOLDERS.contains(&path[slash + 1..start].trim_end_matches('/')) {
+            return &path[slash + 1..];
+        }
+        start = slash;
+    }
+    path
 }
 
 /// A test's name, and which repetition of it.
@@ -262,6 +282,21 @@ mod tests {
         c.aio = "native".into();
         c.options = "compat=0.10".into();
         assert_eq!(combo(&c), "qcow2-file-none-native (compat=0.10)");
+        c.qemu = "/opt/qemu-7.2".into();
+        c.options.clear();
+        assert_eq!(combo(&c), "qcow2-file-none-native@qemu-7.2");
+    }
+
+    #[test]
+    fn a_folder_is_named_from_a_name_that_says_something() {
+        for (folder, name) in [
+            ("/opt/qemu-7.2", "qemu-7.2"),
+            ("/src/qemu/build", "qemu/build"),
+            ("/q/sid/usr/bin", "sid/usr/bin"),
+            ("/usr/bin", "/usr/bin"),
+        ] {
+            assert_eq!(folder_name(folder), name, "{folder}");
+        }
     }
 
     #[test]

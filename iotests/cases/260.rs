@@ -66,10 +66,25 @@ async fn counts(t: &Test, vm: &mut Daemon) -> Result<()> {
     }
     let reported = human(vm, "info blockstats").await?;
     let s = stats(vm, "drive0").await?;
-    let line = reported.lines().find(|l| l.starts_with("drive0")).context("no line for drive0")?;
-    for key in ["rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations"] {
-        let word = format!(" {key}={}", s[key]);
-        ensure!(line.contains(&word), "no '{word}' in: {line}");
+    let mut lines = reported.lines().skip_while(|l| !l.starts_with("drive0"));
+    let first = lines.next().context("no line for drive0")?;
+    let table: Vec<&str> = lines.take_while(|l| !l.starts_with("drive")).collect();
+    for (key, row, column) in [
+        ("rd_bytes", "Read:", 1),
+        ("wr_bytes", "Write:", 1),
+        ("rd_operations", "Read:", 2),
+        ("wr_operations", "Write:", 2),
+        ("flush_operations", "Flush:", 1),
+    ] {
+        // Before 11.1 all is in one line, since then in a table.
+        let in_line = first.contains(&format!(" {key}={}", s[key]));
+        let mut rows = table.iter().filter(|l| l.starts_with(row));
+        let cell = rows.next().and_then(|l| l.split_whitespace().nth(column));
+        ensure!(
+            in_line || cell == Some(&s[key].to_string()),
+            "{key} is not {}: {reported}",
+            s[key]
+        );
     }
     t.log("the human monitor reports the same");
     Ok(())

@@ -38,7 +38,7 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
             combos.len()
         );
     };
-    let env = Environment::new(tree, args, cwd, &var)?;
+    let env = Environment::new(tree, args, &combo.qemu, cwd, &var)?;
     std::fs::create_dir_all(&env.test_dir)
         .with_context(|| format!("cannot create {}", env.test_dir.display()))?;
     let asked = sock_dir(cwd, &var);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use super::{Invocation, say};
+use crate::args::LowArgs;
 use crate::build_id::build_id;
 use crate::dry_run;
 use crate::model::{Combo, Job, JobId, Kind, Test};
@@ -171,14 +172,19 @@ pub(super) fn choose(
     let found = !lists.iter().any(Vec::is_empty);
     let candidates = in_all(lists);
     let selected: HashSet<&str> = tests.iter().map(|test| test.name.as_str()).collect();
-    let combos = plan::names_combination(args).then(|| plan::combos(args));
+    // What is recorded is about a build, wherever its folder is.
+    let anywhere = without_folder(args);
+    let combos = plan::names_combination(&anywhere).then(|| plan::combos(&anywhere));
     let is_meant = |combo: &Combo| {
         let combos = combos.as_ref();
         combos.is_none_or(|all| all.iter().any(|it| **it == *combo))
     };
     tell_unrecorded(call, &recording, tests, &is_meant);
     let meant = |it: &Candidate| selected.contains(it.test.as_str()) && is_meant(&it.combo);
-    let candidates: Vec<Candidate> = candidates.into_iter().filter(meant).collect();
+    let mut candidates: Vec<Candidate> = candidates.into_iter().filter(meant).collect();
+    for it in &mut candidates {
+        it.combo = in_folder(args, &it.combo);
+    }
     match (candidates.is_empty(), args.affected_by.is_some()) {
         (false, _) => Ok(Some(Chosen { candidates })),
         (true, true) => {
@@ -187,6 +193,22 @@ pub(super) fn choose(
         }
         (true, false) if found => bail!("No tests selected: none of these reaches it"),
         (true, false) => bail!("No tests selected: no recorded test reaches it"),
+    }
+}
+
+/// The arguments for any folder of QEMU.
+fn without_folder(args: &LowArgs) -> LowArgs {
+    LowArgs {
+        qemu: Vec::new(),
+        ..args.clone()
+    }
+}
+
+/// A recorded combination in the folder that the arguments name.
+fn in_folder(args: &LowArgs, combo: &Combo) -> Combo {
+    Combo {
+        qemu: args.qemu.first().cloned().unwrap_or_default(),
+        ..combo.clone()
     }
 }
 
@@ -293,7 +315,7 @@ fn tell_unrecorded(
     if !missing.is_empty() {
         let memory = call.open_history().take_memory();
         let was_not_run = |test: &Test, combo: &Combo| {
-            let past = memory.last(test, combo);
+            let past = memory.last(test, &in_folder(&call.args, combo));
             past.is_some_and(|it| it.last_verdict == Some(Kind::NotRun))
         };
         missing.retain(|test| {
@@ -313,7 +335,8 @@ fn tell_unrecorded(
 pub(super) fn reached_by(call: &Invocation, test: &str) -> Result<String> {
     let recording = call.recording()?;
     tell_of_programs(&recording);
-    let is_meant = |combo: &Combo| plan::is_named(&call.args, combo);
+    let args = without_folder(&call.args);
+    let is_meant = |combo: &Combo| plan::is_named(&args, combo);
     let mut text = String::new();
     for test in call.tree()?.named(test)?.tests {
         let rows = recording.reached_by(&test.name, &is_meant);

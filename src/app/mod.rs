@@ -10,7 +10,7 @@ mod run_tests;
 mod say;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -20,7 +20,7 @@ use crate::dry_run::{json, listing, names, supported};
 use crate::model::{Combo, Test};
 use crate::select::{Selection, select};
 use crate::tree::{Tree, locate};
-use crate::{archive, exit, history, install, new_test, plan, run};
+use crate::{archive, exit, history, install, new_test, plan, run, words};
 use archived::Within;
 
 use coverage::Chosen;
@@ -113,12 +113,17 @@ fn var(name: &str) -> Option<OsString> {
 
 fn dispatch(argv0: OsString, args: LowArgs, archive: Option<Within>) -> Result<u8> {
     let cwd = std::env::current_dir().context("cannot determine the current directory")?;
-    let call = Invocation {
+    let mut call = Invocation {
         argv0: argv0.into(),
         args,
         cwd,
         archive,
     };
+    // The history has them as they are, wherever a run was started.
+    for folder in &mut call.args.qemu {
+        *folder = full_path(&call.cwd, folder);
+    }
+    distinct(&call.args.qemu)?;
     let args = &call.args;
     match &args.action {
         Action::Help { long } => say(&args::help(*long))?,
@@ -138,6 +143,32 @@ fn dispatch(argv0: OsString, args: LowArgs, archive: Option<Within>) -> Result<u
         Action::UnusedGoldens => say(&goldens::unused(&call, &call.tree()?)?)?,
     }
     Ok(exit::OK)
+}
+
+/// The whole path of a folder, which need not be there. A link to it stays one, since results are
+/// named after it.
+fn full_path(cwd: &Path, folder: &str) -> String {
+    let path: PathBuf = cwd.join(folder).components().collect();
+    let path = match path.components().any(|part| part == Component::ParentDir) {
+        true => path.canonicalize().unwrap_or(path),
+        false => path,
+    };
+    path.to_str().unwrap_or(folder).to_owned()
+}
+
+/// Checks that no two folders of QEMU have the same name in results.
+fn distinct(folders: &[String]) -> Result<()> {
+    for (n, folder) in folders.iter().enumerate() {
+        let name = words::folder_name(folder);
+        let same = |other: &&String| *other != folder && words::folder_name(other) == name;
+        if let Some(other) = folders[..n].iter().find(same) {
+            bail!(
+                "argument --qemu: {other} and {folder} have the same name in results, '{name}'; \
+                 name one by a symbolic link"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What this program is.

@@ -14,7 +14,8 @@ use nix::unistd::{AccessFlags, access};
 use super::coverage::{self, Chosen};
 use super::{Invocation, own_program, say, var};
 use crate::args::{self, Debuggee, LowArgs};
-use crate::environment::{Environment, host, sock_dir, test_dir};
+use crate::environment::{host, sock_dir, test_dir};
+use crate::environments::Environments;
 use crate::exclude::{Excludes, SKIP_VARIABLE};
 use crate::exit;
 use crate::golden::{self, Bless, Variant};
@@ -78,7 +79,9 @@ pub(super) fn run_tests(
     for idle in excludes.about_nothing(&names) {
         say::error(&idle);
     }
-    let env = Environment::new(tree, args, &call.cwd, &var)?;
+    one_build(args, &combos)?;
+    let envs = Environments::new(tree, args, &combos, &call.cwd, &var)?;
+    let env = envs.first();
     writable(&env.test_dir)?;
     let asked = sock_dir(&call.cwd, &var);
     let sockets = sock_root(asked.as_deref(), &jobs)?;
@@ -86,12 +89,12 @@ pub(super) fn run_tests(
     plan::apply(&mut settings, args, tree.layout);
     settings.stream = plan::streams(args, std::io::stdout().is_terminal());
     settings.debugged = debugged(args)?;
-    settings.header = env.header(&combos, sockets.path());
+    settings.header = envs.header(&combos, sockets.path());
     settings.header.extend(share.as_ref().map(Share::header));
     settings.python = env.python.clone();
     settings.in_order = chosen.is_some();
-    let mut host = CheckHost::new(call, env, &memory, &jobs)?;
-    host.recorder = coverage::recorder(call, &host.env.programs)?;
+    let mut host = CheckHost::new(call, envs, &memory, &jobs)?;
+    host.recorder = coverage::recorder(call, &host.envs.first().programs)?;
     let selection = Selection::of(&jobs).under(under);
     let previous = memory.previous(&selection);
     // No longer needed: the host has what is known of each job.
@@ -127,6 +130,24 @@ pub(super) fn run_tests(
         exit::OK if !reported || unwritten => exit::FAILED,
         status => status,
     })
+}
+
+/// Checks that what is about one build of QEMU is asked for with one.
+fn one_build(args: &LowArgs, combos: &[Arc<Combo>]) -> Result<()> {
+    let builds: HashSet<&str> = combos.iter().map(|combo| combo.qemu.as_str()).collect();
+    let about_one = [
+        (args.bless.is_some(), "--bless"),
+        (args.coverage.is_some(), "--coverage"),
+        (args.affected_by.is_some(), "--affected-by"),
+        (!args.reaching.is_empty(), "--reaching"),
+    ];
+    match about_one.into_iter().find(|(given, _)| *given) {
+        Some((_, option)) if builds.len() > 1 => bail!(
+            "argument {option}: runs with one folder of --qemu, not {}",
+            builds.len()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// The program under test that runs in a debugger, where one does.
@@ -293,28 +314,34 @@ struct CheckHost<'a> {
     /// How the program was started, for commands to run again: variables of the caller's
     /// that say what is run and where, and its name.
     program: String,
-    env: Environment,
+    envs: Environments,
     pasts: HashMap<JobId, Past>,
     bless: Option<Bless>,
     recorder: Option<Recorder>,
 }
 
 impl<'a> CheckHost<'a> {
-    fn new(call: &'a Invocation, env: Environment, memory: &Memory, jobs: &[Job]) -> Result<Self> {
+    fn new(
+        call: &'a Invocation,
+        envs: Environments,
+        memory: &Memory,
+        jobs: &[Job],
+    ) -> Result<Self> {
         let args = &call.args;
+        let machine = &envs.first().machine;
         let bless = match &args.bless {
             Some(variant) => {
                 let variant = Variant::parse(variant.as_deref())?;
-                Some(Bless::new(variant, &env.machine))
+                Some(Bless::new(variant, machine))
             }
-            None => var(REGEN_VARIABLE).map(|_| Bless::regenerate(&env.machine)),
+            None => var(REGEN_VARIABLE).map(|_| Bless::regenerate(machine)),
         };
         let past = |job: &Job| Some((job.id, memory.last(&job.test, &job.combo)?));
         Ok(Self {
             args,
             program: plan::called(&call.argv0, &var),
             pasts: jobs.iter().filter_map(past).collect(),
-            env,
+            envs,
             bless,
             recorder: None,
         })
@@ -328,7 +355,8 @@ impl RunHost for CheckHost<'_> {
         test_dir: &Path,
         sock_dir: &Path,
     ) -> Vec<(OsString, OsString)> {
-        let mut env = self.env.of(&job.combo, test_dir, sock_dir);
+        let env = self.envs.of(&job.combo);
+        let mut env = env.of(&job.combo, test_dir, sock_dir);
         if let Some(recorder) = &self.recorder {
             recorder.begin(job, &mut env);
         }
@@ -336,7 +364,7 @@ impl RunHost for CheckHost<'_> {
     }
 
     fn reference(&self, job: &Job) -> Option<PathBuf> {
-        golden::find(&job.test, &job.combo, &self.env.machine)
+        golden::find(&job.test, &job.combo, &self.envs.of(&job.combo).machine)
     }
 
     fn past(&self, job: &Job) -> Option<Past> {

@@ -9,7 +9,7 @@ use super::flag::Flag;
 use super::low::{Action, Color, Detail};
 use super::parse_expression;
 use super::values::{
-    cache_mode, debuggee, groups, jobs, list_of, number, one_of, seconds, shard, size,
+    cache_mode, debuggee, folders, groups, jobs, list_of, number, one_of, seconds, shard, size,
 };
 
 /// Values of a field that have a single-dash word each: a list of them, and of their options.
@@ -266,6 +266,20 @@ static ENVIRONMENT: &[Flag] = &[
         reads!(caches, v => list_of(v, CACHES)?),
     )
     .exclusive("cache"),
+    Flag::new(
+        "--qemu DIR1,DIR2,...",
+        "run with the programs in each of these folders, as one run",
+        |a, v| {
+            a.qemu.extend(folders(v.unwrap_or_default())?);
+            Ok(())
+        },
+    )
+    .long(
+        "A folder that has them in bin or usr/bin, or itself, such as QEMU's build directory, or \
+             one that scripts/qemu-version has made. All programs are taken from there, whatever \
+             QEMU_IMG_PROG and the other variables say; tests that need one that is \
+             not there are not run.",
+    ),
 ];
 
 static SELECT: &[Flag] = &[

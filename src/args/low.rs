@@ -48,6 +48,8 @@ pub struct LowArgs {
     pub protocols: Vec<String>,
     /// `--caches`.
     pub caches: Vec<String>,
+    /// `--qemu`, each folder named.
+    pub qemu: Vec<String>,
     /// `-g`.
     pub groups: Vec<String>,
     /// `-x`.

@@ -141,6 +141,15 @@ pub(super) fn list_of(text: &str, known: &[&str]) -> Result<Vec<String>, String>
     Ok(words)
 }
 
+/// Folders between commas.
+pub(super) fn folders(text: &str) -> Result<Vec<String>, String> {
+    let folders = list(text);
+    match folders.is_empty() {
+        true => Err(format!("no folder named in {text:?}")),
+        false => Ok(folders),
+    }
+}
+
 /// That `text` is one of `known`.
 pub(super) fn one_of(text: &str, known: &[&str]) -> Result<(), String> {
     if known.contains(&text) {

@@ -342,7 +342,8 @@ fn sorted(keys: impl Iterator<Item = Key>) -> Vec<(String, Combo)> {
     parsed.collect()
 }
 
-/// The combination in a line; the options, which may hold anything, come last.
+/// The combination as a text; the options, which may hold anything, come last, before the folder
+/// of QEMU.
 fn combo_key(combo: &Combo) -> String {
     let Combo {
         format,
@@ -350,13 +351,23 @@ fn combo_key(combo: &Combo) -> String {
         cache,
         aio,
         options,
+        qemu,
     } = combo;
-    format!("{format}/{protocol}/{cache}/{aio}/{options}")
+    let mut key = format!("{format}/{protocol}/{cache}/{aio}/{options}");
+    if !qemu.is_empty() {
+        key = format!("{key}{QEMU_AT}{qemu}");
+    }
+    key
 }
 
+/// What stands before the folder of QEMU: no option has it.
+const QEMU_AT: char = '\n';
+
 fn parse_combo(key: &str) -> Option<Combo> {
+    let (key, qemu) = key.split_once(QEMU_AT).unwrap_or((key, ""));
     let mut parts = key.splitn(5, '/').map(str::to_owned);
     Some(Combo {
+        qemu: qemu.to_owned(),
         format: parts.next()?,
         protocol: parts.next()?,
         cache: parts.next()?,
@@ -786,6 +797,8 @@ mod tests {
     fn combinations_survive_being_written() {
         let mut combo = sample::combo("luks");
         combo.options = "iter-time=10,key=a/b".into();
+        assert_eq!(parse_combo(&combo_key(&combo)), Some(combo.clone()));
+        combo.qemu = "/opt/qemu-7.2".into();
         assert_eq!(parse_combo(&combo_key(&combo)), Some(combo));
         assert_eq!(parse_combo("qcow2/file"), None);
     }

@@ -89,6 +89,8 @@ impl Reached {
             cache: from.text()?,
             aio: from.text()?,
             options: from.text()?,
+            // What is recorded is about the build, wherever it is.
+            qemu: String::new(),
         };
         let (at, wall_ms) = (from.number()?, from.small()?);
         let mut programs = Vec::new();

@@ -17,7 +17,7 @@ use super::store::Store;
 use super::table::Table;
 use crate::args::Detail;
 use crate::build_id::build_id;
-use crate::model::{Finished, Job, JobId, Kind};
+use crate::model::{Combo, Finished, Job, JobId, Kind};
 use crate::programs::{Programs, ask_with};
 
 /// The library that is loaded into all processes of a test.
@@ -245,7 +245,10 @@ impl Recorder {
             let at = outcome.start.duration_since(UNIX_EPOCH).unwrap_or_default();
             let reached = Reached {
                 test: job.test.name.clone(),
-                combo: (*job.combo).clone(),
+                combo: Combo {
+                    qemu: String::new(),
+                    ..(*job.combo).clone()
+                },
                 at: at.as_secs(),
                 wall_ms: u32::try_from(outcome.wall.as_millis()).unwrap_or(u32::MAX),
                 programs: (self.tools.iter().zip(&notes))

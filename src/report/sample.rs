@@ -19,6 +19,7 @@ pub(crate) fn combo(format: &str) -> Combo {
         cache: "writeback".into(),
         aio: "threads".into(),
         options: String::new(),
+        qemu: String::new(),
     }
 }
 

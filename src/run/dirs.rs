@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::model::{Combo, Job};
+use crate::words;
 
 /// The longest path that a Unix socket address holds, in bytes
 /// (`sizeof(sun_path)` less the closing NUL).
@@ -144,6 +145,7 @@ impl Names {
             };
             let cache = differ(|c| &c.cache);
             let aio = differ(|c| &c.aio);
+            let builds = builds(combos);
             let options: Vec<&str> = combos
                 .iter()
                 .map(|c| c.options.as_str())
@@ -162,6 +164,9 @@ impl Names {
                     // Options can be long and hold any character.
                     let n = options.iter().position(|o| *o == combo.options);
                     suffix = format!("{suffix}-o{}", n.unwrap_or(0));
+                }
+                if let Some(build) = builds.get(combo.qemu.as_str()) {
+                    suffix = format!("{suffix}-{build}");
                 }
                 suffixes.insert(Arc::clone(combo), suffix);
             }
@@ -193,6 +198,28 @@ impl Names {
             .max()
             .unwrap_or(0)
     }
+}
+
+/// Builds of QEMU by their folders, where there are several: the names of the folders, where
+/// those are short and all of them differ, else numbers.
+fn builds<'a>(combos: &BTreeSet<&'a Arc<Combo>>) -> BTreeMap<&'a str, String> {
+    /// Of a name; sockets have short paths.
+    const LONGEST: usize = 20;
+    let folders: BTreeSet<&str> = combos.iter().map(|c| c.qemu.as_str()).collect();
+    if folders.len() < 2 {
+        return BTreeMap::new();
+    }
+    let names: BTreeSet<&str> = folders.iter().map(|f| words::folder_name(f)).collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    let usable = |name: &&str| (1..=LONGEST).contains(&name.len()) && name.chars().all(plain);
+    let by_name = names.len() == folders.len() && names.iter().all(usable);
+    let name = |(n, folder): (usize, &str)| match by_name {
+        true => words::folder_name(folder).to_owned(),
+        false => format!("q{n}"),
+    };
+    let all = folders.iter().enumerate();
+    all.map(|(n, folder)| (*folder, name((n, folder))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -240,6 +267,24 @@ mod tests {
         assert_eq!(all.len(), 4, "{all:?}");
         assert!(all.contains("raw-file-030"));
         assert!(all.contains("qcow2-file-030-none-o0"), "{all:?}");
+    }
+
+    #[test]
+    fn builds_of_qemu_have_the_names_of_their_folders() {
+        let named = |folders: [&str; 2]| {
+            let jobs = folders.map(|folder| {
+                job(Combo {
+                    qemu: folder.into(),
+                    ..sample::combo("qcow2")
+                })
+            });
+            let names = Names::new(&jobs);
+            jobs.map(|job| names.of(&job, 0)).join(" ")
+        };
+        let long = named(["/opt/qemu-7.2", "/q/sid/build"]);
+        assert_eq!(long, "qcow2-file-030-q0 qcow2-file-030-q1");
+        let short = named(["/opt/qemu-7.2", "/q/sid"]);
+        assert_eq!(short, "qcow2-file-030-qemu-7.2 qcow2-file-030-sid");
     }
 
     #[test]

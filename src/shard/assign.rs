@@ -62,9 +62,10 @@ pub(super) fn fingerprint(pairs: &[Pair<'_>], shares: &[usize]) -> String {
                 cache,
                 aio,
                 options,
+                qemu,
             } = &***combo;
             let name = &test.name;
-            format!("{name}\0{format}\0{protocol}\0{cache}\0{aio}\0{options}\0{share}\n")
+            format!("{name}\0{format}\0{protocol}\0{cache}\0{aio}\0{options}\0{qemu}{share}\n")
         })
         .collect();
     lines.sort();

@@ -28,10 +28,10 @@ const BASICS: [&str; 15] = [
 fn copy(dir: &Path) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let top = dir.join("top");
-    for sub in ["scripts", "src", "crates", "iotests"] {
+    for sub in ["scripts", "scripts/lib", "src", "crates", "iotests"] {
         std::fs::create_dir_all(top.join(sub)).expect("a directory");
     }
-    for file in ["check", "scripts/deps.sh"] {
+    for file in ["check", "scripts/deps.sh", "scripts/lib/packages.sh"] {
         std::fs::copy(here.join(file), top.join(file)).expect("a copy");
     }
     top
@@ -254,7 +254,11 @@ fn without_cargo_and_without_a_build_it_says_what_to_install() {
     let top = copy(dir.path());
     let bin = bin(dir.path(), &BASICS);
     let err = said(&mut run(&top.join("check"), &bin)).failed(1);
-    assert!(err.contains("cargo is missing: install Rust 1.88"), "{err}");
+    assert!(
+        err.contains("check: missing: cargo; install with: make -C"),
+        "{err}"
+    );
+    assert!(err.contains("without cargo, of Rust 1.88"), "{err}");
 }
 
 /// An apt-get that writes down its calls and "installs" by making programs.
@@ -280,6 +284,7 @@ fn packages_are_named_first_and_what_cannot_be_had_is_a_line() {
         dir.path(),
         &[&BASICS[..], &["chmod", "sed", "awk", "cat", "cp"]].concat(),
     );
+    script(&bin.join("cargo"), "");
     script(&bin.join("sudo"), "exec \"$@\"\n");
     script(&bin.join("apt-get"), APT);
     script(&bin.join("apt-cache"), "");
@@ -308,7 +313,7 @@ fn an_emulator_of_the_same_version_is_installed_from_its_suite() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
     let bin = bin(dir.path(), &[&BASICS[..], &["chmod"]].concat());
-    installed(&bin, &["fusermount3"]);
+    installed(&bin, &["fusermount3", "cargo"]);
     script(&bin.join("sudo"), "exec \"$@\"\n");
     script(&bin.join("apt-get"), APT);
     script(
@@ -325,16 +330,67 @@ fn an_emulator_of_the_same_version_is_installed_from_its_suite() {
     assert!(calls.contains("=1:9.9~bpo12+1"), "{calls}");
 }
 
+/// What `deps.sh` does without a cargo, where apt has these packages: what it says, and its calls
+/// of apt-get.
+fn cargo_from(packages: &str) -> (String, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = copy(dir.path());
+    let bin = bin(
+        dir.path(),
+        &[&BASICS[..], &["chmod", "sed", "awk", "cat", "cp", "sort"]].concat(),
+    );
+    installed(&bin, &["cc", "fusermount3", "qemu-system-x86_64"]);
+    let manifest = "[workspace.package]\nrust-version = \"1.88\"\n";
+    std::fs::write(top.join("Cargo.toml"), manifest).expect("a file");
+    script(&bin.join("sudo"), "exec \"$@\"\n");
+    script(&bin.join("apt-get"), APT);
+    let policy = "for package; do :; done\ncase $package in\n".to_owned() + packages + "esac\n";
+    script(&bin.join("apt-cache"), &policy);
+    let calls = dir.path().join("calls");
+    let mut deps = run(&top.join("scripts/deps.sh"), &bin);
+    deps.env("CALLS", &calls).env("BIN", &bin);
+    deps.env("CARGO_HOME", dir.path().join("none"));
+    let said = said(&mut deps);
+    let calls = std::fs::read_to_string(&calls).unwrap_or_default();
+    (said.err, calls)
+}
+
+#[test]
+fn a_cargo_that_is_new_enough_is_installed() {
+    let old = "rustc | cargo) echo '  Candidate: 0.66.0+ds1-1' ;;\n";
+    let web = "rustc-web | cargo-web) echo '  Candidate: 1.96.0+dfsg1-1~deb12u2' ;;\n";
+    let (err, calls) = cargo_from(&(old.to_owned() + web));
+    assert!(
+        err.contains("deps: missing: cargo; installing rustc-web cargo-web"),
+        "{err}"
+    );
+    assert!(
+        calls.contains("install --no-install-recommends rustc-web cargo-web"),
+        "{calls}"
+    );
+    let new = "rustc | cargo) echo '  Candidate: 1.100.0-1' ;;\n";
+    let (err, _) = cargo_from(&(new.to_owned() + web));
+    assert!(err.contains("cargo; installing rustc cargo"), "{err}");
+    let (err, calls) = cargo_from(old);
+    assert!(
+        err.contains("deps: no package has Rust 1.88 or newer"),
+        "{err}"
+    );
+    assert!(!calls.contains("cargo"), "{calls}");
+}
+
 #[test]
 fn without_apt_every_missing_package_is_a_line() {
     let dir = tempfile::tempdir().expect("a directory");
     let top = copy(dir.path());
     let bin = bin(dir.path(), &BASICS);
-    let err = said(&mut run(&top.join("scripts/deps.sh"), &bin)).failed(1);
+    let mut deps = run(&top.join("scripts/deps.sh"), &bin);
+    let err = said(deps.env("CARGO_HOME", dir.path())).failed(1);
     for want in [
         "deps: cannot install qemu-utils (there is no apt-get); no test can be run",
         "deps: these are Debian package names",
-        "deps: still missing: cc qemu-img qemu-io qemu-nbd qemu-storage-daemon",
+        "deps: cannot install cargo (there is no apt-get); nothing can be built without it",
+        "deps: still missing: cc cargo qemu-img qemu-io qemu-nbd qemu-storage-daemon",
     ] {
         assert!(err.contains(want), "{want}: {err}");
     }

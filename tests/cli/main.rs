@@ -17,3 +17,4 @@ mod results;
 mod running;
 mod scripts;
 mod trace;
+mod versions;

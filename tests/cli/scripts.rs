@@ -154,6 +154,10 @@ fn every_script_has_a_help_and_refuses_unknown_options() {
     let mut count = 0;
     for entry in listing {
         let script = entry.expect("an entry").path();
+        // What scripts share.
+        if script.is_dir() {
+            continue;
+        }
         let name = script.file_name().expect("a name").to_string_lossy();
         let usage = format!("usage: scripts/{name}");
         let long = said(bare(&script).arg("--help")).fine();
@@ -165,4 +169,65 @@ fn every_script_has_a_help_and_refuses_unknown_options() {
         count += 1;
     }
     assert!(count >= 6, "only {count} scripts");
+}
+
+/// `scripts/qemu-version` in an environment that has no server.
+fn qemu_version(args: &[&str]) -> crate::fixture::Said {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/qemu-version");
+    let mut command = bare(&script);
+    command
+        .args(args)
+        .env("DEBIAN_MIRROR", "file:///nonexistent/debian");
+    said(&mut command)
+}
+
+#[test]
+fn qemu_version_refuses_what_it_cannot_do_before_it_fetches() {
+    for (args, want) in [
+        (&[][..], "no suite given"),
+        (&["-x", "sid"], "unknown option '-x'"),
+        (&["sid", "a", "b"], "unexpected argument 'b'"),
+        (&["--list", "sid"], "unexpected argument 'sid' with --list"),
+        (&["../sid"], "'../sid' cannot be the name of a suite"),
+    ] {
+        let err = qemu_version(args).failed(2);
+        let want = format!("qemu-version: {want} (see scripts/qemu-version --help)\n");
+        assert_eq!(err, want, "{args:?}");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let foreign = dir.path().join("foreign");
+    write(&foreign, &[("letter", "kept\n")]);
+    let name = foreign.to_str().expect("a name in UTF-8");
+    let err = qemu_version(&["-f", "sid", name]).failed(1);
+    assert!(
+        err.ends_with("is there and was not made by this script; name another folder\n"),
+        "{err}"
+    );
+    assert!(foreign.join("letter").exists());
+}
+
+#[test]
+fn qemu_version_leaves_a_folder_that_is_there_as_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let made = dir.path().join("made");
+    write(&made, &[("versions", "qemu-utils 1:7.2\n")]);
+    let name = made.to_str().expect("a name in UTF-8");
+    let again = qemu_version(&["sid", name]);
+    assert_eq!(again.status, Some(0), "{}", again.err);
+    assert!(
+        again
+            .err
+            .contains("make it again with: scripts/qemu-version -f sid")
+    );
+    // What cannot be fetched changes nothing, and leaves nothing.
+    if Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists() {
+        let err = qemu_version(&["-f", "sid", name]).failed(1);
+        assert!(
+            err.contains("suite sid cannot be had from file:///nonexistent/debian"),
+            "{err}"
+        );
+    }
+    assert!(made.join("versions").exists());
+    let left = std::fs::read_dir(dir.path()).expect("a directory").count();
+    assert_eq!(left, 1);
 }

@@ -70,6 +70,7 @@ impl Suite {
             cache: "writeback".into(),
             aio: "threads".into(),
             options: String::new(),
+            qemu: String::new(),
         };
         self.jobs.push(Job {
             id: JobId(u32::try_from(self.jobs.len()).unwrap()),

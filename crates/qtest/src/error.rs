@@ -56,6 +56,14 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A device does without something that is optional, and that its driver needs.
+    #[error("{device}: there are no {what}")]
+    Lacking {
+        /// The driver that says so.
+        device: &'static str,
+        /// What there is not, in the plural.
+        what: &'static str,
+    },
     /// A device did not do in time what it has to.
     #[error("{device}: {what} did not happen in time")]
     Timeout {

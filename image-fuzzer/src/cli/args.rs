@@ -1,9 +1,10 @@
 //! The options.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use blocks::FileGlob;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, CommandFactory as _, Parser};
@@ -15,6 +16,7 @@ use super::merge::MergeArgs;
 use super::read::ReadArgs;
 use super::values::{groups, guard, seconds};
 use crate::campaign::{Feedback, Fleet, StatusMode};
+use crate::commands::build::Build;
 use crate::commands::{Command, Programs, given};
 use crate::exec::Limits;
 use crate::files::existing_path;
@@ -272,6 +274,10 @@ pub(super) struct FuzzArgs {
     /// How long it is between two looks at the other instances
     #[arg(long, value_name = "SECONDS", requires = "sync", default_value = "30", value_parser = seconds)]
     pub(super) sync_interval: Duration,
+    /// Run qemu-img and qemu-io of this folder, which has them in build, bin or usr/bin or
+    /// itself, whatever QEMU_IMG and QEMU_IO say; scripts/qemu-version makes such folders
+    #[arg(long, value_name = "DIR", value_parser = existing_path)]
+    pub(super) qemu: Option<PathBuf>,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }
@@ -344,13 +350,23 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
-    /// The settings of test runners, whose scratch folders are in memory or in `fallback`.
+    /// The settings of test runners, whose scratch folders are in memory or in `fallback`, with
+    /// the programs of the folder `qemu`, where one is named.
     ///
     /// # Errors
     ///
     /// A program is not found, or the environment names one with an unclosed quotation mark.
-    pub(super) fn settings(&self, fallback: &Path) -> Result<Settings> {
-        let programs = Programs::from_env()?;
+    pub(super) fn settings(&self, qemu: Option<&Path>, fallback: &Path) -> Result<Settings> {
+        let mut readable = self.allow_read.clone();
+        let programs = match qemu {
+            None => Programs::from_env()?,
+            Some(folder) => {
+                let build = Build::open(folder, &BTreeSet::from(["qemu-img", "qemu-io"]))
+                    .with_context(|| format!("--qemu '{}'", folder.display()))?;
+                readable.extend(build.readable);
+                build.programs
+            }
+        };
         let compare_with = match &self.compare_with {
             None => None,
             Some(ProgramWords(words))
@@ -384,7 +400,7 @@ impl RunArgs {
             leaks: self.leaks,
             fork_server: !self.no_fork_server,
             sandbox: !self.no_sandbox,
-            readable: self.allow_read.clone(),
+            readable,
             debug_folders: self.debug_dir.clone(),
             ..Settings::new(programs, fallback)
         })
@@ -400,6 +416,9 @@ pub(super) struct ReproduceArgs {
     /// Run the findings with the programs in each of these folders, and print which show them
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(super) with: Vec<PathBuf>,
+    /// Run them with qemu-img and qemu-io of this folder, as a campaign with --qemu does
+    #[arg(long, value_name = "DIR", value_parser = existing_path, conflicts_with = "with")]
+    pub(super) qemu: Option<PathBuf>,
     /// Print the result of --with as JSON
     #[arg(long, requires = "with")]
     pub(super) json: bool,

@@ -21,7 +21,7 @@ use crate::output::{self, counted};
 ///
 /// There is no recipe, too few builds can be run, or a result cannot be kept.
 pub(super) fn run(args: &BisectArgs) -> Result<u8> {
-    let start = Start::new(&args.run)?;
+    let start = Start::new(&args.run, None)?;
     let mut results: BTreeMap<usize, VersionRecord> = BTreeMap::new();
     let found = search(args.builds.len(), &mut |index: usize| {
         let build: &PathBuf = &args.builds[index];

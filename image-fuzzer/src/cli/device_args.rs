@@ -68,7 +68,8 @@ pub(super) struct DeviceArgs {
 /// How emulators are run.
 #[derive(Debug, ClapArgs)]
 pub(super) struct EmulatorArgs {
-    /// The emulator [default: QEMU_PROG, else qemu-system-x86_64 in PATH]
+    /// The emulator, or a folder that has qemu-system-x86_64 in build, bin or usr/bin or itself
+    /// [default: QEMU_PROG, else qemu-system-x86_64 in PATH]
     #[arg(long, value_name = "PROGRAM")]
     pub(super) qemu: Option<PathBuf>,
     /// Time limit for an input, in seconds

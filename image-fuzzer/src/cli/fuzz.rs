@@ -50,7 +50,7 @@ pub(super) fn run(args: &FuzzArgs) -> Result<u8> {
             return Ok(USAGE);
         }
     };
-    let mut settings = args.run.settings(&args.test_dir)?;
+    let mut settings = args.run.settings(args.qemu.as_deref(), &args.test_dir)?;
     // The fork server notes them, and a single test has no use for them.
     if !args.no_coverage && !args.run.no_fork_server && args.seed.is_none() {
         settings.blocks = Some(ProgramBlocks::new(args.cover.clone()).into());

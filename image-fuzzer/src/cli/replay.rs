@@ -27,7 +27,7 @@ use image_mutations::base::Formats;
 ///
 /// There is no recipe, or it or its programs cannot be run.
 pub(super) fn reproduce(args: &ReproduceArgs) -> Result<u8> {
-    let start = Start::new(&args.run)?;
+    let start = Start::new(&args.run, args.qemu.as_deref())?;
     let [dir] = &args.dirs[..] else {
         return reproduce_all(&args.dirs, &start);
     };
@@ -151,7 +151,8 @@ fn reproduce_all(dirs: &[PathBuf], start: &Start) -> Result<u8> {
 ///
 /// There is no recipe, it or its programs cannot be run, or its finding is not reproduced.
 pub(super) fn minimise(args: &ReplayArgs) -> Result<u8> {
-    let start = Start::new(&args.run)?;
+    let folder = args.emulator.qemu.as_deref().filter(|path| path.is_dir());
+    let start = Start::new(&args.run, folder)?;
     start.check_programs([args.dir.as_path()])?;
     let size = || Recipe::read(&args.dir.join("recipe.json")).map(|recipe| recipe.size());
     let size_before = size()?;
@@ -182,10 +183,10 @@ impl Start {
     /// # Errors
     ///
     /// They name a program that is not found, or the signals cannot be handled.
-    pub(super) fn new(run: &RunArgs) -> Result<Self> {
+    pub(super) fn new(run: &RunArgs, qemu: Option<&Path>) -> Result<Self> {
         let fallback = std::env::temp_dir();
         Ok(Self {
-            settings: run.settings(&fallback)?,
+            settings: run.settings(qemu, &fallback)?,
             stop: interrupt::begin(&fallback)?,
         })
     }

@@ -28,7 +28,7 @@ struct Row {
 ///
 /// There is no recipe, the machine cannot run anything, or a result cannot be kept.
 pub(super) fn run(args: &ReproduceArgs) -> Result<u8> {
-    let start = Start::new(&args.run)?;
+    let start = Start::new(&args.run, None)?;
     ensure!(
         !args.exit_status || args.with.len() == 1,
         "--exit-status is about one build; give --with one folder"

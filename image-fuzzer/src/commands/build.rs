@@ -30,8 +30,6 @@ pub struct Build {
     pub programs: Programs,
     /// Folders that they read.
     pub readable: Vec<PathBuf>,
-    /// The copies of the programs of a root, as long as this lives.
-    _copies: Option<TempDir>,
 }
 
 impl Build {
@@ -69,15 +67,18 @@ impl Build {
         }
         readable.extend(copies.as_ref().map(|folder| folder.path().to_owned()));
         Ok(Self {
-            programs: Programs::from_files(files),
+            programs: Programs::from_files(files, copies),
             readable,
-            _copies: copies,
         })
     }
 }
 
 /// The program `name` below `root`.
-fn find(root: &Path, name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// There is none.
+pub fn find(root: &Path, name: &str) -> Result<PathBuf> {
     let is_program = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
     };

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
 
 use crate::input::command::Command;
 use crate::path::find_program;
@@ -19,6 +21,8 @@ pub struct Programs {
     qemu_io: Vec<OsString>,
     /// Others that are not looked for in PATH.
     others: BTreeMap<String, Vec<OsString>>,
+    /// The folder of those that are copies, which is removed with the last of these.
+    _copies: Option<Arc<TempDir>>,
 }
 
 impl Programs {
@@ -28,17 +32,22 @@ impl Programs {
             qemu_img,
             qemu_io,
             others: BTreeMap::new(),
+            _copies: None,
         }
     }
 
     /// Programs by the names that commands have for them; those that are not among them are
-    /// looked for in PATH.
-    pub(super) fn from_files(mut files: BTreeMap<String, Vec<OsString>>) -> Self {
+    /// looked for in PATH. `copies` is the folder of those that are copies.
+    pub(super) fn from_files(
+        mut files: BTreeMap<String, Vec<OsString>>,
+        copies: Option<TempDir>,
+    ) -> Self {
         let mut take = |name: &str| files.remove(name).unwrap_or_else(|| vec![name.into()]);
         Self {
             qemu_img: take("qemu-img"),
             qemu_io: take("qemu-io"),
             others: files,
+            _copies: copies.map(Arc::new),
         }
     }
 
@@ -50,6 +59,7 @@ impl Programs {
             qemu_img: from_variable("QEMU_IMG", "qemu-img")?,
             qemu_io: from_variable("QEMU_IO", "qemu-io")?,
             others: BTreeMap::new(),
+            _copies: None,
         })
     }
 

@@ -352,3 +352,30 @@ fn interpreter(program: &Path) -> PathBuf {
     let data = elf.section_by_name(".interp").unwrap().data().unwrap();
     text(data.split_last().unwrap().1).into()
 }
+
+#[test]
+fn the_programs_of_a_folder_run_in_place_of_those_of_the_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let finding = finding(dir.path());
+    let dir = dir.path();
+    let reproduce = |build: &Path| {
+        let mut fuzzer = fuzzer("reproduce");
+        fuzzer.arg("--qemu").arg(build).arg(&finding);
+        fuzzer.env("QEMU_IMG", "/nowhere/qemu-img");
+        output(&mut fuzzer)
+    };
+    let shows = build(dir, "6.0", "bin", SHOWS);
+    let lacking = reproduce(&shows);
+    let said = text(&lacking.stderr);
+    let want = format!("--qemu '{}': no qemu-io in it", shows.display());
+    assert!(said.contains(&want), "{said}");
+    assert_eq!(lacking.status.code(), Some(1), "{said}");
+
+    let passes = build(dir, "8.0", "usr/bin", PASSES);
+    for (folder, place) in [(&shows, "bin"), (&passes, "usr/bin")] {
+        let programs = folder.join(place);
+        fs::copy(programs.join("qemu-img"), programs.join("qemu-io")).unwrap();
+    }
+    let statuses = [&shows, &passes].map(|folder| reproduce(folder).status.code());
+    assert_eq!(statuses, [Some(0), Some(3)]);
+}

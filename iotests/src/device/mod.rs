@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use qtest::graph::{self, Emulator, Path};
 use qtest::{Client, Guest, firmware};
 use serde_json::{Value, json};
@@ -340,9 +340,14 @@ impl Test {
         let (vm, client) = self.start_guest(setup, path, image).await?;
         let mut guest = Guest::new(client, firmware::RAM);
         guest.set_patience(PATIENCE);
-        let disk = path
-            .open(&mut guest)
-            .map_err(|e| anyhow!("setting the disk up: {e}"))?;
+        let disk = match path.open(&mut guest) {
+            Ok(disk) => disk,
+            Err(qtest::Error::Lacking { what, .. }) => {
+                vm.kill().await?;
+                return Err(Lacking(what).into());
+            }
+            Err(error) => bail!("setting the disk up: {error}"),
+        };
         self.name(path.disk_id(), "DISK");
         let mut model = self.disk_model(disk.size());
         if setup.backed {

@@ -22,6 +22,17 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
             r"(?m)^[^\n]*: module \S+ not found, do you want to install [^\n]*\n",
             b"",
         ),
+        // Since 11.1 qemu-io reports what no earlier one does: that the flush of an image that it
+        // closes has failed, after the command that failed before.
+        (
+            r"(?m)^qemu-io: Failed flush for '[^\n]*' during close: [^\n]*\n",
+            b"",
+        ),
+        // Before 11.1 any object that is in use had the same words.
+        (
+            r"Cannot delete throttle group '([^'\n]*)' with active references",
+            b"object '$1' is in use, can not be deleted",
+        ),
     ])
 });
 
@@ -37,6 +48,16 @@ mod tests {
 
     #[test]
     fn every_rule_is_a_regex() {
-        assert_eq!(RULES.0.len(), 3);
+        assert_eq!(RULES.0.len(), 5);
+    }
+
+    #[test]
+    fn what_newer_versions_say_is_what_older_ones_do() {
+        let new = b"read failed: Input/output error\n\
+            qemu-io: Failed flush for 'nbd+unix:///q?socket=s' during close: Input/output error\n";
+        assert_eq!(unify(new), b"read failed: Input/output error\n");
+        let new = b"\"desc\": \"Cannot delete throttle group 'free' with active references\"";
+        let old = b"\"desc\": \"object 'free' is in use, can not be deleted\"";
+        assert_eq!(unify(new), old);
     }
 }

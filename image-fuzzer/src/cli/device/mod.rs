@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::device_args::{DeviceArgs, EmulatorArgs};
 use super::interrupt;
 use super::{FINDINGS, OK, print_message};
+use crate::commands::build;
 use crate::device::campaign::{Campaign, Outcome, run as run_campaign};
 use crate::device::machine::{Machine, Wanted};
 use crate::device::{InputLimits, store};
@@ -29,7 +30,12 @@ impl EmulatorArgs {
     fn program(&self) -> Result<PathBuf> {
         let named = self.qemu.clone();
         let named = named.or_else(|| std::env::var_os("QEMU_PROG").map(PathBuf::from));
-        let name = named.unwrap_or_else(|| EMULATOR.into());
+        let name = match named {
+            None => EMULATOR.into(),
+            Some(folder) if folder.is_dir() => build::find(&folder, EMULATOR)
+                .with_context(|| format!("--qemu '{}'", folder.display()))?,
+            Some(program) => program,
+        };
         find_program(&name)
             .and_then(|path| path.canonicalize())
             .with_context(|| format!("cannot run '{}'; --qemu names the emulator", name.display()))

@@ -100,6 +100,14 @@ impl<H: Host> Uas<H> {
         let interface = configure(&mut host, guest, NAME, descriptors::UAS)?;
         let pipes = Pipes::of(&interface)?;
         let streams = host.streams().min(pipes.status.streams);
+        // At SuperSpeed statuses and data come by streams alone (UAS-2, 4.2), and a host
+        // controller may have none (xHCI 1.2, 5.3.6: MaxPSASize).
+        if streams == 0 && pipes.status.streams > 0 {
+            return Err(Error::Lacking {
+                device: NAME,
+                what: "streams",
+            });
+        }
         let depth = if streams > 0 { streams - 1 } else { DEPTH };
         let count = usize::from(depth) + 1;
         Ok(Self {
