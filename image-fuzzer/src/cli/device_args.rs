@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 use clap::builder::PossibleValuesParser;
 
 use super::values::{groups, guard, seconds};
+use crate::files::existing_path;
 use crate::input::guard::GuardPlan;
 use image_mutations::base::Formats;
 
@@ -33,8 +34,16 @@ pub(super) struct DeviceArgs {
     /// '-device ...,drive=disk' [default: a disk of zeroes without an image]
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(Formats::words()))]
     pub(super) format: Option<String>,
+    /// Give each emulator an image with mutations, as campaigns on images have them; a finding
+    /// that needs them keeps the image and what was changed in it
+    #[arg(long, requires = "format")]
+    pub(super) mutate: bool,
     #[command(flatten)]
     pub(super) emulator: EmulatorArgs,
+    /// Let the emulator read this folder, besides its own and the system's: where it is a script,
+    /// the folder of the program that it starts; can be repeated
+    #[arg(long, value_name = "DIR", value_parser = existing_path)]
+    pub(super) allow_read: Vec<PathBuf>,
     /// Stop after this many seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) duration: Option<Duration>,

@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use image_mutations::rng::Rng;
 
+use super::disk::{DiskImage, Images};
 use super::emulator::{Emulator, InputLimits, Ran, Setup};
 use super::judge::{Failure, Namer, judge, with_stack};
 use super::machine::Machine;
 use super::minimise::trace_of;
+use super::model::Model;
 use super::program::Program;
 use super::replay::Replayer;
 use super::report;
+use super::run_inputs::RunInputs;
+use super::store;
 use super::store::{Finding, Store, Totals, findings, read_trace};
-use super::surface::Surface;
-use super::{draw, mutate, recording, store};
 use crate::campaign::Reached;
 use crate::exec::process;
 use crate::exec::recorded::{RecordedBlocks, RecordedProgram};
@@ -54,6 +56,8 @@ pub struct Campaign<'a> {
     pub coverage: bool,
     /// Whether inputs are made of what drivers do.
     pub structure: bool,
+    /// Whether each emulator has an image with mutations.
+    pub mutated: bool,
     /// What an input may use.
     pub limits: InputLimits,
     /// Tells the user something.
@@ -83,6 +87,9 @@ const TIME_OF_ONE: Duration = Duration::from_secs(30);
 /// How long the example of a new group is made smaller before the worker goes on.
 const MINIMISED_FOR: Duration = Duration::from_secs(40);
 
+/// How many images with mutations are tried until an emulator takes one.
+const IMAGES_TRIED: usize = 12;
+
 /// How often the status is shown and the totals are stored.
 const STATUS: Duration = Duration::from_secs(10);
 
@@ -90,14 +97,14 @@ const STATUS: Duration = Duration::from_secs(10);
 struct Shared<'a> {
     campaign: &'a Campaign<'a>,
     store: &'a Store,
-    surface: &'a Surface,
+    model: &'a Model,
     stop: &'a AtomicBool,
     begun: Instant,
     /// The totals of earlier runs.
     before: Totals,
     state: Mutex<State>,
     version: String,
-    image: Option<std::path::PathBuf>,
+    image: Option<DiskImage>,
 }
 
 #[derive(Default)]
@@ -135,9 +142,10 @@ pub fn run(campaign: &Campaign<'_>, stop: &AtomicBool) -> Result<Outcome> {
         ));
     }
     let program = program.ok();
-    let (surface, recordings) = survey(campaign, &store, image.as_deref())?;
+    let mut model = survey(campaign, &store, image.clone())?;
+    let recordings = std::mem::take(&mut model.recorded);
     store.begin(campaign.machine)?;
-    (campaign.say)(&format!("registers: {}", surface.text()));
+    (campaign.say)(&format!("registers: {}", model.surface.text()));
     if !recordings.is_empty() {
         (campaign.say)(&format!(
             "{} recorded of a driver",
@@ -158,7 +166,7 @@ pub fn run(campaign: &Campaign<'_>, stop: &AtomicBool) -> Result<Outcome> {
     let shared = Shared {
         campaign,
         store: &store,
-        surface: &surface,
+        model: &model,
         stop,
         begun: Instant::now(),
         before: store.totals(),
@@ -185,7 +193,7 @@ pub fn run(campaign: &Campaign<'_>, stop: &AtomicBool) -> Result<Outcome> {
 }
 
 /// The image that the disk begins with, made once for the work folder.
-fn image(machine: &Machine, store: &Store) -> Result<Option<std::path::PathBuf>> {
+fn image(machine: &Machine, store: &Store) -> Result<Option<DiskImage>> {
     let Some(format) = &machine.format else {
         return Ok(None);
     };
@@ -201,38 +209,31 @@ fn image(machine: &Machine, store: &Store) -> Result<Option<std::path::PathBuf>>
         std::fs::rename(&temporary, &path)
             .with_context(|| format!("cannot write '{}'", path.display()))?;
     }
-    Ok(Some(path))
+    Ok(Some(DiskImage::File(path)))
 }
 
-/// What the machine has, and what drivers do with it.
-fn survey(
-    campaign: &Campaign<'_>,
-    store: &Store,
-    image: Option<&Path>,
-) -> Result<(Surface, Vec<Program>)> {
+/// Draws images with mutations, where the campaign has them.
+fn machine_images(campaign: &Campaign<'_>) -> Option<Images> {
+    let format = campaign.machine.format.as_deref();
+    format.filter(|_| campaign.mutated).and_then(Images::of)
+}
+
+/// What inputs are made of.
+fn survey(campaign: &Campaign<'_>, store: &Store, image: Option<DiskImage>) -> Result<Model> {
     let scratch = store.scratch()?;
     let setup = Setup {
         machine: campaign.machine,
         scratch: scratch.path(),
-        image: image.map(Path::to_owned),
+        image,
         sandbox: campaign.sandbox,
         guard: None,
         limits: campaign.limits,
     };
-    let mut emulator = Emulator::start(&setup, None)?;
-    let surface = Surface::of(campaign.machine, &mut emulator)?;
-    drop(emulator);
-    let path = campaign.machine.graph_path();
-    let Some(path) = path.filter(|_| campaign.structure) else {
-        return Ok((surface, Vec::new()));
-    };
-    let mut emulator = Emulator::start(&setup, None)?;
-    let recorded = recording::record(&path, emulator.guest(), &surface);
-    let recorded = recorded.unwrap_or_else(|why| {
-        (campaign.say)(&format!("the driver of {path} does not work here: {why}"));
-        Vec::new()
-    });
-    Ok((surface, recorded))
+    let model = Model::of(&setup, campaign.structure)?;
+    if let Some(why) = &model.obstacle {
+        (campaign.say)(why);
+    }
+    Ok(model)
 }
 
 impl Shared<'_> {
@@ -320,7 +321,9 @@ impl Shared<'_> {
 /// A worker: an emulator, and what it ran since it was started.
 struct Worker<'a> {
     shared: &'a Shared<'a>,
-    setup: &'a Setup<'a>,
+    setup: Setup<'a>,
+    /// Draws the images with mutations that emulators get.
+    images: Option<Images>,
     namer: Namer<'a>,
     rng: Rng,
     blocks: Option<RecordedBlocks<'a>>,
@@ -341,7 +344,8 @@ impl<'a> Worker<'a> {
         let blocks = program.map(RecordedProgram::follow).transpose();
         let mut worker = Worker {
             shared,
-            setup: &setup,
+            images: machine_images(campaign),
+            setup,
             namer: Namer::new(campaign.machine, scratch.path(), campaign.sandbox),
             rng: Rng::from_text(&format!(
                 "{}/{number}/{}",
@@ -361,40 +365,67 @@ impl<'a> Worker<'a> {
     /// Starts an emulator and has it run inputs until it ends, or has run enough.
     fn one_emulator(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let mut emulator = Emulator::start(self.setup, self.blocks.as_ref())?;
+        let mut emulator = self.start()?;
         self.shared.state().starts += 1;
         // What every start reaches is no input's.
         self.note_blocks(None)?;
-        let mut inputs: Vec<Program> = Vec::new();
+        let mut run = RunInputs::default();
         while !self.shared.is_over()
             && emulator.inputs() < INPUTS_OF_ONE
             && begun.elapsed() < TIME_OF_ONE
         {
             let program = self.next();
-            let ran = emulator.run(&program);
-            self.shared.state().inputs += 1;
-            inputs.push(program);
-            if let Some(failure) = judge(self.setup.machine, &ran) {
-                return self.failed(emulator, &inputs, &ran, failure);
+            let machine = self.shared.campaign.machine;
+            if !run.takes(&program, self.shared.model) {
+                let ran = emulator.run_reset();
+                if let Some(failure) = judge(machine, &ran) {
+                    run.last = Program::default();
+                    return self.failed(emulator, &run, &ran, failure);
+                }
+                if ran != Ran::Done {
+                    return Ok(());
+                }
             }
-            if ran != Ran::Done || emulator.is_noisy() {
+            run.add(&program, self.shared.model);
+            let ran = emulator.run_alone(&run.last);
+            self.shared.state().inputs += 1;
+            if let Some(failure) = judge(machine, &ran) {
+                return self.failed(emulator, &run, &ran, failure);
+            }
+            self.note_blocks(Some(&program))?;
+            if ran != Ran::Done || emulator.is_spent() {
                 return Ok(());
             }
-            self.note_blocks(inputs.last())?;
             self.shared.show_status()?;
         }
         Ok(())
     }
 
+    /// Starts an emulator, with an image with mutations that it takes where there are to be such.
+    fn start(&mut self) -> Result<Emulator> {
+        for _ in 0..IMAGES_TRIED {
+            let Some(images) = &mut self.images else {
+                break;
+            };
+            self.setup.image = Some(images.draw(&mut self.rng)?);
+            // One that it refuses is none to fuzz a device with.
+            if let Ok(emulator) = Emulator::start(&self.setup, self.blocks.as_ref()) {
+                return Ok(emulator);
+            }
+        }
+        self.setup.image.clone_from(&self.shared.image);
+        Emulator::start(&self.setup, self.blocks.as_ref())
+    }
+
     /// The next input.
     fn next(&mut self) -> Program {
         let state = self.shared.state();
-        let (surface, rng) = (self.shared.surface, &mut self.rng);
+        let (model, rng) = (self.shared.model, &mut self.rng);
         let count = state.queue.len();
         let chance = if count < 16 { 50 } else { 15 };
         if count == 0 || rng.chance(chance) && state.recorded == 0 || rng.chance(5) {
             drop(state);
-            return draw::program(surface, rng);
+            return model.draw(rng);
         }
         // What drivers do, what is new, or anything.
         let first = match rng.below(10) {
@@ -405,7 +436,7 @@ impl<'a> Worker<'a> {
         let (one, other) = (state.queue[first].clone(), rng.index(count));
         let other = state.queue[other].clone();
         drop(state);
-        mutate::mutate(&one, &other, surface, rng)
+        model.mutate(&one, &other, rng)
     }
 
     /// Takes in the blocks that were reached; an input that reached new ones joins the queue.
@@ -439,12 +470,12 @@ impl<'a> Worker<'a> {
     fn failed(
         &mut self,
         mut emulator: Emulator,
-        inputs: &[Program],
+        run: &RunInputs,
         ran: &Ran,
         failure: Failure,
     ) -> Result<()> {
-        let place = inputs.last().map(|it| emulator.place(it));
-        let place = (failure.key.clone(), place.unwrap_or_default());
+        let inputs = &run.between_resets;
+        let place = (failure.key.clone(), emulator.place(&run.last));
         let known = {
             let state = self.shared.state();
             let named = state.places.get(&place).cloned();
@@ -479,11 +510,12 @@ impl<'a> Worker<'a> {
         let finding = Finding {
             key,
             summary: failure.summary.clone(),
-            machine: self.setup.machine.clone(),
+            machine: self.shared.campaign.machine.clone(),
             confirmed: shown.is_some(),
             minimised: false,
             hits: 1,
             stack: frames(stack.as_ref()),
+            guard: self.setup.guard,
             version: self.shared.version.clone(),
         };
         let program = shown.take().unwrap_or_else(|| trace_of(inputs));
@@ -492,7 +524,7 @@ impl<'a> Worker<'a> {
 
     /// As few of the last inputs as show a group on a fresh emulator: the last one, some, all.
     fn shown(&mut self, inputs: &[Program], key: &Key) -> Result<Option<Program>> {
-        let mut replayer = Replayer::new(self.setup, self.shared.stop);
+        let mut replayer = Replayer::new(&self.setup, self.shared.stop);
         for count in [1, 8, inputs.len()] {
             if count > inputs.len() {
                 continue;
@@ -505,11 +537,38 @@ impl<'a> Worker<'a> {
         Ok(None)
     }
 
+    /// The simplest image with which an input still shows a group: the one without mutations, or
+    /// as few of them as it needs.
+    fn simplify_image(&mut self, program: &Program, key: &Key) -> Result<()> {
+        let Some(DiskImage::Mutated(_)) = &self.setup.image else {
+            return Ok(());
+        };
+        let mut tried: Vec<DiskImage> = self.shared.image.clone().into_iter().collect();
+        while let Some(image) = tried.pop() {
+            let setup = Setup {
+                image: Some(image.clone()),
+                ..self.setup.clone()
+            };
+            let shown = Replayer::new(&setup, self.shared.stop).is_shown(program, key);
+            if shown.unwrap_or(false) {
+                tried = image.simpler();
+                self.setup.image = Some(image);
+            } else if let DiskImage::File(_) = image {
+                let mutated = self.setup.image.as_ref();
+                tried = mutated.map(DiskImage::simpler).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a finding, makes its trace smaller, and writes that.
     fn persist(&mut self, finding: Finding, program: &Program) -> Result<()> {
         let folder = self.shared.store.folder(&finding.key);
         (self.shared.campaign.say)(&format!("finding: {}", finding.key));
-        report::write(&folder, &finding, program, self.shared.image.as_deref())?;
+        if finding.confirmed {
+            self.simplify_image(program, &finding.key)?;
+        }
+        report::write(&folder, &finding, program, self.setup.image.as_ref())?;
         if !finding.confirmed {
             return Ok(());
         }
@@ -517,7 +576,7 @@ impl<'a> Worker<'a> {
     }
 
     fn minimise(&mut self, folder: &Path, mut finding: Finding, program: &Program) -> Result<()> {
-        let mut replayer = Replayer::new(self.setup, self.shared.stop);
+        let mut replayer = Replayer::new(&self.setup, self.shared.stop);
         let left = self.shared.campaign.duration;
         let left = left.map_or(MINIMISED_FOR, |it| {
             it.saturating_sub(self.shared.begun.elapsed())
@@ -552,7 +611,7 @@ impl<'a> Worker<'a> {
             folder,
             &finding,
             &smallest.program,
-            self.shared.image.as_deref(),
+            self.setup.image.as_ref(),
         )
     }
 
@@ -564,6 +623,7 @@ impl<'a> Worker<'a> {
             }
             if found.confirmed && !found.minimised {
                 let program = read_trace(&folder.join(store::TRACE))?;
+                self.setup.image = DiskImage::of_finding(&folder, found.machine.format.as_deref())?;
                 self.minimise(&folder, found, &program)?;
             }
         }

@@ -273,6 +273,7 @@ mod tests {
             ],
             functions: vec![0x8000_0800],
             memory_end: 128 << 20,
+            ..Surface::default()
         }
     }
 

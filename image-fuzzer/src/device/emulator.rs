@@ -1,7 +1,7 @@
 //! One emulator that runs inputs, one behind the other, with a reset of the machine between.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use qtest::{Client, Guest, Op};
 
+use super::disk::DiskImage;
+use super::host::changes_machine;
 use super::machine::Machine;
 use super::monitor::Monitor;
 use super::program::{Program, Step};
@@ -21,13 +23,14 @@ use crate::exec::recorded::RecordedBlocks;
 use crate::input::guard::Guard;
 
 /// How emulators are started, and what they may use.
+#[derive(Clone)]
 pub struct Setup<'a> {
     /// What is fuzzed.
     pub machine: &'a Machine,
     /// The folder that they run in, which has what [`Machine::prepare`] writes.
     pub scratch: &'a Path,
     /// The image that the disk begins with, where it has one.
-    pub image: Option<PathBuf>,
+    pub image: Option<DiskImage>,
     /// Whether they run in a sandbox.
     pub sandbox: bool,
     /// The guarding allocator that they run under.
@@ -94,6 +97,8 @@ pub struct Emulator {
     limits: InputLimits,
     /// How many inputs it has run.
     inputs: u64,
+    /// Whether a command of the monitor changed the machine.
+    is_changed: bool,
     /// How many lines it had answered before the last one.
     lines_before: u64,
 }
@@ -112,7 +117,7 @@ impl Emulator {
     /// It cannot be started.
     pub fn start(setup: &Setup<'_>, blocks: Option<&RecordedBlocks<'_>>) -> Result<Self> {
         let machine = setup.machine;
-        machine.prepare(setup.scratch, setup.image.as_deref())?;
+        machine.prepare(setup.scratch, setup.image.as_ref())?;
         // It is left by one that was killed.
         let _ = std::fs::remove_file(setup.scratch.join(MONITOR));
         let mut args = machine.args.clone();
@@ -123,7 +128,7 @@ impl Emulator {
             program: &machine.program,
             args: &args,
             scratch: setup.scratch,
-            readable: &[],
+            readable: &machine.readable,
             sandbox: setup.sandbox,
             guard: setup.guard,
             blocks,
@@ -135,6 +140,7 @@ impl Emulator {
             monitor: None,
             limits: setup.limits,
             inputs: 0,
+            is_changed: false,
             lines_before: 0,
         };
         if let Err(why) = emulator.guest.run(Op::Endianness) {
@@ -142,8 +148,12 @@ impl Emulator {
             let said = emulator.process.stderr(STDERR_KEPT);
             let said = String::from_utf8_lossy(&said);
             let said = said.trim();
+            let hint = match said.contains("Permission denied") && setup.sandbox {
+                true => "; --allow-read names a folder that it may read",
+                false => "",
+            };
             anyhow::bail!(
-                "'{}' does not start: {}",
+                "'{}' does not start: {}{hint}",
                 machine.program.display(),
                 if said.is_empty() {
                     why.to_string()
@@ -179,10 +189,10 @@ impl Emulator {
         self.process.memory()
     }
 
-    /// Whether it printed so much that it is better started anew.
+    /// Whether it is better started anew: it printed much, or the monitor changed the machine.
     #[must_use]
-    pub fn is_noisy(&self) -> bool {
-        self.process.stderr_len() > STDERR_LONGEST
+    pub fn is_spent(&self) -> bool {
+        self.is_changed || self.process.stderr_len() > STDERR_LONGEST
     }
 
     /// What the human monitor prints for a line.
@@ -191,11 +201,12 @@ impl Emulator {
     ///
     /// There is no answer.
     pub fn ask(&mut self, line: &str) -> Result<String> {
-        let printed = self.human(line);
+        let printed = self.monitor().and_then(|it| it.human(line));
         printed.with_context(|| format!("the monitor's answer to '{line}'"))
     }
 
-    fn human(&mut self, line: &str) -> io::Result<String> {
+    /// Its monitor, to which a connection is made when it is needed first.
+    fn monitor(&mut self) -> io::Result<&mut Monitor> {
         if self.monitor.is_none() {
             // The path of a socket has little room: the folder is named by a descriptor.
             let folder = File::open(&self.scratch)?;
@@ -203,19 +214,25 @@ impl Emulator {
             let socket = UnixStream::connect(path)?;
             self.monitor = Some(Monitor::new(socket, MONITOR_LIMIT)?);
         }
-        match &mut self.monitor {
-            Some(monitor) => monitor.human(line),
-            None => Ok(String::new()),
-        }
+        self.monitor
+            .as_mut()
+            .ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
     /// Runs an input and resets the machine.
     pub fn run(&mut self, program: &Program) -> Ran {
+        self.inputs += 1;
         self.run_to(program, |emulator| emulator.reset())
+    }
+
+    /// Resets the machine behind what was run without.
+    pub fn run_reset(&mut self) -> Ran {
+        self.run_to(&Program::default(), |emulator| emulator.reset())
     }
 
     /// Runs an input and lets devices do what they put off, without a reset.
     pub fn run_alone(&mut self, program: &Program) -> Ran {
+        self.inputs += 1;
         self.run_to(program, |emulator| emulator.guest.client().settle())
     }
 
@@ -224,7 +241,6 @@ impl Emulator {
         program: &Program,
         end: impl FnOnce(&mut Self) -> Result<(), qtest::Error>,
     ) -> Ran {
-        self.inputs += 1;
         self.lines_before = self.guest.client().lines();
         self.process.deadline().set(self.limits.time);
         let done = self.steps(&program.steps).and_then(|()| end(self));
@@ -276,7 +292,8 @@ impl Emulator {
                     self.guest.client().run_all(&std::mem::take(&mut ops))?;
                     // What the monitor refuses is no finding. Whether the emulator is gone shows
                     // in the next operation.
-                    let _ = self.human(line);
+                    let is_done = self.monitor().and_then(|it| it.give(line));
+                    self.is_changed |= is_done.unwrap_or(true) && changes_machine(line);
                 }
             }
         }

@@ -119,6 +119,7 @@ impl<'a> Namer<'a> {
         let options = ExecOptions {
             fork_server: false,
             sandbox: self.sandbox,
+            readable: self.machine.readable.clone(),
             ..ExecOptions::new(self.scratch)
         };
         self.debuggers

@@ -11,6 +11,7 @@ use qtest::graph::{self, Emulator, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::Catalogue;
+use super::disk::{DiskImage, IMAGE};
 use super::regions::Objects;
 use crate::exec::process;
 
@@ -18,11 +19,12 @@ use crate::exec::process;
 /// timers go on, which `-S` would stop, and nothing but the inputs touches a device.
 pub const FIRMWARE: &str = "halt.bin";
 
-/// The disk's image, in the same folder.
-pub const IMAGE: &str = "disk.img";
-
 /// The size of the disk in bytes, where the device takes any.
 const DISK_SIZE: u64 = 64 << 20;
+
+/// Ports that belong to no device of the machine's tree, by the driver that uses them: the command
+/// and control blocks of ATA.
+const PORTS: [(&str, &str); 1] = [("ata", "ide")];
 
 /// What is fuzzed, as a work folder keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub struct Machine {
     pub disk_size: u64,
     /// The path of the graph of devices that has a driver for it.
     pub path: Option<String>,
+    /// Folders that the emulator may read besides its own and the system's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readable: Vec<PathBuf>,
 }
 
 /// What the user asks for.
@@ -56,6 +61,8 @@ pub struct Wanted<'a> {
     pub objects: Option<&'a str>,
     /// The format of the image.
     pub format: Option<&'a str>,
+    /// More folders that the emulator may read.
+    pub readable: &'a [PathBuf],
 }
 
 impl Machine {
@@ -74,6 +81,7 @@ impl Machine {
             format: wanted.format.map(str::to_owned),
             disk_size: DISK_SIZE,
             path: None,
+            readable: wanted.readable.to_vec(),
         };
         match (wanted.args, wanted.name) {
             (Some(args), _) => machine.given(args, wanted)?,
@@ -126,8 +134,10 @@ impl Machine {
                 .iter()
                 .filter(|it| matches!(it.kind, Kind::BuiltIn));
             let globs = built_in.map(|it| format!("*{}*", it.name));
+            let ports = PORTS.iter().filter(|(driver, _)| path.has(driver));
+            let ports = ports.map(|(_, name)| (*name).to_owned());
             if self.objects.is_empty() {
-                self.objects = globs.collect::<Vec<_>>().join(" ");
+                self.objects = globs.chain(ports).collect::<Vec<_>>().join(" ");
             }
             path.arguments("disk", "")
         } else {
@@ -194,19 +204,12 @@ impl Machine {
     /// # Errors
     ///
     /// It cannot be written.
-    pub fn prepare(&self, folder: &Path, image: Option<&Path>) -> Result<()> {
+    pub fn prepare(&self, folder: &Path, image: Option<&DiskImage>) -> Result<()> {
         let write = || -> std::io::Result<()> {
             if self.args.iter().any(|it| it == FIRMWARE) {
                 fs::File::create(folder.join(FIRMWARE))?.write_all(&firmware::halt())?;
             }
-            if let Some(image) = image {
-                let to = folder.join(IMAGE);
-                if to.exists() {
-                    fs::remove_file(&to)?;
-                }
-                crate::files::copy_sparse(image, &to)?;
-            }
-            Ok(())
+            image.map_or(Ok(()), |image| image.put(folder))
         };
         write().with_context(|| format!("cannot write into '{}'", folder.display()))
     }

@@ -38,6 +38,7 @@ pub fn minimise(program: &Program, judge: &mut dyn Shows, budget: Duration) -> S
     loop {
         let before = reducer.best.clone();
         reducer.inputs();
+        reducer.monitor();
         reducer.steps();
         reducer.bytes();
         reducer.values();
@@ -104,6 +105,13 @@ impl Reducer<'_> {
             }
             piece /= 2;
         }
+    }
+
+    /// Leaves out all commands of the monitor: a trace without any is run by the emulator alone.
+    fn monitor(&mut self) {
+        let mut steps = self.best.steps.clone();
+        steps.retain(|step| !matches!(step, Step::Monitor(_)));
+        self.attempt(steps);
     }
 
     /// Leaves out steps: what is behind the one that shows it, halves, quarters, ..., each.

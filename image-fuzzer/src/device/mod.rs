@@ -7,11 +7,14 @@
 
 pub mod campaign;
 mod catalogue;
+pub mod disk;
 mod draw;
 mod emulator;
+pub mod host;
 pub mod judge;
 pub mod machine;
 pub mod minimise;
+mod model;
 mod monitor;
 mod mutate;
 pub mod program;
@@ -19,8 +22,10 @@ mod recording;
 pub mod regions;
 pub mod replay;
 pub mod report;
+mod run_inputs;
 pub mod store;
 mod surface;
 
 pub use emulator::{Emulator, InputLimits, Ran, Setup};
+pub use model::Model;
 pub use surface::Surface;

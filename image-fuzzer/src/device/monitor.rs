@@ -53,6 +53,28 @@ impl Monitor {
         }
     }
 
+    /// Gives a command: of QMP, where it is an object, else a line of the human monitor. What the
+    /// human monitor prints is what it refuses; whether the command was carried out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`], but for a command that the emulator refuses.
+    pub(super) fn give(&mut self, command: &str) -> io::Result<bool> {
+        let done = match serde_json::from_str::<Value>(command) {
+            Ok(Value::Object(object)) => {
+                let name = object.get("execute").and_then(Value::as_str);
+                let none = json!({});
+                let arguments = object.get("arguments").unwrap_or(&none);
+                self.run(name.unwrap_or_default(), arguments).map(|_| true)
+            }
+            _ => self.human(command).map(|printed| printed.trim().is_empty()),
+        };
+        match done {
+            Err(why) if why.kind() == ErrorKind::InvalidInput => Ok(false),
+            other => other,
+        }
+    }
+
     /// Gives a line to the human monitor; what it prints.
     ///
     /// # Errors

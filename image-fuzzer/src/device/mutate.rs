@@ -5,11 +5,19 @@ use image_mutations::rng::Rng;
 use qtest::{Op, Width};
 
 use super::draw::{address, boundary, draw, value};
+use super::host::go_on;
 use super::program::{Program, Step};
 use super::surface::Surface;
 
-/// The most steps of an input; what is longer is cut.
+/// The most steps of an input behind those that are left alone; what is longer is cut.
 const MOST_STEPS: usize = 400;
+
+/// The most steps of one that does the same many times.
+const MOST_REPEATED: usize = 1200;
+
+/// In so many of a hundred inputs the commands of the monitor stay: an emulator that one of them
+/// changed is started anew behind the input, which takes longer than many inputs.
+const KEPT_COMMANDS: u64 = 10;
 
 /// One change; whether anything was changed.
 type Change = fn(&mut Vec<Step>, &Sources<'_>, &mut Rng) -> bool;
@@ -23,32 +31,65 @@ struct Sources<'a> {
     setup: usize,
 }
 
-/// The changes, with weights.
-const CHANGES: [(u64, Change); 9] = [
-    (40, |steps, sources, rng| field(steps, sources, rng)),
-    (14, |steps, sources, rng| number(steps, sources, rng)),
-    (10, drop_steps),
-    (8, double),
-    (8, swap),
-    (8, insert),
-    (6, |steps, sources, rng| width(steps, sources, rng)),
-    (6, splice),
-    (5, |steps, sources, rng| length(steps, sources, rng)),
+/// The changes: their names, their weights.
+const CHANGES: [(&str, u64, Change); 10] = [
+    ("field", 40, |steps, sources, rng| {
+        field(steps, sources, rng)
+    }),
+    ("number", 14, |steps, sources, rng| {
+        number(steps, sources, rng)
+    }),
+    ("drop", 10, drop_steps),
+    ("double", 8, double),
+    ("swap", 8, swap),
+    ("insert", 8, insert),
+    ("width", 6, |steps, sources, rng| width(steps, sources, rng)),
+    ("splice", 6, splice),
+    ("length", 5, |steps, sources, rng| {
+        length(steps, sources, rng)
+    }),
+    ("repeat", 1, repeat),
 ];
 
-/// An input made from `program` by a few changes.
+/// An input made from `program` by one change of this name; `None` where there is none, or where
+/// it finds nothing to change.
+#[must_use]
+pub(super) fn change(
+    name: &str,
+    program: &Program,
+    surface: &Surface,
+    rng: &mut Rng,
+) -> Option<Program> {
+    let mut steps = program.steps.clone();
+    let sources = Sources {
+        surface,
+        other: program,
+        setup: 0,
+    };
+    let (_, _, change) = CHANGES.iter().find(|(known, ..)| *known == name)?;
+    change(&mut steps, &sources, rng).then_some(Program { steps })
+}
+
+/// An input made from `program` by a few changes, mostly behind the `opening` that makes the
+/// device ready.
 #[must_use]
 pub(super) fn mutate(
     program: &Program,
     other: &Program,
     surface: &Surface,
+    opening: &[Step],
     rng: &mut Rng,
 ) -> Program {
     let mut steps = program.steps.clone();
+    if !rng.chance(KEPT_COMMANDS) {
+        steps.retain(|step| !matches!(step, Step::Monitor(_)));
+    }
     // The way to the device is seldom what matters.
     let is_setup = |step: &&Step| step.is_setup();
     let setup = match rng.below(16) {
         0 => 0,
+        // An input that leaves a device ready can be run behind another one.
+        1..12 if steps.len() > opening.len() && steps.starts_with(opening) => opening.len(),
         _ => steps.iter().take_while(is_setup).count(),
     };
     let sources = Sources {
@@ -56,18 +97,25 @@ pub(super) fn mutate(
         other,
         setup,
     };
-    let weights = CHANGES.map(|(weight, _)| weight);
+    let weights = CHANGES.map(|(_, weight, _)| weight);
     let wanted = 1 << rng.below(4);
     let mut made = 0;
     for _ in 0..4 * wanted {
         if let Some(index) = rng.weighted(&weights) {
-            made += u64::from(CHANGES[index].1(&mut steps, &sources, rng));
+            made += u64::from(CHANGES[index].2(&mut steps, &sources, rng));
         }
         if made >= wanted {
             break;
         }
     }
-    steps.truncate(MOST_STEPS);
+    let is_repeated = steps.windows(2).filter(|it| it[0] == it[1]).count() > MOST_STEPS;
+    let most = if is_repeated {
+        MOST_REPEATED
+    } else {
+        MOST_STEPS
+    };
+    steps.truncate(setup + most);
+    go_on(&mut steps);
     Program { steps }
 }
 
@@ -114,6 +162,8 @@ fn field(steps: &mut [Step], sources: &Sources<'_>, rng: &mut Rng) -> bool {
     old[..width].copy_from_slice(field);
     // A structure that points to itself, or next to itself, is a circle.
     let new = match rng.below(12) {
+        // Commands are bytes of many structures.
+        0..5 if width == 1 => rng.below(256),
         0 => *at,
         1 => *at + start as u64,
         _ => changed(u64::from_le_bytes(old), sources.surface, rng),
@@ -151,6 +201,17 @@ fn number(steps: &mut [Step], sources: &Sources<'_>, rng: &mut Rng) -> bool {
         Step::Op(Op::Write { width, value, .. }, _) => {
             *value = width.truncate(changed(*value, sources.surface, rng));
         }
+        // Commands of old controllers are bytes at ports.
+        Step::Op(
+            Op::Out {
+                width: Width::B,
+                value,
+                ..
+            },
+            _,
+        ) if rng.chance(30) => {
+            *value = rng.below(256) as u32;
+        }
         Step::Op(Op::Out { width, value, .. }, _) => {
             let new = changed((*value).into(), sources.surface, rng);
             *value = width.truncate(new) as u32;
@@ -180,6 +241,24 @@ fn double(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
     true
 }
 
+/// Does the same so often that a buffer overflows, or an index comes round.
+fn repeat(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
+    let new;
+    let (index, step) = match place_of(steps, sources, rng, Op::is_write) {
+        Some(index) if rng.chance(50) => (index, steps[index].clone()),
+        index => {
+            new = draw(sources.surface, rng);
+            match new.first() {
+                Some(step) => (index.map_or(steps.len(), |it| it + 1), step.clone()),
+                None => return false,
+            }
+        }
+    };
+    let times = [4, 16, 64, 256, 600][rng.index(5)];
+    steps.splice(index..index, std::iter::repeat_n(step, times));
+    true
+}
+
 fn swap(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
     let first = place(steps, sources, rng);
     let Some((one, other)) = first.zip(place(steps, sources, rng)) else {
@@ -195,9 +274,10 @@ fn insert(steps: &mut Vec<Step>, sources: &Sources<'_>, rng: &mut Rng) -> bool {
         Some(index) => index + 1,
         None => steps.len(),
     };
-    let new = match rng.below(40) {
+    let new = match rng.below(200) {
         // What comes behind a reset has to make the device reachable again.
-        0 => [vec![Step::Reset], sources.surface.setup.clone()].concat(),
+        0..5 => [vec![Step::Reset], sources.surface.setup.clone()].concat(),
+        5 => sources.surface.host.draw(rng),
         _ => draw(sources.surface, rng),
     };
     let is_new = !new.is_empty();
@@ -304,7 +384,7 @@ mod tests {
         let mut rng = Rng::from_text("mutants");
         let (mut kept, mut same, mut labelled) = (0, 0, 0);
         for _ in 0..500 {
-            let mutant = mutate(&program, &program, &surface, &mut rng);
+            let mutant = mutate(&program, &program, &surface, &setup, &mut rng);
             assert_eq!(mutant.to_string().parse::<Program>().as_ref(), Ok(&mutant));
             kept += usize::from(mutant.steps.starts_with(&setup));
             same += usize::from(mutant == program);

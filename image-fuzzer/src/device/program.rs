@@ -19,8 +19,8 @@ pub enum Step {
     Op(Op, Cow<'static, str>),
     /// A reset of the machine.
     Reset,
-    /// A command of the human monitor. A trace on standard input cannot give it: the programs of
-    /// this project do.
+    /// A command of the monitor: an object of QMP, or a line of the human monitor. A trace on
+    /// standard input cannot give it; `reproduce.sh` gives it over another descriptor.
     Monitor(String),
 }
 
@@ -104,6 +104,15 @@ impl fmt::Display for Step {
             Self::Reset => write!(f, "{}", reset::Lines),
             Self::Monitor(line) => write!(f, "{MONITOR}{line}"),
         }
+    }
+}
+
+impl Program {
+    /// Whether it has commands of the monitor, which a trace on standard input cannot give.
+    #[must_use]
+    pub fn has_monitor(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|it| matches!(it, Step::Monitor(_)))
     }
 }
 

@@ -18,6 +18,14 @@ const MOST_STEPS: usize = 1500;
 /// What is before it the setup of the surface has.
 const CAPABILITIES: u32 = 0x40;
 
+/// What a driver does.
+pub(super) struct Recording {
+    /// How it makes the device ready, with which all its programs begin.
+    pub(super) opening: Vec<Step>,
+    /// A request of each kind.
+    pub(super) programs: Vec<Program>,
+}
+
 /// Records the driver of a path of the graph on a fresh machine.
 ///
 /// # Errors
@@ -27,13 +35,13 @@ pub(super) fn record(
     path: &graph::Path,
     guest: &mut Guest,
     surface: &Surface,
-) -> Result<Vec<Program>> {
+) -> Result<Recording> {
     guest.start_record();
     let opened = path.open(guest);
-    let opening = guest.end_record();
+    let recorded = guest.end_record();
     let mut disk = opened?;
-    let start = surface.setup.clone();
-    let start = [start, steps(opening, surface)].concat();
+    let start = [surface.setup.clone(), steps(recorded, surface)].concat();
+    let opening = start.clone();
     let mut programs = vec![start.clone()];
     let mut all = start.clone();
     for request in requests(disk.as_mut(), guest)? {
@@ -54,7 +62,10 @@ pub(super) fn record(
     programs.push(all);
     programs.retain(|steps| steps.len() <= MOST_STEPS);
     let programs = programs.into_iter().map(|steps| Program { steps });
-    Ok(programs.collect())
+    Ok(Recording {
+        opening,
+        programs: programs.collect(),
+    })
 }
 
 /// A request of each kind that the device knows, and one that it refuses.

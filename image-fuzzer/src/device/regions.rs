@@ -285,7 +285,7 @@ impl Objects {
                     && inner.last <= outer.last
             };
             let covered: u64 = all.iter().filter(is_inside).map(Region::len).sum();
-            covered < outer.len() / 2
+            covered.saturating_mul(2) < outer.len()
         });
         found
     }
@@ -352,6 +352,22 @@ memory-region: pci_bridge_pci
         let all = names("", &["/machine/peripheral"]);
         assert!(all.contains(&"nvme".into()) && !all.contains(&"pci-conf-idx".into()));
         assert!(Objects::new("a[", &[]).is_err());
+    }
+
+    /// A register of one byte, such as the device control of ATA, was once left out.
+    #[test]
+    fn a_register_of_one_byte_is_one() {
+        let region = Region {
+            space: Space::Ports,
+            start: 0x3f6,
+            last: 0x3f6,
+            is_memory: false,
+            name: "ide".into(),
+            owner: String::new(),
+        };
+        let objects = Objects::new("ide", &[]).unwrap();
+        let regions = [region];
+        assert_eq!(objects.registers(&regions, &BTreeMap::new()), regions);
     }
 
     proptest! {

@@ -156,7 +156,7 @@ impl<'a> Replayer<'a> {
         };
         let steps = [self.touched.clone(), program.steps.clone()].concat();
         let ran = emulator.run(&Program { steps });
-        if ran == Ran::Done {
+        if ran == Ran::Done && !emulator.is_spent() {
             self.used = Some(emulator);
         }
         Ok(judge(self.setup.machine, &ran))

@@ -22,6 +22,7 @@ use super::program::{Program, trace};
 use crate::campaign::BlockLog;
 use crate::exec::scratch;
 use crate::files::{append, write_whole};
+use crate::input::guard::Guard;
 use crate::triage::Key;
 
 /// The file that says what is fuzzed, by which such a work folder is known.
@@ -66,6 +67,9 @@ pub struct Finding {
     /// The frames at the end, the innermost first, where a debugger found them.
     #[serde(default)]
     pub stack: Vec<String>,
+    /// The guarding allocator that it was seen under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// What the emulator says of its version.
     #[serde(default)]
     pub version: String,

@@ -7,6 +7,7 @@ use qtest::pci::{Bar, Function, Pci};
 use qtest::{Op, Recorded, Width};
 
 use super::emulator::Emulator;
+use super::host::Host;
 use super::machine::Machine;
 use super::program::{SETUP, Step};
 use super::regions::{Region, Space, parse_mtree, parse_qom_tree};
@@ -20,6 +21,8 @@ pub struct Surface {
     pub registers: Vec<Region>,
     /// The fuzzed functions, as the port 0xcf8 selects them.
     pub functions: Vec<u32>,
+    /// What the monitor can change meanwhile.
+    pub host: Host,
     /// The end of the memory that begins at address 0.
     pub memory_end: u64,
 }
@@ -67,6 +70,7 @@ impl Surface {
             setup: setup(&recorded, &wanted),
             registers,
             functions,
+            host: Host::of(machine),
             memory_end: memory.map_or(1 << 20, |it| it.last.saturating_add(1)),
         })
     }

@@ -4,6 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use image_fuzzer::device::machine::{Machine, Wanted};
+use image_fuzzer::device::program::Program;
+use image_fuzzer::device::{Emulator, InputLimits, Ran, Setup};
+use image_fuzzer::path::find_program;
 
 const EMULATOR: &str = "qemu-system-x86_64";
 
@@ -191,4 +197,74 @@ fn a_trace_from_elsewhere_is_made_small_and_told() {
         text(&reproduced.stdout),
         text(&reproduced.stderr)
     );
+}
+
+#[test]
+fn images_with_mutations_and_the_guard_are_used() {
+    if !has_emulator() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let words = [
+        "device",
+        "virtio-blk-pci",
+        work.to_str().unwrap(),
+        "-j",
+        "1",
+    ];
+    let more = [
+        "--format", "qcow2", "--mutate", "--guard", "ends", "--inputs", "40",
+    ];
+    let done = fuzzer(&[&words[..], &more].concat());
+    let (out, err) = (text(&done.stdout), text(&done.stderr));
+    assert!(matches!(done.status.code(), Some(0 | 3)), "{out}{err}");
+    assert!(out.starts_with("40 inputs in "), "{out}{err}");
+    let alone = fuzzer(&[&words[..], &["--mutate"]].concat());
+    assert!(text(&alone.stderr).contains("--format"));
+}
+
+/// What the monitor does to a machine is part of an input.
+#[test]
+fn commands_of_the_monitor_are_steps() {
+    if !has_emulator() {
+        return;
+    }
+    let wanted = Wanted {
+        name: Some("usb-storage"),
+        ..Wanted::default()
+    };
+    let path = find_program(Path::new(EMULATOR)).unwrap();
+    let machine = Machine::new(&path, &wanted).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let setup = Setup {
+        machine: &machine,
+        scratch: scratch.path(),
+        image: None,
+        sandbox: false,
+        guard: None,
+        limits: InputLimits {
+            time: Duration::from_secs(20),
+            ..InputLimits::default()
+        },
+    };
+    let mut emulator = Emulator::start(&setup, None).unwrap();
+    for (lines, is_spent) in [
+        (
+            "# monitor: stop\ninl 0xcfc\n# monitor: cont\n# monitor: system_reset\n",
+            false,
+        ),
+        ("# monitor: device_del nothing\n", false),
+        (
+            "# monitor: {\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"no\",\"size\":1}}\n",
+            false,
+        ),
+        ("# monitor: device_del dev2\ninl 0xcfc\n", true),
+    ] {
+        let program: Program = lines.parse().unwrap();
+        assert_eq!(emulator.run(&program), Ran::Done, "{lines}");
+        assert_eq!(emulator.is_spent(), is_spent, "{lines}");
+    }
+    let listed = emulator.ask("info usb").unwrap();
+    assert!(!listed.contains("dev2"), "{listed}");
 }

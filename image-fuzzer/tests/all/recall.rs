@@ -1,6 +1,7 @@
 //! Past bugs in the image formats of QEMU: the fuzzer can draw each of their triggers. For every
 //! row images are drawn until one has the field, the value and the command. Those of other formats than qcow2 are in `recall/formats.rs`.
 
+mod devices;
 mod formats;
 
 use image_formats::Value;

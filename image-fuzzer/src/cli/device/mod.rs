@@ -62,6 +62,7 @@ pub(super) fn run(args: &DeviceArgs) -> Result<u8> {
             args: args.args.as_deref(),
             objects: args.objects.as_deref(),
             format: args.format.as_deref(),
+            readable: &args.allow_read,
         },
     )?;
     let dir = args.dir.clone();
@@ -83,6 +84,7 @@ pub(super) fn run(args: &DeviceArgs) -> Result<u8> {
         guard,
         coverage: !args.no_coverage,
         structure: !args.no_structure,
+        mutated: args.mutate,
         limits: args.emulator.limits(),
         say: &print_message,
     };

@@ -12,13 +12,15 @@ use crate::cli::device_args::EmulatorArgs;
 use crate::cli::interrupt::{self, unless_stopped};
 use crate::cli::{FINDINGS, OK};
 use crate::device::campaign::frames;
+use crate::device::disk::DiskImage;
 use crate::device::judge::{Failure, Namer, with_stack};
-use crate::device::machine::{IMAGE, Machine, Wanted};
+use crate::device::machine::{Machine, Wanted};
 use crate::device::program::Program;
 use crate::device::replay::{Replayer, is_same};
 use crate::device::store::{self, FINDING, Finding, TRACE, finding, read_trace};
 use crate::device::{InputLimits, Setup, report};
 use crate::exec::process;
+use crate::input::guard::Guard;
 use crate::oracle::Class;
 use crate::output;
 use crate::triage::Key;
@@ -45,9 +47,9 @@ pub(in crate::cli) fn reproduce(folders: &[PathBuf]) -> Result<u8> {
         let setup = Setup {
             machine: &finding.machine,
             scratch: scratch.path(),
-            image: image_of(folder, &finding.machine),
+            image: DiskImage::of_finding(folder, finding.machine.format.as_deref())?,
             sandbox: true,
-            guard: None,
+            guard: finding.guard,
             limits: InputLimits::default(),
         };
         let (failure, _) = Replayer::new(&setup, &stop).fresh(&program)?;
@@ -72,10 +74,6 @@ pub(in crate::cli) fn reproduce(folders: &[PathBuf]) -> Result<u8> {
     unless_stopped(&stop, || Ok(all))
 }
 
-fn image_of(folder: &Path, machine: &Machine) -> Option<PathBuf> {
-    machine.format.as_ref().map(|_| folder.join(IMAGE))
-}
-
 /// Makes the trace of a finding smaller, or one from elsewhere for which the arguments of the
 /// emulator are given.
 ///
@@ -88,10 +86,11 @@ pub(in crate::cli) fn minimise(args: &ReplayArgs) -> Result<u8> {
     let Some(given) = args.device_args.as_deref() else {
         let found = finding(&args.dir)?;
         let program = read_trace(&args.dir.join(TRACE))?;
-        let image = image_of(&args.dir, &found.machine);
+        let image = DiskImage::of_finding(&args.dir, found.machine.format.as_deref())?;
         let job = Job {
             args: &args.emulator,
             machine: &found.machine,
+            guard: found.guard,
             scratch: scratch.path(),
             image,
             stop: &stop,
@@ -111,12 +110,14 @@ pub(in crate::cli) fn minimise(args: &ReplayArgs) -> Result<u8> {
         &Wanted {
             name: Some("trace"),
             args: Some(given),
+            readable: &args.run.allow_read,
             ..Wanted::default()
         },
     )?;
     let job = Job {
         args: &args.emulator,
         machine: &machine,
+        guard: None,
         scratch: scratch.path(),
         image: None,
         stop: &stop,
@@ -131,6 +132,7 @@ pub(in crate::cli) fn minimise(args: &ReplayArgs) -> Result<u8> {
         minimised: made.is_done,
         hits: 1,
         stack: Vec::new(),
+        guard: None,
         version: version.lines().next().unwrap_or_default().to_owned(),
     };
     job.write(&output, found, &program, made)
@@ -140,8 +142,9 @@ pub(in crate::cli) fn minimise(args: &ReplayArgs) -> Result<u8> {
 struct Job<'a> {
     args: &'a EmulatorArgs,
     machine: &'a Machine,
+    guard: Option<Guard>,
     scratch: &'a Path,
-    image: Option<PathBuf>,
+    image: Option<DiskImage>,
     stop: &'a AtomicBool,
 }
 
@@ -161,7 +164,7 @@ impl Job<'_> {
             scratch: self.scratch,
             image: self.image.clone(),
             sandbox: !self.args.no_emulator_sandbox,
-            guard: None,
+            guard: self.guard,
             limits: self.args.limits(),
         };
         let mut replayer = Replayer::new(&setup, self.stop);
@@ -206,7 +209,7 @@ impl Job<'_> {
             },
             ..found
         };
-        report::write(folder, &found, &made.program, self.image.as_deref())?;
+        report::write(folder, &found, &made.program, self.image.as_ref())?;
         let steps = |program: &Program| program.steps.len();
         let how = if made.is_done { "" } else { ", not finished" };
         output::line(&format!(

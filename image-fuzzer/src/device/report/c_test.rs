@@ -63,8 +63,7 @@ fn arguments(words: &[&str]) -> String {
     }
     let strings = lines.iter().map(|line| {
         let escaped = line.replace('\\', "\\\\").replace('"', "\\\"");
-        // Formats are those of printf(3).
-        format!("\"{}\"", escaped.replace('%', "%%"))
+        format!("\"{escaped}\"")
     });
     strings.collect::<Vec<_>>().join("\n                   ")
 }
@@ -73,8 +72,12 @@ fn call(step: &Step) -> String {
     let op = match step {
         Step::Reset => return "qtest_system_reset(s);".into(),
         Step::Monitor(line) => {
-            let line = line.replace('\\', "\\\\").replace('"', "\\\"");
-            return format!("g_free(qtest_hmp(s, \"{}\"));", line.replace('%', "%%"));
+            let text = line.replace('\\', "\\\\").replace('"', "\\\"");
+            let text = text.replace('%', "%%");
+            return match line.starts_with('{') {
+                true => format!("qobject_unref(qtest_qmp(s, \"{text}\"));"),
+                false => format!("g_free(qtest_hmp(s, \"{text}\"));"),
+            };
         }
         Step::Op(op, _) => op,
     };
@@ -94,8 +97,9 @@ fn call(step: &Step) -> String {
             letter(*width)
         ),
         Op::ReadBlock { address, length } => format!(
-            "g_autofree void *b{address:x} = g_malloc({length:#x});\n    \
-             qtest_bufread(s, {address:#x}, b{address:x}, {length:#x});"
+            "{{\n        void *bytes = g_malloc({length:#x});\n\n        \
+             qtest_bufread(s, {address:#x}, bytes, {length:#x});\n        \
+             g_free(bytes);\n    }}"
         ),
         Op::WriteBlock { address, bytes } => block(*address, bytes),
         Op::Fill {
@@ -144,6 +148,8 @@ fn identifier(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::super::tests::{finding, program};
     use super::*;
 
@@ -161,6 +167,65 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
+    }
+
+    /// A compiler takes a test with an operation of each kind, some of them twice.
+    #[test]
+    fn a_test_compiles() {
+        let Ok(true) = Command::new("cc")
+            .arg("--version")
+            .output()
+            .map(|it| it.status.success())
+        else {
+            eprintln!("skipped: there is no cc");
+            return;
+        };
+        let lines = "\
+inb 0x1f
+inw 0x20
+inl 0xcfc
+outb 0x1f 0xff
+outw 0x20 0xffff
+outl 0xcf8 0xffffffff
+readb 0x0
+readw 0x2
+readl 0x4
+readq 0xfffffffffffffff8
+writeb 0x0 0xff
+writew 0x2 0xffff
+writel 0x4 0xffffffff
+writeq 0x8 0xffffffffffffffff
+read 0x1000 0x10
+read 0x1000 0x10
+write 0x1000 0x3 0x0102ff
+memset 0x2000 0x10 0xff
+clock_step
+clock_step 1000
+irq_intercept_in ioapic
+irq_intercept_out ioapic
+endianness
+# monitor: device_add scsi-hd,id=a,serial=100%
+# monitor: {\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk\",\"size\":0}}
+";
+        let mut program: Program = lines.parse().unwrap();
+        program.steps.push(Step::Reset);
+        program.steps.push(Step::op(Op::WriteBlock {
+            address: 0x3000,
+            bytes: (0..=255).collect(),
+        }));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("fuzz-lsi-test.c");
+        let mut finding = finding();
+        finding.machine.args.push("-device \"a\",b=100%".into());
+        std::fs::write(&file, c_test(&finding, &program)).unwrap();
+        let done = Command::new("cc")
+            .args(["-fsyntax-only", "-std=gnu11", "-Wall", "-Wextra", "-Werror"])
+            .args(["-I", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/libqtest")])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{said}");
     }
 
     #[test]

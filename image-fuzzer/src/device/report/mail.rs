@@ -33,6 +33,12 @@ pub fn mail(finding: &Finding, program: &Program) -> String {
              device:\n\n{FIRMWARE_LINES}"
         );
     }
+    if program.has_monitor() {
+        text.push_str(
+            "Lines that begin with '# monitor:' are commands of the monitor, given when all before\n\
+             them is answered; reproduce.sh does that.\n\n",
+        );
+    }
     let lines = program.to_string();
     if lines.lines().count() <= LINES {
         let command = machine

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::machine::{FIRMWARE, IMAGE, Machine};
+use super::disk::DiskImage;
+use super::machine::{FIRMWARE, Machine};
 use super::program::Program;
 use super::store::{FINDING, Finding, put_trace};
 use crate::files::write_whole;
@@ -29,7 +30,7 @@ pub fn write(
     folder: &Path,
     finding: &Finding,
     program: &Program,
-    image: Option<&Path>,
+    image: Option<&DiskImage>,
 ) -> Result<()> {
     let failed = || format!("cannot write '{}'", folder.display());
     fs::create_dir_all(folder).with_context(failed)?;
@@ -37,18 +38,18 @@ pub fn write(
     if machine.args.iter().any(|it| it == FIRMWARE) {
         write_whole(&folder.join(FIRMWARE), &qtest::firmware::halt())?;
     }
-    if let Some(image) = image.filter(|_| machine.format.is_some()) {
-        let to = folder.join(IMAGE);
-        if !to.exists() {
-            crate::files::copy_sparse(image, &to).with_context(failed)?;
-        }
+    if let Some(image) = image {
+        image.keep(folder)?;
     }
     put_trace(folder, finding, program)?;
     script(
         &folder.join("reproduce.sh"),
-        &shell::reproduce(finding, program),
+        &shell::reproduce(finding, program, image),
     )?;
-    script(&folder.join("iotest"), &shell::numbered(finding, program))?;
+    script(
+        &folder.join("iotest"),
+        &shell::numbered(finding, program, image),
+    )?;
     write_whole(&folder.join("iotest.out"), shell::GOLDEN.as_bytes())?;
     write_whole(&folder.join("qtest.c"), c_test(finding, program).as_bytes())?;
     write_whole(&folder.join("mail.txt"), mail(finding, program).as_bytes())?;
@@ -126,11 +127,13 @@ mod tests {
                 format: None,
                 disk_size: 1 << 20,
                 path: None,
+                readable: Vec::new(),
             },
             confirmed: true,
             minimised: true,
             hits: 3,
             stack: vec!["lsi_do_dma".into()],
+            guard: None,
             version: "QEMU emulator version 10.0.2".into(),
         }
     }
