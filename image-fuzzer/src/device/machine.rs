@@ -194,8 +194,8 @@ impl Machine {
     #[must_use]
     pub fn graph_path(&self) -> Option<graph::Path> {
         let name = self.path.as_deref()?;
-        let paths = graph::all_paths("block");
-        paths.into_iter().find(|path| path.to_string() == name)
+        let mut paths = INTERFACES.into_iter().flat_map(graph::all_paths);
+        paths.find(|path| path.to_string() == name)
     }
 
     /// Writes what the arguments refer to into the folder that the emulator runs in; `image` is
@@ -227,9 +227,13 @@ impl Machine {
     }
 }
 
+/// What the drivers of a path may give.
+const INTERFACES: [&str; 2] = [graph::BLOCK, graph::CD];
+
 /// The shortest path of the graph with this device on it, on the newer machine of two.
 fn path_to(name: &str, emulator: &Emulator) -> Option<graph::Path> {
-    let (paths, _) = graph::paths("block", emulator);
+    let paths = INTERFACES.map(|interface| graph::paths(interface, emulator).0);
+    let paths = paths.concat();
     let is_named = |path: &&graph::Path| {
         path.nodes.iter().any(|node| match node.kind {
             Kind::Device(text) => node.name == name || text.split(',').next() == Some(name),
