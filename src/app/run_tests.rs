@@ -24,7 +24,7 @@ use crate::plan::{self, Planned, Wanted};
 use crate::reach::Recorder;
 use crate::report::{self, RunInfo};
 use crate::results;
-use crate::run::{self, Debugged, RunHost, Settings, Summary, sock_root};
+use crate::run::{self, Debugged, Places, RunHost, Settings, Summary};
 use crate::shard::Share;
 use crate::tree::{Layout, Tree};
 use crate::words;
@@ -81,12 +81,13 @@ pub(super) fn run_tests(
     let env = Environment::new(tree, args, &call.cwd, &var)?;
     writable(&env.test_dir)?;
     let asked = sock_dir(&call.cwd, &var);
-    let sockets = sock_root(asked.as_deref(), &jobs)?;
-    let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
+    let places = Places::new(&env.test_dir, asked.as_deref(), &jobs)?;
+    let mut settings = Settings::new(env.test_dir.clone(), places.sockets().to_owned());
+    settings.test_dir_link = places.link().map(Path::to_owned);
     plan::apply(&mut settings, args, tree.layout);
     settings.stream = plan::streams(args, std::io::stdout().is_terminal());
     settings.debugged = debugged(args)?;
-    settings.header = env.header(&combos, sockets.path());
+    settings.header = env.header(&combos, places.sockets());
     settings.header.extend(share.as_ref().map(Share::header));
     settings.python = env.python.clone();
     settings.in_order = chosen.is_some();
@@ -98,7 +99,7 @@ pub(super) fn run_tests(
     drop(memory);
 
     // Its process must be forked while this one has a single thread.
-    let keeper = Keeper::start_with(sockets.to_remove())
+    let keeper = Keeper::start_with(places.to_remove())
         .context("cannot start the process that supervises the tests")?;
     let info = RunInfo {
         flaky_passes: args.flaky_passes,
