@@ -32,6 +32,10 @@ use crate::words;
 /// The variable that has mismatching references overwritten.
 pub(super) const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
 
+/// The variable with the directory in which tests of one run keep what they have found out
+/// about the machine, so that it is tried once.
+const FOUND_VARIABLE: &str = "CHECK_FOUND_DIR";
+
 /// Where the old runner keeps times, in the current directory.
 const ELAPSED_CACHE: &str = ".last-elapsed-cache";
 
@@ -92,6 +96,7 @@ pub(super) fn run_tests(
     settings.python = env.python.clone();
     settings.in_order = chosen.is_some();
     let mut host = CheckHost::new(call, env, &memory, &jobs)?;
+    host.found_dir = places.findings();
     host.recorder = coverage::recorder(call, &host.env.programs)?;
     let selection = Selection::of(&jobs).under(under);
     let previous = memory.previous(&selection);
@@ -298,6 +303,8 @@ struct CheckHost<'a> {
     pasts: HashMap<JobId, Past>,
     bless: Option<Bless>,
     recorder: Option<Recorder>,
+    /// Where tests keep what they have found out about the machine.
+    found_dir: Option<PathBuf>,
 }
 
 impl<'a> CheckHost<'a> {
@@ -318,6 +325,7 @@ impl<'a> CheckHost<'a> {
             env,
             bless,
             recorder: None,
+            found_dir: None,
         })
     }
 }
@@ -330,6 +338,12 @@ impl RunHost for CheckHost<'_> {
         sock_dir: &Path,
     ) -> Vec<(OsString, OsString)> {
         let mut env = self.env.of(&job.combo, test_dir, sock_dir);
+        env.retain(|(name, _)| name != FOUND_VARIABLE);
+        let found = self
+            .found_dir
+            .as_ref()
+            .map(|dir| (FOUND_VARIABLE.into(), dir.into()));
+        env.extend(found);
         if let Some(recorder) = &self.recorder {
             recorder.begin(job, &mut env);
         }

@@ -12,6 +12,7 @@ mod install;
 mod launcher;
 mod options;
 mod ours;
+mod places;
 mod readme;
 mod results;
 mod running;
