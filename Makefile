@@ -20,7 +20,13 @@ RECALL_SECONDS ?= 20
 # The faults that 'make mutants' injects, or 'make recall' plants; all, where none is named.
 FAULTS ?=
 
-.PHONY: help deps check-block check guest mutants fuzz recall bench
+# Where 'make install' installs, and what stands before that for those who make packages.
+PREFIX ?= /usr/local
+DESTDIR ?=
+# The profile of cargo that 'make install' builds in.
+INSTALL_PROFILE ?= release
+
+.PHONY: help deps check-block check guest mutants fuzz recall bench install uninstall
 
 help:
 	@echo 'make deps                      install the packages that the tests need'
@@ -37,6 +43,9 @@ help:
 	@echo 'make mutants [FAULTS=...]      count the injected faults that the suite detects'
 	@echo 'make fuzz [DURATION=SECONDS]   fuzz the image tools'
 	@echo 'make recall [FAULTS=...]       measure the share of planted faults that the fuzzer finds'
+	@echo 'make install [PREFIX=DIR]      install image-check, the suite as one program, image-fuzzer,'
+	@echo '                               man pages and completions; default /usr/local'
+	@echo 'make uninstall [PREFIX=DIR]    remove them'
 	@echo 'make bench [BENCH_SECONDS=N]   measure the overhead of the runner and the fuzzer'
 
 deps:
@@ -101,3 +110,9 @@ recall:
 bench:
 	$(bench) --bench own_cost --bench dry_run
 	$(bench) --bench campaign -- $(BENCH_SECONDS)
+
+install:
+	@DESTDIR='$(DESTDIR)' INSTALL_PROFILE='$(INSTALL_PROFILE)' scripts/install '$(PREFIX)'
+
+uninstall:
+	@DESTDIR='$(DESTDIR)' scripts/install --remove '$(PREFIX)'

@@ -60,9 +60,17 @@ impl Environments {
     /// That of a combination.
     #[must_use]
     pub fn of(&self, combo: &Combo) -> &Environment {
+        let others = self.others.iter().map(|(_, env)| env);
+        let mut all = std::iter::once(&self.first).chain(others);
+        all.nth(self.number(combo)).unwrap_or(&self.first)
+    }
+
+    /// Which one that is, counted from 0.
+    #[must_use]
+    pub fn number(&self, combo: &Combo) -> usize {
         let mut others = self.others.iter();
-        let other = others.find(|(folder, _)| *folder == combo.qemu);
-        other.map_or(&self.first, |(_, env)| env)
+        let other = others.position(|(folder, _)| *folder == combo.qemu);
+        other.map_or(0, |position| position + 1)
     }
 
     /// The header of a run over `combos`: a line on which they agree once, others for each

@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick create
 //! supported_fmt: generic
+//! file_size: 5G
 
 use iotests::prelude::*;
 

@@ -5,6 +5,7 @@
 //! supported_fmt: generic
 //! needs: sparse
 //! unsupported_imgopts: cluster_size=512 cluster_size=1k cluster_size=2k
+//! file_size: 1T
 
 use std::os::unix::fs::MetadataExt as _;
 

@@ -3,6 +3,7 @@
 //!
 //! group: rw auto quick backing commit
 //! supported_fmt: qcow2 qed qcow
+//! space: 256M
 
 use iotests::prelude::*;
 use iotests::support::GENERIC_FORMATS;

@@ -5,6 +5,7 @@
 //! supported_fmt: qcow2
 //! supported_proto: file
 //! unsupported_imgopts: data_file
+//! file_size: 2G
 
 use iotests::prelude::*;
 

@@ -6,6 +6,7 @@
 //! supported_proto: file
 //! unsupported_imgopts: subformat
 //! needs: sparse
+//! file_size: 5G
 
 use iotests::prelude::*;
 

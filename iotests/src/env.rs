@@ -65,6 +65,9 @@ pub struct Env {
     pub test_dir: PathBuf,
     /// The directory of its sockets (`SOCK_DIR`), absolute.
     pub sock_dir: PathBuf,
+    /// Where tests of one run keep what they have found out about the machine
+    /// (`CHECK_FOUND_DIR`), if anywhere.
+    pub found_dir: Option<PathBuf>,
     /// Sample images (`SAMPLE_IMG_DIR`), where there are any.
     pub sample_dir: Option<PathBuf>,
     /// The kernel and the initramfs of the guest (`GUEST_DIR`), absolute; they may not be
@@ -168,6 +171,9 @@ impl Env {
                 Some(v) => v == "true",
                 None => cache == "writeback",
             },
+            found_dir: get("CHECK_FOUND_DIR")
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from),
             sample_dir: get("SAMPLE_IMG_DIR").map(PathBuf::from),
             guest_dir: match get("GUEST_DIR").filter(|v| !v.is_empty()) {
                 Some(dir) => absolute(&dir)?,
@@ -253,9 +259,18 @@ fn beside_builds(name: &str) -> PathBuf {
     target.unwrap_or(&program).join(name)
 }
 
+/// The absolute path of a directory whose name can stand in JSON.
 fn absolute(dir: &std::ffi::OsStr) -> Result<PathBuf> {
-    std::path::absolute(dir)
-        .with_context(|| format!("failed to make {} an absolute path", dir.display()))
+    let path = std::path::absolute(dir)
+        .with_context(|| format!("failed to make {} an absolute path", dir.display()))?;
+    if path.to_str().is_none() {
+        bail!(
+            "the directory {} is not UTF-8, as names in JSON have to be; use another one, or the \
+             runner, which gives tests a link to it",
+            path.display()
+        );
+    }
+    Ok(path)
 }
 
 /// The environment that these variables make, and nothing of the process's own.
@@ -271,6 +286,8 @@ pub(crate) fn of(vars: &[(&str, &str)]) -> Env {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::of as env;
 
     #[test]
@@ -289,6 +306,14 @@ mod tests {
         let e = env(&[("IMGOPTS", "compat=0.10,cluster_size=4k,compat=1.1")]);
         assert_eq!(e.imgopt("compat"), Some("1.1"));
         assert_eq!(e.imgopt("size"), None);
+    }
+
+    #[test]
+    fn a_directory_that_json_cannot_name_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let get = |name: &str| (name == "TEST_DIR").then(|| OsString::from_vec(b"/\xff".into()));
+        let error = super::Env::from_lookup(get, false).unwrap_err().to_string();
+        assert!(error.contains("not UTF-8"), "{error}");
     }
 
     #[test]

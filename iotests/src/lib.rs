@@ -45,6 +45,7 @@ pub mod support;
 pub mod test;
 pub mod tls;
 pub mod tool;
+mod trial;
 pub mod words;
 pub mod wrap;
 pub mod writelog;

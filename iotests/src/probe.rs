@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::env::Env;
+use crate::trial;
 
 /// What the installed tools print about themselves.
 #[derive(Debug, Default)]
 pub struct Probes {
     outputs: RefCell<HashMap<String, String>>,
+    lacks: RefCell<HashMap<String, Option<String>>>,
 }
 
 impl Probes {
@@ -51,11 +53,67 @@ impl Probes {
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     }
 
-    /// Whether `qemu-img` has a block driver of this name.
+    /// Whether `qemu-img` has a block driver of this name, and the library that it needs.
     #[must_use]
     pub fn has_driver(&self, env: &Env, name: &str) -> bool {
+        self.lists_driver(env, name) && (name != "luks" || self.luks_lacks(env).is_none())
+    }
+
+    fn lists_driver(&self, env: &Env, name: &str) -> bool {
         let output = self.output_of(env.programs.img.as_deref(), &["--help"]);
         drivers(&output).any(|d| d == name)
+    }
+
+    /// What `trial` finds, tried once for a run.
+    fn lack(
+        &self,
+        env: &Env,
+        what: &str,
+        trial: impl FnOnce() -> Option<String>,
+    ) -> Option<String> {
+        if let Some(found) = self.lacks.borrow().get(what) {
+            return found.clone();
+        }
+        let found = trial::kept(env.found_dir.as_deref(), what, trial);
+        self.lacks
+            .borrow_mut()
+            .insert(what.to_owned(), found.clone());
+        found
+    }
+
+    /// Why there are no LUKS images here; `None` where there are.
+    #[must_use]
+    pub fn luks_lacks(&self, env: &Env) -> Option<String> {
+        if !self.lists_driver(env, "luks") {
+            return Some("QEMU has no luks driver".to_owned());
+        }
+        self.lack(env, "luks", || trial::luks(env))
+    }
+
+    /// Why there are no FUSE exports here; `None` where there are.
+    #[must_use]
+    pub fn fuse_lacks(&self, env: &Env) -> Option<String> {
+        if env.programs.qsd.is_some() && !self.has_export(env, "fuse") {
+            return Some("qemu-storage-daemon has no FUSE exports".to_owned());
+        }
+        self.lack(env, "fuse", || trial::fuse(env))
+    }
+
+    /// Why there is no TLS here; `None` where there is.
+    #[must_use]
+    pub fn tls_lacks(&self, env: &Env) -> Option<String> {
+        if which::which("openssl").is_err() {
+            return Some("openssl is not installed".to_owned());
+        }
+        self.lack(env, "tls", || trial::tls(env))
+    }
+
+    /// Why files cannot be opened with the cache and aio modes of the run; `None` where they
+    /// can.
+    #[must_use]
+    pub fn modes_lack(&self, env: &Env) -> Option<String> {
+        let what = format!("modes-{}-{}", env.cache, env.aio);
+        self.lack(env, &what, || trial::modes(env))
     }
 
     /// Whether `qemu-img` has a subcommand of this name.

@@ -26,17 +26,17 @@ pub const GENERIC_FORMATS: [&str; 10] = [
 /// Protocols this library reaches images by.
 pub const PROTOCOLS: [&str; 4] = ["file", "nbd", "fuse", "ssh"];
 
-/// Whether a plain word of `needs:` is met.
-fn met(need: Need, e: &Env, p: &Probes) -> bool {
-    match need {
+/// Why a plain word of `needs:` is not met: `reason`, where nothing more is known.
+fn lack(need: Need, reason: &str, e: &Env, p: &Probes) -> Option<String> {
+    let met = match need {
         Need::QemuImg => e.programs.img.is_some(),
         Need::QemuIo => e.programs.io.is_some(),
         Need::QemuNbd => e.programs.nbd.is_some(),
         Need::QemuStorageDaemon => e.programs.qsd.is_some(),
         Need::QemuSystem => e.programs.qemu.is_some(),
         Need::Qtest => p.has_machine(e, "pc"),
-        Need::Guest => guest_lacks(e, p).is_none(),
-        Need::Fuse => has_fuse(e, p),
+        Need::Guest => return guest_lacks(e, p),
+        Need::Fuse => return p.fuse_lacks(e),
         Need::Backing => has_backing(&e.format),
         Need::Snapshots => e.format == "qcow2",
         Need::Check => has_check(&e.format),
@@ -51,13 +51,14 @@ fn met(need: Need, e: &Env, p: &Probes) -> bool {
         Need::Zstd => p.has_compression(e, "zstd"),
         Need::ExtendedL2 => p.has_option(e, "qcow2", "extended_l2"),
         Need::DataFile => p.has_option(e, "qcow2", "data_file"),
-        Need::Luks => p.has_driver(e, "luks"),
-        Need::Ssh => crate::ssh::lacks(e, p).is_none(),
-        Need::Tls => which::which("openssl").is_ok(),
+        Need::Luks => return p.luks_lacks(e),
+        Need::Ssh => return crate::ssh::lacks(e, p),
+        Need::Tls => return p.tls_lacks(e),
         Need::Gdb => which::which("gdb").is_ok(),
         Need::Sparse => sparse_files(&e.test_dir),
         Need::NotWrapped => !e.wrapped(),
-    }
+    };
+    (!met).then(|| reason.to_owned())
 }
 
 /// The reason why the test cannot run in this environment; `None` where it can.
@@ -69,10 +70,14 @@ pub fn not_run(decl: &Decl, env: &Env, probes: &Probes) -> Option<String> {
             if env.programs.img.is_none() {
                 return Some("qemu-img is not installed".to_owned());
             }
+            if env.format == "luks" {
+                return probes.luks_lacks(env);
+            }
             (!probes.has_driver(env, &env.format))
                 .then(|| format!("qemu-img has no driver for {}", env.format))
         })
         .or_else(|| decl.all("needs").find_map(|word| need(word, env, probes)))
+        .or_else(|| probes.modes_lack(env))
         .or_else(|| room(decl, env))
         .or_else(|| {
             let root = decl.all("privileges").any(|p| p == "root");
@@ -130,9 +135,7 @@ fn protocol(env: &Env, probes: &Probes) -> Option<String> {
         "nbd" if !FIXED_FILE_FORMATS.contains(&format) => Some(format!(
             "{format} needs a file that grows, and an NBD export does not"
         )),
-        "fuse" if !has_fuse(env, probes) => Some(
-            "FUSE exports are not available (storage daemon, /dev/fuse, fusermount3)".to_owned(),
-        ),
+        "fuse" => probes.fuse_lacks(env),
         "ssh" => crate::ssh::lacks(env, probes),
         known if PROTOCOLS.contains(&known) => None,
         other => Some(format!("protocol {other} is not supported")),
@@ -141,14 +144,8 @@ fn protocol(env: &Env, probes: &Probes) -> Option<String> {
 
 /// Why a word of `needs:` is not met.
 fn need(word: &str, env: &Env, probes: &Probes) -> Option<String> {
-    if word == "ssh" {
-        return crate::ssh::lacks(env, probes);
-    }
-    if word == "guest" {
-        return guest_lacks(env, probes);
-    }
     if let Some((need, reason)) = Need::of(word) {
-        return (!met(need, env, probes)).then(|| reason.to_owned());
+        return lack(need, reason, env, probes);
     }
     if let Some(name) = word.strip_prefix("driver:") {
         return (!probes.has_driver(env, name)).then(|| format!("QEMU has no {name} driver"));
@@ -216,16 +213,6 @@ fn has_bitmaps(env: &Env, probes: &Probes) -> bool {
         && probes.has_subcommand(env, "bitmap")
 }
 
-fn has_fuse(env: &Env, probes: &Probes) -> bool {
-    let device = nix::unistd::access(
-        "/dev/fuse",
-        nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK,
-    );
-    probes.has_export(env, "fuse")
-        && device.is_ok()
-        && (which::which("fusermount3").is_ok() || nix::unistd::geteuid().is_root())
-}
-
 /// Why no guest can be booted here.
 fn guest_lacks(env: &Env, probes: &Probes) -> Option<String> {
     if env.programs.qemu.is_none() {
@@ -254,16 +241,50 @@ fn sparse_files(dir: &Path) -> bool {
     file.set_len(LENGTH).is_ok() && file.metadata().is_ok_and(|m| m.blocks() * 512 < LENGTH / 2)
 }
 
-/// Whether the file system of `TEST_DIR` has the free space that `space:` asks for.
+/// The free space that a test needs which does not say.
+const SPACE: &str = "128M";
+/// The length of the largest file of a test that does not say.
+const FILE_SIZE: &str = "1G";
+
+/// Why there is too little space in `TEST_DIR`, or none for files as long as the test's.
 fn room(decl: &Decl, env: &Env) -> Option<String> {
-    let text = decl.get("space")?.first()?;
-    let Some(wanted) = bytes(text) else {
-        return Some(format!("its header has space: {text}, which is not a size"));
+    let asked = |key: &str, default: &'static str| {
+        let word = decl.get(key).and_then(<[String]>::first);
+        let text = word.map_or(default, String::as_str).to_owned();
+        let wrong = format!("its header has {key}: {text}, which is not a size");
+        bytes(&text).map(|bytes| (text, bytes)).ok_or(wrong)
+    };
+    let (space, file) = match (asked("space", SPACE), asked("file_size", FILE_SIZE)) {
+        (Ok(space), Ok(file)) => (space, file),
+        (Err(wrong), _) | (_, Err(wrong)) => return Some(wrong),
     };
     let dir = env.test_dir.ancestors().find(|d| d.is_dir())?;
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
     let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-    (free < wanted).then(|| format!("it needs {text} of free space in TEST_DIR"))
+    // Some file systems do not say how much there is, such as ramfs.
+    if free < space.1 && stat.blocks() > 0 {
+        let free = free >> 20;
+        return Some(format!(
+            "it needs {} of free space in TEST_DIR, which has {free}M; free some, or set TEST_DIR \
+             to another file system",
+            space.0
+        ));
+    }
+    let (limit, _) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE).ok()?;
+    if limit < file.1 {
+        return Some(format!(
+            "it makes a file of {}, and files may have {limit} bytes; set: ulimit -f unlimited",
+            file.0
+        ));
+    }
+    let made = tempfile::tempfile_in(dir).and_then(|made| made.set_len(file.1));
+    made.err().map(|error| {
+        format!(
+            "it makes a file of {}, which TEST_DIR does not have: {error}",
+            file.0
+        )
+    })
 }
 
 /// A size such as `512M` in bytes.

@@ -129,6 +129,74 @@ fn a_missing_program_is_a_reason_too() {
 }
 
 #[test]
+fn what_is_listed_and_does_not_work_is_tried_once_for_a_run() {
+    if !has_tools() {
+        return;
+    }
+    let scratch = Scratch::new();
+    // A QEMU without a library for cryptography lists the driver.
+    let (calls, found) = (scratch.path("calls"), scratch.path("found"));
+    let script = format!(
+        "case \"$*\" in create*luks*) echo 1 >>{}\n\
+         echo 'qemu-img: No crypto library in this build' >&2; exit 1 ;; esac\n\
+         exec qemu-img \"$@\"",
+        calls.display()
+    );
+    let program = scratch.wrapper("qemu-img", &script);
+    let found = found.to_string_lossy();
+    for (name, format) in [("134", "qcow2"), ("120", "qcow2"), ("001", "luks")] {
+        let vars = [
+            ("QEMU_IMG_PROG", program.as_str()),
+            ("IMGFMT", format),
+            ("CHECK_FOUND_DIR", &found),
+        ];
+        let out = scratch.iotest(&[name], &vars);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        let reason = fs::read_to_string(scratch.path(&format!("d/{name}.notrun")));
+        let want = "QEMU cannot make LUKS images here (No crypto library in this build); ";
+        assert!(
+            reason.as_ref().is_ok_and(|r| r.starts_with(want)),
+            "{name}: {reason:?}"
+        );
+    }
+    assert_eq!(fs::read_to_string(calls).expect("calls"), "1\n");
+}
+
+#[test]
+fn modes_and_lengths_of_files_that_are_not_there_are_reasons() {
+    if !has_tools() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let notrun = |name: &str, vars: &[(&str, &str)], limit: &str| {
+        let script = format!("ulimit -f {limit}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("bash");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_iotest"), name]);
+        command
+            .env("TEST_DIR", scratch.path("d"))
+            .envs(vars.iter().copied());
+        let out = command.output().expect("bash");
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        fs::read_to_string(scratch.path(&format!("d/{name}.notrun"))).expect("a reason")
+    };
+    let reason = notrun("002", &[("IMGFMT", "raw")], "1000");
+    assert_eq!(
+        reason,
+        "it makes a file of 1G, and files may have 1024000 bytes; set: ulimit -f unlimited\n"
+    );
+    let refused = scratch.wrapper("qemu-io", "echo 'qemu-io: io_uring is refused' >&2; exit 1");
+    let vars = [
+        ("IMGFMT", "raw"),
+        ("AIOMODE", "io_uring"),
+        ("QEMU_IO_PROG", &refused),
+    ];
+    assert_eq!(
+        notrun("002", &vars, "unlimited"),
+        "not with cache mode writeback and aio mode io_uring: io_uring is refused\n"
+    );
+}
+
+#[test]
 fn a_test_prints_its_golden_and_leaves_nothing() {
     if !has_tools() {
         return;

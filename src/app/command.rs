@@ -15,7 +15,7 @@ use crate::args::LowArgs;
 use crate::environment::{Environment, sock_dir};
 use crate::plan::combos;
 use crate::programs::installed;
-use crate::run::sock_root;
+use crate::run::Places;
 use crate::tree::Tree;
 use crate::words;
 
@@ -42,8 +42,9 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
     std::fs::create_dir_all(&env.test_dir)
         .with_context(|| format!("cannot create {}", env.test_dir.display()))?;
     let asked = sock_dir(cwd, &var);
-    let sockets = sock_root(asked.as_deref(), &[])?;
-    say(&header(&env, combo, sockets.path()))?;
+    let places = Places::new(&env.test_dir, asked.as_deref(), &[])?;
+    let test_dir = places.link().unwrap_or(&env.test_dir);
+    say(&header(&env, combo, places.sockets()))?;
 
     let path = var("PATH").unwrap_or_default();
     let Some(program) = installed(name, &path) else {
@@ -63,7 +64,7 @@ pub(super) fn run(tree: &Tree, args: &LowArgs, cwd: &Path, words: &[OsString]) -
         .args(rest)
         .args(args.debug.then_some("-d"))
         .env_clear()
-        .envs(env.of(combo, &env.test_dir, sockets.path()))
+        .envs(env.of(combo, test_dir, places.sockets()))
         .current_dir(program.parent().unwrap_or(Path::new("/")));
     wait(&mut command, &program)
 }

@@ -25,13 +25,17 @@ use crate::plan::{self, Planned, Wanted};
 use crate::reach::Recorder;
 use crate::report::{self, RunInfo};
 use crate::results;
-use crate::run::{self, Debugged, RunHost, Settings, Summary, sock_root};
+use crate::run::{self, Debugged, Places, RunHost, Settings, Summary};
 use crate::shard::Share;
 use crate::tree::{Layout, Tree};
 use crate::words;
 
 /// The variable that has mismatching references overwritten.
 pub(super) const REGEN_VARIABLE: &str = "QEMU_IOTESTS_REGEN";
+
+/// The variable with the directory in which tests of one run keep what they have found out
+/// about the machine, so that it is tried once.
+const FOUND_VARIABLE: &str = "CHECK_FOUND_DIR";
 
 /// Where the old runner keeps times, in the current directory.
 const ELAPSED_CACHE: &str = ".last-elapsed-cache";
@@ -84,16 +88,18 @@ pub(super) fn run_tests(
     let env = envs.first();
     writable(&env.test_dir)?;
     let asked = sock_dir(&call.cwd, &var);
-    let sockets = sock_root(asked.as_deref(), &jobs)?;
-    let mut settings = Settings::new(env.test_dir.clone(), sockets.path().to_owned());
+    let places = Places::new(&env.test_dir, asked.as_deref(), &jobs)?;
+    let mut settings = Settings::new(env.test_dir.clone(), places.sockets().to_owned());
+    settings.test_dir_link = places.link().map(Path::to_owned);
     plan::apply(&mut settings, args, tree.layout);
     settings.stream = plan::streams(args, std::io::stdout().is_terminal());
     settings.debugged = debugged(args)?;
-    settings.header = envs.header(&combos, sockets.path());
+    settings.header = envs.header(&combos, places.sockets());
     settings.header.extend(share.as_ref().map(Share::header));
     settings.python = env.python.clone();
     settings.in_order = chosen.is_some();
     let mut host = CheckHost::new(call, envs, &memory, &jobs)?;
+    host.found_dir = places.findings();
     host.recorder = coverage::recorder(call, &host.envs.first().programs)?;
     let selection = Selection::of(&jobs).under(under);
     let previous = memory.previous(&selection);
@@ -101,7 +107,7 @@ pub(super) fn run_tests(
     drop(memory);
 
     // Its process must be forked while this one has a single thread.
-    let keeper = Keeper::start_with(sockets.to_remove())
+    let keeper = Keeper::start_with(places.to_remove())
         .context("cannot start the process that supervises the tests")?;
     let info = RunInfo {
         flaky_passes: args.flaky_passes,
@@ -318,6 +324,8 @@ struct CheckHost<'a> {
     pasts: HashMap<JobId, Past>,
     bless: Option<Bless>,
     recorder: Option<Recorder>,
+    /// Where tests keep what they have found out about the machine.
+    found_dir: Option<PathBuf>,
 }
 
 impl<'a> CheckHost<'a> {
@@ -344,6 +352,7 @@ impl<'a> CheckHost<'a> {
             envs,
             bless,
             recorder: None,
+            found_dir: None,
         })
     }
 }
@@ -357,6 +366,14 @@ impl RunHost for CheckHost<'_> {
     ) -> Vec<(OsString, OsString)> {
         let env = self.envs.of(&job.combo);
         let mut env = env.of(&job.combo, test_dir, sock_dir);
+        env.retain(|(name, _)| name != FOUND_VARIABLE);
+        // What one build of QEMU can do says nothing of another.
+        let build = self.envs.number(&job.combo).to_string();
+        let found = self
+            .found_dir
+            .as_ref()
+            .map(|dir| (FOUND_VARIABLE.into(), dir.join(build).into()));
+        env.extend(found);
         if let Some(recorder) = &self.recorder {
             recorder.begin(job, &mut env);
         }

@@ -8,13 +8,13 @@ use super::low::Action;
 
 /// A command.
 #[derive(Debug)]
-pub(super) struct Command {
+pub struct Command {
     /// How the help shows it: its word and its operands.
-    pub(super) usage: &'static str,
+    pub usage: &'static str,
     /// What it does, in a line.
-    pub(super) short: &'static str,
+    pub short: &'static str,
     /// More of it, for `--help`.
-    pub(super) long: &'static str,
+    pub long: &'static str,
     /// The options that it has, each by one of its words.
     options: &'static [&'static str],
     /// Reads its operands.
@@ -71,6 +71,11 @@ pub(super) static COMMANDS: &[Command] = &[
         read: |operands| (!operands.is_empty()).then_some(Action::MergeResults(operands)),
     },
 ];
+
+/// Every command there is.
+pub fn commands() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter()
+}
 
 /// The command that `word` is, if it is one.
 pub(super) fn command(word: &OsStr) -> Option<&'static Command> {

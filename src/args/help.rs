@@ -16,7 +16,8 @@ usage: check [options] [TEST ...]
        check [options] -- COMMAND [ARG ...]
 ";
 
-const ABOUT: &str = "\
+/// What the program does, and examples, as the help has it.
+pub const ABOUT: &str = "\
 Runs numbered disk-image tests and compares what they print with golden outputs.
 A test is a number (1 is 001), a range (001-005), a pattern ('00*'), a path
 (iotests/cases/001.rs) or, in a QEMU tree, the name of a test in tests/.
@@ -33,7 +34,8 @@ examples:
   check -qcow2 -- qemu-img info x  run a program as a test would
 ";
 
-const MORE: &str = "\
+/// What the program reads besides its arguments, each part below a line that ends in a colon.
+pub const MORE: &str = "\
 environment:
   QEMU_PROG QEMU_IMG_PROG QEMU_IO_PROG QEMU_NBD_PROG QSD_PROG
                           the programs to test

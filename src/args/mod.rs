@@ -15,10 +15,11 @@ mod parse_expression;
 mod profiles;
 mod values;
 
+pub use commands::{Command, commands};
 pub use expression::{Candidate, Expression, KINDS, Matcher, SLOW_SECS, Subject};
 pub use flag::{Flag, Takes};
 pub use flags::{FORMATS, PROTOCOLS, SECTIONS, flags};
-pub use help::help;
+pub use help::{ABOUT, MORE, help};
 pub use low::{Action, Color, DEBUGGEES, Debuggee, Detail, LowArgs, Share};
 pub use parse::{parse, parse_with};
 pub use profiles::Profiles;

@@ -160,8 +160,13 @@ fn prepare(
     let output = dirs.scratch.join(format!("{}.out.bad", test.name));
     shared.spares.put_file_at(&output);
     let output = File::options().create(true).append(true).open(output)?;
-    let mut env = shared.host.environment(job, &dirs.scratch, &dirs.sockets);
-    sanitizers::extend(&mut env, &dirs.scratch, &test.name);
+    let link = shared.settings.test_dir_link.as_deref();
+    let given = link
+        .zip(dirs.scratch.file_name())
+        .map(|(link, name)| link.join(name));
+    let given = given.as_deref().unwrap_or(&dirs.scratch);
+    let mut env = shared.host.environment(job, given, &dirs.sockets);
+    sanitizers::extend(&mut env, given, &test.name);
     let debugged = shared.settings.debugged.as_ref();
     let starts = debugged.map(|d| Starts::new(d, &mut env)).transpose()?;
     let (program, args) = command(shared.settings, &test.start);

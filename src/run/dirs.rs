@@ -1,12 +1,11 @@
-//! The directories of a run and of each of its jobs.
+//! The names of the directories of jobs, and whether sockets fit in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use tempfile::TempDir;
+use anyhow::bail;
 
 use crate::model::{Combo, Job};
 use crate::words;
@@ -16,91 +15,11 @@ use crate::words;
 pub const SOCKET_PATH_MAX: usize = 107;
 
 /// What is left for the name a test gives its socket, in bytes.
-const SOCKET_NAME: usize = 40;
-
-/// Where short directories for sockets are tried, in order.
-const SHORT_ROOTS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
-
-/// The directory of all sockets of a run. One that was made for it
-/// goes when this is dropped.
-#[derive(Debug)]
-pub struct SockRoot {
-    path: PathBuf,
-    /// Removes the directory in the end.
-    made: Option<TempDir>,
-}
-
-impl SockRoot {
-    /// The directory: `SOCK_DIR` of the run.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The directory, where it was made for this run and has to go.
-    #[must_use]
-    pub fn to_remove(&self) -> Option<PathBuf> {
-        self.made.as_ref().map(|made| made.path().to_owned())
-    }
-}
-
-/// Finds the directory for the sockets of `jobs`: the one `asked` for, where
-/// every job's socket paths fit in it; else a fresh short one.
-///
-/// # Errors
-///
-/// No directory can be made, or none is short enough for the longest name.
-pub fn sock_root(asked: Option<&Path>, jobs: &[Job]) -> anyhow::Result<SockRoot> {
-    let names = Names::new(jobs);
-    let longest = names.longest(jobs);
-    if let Some(dir) = asked
-        && fits(dir, longest)
-    {
-        std::fs::create_dir_all(dir)
-            .with_context(|| format!("cannot create the socket directory {}", dir.display()))?;
-        let path = dir.canonicalize()?;
-        if fits(&path, longest) {
-            return Ok(SockRoot { path, made: None });
-        }
-    }
-    let temp = std::env::temp_dir();
-    let roots = [temp.as_path()]
-        .into_iter()
-        .chain(SHORT_ROOTS.iter().map(Path::new));
-    let mut last = None;
-    for root in roots {
-        match tempfile::Builder::new()
-            .prefix("ck")
-            .rand_bytes(5)
-            .tempdir_in(root)
-        {
-            Ok(made) if fits(made.path(), longest) => {
-                let path = made.path().to_owned();
-                return Ok(SockRoot {
-                    path,
-                    made: Some(made),
-                });
-            }
-            Ok(_) => {}
-            Err(e) => last = Some(e),
-        }
-    }
-    if longest + SOCKET_NAME + "/tmp/ckXXXXX//".len() <= SOCKET_PATH_MAX
-        && let Some(e) = last
-    {
-        return Err(e).context("cannot create a directory for sockets; set SOCK_DIR");
-    }
-    let culprit = jobs.iter().max_by_key(|job| names.of(job, 0).len());
-    bail!(
-        "the name of test {} ({longest} bytes) is too long for its sockets: no directory \
-         leaves room for a socket path of at most {SOCKET_PATH_MAX} bytes; give the test a shorter name",
-        culprit.map_or("", |job| &job.test.name)
-    );
-}
+pub(super) const SOCKET_NAME: usize = 40;
 
 /// Whether sockets fit in a job's directory with a name of `name` bytes below
 /// `root`.
-fn fits(root: &Path, name: usize) -> bool {
+pub(super) fn fits(root: &Path, name: usize) -> bool {
     root.as_os_str().as_bytes().len() + 1 + name + 1 + SOCKET_NAME <= SOCKET_PATH_MAX
 }
 
@@ -192,7 +111,7 @@ impl Names {
     }
 
     /// The length of the longest name, in bytes, some room for tries included.
-    fn longest(&self, jobs: &[Job]) -> usize {
+    pub(super) fn longest(&self, jobs: &[Job]) -> usize {
         jobs.iter()
             .map(|job| self.of(job, 0).len() + "-t99".len())
             .max()
@@ -288,28 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn a_long_socket_directory_gives_way_to_a_short_one() {
+    fn sockets_do_not_fit_in_a_long_directory() {
         let jobs = [job(sample::combo("qcow2"))];
-        let temp = tempfile::tempdir().unwrap();
-        let long = temp.path().join("x".repeat(80));
-        let root = sock_root(Some(&long), &jobs).unwrap();
-        assert!(root.to_remove().is_some());
-        assert!(!long.exists());
-        assert!(check_sock_dir(&long, &Names::new(&jobs), &jobs).is_err());
-        let path = root.path().to_owned();
-        drop(root);
-        assert!(!path.exists());
-        let root = sock_root(Some(temp.path()), &jobs).unwrap();
-        assert!(root.to_remove().is_none());
-    }
-
-    #[test]
-    fn a_name_no_directory_has_room_for_is_refused() {
-        let mut long = job(sample::combo("qcow2"));
-        let mut test = sample::test("030");
-        test.name = "n".repeat(100);
-        long.test = Arc::new(test);
-        let error = sock_root(None, &[long]).unwrap_err().to_string();
-        assert!(error.contains("shorter name"), "{error}");
+        let long = Path::new("/tmp").join("x".repeat(80));
+        let error = check_sock_dir(&long, &Names::new(&jobs), &jobs).unwrap_err();
+        assert!(error.to_string().contains("set SOCK_DIR"), "{error}");
+        assert!(check_sock_dir(Path::new("/tmp"), &Names::new(&jobs), &jobs).is_ok());
     }
 }

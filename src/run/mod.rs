@@ -23,6 +23,7 @@ mod job;
 mod load;
 mod looks;
 mod order;
+mod places;
 mod progress;
 mod sanitizers;
 mod scratch;
@@ -40,8 +41,9 @@ use crate::model::{Finished, HeaderLine, Job};
 use crate::verdict::Policy;
 
 pub use debugger::{Debugged, START, start};
-pub use dirs::{SOCKET_PATH_MAX, SockRoot, sock_root};
+pub use dirs::SOCKET_PATH_MAX;
 pub use dispatcher::run;
+pub use places::Places;
 
 /// How many jobs run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +62,10 @@ pub struct Settings {
     pub header: Vec<HeaderLine>,
     /// The caller's `TEST_DIR`; each job gets a directory below it.
     pub test_dir: PathBuf,
-    /// The caller's `SOCK_DIR`, see [`sock_root`]; each job gets a directory
-    /// below it.
+    /// The name by which tests are given `test_dir`, where they cannot use its own: a link to
+    /// it ([`Places::link`]).
+    pub test_dir_link: Option<PathBuf>,
+    /// The `SOCK_DIR` of the run ([`Places::sockets`]); each job gets a directory below it.
     pub sock_dir: PathBuf,
     /// What `Start::Python` tests are run by (`PYTHON`).
     pub python: PathBuf,
@@ -127,6 +131,7 @@ impl Settings {
         Self {
             header: Vec::new(),
             test_dir,
+            test_dir_link: None,
             sock_dir,
             python: PathBuf::from("python3"),
             test_args: Vec::new(),

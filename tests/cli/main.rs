@@ -12,6 +12,8 @@ mod install;
 mod launcher;
 mod options;
 mod ours;
+mod pages;
+mod places;
 mod readme;
 mod results;
 mod running;

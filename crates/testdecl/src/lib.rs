@@ -129,7 +129,14 @@ pub const KEYS: &[(&str, &str)] = &[
         "needs",
         "programs and features it needs: qemu-storage-daemon, qemu-system, fuse, extended_l2, zstd, ...",
     ),
-    ("space", "free space it needs, such as 512M or 2G"),
+    (
+        "space",
+        "free space it needs, such as 512M or 2G; 128M where it does not say",
+    ),
+    (
+        "file_size",
+        "length of the largest file it makes, holes included; 1G where it does not say",
+    ),
     ("privileges", "root, if it needs that"),
     ("timeout", "time limit in seconds, in place of the default"),
     (

@@ -22,11 +22,17 @@ mod versions;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::inspect::{set, show};
 use crate::output::stdout_result;
 use args::{Args, Subcommand};
+
+/// The command line as data: what man pages and completions are made from.
+#[must_use]
+pub fn command() -> clap::Command {
+    Args::command()
+}
 
 /// Exit status: no findings; for `reproduce`, the finding was reproduced.
 pub const OK: u8 = 0;

@@ -3,24 +3,34 @@
 use bstr::ByteSlice;
 
 /// Replaces each real text of `pairs` (in their order at every place) by its
-/// replacement, but not where it is the start of another name: `/tmp/a` is not in
-/// `/tmp/ab`.
+/// replacement, but not where it is a part of another name: `/tmp/a` is not in `/tmp/ab`, nor
+/// in `/x/tmp/a`.
 #[must_use]
 pub fn replace(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    'text: while let Some(&first) = rest.first() {
+    let mut at = 0;
+    'text: while let Some(&first) = text.get(at) {
+        let (before, rest) = text.split_at(at);
         for (real, shown) in pairs {
-            if rest.starts_with(real) && !continues(&rest[real.len()..]) {
+            let whole = !continues(rest.get(real.len()..).unwrap_or_default())
+                && !(first == b'/' && is_path(before));
+            if whole && rest.starts_with(real) {
                 out.extend_from_slice(shown);
-                rest = &rest[real.len()..];
+                at += real.len();
                 continue 'text;
             }
         }
         out.push(first);
-        rest = &rest[1..];
+        at += 1;
     }
     out
+}
+
+/// Whether a path goes on behind `before`. A digit may be the port in a URL.
+fn is_path(before: &[u8]) -> bool {
+    before
+        .last()
+        .is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.'))
 }
 
 fn continues(rest: &[u8]) -> bool {
@@ -80,6 +90,16 @@ fn file_of(node: &serde_json::Value) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_within_a_path_is_left() {
+        let pairs = [(b"/t".to_vec(), b"TEST_DIR".to_vec())];
+        let text = b"/t/x /a/t file:/t ssh://h:22/t ./t";
+        assert_eq!(
+            replace(text, &pairs),
+            b"TEST_DIR/x /a/t file:TEST_DIR ssh://h:22TEST_DIR ./t"
+        );
+    }
 
     #[test]
     fn a_json_name_becomes_its_image() {
