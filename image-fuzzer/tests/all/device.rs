@@ -136,7 +136,7 @@ fn faulty(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_trace_from_elsewhere_is_made_small_and_told() {
+fn a_trace_from_elsewhere_is_made_small_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let emulator = faulty(dir.path());
     let trace = dir.path().join("long");

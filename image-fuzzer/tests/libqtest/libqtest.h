@@ -9,7 +9,7 @@
 typedef struct QTestState QTestState;
 typedef struct QDict QDict;
 
-#define FORMATTED(format, first) __attribute__((format(printf, format, first)))
+#define FORMATTED(text, first) __attribute__((format(printf, text, first)))
 
 QTestState *qtest_init(const char *extra_args);
 void qtest_quit(QTestState *s);
