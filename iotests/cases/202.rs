@@ -1,7 +1,7 @@
 //! VMDK descriptors of about ten kilobytes and more: when the content ID is written anew the rest
 //! stays, and the image goes on to be read.
 //!
-//! group: rw auto quick formats vmdk
+//! group: rw auto quick formats
 //! supported_fmt: vmdk
 //! supported_proto: file
 
