@@ -1,7 +1,7 @@
 //! Discards, zeroes and writes of the same clusters in flight at once: each sector is what one of
 //! them leaves, nothing beside them changes, and the image is whole.
 //!
-//! group: rw auto quick qcow2 discard
+//! group: rw auto quick qcow2 zero
 //! supported_fmt: qcow2
 //! unsupported_imgopts: data_file
 
