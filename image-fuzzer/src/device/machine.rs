@@ -243,8 +243,13 @@ fn path_to(name: &str, emulator: &Emulator) -> Option<graph::Path> {
     };
     // Only PCs have the register by which machines are reset.
     let is_pc = |path: &&graph::Path| ["pc", "q35"].contains(&path.machine());
+    // What is built in has other names in the emulator.
+    let built_in = |path: &graph::Path| {
+        let mut nodes = path.nodes.iter();
+        nodes.any(|node| matches!(node.kind, Kind::BuiltIn))
+    };
     let found = paths.iter().filter(is_pc).filter(is_named);
     found
-        .min_by_key(|path| (path.nodes.len(), path.machine() != "q35"))
+        .min_by_key(|path| (path.nodes.len(), path.machine() != "q35", built_in(path)))
         .cloned()
 }

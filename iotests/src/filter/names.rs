@@ -12,9 +12,9 @@ pub fn replace(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     'text: while let Some(&first) = text.get(at) {
         let (before, rest) = text.split_at(at);
         for (real, shown) in pairs {
-            let whole = !continues(rest.get(real.len()..).unwrap_or_default())
-                && !(first == b'/' && is_path(before));
-            if whole && rest.starts_with(real) {
+            let inside = continues(rest.get(real.len()..).unwrap_or_default())
+                || first == b'/' && is_path(before);
+            if rest.starts_with(real) && !inside {
                 out.extend_from_slice(shown);
                 at += real.len();
                 continue 'text;

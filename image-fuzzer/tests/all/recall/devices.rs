@@ -77,6 +77,9 @@ const ROWS: &[Row] = &[
     Row { report: "CVE-2014-9718 ide: Correct handling of malformed/short PRDTs", device: "ich9-ahci",
         guest: "descriptors for no bytes of a transfer",
         changes: &[Field("ahci command header", 2, 2, Is(0))] },
+    Row { report: "CVE-2020-29443 ide: atapi: check logical block address and read size", device: "ide-cd-sata",
+        guest: "a packet that reads at the block before the first",
+        changes: &[Field("ata packet", 0, 1, Is(0x28)), Field("ata packet", 2, 4, Is(0xffff_ffff)), Field("ata packet", 7, 2, AtLeast(1))] },
     Row { report: "CVE-2023-5088 hw/ide: reset: cancel async DMA operation before resetting state", device: "piix4-ide",
         guest: "a software reset while a transfer by DMA goes on",
         changes: &[Port("ide bus master command", 0x3f6, Is(4))] },
@@ -434,7 +437,7 @@ fn all_devices_are_checked() {
 
 /// The devices of each test.
 const GROUPS: [&[&str]; 5] = [NVME_AND_ATA, ADAPTERS, LSI, VIRTIO_AND_FLOPPY, USB];
-const NVME_AND_ATA: &[&str] = &["nvme", "ich9-ahci", "piix4-ide", "sdhci-pci"];
+const NVME_AND_ATA: &[&str] = &["nvme", "ich9-ahci", "ide-cd-sata", "piix4-ide", "sdhci-pci"];
 const ADAPTERS: &[&str] = &["megasas", "mptsas1068", "pvscsi", "am53c974"];
 const LSI: &[&str] = &["lsi53c895a"];
 const VIRTIO_AND_FLOPPY: &[&str] = &["virtio-blk-pci", "virtio-scsi-pci", "isa-fdc"];
