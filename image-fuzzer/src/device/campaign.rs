@@ -1,8 +1,8 @@
 //! A campaign on a device: workers that draw inputs, run them, keep what reaches new blocks and
 //! what ends the emulator.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -84,8 +84,16 @@ pub struct Outcome {
 const INPUTS_OF_ONE: u64 = 3000;
 const TIME_OF_ONE: Duration = Duration::from_secs(30);
 
-/// How long the example of a new group is made smaller before the worker goes on.
+/// How long an example is made smaller before the worker goes on.
 const MINIMISED_FOR: Duration = Duration::from_secs(40);
+
+/// The share of a worker's time in which it makes examples smaller: one in so many seconds. An
+/// attempt to show a hang takes seconds.
+const MINIMISING_SHARE: u32 = 4;
+
+/// What has to be left of that for an attempt, and for examples that were not finished.
+const ATTEMPT: Duration = Duration::from_secs(1);
+const SLICE: Duration = Duration::from_secs(8);
 
 /// How many images with mutations are tried until an emulator takes one.
 const IMAGES_TRIED: usize = 12;
@@ -118,6 +126,8 @@ struct State {
     groups: BTreeMap<Key, u64>,
     /// The group that a failure at a place of the device belongs to.
     places: BTreeMap<(Key, String), Key>,
+    /// The folders of examples that a worker makes smaller now.
+    minimising: BTreeSet<PathBuf>,
     shown: Option<Instant>,
 }
 
@@ -327,6 +337,8 @@ struct Worker<'a> {
     namer: Namer<'a>,
     rng: Rng,
     blocks: Option<RecordedBlocks<'a>>,
+    /// How long it has made examples smaller.
+    minimising: Duration,
 }
 
 impl<'a> Worker<'a> {
@@ -352,12 +364,13 @@ impl<'a> Worker<'a> {
                 campaign.seed, shared.before.inputs
             )),
             blocks: blocks.context("no memory for noting blocks")?,
+            minimising: Duration::ZERO,
         };
-        if number == 0 {
-            worker.go_on_minimising()?;
-        }
         while !shared.is_over() {
             worker.one_emulator()?;
+            if number == 0 && worker.may_minimise_for() >= SLICE {
+                worker.go_on_minimising()?;
+            }
         }
         Ok(())
     }
@@ -575,13 +588,37 @@ impl<'a> Worker<'a> {
         self.minimise(&folder, finding, program)
     }
 
-    fn minimise(&mut self, folder: &Path, mut finding: Finding, program: &Program) -> Result<()> {
-        let mut replayer = Replayer::new(&self.setup, self.shared.stop);
+    /// How long examples may be made smaller now.
+    fn may_minimise_for(&self) -> Duration {
+        let begun = self.shared.begun.elapsed();
+        let share = (begun / MINIMISING_SHARE).saturating_sub(self.minimising);
         let left = self.shared.campaign.duration;
-        let left = left.map_or(MINIMISED_FOR, |it| {
-            it.saturating_sub(self.shared.begun.elapsed())
-        });
-        let budget = left.min(MINIMISED_FOR);
+        let left = left.map_or(MINIMISED_FOR, |it| it.saturating_sub(begun));
+        share.min(left).min(MINIMISED_FOR)
+    }
+
+    /// Makes an example smaller, as far as there is time for it now and no other worker does.
+    fn minimise(&mut self, folder: &Path, finding: Finding, program: &Program) -> Result<()> {
+        let budget = self.may_minimise_for();
+        let is_free = || self.shared.state().minimising.insert(folder.to_owned());
+        if budget < ATTEMPT || !is_free() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let done = self.minimise_for(budget, folder, finding, program);
+        self.minimising += begun.elapsed();
+        self.shared.state().minimising.remove(folder);
+        done
+    }
+
+    fn minimise_for(
+        &mut self,
+        budget: Duration,
+        folder: &Path,
+        mut finding: Finding,
+        program: &Program,
+    ) -> Result<()> {
+        let mut replayer = Replayer::new(&self.setup, self.shared.stop);
         let smallest = replayer.minimise(program, &finding.key, budget)?;
         let Some(smallest) = smallest else {
             return Ok(());
@@ -615,10 +652,11 @@ impl<'a> Worker<'a> {
         )
     }
 
-    /// Goes on with the examples that an earlier run did not finish.
+    /// Goes on with examples that were not finished.
     fn go_on_minimising(&mut self) -> Result<()> {
+        let image = self.setup.image.clone();
         for (folder, found) in findings(self.shared.store.root())? {
-            if self.shared.is_over() {
+            if self.shared.is_over() || self.may_minimise_for() < ATTEMPT {
                 break;
             }
             if found.confirmed && !found.minimised {
@@ -627,6 +665,7 @@ impl<'a> Worker<'a> {
                 self.minimise(&folder, found, &program)?;
             }
         }
+        self.setup.image = image;
         Ok(())
     }
 }
