@@ -1,4 +1,4 @@
-//! The block table of a VPC image has an entry for each block of the disk, whatever its size, lies
+//! The block table of a VPC image has an entry for each block of the disk, whatever its size, is
 //! on whole sectors of its own, and the last block can be used.
 //!
 //! group: rw auto quick formats create

@@ -3,7 +3,7 @@
 //!
 //! group: rw machine guest zero
 //! supported_fmt: generic
-//! unsupported_fmt: qed
+//! unsupported_fmt: qed parallels
 //! supported_proto: file
 //! needs: guest device:nvme device:virtio-scsi-pci
 //! timeout: 900
