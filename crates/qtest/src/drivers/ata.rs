@@ -232,12 +232,21 @@ impl TaskFile {
 /// The length of a packet in bytes.
 pub const PACKET: usize = 12;
 
-/// A SCSI command as a packet; nothing if it is too long for one.
-#[must_use]
-pub fn packet(cdb: &[u8]) -> Option<[u8; PACKET]> {
+/// The most that a command in a packet transfers here, in bytes.
+pub const LONGEST_TRANSFER: u64 = 256 << 10;
+
+/// A SCSI command as a packet.
+///
+/// # Errors
+///
+/// Fails if it is too long for one.
+pub fn packet(device: &'static str, cdb: &[u8]) -> Result<[u8; PACKET]> {
     let mut packet = [0; PACKET];
-    packet.get_mut(..cdb.len())?.copy_from_slice(cdb);
-    Some(packet)
+    let Some(start) = packet.get_mut(..cdb.len()) else {
+        return Err(Error::device(device, "a packet has 12 bytes"));
+    };
+    start.copy_from_slice(cdb);
+    Ok(packet)
 }
 
 /// The ranges of a trim as data: whole sectors (section 7.5, table 12).

@@ -251,10 +251,6 @@ impl ScsiTransport for Esp {
         NAME
     }
 
-    fn depth(&self) -> usize {
-        1
-    }
-
     fn longest(&self) -> u64 {
         LONGEST_TRANSFER
     }

@@ -352,10 +352,6 @@ impl ScsiTransport for Lsi {
         NAME
     }
 
-    fn depth(&self) -> usize {
-        1
-    }
-
     fn longest(&self) -> u64 {
         8 << 20
     }

@@ -11,9 +11,6 @@ use crate::guest::Guest;
 
 const NAME: &str = "ahci-packets";
 
-/// The most that one command transfers.
-const LONGEST: u64 = 256 << 10;
-
 /// The slot that is used: the drive has one command at a time.
 const SLOT: u8 = 0;
 
@@ -41,12 +38,8 @@ impl ScsiTransport for Packets {
         NAME
     }
 
-    fn depth(&self) -> usize {
-        1
-    }
-
     fn longest(&self) -> u64 {
-        LONGEST
+        ata::LONGEST_TRANSFER
     }
 
     fn longest_command(&self) -> usize {
@@ -57,8 +50,7 @@ impl ScsiTransport for Packets {
         if self.running.is_some() {
             return Err(Error::device(NAME, "one command at a time"));
         }
-        let too_long = || Error::device(NAME, "a packet has 12 bytes");
-        let packet = ata::packet(&command.cdb).ok_or_else(too_long)?;
+        let packet = ata::packet(NAME, &command.cdb)?;
         let table = self
             .port
             .issue_packet(guest, SLOT, &packet, &command.data)?;

@@ -12,9 +12,6 @@ use crate::op::Width;
 
 const NAME: &str = "ide-packets";
 
-/// The most that one command transfers.
-const LONGEST: u64 = 256 << 10;
-
 /// The command that is on its way.
 #[derive(Debug)]
 struct Running {
@@ -45,8 +42,7 @@ impl Packets {
 
     /// Sends a packet. Data go by the bus master and by the processor in turn.
     fn send(&self, guest: &mut Guest, command: &Command) -> Result<Option<u64>> {
-        let too_long = || Error::device(NAME, "a packet has 12 bytes");
-        let packet = ata::packet(&command.cdb).ok_or_else(too_long)?;
+        let packet = ata::packet(NAME, &command.cdb)?;
         let write = !command.data.is_in();
         let by_master = self.channel.has_master() && self.next.is_multiple_of(2);
         let table = match command.data.buffer().filter(|_| by_master) {
@@ -114,12 +110,8 @@ impl ScsiTransport for Packets {
         NAME
     }
 
-    fn depth(&self) -> usize {
-        1
-    }
-
     fn longest(&self) -> u64 {
-        LONGEST
+        ata::LONGEST_TRANSFER
     }
 
     fn longest_command(&self) -> usize {

@@ -111,7 +111,9 @@ pub trait ScsiTransport {
     fn name(&self) -> &'static str;
 
     /// How many commands can be on their way at once, at least 1.
-    fn depth(&self) -> usize;
+    fn depth(&self) -> usize {
+        1
+    }
 
     /// How many queues there are, at least 1.
     fn queues(&self) -> usize {

@@ -178,10 +178,6 @@ impl<H: Host> ScsiTransport for Bot<H> {
         NAME
     }
 
-    fn depth(&self) -> usize {
-        1
-    }
-
     fn longest(&self) -> u64 {
         1 << 20
     }
