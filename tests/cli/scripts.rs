@@ -223,7 +223,7 @@ fn qemu_version_leaves_a_folder_that_is_there_as_it_is() {
     if Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists() {
         let err = qemu_version(&["-f", "sid", name]).failed(1);
         assert!(
-            err.contains("suite sid cannot be had from file:///nonexistent/debian"),
+            err.contains("suite sid cannot be fetched from file:///nonexistent/debian"),
             "{err}"
         );
     }

@@ -6,50 +6,50 @@
 #ifndef LIBQTEST_H
 #define LIBQTEST_H
 
+struct QTestState;
+struct QDict;
 typedef struct QTestState QTestState;
 typedef struct QDict QDict;
 
-#define FORMATTED(text, first) __attribute__((format(printf, text, first)))
+/* What takes a format as printf(3) does. */
+#define FORMATTED(type, name)                                                                     \
+    type name(QTestState *, const char *, ...) __attribute__((format(printf, 2, 3)))
 
-QTestState *qtest_init(const char *extra_args);
-void qtest_quit(QTestState *s);
+/* Accesses of each width. */
+#define PORT(letter, type)                                                                         \
+    type qtest_in##letter(QTestState *, uint16_t);                                                 \
+    void qtest_out##letter(QTestState *, uint16_t, type)
+#define MEMORY(letter, type)                                                                       \
+    type qtest_read##letter(QTestState *, uint64_t);                                               \
+    void qtest_write##letter(QTestState *, uint64_t, type)
 
-QDict *qtest_qmp(QTestState *s, const char *fmt, ...) FORMATTED(2, 3);
-char *qtest_hmp(QTestState *s, const char *fmt, ...) FORMATTED(2, 3);
-void qtest_system_reset(QTestState *s);
+PORT(b, uint8_t);
+PORT(w, uint16_t);
+PORT(l, uint32_t);
+MEMORY(b, uint8_t);
+MEMORY(w, uint16_t);
+MEMORY(l, uint32_t);
+MEMORY(q, uint64_t);
 
-uint8_t qtest_inb(QTestState *s, uint16_t addr);
-uint16_t qtest_inw(QTestState *s, uint16_t addr);
-uint32_t qtest_inl(QTestState *s, uint16_t addr);
-void qtest_outb(QTestState *s, uint16_t addr, uint8_t value);
-void qtest_outw(QTestState *s, uint16_t addr, uint16_t value);
-void qtest_outl(QTestState *s, uint16_t addr, uint32_t value);
+/* Blocks of memory. */
+void qtest_bufread(QTestState *, uint64_t, void *, size_t), qtest_bufwrite(QTestState *, uint64_t, const void *, size_t);
+void qtest_memset(QTestState *, uint64_t, uint8_t, size_t);
 
-uint8_t qtest_readb(QTestState *s, uint64_t addr);
-uint16_t qtest_readw(QTestState *s, uint64_t addr);
-uint32_t qtest_readl(QTestState *s, uint64_t addr);
-uint64_t qtest_readq(QTestState *s, uint64_t addr);
-void qtest_writeb(QTestState *s, uint64_t addr, uint8_t value);
-void qtest_writew(QTestState *s, uint64_t addr, uint16_t value);
-void qtest_writel(QTestState *s, uint64_t addr, uint32_t value);
-void qtest_writeq(QTestState *s, uint64_t addr, uint64_t value);
+/* The machine and its monitor. */
+QTestState *qtest_init(const char *);
+void qtest_quit(QTestState *), qtest_system_reset(QTestState *);
+FORMATTED(QDict *, qtest_qmp);
+FORMATTED(char *, qtest_hmp);
+int64_t qtest_clock_step_next(QTestState *), qtest_clock_step(QTestState *, int64_t);
+void qtest_irq_intercept_in(QTestState *, const char *), qtest_irq_intercept_out(QTestState *, const char *);
+bool qtest_big_endian(QTestState *);
+void qtest_add_func(const char *, void (*)(void));
 
-void qtest_bufread(QTestState *s, uint64_t addr, void *data, size_t size);
-void qtest_bufwrite(QTestState *s, uint64_t addr, const void *data, size_t size);
-void qtest_memset(QTestState *s, uint64_t addr, uint8_t pattern, size_t size);
-
-int64_t qtest_clock_step_next(QTestState *s);
-int64_t qtest_clock_step(QTestState *s, int64_t step);
-void qtest_irq_intercept_in(QTestState *s, const char *path);
-void qtest_irq_intercept_out(QTestState *s, const char *path);
-bool qtest_big_endian(QTestState *s);
-
-void qtest_add_func(const char *str, void (*fn)(void));
-
-void qobject_unref(QDict *object);
-void g_test_init(int *argc, char ***argv, ...);
+/* Of QObject and GLib. */
+void qobject_unref(QDict *);
+void g_test_init(int *, char ***, ...);
 int g_test_run(void);
-void *g_malloc(size_t size);
-void g_free(void *memory);
+void *g_malloc(size_t);
+void g_free(void *);
 
 #endif
